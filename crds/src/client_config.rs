@@ -1,0 +1,294 @@
+//! The librdkafka properties of a group, as a plain map: computed here so that operator and worker reach the same
+//! cluster in the same way. Pure; secrets come in as values and are never logged.
+
+use std::collections::BTreeMap;
+
+use crate::spec::{Compression, IsolationLevel, Kafka, SaslMechanism, ServerVerification};
+
+/// A map of librdkafka properties.
+pub type Properties = BTreeMap<String, String>;
+
+/// What the references of `spec.kafka` resolve to. Debug never shows the values.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct KafkaCredentials {
+    /// PEM bundle of certificate authorities.
+    pub ca_pem: Option<String>,
+    /// Client certificate chain, PEM.
+    pub certificate_pem: Option<String>,
+    /// Client private key, PEM.
+    pub key_pem: Option<String>,
+    /// SASL user name.
+    pub username: Option<String>,
+    /// SASL password.
+    pub password: Option<String>,
+}
+
+impl std::fmt::Debug for KafkaCredentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KafkaCredentials").finish_non_exhaustive()
+    }
+}
+
+/// Properties that users may set in `spec.kafka.clientConfig`, sorted. librdkafka has others that run shell commands, load
+/// libraries, read files or dial URLs, and many that the worker's guarantees depend on: none of those is here.
+pub const ALLOWED_CLIENT_CONFIG: &[&str] = &[
+    "broker.address.family",
+    "broker.address.ttl",
+    "check.crcs",
+    "client.dns.lookup",
+    "client.id",
+    "client.rack",
+    "connections.max.idle.ms",
+    "fetch.error.backoff.ms",
+    "fetch.max.bytes",
+    "fetch.message.max.bytes",
+    "fetch.min.bytes",
+    "fetch.queue.backoff.ms",
+    "fetch.wait.max.ms",
+    "heartbeat.interval.ms",
+    "linger.ms",
+    "max.partition.fetch.bytes",
+    "max.poll.interval.ms",
+    "message.max.bytes",
+    "metadata.max.age.ms",
+    "queued.max.messages.kbytes",
+    "queued.min.messages",
+    "receive.message.max.bytes",
+    "reconnect.backoff.max.ms",
+    "reconnect.backoff.ms",
+    "retry.backoff.max.ms",
+    "retry.backoff.ms",
+    "session.timeout.ms",
+    "socket.connection.setup.timeout.ms",
+    "socket.keepalive.enable",
+    "socket.nagle.disable",
+    "socket.receive.buffer.bytes",
+    "socket.send.buffer.bytes",
+    "socket.timeout.ms",
+    "ssl.cipher.suites",
+    "ssl.endpoint.identification.algorithm",
+    "statistics.interval.ms",
+    "topic.metadata.refresh.interval.ms",
+];
+
+/// What the API server says about a key outside the list.
+pub const CLIENT_CONFIG_MESSAGE: &str = "clientConfig has a key that is not on the allow-list (docs/client-config.md): settings of security, offsets and group membership have fields of their own, and keys that read files or run programs are refused; remove the key or use the field";
+
+/// The CEL rule for `spec.kafka` that enforces [`ALLOWED_CLIENT_CONFIG`].
+pub fn client_config_rule() -> String {
+    let keys: Vec<String> = ALLOWED_CLIENT_CONFIG
+        .iter()
+        .map(|key| format!("'{key}'"))
+        .collect();
+    format!(
+        "!has(self.clientConfig) || self.clientConfig.all(k, k in [{}])",
+        keys.join(",")
+    )
+}
+
+/// Properties every client of the group needs: brokers, security, then the user's own.
+pub fn connection(kafka: &Kafka, credentials: &KafkaCredentials) -> Properties {
+    let mut properties = Properties::new();
+    let mut set = |key: &str, value: &str| properties.insert(key.to_string(), value.to_string());
+    set("bootstrap.servers", &kafka.bootstrap_servers.join(","));
+    set(
+        "security.protocol",
+        match (kafka.tls.is_some(), kafka.sasl.is_some()) {
+            (false, false) => "plaintext",
+            (true, false) => "ssl",
+            (false, true) => "sasl_plaintext",
+            (true, true) => "sasl_ssl",
+        },
+    );
+    // Brokers come and go in Kubernetes; the default of 10 s between attempts makes every recovery feel stuck.
+    set("reconnect.backoff.ms", "100");
+    set("reconnect.backoff.max.ms", "2000");
+    set("socket.keepalive.enable", "true");
+    set("allow.auto.create.topics", "false");
+    for (key, value) in &kafka.client_config {
+        set(key, &value.0);
+    }
+    if let Some(tls) = &kafka.tls {
+        if tls.server_verification == ServerVerification::Disabled {
+            set("enable.ssl.certificate.verification", "false");
+        }
+        for (key, pem) in [
+            ("ssl.ca.pem", &credentials.ca_pem),
+            ("ssl.certificate.pem", &credentials.certificate_pem),
+            ("ssl.key.pem", &credentials.key_pem),
+        ] {
+            if let Some(pem) = pem {
+                set(key, pem);
+            }
+        }
+    }
+    if let Some(sasl) = &kafka.sasl {
+        set("sasl.mechanism", SaslMechanism::as_str(sasl.mechanism));
+        set(
+            "sasl.username",
+            credentials.username.as_deref().unwrap_or_default(),
+        );
+        set(
+            "sasl.password",
+            credentials.password.as_deref().unwrap_or_default(),
+        );
+    }
+    properties
+}
+
+/// Properties of the worker's consumer.
+pub fn consumer(
+    kafka: &Kafka,
+    credentials: &KafkaCredentials,
+    group_id: &str,
+    isolation: IsolationLevel,
+) -> Properties {
+    let connection = connection(kafka, credentials);
+    let mut properties = Properties::new();
+    let mut set = |key: &str, value: &str| properties.insert(key.to_string(), value.to_string());
+    // After a full queue librdkafka waits this long before the next fetch; its default of 1 s quarters throughput.
+    set("fetch.queue.backoff.ms", "20");
+    // New partitions must be found soon, whatever the default of 5 minutes.
+    set("topic.metadata.refresh.interval.ms", "10000");
+    for (key, value) in &connection {
+        set(key, value);
+    }
+    set("group.id", group_id);
+    set("partition.assignment.strategy", "cooperative-sticky");
+    // Offsets are committed by the worker, of finished records only.
+    set("enable.auto.commit", "false");
+    set("enable.auto.offset.store", "false");
+    // Partitions without a committed offset: the operator commits the start position of those that exist when the
+    // group is created, so what is left are new partitions, and they start at their first record.
+    set("auto.offset.reset", "earliest");
+    set("enable.partition.eof", "false");
+    set("isolation.level", isolation_level(isolation));
+    properties.retain(|key, _| !PRODUCER_ONLY.contains(&key.as_str()));
+    properties
+}
+
+/// Properties of the worker's producer, for the Kafka writer and for dead letters.
+pub fn producer(kafka: &Kafka, credentials: &KafkaCredentials, compression: Compression) -> Properties {
+    let mut properties = Properties::new();
+    let mut set = |key: &str, value: &str| properties.insert(key.to_string(), value.to_string());
+    set("linger.ms", "5");
+    set("batch.size", "1048576");
+    // The broker and its topics say how large a record may be: whatever could be read can be written and dead-lettered.
+    set("message.max.bytes", "104857600");
+    // A topic created late is found soon, whatever the default of 5 minutes; one that is missing is told after 5 s, not 30.
+    set("topic.metadata.refresh.interval.ms", "10000");
+    set("topic.metadata.propagation.max.ms", "5000");
+    for (key, value) in connection(kafka, credentials) {
+        if !CONSUMER_ONLY.contains(&key.as_str()) {
+            set(&key, &value);
+        }
+    }
+    set("enable.idempotence", "true");
+    set("acks", "all");
+    // Murmur2 like the Java client, so that keys land where other producers put them.
+    set("partitioner", "murmur2_random");
+    // A message is given up by the worker's own retry, not by librdkafka: 5 minutes, then it is produced again.
+    set("message.timeout.ms", "300000");
+    set(
+        "compression.type",
+        match compression {
+            Compression::None => "none",
+            Compression::Gzip => "gzip",
+            Compression::Snappy => "snappy",
+            Compression::Lz4 => "lz4",
+            Compression::Zstd => "zstd",
+        },
+    );
+    properties
+}
+
+const PRODUCER_ONLY: &[&str] = &["linger.ms"];
+
+const CONSUMER_ONLY: &[&str] = &[
+    "check.crcs",
+    "fetch.error.backoff.ms",
+    "fetch.max.bytes",
+    "fetch.message.max.bytes",
+    "fetch.min.bytes",
+    "fetch.queue.backoff.ms",
+    "fetch.wait.max.ms",
+    "heartbeat.interval.ms",
+    "max.partition.fetch.bytes",
+    "max.poll.interval.ms",
+    "queued.max.messages.kbytes",
+    "queued.min.messages",
+    "session.timeout.ms",
+];
+
+/// Kafka's spelling of the isolation level.
+pub fn isolation_level(isolation: IsolationLevel) -> &'static str {
+    match isolation {
+        IsolationLevel::ReadCommitted => "read_committed",
+        IsolationLevel::ReadUncommitted => "read_uncommitted",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kafka(yaml: &str) -> Kafka {
+        serde_yaml::from_str(yaml).unwrap()
+    }
+
+    #[test]
+    fn the_allow_list_is_sorted_and_holds_no_dangerous_key() {
+        assert!(ALLOWED_CLIENT_CONFIG.is_sorted());
+        for key in ALLOWED_CLIENT_CONFIG {
+            for part in [
+                "location",
+                "library",
+                "cmd",
+                "password",
+                "url",
+                "verification",
+                "commit",
+                "store",
+                "pem",
+            ] {
+                assert!(!key.contains(part), "{key} contains {part}");
+            }
+        }
+    }
+
+    #[test]
+    fn tls_and_sasl_choose_the_protocol_and_carry_the_secrets() {
+        let kafka = kafka(
+            "{bootstrapServers: ['a:1', 'b:2'], tls: {}, sasl: {mechanism: SCRAM-SHA-512, credentials: {secretName: s}}}",
+        );
+        let credentials = KafkaCredentials {
+            ca_pem: Some("CA".into()),
+            username: Some("alice".into()),
+            password: Some("secret".into()),
+            ..Default::default()
+        };
+        let properties = connection(&kafka, &credentials);
+        assert_eq!(properties["bootstrap.servers"], "a:1,b:2");
+        assert_eq!(properties["security.protocol"], "sasl_ssl");
+        assert_eq!(properties["sasl.mechanism"], "SCRAM-SHA-512");
+        assert_eq!(properties["sasl.password"], "secret");
+        assert_eq!(properties["ssl.ca.pem"], "CA");
+        assert!(!format!("{credentials:?}").contains("secret"));
+    }
+
+    #[test]
+    fn users_tune_fetching_but_cannot_touch_offsets() {
+        let kafka = kafka("{bootstrapServers: ['a:1'], clientConfig: {fetch.queue.backoff.ms: '50'}}");
+        let properties = consumer(
+            &kafka,
+            &KafkaCredentials::default(),
+            "g",
+            IsolationLevel::ReadCommitted,
+        );
+        assert_eq!(properties["fetch.queue.backoff.ms"], "50");
+        assert_eq!(properties["enable.auto.offset.store"], "false");
+        assert_eq!(properties["auto.offset.reset"], "earliest");
+        let properties = producer(&kafka, &KafkaCredentials::default(), Compression::Lz4);
+        assert!(!properties.contains_key("fetch.queue.backoff.ms"));
+    }
+}

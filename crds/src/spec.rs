@@ -1,0 +1,220 @@
+//! The `KafkaConsumerGroup` spec: what a user asks for. Written by users only; the operator never changes it
+//! (except for seeding `replicas` once through `/scale`). The rustdoc here is the user reference: it becomes the
+//! descriptions in the CRD, and every rule sits beside the field that it guards.
+
+pub mod errors;
+pub mod kafka;
+pub mod processing;
+pub mod scaling;
+pub mod transform;
+pub mod worker;
+pub mod writer;
+
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+pub use errors::*;
+pub use kafka::*;
+pub use processing::*;
+pub use scaling::*;
+pub use transform::*;
+pub use worker::*;
+pub use writer::*;
+
+/// Longest group id we accept; Kafka itself has no limit, its topic names end at 249.
+const GROUP_ID_PATTERN: &str = "^[a-zA-Z0-9._-]+$";
+const TOPIC_PATTERN: &str = "^[a-zA-Z0-9._-]+$";
+
+/// Which topics to consume, how to transform each record, where to write it, and how safe delivery must be.
+#[allow(clippy::duplicated_attributes)] // Columns share types and priorities.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[kube(
+    group = "kafka-consumer.dev",
+    version = "v1alpha1",
+    kind = "KafkaConsumerGroup",
+    plural = "kafkaconsumergroups",
+    shortname = "kcg",
+    category = "kafka",
+    namespaced,
+    status = "crate::status::KafkaConsumerGroupStatus",
+    derive = "PartialEq",
+    doc = "A group of Kafka consumers: topics in, transforms, writers out, run as a Deployment of workers.",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason"
+    ),
+    printcolumn(
+        name = "State",
+        type_ = "string",
+        json_path = ".status.groupState",
+        description = "State of the consumer group as the broker sees it"
+    ),
+    printcolumn(name = "Workers", type_ = "integer", json_path = ".status.readyReplicas"),
+    printcolumn(name = "Desired", type_ = "integer", json_path = ".status.replicas"),
+    printcolumn(
+        name = "Partitions",
+        type_ = "integer",
+        json_path = ".status.partitions.total"
+    ),
+    printcolumn(name = "Lag", type_ = "integer", json_path = ".status.lag.total"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Group", type_ = "string", json_path = ".status.groupId", priority = 1),
+    printcolumn(
+        name = "Recommended",
+        type_ = "integer",
+        json_path = ".status.scaling.recommendedReplicas",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].message",
+        priority = 1
+    )
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("has(self.groupId) == has(oldSelf.groupId) && (!has(self.groupId) || self.groupId == oldSelf.groupId)")
+        .message("groupId cannot be changed, added or removed after creation, because committed offsets belong to it; create a new KafkaConsumerGroup instead"),
+    validation = Rule::new("!has(self.errorHandling) || !has(self.errorHandling.deadLetter) || !self.topics.exists(t, t.name == self.errorHandling.deadLetter.topic)")
+        .message("errorHandling.deadLetter.topic is also an input topic, which would consume its own dead letters for ever; use another topic, for example '<topic>.dlq'"),
+    validation = Rule::new("!self.writers.exists(w, has(w.kafka) && self.topics.exists(t, t.name == w.kafka.topic))")
+        .message("a Kafka writer writes to an input topic, which would loop for ever; write to another topic"),
+    validation = Rule::new("self.writers.all(w, !has(w.file)) || (has(self.worker) && has(self.worker.volumeMounts) && self.writers.all(w, !has(w.file) || self.worker.volumeMounts.exists(m, w.file.directory == m.mountPath || w.file.directory.startsWith(m.mountPath + '/'))))")
+        .message("a File writer needs a volume: its directory must lie in a worker.volumeMounts mountPath, because the container's root file system is read-only; add worker.volumes and worker.volumeMounts")
+)]
+pub struct KafkaConsumerGroupSpec {
+    /// Running: consume. Paused: workers stay in the group and keep their partitions, but read nothing. Stopped: no
+    /// workers, the group is empty, offsets stay. Wins over every scaling setting.
+    #[serde(default)]
+    pub desired_state: DesiredState,
+
+    /// Kafka consumer group id (group.id). Cannot be changed later. Absent: "<namespace>.<name>"; the value in use is
+    /// in status.groupId.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 249), regex(pattern = GROUP_ID_PATTERN))]
+    pub group_id: Option<String>,
+
+    /// Topics to consume; names must be unique.
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
+    pub topics: Vec<Topic>,
+
+    /// How to reach the Kafka cluster.
+    pub kafka: Kafka,
+
+    /// How records are read.
+    #[serde(default)]
+    pub consumer: Consumer,
+
+    /// Delivery guarantee, ordering, concurrency and batching.
+    #[serde(default)]
+    pub processing: Processing,
+
+    /// How keys and values are decoded before the transforms.
+    #[serde(default)]
+    pub decode: Decode,
+
+    /// Transforms, run in this order; each turns one record into none, one or several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
+    pub transforms: Vec<Transform>,
+
+    /// Where records are written. A record is done, and its offset may be committed, when every writer has it.
+    #[schemars(length(min = 1, max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
+    pub writers: Vec<Writer>,
+
+    /// What happens to records that fail.
+    #[serde(default)]
+    pub error_handling: ErrorHandling,
+
+    /// Number of workers, read only when scaling.mode is Manual; set by kubectl scale, an HPA or KEDA through the scale
+    /// subresource. More workers than partitions would idle and are not started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub replicas: Option<i32>,
+
+    /// How many workers run.
+    #[serde(default)]
+    pub scaling: Scaling,
+
+    /// The worker pods: image, resources, scheduling.
+    #[serde(default)]
+    pub worker: Worker,
+}
+
+/// See `spec.desiredState`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, schemars::JsonSchema)]
+pub enum DesiredState {
+    #[default]
+    Running,
+    Paused,
+    Stopped,
+}
+
+/// A topic to consume.
+#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Topic {
+    /// Name of the topic.
+    #[schemars(length(min = 1, max = 249), regex(pattern = TOPIC_PATTERN))]
+    pub name: String,
+    /// Present: the operator creates the topic when it is missing and adds partitions when it has fewer than asked for.
+    /// It never removes partitions, never deletes a topic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provision: Option<TopicProvision>,
+}
+
+/// How a topic is created.
+#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TopicProvision {
+    /// Number of partitions; an existing topic with fewer is grown.
+    #[schemars(range(min = 1, max = 10000))]
+    pub partitions: i32,
+    /// Replicas of each partition, at creation. Absent: the broker's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 32767))]
+    pub replication_factor: Option<i32>,
+    /// Topic configuration at creation, for example {"retention.ms": "86400000"}.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
+    pub config: std::collections::BTreeMap<String, String>,
+}
+
+/// A key of a Secret in the same namespace.
+#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretKey {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub secret_name: String,
+    /// Key in the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+/// A key of a ConfigMap in the same namespace.
+#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConfigMapKey {
+    /// Name of the ConfigMap.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Key in the ConfigMap.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}

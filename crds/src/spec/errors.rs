@@ -1,0 +1,123 @@
+//! `spec.errorHandling`: what happens to records that fail.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What happens to records that fail. Failures of the systems around (writer down, login refused, table missing) are
+/// retried without end and never reach the dead letter topic.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("!has(self.onExhausted) || self.onExhausted != 'DeadLetter' || has(self.deadLetter)")
+        .message("onExhausted DeadLetter needs deadLetter.topic; set it, or use onExhausted Stop or Skip")
+)]
+pub struct ErrorHandling {
+    /// Retries of a failing write.
+    #[serde(default)]
+    pub retry: Retry,
+    /// What to do with a record that cannot be processed. DeadLetter: write it to deadLetter.topic and go on. Stop: the
+    /// partition waits at the record and says so in status. Skip: drop the record and count it. Absent: DeadLetter when
+    /// deadLetter is set, else Stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_exhausted: Option<OnExhausted>,
+    /// Where failed records go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letter: Option<DeadLetter>,
+}
+
+impl ErrorHandling {
+    /// The policy in force, with the default resolved.
+    pub fn policy(&self) -> OnExhausted {
+        self.on_exhausted.unwrap_or(if self.dead_letter.is_some() {
+            OnExhausted::DeadLetter
+        } else {
+            OnExhausted::Stop
+        })
+    }
+}
+
+/// Exponential backoff: initialBackoffMilliseconds, doubled up to maxBackoffSeconds, each wait varied by jitterPercent.
+#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Retry {
+    /// Attempts for one record that its writer refuses in a way that may pass, before onExhausted. Errors that cannot
+    /// pass (a constraint, a document that does not parse) are not repeated.
+    #[serde(default = "max_attempts")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_attempts: i32,
+    /// First wait, in milliseconds.
+    #[serde(default = "initial_backoff")]
+    #[schemars(range(min = 1, max = 60000))]
+    pub initial_backoff_milliseconds: i32,
+    /// Longest wait, in seconds.
+    #[serde(default = "max_backoff")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub max_backoff_seconds: i32,
+    /// How much each wait is varied, in percent of it.
+    #[serde(default = "jitter")]
+    #[schemars(range(min = 0, max = 100))]
+    pub jitter_percent: i32,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            max_attempts: max_attempts(),
+            initial_backoff_milliseconds: initial_backoff(),
+            max_backoff_seconds: max_backoff(),
+            jitter_percent: jitter(),
+        }
+    }
+}
+
+fn max_attempts() -> i32 {
+    5
+}
+
+fn initial_backoff() -> i32 {
+    200
+}
+
+fn max_backoff() -> i32 {
+    30
+}
+
+fn jitter() -> i32 {
+    20
+}
+
+/// See `errorHandling.onExhausted`.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum OnExhausted {
+    DeadLetter,
+    Stop,
+    Skip,
+}
+
+/// The dead letter topic. A failed record goes there byte for byte, with headers that say where it came from and why;
+/// its offset is committed only after the broker has confirmed the copy.
+#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DeadLetter {
+    /// Name of the topic, in the same cluster.
+    #[schemars(length(min = 1, max = 249), regex(pattern = "^[a-zA-Z0-9._-]+$"))]
+    pub topic: String,
+    /// Present: the operator creates the topic, with as many partitions as the largest input topic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provision: Option<DeadLetterProvision>,
+}
+
+/// How the dead letter topic is created.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DeadLetterProvision {
+    /// Replicas of each partition. Absent: the broker's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 32767))]
+    pub replication_factor: Option<i32>,
+    /// Topic configuration at creation, for example {"retention.ms": "1209600000"}.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
+    pub config: std::collections::BTreeMap<String, String>,
+}

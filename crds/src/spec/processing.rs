@@ -1,0 +1,134 @@
+//! `spec.processing` and `spec.decode`.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Delivery guarantee, ordering, concurrency and batching.
+#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Processing {
+    /// AtLeastOnce: a record's offset is committed only after every writer (or the dead letter topic) has confirmed it;
+    /// after a crash records may be written again, none is lost.
+    #[serde(default)]
+    pub delivery_guarantee: DeliveryGuarantee,
+    /// PerPartition: the records of a partition are written in the order of their offsets.
+    #[serde(default)]
+    pub ordering: Ordering,
+    /// Partitions that one worker transforms and writes at the same time.
+    #[serde(default = "concurrency")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub concurrency: i32,
+    /// How many records of a partition go through transforms and writers together.
+    #[serde(default)]
+    pub batch: Batch,
+    /// Time between commits of finished offsets, in milliseconds. Offsets are also committed when a partition moves and
+    /// at shutdown. Shorter means fewer records again after a crash.
+    #[serde(default = "commit_interval")]
+    #[schemars(range(min = 10, max = 60000))]
+    pub commit_interval_milliseconds: i32,
+}
+
+impl Default for Processing {
+    fn default() -> Self {
+        Self {
+            delivery_guarantee: DeliveryGuarantee::default(),
+            ordering: Ordering::default(),
+            concurrency: concurrency(),
+            batch: Batch::default(),
+            commit_interval_milliseconds: commit_interval(),
+        }
+    }
+}
+
+fn concurrency() -> i32 {
+    4
+}
+
+fn commit_interval() -> i32 {
+    1000
+}
+
+/// See `processing.deliveryGuarantee`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum DeliveryGuarantee {
+    #[default]
+    AtLeastOnce,
+}
+
+/// See `processing.ordering`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum Ordering {
+    #[default]
+    PerPartition,
+}
+
+/// Limits of one batch; it is closed by whichever is reached first.
+#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Batch {
+    /// Most records in a batch.
+    #[serde(default = "max_records")]
+    #[schemars(range(min = 1, max = 100000))]
+    pub max_records: i32,
+    /// Most bytes of keys, values and headers in a batch; a single larger record makes a batch of its own.
+    #[serde(default = "max_bytes")]
+    #[schemars(range(min = 1024, max = 67108864))]
+    pub max_bytes: i32,
+    /// How long a batch that is not full waits for more records, in milliseconds.
+    #[serde(default = "linger")]
+    #[schemars(range(min = 0, max = 60000))]
+    pub linger_milliseconds: i32,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self {
+            max_records: max_records(),
+            max_bytes: max_bytes(),
+            linger_milliseconds: linger(),
+        }
+    }
+}
+
+fn max_records() -> i32 {
+    1000
+}
+
+fn max_bytes() -> i32 {
+    1024 * 1024
+}
+
+fn linger() -> i32 {
+    50
+}
+
+/// How keys and values are decoded. A record that does not decode is a failed record (`spec.errorHandling`).
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Decode {
+    /// The record's key.
+    #[serde(default)]
+    pub key: Decoder,
+    /// The record's value.
+    #[serde(default)]
+    pub value: Decoder,
+}
+
+/// A decoder.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Decoder {
+    /// Bytes: as they are. String: must be UTF-8. Json: must be one JSON document. Null keys and values are left alone.
+    #[serde(rename = "type", default)]
+    pub kind: DecoderType,
+}
+
+/// See `decode.value.type`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum DecoderType {
+    #[default]
+    Bytes,
+    String,
+    Json,
+}

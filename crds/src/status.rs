@@ -1,0 +1,170 @@
+//! The `KafkaConsumerGroup` status: what is. Every field has one writer: the operator writes all of them but
+//! `workers`, of which each worker writes its own entry by server-side apply; the operator only removes entries of
+//! pods that are gone.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+/// Condition types, each with the question it answers.
+pub mod condition {
+    /// Spec accepted, Kafka answers, every partition has a live owner, and progress is made or there is nothing to do?
+    pub const READY: &str = "Ready";
+    /// Is the spec, with everything it refers to, usable?
+    pub const ACCEPTED: &str = "Accepted";
+    /// Do the brokers answer, with these credentials?
+    pub const KAFKA_REACHABLE: &str = "KafkaReachable";
+    /// Is the lag complete and fresh?
+    pub const LAG_KNOWN: &str = "LagKnown";
+    /// Are all wanted worker pods ready?
+    pub const WORKERS_AVAILABLE: &str = "WorkersAvailable";
+    /// Do the workers make progress?
+    pub const CONSUMING: &str = "Consuming";
+    /// Is the number of workers smaller than the mode asks for?
+    pub const SCALING_LIMITED: &str = "ScalingLimited";
+    /// kstatus: is a change still being rolled out?
+    pub const RECONCILING: &str = "Reconciling";
+    /// kstatus: does something need a human?
+    pub const STALLED: &str = "Stalled";
+}
+
+/// What is really going on, judged from the broker's view of the group.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct KafkaConsumerGroupStatus {
+    /// Generation of the spec that this status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Conditions: Ready, Accepted, KafkaReachable, LagKnown, WorkersAvailable, Consuming, ScalingLimited, Reconciling,
+    /// Stalled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_string()]))]
+    pub conditions: Vec<Condition>,
+    /// The consumer group id in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_id: Option<String>,
+    /// State of the group as the broker tells it: Stable, PreparingRebalance, CompletingRebalance, Empty, Dead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_state: Option<String>,
+    /// Selector of the worker pods, for the scale subresource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+    /// Workers wanted now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i32>,
+    /// Worker pods that are ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_replicas: Option<i32>,
+    /// Worker pods that run the latest configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updated_replicas: Option<i32>,
+    /// Image the workers run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker_image: Option<String>,
+    /// Input topics and their partitions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
+    pub topics: Vec<TopicStatus>,
+    /// Partitions of all input topics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partitions: Option<PartitionsStatus>,
+    /// Records not yet committed. Absent when unknown; unknown never means 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag: Option<LagStatus>,
+    /// The last decision about the number of workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<ScalingStatus>,
+    /// One entry per worker, written by the worker itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
+    pub workers: Vec<WorkerStatus>,
+}
+
+/// An input topic.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TopicStatus {
+    /// Name of the topic.
+    pub name: String,
+    /// Number of partitions. Absent: the topic does not exist or is not known yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partitions: Option<i32>,
+}
+
+/// Partitions of all input topics.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PartitionsStatus {
+    /// All of them.
+    pub total: i32,
+    /// Those that have an owner, in the broker's view. Absent: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assigned: Option<i32>,
+}
+
+/// Records between the committed offsets and the ends of the partitions.
+#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct LagStatus {
+    /// Sum over all partitions, in records.
+    pub total: i64,
+    /// Largest of a single partition, in records.
+    pub max: i64,
+    /// The partition with the largest lag, "topic-partition".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_partition: Option<String>,
+    /// When it was read; refreshed at least every minute while it changes.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub as_of: Timestamp,
+}
+
+/// The last decision about the number of workers.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ScalingStatus {
+    /// Workers that the mode asks for, before limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recommended_replicas: Option<i32>,
+    /// What kept it from that: None, Partitions, MinReplicas, MaxReplicas, Unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limited_by: Option<String>,
+    /// The decision in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What one worker tells about itself. Written by that worker only, at most every 15 seconds.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerStatus {
+    /// Name of the pod.
+    pub name: String,
+    /// Partitions assigned to it.
+    pub assigned: i32,
+    /// Records finished since it started.
+    pub records_total: i64,
+    /// Records written to the dead letter topic since it started.
+    pub dead_lettered_total: i64,
+    /// Records skipped since it started.
+    #[serde(default)]
+    pub skipped_total: i64,
+    /// Records not yet read by it, over its partitions. Absent: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag: Option<i64>,
+    /// Records read and not yet finished.
+    pub in_flight: i64,
+    /// The unfinished record that has waited longest, "topic-partition@offset since time".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_in_flight: Option<String>,
+    /// Why reading is held back: Paused, WriterUnavailable, DeadLetterUnavailable, RecordFailed. Absent: it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_reason: Option<String>,
+    /// The last error, at most 1024 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// When the worker wrote this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub reported_at: Option<Timestamp>,
+}

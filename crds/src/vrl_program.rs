@@ -1,0 +1,74 @@
+//! Compiles VRL programs. The operator calls it before a rollout, so that a broken program never reaches a worker; the
+//! worker calls it to run them: the same functions, the same diagnostics. Functions that reach outside (network,
+//! environment, file system, secrets) are not built in.
+
+use thiserror::Error;
+use vrl::compiler::{CompilationResult, CompileConfig, Function, TypeState, compile_with_state};
+use vrl::diagnostic::Formatter;
+
+pub use vrl::compiler::Program;
+
+/// The compiler's own message, with the lines it complains about.
+#[derive(Debug, Error)]
+#[error("the VRL program does not compile:\n{0}")]
+pub struct InvalidProgram(pub String);
+
+/// A compiled program with the warnings of the compiler, if any.
+#[derive(Debug)]
+pub struct Compiled {
+    /// Ready to run, from any thread.
+    pub program: Program,
+    /// Not fatal, worth showing.
+    pub warnings: Option<String>,
+}
+
+/// The functions that programs may call.
+pub fn functions() -> Vec<Box<dyn Function>> {
+    vrl::stdlib::all()
+}
+
+/// Compiles `source`; `.` may be any value, `%` is the object described at `spec.transforms[].vrl`.
+pub fn compile(source: &str) -> Result<Compiled, InvalidProgram> {
+    match compile_with_state(
+        source,
+        &functions(),
+        &TypeState::default(),
+        CompileConfig::default(),
+    ) {
+        Ok(CompilationResult {
+            program, warnings, ..
+        }) => {
+            let warnings = (!warnings.is_empty()).then(|| Formatter::new(source, warnings).to_string());
+            Ok(Compiled { program, warnings })
+        }
+        Err(diagnostics) => Err(InvalidProgram(Formatter::new(source, diagnostics).to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_good_program_compiles() {
+        assert!(compile(".amount = to_float!(.amount)").is_ok());
+    }
+
+    #[test]
+    fn a_broken_program_says_where_and_why() {
+        let error = compile(".amount = to_flot!(.amount)").unwrap_err().to_string();
+        assert!(error.contains("to_flot"), "{error}");
+        assert!(error.contains("undefined function"), "{error}");
+    }
+
+    #[test]
+    fn programs_cannot_reach_outside() {
+        for call in [
+            "get_env_var!(\"HOME\")",
+            "http_request!(\"http://localhost\")",
+            "get_hostname!()",
+        ] {
+            assert!(compile(&format!(".x = {call}")).is_err(), "{call} compiled");
+        }
+    }
+}

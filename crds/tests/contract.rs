@@ -1,0 +1,138 @@
+//! The contract as others see it: the committed CRD is the generated one, every example parses, and the document that
+//! operator and worker exchange survives the way through JSON.
+
+use std::{fs, path::Path};
+
+use crds::{
+    KafkaConsumerGroup, WorkerConfig,
+    spec::{OnExhausted, WriterType},
+};
+use kube::ResourceExt;
+use serde::Deserialize;
+use serde_json::Value;
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+fn groups(file: &Path) -> Vec<KafkaConsumerGroup> {
+    let text = fs::read_to_string(file).unwrap();
+    serde_yaml::Deserializer::from_str(&text)
+        .map(|document| Value::deserialize(document).unwrap())
+        .filter(|document| document["kind"] == "KafkaConsumerGroup")
+        .map(|document| {
+            serde_json::from_value(document).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+        })
+        .collect()
+}
+
+#[test]
+fn the_committed_crd_is_the_generated_one_and_small() {
+    let committed = fs::read_to_string(root().join("crds/kafkaconsumergroups.yaml")).unwrap();
+    assert!(
+        committed == crds::crd::yaml().unwrap(),
+        "run `make generate` and commit crds/kafkaconsumergroups.yaml"
+    );
+    assert!(committed.len() < 150_000, "the CRD has {} bytes", committed.len());
+}
+
+#[test]
+fn every_field_has_a_description_and_replicas_has_no_default() {
+    let schema = crds::crd::schema();
+    let mut missing = Vec::new();
+    for part in ["spec", "status"] {
+        walk(&schema["properties"][part], part, &mut missing);
+    }
+    assert!(missing.is_empty(), "fields without description: {missing:?}");
+    assert!(schema["properties"]["spec"]["properties"]["replicas"]["default"].is_null());
+}
+
+/// Embedded Kubernetes types are documented by Kubernetes.
+const EMBEDDED: [&str; 6] = [
+    "affinity",
+    "env",
+    "imagePullSecrets",
+    "resources",
+    "tolerations",
+    "topologySpreadConstraints",
+];
+
+fn walk(schema: &Value, path: &str, missing: &mut Vec<String>) {
+    if schema["description"].as_str().is_none_or(str::is_empty) {
+        missing.push(path.to_owned());
+    }
+    let items = &schema["items"];
+    for (name, child) in schema["properties"]
+        .as_object()
+        .into_iter()
+        .chain(items["properties"].as_object())
+        .flatten()
+    {
+        let path = format!("{path}.{name}");
+        if EMBEDDED.contains(&name.as_str()) || path == "status.conditions" {
+            continue;
+        }
+        walk(child, &path, missing);
+    }
+}
+
+#[test]
+fn every_example_parses_and_has_a_unique_purpose() {
+    let folder = root().join("deploy/examples");
+    let mut found = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let file = entry.unwrap().path();
+        if file.extension().is_some_and(|extension| extension == "yaml") {
+            let groups = groups(&file);
+            assert!(
+                !groups.is_empty(),
+                "{} holds no KafkaConsumerGroup",
+                file.display()
+            );
+            found += groups.len();
+        }
+    }
+    assert!(found >= 8, "only {found} examples");
+}
+
+#[test]
+fn the_worker_config_survives_json_and_resolves_the_group_id() {
+    let group = groups(&root().join("deploy/examples/full.yaml")).remove(0);
+    let namespace = group.namespace().unwrap_or_else(|| "shop".into());
+    let config = WorkerConfig::from_spec(
+        &namespace,
+        &group.name_any(),
+        &group.spec,
+        group.spec.transforms.clone(),
+    );
+    let text = serde_json::to_string(&config).unwrap();
+    assert_eq!(serde_json::from_str::<WorkerConfig>(&text).unwrap(), config);
+
+    let mut spec = group.spec;
+    spec.group_id = None;
+    assert_eq!(
+        crds::worker_config::group_id("shop", "orders", &spec),
+        "shop.orders"
+    );
+}
+
+#[test]
+fn defaults_are_what_the_descriptions_say() {
+    let group: KafkaConsumerGroup = serde_yaml::from_str(
+        "{apiVersion: kafka-consumer.dev/v1alpha1, kind: KafkaConsumerGroup, metadata: {name: a}, spec: {topics: \
+         [{name: t}], kafka: {bootstrapServers: ['b:9092']}, writers: [{name: w, type: Stdout}]}}",
+    )
+    .unwrap();
+    assert_eq!(group.spec.error_handling.policy(), OnExhausted::Stop);
+    assert_eq!(group.spec.processing.batch.max_records, 1000);
+    assert_eq!(group.spec.writers[0].kind, WriterType::Stdout);
+    assert_eq!(group.spec.replicas, None);
+
+    let with_topic: KafkaConsumerGroup = serde_yaml::from_str(
+        "{apiVersion: kafka-consumer.dev/v1alpha1, kind: KafkaConsumerGroup, metadata: {name: a}, spec: {topics: \
+         [{name: t}], kafka: {bootstrapServers: ['b:9092']}, writers: [{name: w, type: Stdout}], errorHandling: \
+         {deadLetter: {topic: t.dlq}}}}",
+    )
+    .unwrap();
+    assert_eq!(with_topic.spec.error_handling.policy(), OnExhausted::DeadLetter);
+}

@@ -1,0 +1,39 @@
+//! The PodDisruptionBudget of a group: node drains take one worker at a time, so that the group rebalances in small
+//! steps. In: a validated group. Out: the object.
+
+use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::{labels::selector, metadata};
+use crate::controller::validate::ValidatedGroup;
+
+pub fn disruption_budget(group: &ValidatedGroup) -> PodDisruptionBudget {
+    PodDisruptionBudget {
+        metadata: metadata(group),
+        spec: Some(PodDisruptionBudgetSpec {
+            max_unavailable: Some(IntOrString::Int(1)),
+            selector: Some(LabelSelector {
+                match_labels: Some(selector(&group.name)),
+                ..LabelSelector::default()
+            }),
+            // A worker that never becomes ready must not block the drain of its node.
+            unhealthy_pod_eviction_policy: Some("AlwaysAllow".into()),
+            ..PodDisruptionBudgetSpec::default()
+        }),
+        status: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::validated;
+
+    #[test]
+    fn one_worker_at_a_time() {
+        let spec = disruption_budget(&validated()).spec.unwrap();
+        assert_eq!(spec.max_unavailable, Some(IntOrString::Int(1)));
+        assert_eq!(spec.selector.unwrap().match_labels.unwrap(), selector("orders"));
+    }
+}

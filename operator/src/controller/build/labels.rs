@@ -1,0 +1,119 @@
+//! Names, labels and hashes of child objects. In: the name of a group. Out: names that Kubernetes accepts whatever the
+//! length of that name. Pure.
+
+use std::collections::BTreeMap;
+
+use crds::names::{GROUP_LABEL, OPERATOR_MANAGER, WORKER_APP};
+use sha2::{Digest, Sha256};
+
+/// Annotation on every child: hash of what was applied last. Part of the applied object, so a live object that holds
+/// all desired fields and this value has no left-overs of an earlier version either.
+pub const APPLIED_HASH_ANNOTATION: &str = "kafka-consumer.dev/applied-hash";
+/// Annotation on the Deployment: the start positions of this group were dealt with, and must never be again, because
+/// partitions added later start at their first record.
+pub const START_POSITIONS_ANNOTATION: &str = "kafka-consumer.dev/start-positions";
+
+/// Pods get the Deployment's name plus up to 17 characters ("-<template hash>-<suffix>"), and their names are label
+/// values and host names of at most 63.
+const LONGEST_CHILD_NAME: usize = 46;
+/// Kubernetes' limit for label values.
+const LONGEST_LABEL: usize = 63;
+
+/// The name all children of a group have.
+pub fn child_name(group: &str) -> String {
+    shorten(&format!("{group}-worker"), LONGEST_CHILD_NAME)
+}
+
+/// The value of [`GROUP_LABEL`] for a group.
+pub fn group_label(group: &str) -> String {
+    shorten(group, LONGEST_LABEL)
+}
+
+/// What selects the worker pods of a group; must never change, Deployments cannot follow.
+pub fn selector(group: &str) -> BTreeMap<String, String> {
+    [
+        ("app.kubernetes.io/name", WORKER_APP.to_string()),
+        (GROUP_LABEL, group_label(group)),
+    ]
+    .map(|(key, value)| (key.to_string(), value))
+    .into()
+}
+
+/// [`selector`] as text, for `status.selector`.
+pub fn selector_text(group: &str) -> String {
+    let pairs: Vec<_> = selector(group)
+        .into_iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    pairs.join(",")
+}
+
+/// Labels of every child.
+pub fn labels(group: &str) -> BTreeMap<String, String> {
+    let mut labels = selector(group);
+    labels.insert("app.kubernetes.io/instance".into(), group_label(group));
+    labels.insert("app.kubernetes.io/managed-by".into(), OPERATOR_MANAGER.into());
+    labels
+}
+
+/// A volume name for a referenced object: readable where possible, always a DNS label.
+pub fn volume_name(prefix: &str, name: &str) -> String {
+    let dns = !name.contains('.');
+    let readable = format!("{prefix}-{name}");
+    if dns {
+        shorten(&readable, LONGEST_LABEL)
+    } else {
+        format!("{prefix}-{}", hash(name.as_bytes()))
+    }
+}
+
+/// 16 hexadecimal characters of SHA-256: enough to tell versions apart, short enough to read.
+pub fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// Cuts names that are too long and makes them unique again with a hash of the whole.
+fn shorten(name: &str, longest: usize) -> String {
+    if name.len() <= longest {
+        return name.to_string();
+    }
+    let suffix = &hash(name.as_bytes())[..8];
+    let kept: String = name.chars().take(longest - 9).collect();
+    format!("{}-{suffix}", kept.trim_end_matches(['-', '.']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_names_stay_readable() {
+        assert_eq!(child_name("orders"), "orders-worker");
+        assert_eq!(
+            selector_text("orders"),
+            "app.kubernetes.io/name=kafka-consumer-worker,kafka-consumer.dev/group=orders"
+        );
+    }
+
+    #[test]
+    fn long_names_are_cut_and_stay_different() {
+        let (one, two) = ("a".repeat(200) + "-one", "a".repeat(200) + "-two");
+        assert!(child_name(&one).len() <= LONGEST_CHILD_NAME);
+        assert!(group_label(&one).len() <= LONGEST_LABEL);
+        assert_ne!(child_name(&one), child_name(&two));
+        assert_ne!(group_label(&one), group_label(&two));
+        let dots = format!("{}.{}", "a".repeat(36), "b".repeat(40));
+        assert!(!child_name(&dots).contains(".-"), "{}", child_name(&dots));
+    }
+
+    #[test]
+    fn volume_names_are_dns_labels() {
+        assert_eq!(volume_name("secret", "kafka-ca"), "secret-kafka-ca");
+        assert!(!volume_name("secret", "kafka.example.com").contains('.'));
+        assert!(volume_name("secret", &"x".repeat(253)).len() <= 63);
+    }
+}

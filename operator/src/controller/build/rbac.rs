@@ -1,0 +1,99 @@
+//! ServiceAccount, Role and RoleBinding of the workers: they may read their own resource and write its status, nothing
+//! else. In: a validated group. Out: three objects. Refuses to grant anything that is not bound to this one name.
+
+use crds::names::API_GROUP;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
+
+use super::{labels::child_name, metadata};
+use crate::controller::validate::ValidatedGroup;
+
+pub fn service_account(group: &ValidatedGroup) -> ServiceAccount {
+    ServiceAccount {
+        metadata: metadata(group),
+        ..ServiceAccount::default()
+    }
+}
+
+pub fn role(group: &ValidatedGroup) -> Role {
+    let rule = |resource: &str, verb: &str| PolicyRule {
+        api_groups: Some(vec![API_GROUP.into()]),
+        resources: Some(vec![resource.into()]),
+        resource_names: Some(vec![group.name.clone()]),
+        verbs: vec![verb.into()],
+        ..PolicyRule::default()
+    };
+    Role {
+        metadata: metadata(group),
+        // Get: to find out whether the resource is still there. Patch: its own entry of status.workers.
+        rules: Some(vec![
+            rule("kafkaconsumergroups", "get"),
+            rule("kafkaconsumergroups/status", "patch"),
+        ]),
+    }
+}
+
+pub fn role_binding(group: &ValidatedGroup) -> RoleBinding {
+    RoleBinding {
+        metadata: metadata(group),
+        role_ref: RoleRef {
+            api_group: "rbac.authorization.k8s.io".into(),
+            kind: "Role".into(),
+            name: child_name(&group.name),
+        },
+        subjects: Some(vec![Subject {
+            kind: "ServiceAccount".into(),
+            name: child_name(&group.name),
+            namespace: Some(group.namespace.clone()),
+            ..Subject::default()
+        }]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::validated;
+
+    #[test]
+    fn workers_reach_one_resource_and_only_its_status() {
+        let rules = role(&validated()).rules.unwrap();
+        for rule in &rules {
+            assert_eq!(
+                rule.resource_names.as_deref(),
+                Some(["orders".to_string()].as_slice())
+            );
+            assert_eq!(
+                rule.api_groups.as_deref(),
+                Some([API_GROUP.to_string()].as_slice())
+            );
+        }
+        let granted: Vec<_> = rules
+            .iter()
+            .map(|rule| (rule.resources.clone().unwrap(), &rule.verbs))
+            .collect();
+        assert_eq!(
+            granted[0],
+            (vec!["kafkaconsumergroups".to_string()], &vec!["get".to_string()])
+        );
+        assert_eq!(
+            granted[1],
+            (
+                vec!["kafkaconsumergroups/status".to_string()],
+                &vec!["patch".to_string()]
+            )
+        );
+        assert_eq!(granted.len(), 2);
+    }
+
+    #[test]
+    fn the_binding_joins_this_role_and_this_account() {
+        let binding = role_binding(&validated());
+        assert_eq!(binding.role_ref.name, "orders-worker");
+        let subject = &binding.subjects.unwrap()[0];
+        assert_eq!(
+            (subject.name.as_str(), subject.namespace.as_deref()),
+            ("orders-worker", Some("shop"))
+        );
+    }
+}

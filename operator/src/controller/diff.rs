@@ -1,0 +1,147 @@
+//! Compares what is wanted with what is there, on JSON, so that defaults added by the API server do not count as
+//! differences. Pure.
+
+use serde_json::{Map, Value};
+
+use super::build::labels::hash;
+
+/// True if `live` holds everything that `desired` says. Together with the hash annotation inside `desired` that means:
+/// the last thing applied was exactly this, and nobody has changed any of it since.
+pub fn contains(live: &Value, desired: &Value) -> bool {
+    match (live, desired) {
+        (Value::Object(live), Value::Object(desired)) => {
+            desired.iter().all(|(key, value)| match live.get(key) {
+                Some(live) => contains(live, value),
+                // The API server leaves out what is empty.
+                None => is_empty(value),
+            })
+        }
+        (Value::Array(live), Value::Array(desired)) => {
+            let ordered = desired.iter().all(|value| !value.is_object());
+            if ordered {
+                live.len() == desired.len()
+                    && live
+                        .iter()
+                        .zip(desired)
+                        .all(|(live, desired)| contains(live, desired))
+            } else {
+                // Lists of objects are keyed; others may add elements (sidecars), and order means nothing.
+                desired
+                    .iter()
+                    .all(|desired| live.iter().any(|live| contains(live, desired)))
+            }
+        }
+        _ => live == desired,
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(map) => map.values().all(is_empty),
+        Value::Array(list) => list.is_empty(),
+        Value::Bool(flag) => !flag,
+        Value::String(text) => text.is_empty(),
+        Value::Number(number) => number.as_i64() == Some(0),
+    }
+}
+
+/// Changes when anybody changes the object; not when its status or the API server's bookkeeping change.
+pub fn fingerprint(live: &Value) -> String {
+    let mut live = live.clone();
+    if let Value::Object(object) = &mut live {
+        object.remove("status");
+        if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
+            for field in ["managedFields", "resourceVersion", "generation"] {
+                metadata.remove(field);
+            }
+            if let Some(Value::Object(annotations)) = metadata.get_mut("annotations") {
+                // Counted by the Deployment controller.
+                annotations.remove("deployment.kubernetes.io/revision");
+            }
+        }
+    }
+    hash(
+        Value::Object(Map::from_iter([("live".to_string(), live)]))
+            .to_string()
+            .as_bytes(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::apply::desired_json;
+    use super::super::build::{build, labels::APPLIED_HASH_ANNOTATION};
+    use super::*;
+    use crate::fixtures::validated;
+    use crate::scaling::{Decision, Limit};
+    use serde_json::json;
+
+    fn desired(replicas: i32) -> Value {
+        let decision = Decision {
+            replicas,
+            recommended: None,
+            limited_by: Limit::None,
+            reason: String::new(),
+        };
+        desired_json(build(&validated(), &decision, true).deployment)
+    }
+
+    /// As the API server returns it: with defaults and bookkeeping.
+    fn live() -> Value {
+        let mut live = desired(3);
+        live["metadata"]["resourceVersion"] = json!("7");
+        live["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = json!("1");
+        live["spec"]["progressDeadlineSeconds"] = json!(600);
+        live["spec"]["template"]["spec"]["restartPolicy"] = json!("Always");
+        live["spec"]["template"]["spec"]["containers"][0]["livenessProbe"]["successThreshold"] = json!(1);
+        live["status"] = json!({"replicas": 3});
+        live
+    }
+
+    #[test]
+    fn defaults_of_the_api_server_are_no_difference() {
+        assert!(contains(&live(), &desired(3)));
+    }
+
+    #[test]
+    fn edits_by_other_hands_are_differences() {
+        let edits: &[fn(&mut Value)] = &[
+            |live| live["spec"]["replicas"] = json!(1),
+            |live| live["spec"]["template"]["spec"]["containers"][0]["image"] = json!("other"),
+            |live| live["spec"]["template"]["spec"]["containers"][0]["args"] = json!(["--other"]),
+            |live| live["spec"]["template"]["spec"]["securityContext"] = json!({}),
+            |live| live["spec"]["template"]["spec"]["volumes"] = json!([]),
+            |live| {
+                live["metadata"]["labels"].as_object_mut().unwrap().clear();
+            },
+            |live| live["metadata"]["ownerReferences"] = json!([]),
+        ];
+        for (index, edit) in edits.iter().enumerate() {
+            let mut live = live();
+            edit(&mut live);
+            assert!(!contains(&live, &desired(3)), "edit {index} was not seen");
+        }
+    }
+
+    #[test]
+    fn a_new_wish_is_a_difference_even_if_it_only_leaves_something_out() {
+        assert!(!contains(&live(), &desired(4)));
+        let mut live = live();
+        live["spec"]["template"]["spec"]["nodeSelector"] = json!({"disk": "ssd"});
+        live["metadata"]["annotations"][APPLIED_HASH_ANNOTATION] = json!("of the time with nodeSelector");
+        assert!(!contains(&live, &desired(3)));
+    }
+
+    #[test]
+    fn fingerprints_ignore_status_and_see_edits() {
+        let before = fingerprint(&live());
+        let mut status = live();
+        status["status"]["replicas"] = json!(2);
+        status["metadata"]["resourceVersion"] = json!("8");
+        assert_eq!(before, fingerprint(&status));
+        let mut edited = live();
+        edited["spec"]["paused"] = json!(true);
+        assert_ne!(before, fingerprint(&edited));
+    }
+}

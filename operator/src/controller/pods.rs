@@ -1,0 +1,167 @@
+//! Why worker pods do not run. In: a pod. Out: the few facts that status is computed from, among them the container's
+//! last words. Pure.
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use kube::ResourceExt;
+
+/// What matters about a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct PodFacts {
+    pub name: String,
+    pub ready: bool,
+    pub terminating: bool,
+    pub problem: Option<PodProblem>,
+}
+
+/// Why a pod does not run.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PodProblem {
+    pub reason: &'static str,
+    pub message: String,
+}
+
+/// Most characters of a container's last words in a condition.
+const LAST_WORDS: usize = 600;
+
+impl PodFacts {
+    pub fn of(pod: &Pod) -> Self {
+        let status = pod.status.clone().unwrap_or_default();
+        let conditions = status.conditions.unwrap_or_default();
+        let containers = status.container_statuses.unwrap_or_default();
+        let unschedulable = conditions
+            .iter()
+            .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")
+            .filter(|condition| condition.reason.as_deref() == Some("Unschedulable"))
+            .map(|condition| PodProblem {
+                reason: "Unschedulable",
+                message: condition.message.clone().unwrap_or_default(),
+            });
+        Self {
+            name: pod.name_any(),
+            ready: conditions
+                .iter()
+                .any(|it| it.type_ == "Ready" && it.status == "True"),
+            terminating: pod.metadata.deletion_timestamp.is_some(),
+            problem: unschedulable.or_else(|| containers.iter().find_map(container_problem)),
+        }
+    }
+}
+
+fn container_problem(container: &ContainerStatus) -> Option<PodProblem> {
+    let state = container.state.clone().unwrap_or_default();
+    let waiting = state.waiting.unwrap_or_default();
+    let said = waiting.message.unwrap_or_default();
+    let problem = |reason, message| Some(PodProblem { reason, message });
+    match waiting.reason.as_deref() {
+        Some(
+            "ErrImagePull"
+            | "ImagePullBackOff"
+            | "InvalidImageName"
+            | "ErrImageNeverPull"
+            | "RegistryUnavailable"
+            | "ImageInspectError",
+        ) => {
+            // Which of the two reasons shows depends on the moment; the message must not flap with it.
+            problem(
+                "ImagePullFailed",
+                format!("image {} cannot be pulled: {}", container.image, stable(&said)),
+            )
+        }
+        Some("CreateContainerConfigError" | "CreateContainerError" | "RunContainerError") => {
+            problem("ContainerNotStarted", said)
+        }
+        _ => {
+            let ended = state
+                .terminated
+                .or_else(|| container.last_state.clone().unwrap_or_default().terminated)
+                .filter(|ended| ended.exit_code != 0 && !container.ready);
+            let ended = ended?;
+            let words: String = ended.message.unwrap_or_default().trim().to_string();
+            let skip = words.chars().count().saturating_sub(LAST_WORDS);
+            let words: String = words.chars().skip(skip).collect();
+            let how = match ended.reason.as_deref() {
+                Some("OOMKilled") => "ran out of memory; raise spec.worker.resources.limits.memory".into(),
+                _ => format!("ended with exit code {}", ended.exit_code),
+            };
+            problem(
+                "CrashLooping",
+                if words.is_empty() {
+                    how
+                } else {
+                    format!("{how}: {words}")
+                },
+            )
+        }
+    }
+}
+
+/// The cause in a pull message, without the kubelet's words around it.
+fn stable(said: &str) -> &str {
+    said.strip_prefix("Back-off pulling image ")
+        .and_then(|rest| rest.split_once(": "))
+        .map_or(said, |(_, cause)| {
+            cause.strip_prefix("ErrImagePull: ").unwrap_or(cause)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn pod(status: Value) -> PodFacts {
+        let pod = json!({"metadata": {"name": "orders-worker-abc"}, "status": status});
+        PodFacts::of(&serde_json::from_value(pod).unwrap())
+    }
+
+    fn container(state: Value, last: Value) -> Value {
+        json!({"containerStatuses": [{
+            "name": "worker", "image": "registry/worker:1", "imageID": "", "ready": false, "restartCount": 3,
+            "state": state, "lastState": last,
+        }]})
+    }
+
+    #[test]
+    fn a_ready_pod_has_no_problem() {
+        let facts = pod(json!({"conditions": [{"type": "Ready", "status": "True"}]}));
+        assert_eq!((facts.ready, facts.problem), (true, None));
+    }
+
+    #[test]
+    fn an_image_that_cannot_be_pulled_is_named_and_both_reasons_read_the_same() {
+        let one = json!({"waiting": {"reason": "ErrImagePull", "message": "not found"}});
+        let two = json!({"waiting": {
+            "reason": "ImagePullBackOff",
+            "message": "Back-off pulling image \"registry/worker:1\": ErrImagePull: not found",
+        }});
+        let (one, two) = (pod(container(one, json!({}))), pod(container(two, json!({}))));
+        assert_eq!(one.problem, two.problem);
+        let problem = one.problem.unwrap();
+        assert_eq!(problem.reason, "ImagePullFailed");
+        assert_eq!(
+            problem.message,
+            "image registry/worker:1 cannot be pulled: not found"
+        );
+    }
+
+    #[test]
+    fn a_crashing_worker_is_quoted() {
+        let last = json!({"terminated": {"exitCode": 2, "reason": "Error", "message": "no such table\n"}});
+        let problem = pod(container(
+            json!({"waiting": {"reason": "CrashLoopBackOff"}}),
+            last,
+        ))
+        .problem
+        .unwrap();
+        assert_eq!(problem.reason, "CrashLooping");
+        assert_eq!(problem.message, "ended with exit code 2: no such table");
+    }
+
+    #[test]
+    fn a_pod_without_a_node_tells_the_schedulers_reason() {
+        let facts = pod(json!({"conditions": [{
+            "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes",
+        }]}));
+        assert_eq!(facts.problem.unwrap().message, "0/3 nodes");
+    }
+}

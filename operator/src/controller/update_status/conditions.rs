@@ -1,0 +1,141 @@
+//! Conditions in Kubernetes' manner. In: the conditions there are, and what holds now. Out: the merged list: a condition
+//! keeps its transition time while its status stays. Pure.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// True, False or Unknown, as in metav1.Condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Truth {
+    True,
+    False,
+    Unknown,
+}
+
+impl Truth {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// What holds now, of one condition type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub truth: Truth,
+    pub reason: String,
+    pub message: String,
+}
+
+impl Verdict {
+    pub fn new(truth: Truth, reason: &str, message: impl Into<String>) -> Self {
+        Self {
+            truth,
+            reason: reason.into(),
+            message: message.into(),
+        }
+    }
+
+    pub fn is_true(&self) -> bool {
+        self.truth == Truth::True
+    }
+}
+
+/// Most bytes of a message; metav1.Condition allows 32768, but a status is meant to be read.
+const LONGEST_MESSAGE: usize = 2048;
+
+/// The condition of one type.
+pub fn find<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|condition| condition.type_ == kind)
+}
+
+/// Whether the condition of one type is True.
+pub fn is_true(conditions: &[Condition], kind: &str) -> bool {
+    find(conditions, kind).is_some_and(|condition| condition.status == "True")
+}
+
+/// The reason of the condition of one type.
+pub fn reason<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a str> {
+    find(conditions, kind).map(|condition| condition.reason.as_str())
+}
+
+/// Replaces the conditions by the verdicts, in their order.
+pub fn merge(
+    old: &[Condition],
+    verdicts: Vec<(&'static str, Verdict)>,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    verdicts
+        .into_iter()
+        .map(|(kind, verdict)| {
+            let status = verdict.truth.as_str();
+            let since = find(old, kind)
+                .filter(|before| before.status == status)
+                .map_or(Time(now), |before| before.last_transition_time.clone());
+            Condition {
+                type_: kind.into(),
+                status: status.into(),
+                reason: verdict.reason,
+                message: cut(verdict.message),
+                observed_generation: generation,
+                last_transition_time: since,
+            }
+        })
+        .collect()
+}
+
+fn cut(mut message: String) -> String {
+    if message.len() > LONGEST_MESSAGE {
+        let end = (0..=LONGEST_MESSAGE)
+            .rev()
+            .find(|at| message.is_char_boundary(*at))
+            .unwrap_or(0);
+        message.truncate(end);
+        message.push_str(" ...");
+    }
+    message
+}
+
+/// The time as it is stored, to the second: finer would differ from what is read back.
+pub fn whole_seconds(now: Timestamp) -> Timestamp {
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn the_transition_time_moves_only_with_the_status() {
+        let verdict = |truth, reason| vec![("Ready", Verdict::new(truth, reason, ""))];
+        let first = merge(&[], verdict(Truth::False, "Starting"), Some(1), at(1));
+        let second = merge(&first, verdict(Truth::False, "Waiting"), Some(2), at(2));
+        assert_eq!(second[0].last_transition_time, Time(at(1)));
+        assert_eq!(
+            (second[0].reason.as_str(), second[0].observed_generation),
+            ("Waiting", Some(2))
+        );
+        let third = merge(&second, verdict(Truth::True, "Fine"), Some(2), at(3));
+        assert_eq!(third[0].last_transition_time, Time(at(3)));
+    }
+
+    #[test]
+    fn long_messages_are_cut_at_a_character() {
+        let long = "ä".repeat(LONGEST_MESSAGE);
+        let conditions = merge(
+            &[],
+            vec![("Ready", Verdict::new(Truth::True, "Fine", long))],
+            None,
+            at(1),
+        );
+        assert!(conditions[0].message.len() <= LONGEST_MESSAGE + 4);
+    }
+}

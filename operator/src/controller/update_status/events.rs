@@ -1,0 +1,195 @@
+//! Kubernetes Events of a group. In: the status before and after. Out: one Event per transition, none for what stays.
+//! Pure; because it compares what is stored, a restarted operator does not repeat itself.
+
+use crds::KafkaConsumerGroupStatus;
+use crds::status::condition;
+use kube::runtime::events::{Event, EventType};
+
+use super::conditions::{find, reason};
+use crate::kafka::{ProvisionAction, Provisioned};
+
+/// The API's limit for notes.
+const LONGEST_NOTE: usize = 1000;
+
+/// What happened between two statuses.
+pub fn events(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) -> Vec<Event> {
+    let mut events = Vec::new();
+    let changed = |kind: &str| {
+        let now = find(&new.conditions, kind)?;
+        (reason(&old.conditions, kind) != Some(now.reason.as_str())).then_some(now)
+    };
+    let was = |kind: &str| reason(&old.conditions, kind).unwrap_or_default().to_string();
+    if let Some(now) = changed(condition::ACCEPTED) {
+        match (now.status.as_str(), now.reason.as_str()) {
+            ("False", _) | (_, "CredentialsInClear") => events.push(warning(&now.reason, &now.message)),
+            _ if find(&old.conditions, condition::ACCEPTED).is_some_and(|old| old.status == "False") => {
+                events.push(normal("Accepted", &now.message));
+            }
+            _ => {}
+        }
+    }
+    if let Some(now) = changed(condition::KAFKA_REACHABLE) {
+        match now.status.as_str() {
+            "False" => events.push(warning(&now.reason, &now.message)),
+            "True" if !was(condition::KAFKA_REACHABLE).is_empty() => {
+                events.push(normal("KafkaReachable", &now.message));
+            }
+            _ => {}
+        }
+    }
+    if let Some(now) = changed(condition::WORKERS_AVAILABLE)
+        && now.status == "False"
+        && !matches!(
+            now.reason.as_str(),
+            "Progressing" | "NotCreated" | "Stopping" | "NoWorkers"
+        )
+    {
+        events.push(warning(&now.reason, &now.message));
+    }
+    if let Some(now) = changed(condition::CONSUMING) {
+        let before = was(condition::CONSUMING);
+        match (before.as_str(), now.reason.as_str()) {
+            (_, "Paused" | "Stopped") => events.push(normal(&now.reason, &now.message)),
+            (_, "WriterUnavailable" | "DeadLetterUnavailable" | "RecordFailed") => {
+                events.push(warning(&now.reason, &now.message));
+            }
+            _ => {}
+        }
+        match (before.as_str(), now.reason.as_str()) {
+            ("Paused", reason) if !matches!(reason, "Paused" | "Stopped") => {
+                events.push(normal("Resumed", "desiredState is no longer Paused"));
+            }
+            ("Stopped", reason) if reason != "Stopped" => {
+                events.push(normal("Started", "desiredState is no longer Stopped"));
+            }
+            ("WriterUnavailable" | "DeadLetterUnavailable" | "RecordFailed", "Consuming") => {
+                events.push(normal("Consuming", &format!("{before} is over")));
+            }
+            _ => {}
+        }
+    }
+    if let (before, Some(after)) = (old.replicas, new.replicas)
+        && before != Some(after)
+        && (before.is_some() || after > 0)
+    {
+        let why = new
+            .scaling
+            .as_ref()
+            .and_then(|scaling| scaling.reason.as_deref())
+            .unwrap_or_default();
+        let from = before.unwrap_or(0);
+        events.push(normal("Scaled", &format!("workers: {from} -> {after}: {why}")));
+    }
+    events
+}
+
+/// What was done to topics.
+pub fn provisioned(done: &[Provisioned]) -> Vec<Event> {
+    let events = done.iter().filter_map(|done| match done.action {
+        ProvisionAction::Created => Some(normal(
+            "TopicCreated",
+            &format!("topic {} was created, as asked for by provision", done.topic),
+        )),
+        ProvisionAction::Grown { from, to } => Some(normal(
+            "TopicGrown",
+            &format!("topic {} was grown from {from} to {to} partitions", done.topic),
+        )),
+        ProvisionAction::Unchanged => None,
+    });
+    events.collect()
+}
+
+fn normal(reason: &str, note: &str) -> Event {
+    event(EventType::Normal, reason, note)
+}
+
+fn warning(reason: &str, note: &str) -> Event {
+    event(EventType::Warning, reason, note)
+}
+
+fn event(type_: EventType, reason: &str, note: &str) -> Event {
+    let note: String = note
+        .chars()
+        .scan(0, |bytes, it| {
+            *bytes += it.len_utf8();
+            (*bytes <= LONGEST_NOTE).then_some(it)
+        })
+        .collect();
+    Event {
+        type_,
+        reason: reason.into(),
+        note: Some(note),
+        action: "Reconcile".into(),
+        secondary: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::conditions::{Truth, Verdict, merge};
+    use super::*;
+
+    fn status(verdicts: &[(&'static str, Truth, &str)], replicas: Option<i32>) -> KafkaConsumerGroupStatus {
+        let verdicts = verdicts
+            .iter()
+            .map(|(kind, truth, reason)| (*kind, Verdict::new(*truth, reason, "said")))
+            .collect();
+        KafkaConsumerGroupStatus {
+            conditions: merge(&[], verdicts, None, jiff::Timestamp::UNIX_EPOCH),
+            replicas,
+            ..Default::default()
+        }
+    }
+
+    fn reasons(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) -> Vec<String> {
+        events(old, new).into_iter().map(|event| event.reason).collect()
+    }
+
+    #[test]
+    fn transitions_are_told_once() {
+        let (yes, no) = (Truth::True, Truth::False);
+        let well = status(
+            &[
+                ("Accepted", yes, "Accepted"),
+                ("KafkaReachable", yes, "BrokersAnswer"),
+            ],
+            Some(6),
+        );
+        let ill = status(
+            &[
+                ("Accepted", no, "SecretMissing"),
+                ("KafkaReachable", no, "KafkaUnreachable"),
+            ],
+            Some(6),
+        );
+        assert_eq!(reasons(&well, &ill), ["SecretMissing", "KafkaUnreachable"]);
+        assert!(reasons(&ill, &ill).is_empty());
+        assert_eq!(reasons(&ill, &well), ["Accepted", "KafkaReachable"]);
+    }
+
+    #[test]
+    fn desired_states_are_told_in_both_directions() {
+        let consuming = |reason| status(&[("Consuming", Truth::False, reason)], None);
+        assert_eq!(reasons(&consuming("Consuming"), &consuming("Paused")), ["Paused"]);
+        assert_eq!(
+            reasons(&consuming("Paused"), &consuming("Consuming")),
+            ["Resumed"]
+        );
+        assert_eq!(reasons(&consuming("Paused"), &consuming("Stopped")), ["Stopped"]);
+        assert_eq!(
+            reasons(&consuming("Stopped"), &consuming("PartitionsNotOwned")),
+            ["Started"]
+        );
+    }
+
+    #[test]
+    fn scaling_is_told_with_numbers() {
+        let event = &events(&status(&[], Some(6)), &status(&[], Some(9)))[0];
+        assert!(
+            event.note.as_ref().unwrap().starts_with("workers: 6 -> 9"),
+            "{:?}",
+            event.note
+        );
+        assert!(reasons(&status(&[], None), &status(&[], Some(0))).is_empty());
+    }
+}

@@ -1,0 +1,153 @@
+//! The workers' own entries in `status.workers`. In: the entries and which pods exist. Out: what living workers complain
+//! of, and the patch that removes entries of the dead. Pure; never changes an entry.
+
+use crds::status::WorkerStatus;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+/// Workers report at least every minute while something changes and keep quiet otherwise; an entry that tells of a
+/// problem is repeated, so one this old is of a worker that cannot report any more.
+const STALE: SignedDuration = SignedDuration::from_mins(2);
+/// An entry younger than this is not removed even if its pod is not seen: caches of pods and groups are not in step.
+const YOUNG: SignedDuration = SignedDuration::from_secs(30);
+
+/// What hinders workers, in order of how much it needs somebody to act.
+const REASONS: [&str; 3] = ["RecordFailed", "DeadLetterUnavailable", "WriterUnavailable"];
+
+/// The gravest complaint, with the words of the worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Complaint {
+    pub reason: &'static str,
+    pub message: String,
+}
+
+/// What workers complain of, from fresh entries of existing pods only.
+pub fn complaint(
+    entries: &[WorkerStatus],
+    present: impl Fn(&str) -> bool,
+    now: Timestamp,
+) -> Option<Complaint> {
+    let fresh: Vec<&WorkerStatus> = entries
+        .iter()
+        .filter(|entry| {
+            entry
+                .reported_at
+                .is_some_and(|at| now.duration_since(at) <= STALE)
+        })
+        .filter(|entry| present(&entry.name))
+        .collect();
+    REASONS.into_iter().find_map(|reason| {
+        let mut held = fresh
+            .iter()
+            .filter(|entry| entry.paused_reason.as_deref() == Some(reason));
+        let first = held.next()?;
+        let more = held.count();
+        let others = if more == 0 {
+            String::new()
+        } else {
+            format!(" and {more} more")
+        };
+        let words = first.last_error.as_deref().unwrap_or("no error told");
+        Some(Complaint {
+            reason,
+            message: format!("worker {}{others}: {words}", first.name),
+        })
+    })
+}
+
+/// Names of entries whose pod seems to be gone.
+pub fn gone(entries: &[WorkerStatus], present: impl Fn(&str) -> bool, now: Timestamp) -> Vec<String> {
+    entries
+        .iter()
+        .filter(|entry| !present(&entry.name))
+        .filter(|entry| entry.reported_at.is_none_or(|at| now.duration_since(at) > YOUNG))
+        .map(|entry| entry.name.clone())
+        .collect()
+}
+
+/// A JSON patch that removes entries, each guarded by a test of its name: the list may have moved meanwhile.
+pub fn removal(entries: &[WorkerStatus], gone: &[String]) -> Value {
+    let last_first = entries.iter().enumerate().rev();
+    let operations = last_first
+        .filter(|(_, entry)| gone.contains(&entry.name))
+        .flat_map(|(index, entry)| {
+            [
+                json!({"op": "test", "path": format!("/status/workers/{index}/name"), "value": entry.name}),
+                json!({"op": "remove", "path": format!("/status/workers/{index}")}),
+            ]
+        });
+    Value::Array(operations.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(1_000_000).unwrap()
+    }
+
+    fn entry(name: &str, reason: Option<&str>, seconds_ago: i64) -> WorkerStatus {
+        WorkerStatus {
+            name: name.into(),
+            paused_reason: reason.map(String::from),
+            last_error: Some("connection refused".into()),
+            reported_at: Some(now() - SignedDuration::from_secs(seconds_ago)),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn the_gravest_complaint_is_told_with_the_workers_words() {
+        let entries = [
+            entry("a", Some("WriterUnavailable"), 5),
+            entry("b", Some("RecordFailed"), 5),
+            entry("c", Some("RecordFailed"), 5),
+            entry("d", None, 5),
+        ];
+        let complaint = complaint(&entries, |_| true, now()).unwrap();
+        assert_eq!(complaint.reason, "RecordFailed");
+        assert_eq!(complaint.message, "worker b and 1 more: connection refused");
+    }
+
+    #[test]
+    fn stale_entries_entries_without_pod_and_pauses_on_request_do_not_complain() {
+        assert_eq!(
+            complaint(&[entry("a", Some("WriterUnavailable"), 121)], |_| true, now()),
+            None
+        );
+        assert_eq!(
+            complaint(&[entry("a", Some("WriterUnavailable"), 5)], |_| false, now()),
+            None
+        );
+        assert_eq!(complaint(&[entry("a", Some("Paused"), 5)], |_| true, now()), None);
+    }
+
+    #[test]
+    fn entries_of_missing_pods_are_removed_from_the_end_with_a_test() {
+        let entries = [
+            entry("a", None, 60),
+            entry("b", None, 60),
+            entry("c", None, 5),
+            entry("d", None, 60),
+        ];
+        let gone = gone(&entries, |name| name == "d", now());
+        assert_eq!(gone, ["a", "b"]);
+        let patch = removal(&entries, &gone);
+        let paths: Vec<_> = patch
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|op| op["path"].as_str().unwrap())
+            .collect();
+        assert_eq!(
+            paths,
+            [
+                "/status/workers/1/name",
+                "/status/workers/1",
+                "/status/workers/0/name",
+                "/status/workers/0"
+            ]
+        );
+    }
+}

@@ -1,0 +1,342 @@
+//! Decides whether a group can run. In: the resource and what `dereference` found. Out: a [`ValidatedGroup`] from which
+//! everything can be built without failing, or a [`Rejection`] that says what is wrong, where, and what to write
+//! instead. Pure; structural rules are the API server's business (schema and CEL) and are not repeated here.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use crds::KafkaConsumerGroup;
+use crds::client_config::KafkaCredentials;
+use crds::spec::{ImagePullPolicy, KafkaConsumerGroupSpec, Transform};
+use crds::worker_config::group_id;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{Resource, ResourceExt};
+
+use super::build::labels::hash;
+use super::dereference::{KafkaView, Observed};
+use super::references::{self, Kind, Reference};
+
+/// Why a group is not accepted, or a warning about an accepted one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// Of the condition `Accepted`.
+    pub reason: &'static str,
+    pub message: String,
+}
+
+impl Rejection {
+    pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+        }
+    }
+}
+
+/// What the operator's flags say about workers.
+#[derive(Clone, Debug)]
+pub struct WorkerDefaults {
+    pub image: String,
+    pub image_pull_policy: Option<ImagePullPolicy>,
+}
+
+/// A group that can be built. Holds everything resolved; nothing in it can fail any more.
+#[derive(Clone, Debug)]
+pub struct ValidatedGroup {
+    pub namespace: String,
+    pub name: String,
+    pub owner: OwnerReference,
+    pub spec: KafkaConsumerGroupSpec,
+    pub group_id: String,
+    /// The spec's, with programs from ConfigMaps copied in.
+    pub transforms: Vec<Transform>,
+    pub credentials: KafkaCredentials,
+    pub secrets_hash: String,
+    pub image: String,
+    pub image_pull_policy: Option<ImagePullPolicy>,
+    /// Accepted, but worth a warning.
+    pub warning: Option<Rejection>,
+}
+
+/// Remembers which programs compile: compiling takes milliseconds, and each group is validated every few seconds.
+#[derive(Debug, Default)]
+pub struct Programs {
+    verdicts: Mutex<HashMap<String, Result<(), String>>>,
+}
+
+/// Verdicts kept; more than the programs of any cluster we know of, at about 100 bytes each.
+const MOST_VERDICTS: usize = 4096;
+
+impl Programs {
+    /// The compiler's message when `source` does not compile.
+    pub fn check(&self, source: &str) -> Result<(), String> {
+        let key = hash(source.as_bytes());
+        let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
+        if verdicts.len() > MOST_VERDICTS {
+            verdicts.clear();
+        }
+        verdicts.entry(key).or_insert_with(|| compile(source)).clone()
+    }
+}
+
+#[cfg(feature = "vrl")]
+fn compile(source: &str) -> Result<(), String> {
+    crds::vrl_program::compile(source)
+        .map(|_| ())
+        .map_err(|error| error.to_string())
+}
+
+/// Without the compiler nothing can be said; the worker checks its programs when it starts.
+#[cfg(not(feature = "vrl"))]
+fn compile(_: &str) -> Result<(), String> {
+    Ok(())
+}
+
+/// Validates. The first thing that is wrong is reported.
+pub fn validate(
+    group: &KafkaConsumerGroup,
+    observed: &Observed,
+    programs: &Programs,
+    defaults: &WorkerDefaults,
+) -> Result<ValidatedGroup, Rejection> {
+    let namespace = group.namespace().unwrap_or_default();
+    let name = group.name_any();
+    let spec = &group.spec;
+    for reference in references::references(spec) {
+        references::text(&observed.contents, &namespace, &reference)?;
+    }
+    let transforms = resolve_transforms(spec, observed, &namespace)?;
+    check_programs(&transforms, programs)?;
+    let credentials = references::credentials(spec, &namespace, &observed.contents)?;
+    topics_exist(spec, observed)?;
+    Ok(ValidatedGroup {
+        owner: group.controller_owner_ref(&()).unwrap_or_default(),
+        group_id: group_id(&namespace, &name, spec),
+        secrets_hash: references::mounted_hash(spec, &observed.contents),
+        image: spec
+            .worker
+            .image
+            .clone()
+            .unwrap_or_else(|| defaults.image.clone()),
+        image_pull_policy: spec.worker.image_pull_policy.or(defaults.image_pull_policy),
+        warning: credentials_in_clear(spec),
+        spec: spec.clone(),
+        namespace,
+        name,
+        transforms,
+        credentials,
+    })
+}
+
+fn resolve_transforms(
+    spec: &KafkaConsumerGroupSpec,
+    observed: &Observed,
+    namespace: &str,
+) -> Result<Vec<Transform>, Rejection> {
+    let mut transforms = spec.transforms.clone();
+    for transform in &mut transforms {
+        let Some(vrl) = &mut transform.vrl else { continue };
+        let Some(program) = vrl.config_map.take() else {
+            continue;
+        };
+        let reference = Reference {
+            kind: Kind::ConfigMap,
+            name: program.name,
+            key: program.key,
+            field: format!("spec.transforms[{}].vrl.configMap", transform.name),
+            mounted: false,
+        };
+        vrl.source = Some(references::text(&observed.contents, namespace, &reference)?);
+    }
+    Ok(transforms)
+}
+
+fn check_programs(transforms: &[Transform], programs: &Programs) -> Result<(), Rejection> {
+    for transform in transforms {
+        let Some(source) = transform.vrl.as_ref().and_then(|vrl| vrl.source.as_ref()) else {
+            continue;
+        };
+        programs.check(source).map_err(|message| {
+            Rejection::new(
+                "TransformInvalid",
+                format!(
+                    "transform {}: {message}\nworkers go on with the last valid program",
+                    transform.name
+                ),
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// A missing topic is only an error when nobody is asked to create it and the brokers are sure that it is missing.
+fn topics_exist(spec: &KafkaConsumerGroupSpec, observed: &Observed) -> Result<(), Rejection> {
+    let KafkaView::Known(facts) = &observed.kafka else {
+        return Ok(());
+    };
+    for topic in &spec.topics {
+        if topic.provision.is_none() && facts.topics.get(&topic.name) == Some(&None) {
+            return Err(Rejection::new(
+                "TopicMissing",
+                format!(
+                    "topic {} does not exist; create it, or let the operator create it: spec.topics: [{{name: {}, provision: {{partitions: 6}}}}]",
+                    topic.name, topic.name
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn credentials_in_clear(spec: &KafkaConsumerGroupSpec) -> Option<Rejection> {
+    let exposed = spec.kafka.sasl.is_some() && spec.kafka.tls.is_none();
+    exposed.then(|| {
+        Rejection::new(
+            "CredentialsInClear",
+            "spec.kafka.sasl is used without spec.kafka.tls, so logins and records cross the network unencrypted; set spec.kafka.tls: {}",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{contents, defaults, facts, observed, secured_group};
+
+    type Edit = fn(&mut KafkaConsumerGroup, &mut Observed);
+
+    fn outcome(
+        edit: impl FnOnce(&mut KafkaConsumerGroup, &mut Observed),
+    ) -> Result<ValidatedGroup, Rejection> {
+        let (mut group, mut observed) = (secured_group(), observed());
+        edit(&mut group, &mut observed);
+        validate(&group, &observed, &Programs::default(), &defaults())
+    }
+
+    fn forget(observed: &mut Observed, kind: Kind, name: &str) {
+        observed.contents.insert((kind, name.into()), None);
+    }
+
+    #[test]
+    fn a_complete_group_is_accepted_and_resolved() {
+        let valid = outcome(|_, _| {}).unwrap();
+        assert_eq!(valid.group_id, "shop.orders");
+        assert_eq!(
+            valid.transforms[0].vrl.as_ref().unwrap().source.as_deref(),
+            Some(".seen = true")
+        );
+        assert_eq!(valid.transforms[0].vrl.as_ref().unwrap().config_map, None);
+        assert_eq!(valid.image, "registry/worker:1");
+        assert!(valid.owner.controller.unwrap());
+        assert_eq!(valid.warning, None);
+    }
+
+    #[test]
+    fn each_defect_has_its_reason_and_says_what_to_do() {
+        let table: &[(Edit, &str, &[&str])] = &[
+            (
+                |_, observed| forget(observed, Kind::Secret, "orders-kafka"),
+                "SecretMissing",
+                &[
+                    "orders-kafka",
+                    "username",
+                    "kubectl create secret generic orders-kafka -n shop",
+                ],
+            ),
+            (
+                |_, observed| {
+                    let contents = &mut observed.contents;
+                    let data = contents.get_mut(&(Kind::Secret, "db".into())).unwrap();
+                    data.as_mut().unwrap().remove("url");
+                },
+                "SecretMissing",
+                &["db has no key url", "spec.writers[db].postgres.connection"],
+            ),
+            (
+                |_, observed| {
+                    let data = observed.contents.get_mut(&(Kind::Secret, "db".into())).unwrap();
+                    data.as_mut().unwrap().insert("url".into(), vec![0xff]);
+                },
+                "SecretInvalid",
+                &["url", "UTF-8"],
+            ),
+            (
+                |_, observed| forget(observed, Kind::ConfigMap, "kafka-ca"),
+                "ConfigMapMissing",
+                &["kafka-ca", "kubectl create configmap kafka-ca"],
+            ),
+            (
+                |_, observed| forget(observed, Kind::ConfigMap, "programs"),
+                "ConfigMapMissing",
+                &["programs", "spec.transforms[clean].vrl.configMap"],
+            ),
+            (
+                |_, observed| {
+                    observed.kafka = KafkaView::Known(facts(&[("orders", None)]));
+                },
+                "TopicMissing",
+                &["topic orders does not exist", "provision"],
+            ),
+        ];
+        for (edit, reason, parts) in table {
+            let rejection = outcome(edit).unwrap_err();
+            assert_eq!(rejection.reason, *reason);
+            for part in *parts {
+                assert!(
+                    rejection.message.contains(part),
+                    "{} lacks {part}",
+                    rejection.message
+                );
+            }
+        }
+    }
+
+    #[cfg(feature = "vrl")]
+    #[test]
+    fn a_broken_program_is_rejected_with_the_compilers_words() {
+        let rejection = outcome(|_, observed| {
+            let data = observed
+                .contents
+                .get_mut(&(Kind::ConfigMap, "programs".into()))
+                .unwrap();
+            data.as_mut()
+                .unwrap()
+                .insert("clean.vrl".into(), b".a = to_flot!(.b)".to_vec());
+        })
+        .unwrap_err();
+        assert_eq!(rejection.reason, "TransformInvalid");
+        assert!(
+            rejection.message.contains("transform clean"),
+            "{}",
+            rejection.message
+        );
+        assert!(
+            rejection.message.contains("undefined function"),
+            "{}",
+            rejection.message
+        );
+    }
+
+    #[test]
+    fn a_missing_topic_that_will_be_created_is_no_error() {
+        let valid = outcome(|group, observed| {
+            group.spec.topics[0].provision =
+                Some(serde_json::from_value(serde_json::json!({"partitions": 3})).unwrap());
+            observed.kafka = KafkaView::Known(facts(&[("orders", None)]));
+        });
+        assert!(valid.is_ok());
+    }
+
+    #[test]
+    fn a_login_without_tls_is_accepted_with_a_warning() {
+        let valid = outcome(|group, _| group.spec.kafka.tls = None).unwrap();
+        assert_eq!(valid.warning.unwrap().reason, "CredentialsInClear");
+    }
+
+    #[test]
+    fn unreachable_kafka_is_no_reason_to_reject() {
+        let failed = KafkaView::Failed(crate::kafka::KafkaProblem::Unreachable("no route".into()));
+        assert!(outcome(|_, observed| observed.kafka = failed).is_ok());
+        assert_eq!(contents().len(), 6);
+    }
+}

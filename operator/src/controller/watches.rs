@@ -1,0 +1,361 @@
+//! What the operator watches in one namespace, or in all. Out: caches to read from, and a stream of the groups that an
+//! event concerns. Metadata only, except for what status is computed from. Refuses to wake a group for changes of a
+//! status, its own or the workers'.
+
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{PoisonError, RwLock};
+
+use crds::KafkaConsumerGroup;
+use crds::names::{API_GROUP, GROUP_LABEL, WORKER_APP};
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta};
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use std::sync::Arc;
+
+use super::build::labels::group_label;
+use super::pods::PodFacts;
+use super::references::Kind;
+
+/// A resource that may not parse: one malformed object must not stop the watch.
+pub type Guarded = DeserializeGuard<KafkaConsumerGroup>;
+/// Names a group in a queue.
+pub type GroupRef = ObjectRef<Guarded>;
+/// Groups to look at.
+pub type Wakes = BoxStream<'static, Result<GroupRef, watcher::Error>>;
+
+/// Read-only views of what is watched.
+#[derive(Clone)]
+pub struct Caches {
+    pub groups: Store<Guarded>,
+    pub deployments: Store<Deployment>,
+    pub pods: Store<Pod>,
+    pub secrets: Store<PartialObjectMeta<Secret>>,
+    pub config_maps: Store<PartialObjectMeta<ConfigMap>>,
+    pub service_accounts: Store<PartialObjectMeta<ServiceAccount>>,
+    pub roles: Store<PartialObjectMeta<Role>>,
+    pub role_bindings: Store<PartialObjectMeta<RoleBinding>>,
+    pub disruption_budgets: Store<PartialObjectMeta<PodDisruptionBudget>>,
+}
+
+impl Caches {
+    /// Waits until every cache holds the first answer; before that, "not there" would mean nothing.
+    pub async fn ready(&self) -> Result<(), reflector::store::WriterDropped> {
+        self.groups.wait_until_ready().await?;
+        self.deployments.wait_until_ready().await?;
+        self.pods.wait_until_ready().await?;
+        self.secrets.wait_until_ready().await?;
+        self.config_maps.wait_until_ready().await?;
+        self.service_accounts.wait_until_ready().await?;
+        self.roles.wait_until_ready().await?;
+        self.role_bindings.wait_until_ready().await?;
+        self.disruption_budgets.wait_until_ready().await
+    }
+}
+
+/// Which groups name which Secret or ConfigMap, existing or not.
+#[derive(Debug, Default)]
+pub struct ReferenceIndex(RwLock<Index>);
+
+#[derive(Debug, Default)]
+struct Index {
+    users: HashMap<(Kind, String, String), BTreeSet<String>>,
+    uses: HashMap<(String, String), BTreeSet<(Kind, String)>>,
+}
+
+impl ReferenceIndex {
+    /// Replaces what `group` names.
+    pub fn update(&self, namespace: &str, group: &str, named: BTreeSet<(Kind, String)>) {
+        let key = (namespace.to_string(), group.to_string());
+        let mut index = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if index.uses.get(&key) == Some(&named) {
+            return;
+        }
+        for (kind, name) in index.uses.remove(&key).unwrap_or_default() {
+            let object = (kind, namespace.to_string(), name);
+            if let Some(users) = index.users.get_mut(&object) {
+                users.remove(group);
+                if users.is_empty() {
+                    index.users.remove(&object);
+                }
+            }
+        }
+        for (kind, name) in &named {
+            let object = (*kind, namespace.to_string(), name.clone());
+            index.users.entry(object).or_default().insert(group.to_string());
+        }
+        if !named.is_empty() {
+            index.uses.insert(key, named);
+        }
+    }
+
+    /// Groups that name this object.
+    pub fn users(&self, kind: Kind, namespace: &str, name: &str) -> Vec<GroupRef> {
+        let index = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let users = index.users.get(&(kind, namespace.to_string(), name.to_string()));
+        users
+            .into_iter()
+            .flatten()
+            .map(|group| GroupRef::new(group).within(namespace))
+            .collect()
+    }
+}
+
+/// Starts all watches of a scope. `gone` is told of groups that no longer exist.
+pub fn watch(
+    client: &Client,
+    namespace: Option<&str>,
+    index: &Arc<ReferenceIndex>,
+    gone: impl Fn(&GroupRef) + Send + 'static,
+) -> (Caches, Wakes) {
+    let (groups, wakes_groups) = watch_groups(api(client, namespace), gone);
+    let (deployments, wakes_deployments) = watch_children(api::<Deployment>(client, namespace));
+    let (service_accounts, wakes_accounts) = watch_children(api(client, namespace));
+    let (roles, wakes_roles) = watch_children(api(client, namespace));
+    let (role_bindings, wakes_bindings) = watch_children(api(client, namespace));
+    let (disruption_budgets, wakes_budgets) = watch_children(api(client, namespace));
+    let (secrets, wakes_secrets) = watch_named(api(client, namespace), Kind::Secret, index.clone());
+    let (config_maps, wakes_maps) = watch_named(api(client, namespace), Kind::ConfigMap, index.clone());
+    let (pods, wakes_pods) = watch_pods(api(client, namespace), groups.clone());
+    let wakes = stream::select_all([
+        wakes_groups,
+        wakes_deployments,
+        wakes_accounts,
+        wakes_roles,
+        wakes_bindings,
+        wakes_budgets,
+        wakes_secrets,
+        wakes_maps,
+        wakes_pods,
+    ]);
+    let caches = Caches {
+        groups,
+        deployments,
+        pods,
+        secrets,
+        config_maps,
+        service_accounts,
+        roles,
+        role_bindings,
+        disruption_budgets,
+    };
+    (caches, wakes.boxed())
+}
+
+fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+fn watch_groups(api: Api<Guarded>, gone: impl Fn(&GroupRef) + Send + 'static) -> (Store<Guarded>, Wakes) {
+    let (store, writer) = reflector::store();
+    let present = store.clone();
+    let mut known: BTreeSet<(Option<String>, String)> = BTreeSet::new();
+    let wakes = watcher(api, watcher::Config::default())
+        .default_backoff()
+        .modify(drop_bookkeeping)
+        .reflect(writer)
+        .inspect_ok(move |event| match event {
+            watcher::Event::Apply(group) | watcher::Event::InitApply(group) => {
+                known.insert((group.namespace(), group.name_any()));
+            }
+            watcher::Event::Delete(group) => {
+                known.remove(&(group.namespace(), group.name_any()));
+                gone(&GroupRef::from_obj(group));
+            }
+            watcher::Event::Init => {}
+            // Deletions during a gap of the watch are only seen here.
+            watcher::Event::InitDone => known.retain(|(namespace, name)| {
+                let mut group = GroupRef::new(name);
+                group.namespace = namespace.clone();
+                let kept = present.get(&group).is_some();
+                if !kept {
+                    gone(&group);
+                }
+                kept
+            }),
+        })
+        .applied_objects()
+        .predicate_filter(spec_or_metadata, Default::default())
+        .map_ok(|group| GroupRef::from_obj(&group));
+    (store, wakes.boxed())
+}
+
+/// Changes when a user changed something; not when a status was written.
+fn spec_or_metadata(group: &Guarded) -> Option<u64> {
+    let meta = group.meta();
+    let mut hasher = DefaultHasher::new();
+    (
+        &meta.uid,
+        meta.generation,
+        &meta.annotations,
+        &meta.labels,
+        meta.deletion_timestamp.is_some(),
+    )
+        .hash(&mut hasher);
+    Some(hasher.finish())
+}
+
+/// Children carry our label and an owner reference.
+fn watch_children<K>(api: Api<K>) -> (Store<K>, Wakes)
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
+    K: serde::de::DeserializeOwned,
+{
+    let (store, writer) = reflector::store();
+    let wakes = observe(
+        api,
+        watcher::Config::default().labels(GROUP_LABEL),
+        writer,
+        drop_bookkeeping,
+    )
+    .map_ok(|child| stream::iter(owner(&child).map(Ok)))
+    .try_flatten();
+    (store, wakes.boxed())
+}
+
+/// Objects that groups refer to by name, and ConfigMaps that they own.
+fn watch_named<K>(
+    api: Api<PartialObjectMeta<K>>,
+    kind: Kind,
+    index: Arc<ReferenceIndex>,
+) -> (Store<PartialObjectMeta<K>>, Wakes)
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
+{
+    let (store, writer) = reflector::store();
+    let drop_most = |object: &mut PartialObjectMeta<K>| {
+        drop_bookkeeping(object);
+        object.metadata.annotations = None;
+        object.metadata.labels = None;
+    };
+    let wakes = observe(api, watcher::Config::default(), writer, drop_most)
+        .map_ok(move |object| {
+            let namespace = object.namespace().unwrap_or_default();
+            let mut groups = index.users(kind, &namespace, &object.name_any());
+            groups.extend(owner(&object));
+            stream::iter(groups.into_iter().map(Ok))
+        })
+        .try_flatten();
+    (store, wakes.boxed())
+}
+
+/// Pods tell why workers are missing; only a change of that wakes their group.
+fn watch_pods(api: Api<Pod>, groups: Store<Guarded>) -> (Store<Pod>, Wakes) {
+    let (store, writer) = reflector::store();
+    let drop_spec = |pod: &mut Pod| {
+        drop_bookkeeping(pod);
+        pod.spec = None;
+    };
+    let config = watcher::Config::default().labels(&format!("app.kubernetes.io/name={WORKER_APP}"));
+    let notable = |pod: &Pod| {
+        let mut hasher = DefaultHasher::new();
+        PodFacts::of(pod).hash(&mut hasher);
+        Some(hasher.finish())
+    };
+    let wakes = observe(api, config, writer, drop_spec)
+        .predicate_filter(notable, Default::default())
+        .map_ok(move |pod| {
+            let label = pod.labels().get(GROUP_LABEL).cloned().unwrap_or_default();
+            let namespace = pod.namespace();
+            let mine = groups
+                .find(|group| group.namespace() == namespace && group_label(&group.name_any()) == label);
+            stream::iter(mine.map(|group| Ok(GroupRef::from_obj(&*group))))
+        })
+        .try_flatten();
+    (store, wakes.boxed())
+}
+
+fn observe<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    writer: Writer<K>,
+    trim: impl FnMut(&mut K) + Send + 'static,
+) -> impl futures::Stream<Item = Result<K, watcher::Error>> + Send
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
+    K: serde::de::DeserializeOwned,
+{
+    watcher(api, config)
+        .default_backoff()
+        .modify(trim)
+        .reflect(writer)
+        .touched_objects()
+}
+
+/// managedFields are half of an object and tell us nothing.
+fn drop_bookkeeping<K: Resource>(object: &mut K) {
+    object.meta_mut().managed_fields = None;
+}
+
+/// The group that owns `child`.
+pub fn owner<K: Resource>(child: &K) -> Option<GroupRef> {
+    let owners = child.meta().owner_references.as_ref()?;
+    let group = owners.iter().find(|owner| {
+        owner.kind == KafkaConsumerGroup::kind(&()) && owner.api_version.split('/').next() == Some(API_GROUP)
+    })?;
+    Some(GroupRef::new(&group.name).within(child.meta().namespace.as_deref()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{group, validated};
+
+    #[test]
+    fn the_index_follows_what_groups_name() {
+        let index = ReferenceIndex::default();
+        let secret = |name: &str| (Kind::Secret, name.to_string());
+        index.update("shop", "orders", [secret("a"), secret("b")].into());
+        index.update("shop", "returns", [secret("b")].into());
+        assert_eq!(index.users(Kind::Secret, "shop", "b").len(), 2);
+        assert_eq!(index.users(Kind::Secret, "other", "b").len(), 0);
+        assert_eq!(index.users(Kind::ConfigMap, "shop", "b").len(), 0);
+        index.update("shop", "orders", [secret("a")].into());
+        assert_eq!(index.users(Kind::Secret, "shop", "b")[0].name, "returns");
+        index.update("shop", "returns", BTreeSet::new());
+        assert!(index.users(Kind::Secret, "shop", "b").is_empty());
+    }
+
+    #[test]
+    fn a_status_write_does_not_wake_a_group_but_a_spec_change_does() {
+        let guarded = |edit: fn(&mut KafkaConsumerGroup)| {
+            let mut group = group();
+            edit(&mut group);
+            DeserializeGuard(Ok(group))
+        };
+        let before = spec_or_metadata(&guarded(|_| {}));
+        let status = guarded(|group| {
+            group.status = Some(Default::default());
+            group.metadata.resource_version = Some("99".into());
+        });
+        assert_eq!(before, spec_or_metadata(&status));
+        assert_ne!(
+            before,
+            spec_or_metadata(&guarded(|group| group.metadata.generation = Some(9)))
+        );
+    }
+
+    #[test]
+    fn children_lead_to_their_owner() {
+        let child = super::super::build::rbac::service_account(&validated());
+        let owner = owner(&child).unwrap();
+        assert_eq!(
+            (owner.name.as_str(), owner.namespace.as_deref()),
+            ("orders", Some("shop"))
+        );
+    }
+}

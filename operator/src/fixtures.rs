@@ -1,0 +1,131 @@
+//! What tests start from: one group that is well, everything it names, and what Kafka says about it.
+
+use std::collections::BTreeMap;
+
+use crds::KafkaConsumerGroup;
+use serde_json::json;
+
+use crate::controller::dereference::{KafkaView, Observed};
+use crate::controller::references::{Contents, Kind};
+use crate::controller::validate::{Programs, ValidatedGroup, WorkerDefaults, validate};
+use crate::kafka::{KafkaFacts, Lag};
+
+/// The smallest group.
+pub fn group() -> KafkaConsumerGroup {
+    serde_json::from_value(json!({
+        "apiVersion": "kafka-consumer.dev/v1alpha1",
+        "kind": "KafkaConsumerGroup",
+        "metadata": {"name": "orders", "namespace": "shop", "uid": "1-2-3", "generation": 2},
+        "spec": {
+            "topics": [{"name": "orders"}],
+            "kafka": {"bootstrapServers": ["kafka:9092"]},
+            "writers": [{"name": "out", "type": "Stdout"}],
+        },
+    }))
+    .unwrap()
+}
+
+/// A group that refers to all that can be referred to.
+pub fn secured_group() -> KafkaConsumerGroup {
+    let mut group = group();
+    group.spec = serde_json::from_value(json!({
+        "topics": [{"name": "orders"}],
+        "kafka": {
+            "bootstrapServers": ["kafka:9093"],
+            "tls": {"ca": {"configMapName": "kafka-ca"}, "clientCertificate": {"secretName": "orders-mtls"}},
+            "sasl": {"mechanism": "SCRAM-SHA-512", "credentials": {"secretName": "orders-kafka"}},
+        },
+        "transforms": [
+            {"name": "clean", "type": "Vrl", "vrl": {"configMap": {"name": "programs", "key": "clean.vrl"}}},
+        ],
+        "writers": [
+            {"name": "api", "type": "Http", "http": {
+                "url": "https://api.example.com/orders", "bearerToken": {"secretName": "api", "key": "token"},
+            }},
+            {"name": "db", "type": "Postgres", "postgres": {
+                "connection": {"secretName": "db", "key": "url"}, "table": "orders", "keyColumns": ["id"],
+            }},
+        ],
+    }))
+    .unwrap();
+    group
+}
+
+/// Everything [`secured_group`] refers to.
+pub fn contents() -> Contents {
+    let entry = |kind, name: &str, data: &[(&str, &str)]| {
+        let data: BTreeMap<_, _> = data
+            .iter()
+            .map(|(key, value)| (key.to_string(), value.as_bytes().to_vec()))
+            .collect();
+        ((kind, name.to_string()), Some(data))
+    };
+    [
+        entry(Kind::ConfigMap, "kafka-ca", &[("ca.crt", "CA\n")]),
+        entry(Kind::ConfigMap, "programs", &[("clean.vrl", ".seen = true\n")]),
+        entry(
+            Kind::Secret,
+            "orders-mtls",
+            &[("tls.crt", "CERTIFICATE"), ("tls.key", "KEY")],
+        ),
+        entry(
+            Kind::Secret,
+            "orders-kafka",
+            &[("username", "alice"), ("password", "wonder\n")],
+        ),
+        entry(Kind::Secret, "api", &[("token", "t0ken")]),
+        entry(Kind::Secret, "db", &[("url", "postgresql://user:pass@db/shop")]),
+    ]
+    .into()
+}
+
+/// Partition counts, and nothing else.
+pub fn facts(topics: &[(&str, Option<i32>)]) -> KafkaFacts {
+    KafkaFacts {
+        topics: topics
+            .iter()
+            .map(|(name, partitions)| (name.to_string(), *partitions))
+            .collect(),
+        lag: None,
+        group: None,
+        read_at: jiff::Timestamp::UNIX_EPOCH,
+    }
+}
+
+/// Lag of the partitions of topic orders.
+pub fn lag(records: &[i64]) -> Lag {
+    let per_partition: BTreeMap<_, _> = (0..)
+        .zip(records)
+        .map(|(partition, records)| (("orders".to_string(), partition), *records))
+        .collect();
+    let largest = per_partition.iter().max_by_key(|(_, records)| **records);
+    Lag {
+        total: records.iter().sum(),
+        max: largest.map_or(0, |(_, records)| *records),
+        max_partition: largest.map(|((topic, partition), _)| format!("{topic}-{partition}")),
+        per_partition,
+    }
+}
+
+/// What `dereference` finds for [`secured_group`].
+pub fn observed() -> Observed {
+    Observed {
+        contents: contents(),
+        kafka: KafkaView::Known(facts(&[("orders", Some(6))])),
+        deployment: None,
+        pods: Vec::new(),
+        positions_settled: false,
+    }
+}
+
+pub fn defaults() -> WorkerDefaults {
+    WorkerDefaults {
+        image: "registry/worker:1".into(),
+        image_pull_policy: None,
+    }
+}
+
+/// [`secured_group`], through the real validation.
+pub fn validated() -> ValidatedGroup {
+    validate(&secured_group(), &observed(), &Programs::default(), &defaults()).unwrap()
+}

@@ -1,0 +1,222 @@
+//! One librdkafka client for one cluster and one set of credentials: opens it, asks for partition counts, and tells from
+//! its error events whether the brokers cannot be reached or refuse the login. All calls block and have deadlines; they
+//! belong on blocking threads. Refuses to create topics by asking for them.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crds::client_config::{ALLOWED_CLIENT_CONFIG, Properties};
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+
+use super::KafkaProblem;
+
+/// First wait for metadata. A refused login answers in well under a second, so it is told within about 2 s; each
+/// further wait is twice as long, for brokers that are slow and not wrong.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+
+/// How long the event queue must be quiet to count as drained: events are queued by librdkafka's own thread, which needs
+/// far less than this to get the processor.
+const QUIET: Duration = Duration::from_millis(10);
+
+/// An open client.
+pub(super) struct Cluster {
+    pub(super) consumer: BaseConsumer<Errors>,
+}
+
+impl Cluster {
+    pub(super) fn open(properties: &Properties) -> Result<Self, KafkaProblem> {
+        let mut config = ClientConfig::new();
+        config.set("client.id", "kafka-consumer-operator");
+        for (key, value) in properties {
+            config.set(key, value);
+        }
+        config.set("enable.auto.commit", "false").set_log_level(RDKafkaLogLevel::Warning);
+        match BaseConsumer::from_config_and_context(&config, Errors::default()) {
+            Ok(consumer) => Ok(Self { consumer }),
+            Err(error) => Err(KafkaProblem::InvalidConfiguration(explain(&error))),
+        }
+    }
+
+    /// Number of partitions of `topic`; None: there is no such topic.
+    pub(super) fn partitions(&self, topic: &str, deadline: Instant) -> Result<Option<i32>, KafkaProblem> {
+        let mut wait = FIRST_WAIT;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let begun = Instant::now();
+            let error = match self.consumer.fetch_metadata(Some(topic), wait.min(left)) {
+                Ok(metadata) => {
+                    self.consumer.context().forget();
+                    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+                        return Ok(None);
+                    };
+                    let code = found.error().map(Code::from);
+                    match code {
+                        None => return Ok(Some(count(found.partitions().len()))),
+                        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => return Ok(None),
+                        Some(code) => match refusal(code, &format!("topic \"{topic}\": {code}")) {
+                            Some(problem) => return Err(problem),
+                            None => code.to_string(),
+                        },
+                    }
+                }
+                Err(error) => error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string()),
+            };
+            self.serve_events();
+            if let Some(problem) = self.consumer.context().login_refused() {
+                return Err(problem);
+            }
+            if Instant::now() >= deadline {
+                let said = self.consumer.context().last().unwrap_or(error);
+                return Err(KafkaProblem::Unreachable(said));
+            }
+            // An answer like "leader not available" comes at once: it must not become a busy loop.
+            std::thread::sleep(Duration::from_millis(100).saturating_sub(begun.elapsed()));
+            wait = wait.saturating_mul(2);
+        }
+    }
+
+    /// Hands queued errors and logs to [`Errors`]. The queue is short because clients without use are dropped.
+    pub(super) fn serve_events(&self) {
+        for _ in 0..1000 {
+            if self.consumer.poll(QUIET).is_none() {
+                break;
+            }
+        }
+    }
+
+    /// What a failed call means: a refusal by its code, or the login if that was refused meanwhile, or nothing certain.
+    pub(super) fn refused(&self, code: Option<Code>, what: &str) -> Option<KafkaProblem> {
+        if let Some(problem) = code.and_then(|code| refusal(code, &format!("{what}: {code}"))) {
+            return Some(problem);
+        }
+        self.serve_events();
+        self.consumer.context().login_refused()
+    }
+}
+
+fn count(partitions: usize) -> i32 {
+    i32::try_from(partitions).unwrap_or(i32::MAX)
+}
+
+/// Codes by which brokers say no for good.
+pub(super) fn refusal(code: Code, said: &str) -> Option<KafkaProblem> {
+    match code {
+        Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed | Code::ClusterAuthorizationFailed => {
+            Some(KafkaProblem::AuthorizationFailed(said.into()))
+        }
+        Code::Authentication | Code::SaslAuthenticationFailed => {
+            Some(KafkaProblem::AuthenticationFailed(said.into()))
+        }
+        _ => None,
+    }
+}
+
+/// The wrapper's own text would show the property's value, which may be a key; only values of the allow-list are shown.
+pub(super) fn explain(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, said, key, value) => {
+            let said = said.trim();
+            if ALLOWED_CLIENT_CONFIG.contains(&key.as_str()) {
+                format!("property {key}={value}: {said}")
+            } else {
+                format!("property {key}")
+            }
+        }
+        KafkaError::ClientCreation(said) => said.trim().to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// Collects what the client reports beside the answers of calls.
+#[derive(Default)]
+pub(super) struct Errors {
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    login: Option<String>,
+    last: Option<String>,
+}
+
+impl Errors {
+    /// After an answer: whatever was wrong is over.
+    fn forget(&self) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen::default();
+    }
+
+    /// librdkafka reports an error that repeats itself only now and then, so a refused login stays until an answer comes.
+    fn login_refused(&self) -> Option<KafkaProblem> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.login.clone().map(KafkaProblem::AuthenticationFailed)
+    }
+
+    pub(super) fn last(&self) -> Option<String> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).last.clone()
+    }
+
+    fn note(&self, code: Option<Code>, reason: &str) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match code {
+            Some(Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism) => {
+                seen.login = Some(reason.into());
+            }
+            // Says only that the others have been said.
+            Some(Code::AllBrokersDown) if seen.last.is_some() => {}
+            _ => seen.last = Some(reason.into()),
+        }
+    }
+}
+
+impl ClientContext for Errors {
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(facility, "librdkafka: {message}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.note(error.rdkafka_error_code(), reason);
+    }
+}
+
+impl ConsumerContext for Errors {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_login_is_remembered_until_an_answer_comes() {
+        let errors = Errors::default();
+        errors.note(Some(Code::BrokerTransportFailure), "connection refused");
+        errors.note(Some(Code::AllBrokersDown), "1/1 brokers are down");
+        assert_eq!(errors.last().as_deref(), Some("connection refused"));
+        assert_eq!(errors.login_refused(), None);
+        errors.note(Some(Code::Authentication), "invalid credentials");
+        errors.note(Some(Code::BrokerTransportFailure), "disconnected");
+        assert_eq!(
+            errors.login_refused(),
+            Some(KafkaProblem::AuthenticationFailed("invalid credentials".into()))
+        );
+        errors.forget();
+        assert_eq!(errors.login_refused(), None);
+    }
+
+    #[test]
+    fn a_wrong_property_is_named_and_a_secret_one_is_not_shown() {
+        let shown = Properties::from([("fetch.min.bytes".to_string(), "many".to_string())]);
+        let problem = Cluster::open(&shown).err().unwrap();
+        assert_eq!(problem.reason(), "InvalidClientConfig");
+        assert!(problem.to_string().contains("fetch.min.bytes=many"), "{problem}");
+        let secret = Properties::from([
+            ("security.protocol".to_string(), "ssl".to_string()),
+            ("ssl.key.pem".to_string(), "not a key 4711".to_string()),
+            ("ssl.certificate.pem".to_string(), "not a certificate 4711".to_string()),
+        ]);
+        let problem = Cluster::open(&secret).err().unwrap();
+        assert_eq!(problem.reason(), "InvalidClientConfig");
+        assert!(!problem.to_string().contains("4711"), "{problem}");
+    }
+}

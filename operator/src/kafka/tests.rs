@@ -1,0 +1,147 @@
+//! Against librdkafka's mock cluster over TCP, with a real client on each side.
+
+use crds::spec::StartPositionType;
+use rdkafka::config::ClientConfig;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
+
+use super::*;
+
+type Mock = MockCluster<'static, DefaultProducerContext>;
+
+fn mock(topics: &[(&str, i32)]) -> (Mock, Kafka) {
+    let mock = MockCluster::new(1).unwrap();
+    for (topic, partitions) in topics {
+        mock.create_topic(topic, *partitions, 1).unwrap();
+    }
+    let kafka = kafka_at(&mock.bootstrap_servers());
+    (mock, kafka)
+}
+
+fn kafka_at(bootstrap: &str) -> Kafka {
+    serde_yaml::from_str(&format!("bootstrapServers: ['{bootstrap}']")).unwrap()
+}
+
+fn clients() -> KafkaClients {
+    KafkaClients::for_embedded_broker()
+}
+
+fn query(topics: &[&str]) -> FactsQuery {
+    FactsQuery {
+        group_id: "g".into(),
+        topics: topics.iter().map(|topic| topic.to_string()).collect(),
+        isolation: IsolationLevel::ReadCommitted,
+    }
+}
+
+fn produce(mock: &Mock, topic: &str, partition: i32, records: usize) {
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", mock.bootstrap_servers()).create().unwrap();
+    for _ in 0..records {
+        producer.send(BaseRecord::<(), str>::to(topic).partition(partition).payload("x")).unwrap();
+    }
+    producer.flush(Duration::from_secs(10)).unwrap();
+}
+
+fn start(kind: StartPositionType) -> StartPosition {
+    StartPosition { kind, timestamp: None }
+}
+
+#[tokio::test]
+async fn facts_of_a_new_group_count_from_the_log_start() {
+    let (mock, kafka) = mock(&[("orders", 3)]);
+    produce(&mock, "orders", 1, 7);
+    let facts =
+        clients().facts(&kafka, &KafkaCredentials::default(), &query(&["orders"])).await.unwrap();
+    assert_eq!(facts.topics["orders"], Some(3));
+    let lag = facts.lag.unwrap();
+    assert_eq!((lag.total, lag.max_partition.as_deref()), (7, Some("orders-1")));
+    assert_eq!(facts.group, None);
+}
+
+#[tokio::test]
+async fn a_missing_topic_is_told_not_created_and_makes_the_lag_unknown() {
+    let (_mock, kafka) = mock(&[("orders", 3)]);
+    let clients = clients();
+    for _ in 0..2 {
+        let facts = clients
+            .facts(&kafka, &KafkaCredentials::default(), &query(&["orders", "missing"]))
+            .await
+            .unwrap();
+        assert_eq!(facts.topics["missing"], None);
+        assert_eq!(facts.lag, None);
+    }
+}
+
+#[tokio::test]
+async fn start_positions_are_committed_once_and_only_where_nothing_is_committed() {
+    let (mock, kafka) = mock(&[("orders", 2)]);
+    produce(&mock, "orders", 0, 5);
+    let clients = clients();
+    let credentials = KafkaCredentials::default();
+    let latest = start(StartPositionType::Latest);
+    let query = query(&["orders"]);
+    let committed = clients.commit_start_positions(&kafka, &credentials, &query, &latest).await;
+    assert_eq!(committed, Ok(2));
+    assert_eq!(clients.facts(&kafka, &credentials, &query).await.unwrap().lag.unwrap().total, 0);
+    produce(&mock, "orders", 0, 3);
+    let committed = clients.commit_start_positions(&kafka, &credentials, &query, &latest).await;
+    assert_eq!(committed, Ok(0));
+    let lag = clients.facts(&kafka, &credentials, &query).await.unwrap().lag.unwrap();
+    assert_eq!(lag.per_partition[&("orders".to_string(), 0)], 3);
+}
+
+#[tokio::test]
+async fn earliest_is_committed_as_the_log_start() {
+    let (mock, kafka) = mock(&[("orders", 1)]);
+    produce(&mock, "orders", 0, 4);
+    let clients = clients();
+    let credentials = KafkaCredentials::default();
+    let earliest = start(StartPositionType::Earliest);
+    let query = query(&["orders"]);
+    assert_eq!(clients.commit_start_positions(&kafka, &credentials, &query, &earliest).await, Ok(1));
+    assert_eq!(clients.facts(&kafka, &credentials, &query).await.unwrap().lag.unwrap().total, 4);
+}
+
+#[tokio::test]
+async fn brokers_that_are_not_there_are_told_as_unreachable() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let clients = KafkaClients { patience: Patience { connect: Duration::from_millis(1500), ..PATIENCE }, ..clients() };
+    let kafka = kafka_at(&format!("127.0.0.1:{port}"));
+    let problem =
+        clients.facts(&kafka, &KafkaCredentials::default(), &query(&["orders"])).await.unwrap_err();
+    assert_eq!(problem.reason(), "KafkaUnreachable");
+    assert!(problem.to_string().contains("refused"), "{problem}");
+    assert!(problem.to_string().contains("spec.kafka.bootstrapServers"), "{problem}");
+}
+
+#[tokio::test]
+async fn one_client_serves_all_groups_of_a_cluster_and_is_closed_when_idle() {
+    let (_mock, kafka) = mock(&[("orders", 1)]);
+    let clients = clients();
+    let credentials = KafkaCredentials::default();
+    for group in ["a", "b", "c"] {
+        let query = FactsQuery { group_id: group.into(), ..query(&["orders"]) };
+        clients.facts(&kafka, &credentials, &query).await.unwrap();
+    }
+    assert_eq!(clients.count(), 1);
+    let other = KafkaCredentials { username: Some("bob".into()), ..Default::default() };
+    let query = query(&["orders"]);
+    clients.facts(&kafka, &other, &query).await.unwrap();
+    assert_eq!(clients.count(), 1, "credentials that are not used make no client of their own");
+    clients.close_idle(Duration::ZERO);
+    assert_eq!(clients.count(), 0);
+}
+
+#[tokio::test]
+async fn an_existing_topic_is_left_alone_by_provisioning() {
+    let (_mock, kafka) = mock(&[("orders", 3)]);
+    let wanted = WantedTopic {
+        name: "orders".into(),
+        partitions: 2,
+        replication_factor: None,
+        config: BTreeMap::new(),
+    };
+    let done = clients().provision(&kafka, &KafkaCredentials::default(), &[wanted]).await.unwrap();
+    assert_eq!(done[0].action, ProvisionAction::Unchanged);
+}

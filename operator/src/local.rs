@@ -1,0 +1,117 @@
+//! Local mode: the groups of a file or folder without Kubernetes. The same resources, the same checks as the API
+//! server's, the same decisions as the controller's; workers are processes of this machine.
+//!
+//! ```text
+//! files -> load -> validate -> prepare -> group -> supervise -> worker processes
+//!            ^                              ^                        │ /status
+//!          watch                    kafka::KafkaClients           screen
+//! ```
+
+mod args;
+mod base64;
+mod demo;
+mod embedded;
+mod group;
+mod load;
+mod plan;
+mod prepare;
+mod rates;
+mod screen;
+mod session;
+mod status;
+mod supervise;
+mod table;
+pub mod validate;
+mod watch;
+
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+pub use args::{EmbeddedBrokerArgs, LocalArgs};
+
+use crate::controller::validate::Programs;
+use screen::Screen;
+use session::Session;
+
+/// The files cannot be used, or something that is needed cannot be started.
+const INVALID: u8 = 1;
+
+/// Runs until Ctrl-C or SIGTERM, or in demo mode until all records are processed.
+pub async fn run(args: LocalArgs) -> anyhow::Result<ExitCode> {
+    if args.check {
+        return Ok(check(&args));
+    }
+    if args.demo {
+        return demo::run(args).await;
+    }
+    let mut session = match Session::open(&args, Screen::new()).await {
+        Ok(session) => session,
+        Err(error) => {
+            eprintln!("{error:#}");
+            return Ok(ExitCode::from(INVALID));
+        }
+    };
+    let mut stop = Stop::new()?;
+    let mut ticks = tokio::time::interval(session::TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while !stop.asked() {
+        ticks.tick().await;
+        session.tick().await;
+    }
+    session.stop(|| stop.asked()).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The hidden subcommand `embedded-broker`; blocks until standard input closes.
+pub fn run_embedded_broker(args: EmbeddedBrokerArgs) -> anyhow::Result<ExitCode> {
+    embedded::serve(&args)
+}
+
+/// Checks the files and says what is wrong. Secrets need not be there: a cluster's API server does not look at them either.
+fn check(args: &LocalArgs) -> ExitCode {
+    let loaded = load::load(&args.files, &args.namespace);
+    let (rules, programs) = (validate::Rules::new(), Programs::default());
+    let mut problems = loaded.problems.clone();
+    for document in &loaded.groups {
+        let folders = prepare::Folders {
+            secrets: args.secrets_dir.clone(),
+            config_maps: args.config_maps_dir.clone(),
+        };
+        let checked = session::check(
+            &rules,
+            document,
+            None,
+            |group| prepare::without_secrets(group, &loaded, &folders, &programs),
+            &args.namespace,
+        );
+        match checked {
+            Ok(()) => println!("{}: valid", document.origin),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    loaded.notes.iter().for_each(|note| println!("{note}"));
+    problems.iter().for_each(|problem| eprintln!("{problem}"));
+    if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(INVALID) }
+}
+
+/// Ctrl-C or SIGTERM.
+struct Stop {
+    orders: tokio::sync::mpsc::UnboundedReceiver<()>,
+}
+
+impl Stop {
+    fn new() -> anyhow::Result<Self> {
+        let (order, orders) = tokio::sync::mpsc::unbounded_channel();
+        for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+            let (mut signals, order) = (signal(kind)?, order.clone());
+            tokio::spawn(async move { while signals.recv().await.is_some() && order.send(()).is_ok() {} });
+        }
+        Ok(Self { orders })
+    }
+
+    /// True once for each order.
+    fn asked(&mut self) -> bool {
+        self.orders.try_recv().is_ok()
+    }
+}

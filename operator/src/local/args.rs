@@ -1,0 +1,113 @@
+//! The command lines of `local` and of the hidden `embedded-broker`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Runs KafkaConsumerGroups without Kubernetes: the same resources, the same checks, the same number of workers, as
+/// processes of this machine.
+#[derive(Args, Clone, Debug)]
+pub struct LocalArgs {
+    /// File or folder with KafkaConsumerGroups (YAML, also several documents in one file); may be repeated. Secrets and
+    /// ConfigMaps in the same files serve the groups. Files are watched: a valid change restarts the group's workers.
+    #[arg(short = 'f', long = "file", value_name = "FILE|DIR", required_unless_present = "demo")]
+    pub files: Vec<PathBuf>,
+
+    /// Start a broker in memory, on 127.0.0.1 only, and use it instead of spec.kafka; for trying out: what is in it is
+    /// lost at the end.
+    #[arg(long, conflicts_with = "bootstrap_servers")]
+    pub embedded_kafka: bool,
+
+    /// Use these brokers instead of spec.kafka.bootstrapServers, "host:port", separated by commas.
+    #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',')]
+    pub bootstrap_servers: Vec<String>,
+
+    /// The worker program. Default: kafka-consumer-worker beside this program, then in PATH.
+    #[arg(long, value_name = "PATH", env = "KAFKA_CONSUMER_WORKER")]
+    pub worker_binary: Option<PathBuf>,
+
+    /// Folder with Secrets as files, DIR/<secret name>/<key>, for Secrets that are not in the given files.
+    #[arg(long, value_name = "DIR")]
+    pub secrets_dir: Option<PathBuf>,
+
+    /// Folder with ConfigMaps as files, DIR/<config map name>/<key>, for ConfigMaps that are not in the given files.
+    #[arg(long, value_name = "DIR")]
+    pub config_maps_dir: Option<PathBuf>,
+
+    /// Namespace of resources that name none; part of the default group id "<namespace>.<name>".
+    #[arg(short = 'n', long, default_value = "default", value_name = "NAME")]
+    pub namespace: String,
+
+    /// Most workers per group on this machine. Default: the number of processor cores.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=1000))]
+    pub max_workers: Option<i32>,
+
+    /// Check the files and end: exit code 0 when all are valid, 1 with the reasons otherwise.
+    #[arg(long, conflicts_with = "demo")]
+    pub check: bool,
+
+    /// Show the whole path: embedded broker, 100,000 orders of which some are poison, and a summary; exit code 0 only if
+    /// every order was either written or dead-lettered.
+    #[arg(long, conflicts_with_all = ["bootstrap_servers", "secrets_dir"])]
+    pub demo: bool,
+
+    /// Orders that the demo feeds.
+    #[arg(long, requires = "demo", default_value_t = 100_000, value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=150_000))]
+    pub demo_records: u32,
+}
+
+/// The embedded broker. Prints its address as one line and runs until standard input closes.
+#[derive(Args, Clone, Debug)]
+pub struct EmbeddedBrokerArgs {
+    /// Topic to create, "name:partitions"; may be repeated.
+    #[arg(long = "topic", value_name = "NAME:PARTITIONS", value_parser = parse_topic)]
+    pub topics: Vec<(String, i32)>,
+}
+
+/// "name:partitions"; a name may hold neither.
+pub fn parse_topic(text: &str) -> Result<(String, i32), String> {
+    let wrong = || format!("\"{text}\" is not name:partitions, for example orders:6");
+    let (name, partitions) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let partitions: i32 = partitions.parse().map_err(|_| wrong())?;
+    if name.is_empty() || !(1..=10_000).contains(&partitions) {
+        return Err(wrong());
+    }
+    Ok((name.to_string(), partitions))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        local: LocalArgs,
+    }
+
+    #[test]
+    fn a_file_is_needed_unless_it_is_the_demo() {
+        assert!(Cli::try_parse_from(["local"]).is_err());
+        assert!(Cli::try_parse_from(["local", "--demo"]).is_ok());
+        assert!(Cli::try_parse_from(["local", "-f", "a.yaml", "-f", "dir"]).is_ok());
+    }
+
+    #[test]
+    fn two_places_to_find_kafka_are_refused() {
+        let both = ["local", "-f", "a", "--embedded-kafka", "--bootstrap-servers", "a:1"];
+        assert!(Cli::try_parse_from(both).is_err());
+        let cli = Cli::try_parse_from(["local", "-f", "a", "--bootstrap-servers", "a:1,b:2"]).unwrap();
+        assert_eq!(cli.local.bootstrap_servers, ["a:1", "b:2"]);
+    }
+
+    #[test]
+    fn topics_of_the_broker_are_name_and_partitions() {
+        assert_eq!(parse_topic("orders:6"), Ok(("orders".into(), 6)));
+        for wrong in ["orders", "orders:", ":6", "orders:0", "orders:x"] {
+            assert!(parse_topic(wrong).unwrap_err().contains("orders:6"), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! One group of a session: its prepared resource, what Kafka says about it, its workers. In: prepared resources, looks
+//! at Kafka, time. Out: the wanted number of workers and a view for the screen. Talks to Kafka only in [`look`].
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crds::spec::{DesiredState, StartPositionType, WriterType};
+use crds::worker_config::Control;
+use serde_json::Value;
+
+use super::plan::{self, Size};
+use super::prepare::{self, Prepared};
+use super::rates::Rates;
+use super::supervise::{Crew, Recipe, Totals};
+use super::table::{GroupView, PartitionView};
+use crate::controller::dereference::query;
+use crate::controller::validate::ValidatedGroup;
+use crate::kafka::{FactsQuery, KafkaClients, KafkaFacts, KafkaProblem, ProvisionAction};
+use crate::scaling::Facts;
+
+/// Time between two looks at Kafka: growth is followed within it.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// On top of a worker's own drain time, for its last commit and for leaving the group.
+const MARGIN: Duration = Duration::from_secs(10);
+
+pub struct Group {
+    pub origin: String,
+    /// As it was written, for rules about changes.
+    pub object: Value,
+    pub prepared: Prepared,
+    pub crew: Crew,
+    recipe: Recipe,
+    /// The last complete answer of Kafka.
+    known: Option<KafkaFacts>,
+    problem: Option<KafkaProblem>,
+    positions_settled: bool,
+    wanted: Size,
+    rates: Rates,
+    look_due: Option<Instant>,
+}
+
+/// What a look at Kafka found.
+pub struct Look {
+    pub outcome: Result<KafkaFacts, KafkaProblem>,
+    pub positions_settled: bool,
+    pub words: Vec<String>,
+}
+
+impl Group {
+    /// Writes the files that workers read.
+    pub fn new(
+        origin: String,
+        object: Value,
+        prepared: Prepared,
+        session: &Path,
+        program: PathBuf,
+    ) -> std::io::Result<Self> {
+        let valid = &prepared.valid;
+        let folder = session.join(prepare::folder_name(valid));
+        let recipe = Recipe {
+            program,
+            name: valid.name.clone(),
+            folder,
+            env: Vec::new(),
+            version: String::new(),
+            share_stdout: false,
+            patience: Duration::ZERO,
+        };
+        let mut group = Self {
+            origin,
+            object,
+            prepared,
+            crew: Crew::default(),
+            recipe,
+            known: None,
+            problem: None,
+            positions_settled: false,
+            wanted: Size { workers: 0, reason: "Kafka is being asked".into() },
+            rates: Rates::default(),
+            look_due: Some(Instant::now()),
+        };
+        group.install()?;
+        Ok(group)
+    }
+
+    /// Takes a changed resource; returns whether workers will be restarted for it.
+    pub fn change(&mut self, origin: String, object: Value, prepared: Prepared) -> std::io::Result<bool> {
+        let restart = prepared.version != self.prepared.version;
+        (self.origin, self.object, self.prepared) = (origin, object, prepared);
+        self.install()?;
+        self.look_due = self.look_due.map(|_| Instant::now());
+        Ok(restart)
+    }
+
+    fn install(&mut self) -> std::io::Result<()> {
+        prepare::write(&self.recipe.folder, &self.prepared)?;
+        let spec = &self.prepared.valid.spec;
+        let control = Control { paused: spec.desired_state == DesiredState::Paused };
+        let control = serde_json::to_vec(&control).map_err(std::io::Error::other)?;
+        prepare::replace(&self.recipe.folder.join(crds::names::CONTROL_KEY), &control)?;
+        let drain = u64::try_from(spec.worker.termination_grace_period_seconds).unwrap_or(0);
+        self.recipe.patience = Duration::from_secs(drain) + MARGIN;
+        self.recipe.share_stdout = self.writes_to_stdout();
+        self.recipe.env = self.prepared.env.clone();
+        self.recipe.version = self.prepared.version.clone();
+        Ok(())
+    }
+
+    pub fn writes_to_stdout(&self) -> bool {
+        self.prepared.valid.spec.writers.iter().any(|writer| writer.kind == WriterType::Stdout)
+    }
+
+    pub fn query(&self) -> FactsQuery {
+        let valid = &self.prepared.valid;
+        query(&valid.namespace, &valid.name, &valid.spec)
+    }
+
+    /// The facts of the last look that worked, if nothing is wrong since.
+    pub fn facts(&self) -> Option<&KafkaFacts> {
+        self.known.as_ref().filter(|_| self.problem.is_none())
+    }
+
+    pub fn totals(&self) -> Totals {
+        self.crew.totals()
+    }
+
+    /// Starts a look at Kafka if it is time; the answer comes back through [`Group::take`].
+    pub fn look_if_due(&mut self, clients: &KafkaClients, provision: bool) -> Option<impl Future<Output = Look> + use<>> {
+        if self.look_due.is_none_or(|due| Instant::now() < due) {
+            return None;
+        }
+        // No second look before the first is back.
+        self.look_due = None;
+        let (clients, valid) = (clients.clone(), self.prepared.valid.clone());
+        Some(look(clients, valid, self.query(), self.positions_settled, provision))
+    }
+
+    pub fn take(&mut self, look: Look) -> Vec<String> {
+        self.look_due = Some(Instant::now() + LOOK_EVERY);
+        self.positions_settled |= look.positions_settled;
+        match look.outcome {
+            Ok(facts) => (self.known, self.problem) = (Some(facts), None),
+            Err(problem) => self.problem = Some(problem),
+        }
+        look.words
+    }
+
+    /// Decides how many workers run; returns a sentence when that changes.
+    pub fn resize(&mut self, max_workers: i32) -> Option<String> {
+        let size = self.size(max_workers);
+        let changed = size.workers != self.wanted.workers;
+        self.wanted = size;
+        changed.then(|| {
+            let name = &self.prepared.valid.name;
+            format!("{name}: {} workers ({})", self.wanted.workers, self.wanted.reason)
+        })
+    }
+
+    fn size(&self, max_workers: i32) -> Size {
+        let spec = &self.prepared.valid.spec;
+        let Some(known) = &self.known else {
+            return Size { workers: 0, reason: "Kafka has not answered yet".into() };
+        };
+        let missing = known.topics.iter().find(|(_, partitions)| partitions.is_none());
+        if let Some((topic, _)) = missing
+            && self.wanted.workers == 0
+        {
+            let reason = format!(
+                "topic {topic} does not exist; create it, or let it be created: spec.topics: [{{name: {topic}, provision: {{partitions: 6}}}}]"
+            );
+            return Size { workers: 0, reason };
+        }
+        let partitions =
+            known.topics.values().try_fold(0_i32, |sum, partitions| Some(sum.saturating_add((*partitions)?)));
+        let current = i32::try_from(self.wanted.workers).ok().filter(|workers| *workers > 0);
+        let earliest = spec.consumer.start_position.kind == StartPositionType::Earliest;
+        let may_start = self.positions_settled || earliest;
+        plan::size(spec, Facts { partitions, current, may_start }, max_workers)
+    }
+
+    /// Does what is to be done about worker processes; `running` is false when the session ends.
+    pub fn supervise(&mut self, running: bool, log: &super::supervise::LogSink) -> Vec<String> {
+        let wanted = if running { self.wanted.workers } else { 0 };
+        self.crew.tick(&self.recipe, wanted, log)
+    }
+
+    /// Asks the workers and notes how far they are.
+    pub async fn ask_workers(&mut self) {
+        self.crew.ask().await;
+        let now = Instant::now();
+        for worker in self.crew.workers(&self.recipe.name) {
+            for partition in worker.report.iter().flat_map(|report| &report.partitions) {
+                if let Some(position) = partition.watermark {
+                    self.rates.note(&(partition.topic.clone(), partition.partition), position, now);
+                }
+            }
+        }
+    }
+
+    pub fn view(&self, running: bool) -> GroupView {
+        let valid = &self.prepared.valid;
+        let totals = self.totals();
+        let lag = self.facts().and_then(|facts| facts.lag.as_ref());
+        let state = match valid.spec.desired_state {
+            _ if !running => "stopping",
+            DesiredState::Running => "Running",
+            DesiredState::Paused => "Paused",
+            DesiredState::Stopped => "Stopped",
+        };
+        GroupView {
+            name: valid.name.clone(),
+            group_id: valid.group_id.clone(),
+            state: state.into(),
+            workers: self.crew.alive(),
+            wanted: self.wanted.workers,
+            lag: lag.map(|lag| lag.total),
+            finished: totals.records,
+            dead_lettered: totals.dead_lettered,
+            skipped: totals.skipped,
+            remark: self.remark(),
+            partitions: self.partitions(),
+        }
+    }
+
+    fn remark(&self) -> Option<String> {
+        if let Some(problem) = &self.problem {
+            return Some(format!("{}: {problem}", problem.reason()));
+        }
+        let idle = self.wanted.workers == 0 && self.prepared.valid.spec.desired_state == DesiredState::Running;
+        idle.then(|| self.wanted.reason.clone())
+    }
+
+    fn partitions(&self) -> Vec<PartitionView> {
+        let Some(known) = &self.known else { return Vec::new() };
+        let workers = self.crew.workers(&self.recipe.name);
+        let lag = self.facts().and_then(|facts| facts.lag.as_ref());
+        let now = Instant::now();
+        let all = known
+            .topics
+            .iter()
+            .flat_map(|(topic, count)| (0..count.unwrap_or(0)).map(|index| (topic.clone(), index)));
+        all.map(|key| {
+            let owner = workers.iter().find_map(|worker| {
+                let partitions = &worker.report.as_ref()?.partitions;
+                let own = partitions.iter().find(|own| own.topic == key.0 && own.partition == key.1)?;
+                Some((worker.name.clone(), own.clone()))
+            });
+            let (worker, report) = owner.unzip();
+            PartitionView {
+                name: format!("{}-{}", key.0, key.1),
+                worker,
+                position: self.rates.position(&key),
+                rate: self.rates.of(&key, now),
+                lag: lag.and_then(|lag| lag.per_partition.get(&key).copied()),
+                in_flight: report.as_ref().map_or(0, |report| report.in_flight),
+                held_back: report.and_then(|report| report.paused_reason),
+            }
+        })
+        .collect()
+    }
+}
+
+/// Topics, then start positions, then facts: what a reconcile of the operator does with Kafka.
+async fn look(
+    clients: KafkaClients,
+    valid: ValidatedGroup,
+    query: FactsQuery,
+    settled: bool,
+    provision: bool,
+) -> Look {
+    let mut look = Look {
+        outcome: clients.facts(&valid.spec.kafka, &valid.credentials, &query).await,
+        positions_settled: settled,
+        words: Vec::new(),
+    };
+    let Ok(facts) = &look.outcome else { return look };
+    let asked = valid.spec.topics.iter().filter_map(|topic| {
+        let provision = topic.provision.as_ref()?;
+        Some(facts.topics.get(&topic.name).copied().flatten().is_some_and(|has| has >= provision.partitions))
+    });
+    let complete = asked.fold(true, |all, enough| all && enough);
+    // Once at the beginning, for dead letter topics too; later only when an input topic lacks something.
+    if provision && (!settled || !complete) {
+        let wanted = plan::wanted_topics(&valid.spec, &facts.topics);
+        match clients.provision(&valid.spec.kafka, &valid.credentials, &wanted).await {
+            Ok(done) => {
+                look.words = done
+                    .iter()
+                    .filter_map(|done| match done.action {
+                        ProvisionAction::Created => Some(format!("{}: topic {} created", valid.name, done.topic)),
+                        ProvisionAction::Grown { from, to } => Some(format!(
+                            "{}: topic {} has {to} partitions now, it had {from}",
+                            valid.name, done.topic
+                        )),
+                        ProvisionAction::Unchanged => None,
+                    })
+                    .collect();
+                if !look.words.is_empty() {
+                    look.outcome = clients.facts(&valid.spec.kafka, &valid.credentials, &query).await;
+                }
+            }
+            Err(problem) => {
+                look.outcome = Err(problem);
+                return look;
+            }
+        }
+    }
+    if let Ok(facts) = &look.outcome
+        && !settled
+        && facts.topics.values().all(Option::is_some)
+    {
+        let start = &valid.spec.consumer.start_position;
+        match clients.commit_start_positions(&valid.spec.kafka, &valid.credentials, &query, start).await {
+            Ok(_) => look.positions_settled = true,
+            Err(problem) if start.kind == StartPositionType::Earliest => {
+                tracing::debug!("start positions of {} are not committed yet: {problem}", valid.name);
+            }
+            Err(problem) => look.outcome = Err(problem),
+        }
+    }
+    look
+}

@@ -1,0 +1,225 @@
+//! What should run, and the next steps towards it. In: decisions of `scaling`, limits of this machine, what runs now.
+//! Out: numbers and actions. Pure; the clock comes in as a value.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crds::spec::KafkaConsumerGroupSpec;
+
+use crate::kafka::WantedTopic;
+use crate::scaling::{Decision, Facts, decide};
+
+/// Partitions of topics in the embedded broker when the spec names no number: some parallelism to look at, few enough
+/// for a table.
+pub const EMBEDDED_PARTITIONS: i32 = 6;
+
+/// Waits before a worker that died is started again.
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+/// A worker that ran this long had started well; its next death begins a new series.
+const HEALTHY: Duration = Duration::from_secs(60);
+
+/// How many workers run here, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Size {
+    pub workers: usize,
+    pub reason: String,
+}
+
+/// The operator's own decision, then the limit of this machine.
+pub fn size(spec: &KafkaConsumerGroupSpec, facts: Facts, max_workers: i32) -> Size {
+    let Decision { replicas, reason, .. } = decide(spec, facts);
+    if replicas > max_workers {
+        let reason = format!("{reason}; limited to {max_workers} on this machine by --max-workers");
+        return Size { workers: usize::try_from(max_workers).unwrap_or(0), reason };
+    }
+    Size { workers: usize::try_from(replicas).unwrap_or(0), reason }
+}
+
+/// State of one place for a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slot {
+    Running {
+        /// It runs the latest version of its configuration.
+        current: bool,
+    },
+    /// Told to stop, draining.
+    Stopping,
+    /// Died; to be started again at this time.
+    Waiting { until: Instant, current: bool },
+    Empty,
+}
+
+/// What to do about one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Start(usize),
+    Stop(usize),
+    /// Forget a dead worker that is no longer wanted.
+    Clear(usize),
+}
+
+/// The next steps. New versions are rolled out one worker at a time, so that the others go on meanwhile.
+pub fn steps(slots: &[Slot], wanted: usize, now: Instant) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut calm = true;
+    for (index, slot) in slots.iter().enumerate() {
+        match *slot {
+            Slot::Running { .. } if index >= wanted => steps.push(Step::Stop(index)),
+            Slot::Waiting { .. } if index >= wanted => steps.push(Step::Clear(index)),
+            Slot::Empty if index < wanted => steps.push(Step::Start(index)),
+            // A corrected configuration is tried at once.
+            Slot::Waiting { until, current } if now >= until || !current => steps.push(Step::Start(index)),
+            Slot::Stopping | Slot::Waiting { .. } => calm = false,
+            Slot::Running { .. } | Slot::Empty => {}
+        }
+    }
+    steps.extend((slots.len()..wanted).map(Step::Start));
+    if calm && steps.is_empty() {
+        let outdated = slots.iter().position(|slot| *slot == Slot::Running { current: false });
+        steps.extend(outdated.map(Step::Stop));
+    }
+    steps
+}
+
+/// How long to wait after the `deaths`-th death in a row, the last of which came after `lived`.
+pub fn backoff(deaths: u32, lived: Duration) -> (u32, Duration) {
+    let deaths = if lived >= HEALTHY { 1 } else { deaths.saturating_add(1) };
+    let wait = FIRST_BACKOFF.saturating_mul(1 << (deaths - 1).min(10)).min(LONGEST_BACKOFF);
+    (deaths, wait)
+}
+
+/// Topics to create or grow in a real cluster: what the spec asks for, as the operator does.
+pub fn wanted_topics(
+    spec: &KafkaConsumerGroupSpec,
+    known: &BTreeMap<String, Option<i32>>,
+) -> Vec<WantedTopic> {
+    let mut wanted: Vec<WantedTopic> = spec
+        .topics
+        .iter()
+        .filter_map(|topic| {
+            let provision = topic.provision.as_ref()?;
+            Some(WantedTopic {
+                name: topic.name.clone(),
+                partitions: provision.partitions,
+                replication_factor: provision.replication_factor,
+                config: provision.config.clone(),
+            })
+        })
+        .collect();
+    let inputs = spec.topics.iter().map(|topic| {
+        let asked = topic.provision.as_ref().map_or(0, |provision| provision.partitions);
+        asked.max(known.get(&topic.name).copied().flatten().unwrap_or(0))
+    });
+    let largest = inputs.max().unwrap_or(0);
+    let dead_letter = spec.error_handling.dead_letter.as_ref();
+    if let Some((topic, provision)) = dead_letter.and_then(|it| Some((&it.topic, it.provision.as_ref()?)))
+        && largest > 0
+    {
+        wanted.push(WantedTopic {
+            name: topic.clone(),
+            partitions: largest,
+            replication_factor: provision.replication_factor,
+            config: provision.config.clone(),
+        });
+    }
+    wanted
+}
+
+/// All topics that a group touches, for the embedded broker, which is empty and cannot create topics when asked.
+pub fn embedded_topics(spec: &KafkaConsumerGroupSpec) -> BTreeMap<String, i32> {
+    let mut topics: BTreeMap<String, i32> = spec
+        .topics
+        .iter()
+        .map(|topic| {
+            let asked = topic.provision.as_ref().map(|provision| provision.partitions);
+            (topic.name.clone(), asked.unwrap_or(EMBEDDED_PARTITIONS))
+        })
+        .collect();
+    let largest = topics.values().copied().max().unwrap_or(EMBEDDED_PARTITIONS);
+    let written = spec.writers.iter().filter_map(|writer| writer.kafka.as_ref()).map(|kafka| &kafka.topic);
+    let dead_letters = spec.error_handling.dead_letter.iter().map(|dead_letter| &dead_letter.topic);
+    for topic in written.chain(dead_letters) {
+        topics.entry(topic.clone()).or_insert(largest);
+    }
+    topics
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(more: &str) -> KafkaConsumerGroupSpec {
+        let text = format!(
+            "{{topics: [{{name: orders}}], kafka: {{bootstrapServers: ['k:1']}}, writers: [{{name: out, type: Kafka, kafka: {{topic: clean}}}}], {more}}}"
+        );
+        serde_yaml::from_str(&text).unwrap()
+    }
+
+    const RUNS: Slot = Slot::Running { current: true };
+    const OLD: Slot = Slot::Running { current: false };
+
+    #[test]
+    fn the_operators_decision_is_limited_by_this_machine_and_it_is_said() {
+        let facts = Facts { partitions: Some(6), current: None, may_start: true };
+        assert_eq!(size(&spec(""), facts, 8).workers, 6);
+        let limited = size(&spec(""), facts, 2);
+        assert_eq!(limited.workers, 2);
+        assert!(limited.reason.contains("--max-workers"), "{}", limited.reason);
+        assert_eq!(size(&spec("desiredState: Stopped"), facts, 2).workers, 0);
+    }
+
+    #[test]
+    fn missing_workers_start_and_surplus_ones_stop() {
+        let now = Instant::now();
+        assert_eq!(steps(&[], 2, now), [Step::Start(0), Step::Start(1)]);
+        assert_eq!(steps(&[RUNS, Slot::Empty], 2, now), [Step::Start(1)]);
+        let waiting = Slot::Waiting { until: now + HEALTHY, current: true };
+        assert_eq!(steps(&[RUNS, RUNS, waiting], 1, now), [Step::Stop(1), Step::Clear(2)]);
+    }
+
+    #[test]
+    fn a_new_version_rolls_one_worker_at_a_time() {
+        let now = Instant::now();
+        assert_eq!(steps(&[OLD, OLD], 2, now), [Step::Stop(0)]);
+        assert_eq!(steps(&[Slot::Stopping, OLD], 2, now), []);
+        assert_eq!(steps(&[Slot::Empty, OLD], 2, now), [Step::Start(0)]);
+        assert_eq!(steps(&[RUNS, OLD], 2, now), [Step::Stop(1)]);
+        assert_eq!(steps(&[RUNS, RUNS], 2, now), []);
+    }
+
+    #[test]
+    fn a_dead_worker_waits_unless_its_configuration_was_corrected() {
+        let now = Instant::now();
+        let until = now + FIRST_BACKOFF;
+        assert_eq!(steps(&[Slot::Waiting { until, current: true }, OLD], 2, now), []);
+        assert_eq!(steps(&[Slot::Waiting { until, current: true }], 1, until), [Step::Start(0)]);
+        assert_eq!(steps(&[Slot::Waiting { until, current: false }], 1, now), [Step::Start(0)]);
+    }
+
+    #[test]
+    fn waits_double_up_to_half_a_minute_and_begin_anew_after_a_healthy_life() {
+        let short = Duration::ZERO;
+        assert_eq!(backoff(0, short), (1, Duration::from_secs(1)));
+        assert_eq!(backoff(1, short), (2, Duration::from_secs(2)));
+        assert_eq!(backoff(40, short), (41, LONGEST_BACKOFF));
+        assert_eq!(backoff(40, HEALTHY), (1, FIRST_BACKOFF));
+    }
+
+    #[test]
+    fn the_embedded_broker_gets_every_topic_the_group_touches() {
+        let spec = spec("errorHandling: {deadLetter: {topic: orders.dlq}}");
+        let topics: Vec<_> = embedded_topics(&spec).into_iter().collect();
+        let expected = [("clean", 6), ("orders", 6), ("orders.dlq", 6)];
+        assert_eq!(topics, expected.map(|(topic, partitions)| (topic.to_string(), partitions)));
+    }
+
+    #[test]
+    fn a_dead_letter_topic_is_as_wide_as_the_widest_input() {
+        let spec = spec("errorHandling: {deadLetter: {topic: orders.dlq, provision: {}}}");
+        assert_eq!(wanted_topics(&spec, &BTreeMap::new()), []);
+        let known = BTreeMap::from([("orders".to_string(), Some(9))]);
+        let wanted = wanted_topics(&spec, &known);
+        assert_eq!((wanted[0].name.as_str(), wanted[0].partitions), ("orders.dlq", 9));
+    }
+}

@@ -1,0 +1,325 @@
+//! From a checked resource to everything its workers need on this machine: the worker configuration, the Secrets and
+//! ConfigMaps as files, environment variables. In: resource, loaded files, where Kafka is. Out: [`Prepared`], or what
+//! is missing and how to give it. The judgement is the controller's own; only the sources differ. Starts nothing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crds::names;
+use crds::spec::Kafka;
+use crds::{KafkaConsumerGroup, WorkerConfig};
+use kube::ResourceExt;
+
+use super::load::Loaded;
+use crate::controller::build::labels::hash;
+use crate::controller::dereference::{KafkaView, Observed};
+use crate::controller::references::{Contents, Kind, Reference, references};
+use crate::controller::validate::{Programs, ValidatedGroup, WorkerDefaults, validate};
+
+/// Where workers find Kafka.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Brokers {
+    /// Where spec.kafka says.
+    AsWritten,
+    /// At these addresses, with the security that spec.kafka says.
+    At(Vec<String>),
+    /// At this address, without TLS and SASL.
+    Embedded(String),
+}
+
+/// Where Secrets and ConfigMaps are that the files do not hold.
+#[derive(Clone, Debug, Default)]
+pub struct Folders {
+    pub secrets: Option<PathBuf>,
+    pub config_maps: Option<PathBuf>,
+}
+
+/// A group that can run here.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    pub valid: ValidatedGroup,
+    /// The worker's configuration document.
+    pub config: String,
+    /// Referenced contents, by path below the group's folder.
+    pub files: BTreeMap<PathBuf, Vec<u8>>,
+    pub env: Vec<(String, String)>,
+    /// Changes exactly when workers must be restarted.
+    pub version: String,
+    /// What is different here from a cluster.
+    pub notes: Vec<String>,
+}
+
+pub fn prepare(
+    mut group: KafkaConsumerGroup,
+    loaded: &Loaded,
+    brokers: &Brokers,
+    folders: &Folders,
+    programs: &Programs,
+) -> Result<Prepared, String> {
+    let mut notes = Vec::new();
+    find_kafka(&mut group.spec.kafka, brokers, &mut notes);
+    let references = references(&group.spec);
+    let namespace = group.namespace().unwrap_or_default();
+    let contents = contents(&references, loaded, folders, &namespace)?;
+    let observed = Observed {
+        contents,
+        kafka: KafkaView::NotAsked,
+        deployment: None,
+        pods: Vec::new(),
+        positions_settled: false,
+    };
+    // No image runs here, so none is needed.
+    let defaults = WorkerDefaults { image: String::new(), image_pull_policy: None };
+    let valid =
+        validate(&group, &observed, programs, &defaults).map_err(|rejection| rejection.message)?;
+    notes.extend(valid.warning.iter().map(|warning| warning.message.clone()));
+    let config = WorkerConfig::from_spec(&valid.namespace, &valid.name, &valid.spec, valid.transforms.clone());
+    let config = serde_json::to_string_pretty(&config).map_err(|error| error.to_string())?;
+    let files = files(&references, &observed.contents);
+    let env = env(&group, &mut notes);
+    if valid.spec.writers.iter().any(|writer| writer.file.is_some()) {
+        notes.push("File writers write to their directory on this machine, not in a container".into());
+    }
+    let version = hash(format!("{config}\n{files:?}\n{env:?}").as_bytes());
+    Ok(Prepared { valid, config, files, env, version, notes })
+}
+
+/// The part of the checks that needs no Secrets: programs that are in the resource or in the given ConfigMaps.
+pub fn without_secrets(
+    group: KafkaConsumerGroup,
+    loaded: &Loaded,
+    folders: &Folders,
+    programs: &Programs,
+) -> Result<(), String> {
+    let namespace = group.namespace().unwrap_or_default();
+    for transform in &group.spec.transforms {
+        let Some(vrl) = &transform.vrl else { continue };
+        let source = match &vrl.config_map {
+            None => vrl.source.clone(),
+            Some(at) => loaded
+                .config_maps
+                .get(&(namespace.clone(), at.name.clone()))
+                .map(|keys| keys.0.clone())
+                .or_else(|| read_folder(&folders.config_maps.as_ref()?.join(&at.name)))
+                .and_then(|keys| String::from_utf8(keys.get(&at.key)?.clone()).ok()),
+        };
+        if let Some(source) = source {
+            programs.check(&source).map_err(|said| format!("transform {}: {said}", transform.name))?;
+        }
+    }
+    Ok(())
+}
+
+fn find_kafka(kafka: &mut Kafka, brokers: &Brokers, notes: &mut Vec<String>) {
+    match brokers {
+        Brokers::AsWritten => {}
+        Brokers::At(servers) => kafka.bootstrap_servers = servers.clone(),
+        Brokers::Embedded(server) => {
+            kafka.bootstrap_servers = vec![server.clone()];
+            if kafka.tls.take().is_some() | kafka.sasl.take().is_some() {
+                notes.push("spec.kafka.tls and spec.kafka.sasl are not used: the embedded broker has neither".into());
+            }
+        }
+    }
+}
+
+/// Contents of everything referenced: from the given files first, then from the folders.
+fn contents(
+    references: &[Reference],
+    loaded: &Loaded,
+    folders: &Folders,
+    namespace: &str,
+) -> Result<Contents, String> {
+    let mut contents = Contents::new();
+    for Reference { kind, name, key, field, .. } in references {
+        let (given, folder, option) = match kind {
+            Kind::Secret => (&loaded.secrets, &folders.secrets, "--secrets-dir"),
+            Kind::ConfigMap => (&loaded.config_maps, &folders.config_maps, "--config-maps-dir"),
+        };
+        let found = match given.get(&(namespace.to_string(), name.clone())) {
+            Some(keys) => Some(keys.0.clone()),
+            None => folder.as_ref().and_then(|folder| read_folder(&folder.join(name))),
+        };
+        let kind_name = kind.as_str();
+        if found.is_none() {
+            return Err(format!(
+                "{kind_name} {name} with key {key} is not given ({field}); put it into a file given with -f as kind: {kind_name} in namespace {namespace}, or into the file DIR/{name}/{key} and give {option} DIR"
+            ));
+        }
+        contents.insert((*kind, name.clone()), found);
+    }
+    Ok(contents)
+}
+
+fn read_folder(folder: &Path) -> Option<BTreeMap<String, Vec<u8>>> {
+    let entries = std::fs::read_dir(folder).ok()?;
+    let keys = entries.filter_map(|entry| {
+        let path = entry.ok()?.path();
+        let key = path.file_name()?.to_str()?.to_string();
+        path.is_file().then_some(())?;
+        Some((key, std::fs::read(path).ok()?))
+    });
+    Some(keys.collect())
+}
+
+/// `secrets/<name>/<key>` and `config-maps/<name>/<key>`: the layout of the mounts in a pod. Only what is referenced.
+fn files(references: &[Reference], contents: &Contents) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mounted = references.iter().filter(|reference| reference.mounted);
+    mounted
+        .filter_map(|Reference { kind, name, key, .. }| {
+            let bytes = contents.get(&(*kind, name.clone()))?.as_ref()?.get(key)?.clone();
+            let folder = match kind {
+                Kind::Secret => "secrets",
+                Kind::ConfigMap => "config-maps",
+            };
+            Some((PathBuf::from(folder).join(name).join(key), bytes))
+        })
+        .collect()
+}
+
+fn env(group: &KafkaConsumerGroup, notes: &mut Vec<String>) -> Vec<(String, String)> {
+    let mut env = Vec::new();
+    for variable in &group.spec.worker.env {
+        match (&variable.value, &variable.value_from) {
+            (_, Some(_)) => notes.push(format!(
+                "worker.env {} is taken from the environment of this process, not from valueFrom",
+                variable.name
+            )),
+            (value, None) => env.push((variable.name.clone(), value.clone().unwrap_or_default())),
+        }
+    }
+    env
+}
+
+/// Where the group's files lie below the session's folder. Unique: neither name holds a '_'.
+pub fn folder_name(valid: &ValidatedGroup) -> String {
+    format!("{}_{}", valid.namespace, valid.name)
+}
+
+/// Writes a group's files, readable by this user only. Each replaces its predecessor in one step, because workers read
+/// logins again while they run.
+pub fn write(folder: &Path, prepared: &Prepared) -> std::io::Result<()> {
+    for (path, bytes) in &prepared.files {
+        replace(&folder.join(path), bytes)?;
+    }
+    replace(&folder.join(names::WORKER_CONFIG_KEY), prepared.config.as_bytes())
+}
+
+/// Writes `bytes` to `path`, creating private folders on the way.
+pub fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+
+    if let Some(parent) = path.parent() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+    }
+    let mut name = path.as_os_str().to_os_string();
+    name.push(".new");
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&name)?;
+    file.write_all(bytes)?;
+    std::fs::rename(&name, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load::Keys;
+    use super::*;
+
+    fn group(spec: &str) -> KafkaConsumerGroup {
+        let spec = format!(
+            "{{topics: [{{name: orders}}], writers: [{{name: out, type: Stdout}}], {spec}}}"
+        );
+        let mut group = KafkaConsumerGroup::new("orders", serde_yaml::from_str(&spec).unwrap());
+        group.metadata.namespace = Some("shop".into());
+        group
+    }
+
+    const SASL: &str = "kafka: {bootstrapServers: ['k:9092'], tls: {}, sasl: {mechanism: PLAIN, credentials: {secretName: login}}}";
+
+    fn run(group: KafkaConsumerGroup, loaded: &Loaded, brokers: &Brokers) -> Result<Prepared, String> {
+        prepare(group, loaded, brokers, &Folders::default(), &Programs::default())
+    }
+
+    fn with_login(namespace: &str) -> Loaded {
+        let keys = [("username", "alice"), ("password", "hunter2")];
+        let keys = keys.map(|(key, value)| (key.to_string(), value.as_bytes().to_vec()));
+        let mut loaded = Loaded::default();
+        loaded.secrets.insert((namespace.into(), "login".into()), Keys(keys.into()));
+        loaded
+    }
+
+    #[test]
+    fn secrets_become_files_and_never_stand_in_the_configuration() {
+        let prepared = run(group(SASL), &with_login("shop"), &Brokers::AsWritten).unwrap();
+        assert_eq!(prepared.files[Path::new("secrets/login/password")], b"hunter2");
+        assert!(!prepared.config.contains("hunter2"));
+        assert_eq!(prepared.valid.group_id, "shop.orders");
+    }
+
+    #[test]
+    fn a_secret_of_another_namespace_is_not_found_and_the_message_says_how_to_give_it() {
+        let error = run(group(SASL), &with_login("other"), &Brokers::AsWritten).unwrap_err();
+        for part in ["Secret login", "key username", "namespace shop", "--secrets-dir", "DIR/login/username"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn secrets_can_come_from_a_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        for (key, value) in [("username", "alice"), ("password", "wonder")] {
+            replace(&dir.path().join("login").join(key), value.as_bytes()).unwrap();
+        }
+        let folders = Folders { secrets: Some(dir.path().into()), config_maps: None };
+        let prepared = prepare(
+            group(SASL),
+            &Loaded::default(),
+            &Brokers::At(vec!["other:9092".into()]),
+            &folders,
+            &Programs::default(),
+        )
+        .unwrap();
+        assert_eq!(prepared.valid.credentials.password.as_deref(), Some("wonder"));
+        assert_eq!(prepared.valid.spec.kafka.bootstrap_servers, ["other:9092"]);
+        assert!(prepared.valid.spec.kafka.sasl.is_some());
+    }
+
+    #[test]
+    fn the_embedded_broker_needs_no_secrets_and_it_is_said() {
+        let brokers = Brokers::Embedded("127.0.0.1:1".into());
+        let prepared = run(group(SASL), &Loaded::default(), &brokers).unwrap();
+        assert!(prepared.notes.iter().any(|note| note.contains("spec.kafka.sasl")), "{:?}", prepared.notes);
+        assert!(prepared.config.contains("127.0.0.1:1"));
+    }
+
+    #[test]
+    fn the_version_follows_what_workers_see() {
+        let version = |loaded: &Loaded| run(group(SASL), loaded, &Brokers::AsWritten).unwrap().version;
+        let mut changed = with_login("shop");
+        let key = ("shop".to_string(), "login".to_string());
+        changed.secrets.get_mut(&key).unwrap().0.insert("password".into(), b"new".to_vec());
+        assert_eq!(version(&with_login("shop")), version(&with_login("shop")));
+        assert_ne!(version(&with_login("shop")), version(&changed));
+    }
+
+    #[cfg(feature = "vrl")]
+    #[test]
+    fn a_broken_program_is_refused_before_a_worker_starts() {
+        let broken = "kafka: {bootstrapServers: ['k:9092']}, transforms: [{name: t, type: Vrl, vrl: {source: '.a = to_flot!(.b)'}}]";
+        let error = run(group(broken), &Loaded::default(), &Brokers::AsWritten).unwrap_err();
+        assert!(error.contains("undefined function"), "{error}");
+    }
+
+    #[test]
+    fn files_are_private_and_replaced_whole() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b");
+        replace(&path, b"long content").unwrap();
+        replace(&path, b"short").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"short");
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(dir.path().join("a").metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    }
+}

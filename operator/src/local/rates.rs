@@ -1,0 +1,73 @@
+//! Records per second of each partition from the positions that workers report. In: positions with their times. Out: an
+//! average over the last few seconds. Pure.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+/// Long enough to be calm, short enough to follow.
+const WINDOW: Duration = Duration::from_secs(5);
+
+/// A topic and a partition's number.
+pub type Partition = (String, i32);
+
+#[derive(Debug, Default)]
+pub struct Rates {
+    seen: BTreeMap<Partition, VecDeque<(Instant, i64)>>,
+}
+
+impl Rates {
+    /// Every record of `partition` before `position` is finished. Positions that go back (a new owner begins at the last
+    /// commit) are passed over.
+    pub fn note(&mut self, partition: &Partition, position: i64, at: Instant) {
+        let seen = self.seen.entry(partition.clone()).or_default();
+        if seen.back().is_some_and(|(_, last)| position < *last) {
+            return;
+        }
+        seen.push_back((at, position));
+        // One older than the window stays: the average is measured from it.
+        while seen.get(1).is_some_and(|(time, _)| at.duration_since(*time) >= WINDOW) {
+            seen.pop_front();
+        }
+    }
+
+    /// Records per second; 0 when nothing moved or not enough is known.
+    pub fn of(&self, partition: &Partition, now: Instant) -> f64 {
+        let Some(seen) = self.seen.get(partition) else { return 0.0 };
+        let (Some((from, low)), Some((_, high))) = (seen.front(), seen.back()) else { return 0.0 };
+        let seconds = now.duration_since(*from).as_secs_f64();
+        if seconds < 0.5 { 0.0 } else { (high - low) as f64 / seconds }
+    }
+
+    /// The last position known.
+    pub fn position(&self, partition: &Partition) -> Option<i64> {
+        self.seen.get(partition)?.back().map(|(_, position)| *position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_average_follows_the_window_and_falls_to_zero() {
+        let (mut rates, begin, partition) = (Rates::default(), Instant::now(), ("orders".to_string(), 0));
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        for second in 0..=10 {
+            rates.note(&partition, second as i64 * 100, at(second));
+        }
+        assert_eq!(rates.of(&partition, at(10)).round(), 100.0);
+        for second in 11..=20 {
+            rates.note(&partition, 1000, at(second));
+        }
+        assert_eq!(rates.of(&partition, at(20)), 0.0);
+        assert_eq!(rates.position(&partition), Some(1000));
+    }
+
+    #[test]
+    fn a_new_owner_that_begins_further_back_is_no_negative_rate() {
+        let (mut rates, begin, partition) = (Rates::default(), Instant::now(), ("orders".to_string(), 0));
+        rates.note(&partition, 500, begin);
+        rates.note(&partition, 300, begin + Duration::from_secs(1));
+        assert_eq!(rates.of(&partition, begin + Duration::from_secs(2)), 0.0);
+    }
+}

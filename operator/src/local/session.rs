@@ -1,0 +1,336 @@
+//! A running local mode: groups from files, their workers, an embedded broker if asked for. In: arguments, time,
+//! changed files. Out: worker processes that are as the files say, and a screen that shows it. `tick` is the table of
+//! contents.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+use super::args::LocalArgs;
+use super::embedded::{self, Broker};
+use super::group::{Group, Look};
+use super::load::{Document, Loaded, load};
+use super::plan;
+use super::prepare::{Brokers, Folders, prepare};
+use super::screen::Screen;
+use super::supervise::LogSink;
+use super::table::GroupView;
+use super::validate::Rules;
+use super::watch::Watch;
+use crate::controller::validate::Programs;
+use crate::kafka::KafkaClients;
+
+/// How often processes are looked after: fast for the eye, nothing for the processor.
+pub const TICK: Duration = Duration::from_millis(200);
+/// How often files are looked at and workers are asked.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Namespace and name.
+type Key = (String, String);
+
+pub struct Session {
+    files: Vec<PathBuf>,
+    namespace: String,
+    folders: Folders,
+    max_workers: i32,
+    program: PathBuf,
+    rules: Rules,
+    programs: Programs,
+    clients: KafkaClients,
+    brokers: Brokers,
+    broker: Option<Broker>,
+    folder: TempDir,
+    groups: BTreeMap<Key, Group>,
+    /// Groups that are no longer in the files; their workers are finishing.
+    leaving: Vec<Group>,
+    watch: Watch,
+    pub screen: Screen,
+    looks: (mpsc::UnboundedSender<(Key, Look)>, mpsc::UnboundedReceiver<(Key, Look)>),
+    log: (LogSink, mpsc::UnboundedReceiver<String>),
+    second: Instant,
+    running: bool,
+}
+
+impl Session {
+    /// Reads and checks everything; nothing runs yet. The error lists every reason.
+    pub async fn open(args: &LocalArgs, mut screen: Screen) -> anyhow::Result<Self> {
+        let folders = Folders { secrets: args.secrets_dir.clone(), config_maps: args.config_maps_dir.clone() };
+        let loaded = load(&args.files, &args.namespace);
+        anyhow::ensure!(loaded.problems.is_empty(), "{}", loaded.problems.join("\n"));
+        loaded.notes.iter().for_each(|note| screen.say(note));
+        let program = worker_program(args.worker_binary.as_deref())?;
+        let (broker, brokers, clients) = if args.embedded_kafka {
+            let broker = Broker::start().await?;
+            screen.say(&format!("{} ({})", embedded::ABOUT, broker.bootstrap));
+            let brokers = Brokers::Embedded(broker.bootstrap.clone());
+            (Some(broker), brokers, KafkaClients::for_embedded_broker())
+        } else if args.bootstrap_servers.is_empty() {
+            (None, Brokers::AsWritten, KafkaClients::new())
+        } else {
+            (None, Brokers::At(args.bootstrap_servers.clone()), KafkaClients::new())
+        };
+        let cores = std::thread::available_parallelism().map_or(1, |cores| i32::try_from(cores.get()).unwrap_or(1));
+        let watched = folders.secrets.iter().chain(&folders.config_maps).cloned().collect();
+        let mut session = Self {
+            watch: Watch::new(&args.files, watched),
+            files: args.files.clone(),
+            namespace: args.namespace.clone(),
+            folders,
+            max_workers: args.max_workers.unwrap_or(cores),
+            program,
+            rules: Rules::new(),
+            programs: Programs::default(),
+            clients,
+            brokers,
+            broker,
+            folder: tempfile::Builder::new()
+                .prefix("kafka-consumer-local-")
+                .tempdir()
+                .context("cannot create a folder for worker configurations")?,
+            groups: BTreeMap::new(),
+            leaving: Vec::new(),
+            screen,
+            looks: mpsc::unbounded_channel(),
+            log: mpsc::unbounded_channel(),
+            second: Instant::now(),
+            running: true,
+        };
+        let mut problems = Vec::new();
+        for document in &loaded.groups {
+            if let Err(problem) = session.accept(document, &loaded).await {
+                problems.push(problem);
+            }
+        }
+        anyhow::ensure!(problems.is_empty(), "{}", problems.join("\n"));
+        if args.max_workers.is_none() {
+            session.screen.say(&format!(
+                "at most {cores} workers per group, one for each processor core; --max-workers changes that"
+            ));
+        }
+        Ok(session)
+    }
+
+    /// Does everything that is due. Call it every [`TICK`].
+    pub async fn tick(&mut self) {
+        self.show_logs();
+        self.take_looks();
+        if self.second.elapsed() >= SECOND {
+            self.second = Instant::now();
+            if self.running && self.watch.changed() {
+                self.reload().await;
+            }
+            for group in self.groups.values_mut() {
+                group.ask_workers().await;
+            }
+        }
+        self.start_looks();
+        self.supervise();
+        let (groups, running) = (&self.groups, self.running);
+        self.screen.show(|| views(groups, running));
+    }
+
+    /// Ends all workers in an orderly way; a second order ends them at once.
+    pub async fn stop(&mut self, mut again: impl FnMut() -> bool) {
+        if std::mem::replace(&mut self.running, false) {
+            self.screen.say("stopping: workers finish what they have begun, commit and leave");
+        }
+        while self.alive() > 0 {
+            if again() {
+                self.screen.say("stopping at once: what is not committed will be read again");
+                self.groups.values_mut().chain(&mut self.leaving).for_each(|group| group.crew.kill());
+            }
+            self.tick().await;
+            tokio::time::sleep(TICK).await;
+        }
+        self.show_logs();
+        let views = self.views();
+        self.screen.finish(&views);
+    }
+
+    pub fn views(&self) -> Vec<GroupView> {
+        views(&self.groups, self.running)
+    }
+
+    /// The only group, for the demo.
+    pub fn only_group(&self) -> Option<&Group> {
+        let mut groups = self.groups.values();
+        groups.next().filter(|_| groups.next().is_none())
+    }
+
+    pub fn clients(&self) -> &KafkaClients {
+        &self.clients
+    }
+
+    pub fn embedded_bootstrap(&self) -> Option<&str> {
+        self.broker.as_ref().map(|broker| broker.bootstrap.as_str())
+    }
+
+    pub fn only_group_mut(&mut self) -> Option<&mut Group> {
+        self.groups.values_mut().next()
+    }
+
+    fn alive(&self) -> usize {
+        self.groups.values().chain(&self.leaving).map(|group| group.crew.alive()).sum()
+    }
+
+    fn show_logs(&mut self) {
+        while let Ok(line) = self.log.1.try_recv() {
+            self.screen.say(&line);
+        }
+    }
+
+    fn take_looks(&mut self) {
+        while let Ok((key, look)) = self.looks.1.try_recv() {
+            if let Some(group) = self.groups.get_mut(&key) {
+                let words = group.take(look);
+                words.iter().for_each(|word| self.screen.say(word));
+            }
+        }
+    }
+
+    fn start_looks(&mut self) {
+        // The embedded broker has no admin requests; its topics are created through its input.
+        let provision = self.broker.is_none();
+        for (key, group) in &mut self.groups {
+            if let Some(look) = group.look_if_due(&self.clients, provision) {
+                let (key, answers) = (key.clone(), self.looks.0.clone());
+                // The session may be over when the answer comes.
+                tokio::spawn(async move { answers.send((key, look.await)).is_ok() });
+            }
+        }
+    }
+
+    fn supervise(&mut self) {
+        for group in self.groups.values_mut() {
+            if self.running
+                && let Some(said) = group.resize(self.max_workers)
+            {
+                self.screen.say(&said);
+            }
+            let words = group.supervise(self.running, &self.log.0);
+            words.iter().for_each(|word| self.screen.say(word));
+        }
+        for group in &mut self.leaving {
+            let words = group.supervise(false, &self.log.0);
+            words.iter().for_each(|word| self.screen.say(word));
+        }
+        self.leaving.retain(|group| group.crew.alive() > 0);
+    }
+
+    /// Takes changed files. What is wrong is told, and what ran before runs on.
+    async fn reload(&mut self) {
+        let loaded = load(&self.files, &self.namespace);
+        if !loaded.problems.is_empty() {
+            self.screen.say(&format!("{}\nnothing is changed until that is corrected", loaded.problems.join("\n")));
+            return;
+        }
+        for document in &loaded.groups {
+            if let Err(problem) = self.accept(document, &loaded).await {
+                self.screen.say(&format!("{problem}\nits workers go on as before"));
+            }
+        }
+        let kept: Vec<Key> = loaded.groups.iter().map(|document| self.key(&document.object)).collect();
+        let gone: Vec<Key> = self.groups.keys().filter(|key| !kept.contains(key)).cloned().collect();
+        for key in gone {
+            if let Some(group) = self.groups.remove(&key) {
+                self.screen.say(&format!("{}: no longer in the files, its workers stop", key.1));
+                self.leaving.push(group);
+            }
+        }
+    }
+
+    /// Checks one document and, if it is valid, makes it or changes it.
+    async fn accept(&mut self, document: &Document, loaded: &Loaded) -> Result<(), String> {
+        let key = self.key(&document.object);
+        let old = self.groups.get(&key).map(|group| group.object.clone());
+        let prepared = check(
+            &self.rules,
+            document,
+            old.as_ref(),
+            |group| prepare(group, loaded, &self.brokers, &self.folders, &self.programs),
+            &self.namespace,
+        )?;
+        if let Some(broker) = &mut self.broker {
+            let topics = plan::embedded_topics(&prepared.valid.spec);
+            let kept = broker.create(&topics).await.map_err(|error| format!("{}: {error:#}", key.1))?;
+            kept.iter().for_each(|note| self.screen.say(note));
+        }
+        let failed = |error: std::io::Error| {
+            format!("{}: cannot write the worker configuration: {error}", document.origin)
+        };
+        let (origin, object) = (document.origin.clone(), document.object.clone());
+        match self.groups.get_mut(&key) {
+            Some(group) => {
+                if group.object == object && group.prepared.version == prepared.version {
+                    return Ok(());
+                }
+                let restart = group.change(origin, object, prepared).map_err(failed)?;
+                let what = if restart { "changed, workers restart one by one" } else { "changed" };
+                self.screen.say(&format!("{}: {what}", key.1));
+            }
+            None => {
+                let notes = prepared.notes.clone();
+                let group =
+                    Group::new(origin, object, prepared, self.folder.path(), self.program.clone()).map_err(failed)?;
+                if group.writes_to_stdout() {
+                    self.screen.leave_stdout();
+                }
+                notes.iter().for_each(|note| self.screen.say(&format!("{}: {note}", key.1)));
+                self.groups.insert(key, group);
+            }
+        }
+        Ok(())
+    }
+
+    fn key(&self, object: &Value) -> Key {
+        let text = |path: &str| object.pointer(path).and_then(Value::as_str).map(str::to_string);
+        (
+            text("/metadata/namespace").unwrap_or_else(|| self.namespace.clone()),
+            text("/metadata/name").unwrap_or_default(),
+        )
+    }
+}
+
+fn views(groups: &BTreeMap<Key, Group>, running: bool) -> Vec<GroupView> {
+    groups.values().map(|group| group.view(running)).collect()
+}
+
+/// All checks of one document, with the file in front of every message.
+pub fn check<T>(
+    rules: &Rules,
+    document: &Document,
+    old: Option<&Value>,
+    prepare: impl FnOnce(crds::KafkaConsumerGroup) -> Result<T, String>,
+    namespace: &str,
+) -> Result<T, String> {
+    let name = document.object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    let invalid = |reasons: &str| {
+        format!("{}: KafkaConsumerGroup \"{name}\" is invalid:\n  {reasons}", document.origin)
+    };
+    let mut group = rules.check(&document.object, old).map_err(|errors| {
+        let reasons: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        invalid(&reasons.join("\n  "))
+    })?;
+    group.metadata.namespace.get_or_insert_with(|| namespace.to_string());
+    prepare(group).map_err(|reason| invalid(&reason.replace('\n', "\n  ")))
+}
+
+/// The worker program: as given, else beside this program, else in PATH.
+fn worker_program(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    const NAME: &str = "kafka-consumer-worker";
+    if let Some(given) = given {
+        anyhow::ensure!(given.is_file(), "--worker-binary {}: no such file", given.display());
+        return Ok(given.to_path_buf());
+    }
+    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join(NAME)));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let candidates = beside.into_iter().chain(std::env::split_paths(&path).map(|folder| folder.join(NAME)));
+    candidates.into_iter().find(|candidate| candidate.is_file()).with_context(|| {
+        format!("{NAME} is neither beside this program nor in PATH; build it (cargo build -p {NAME}) or give it with --worker-binary")
+    })
+}

@@ -1,0 +1,266 @@
+//! How many workers a group gets. In: what the spec asks for and how many partitions there are. Out: a number, what
+//! limited it, and a sentence that says so. Pure; it never guesses: an unknown partition count changes nothing.
+
+use crds::spec::{DesiredState, KafkaConsumerGroupSpec, ScalingMode};
+
+/// What a decision rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Partitions of all input topics; None: not known.
+    pub partitions: Option<i32>,
+    /// Workers that run now by the last decision; None: there never was one.
+    pub current: Option<i32>,
+    /// False while the start positions that the user chose are not committed yet: workers would start elsewhere.
+    pub may_start: bool,
+}
+
+/// What kept a group from the number its mode asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    None,
+    Partitions,
+    MinReplicas,
+    MaxReplicas,
+    Unknown,
+}
+
+impl Limit {
+    /// As it stands in `status.scaling.limitedBy`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "None",
+            Self::Partitions => "Partitions",
+            Self::MinReplicas => "MinReplicas",
+            Self::MaxReplicas => "MaxReplicas",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// The outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Workers to run.
+    pub replicas: i32,
+    /// Workers that the mode asks for, before limits; None: not known.
+    pub recommended: Option<i32>,
+    pub limited_by: Limit,
+    /// The decision in words.
+    pub reason: String,
+}
+
+/// Decides. `Stopped` wins over everything, then an unknown partition count, then the limits.
+pub fn decide(spec: &KafkaConsumerGroupSpec, facts: Facts) -> Decision {
+    let scaling = &spec.scaling;
+    let min = scaling.min_replicas;
+    let recommended = recommend(spec, facts);
+    if spec.desired_state == DesiredState::Stopped {
+        return Decision {
+            replicas: 0,
+            recommended,
+            limited_by: Limit::None,
+            reason: "desiredState is Stopped".into(),
+        };
+    }
+    if !facts.may_start {
+        return Decision {
+            replicas: facts.current.unwrap_or(0),
+            recommended,
+            limited_by: Limit::Unknown,
+            reason: "workers start when the start positions are committed, which needs Kafka".into(),
+        };
+    }
+    let (Some(partitions), Some(wanted)) = (facts.partitions, recommended) else {
+        // The last number holds; a group that was stopped, or never ran, starts with its minimum.
+        let replicas = facts.current.filter(|current| *current > 0).unwrap_or(min);
+        return Decision {
+            replicas,
+            recommended,
+            limited_by: Limit::Unknown,
+            reason: format!("the number of partitions is not known, so it stays at {replicas}"),
+        };
+    };
+    let max = scaling.max_replicas.unwrap_or(i32::MAX);
+    let asked = asked(spec, partitions, wanted);
+    let (mut replicas, mut limited_by, mut reason) = (wanted, Limit::None, asked.clone());
+    if replicas > max {
+        (replicas, limited_by) = (max, Limit::MaxReplicas);
+        reason = format!("{asked}, limited by maxReplicas {max}");
+    }
+    if replicas < min {
+        (replicas, limited_by) = (min, Limit::MinReplicas);
+        reason = format!("{asked}, raised to minReplicas {min}");
+        if wanted == 0 {
+            reason.push_str("; to run no workers set desiredState to Stopped");
+        }
+    }
+    // Last, so that nothing can bring it above: a worker without a partition idles.
+    if replicas > partitions {
+        (replicas, limited_by) = (partitions, Limit::Partitions);
+        reason = format!("{asked}, limited by {partitions} partitions: more workers would idle");
+    }
+    Decision {
+        replicas,
+        recommended: Some(wanted),
+        limited_by,
+        reason,
+    }
+}
+
+/// What the mode asks for, before limits.
+fn recommend(spec: &KafkaConsumerGroupSpec, facts: Facts) -> Option<i32> {
+    match spec.scaling.mode {
+        // Cooperative-sticky spreads the partitions of all topics over the members, so their sum counts.
+        ScalingMode::PartitionCount => facts
+            .partitions
+            .filter(|partitions| *partitions > 0)
+            .map(|partitions| (partitions - 1) / spec.scaling.partitions_per_worker.max(1) + 1),
+        ScalingMode::Manual => Some(
+            spec.replicas
+                .or(facts.current.filter(|n| *n > 0))
+                .unwrap_or(spec.scaling.min_replicas),
+        ),
+    }
+}
+
+fn asked(spec: &KafkaConsumerGroupSpec, partitions: i32, wanted: i32) -> String {
+    match spec.scaling.mode {
+        ScalingMode::PartitionCount => format!(
+            "{partitions} partitions, {} per worker, ask for {wanted}",
+            spec.scaling.partitions_per_worker.max(1)
+        ),
+        ScalingMode::Manual => format!("replicas asks for {wanted}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::group;
+    use proptest::prelude::*;
+
+    fn spec(edit: impl FnOnce(&mut KafkaConsumerGroupSpec)) -> KafkaConsumerGroupSpec {
+        let mut spec = group().spec;
+        edit(&mut spec);
+        spec
+    }
+
+    fn facts(partitions: impl Into<Option<i32>>, current: impl Into<Option<i32>>) -> Facts {
+        Facts {
+            partitions: partitions.into(),
+            current: current.into(),
+            may_start: true,
+        }
+    }
+
+    #[test]
+    fn one_worker_per_partition_by_default_and_growth_is_followed() {
+        let spec = spec(|_| {});
+        assert_eq!(decide(&spec, facts(6, None)).replicas, 6);
+        let grown = decide(&spec, facts(9, 6));
+        assert_eq!((grown.replicas, grown.limited_by), (9, Limit::None));
+        assert_eq!(grown.reason, "9 partitions, 1 per worker, ask for 9");
+    }
+
+    #[test]
+    fn partitions_per_worker_rounds_up() {
+        let spec = spec(|spec| spec.scaling.partitions_per_worker = 4);
+        assert_eq!(decide(&spec, facts(9, None)).replicas, 3);
+        assert_eq!(decide(&spec, facts(8, None)).replicas, 2);
+    }
+
+    #[test]
+    fn limits_are_named() {
+        let capped = spec(|spec| spec.scaling.max_replicas = Some(4));
+        assert_eq!(decide(&capped, facts(6, None)).limited_by, Limit::MaxReplicas);
+        let raised = spec(|spec| {
+            spec.scaling.partitions_per_worker = 6;
+            spec.scaling.min_replicas = 2;
+        });
+        assert_eq!(decide(&raised, facts(6, None)).limited_by, Limit::MinReplicas);
+        let few = spec(|spec| spec.scaling.min_replicas = 8);
+        let decision = decide(&few, facts(6, None));
+        assert_eq!((decision.replicas, decision.limited_by), (6, Limit::Partitions));
+    }
+
+    #[test]
+    fn stopped_means_none_even_when_nothing_is_known() {
+        let spec = spec(|spec| spec.desired_state = DesiredState::Stopped);
+        assert_eq!(decide(&spec, facts(None, 6)).replicas, 0);
+    }
+
+    #[test]
+    fn unknown_partitions_hold_the_current_number_and_a_restart_after_stop_begins_with_the_minimum() {
+        let spec = spec(|spec| spec.scaling.min_replicas = 2);
+        assert_eq!(decide(&spec, facts(None, 6)).replicas, 6);
+        assert_eq!(decide(&spec, facts(None, 0)).replicas, 2);
+        assert_eq!(decide(&spec, facts(None, None)).replicas, 2);
+        assert_eq!(decide(&spec, facts(None, 6)).limited_by, Limit::Unknown);
+    }
+
+    #[test]
+    fn no_worker_starts_before_its_start_position_is_committed() {
+        let decision = decide(
+            &spec(|_| {}),
+            Facts {
+                may_start: false,
+                ..facts(6, None)
+            },
+        );
+        assert_eq!((decision.replicas, decision.limited_by), (0, Limit::Unknown));
+    }
+
+    #[test]
+    fn manual_follows_spec_replicas_and_says_how_to_stop() {
+        let manual = |replicas| {
+            spec(|spec| {
+                spec.scaling.mode = ScalingMode::Manual;
+                spec.replicas = replicas;
+            })
+        };
+        assert_eq!(decide(&manual(Some(3)), facts(6, 1)).replicas, 3);
+        assert_eq!(
+            decide(&manual(Some(9)), facts(6, 1)).limited_by,
+            Limit::Partitions
+        );
+        assert_eq!(decide(&manual(None), facts(6, 4)).replicas, 4);
+        let none = decide(&manual(Some(0)), facts(6, 4));
+        assert_eq!(none.replicas, 1);
+        assert!(none.reason.contains("Stopped"), "{}", none.reason);
+    }
+
+    proptest! {
+        #[test]
+        fn the_limits_always_hold(
+            partitions in prop::option::of(1..2000i32),
+            current in prop::option::of(0..2000i32),
+            per_worker in 1..50i32,
+            min in 1..1000i32,
+            above_min in prop::option::of(0..500i32),
+            manual in prop::option::of(0..1000i32),
+        ) {
+            let spec = spec(|spec| {
+                spec.scaling.partitions_per_worker = per_worker;
+                spec.scaling.min_replicas = min;
+                spec.scaling.max_replicas = above_min.map(|above| min + above);
+                if manual.is_some() {
+                    spec.scaling.mode = ScalingMode::Manual;
+                    spec.replicas = manual;
+                }
+            });
+            let decision = decide(&spec, facts(partitions, current));
+            match partitions {
+                Some(partitions) => {
+                    prop_assert!(decision.replicas <= partitions);
+                    prop_assert!(spec.scaling.max_replicas.is_none_or(|max| decision.replicas <= max));
+                    prop_assert!(decision.replicas >= min.min(partitions));
+                    prop_assert_ne!(decision.limited_by, Limit::Unknown);
+                }
+                None => {
+                    prop_assert_eq!(decision.replicas, current.filter(|n| *n > 0).unwrap_or(min));
+                    prop_assert_eq!(decision.limited_by, Limit::Unknown);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! How the operator is watched: logs, `/livez`, `/readyz`, `/metrics`. In: what the controller observes. Out: text. Holds
+//! no decision; serves no secret.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use clap::ValueEnum;
+use crds::{KafkaConsumerGroup, KafkaConsumerGroupStatus};
+use kube::ResourceExt;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
+
+use crate::controller::dereference::KafkaView;
+use crate::controller::known;
+
+/// Shape of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Starts logging to standard error. `RUST_LOG` sets levels, else info for us and warnings for the rest.
+pub fn init_logs(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("warn,operator=info,kafka_consumer_operator=info"));
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // A second call, as in tests, finds logging started, which is all that is wanted.
+    let _ = match format {
+        LogFormat::Text => logs.try_init(),
+        LogFormat::Json => logs.json().flatten_event(true).try_init(),
+    };
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GroupLabels {
+    namespace: String,
+    group: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
+struct PartitionLabels {
+    namespace: String,
+    group: String,
+    topic: String,
+    partition: i32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ErrorLabels {
+    kind: &'static str,
+}
+
+type SecondsGauge = Gauge<i64, AtomicI64>;
+
+/// All metrics of the operator.
+pub struct Metrics {
+    registry: Registry,
+    lag: Family<PartitionLabels, SecondsGauge>,
+    desired: Family<GroupLabels, SecondsGauge>,
+    durations: Histogram,
+    reconciles: Counter<u64, AtomicU64>,
+    errors: Family<ErrorLabels, Counter>,
+    leader: SecondsGauge,
+    clients: SecondsGauge,
+    /// Lag series of each group, so that they go when the group or the partition goes.
+    series: Mutex<HashMap<(String, String), BTreeSet<PartitionLabels>>>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        // A reconcile is 10 ms of reads when all is well and up to 10 s of waiting for Kafka when it is not.
+        let buckets = [
+            0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+        ];
+        let mut metrics = Self {
+            registry: Registry::default(),
+            lag: Family::default(),
+            desired: Family::default(),
+            durations: Histogram::new(buckets),
+            reconciles: Counter::default(),
+            errors: Family::default(),
+            leader: Gauge::default(),
+            clients: Gauge::default(),
+            series: Mutex::default(),
+        };
+        let registry = &mut metrics.registry;
+        registry.register(
+            "kcg_lag_records",
+            "Records not yet committed",
+            metrics.lag.clone(),
+        );
+        registry.register("kcg_desired_replicas", "Workers wanted", metrics.desired.clone());
+        registry.register(
+            "kcg_reconcile_duration_seconds",
+            "Time of one look at a group",
+            metrics.durations.clone(),
+        );
+        registry.register("kcg_reconcile", "Looks at groups", metrics.reconciles.clone());
+        registry.register(
+            "kcg_reconcile_errors",
+            "Looks that failed, by stage",
+            metrics.errors.clone(),
+        );
+        registry.register(
+            "kcg_leader",
+            "1 if this process is the leader",
+            metrics.leader.clone(),
+        );
+        registry.register("kcg_kafka_clients", "Open Kafka clients", metrics.clients.clone());
+        metrics
+    }
+}
+
+impl Metrics {
+    /// Starts to measure a reconcile.
+    pub fn reconcile(self: &Arc<Self>) -> Measure {
+        Measure {
+            metrics: self.clone(),
+            started: Instant::now(),
+        }
+    }
+
+    pub fn set_leader(&self, leads: bool) {
+        self.leader.set(leads.into());
+    }
+
+    pub fn set_kafka_clients(&self, open: usize) {
+        self.clients.set(i64::try_from(open).unwrap_or(i64::MAX));
+    }
+
+    /// Takes over what was seen of a group. Unknown lag has no series: it is not 0, and an old value would lie.
+    pub fn observe(&self, group: &KafkaConsumerGroup, status: &KafkaConsumerGroupStatus, kafka: &KafkaView) {
+        let (namespace, group) = (group.namespace().unwrap_or_default(), group.name_any());
+        let labels = GroupLabels {
+            namespace: namespace.clone(),
+            group: group.clone(),
+        };
+        self.desired
+            .get_or_create(&labels)
+            .set(status.replicas.unwrap_or(0).into());
+        let lag = known(kafka).and_then(|facts| facts.lag.as_ref());
+        let mut now = BTreeSet::new();
+        for ((topic, partition), records) in lag.iter().flat_map(|lag| &lag.per_partition) {
+            let labels = PartitionLabels {
+                namespace: namespace.clone(),
+                group: group.clone(),
+                topic: topic.clone(),
+                partition: *partition,
+            };
+            self.lag.get_or_create(&labels).set(*records);
+            now.insert(labels);
+        }
+        let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = series.insert((namespace, group), now.clone()).unwrap_or_default();
+        for gone in before.difference(&now) {
+            self.lag.remove(gone);
+        }
+    }
+
+    /// Removes every series of a group that is gone.
+    pub fn forget(&self, namespace: &str, group: &str) {
+        let (namespace, group) = (namespace.to_string(), group.to_string());
+        let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        for labels in series
+            .remove(&(namespace.clone(), group.clone()))
+            .unwrap_or_default()
+        {
+            self.lag.remove(&labels);
+        }
+        self.desired.remove(&GroupLabels { namespace, group });
+    }
+
+    fn text(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+/// Measures one reconcile; counted when it is done.
+#[must_use]
+pub struct Measure {
+    metrics: Arc<Metrics>,
+    started: Instant,
+}
+
+impl Measure {
+    pub fn done(self, failed: Option<&'static str>) {
+        self.metrics
+            .durations
+            .observe(self.started.elapsed().as_secs_f64());
+        self.metrics.reconciles.inc();
+        if let Some(kind) = failed {
+            self.metrics.errors.get_or_create(&ErrorLabels { kind }).inc();
+        }
+    }
+}
+
+/// What `/readyz` answers: the words, and whether they are good ones.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness(Arc<Mutex<Option<String>>>);
+
+impl Readiness {
+    /// Not ready, and why.
+    pub fn not(why: &str) -> Self {
+        Self(Arc::new(Mutex::new(Some(why.into()))))
+    }
+
+    pub fn waits_for(&self, why: &str) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.into());
+    }
+
+    pub fn ready(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// Serves probes and metrics until the process ends.
+pub async fn serve(
+    listener: TcpListener,
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+) -> std::io::Result<()> {
+    axum::serve(listener, router(metrics, readiness)).await
+}
+
+fn router(metrics: Arc<Metrics>, readiness: Readiness) -> Router {
+    Router::new()
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .with_state(readiness)
+        .merge(Router::new().route("/metrics", get(text)).with_state(metrics))
+}
+
+async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
+    match &*readiness.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        None => (StatusCode::OK, "ok\n".to_string()),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+    }
+}
+
+async fn text(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {
+    match metrics.text() {
+        Ok(text) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{facts, group, lag};
+
+    fn observed(metrics: &Metrics, lags: Option<&[i64]>) -> String {
+        let mut facts = facts(&[("orders", Some(2))]);
+        facts.lag = lags.map(lag);
+        let status = KafkaConsumerGroupStatus {
+            replicas: Some(2),
+            ..Default::default()
+        };
+        metrics.observe(&group(), &status, &KafkaView::Known(facts));
+        metrics.text().unwrap()
+    }
+
+    #[test]
+    fn lag_series_follow_the_facts_and_go_with_the_group() {
+        let metrics = Metrics::default();
+        let series = |partition: i32, value: i64| {
+            format!(
+                "kcg_lag_records{{namespace=\"shop\",group=\"orders\",topic=\"orders\",partition=\"{partition}\"}} {value}\n"
+            )
+        };
+        let text = observed(&metrics, Some(&[4, 7]));
+        assert!(
+            text.contains(&series(0, 4)) && text.contains(&series(1, 7)),
+            "{text}"
+        );
+        assert!(!observed(&metrics, Some(&[5])).contains("partition=\"1\""));
+        assert!(!observed(&metrics, None).contains("kcg_lag_records{"));
+        assert!(metrics.text().unwrap().contains("kcg_desired_replicas{"));
+        metrics.forget("shop", "orders");
+        assert!(!metrics.text().unwrap().contains("orders"));
+    }
+
+    #[test]
+    fn counters_have_their_documented_names() {
+        let metrics = Arc::new(Metrics::default());
+        metrics.reconcile().done(Some("status"));
+        let text = metrics.text().unwrap();
+        assert!(text.contains("kcg_reconcile_total 1\n"), "{text}");
+        assert!(
+            text.contains("kcg_reconcile_errors_total{kind=\"status\"} 1\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("kcg_reconcile_duration_seconds_count 1\n"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,43 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034 # some variables are for the scripts that source this
+# Common to the scripts of this folder; each one sources it. Settings come from the environment:
+#   CARGO_TARGET_DIR  where cargo builds, default target in the repository
+#   KCG_CACHE         where tools are kept that had to be built, default ~/.cache/kafka-consumer-operator
+
+set -euo pipefail
+
+REPOSITORY=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$REPOSITORY"
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$REPOSITORY/target}
+export KCG_CACHE=${KCG_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kafka-consumer-operator}
+
+# The same versions and folders as in tests/cluster/lib.sh, so that each is built once.
+HELM_VERSION=3.22.0
+CARGO_DENY_VERSION=0.20.2
+
+CHART=charts/kafka-consumer-operator
+
+say() { printf '%s\n' "$*"; }
+die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# What charts are rendered for without a cluster. A Helm built by `go install` would say 1.20.
+KUBE_VERSION=1.34.0
+
+# Sets HELM; builds it when neither the cache nor PATH has one.
+find_helm() {
+    local directory=$KCG_CACHE/helm-$HELM_VERSION
+    HELM=$directory/helm
+    if [[ ! -x $HELM ]]; then
+        if command -v helm >/dev/null && [[ $(helm version --short 2>/dev/null) == v3.* ]]; then
+            HELM=$(command -v helm)
+            return
+        fi
+        command -v go >/dev/null || die "Helm 3 is needed: https://helm.sh/docs/intro/install (or Go, to build it)"
+        say "building Helm $HELM_VERSION into $directory (about 3 minutes on 2 cores, once)" >&2
+        mkdir -p "$KCG_CACHE"
+        local partial
+        partial=$(mktemp -d "$directory.partial.XXXXXX")
+        CGO_ENABLED=0 GOBIN=$partial nice go install -trimpath "helm.sh/helm/v3/cmd/helm@v$HELM_VERSION" >&2
+        mv -T "$partial" "$directory" 2>/dev/null || rm -rf "$partial"
+    fi
+}

@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# test.sh [unit|e2e]: runs the tests and ends with one line, "N passed, N failed", over all of them; exits with an error
+# if any failed. Without an argument: both kinds. Settings from the environment:
+#   FILTER   run only end-to-end tests whose name contains this
+#   PROFILE  profile of the tested images, default release: what is tested is what is released
+#   KCG_EXTERNAL=1 KUBECONFIG=... KAFKA_BOOTSTRAP_SERVERS=...  use that cluster instead of making one
+. "$(dirname "$0")/lib.sh"
+
+what=${1:-all}
+[[ $what =~ ^(all|unit|e2e)$ ]] || die "usage: test.sh [unit|e2e]"
+# A network and folders of its own, so that a developer's `make cluster` is left in peace.
+export KCG_STATE=${KCG_STATE:-/tmp/kcg-test} KCG_NETNS=${KCG_NETNS:-kcg-test}
+
+logs=$CARGO_TARGET_DIR/e2e-logs
+results=$(mktemp)
+passed=0
+failed=0
+cluster=0
+
+clean_up() {
+    rm -f "$results"
+    if ((cluster)); then
+        if ((failed)); then
+            rm -rf "$logs"
+            cp -r "$KCG_STATE/logs" "$logs" 2>/dev/null && say "logs of the cluster: $logs"
+        fi
+        tests/cluster/down.sh || true
+    fi
+}
+# The cluster goes away whatever happens, and the summary is the last line whatever happens.
+finish() {
+    local status=$?
+    trap - EXIT
+    if ((status != 0 && failed == 0)); then failed=1; fi
+    clean_up
+    say "$passed passed, $failed failed"
+    ((failed == 0)) || exit 1
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+# step NAME COMMAND...: a failing step counts as one failed test and ends the run.
+step() {
+    local name=$1 started=$SECONDS
+    shift
+    say "== $name"
+    if ! "$@"; then
+        failed=$((failed + 1))
+        say "== $name: FAILED after $((SECONDS - started)) s"
+        exit 1
+    fi
+    say "== $name: $((SECONDS - started)) s"
+}
+
+# tests NAME COMMAND...: adds up the result lines of cargo test. A run that fails without a failed test (it did not
+# compile, it crashed) counts as one.
+tests() {
+    local name=$1 started=$SECONDS status=0 run_passed run_failed
+    shift
+    say "== $name"
+    "$@" 2>&1 | tee "$results" || status=$?
+    read -r run_passed run_failed < <(awk '/^test result: / { passed += $4; failed += $6 } END { print passed + 0, failed + 0 }' "$results")
+    if ((status != 0 && run_failed == 0)); then run_failed=1; fi
+    if ((status == 0 && run_passed == 0)); then
+        say "no test ran"
+        run_failed=1
+    fi
+    passed=$((passed + run_passed))
+    failed=$((failed + run_failed))
+    say "== $name: $run_passed passed, $run_failed failed, $((SECONDS - started)) s"
+}
+
+if [[ $what != e2e ]]; then
+    tests "unit tests" cargo test --workspace --exclude kafka-consumer-tests --locked --no-fail-fast
+fi
+if [[ $what != unit ]]; then
+    step "tools of the test cluster" tests/cluster/setup.sh
+    find_helm
+    # Built before the cluster is up: a test that does not compile costs no cluster, and the build no test its timing.
+    step "building the end-to-end tests" cargo test -p kafka-consumer-tests --locked --no-run
+    step "images" deploy/image.sh
+    cluster=1
+    step "cluster" tests/cluster/up.sh
+    if [[ ${KCG_EXTERNAL:-} != 1 ]]; then
+        step "images into the cluster" tests/cluster/load-image.sh "$CARGO_TARGET_DIR"/image/*.tar
+    fi
+    # One at a time: they share two cores, and some of them kill things.
+    tests "end-to-end tests" tests/cluster/exec.sh cargo test -p kafka-consumer-tests --locked --offline --no-fail-fast \
+        -- --test-threads=1 ${FILTER:+"$FILTER"}
+fi

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Stops the test cluster and removes every trace of it, also after a crash. KCG_KEEP=1 keeps the logs.
+. "$(dirname "$0")/lib.sh"
+. "$CLUSTER_DIR/kubernetes.sh"
+
+if is_external; then
+    say "the cluster is not ours: left alone"
+    exit 0
+fi
+require_own_cluster
+take_lock
+if [[ ${KCG_KEEP:-} == 1 ]]; then
+    tear_down keep-logs
+    say "the test cluster is down; its logs are in $KCG_STATE/logs"
+else
+    tear_down
+    say "the test cluster is down"
+fi

@@ -1,0 +1,57 @@
+//! The environment that `tests/cluster/exec.sh` sets. Read once per scenario; nothing else in the tests looks at it.
+//! Refuses to go on without a cluster: a test that skips itself proves nothing.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+/// Addresses and credentials of the test cluster.
+#[derive(Clone, Debug)]
+pub struct Env {
+    /// Plaintext brokers; pods and tests reach them at the same address.
+    pub kafka: String,
+    /// Folder with the cluster's scripts.
+    pub cluster_scripts: PathBuf,
+    /// Repository root.
+    pub repository: PathBuf,
+    /// Image the operator runs, `repository:tag`.
+    pub operator_image: String,
+    /// Image of the workers, `repository:tag`.
+    pub worker_image: String,
+}
+
+impl Env {
+    /// Reads the variables that every test needs.
+    pub fn read() -> Result<Self> {
+        required("KUBECONFIG")?;
+        let repository = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+            .parent()
+            .map(PathBuf::from)
+            .context("the tests crate has no parent folder")?;
+        let version = env!("CARGO_PKG_VERSION");
+        let image = |variable: &str, name: &str| {
+            std::env::var(variable).unwrap_or_else(|_| format!("localhost/{name}:{version}"))
+        };
+        Ok(Self {
+            kafka: required("KAFKA_BOOTSTRAP_SERVERS")?,
+            cluster_scripts: repository.join("tests/cluster"),
+            operator_image: image("KCG_OPERATOR_IMAGE", "kafka-consumer-operator"),
+            worker_image: image("KCG_WORKER_IMAGE", "kafka-consumer-worker"),
+            repository,
+        })
+    }
+
+    /// A variable that only some tests need, such as `POSTGRES_URL` or `KAFKA_CA_FILE`.
+    pub fn variable(&self, name: &str) -> Result<String> {
+        required(name)
+    }
+}
+
+fn required(name: &str) -> Result<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty()).with_context(|| {
+        format!(
+            "{name} is not set: the end-to-end tests need their cluster. Run `make test`, or start one with \
+             `tests/cluster/up.sh` and run `tests/cluster/exec.sh cargo test -p kafka-consumer-tests`"
+        )
+    })
+}

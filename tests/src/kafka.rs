@@ -1,0 +1,405 @@
+//! The Kafka side of a test: topics, records in, records out, offsets. A plain client of the broker, independent of the
+//! product's own code.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context, Result, bail, ensure};
+use rdkafka::{
+    ClientConfig, Message as _, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer},
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{Header, Headers, OwnedHeaders},
+    producer::{FutureProducer, FutureRecord, Producer, future_producer::Delivery},
+    types::RDKafkaErrorCode as Code,
+};
+
+/// For one request to a healthy broker on a busy machine.
+const REQUEST: Duration = Duration::from_secs(30);
+
+/// A Kafka cluster and how to log in to it.
+#[derive(Clone, Debug)]
+pub struct Kafka {
+    config: ClientConfig,
+}
+
+/// A record to write, byte for byte.
+#[derive(Clone, Debug, Default)]
+pub struct Message {
+    pub partition: Option<i32>,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    pub timestamp: Option<i64>,
+}
+
+/// A record that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub partition: i32,
+    pub offset: i64,
+    pub timestamp: Option<i64>,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl Record {
+    /// The value as JSON.
+    pub fn json(&self) -> Result<serde_json::Value> {
+        let value = self
+            .value
+            .as_deref()
+            .with_context(|| format!("{}@{} has no value", self.partition, self.offset))?;
+        serde_json::from_slice(value).with_context(|| {
+            format!(
+                "{}@{} is not JSON: {}",
+                self.partition,
+                self.offset,
+                String::from_utf8_lossy(value)
+            )
+        })
+    }
+
+    /// A header as text.
+    pub fn header(&self, name: &str) -> Option<String> {
+        let (_, value) = self.headers.iter().find(|(key, _)| key == name)?;
+        Some(String::from_utf8_lossy(value.as_deref()?).into_owned())
+    }
+}
+
+impl Kafka {
+    /// The cluster at `bootstrap`, without login.
+    pub fn new(bootstrap: &str) -> Self {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", bootstrap)
+            .set("allow.auto.create.topics", "false");
+        Self { config }
+    }
+
+    /// The same with one more librdkafka property.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: &str) -> Self {
+        self.config.set(key, value);
+        self
+    }
+
+    fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
+        self.config.create().context("no admin client")
+    }
+
+    /// Creates a topic.
+    pub async fn create_topic(&self, name: &str, partitions: i32) -> Result<()> {
+        self.create_topic_with(name, partitions, &[]).await
+    }
+
+    /// Creates a topic with settings of its own.
+    pub async fn create_topic_with(
+        &self,
+        name: &str,
+        partitions: i32,
+        settings: &[(&str, &str)],
+    ) -> Result<()> {
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        for (key, value) in settings {
+            topic = topic.set(key, value);
+        }
+        let results = self.admin()?.create_topics([&topic], &options()).await?;
+        each_ok(
+            results
+                .into_iter()
+                .map(|result| result.map_err(|(name, code)| (name, code))),
+        )?;
+        // The answer comes before every client can see the topic.
+        crate::until(&format!("topic {name} exists"), async || {
+            ensure!(
+                self.partitions(name).await? == partitions as usize,
+                "other number of partitions"
+            );
+            Ok(())
+        })
+        .await
+    }
+
+    /// Gives a topic more partitions.
+    pub async fn grow_topic(&self, name: &str, partitions: i32) -> Result<()> {
+        let results = self
+            .admin()?
+            .create_partitions([&NewPartitions::new(name, partitions as usize)], &options())
+            .await?;
+        each_ok(
+            results
+                .into_iter()
+                .map(|result| result.map_err(|(name, code)| (name, code))),
+        )?;
+        crate::until(&format!("topic {name} has {partitions} partitions"), async || {
+            ensure!(
+                self.partitions(name).await? == partitions as usize,
+                "other number of partitions"
+            );
+            Ok(())
+        })
+        .await
+    }
+
+    /// Deletes topics; one that is not there is no error.
+    pub async fn delete_topics(&self, names: &[String]) -> Result<()> {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let results = self.admin()?.delete_topics(&names, &options()).await?;
+        each_ok(
+            results
+                .into_iter()
+                .filter(|result| !matches!(result, Err((_, Code::UnknownTopicOrPartition)))),
+        )
+    }
+
+    /// Partitions of a topic as the broker tells a new client; an error when the topic does not exist.
+    pub async fn partitions(&self, topic: &str) -> Result<usize> {
+        let topic = topic.to_string();
+        self.blocking(move |consumer| {
+            let metadata = consumer.fetch_metadata(Some(&topic), REQUEST)?;
+            let found = metadata
+                .topics()
+                .first()
+                .with_context(|| format!("no metadata of {topic}"))?;
+            ensure!(
+                found.error().is_none() && !found.partitions().is_empty(),
+                "topic {topic} does not exist"
+            );
+            Ok(found.partitions().len())
+        })
+        .await
+    }
+
+    /// A producer whose acknowledged records are in the log exactly once and in order.
+    pub fn producer(&self) -> Result<FutureProducer> {
+        let mut config = self.config.clone();
+        config
+            .set("enable.idempotence", "true")
+            .set("linger.ms", "5")
+            .set("queue.buffering.max.messages", "200000")
+            // Longer than any outage that a test makes: a record is either acknowledged or the test has failed.
+            .set("message.timeout.ms", "300000");
+        config.create().context("no producer")
+    }
+
+    /// Writes records in this order and returns where they landed, once the broker has all of them.
+    pub async fn produce(
+        &self,
+        topic: &str,
+        messages: impl IntoIterator<Item = Message>,
+    ) -> Result<Vec<Delivery>> {
+        let producer = self.producer()?;
+        let mut deliveries = Vec::new();
+        for message in messages {
+            deliveries.push(send(&producer, topic, &message).await?);
+        }
+        let mut landed = Vec::with_capacity(deliveries.len());
+        for delivery in deliveries {
+            landed.push(
+                delivery
+                    .await?
+                    .map_err(|(error, _)| error)
+                    .context("a record was not written")?,
+            );
+        }
+        Ok(landed)
+    }
+
+    /// Reads every record that is in a topic now, partition after partition in the order of offsets.
+    pub async fn read_all(&self, topic: &str) -> Result<Vec<Record>> {
+        let topic = topic.to_string();
+        let partitions = self.partitions(&topic).await?;
+        let this = self.clone().with("enable.partition.eof", "true");
+        this.blocking(move |consumer| {
+            let mut assignment = TopicPartitionList::new();
+            for partition in 0..partitions as i32 {
+                assignment.add_partition_offset(&topic, partition, Offset::Beginning)?;
+            }
+            consumer.assign(&assignment)?;
+            let (mut records, mut ended) = (Vec::new(), 0);
+            while ended < partitions {
+                match consumer.poll(REQUEST) {
+                    Some(Ok(message)) => records.push(Record {
+                        partition: message.partition(),
+                        offset: message.offset(),
+                        timestamp: message.timestamp().to_millis(),
+                        key: message.key().map(<[u8]>::to_vec),
+                        value: message.payload().map(<[u8]>::to_vec),
+                        headers: message.headers().map(headers).unwrap_or_default(),
+                    }),
+                    Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
+                    Some(Err(error)) => bail!("reading {topic}: {error}"),
+                    None => bail!("reading {topic}: nothing for {} s", REQUEST.as_secs()),
+                }
+            }
+            records.sort_by_key(|record| (record.partition, record.offset));
+            Ok(records)
+        })
+        .await
+    }
+
+    /// End offset of each partition.
+    pub async fn end_offsets(&self, topic: &str) -> Result<BTreeMap<i32, i64>> {
+        let topic = topic.to_string();
+        let partitions = self.partitions(&topic).await?;
+        self.blocking(move |consumer| {
+            (0..partitions as i32)
+                .map(|partition| {
+                    Ok((
+                        partition,
+                        consumer.fetch_watermarks(&topic, partition, REQUEST)?.1,
+                    ))
+                })
+                .collect()
+        })
+        .await
+    }
+
+    /// Offsets that a group has committed; partitions without one are left out.
+    pub async fn committed(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>> {
+        let topic = topic.to_string();
+        let partitions = self.partitions(&topic).await?;
+        let this = self.clone().with("group.id", group);
+        this.blocking(move |consumer| {
+            let mut asked = TopicPartitionList::new();
+            asked.add_partition_range(&topic, 0, partitions as i32 - 1);
+            let answer = consumer.committed_offsets(asked, REQUEST)?;
+            Ok(answer
+                .elements()
+                .iter()
+                .filter_map(|element| {
+                    Some((
+                        element.partition(),
+                        element.offset().to_raw().filter(|raw| *raw >= 0)?,
+                    ))
+                })
+                .collect())
+        })
+        .await
+    }
+
+    /// Records between a group's committed offsets and the ends; a partition without a commit counts from 0.
+    pub async fn lag(&self, group: &str, topic: &str) -> Result<i64> {
+        let committed = self.committed(group, topic).await?;
+        let ends = self.end_offsets(topic).await?;
+        Ok(ends
+            .iter()
+            .map(|(partition, end)| end - committed.get(partition).copied().unwrap_or(0))
+            .sum())
+    }
+
+    /// Waits until a group has committed everything that is in a topic.
+    pub async fn until_drained(&self, group: &str, topic: &str) -> Result<()> {
+        crate::until(&format!("{group} has committed all of {topic}"), async || {
+            let lag = self.lag(group, topic).await?;
+            ensure!(
+                lag == 0,
+                "lag {lag}, committed {:?}",
+                self.committed(group, topic).await?
+            );
+            Ok(())
+        })
+        .await
+    }
+
+    /// State of a group as the broker tells it, and the number of its members; None when it does not know the group.
+    pub async fn group(&self, group: &str) -> Result<Option<(String, usize)>> {
+        let group = group.to_string();
+        self.blocking(move |consumer| {
+            let list = consumer.fetch_group_list(Some(&group), REQUEST)?;
+            Ok(list
+                .groups()
+                .iter()
+                .find(|found| found.name() == group)
+                .map(|found| (found.state().to_string(), found.members().len())))
+        })
+        .await
+    }
+
+    /// librdkafka's synchronous calls, away from the threads that run the test.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&BaseConsumer) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let mut config = self.config.clone();
+        if config.get("group.id").is_none() {
+            config.set("group.id", "kafka-consumer-tests");
+        }
+        config
+            .set("enable.auto.commit", "false")
+            .set("auto.offset.reset", "earliest");
+        tokio::task::spawn_blocking(move || {
+            let consumer: BaseConsumer = config.create().context("no consumer")?;
+            call(&consumer)
+        })
+        .await?
+    }
+}
+
+/// Hands a record to the producer, waiting while its queue is full. Records of one partition keep this order.
+pub(crate) async fn send(
+    producer: &FutureProducer,
+    topic: &str,
+    message: &Message,
+) -> Result<rdkafka::producer::DeliveryFuture> {
+    let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(topic);
+    record.partition = message.partition;
+    record.key = message.key.as_deref();
+    record.payload = message.value.as_deref();
+    record.timestamp = message.timestamp;
+    if !message.headers.is_empty() {
+        let mut headers = OwnedHeaders::new();
+        for (key, value) in &message.headers {
+            headers = headers.insert(Header {
+                key,
+                value: value.as_deref(),
+            });
+        }
+        record.headers = Some(headers);
+    }
+    loop {
+        match producer.send_result(record) {
+            Ok(delivery) => return Ok(delivery),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), refused)) => {
+                record = refused;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            Err((error, _)) => bail!("a record for {topic} was refused: {error}"),
+        }
+    }
+}
+
+/// Waits for everything a producer still holds.
+pub(crate) fn flush(producer: &FutureProducer) -> Result<()> {
+    producer
+        .flush(Duration::from_secs(300))
+        .context("the producer could not write everything")
+}
+
+fn headers<H: Headers>(headers: &H) -> Vec<(String, Option<Vec<u8>>)> {
+    headers
+        .iter()
+        .map(|header| (header.key.to_string(), header.value.map(<[u8]>::to_vec)))
+        .collect()
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new()
+        .request_timeout(Some(REQUEST))
+        .operation_timeout(Some(REQUEST))
+}
+
+fn each_ok<T>(results: impl IntoIterator<Item = Result<T, (String, Code)>>) -> Result<()> {
+    for result in results {
+        if let Err((name, code)) = result {
+            bail!("{name}: {code}");
+        }
+    }
+    Ok(())
+}

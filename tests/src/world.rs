@@ -1,0 +1,199 @@
+//! The scenario around a test body: the operator is installed, a namespace is made (with the restricted Pod Security
+//! standard enforced, as users do), the body runs, what is needed to understand a failure is printed, and everything that
+//! was made is deleted. Scenarios of one binary run one after the other, however many threads the test runner has: some
+//! of them kill the operator.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Mutex as StdMutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Context, Result, anyhow};
+use futures::FutureExt;
+use tokio::sync::Mutex;
+
+use crate::{command, consumer_groups, env::Env, install, kafka::Kafka, postgres::Postgres, until};
+
+/// One scenario at a time. Longest: 30 kills with their recoveries; a scenario that hangs must not eat the whole run.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+const LONGEST: Duration = Duration::from_secs(900);
+
+/// What a test body works with.
+pub struct World {
+    pub env: Env,
+    pub kafka: Kafka,
+    pub kube: kube::Client,
+    /// The scenario's own namespace.
+    pub namespace: String,
+    topics: StdMutex<Vec<String>>,
+}
+
+/// Runs a test body in a world of its own. `name` becomes part of the namespace: short, lower case.
+pub async fn scenario(name: &str, body: impl AsyncFnOnce(&World) -> Result<()>) -> Result<()> {
+    let _one = ONE_AT_A_TIME.lock().await;
+    let env = Env::read()?;
+    install::operator(&env).await?;
+    let world = World::new(env, name).await?;
+    println!("scenario {name} in namespace {}", world.namespace);
+    // A failed assertion is a panic: caught, so that it is explained and cleaned up after, too.
+    let result = match tokio::time::timeout(LONGEST, AssertUnwindSafe(body(&world)).catch_unwind()).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(panic)) => Err(anyhow!("{}", panic_message(panic.as_ref()))),
+        Err(_) => Err(anyhow!("the scenario did not end within {} s", LONGEST.as_secs())),
+    };
+    if result.is_err() {
+        println!("{}", world.report().await);
+    }
+    let cleaned = world.clean_up().await;
+    result?;
+    cleaned.context("cleaning up after the scenario")
+}
+
+impl World {
+    async fn new(env: Env, name: &str) -> Result<Self> {
+        let kube = kube::Client::try_default()
+            .await
+            .context("no Kubernetes client")?;
+        let nanos = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)?
+            .as_nanos();
+        let namespace = format!("e2e-{name}-{:06x}", nanos / 1_000_000 & 0xff_ffff);
+        let world = Self {
+            kafka: Kafka::new(&env.kafka),
+            env,
+            kube,
+            namespace,
+            topics: StdMutex::default(),
+        };
+        world
+            .apply(&format!(
+                "{{apiVersion: v1, kind: Namespace, metadata: {{name: {}, labels: {{\
+                 pod-security.kubernetes.io/enforce: restricted}}}}}}",
+                world.namespace
+            ))
+            .await?;
+        Ok(world)
+    }
+
+    /// Creates a topic whose name is unique to this scenario, and returns the name.
+    pub async fn topic(&self, suffix: &str, partitions: i32) -> Result<String> {
+        let name = self.topic_name(suffix);
+        self.kafka.create_topic(&name, partitions).await?;
+        Ok(name)
+    }
+
+    /// A name for a topic that somebody else creates; it is deleted with the scenario.
+    pub fn topic_name(&self, suffix: &str) -> String {
+        let name = format!("{}.{suffix}", self.namespace);
+        self.topics
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(name.clone());
+        name
+    }
+
+    /// A table name that is unique to this scenario.
+    pub fn table_name(&self, suffix: &str) -> String {
+        format!("{}_{suffix}", self.namespace.replace('-', "_"))
+    }
+
+    /// The group id of a resource that does not set one.
+    pub fn group_id(&self, group: &str) -> String {
+        format!("{}.{group}", self.namespace)
+    }
+
+    /// A database connection.
+    pub async fn postgres(&self) -> Result<Postgres> {
+        Postgres::connect(&self.env).await
+    }
+
+    /// What Kafka's own tool says about the partitions of a group.
+    pub async fn describe_group(&self, group_id: &str) -> Result<Vec<consumer_groups::Partition>> {
+        consumer_groups::describe(&self.env, group_id).await
+    }
+
+    /// Everything needed to understand a failure.
+    async fn report(&self) -> String {
+        let mut text = String::new();
+        for arguments in [
+            &["get", "kcg", "-o", "yaml"][..],
+            &["get", "pods,deployments,replicasets,configmaps", "-o", "wide"],
+            &["get", "events", "--sort-by=.lastTimestamp"],
+            &[
+                "logs",
+                "--all-containers",
+                "--prefix",
+                "--tail=40",
+                "-l",
+                "app.kubernetes.io/name=kafka-consumer-worker",
+            ],
+        ] {
+            text += &section(&[&["--namespace", &self.namespace], arguments].concat()).await;
+        }
+        text + &operator_report().await
+    }
+
+    /// Groups first, while the operator and their namespace still are there; then everything else.
+    async fn clean_up(&self) -> Result<()> {
+        // Already gone is fine, so failures here say nothing; the namespace's end says it all.
+        let _ = self
+            .kubectl(&["delete", "kcg", "--all", "--timeout=60s"], None)
+            .await?;
+        command::run(
+            "kubectl",
+            &["delete", "namespace", &self.namespace, "--wait=false"],
+            None,
+        )
+        .await?
+        .ok("kubectl delete namespace")?;
+        until(&format!("namespace {} is gone", self.namespace), async || {
+            let found = command::run(
+                "kubectl",
+                &["get", "namespace", &self.namespace, "-o", "yaml"],
+                None,
+            )
+            .await?;
+            anyhow::ensure!(!found.success, "it is still there: {}", found.stdout);
+            Ok(())
+        })
+        .await?;
+        let topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.kafka.delete_topics(&topics).await
+    }
+}
+
+/// The operator's pods and the end of its log.
+pub async fn operator_report() -> String {
+    let namespace = ["--namespace", install::OPERATOR];
+    let mut text = section(&[&namespace[..], &["get", "pods", "-o", "wide"]].concat()).await;
+    text += &section(&[&namespace[..], &["get", "events", "--sort-by=.lastTimestamp"]].concat()).await;
+    let log = [
+        "logs",
+        "--tail=80",
+        "--prefix",
+        "-l",
+        "app.kubernetes.io/name=kafka-consumer-operator",
+    ];
+    text + &section(&[&namespace[..], &log].concat()).await
+}
+
+async fn section(arguments: &[&str]) -> String {
+    match command::run("kubectl", arguments, None).await {
+        Ok(output) => format!(
+            "--- kubectl {}\n{}{}\n",
+            arguments.join(" "),
+            output.stdout,
+            output.stderr
+        ),
+        Err(error) => format!("--- kubectl {}: {error:#}\n", arguments.join(" ")),
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
+        (Some(text), _) => text.clone(),
+        (_, Some(text)) => text.to_string(),
+        _ => "panicked".into(),
+    }
+}

@@ -1,0 +1,336 @@
+//! What a user does with a running group: pause, stop, scale, delete.
+
+use anyhow::{Result, ensure};
+use crds::names;
+use harness::{
+    Load, World,
+    check::check_records,
+    kubernetes::{identities, summary},
+    scenario, until,
+};
+use serde_json::json;
+
+const PARTITIONS: i32 = 3;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_group_keeps_its_members_and_reads_nothing_until_it_is_resumed() -> Result<()> {
+    scenario("pause", async |world| {
+        let (input, output) = start_group(world, json!({})).await?;
+        let group_id = world.group_id("orders");
+        let first = Load::new(&input, "before", 0..PARTITIONS)
+            .produce(&world.kafka, 300)
+            .await?;
+        world.kafka.until_drained(&group_id, &input).await?;
+        let pods = identities(&world.workers("orders").await?);
+
+        world
+            .patch_group("orders", json!({"spec": {"desiredState": "Paused"}}))
+            .await?;
+        until("all workers say that they are paused", async || {
+            let group = world.group("orders").await?;
+            let workers = group.status.clone().unwrap_or_default().workers;
+            let paused = workers
+                .iter()
+                .filter(|worker| worker.paused_reason.as_deref() == Some("Paused"))
+                .count();
+            ensure!(
+                paused == PARTITIONS as usize,
+                "{paused} paused of {}",
+                summary(&group)
+            );
+            Ok(())
+        })
+        .await?;
+        let second = Load::new(&input, "while-paused", 0..PARTITIONS)
+            .produce(&world.kafka, 300)
+            .await?;
+        let group = until("the lag of the paused group shows in its status", async || {
+            let group = world.group("orders").await?;
+            let lag = group
+                .status
+                .as_ref()
+                .and_then(|status| status.lag.as_ref())
+                .map(|lag| lag.total);
+            ensure!(lag == Some(300), "{}", summary(&group));
+            Ok(group)
+        })
+        .await?;
+        println!("  paused: {}", summary(&group));
+        assert_eq!(
+            group
+                .status
+                .as_ref()
+                .and_then(|status| status.group_state.as_deref()),
+            Some("Stable")
+        );
+        assert_eq!(
+            world.kafka.group(&group_id).await?.map(|(_, members)| members),
+            Some(PARTITIONS as usize)
+        );
+        assert_eq!(
+            world.kafka.lag(&group_id, &input).await?,
+            300,
+            "nothing was committed"
+        );
+        let arrived = world.kafka.read_all(&output).await?;
+        assert!(check_records(&first, &arrived)?.complete());
+        assert_eq!(check_records(&second, &arrived)?.arrived, 0, "nothing was read");
+        let text = world
+            .kubectl(&["get", "kcg", "orders"], None)
+            .await?
+            .ok("kubectl get")?;
+        assert!(text.contains("Paused"), "a look tells that it is paused: {text}");
+
+        world
+            .patch_group("orders", json!({"spec": {"desiredState": "Running"}}))
+            .await?;
+        world.kafka.until_drained(&group_id, &input).await?;
+        world.until_ready("orders", PARTITIONS).await?;
+        let verdict = check_records(&second, &world.kafka.read_all(&output).await?)?;
+        assert!(verdict.complete() && verdict.duplicates == 0, "{verdict}");
+        assert_eq!(
+            identities(&world.workers("orders").await?),
+            pods,
+            "pausing restarts nobody"
+        );
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_group_has_no_workers_and_goes_on_where_it_was_when_started() -> Result<()> {
+    scenario("stop", async |world| {
+        let (input, output) = start_group(world, json!({})).await?;
+        let group_id = world.group_id("orders");
+        let first = Load::new(&input, "before", 0..PARTITIONS)
+            .produce(&world.kafka, 300)
+            .await?;
+        world.kafka.until_drained(&group_id, &input).await?;
+
+        world
+            .patch_group("orders", json!({"spec": {"desiredState": "Stopped"}}))
+            .await?;
+        let group = until("the group is stopped, and its status says so", async || {
+            let group = world.group("orders").await?;
+            let status = group.status.clone().unwrap_or_default();
+            ensure!(
+                status.observed_generation == group.metadata.generation,
+                "{}",
+                summary(&group)
+            );
+            ensure!(
+                status.replicas == Some(0) && status.ready_replicas == Some(0),
+                "{}",
+                summary(&group)
+            );
+            ensure!(
+                status.group_state.as_deref() == Some("Empty"),
+                "{}",
+                summary(&group)
+            );
+            ensure!(status.workers.is_empty(), "{}", summary(&group));
+            ensure!(world.workers("orders").await?.is_empty(), "there are pods");
+            Ok(group)
+        })
+        .await?;
+        println!("  stopped: {}", summary(&group));
+        assert_eq!(
+            world.kafka.group(&group_id).await?,
+            Some(("Empty".to_string(), 0))
+        );
+        let text = world
+            .kubectl(&["get", "kcg", "orders"], None)
+            .await?
+            .ok("kubectl get")?;
+        assert!(
+            text.contains("Stopped"),
+            "a look tells that it is stopped: {text}"
+        );
+        // Lag of a group without workers is still known: the operator asks the broker itself.
+        let second = Load::new(&input, "while-stopped", 0..PARTITIONS)
+            .produce(&world.kafka, 300)
+            .await?;
+        until("the lag of the stopped group shows in its status", async || {
+            let group = world.group("orders").await?;
+            let lag = group
+                .status
+                .as_ref()
+                .and_then(|status| status.lag.as_ref())
+                .map(|lag| lag.total);
+            ensure!(lag == Some(300), "{}", summary(&group));
+            Ok(())
+        })
+        .await?;
+
+        world
+            .patch_group("orders", json!({"spec": {"desiredState": "Running"}}))
+            .await?;
+        world.until_ready("orders", PARTITIONS).await?;
+        world.kafka.until_drained(&group_id, &input).await?;
+        let arrived = world.kafka.read_all(&output).await?;
+        for ledger in [first, second] {
+            let verdict = check_records(&ledger, &arrived)?;
+            assert!(
+                verdict.complete() && verdict.duplicates == 0,
+                "{}: {verdict}",
+                ledger.run
+            );
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_scale_sets_the_workers_of_a_manual_group_up_to_its_partitions() -> Result<()> {
+    scenario("scale", async |world| {
+        let (input, output) =
+            start_group(world, json!({"scaling": {"mode": "Manual"}, "replicas": 1})).await?;
+        let running = Load::new(&input, "scaling", 0..PARTITIONS).start(&world.kafka, 300)?;
+        let scale = async |replicas: &str| {
+            world
+                .kubectl(&["scale", "kcg/orders", &format!("--replicas={replicas}")], None)
+                .await?
+                .ok("kubectl scale")
+        };
+        scale("3").await?;
+        world.until_ready("orders", 3).await?;
+        scale("2").await?;
+        world.until_ready("orders", 2).await?;
+        until("two workers are left", async || {
+            let workers = world.pods(&format!("{}=orders", names::GROUP_LABEL)).await?;
+            ensure!(workers.len() == 2, "{:?}", identities(&workers));
+            Ok(())
+        })
+        .await?;
+        // More would idle: the status tells what keeps the group from it.
+        scale("5").await?;
+        let group = world.until_ready("orders", PARTITIONS).await?;
+        println!("  asked for 5: {}", summary(&group));
+        let scaling = group
+            .status
+            .as_ref()
+            .and_then(|status| status.scaling.clone())
+            .unwrap_or_default();
+        assert_eq!(scaling.limited_by.as_deref(), Some("Partitions"), "{scaling:?}");
+        assert_eq!(
+            group.spec.replicas,
+            Some(5),
+            "the operator does not change what the user asked for"
+        );
+
+        let ledger = running.stop().await?;
+        world
+            .kafka
+            .until_drained(&world.group_id("orders"), &input)
+            .await?;
+        let verdict = check_records(&ledger, &world.kafka.read_all(&output).await?)?;
+        assert!(verdict.complete() && verdict.duplicates == 0, "{verdict}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_group_leaves_nothing_behind_but_its_offsets() -> Result<()> {
+    scenario("delete", async |world| {
+        let (input, _) = start_group(world, json!({})).await?;
+        let group_id = world.group_id("orders");
+        Load::new(&input, "before", 0..PARTITIONS)
+            .produce(&world.kafka, 300)
+            .await?;
+        world.kafka.until_drained(&group_id, &input).await?;
+        let committed = world.kafka.committed(&group_id, &input).await?;
+        let before = labelled(world).await?;
+        for kind in [
+            "Deployment",
+            "ConfigMap",
+            "ServiceAccount",
+            "Role",
+            "RoleBinding",
+            "PodDisruptionBudget",
+            "Pod",
+        ] {
+            assert!(
+                before
+                    .iter()
+                    .any(|object| object.starts_with(&format!("{kind}/"))),
+                "no {kind} in {before:?}"
+            );
+        }
+
+        world
+            .kubectl(&["delete", "kcg", "orders", "--timeout=60s"], None)
+            .await?
+            .ok("kubectl delete")?;
+        until("every object of the group is gone", async || {
+            let left = labelled(world).await?;
+            ensure!(left.is_empty(), "{left:?}");
+            Ok(())
+        })
+        .await?;
+        assert_eq!(
+            world.kafka.group(&group_id).await?,
+            Some(("Empty".to_string(), 0))
+        );
+        assert_eq!(
+            world.kafka.committed(&group_id, &input).await?,
+            committed,
+            "offsets stay"
+        );
+        Ok(())
+    })
+    .await
+}
+
+/// Every object of any kind in the namespace that carries the group's label, as "Kind/name".
+async fn labelled(world: &World) -> Result<Vec<String>> {
+    let kinds = world
+        .kubectl(
+            &[
+                "api-resources",
+                "--namespaced",
+                "--verbs=list,delete",
+                "-o",
+                "name",
+            ],
+            None,
+        )
+        .await?
+        .ok("kubectl api-resources")?;
+    let kinds: Vec<&str> = kinds.lines().filter(|kind| !kind.starts_with("events")).collect();
+    let template = "{range .items[*]}{.kind}/{.metadata.name}{\"\\n\"}{end}";
+    let selector = format!("{}=orders", names::GROUP_LABEL);
+    let found = world
+        .kubectl(
+            &[
+                "get",
+                &kinds.join(","),
+                "-l",
+                &selector,
+                "-o",
+                &format!("jsonpath={template}"),
+            ],
+            None,
+        )
+        .await?
+        .ok("kubectl get")?;
+    Ok(found.lines().map(Into::into).collect())
+}
+
+/// A running group that copies, of as many workers as `scaling` makes; returns its topics.
+async fn start_group(world: &World, scaling: serde_json::Value) -> Result<(String, String)> {
+    let input = world.topic("orders", PARTITIONS).await?;
+    let output = world.topic("copy", PARTITIONS).await?;
+    let workers = scaling["replicas"].as_i64().unwrap_or(i64::from(PARTITIONS)) as i32;
+    let mut spec = json!({
+        "topics": [{"name": input}],
+        "decode": {"value": {"type": "Json"}},
+        "writers": [{"name": "copy", "type": "Kafka", "kafka": {"topic": output}}],
+    });
+    harness::kubernetes::merge(&mut spec, scaling);
+    world.apply_group("orders", spec).await?;
+    world.until_ready("orders", workers).await?;
+    Ok((input, output))
+}

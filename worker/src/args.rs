@@ -1,0 +1,199 @@
+//! The command line and the environment of a worker, and its exit codes. Raw values only: what they mean is decided in
+//! [`crate::settings`]. Nothing looks at the environment after this.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{ArgAction, Parser, ValueEnum};
+use crds::names;
+
+/// What the process returns.
+pub mod exit {
+    /// Stopped as asked (SIGTERM, SIGINT, or the end of stdin with `--exit-on-stdin-eof`): drained, committed, left.
+    pub const CLEAN: u8 = 0;
+    /// Something that starting anew may mend and that has no code of its own: the HTTP port is taken, a thread cannot
+    /// be started.
+    pub const STARTUP: u8 = 1;
+    /// Wrong flags, or a configuration document that cannot be used.
+    pub const CONFIG: u8 = 2;
+    /// A Secret or ConfigMap file is missing, unreadable or not what it must be.
+    pub const CREDENTIALS: u8 = 3;
+    /// Kafka refuses this member for good: fenced, or a fatal error of librdkafka.
+    pub const KAFKA_FATAL: u8 = 4;
+    /// The drain budget ran out, or the process was stuck or told twice to stop: what was finished in time is committed,
+    /// the rest is read again by the next owner.
+    pub const STUCK: u8 = 5;
+    /// A panic outside transforms and writers; Rust's own code.
+    pub const PANIC: u8 = 101;
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  stopped as asked: drained, committed, left the group
+    1  could not start, for example the HTTP address is in use
+    2  wrong flags, or a configuration document that cannot be used
+    3  a Secret or ConfigMap file is missing, unreadable or not what it must be
+    4  Kafka refuses this member for good (fenced, fatal error)
+    5  the drain budget ran out, the process was stuck, or it was told twice to stop
+  101  a panic, which is a bug";
+
+/// Consumes the topics of one KafkaConsumerGroup: transforms each record, writes it, commits what is finished.
+#[derive(Clone, Debug, Parser)]
+#[command(version, after_help = EXIT_CODES)]
+pub struct Args {
+    /// Configuration document, as rendered by the operator.
+    #[arg(long, env = "KCW_CONFIG", value_name = "FILE", default_value_os_t = default_config())]
+    pub config: PathBuf,
+
+    /// Document read again every second; says whether the group is paused [default: control.json beside --config].
+    #[arg(long, value_name = "FILE")]
+    pub control: Option<PathBuf>,
+
+    /// Where Secrets are mounted: DIR/<secret name>/<key>.
+    #[arg(long, value_name = "DIR", default_value = names::SECRETS_DIR)]
+    pub secrets_dir: PathBuf,
+
+    /// Where ConfigMaps are mounted: DIR/<config map name>/<key>.
+    #[arg(long, value_name = "DIR", default_value = names::CONFIG_MAPS_DIR)]
+    pub config_maps_dir: PathBuf,
+
+    /// Address of /livez, /readyz, /status and /metrics.
+    #[arg(long, value_name = "HOST:PORT", default_value_t = default_http_address())]
+    pub http_address: SocketAddr,
+
+    /// Name of this worker in status, logs and dead letters.
+    #[arg(long, env = "POD_NAME", default_value_t = default_name())]
+    pub name: String,
+
+    /// How log lines look.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+
+    /// What is logged: a level, or target=level pairs separated by commas.
+    #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: String,
+
+    /// Report to the resource's status even when not in a Kubernetes pod.
+    #[arg(long, action = ArgAction::SetTrue, overrides_with = "no_report_status")]
+    pub report_status: bool,
+
+    /// Never report to the resource's status [default: report when in a Kubernetes pod].
+    #[arg(long, action = ArgAction::SetTrue, overrides_with = "report_status")]
+    pub no_report_status: bool,
+
+    /// Seconds between two status reports, when something has changed.
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub status_interval_seconds: u64,
+
+    /// Stop, as on SIGTERM, when stdin ends: a worker started by another process then never outlives it.
+    #[arg(long)]
+    pub exit_on_stdin_eof: bool,
+
+    /// Set by the kubelet in every pod.
+    #[arg(long, env = "KUBERNETES_SERVICE_HOST", hide = true)]
+    pub kubernetes_service_host: Option<String>,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl Args {
+    /// The control document's path.
+    pub fn control_path(&self) -> PathBuf {
+        self.control
+            .clone()
+            .unwrap_or_else(|| self.config.with_file_name(names::CONTROL_KEY))
+    }
+
+    /// Whether to report to the resource's status: as told, else when in a pod.
+    pub fn reports_status(&self) -> bool {
+        match (self.report_status, self.no_report_status) {
+            (true, _) => true,
+            (_, true) => false,
+            _ => self.kubernetes_service_host.is_some(),
+        }
+    }
+
+    /// Time between two status reports.
+    pub fn status_interval(&self) -> Duration {
+        Duration::from_secs(self.status_interval_seconds)
+    }
+}
+
+fn default_config() -> PathBuf {
+    PathBuf::from(names::CONFIG_DIR).join(names::WORKER_CONFIG_KEY)
+}
+
+fn default_http_address() -> SocketAddr {
+    SocketAddr::from(([0, 0, 0, 0], names::WORKER_HTTP_PORT))
+}
+
+fn default_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = match host.trim() {
+        "" => "worker",
+        host => host,
+    };
+    format!("{host}-{}", std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Args {
+        Args::try_parse_from(line.split_whitespace()).unwrap()
+    }
+
+    #[test]
+    fn the_definition_is_consistent_and_help_lists_the_exit_codes() {
+        Args::command().debug_assert();
+        let help = Args::command().render_help().to_string();
+        for code in [
+            "0  stopped",
+            "2  wrong flags",
+            "3  a Secret",
+            "4  Kafka",
+            "5  the drain",
+            "101  a panic",
+        ] {
+            assert!(help.contains(code), "{code} is not in\n{help}");
+        }
+    }
+
+    #[test]
+    fn the_control_document_lies_beside_the_configuration_unless_told() {
+        assert_eq!(
+            parse("w --config /x/worker.json").control_path(),
+            PathBuf::from("/x/control.json")
+        );
+        assert_eq!(
+            parse("w --config /x/worker.json --control /y/c").control_path(),
+            PathBuf::from("/y/c")
+        );
+    }
+
+    #[test]
+    fn status_is_reported_in_a_pod_or_when_told_and_the_last_flag_wins() {
+        let in_pod = "w --kubernetes-service-host 10.0.0.1";
+        assert!(parse(in_pod).reports_status());
+        assert!(!parse(&format!("{in_pod} --no-report-status")).reports_status());
+        assert!(parse("w --report-status").reports_status());
+        assert!(parse("w --no-report-status --report-status").reports_status());
+        assert!(!parse("w --report-status --no-report-status").reports_status());
+    }
+
+    #[test]
+    fn a_wrong_flag_is_an_error_with_exit_code_2() {
+        let error = Args::try_parse_from(["w", "--status-interval-seconds", "0"]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("1..=3600"), "{error}");
+    }
+}

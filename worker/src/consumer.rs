@@ -1,0 +1,443 @@
+//! The poll loop: one thread owns the consumer and decides. Each turn it serves rebalances, takes completions, commits
+//! what is finished, and reads on while there is room. It never waits for a writer, so a slow or dead one never costs
+//! the membership in the group.
+
+mod assignment;
+mod batch;
+mod close;
+pub(crate) mod context;
+mod rebalance;
+
+use std::{
+    sync::{Arc, mpsc as std_mpsc},
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use rdkafka::{
+    ClientConfig,
+    consumer::{BaseConsumer, Consumer},
+    error::{KafkaError, RDKafkaErrorCode},
+    topic_partition_list::{Offset as KafkaOffset, TopicPartitionList},
+};
+use tokio::sync::watch;
+
+use self::{assignment::Assigned, batch::Source, context::Context, rebalance::Revocation};
+use crate::{
+    engine::{EngineError, EngineHandles},
+    partition::{Report, Shared},
+    progress::truncate,
+    settings::Settings,
+    snapshot::{Phase, Snapshot},
+};
+
+/// Longest wait for records or completions in one turn: bounds how late a commit, a rebalance or a stop is noticed.
+pub(crate) const TICK: Duration = Duration::from_millis(20);
+/// How often partitions are paused and resumed, and the snapshot is taken.
+const HOUSEKEEPING: Duration = Duration::from_millis(250);
+/// In-flight bytes of all partitions together; reading stops above. Bounds memory, and replay after a crash.
+const MAX_BYTES_IN_FLIGHT: usize = 64 << 20;
+/// In-flight records per assigned partition, in batches: one being written, one waiting, two being read.
+const BATCHES_IN_FLIGHT: usize = 4;
+/// The same kind of consumer error is logged at most this often; librdkafka repeats some once a second.
+const ERROR_LOG_INTERVAL: Duration = Duration::from_secs(30);
+
+/// What the poll loop needs from the rest of the worker.
+pub(crate) struct PollLoop {
+    source: Source,
+    context: Arc<Context>,
+    shared: Arc<Shared>,
+    runtime: tokio::runtime::Handle,
+    handles: EngineHandles,
+    settings: PollSettings,
+    assigned: Vec<Assigned>,
+    next_epoch: u64,
+    revocation: Option<Revocation>,
+    reports: std_mpsc::Receiver<Report>,
+    report_to: std_mpsc::Sender<Report>,
+    phase: Phase,
+    stopping: Option<Instant>,
+    paused: bool,
+    commit_running: Option<Instant>,
+    last_commit: Instant,
+    last_housekeeping: Instant,
+    counters: Counters,
+    last_error: Option<String>,
+    logged: Vec<(String, Instant)>,
+}
+
+/// The settings that the loop itself reads.
+#[derive(Clone)]
+struct PollSettings {
+    worker: String,
+    group: String,
+    commit_interval: Duration,
+    drain: Duration,
+    max_records: usize,
+    max_bytes: usize,
+}
+
+#[derive(Default)]
+struct Counters {
+    done: u64,
+    dead_lettered: u64,
+    skipped: u64,
+}
+
+impl PollLoop {
+    /// Creates the consumer and subscribes.
+    pub fn new(
+        settings: &Settings,
+        shared: Arc<Shared>,
+        handles: EngineHandles,
+        runtime: tokio::runtime::Handle,
+    ) -> Result<Self, EngineError> {
+        let mut config = ClientConfig::new();
+        for (key, value) in &settings.consumer_properties {
+            config.set(key, value);
+        }
+        let consumer: BaseConsumer<Context> = config
+            .create_with_context(Context::default())
+            .map_err(EngineError::Client)?;
+        let topics: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
+        consumer.subscribe(&topics).map_err(EngineError::Client)?;
+        let (report_to, reports) = std_mpsc::channel();
+        let now = Instant::now();
+        let paused = *handles.paused.borrow();
+        Ok(Self {
+            context: consumer.client().context().clone(),
+            source: Source::new(consumer),
+            shared,
+            runtime,
+            paused,
+            handles,
+            settings: PollSettings {
+                worker: settings.worker_name.clone(),
+                group: settings.group_id.clone(),
+                commit_interval: settings.commit_interval,
+                drain: settings.drain,
+                max_records: settings.batch.max_records,
+                max_bytes: settings.batch.max_bytes,
+            },
+            assigned: Vec::new(),
+            next_epoch: 1,
+            revocation: None,
+            reports,
+            report_to,
+            phase: Phase::Joining,
+            stopping: None,
+            commit_running: None,
+            last_commit: now,
+            last_housekeeping: now,
+            counters: Counters::default(),
+            last_error: None,
+            logged: Vec::new(),
+        })
+    }
+
+    /// Runs until told to stop and drained, or until Kafka makes it impossible to go on.
+    pub fn run(mut self) -> Result<(), EngineError> {
+        self.publish();
+        loop {
+            self.handles.liveness.tick();
+            self.serve_client()?;
+            self.serve_rebalance();
+            self.take_reports()?;
+            self.serve_commits();
+            if self.last_housekeeping.elapsed() >= HOUSEKEEPING {
+                self.housekeeping();
+            }
+            if self.serve_stop() {
+                return self.close();
+            }
+            if self.has_room() {
+                self.read();
+            } else if let Ok(report) = self.reports.recv_timeout(TICK) {
+                self.take(report)?;
+            }
+        }
+    }
+
+    /// Serves librdkafka's events: rebalance callbacks run in here.
+    fn serve_client(&mut self) -> Result<(), EngineError> {
+        while let Some(event) = self.source.consumer().poll(Duration::ZERO) {
+            match event {
+                Err(error @ KafkaError::MessageConsumptionFatal(_)) => return Err(EngineError::Fatal(error)),
+                Err(error) => self.note_error(&error.to_string()),
+                // All partitions are forwarded before they are assigned. Going on would skip this record.
+                Ok(_) => return Err(EngineError::StrayRecord),
+            }
+        }
+        Ok(())
+    }
+
+    fn take_reports(&mut self) -> Result<(), EngineError> {
+        while let Ok(report) = self.reports.try_recv() {
+            self.take(report)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, report: Report) -> Result<(), EngineError> {
+        match report {
+            Report::Done {
+                partition,
+                epoch,
+                finished,
+                dead_lettered,
+                skipped,
+            } => {
+                let current = |entry: &&mut Assigned| entry.partition == partition && entry.epoch == epoch;
+                // A completion of an older epoch: somebody else has the partition, or we have it anew.
+                let Some(entry) = self.assigned.iter_mut().find(current) else {
+                    return Ok(());
+                };
+                let count = finished.end - finished.start;
+                entry.complete(finished);
+                entry.metrics.done(count as usize);
+                self.counters.done += count;
+                self.counters.dead_lettered += dead_lettered;
+                self.counters.skipped += skipped;
+            }
+            Report::Ended { partition, epoch } => {
+                let current = |entry: &&mut Assigned| entry.partition == partition && entry.epoch == epoch;
+                if let Some(entry) = self.assigned.iter_mut().find(current) {
+                    entry.ended = true;
+                    if !entry.draining {
+                        return Err(EngineError::TaskDied(partition));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn has_room(&self) -> bool {
+        if self.stopping.is_some() {
+            return false;
+        }
+        let (mut records, mut bytes) = (0, 0);
+        for entry in &self.assigned {
+            records += entry.tracker.unfinished();
+            bytes += entry.bytes_in_flight();
+        }
+        let max_records = self.settings.max_records * BATCHES_IN_FLIGHT * self.assigned.len().max(1);
+        records < max_records && bytes < MAX_BYTES_IN_FLIGHT
+    }
+
+    /// Reads what is there, waiting a tick at most, and hands it on in chunks per partition.
+    fn read(&mut self) {
+        let Self {
+            source,
+            assigned,
+            settings,
+            ..
+        } = self;
+        let mut run: Option<(usize, i32, Option<usize>)> = None;
+        let mut errors = Vec::new();
+        source.drain(
+            TICK,
+            |message| {
+                let (topic, partition) = (message.topic_id(), message.partition());
+                let index = match run {
+                    Some((run_topic, run_partition, index))
+                        if (run_topic, run_partition) == (topic, partition) =>
+                    {
+                        index
+                    }
+                    _ => {
+                        let name = message.topic();
+                        let found = assigned.iter().position(|entry| {
+                            entry.partition.partition == partition
+                                && *entry.partition.topic == *name
+                                && !entry.draining
+                        });
+                        run = Some((topic, partition, found));
+                        found
+                    }
+                };
+                // Not ours (any more): whoever gets the partition reads it again.
+                let Some(entry) = index.and_then(|index| assigned.get_mut(index)) else {
+                    return;
+                };
+                let filling = entry.filling();
+                filling.push(
+                    message.offset(),
+                    message.timestamp(),
+                    message.key(),
+                    message.value(),
+                    message.headers(),
+                );
+                if filling.len() >= settings.max_records || filling.bytes() >= settings.max_bytes {
+                    entry.dispatch();
+                }
+            },
+            |topic, partition, code| errors.push(format!("reading {topic}-{partition}: {code}")),
+        );
+        assigned.iter_mut().for_each(Assigned::dispatch);
+        for error in errors {
+            self.note_error(&error);
+        }
+    }
+
+    /// Commits what is finished, once per interval, without waiting for the answer.
+    fn serve_commits(&mut self) {
+        while let Some(outcome) = self.source.committed(Duration::ZERO) {
+            self.commit_running = None;
+            self.take_committed(outcome);
+        }
+        if self.commit_running.is_none() && self.last_commit.elapsed() >= self.settings.commit_interval {
+            self.last_commit = Instant::now();
+            self.start_commit(|_| true);
+        }
+    }
+
+    /// Starts a commit of the selected partitions; false when there is nothing to commit.
+    fn start_commit(&mut self, select: impl Fn(&Assigned) -> bool) -> bool {
+        let mut offsets = TopicPartitionList::new();
+        for entry in self.assigned.iter().filter(|entry| select(entry)) {
+            if let Some(offset) = entry.uncommitted() {
+                // Fails only for offsets that are no offsets; ours come from the broker.
+                let _ = offsets.add_partition_offset(
+                    &entry.partition.topic,
+                    entry.partition.partition,
+                    KafkaOffset::Offset(offset),
+                );
+            }
+        }
+        if offsets.count() == 0 {
+            return false;
+        }
+        match self.source.commit(&offsets) {
+            Ok(()) => self.commit_running = Some(Instant::now()),
+            Err(error) => self.note_error(&format!("commit: {error}")),
+        }
+        self.commit_running.is_some()
+    }
+
+    fn take_committed(&mut self, outcome: batch::Committed) {
+        self.shared.metrics.committed(outcome.error.is_none());
+        for (topic, partition, offset, error) in outcome.partitions {
+            match error.or(outcome.error) {
+                None => {
+                    let entry = self.assigned.iter_mut().find(|entry| {
+                        *entry.partition.topic == *topic && entry.partition.partition == partition
+                    });
+                    if let Some(entry) = entry {
+                        entry.committed = Some(offset);
+                    }
+                }
+                // The group moved on. The offsets stay finished and are committed after the next assignment, or the
+                // records are read again by their next owner.
+                Some(
+                    error @ (RDKafkaErrorCode::IllegalGeneration
+                    | RDKafkaErrorCode::UnknownMemberId
+                    | RDKafkaErrorCode::RebalanceInProgress
+                    | RDKafkaErrorCode::NoOffset),
+                ) => tracing::debug!(topic, partition, offset, %error, "not committed"),
+                Some(error) => {
+                    self.note_error(&format!("commit of {topic}-{partition} at {offset}: {error}"))
+                }
+            }
+        }
+    }
+
+    fn housekeeping(&mut self) {
+        self.last_housekeeping = Instant::now();
+        let paused = *self.handles.paused.borrow();
+        if paused != self.paused {
+            self.paused = paused;
+            tracing::info!(paused, "the resource's desired state changed");
+        }
+        if self.phase == Phase::Joining && self.source.is_member() {
+            self.phase = Phase::Consuming;
+        }
+        self.hold_and_release();
+        self.publish();
+    }
+
+    /// Pauses partitions that cannot go on, so that they do not fill the memory that others need, and resumes them.
+    fn hold_and_release(&mut self) {
+        let mut pause = TopicPartitionList::new();
+        let mut resume = TopicPartitionList::new();
+        let several = self.assigned.len() > 1;
+        for entry in self.assigned.iter_mut().filter(|entry| !entry.draining) {
+            let bytes = entry.bytes_in_flight();
+            let stuck = entry.progress.trouble().held.is_some();
+            // Wide hysteresis: pausing throws the prefetched records away and resuming takes up to a second.
+            let greedy = several
+                && bytes
+                    > if entry.held {
+                        MAX_BYTES_IN_FLIGHT / 8
+                    } else {
+                        MAX_BYTES_IN_FLIGHT / 2
+                    };
+            let hold = self.paused || stuck || greedy;
+            if hold != entry.held {
+                entry.held = hold;
+                let list = if hold { &mut pause } else { &mut resume };
+                list.add_partition(&entry.partition.topic, entry.partition.partition);
+            }
+        }
+        for (list, name) in [(&pause, "pause"), (&resume, "resume")] {
+            if list.count() == 0 {
+                continue;
+            }
+            let consumer = self.source.consumer();
+            let done = if name == "pause" {
+                consumer.pause(list)
+            } else {
+                consumer.resume(list)
+            };
+            if let Err(error) = done {
+                self.note_error(&format!("{name}: {error}"));
+            }
+        }
+    }
+
+    fn note_error(&mut self, error: &str) {
+        self.last_error = Some(format!("{} at {}", truncate(error), Timestamp::now()));
+        let now = Instant::now();
+        self.logged
+            .retain(|(_, at)| now.duration_since(*at) < ERROR_LOG_INTERVAL);
+        if !self.logged.iter().any(|(known, _)| known == error) {
+            tracing::warn!("{error}");
+            self.logged.push((error.to_owned(), now));
+        }
+    }
+
+    /// Shows the world how things are.
+    fn publish(&self) {
+        let mut partitions: Vec<_> = self
+            .assigned
+            .iter()
+            .map(|entry| {
+                let end = self
+                    .source
+                    .cached_end(&entry.partition.topic, entry.partition.partition);
+                entry.snapshot(self.paused, end)
+            })
+            .collect();
+        partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+        self.shared
+            .metrics
+            .paused_partitions(partitions.iter().filter_map(|partition| partition.paused_reason));
+        let failing = partitions
+            .iter()
+            .find_map(|p| p.oldest.as_ref().and_then(|oldest| oldest.last_error.clone()));
+        self.handles.board.publish(Snapshot {
+            worker: self.settings.worker.clone(),
+            group_id: self.settings.group.clone(),
+            phase: self.phase,
+            paused: self.paused,
+            records_total: self.counters.done,
+            dead_lettered_total: self.counters.dead_lettered,
+            skipped_total: self.counters.skipped,
+            last_error: failing.or_else(|| self.last_error.clone()),
+            partitions,
+        });
+    }
+}
+
+/// Receiver side of the flags that the rest of the worker sets.
+pub(crate) type Flag = watch::Receiver<bool>;

@@ -1,0 +1,115 @@
+//! rdkafka's callbacks, translated into events. They run inside `poll` on the poll thread and only take note; the poll
+//! loop decides and calls assign and unassign itself, when it is ready. (librdkafka waits for that call, so a revoke
+//! can drain for as long as it needs without blocking the poll thread.)
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use rdkafka::{
+    ClientContext,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    error::KafkaError,
+    topic_partition_list::TopicPartitionList,
+    types::RDKafkaRespErr,
+};
+
+/// A change of the assignment.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// These partitions are ours once we call assign.
+    Assign(Vec<(String, i32)>),
+    /// These partitions go once we call unassign. `lost`: somebody else may have them already, so do not commit.
+    Revoke {
+        partitions: Vec<(String, i32)>,
+        lost: bool,
+    },
+}
+
+/// Collects events for the poll loop.
+#[derive(Default)]
+pub(super) struct Context {
+    events: Mutex<VecDeque<Event>>,
+    closing: AtomicBool,
+}
+
+impl Context {
+    pub fn next_event(&self) -> Option<Event> {
+        self.events
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop_front()
+    }
+
+    /// From here on revokes are answered at once: everything is drained and committed, the consumer is about to close,
+    /// and nobody reads events any more.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn error(&self, _: KafkaError, _: &str) {
+        // The same error comes out of poll, where the loop limits how often it is logged.
+    }
+}
+
+/// librdkafka's log lines, as ours. Shared with the producer.
+pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg
+        | RDKafkaLogLevel::Alert
+        | RDKafkaLogLevel::Critical
+        | RDKafkaLogLevel::Error => {
+            tracing::error!(target: "librdkafka", facility, "{message}");
+        }
+        RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", facility, "{message}"),
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+            tracing::info!(target: "librdkafka", facility, "{message}")
+        }
+        RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "{message}"),
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let assign = error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        if self.closing.load(Ordering::SeqCst) {
+            let done = if assign {
+                consumer.incremental_assign(list)
+            } else {
+                consumer.incremental_unassign(list)
+            };
+            if let Err(error) = done {
+                tracing::warn!(%error, "rebalance while closing");
+            }
+            return;
+        }
+        let partitions = list
+            .elements()
+            .iter()
+            .map(|element| (element.topic().to_owned(), element.partition()))
+            .collect();
+        let event = if assign {
+            Event::Assign(partitions)
+        } else {
+            Event::Revoke {
+                partitions,
+                lost: consumer.assignment_lost(),
+            }
+        };
+        self.events
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push_back(event);
+    }
+}

@@ -1,0 +1,194 @@
+//! Assign and revoke. A revoke takes as long as the partitions' work needs, up to the drain budget, while the loop goes
+//! on with everything else; only then librdkafka is told to let go.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::{consumer::Consumer, topic_partition_list::TopicPartitionList};
+
+use super::{Assigned, PollLoop, context::Event};
+use crate::{record::TopicPartition, snapshot::Phase};
+
+/// How long revoked partitions may finish what they have begun: below librdkafka's default session timeout of 45 s with
+/// room for the commit, and short enough that the other members do not wait long.
+const REVOKE_BUDGET: Duration = Duration::from_secs(10);
+/// How long a commit may take before the partition is given up without it (its records are then read again).
+const COMMIT_BUDGET: Duration = Duration::from_secs(5);
+
+/// Partitions on their way out.
+pub(super) struct Revocation {
+    partitions: Vec<(String, i32)>,
+    deadline: Instant,
+}
+
+impl PollLoop {
+    /// Takes the next event, unless a revocation is still being worked on.
+    pub(super) fn serve_rebalance(&mut self) {
+        if let Some(revocation) = &self.revocation {
+            let leaving = |entry: &Assigned| revocation.contains(&entry.partition);
+            let busy = self.assigned.iter().any(|entry| leaving(entry) && !entry.ended);
+            if busy && Instant::now() < revocation.deadline {
+                return;
+            }
+            self.finish_revocation(true);
+        }
+        while self.revocation.is_none() {
+            match self.context.next_event() {
+                Some(Event::Assign(partitions)) => self.assign(&partitions),
+                Some(Event::Revoke { partitions, lost }) => self.revoke(partitions, lost),
+                None => return,
+            }
+        }
+    }
+
+    fn assign(&mut self, partitions: &[(String, i32)]) {
+        self.shared.metrics.rebalanced("assigned");
+        tracing::info!(partitions = describe(partitions), "assigned");
+        let list = list(partitions);
+        if self.stopping.is_none() {
+            for (topic, partition) in partitions {
+                self.source.forward(topic, *partition);
+                let partition = TopicPartition::new(topic.as_str(), *partition);
+                self.assigned.retain(|entry| entry.partition != partition);
+                let epoch = self.next_epoch;
+                self.next_epoch += 1;
+                let entry = Assigned::start(partition, epoch, &self.shared, &self.runtime, &self.report_to);
+                self.assigned.push(entry);
+            }
+        }
+        // Start offsets are the committed ones: librdkafka asks for them.
+        if let Err(error) = self.source.consumer().incremental_assign(&list) {
+            self.note_error(&format!("assign: {error}"));
+        }
+        if self.stopping.is_none() {
+            self.phase = Phase::Consuming;
+        }
+        self.housekeeping();
+    }
+
+    fn revoke(&mut self, partitions: Vec<(String, i32)>, lost: bool) {
+        self.shared
+            .metrics
+            .rebalanced(if lost { "lost" } else { "revoked" });
+        tracing::info!(partitions = describe(&partitions), lost, "revoked");
+        let revocation = Revocation {
+            partitions,
+            deadline: Instant::now() + REVOKE_BUDGET,
+        };
+        for entry in self
+            .assigned
+            .iter_mut()
+            .filter(|entry| revocation.contains(&entry.partition))
+        {
+            entry.drain();
+            if lost {
+                entry.abort();
+            }
+        }
+        self.revocation = Some(revocation);
+        if lost {
+            // Somebody else may have read on from our last commit already: a commit now would be wrong or refused.
+            self.finish_revocation(false);
+        }
+    }
+
+    fn finish_revocation(&mut self, commit: bool) {
+        let Some(revocation) = self.revocation.take() else {
+            return;
+        };
+        let unfinished = self
+            .assigned
+            .iter()
+            .filter(|entry| revocation.contains(&entry.partition) && !entry.ended)
+            .inspect(|entry| entry.abort())
+            .count();
+        if commit {
+            if unfinished > 0 {
+                tracing::warn!(
+                    partitions = unfinished,
+                    "gave up partitions before their work was done; it will be repeated"
+                );
+            }
+            self.commit_and_wait(|entry| revocation.contains(&entry.partition));
+        }
+        self.assigned.retain(|entry| {
+            let leaves = revocation.contains(&entry.partition);
+            if leaves {
+                self.shared.metrics.forget(&entry.partition);
+            }
+            !leaves
+        });
+        let consumer = self.source.consumer();
+        if let Err(error) = consumer.incremental_unassign(&list(&revocation.partitions)) {
+            self.note_error(&format!("unassign: {error}"));
+        }
+        self.housekeeping();
+    }
+
+    /// Answers what is left of the rebalances at the end, when everything is drained and committed.
+    pub(super) fn answer_open_rebalances(&mut self) {
+        self.finish_revocation(false);
+        while let Some(event) = self.context.next_event() {
+            let consumer = self.source.consumer();
+            let answered = match &event {
+                Event::Assign(partitions) => consumer.incremental_assign(&list(partitions)),
+                Event::Revoke { partitions, .. } => consumer.incremental_unassign(&list(partitions)),
+            };
+            if let Err(error) = answered {
+                tracing::debug!(%error, ?event, "rebalance while closing");
+            }
+        }
+    }
+
+    /// Commits and waits for the answer, within a budget.
+    pub(super) fn commit_and_wait(&mut self, select: impl Fn(&Assigned) -> bool) {
+        let deadline = Instant::now() + COMMIT_BUDGET;
+        // The answer to a commit that is already running comes first, on the same queue.
+        if self.commit_running.is_some() && !self.await_commit(deadline) {
+            return;
+        }
+        if self.start_commit(select) {
+            self.await_commit(deadline);
+        }
+    }
+
+    fn await_commit(&mut self, deadline: Instant) -> bool {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match self.source.committed(left) {
+            Some(outcome) => {
+                self.commit_running = None;
+                self.take_committed(outcome);
+                true
+            }
+            None => {
+                self.note_error(
+                    "commit: no answer from the group coordinator; finished records may be read again",
+                );
+                false
+            }
+        }
+    }
+}
+
+impl Revocation {
+    fn contains(&self, partition: &TopicPartition) -> bool {
+        self.partitions
+            .iter()
+            .any(|(topic, number)| *partition.topic == **topic && partition.partition == *number)
+    }
+}
+
+fn list(partitions: &[(String, i32)]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for (topic, partition) in partitions {
+        list.add_partition(topic, *partition);
+    }
+    list
+}
+
+fn describe(partitions: &[(String, i32)]) -> String {
+    let names: Vec<String> = partitions
+        .iter()
+        .map(|(topic, partition)| format!("{topic}-{partition}"))
+        .collect();
+    names.join(" ")
+}

@@ -1,0 +1,119 @@
+//! Watches the [`Control`] document while the worker runs: reads it every second and tells the engine whether to pause.
+//! A missing document means Running; one that cannot be read changes nothing and is warned about once. It never writes.
+
+use std::{io, path::PathBuf, time::Duration};
+
+use crds::worker_config::Control;
+use thiserror::Error;
+use tokio::sync::watch;
+
+/// A pause is expected to work within seconds; reading a few bytes once a second costs nothing.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why the document does not say anything.
+#[derive(Debug, Error)]
+enum Unreadable {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("not a control document ({0}); write {{\"paused\": true}} or {{\"paused\": false}}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Follows the document at `path`.
+#[derive(Debug)]
+pub struct ControlWatcher {
+    path: PathBuf,
+    warned: bool,
+}
+
+impl ControlWatcher {
+    /// A watcher of the document at `path`, which need not exist.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, warned: false }
+    }
+
+    /// Reads the document once: what to set, or None to leave everything as it is.
+    pub fn read(&mut self) -> Option<Control> {
+        match self.parse() {
+            Ok(control) => {
+                self.warned = false;
+                Some(control)
+            }
+            Err(error) => {
+                if !self.warned {
+                    tracing::warn!(path = %self.path.display(), "the control document {} is ignored: {error}", self.path.display());
+                    self.warned = true;
+                }
+                None
+            }
+        }
+    }
+
+    /// Reads it every second and sends every change, until nobody listens.
+    pub async fn run(mut self, paused: watch::Sender<bool>) {
+        let mut tick = tokio::time::interval(INTERVAL);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                _ = paused.closed() => return,
+            }
+            if let Some(control) = self.read() {
+                let changed = paused
+                    .send_if_modified(|paused| std::mem::replace(paused, control.paused) != control.paused);
+                if changed {
+                    tracing::info!(
+                        paused = control.paused,
+                        "{}",
+                        if control.paused { "paused" } else { "resumed" }
+                    );
+                }
+            }
+        }
+    }
+
+    fn parse(&self) -> Result<Control, Unreadable> {
+        match std::fs::read(&self.path) {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Control::default()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_document_means_running() {
+        let mut watcher = ControlWatcher::new("/nowhere/control.json".into());
+        assert_eq!(watcher.read(), Some(Control { paused: false }));
+    }
+
+    #[test]
+    fn a_broken_document_changes_nothing_and_is_warned_about_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.json");
+        std::fs::write(&path, r#"{"paused": tru"#).unwrap();
+        let mut watcher = ControlWatcher::new(path.clone());
+        assert_eq!(watcher.read(), None);
+        assert!(watcher.warned);
+        std::fs::write(&path, r#"{"paused": true}"#).unwrap();
+        assert_eq!(watcher.read(), Some(Control { paused: true }));
+        assert!(!watcher.warned);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changes_reach_the_engine() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.json");
+        let (sender, mut paused) = watch::channel(false);
+        let task = tokio::spawn(ControlWatcher::new(path.clone()).run(sender));
+        std::fs::write(&path, r#"{"paused": true}"#).unwrap();
+        paused.wait_for(|paused| *paused).await.unwrap();
+        std::fs::remove_file(&path).unwrap();
+        paused.wait_for(|paused| !*paused).await.unwrap();
+        drop(paused);
+        task.await.unwrap();
+    }
+}

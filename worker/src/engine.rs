@@ -1,0 +1,155 @@
+//! Puts the worker together and runs it: shared parts, the poll loop on a thread of its own, and the watchdog that
+//! ends a close which hangs.
+
+use std::{sync::Arc, time::Duration};
+
+use rdkafka::error::KafkaError;
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::{
+    args::exit,
+    consumer::{Flag, PollLoop},
+    dead_letter::{DeadLetters, FailurePolicy},
+    partition::Shared,
+    pipeline::Pipeline,
+    producer::{Producer, ProducerError},
+    record::TopicPartition,
+    settings::Settings,
+    snapshot::Board,
+    telemetry::{Liveness, Metrics},
+};
+use crds::spec::OnExhausted;
+
+/// After the drain budget a close takes a second at most; a coordinator that does not answer must not keep the process.
+/// With the commit's 5 s this stays below the pod's grace period, which is the drain budget plus 5 s, or is cut by it.
+const CLOSE_BUDGET: Duration = Duration::from_secs(10);
+
+/// What the engine shares with the rest of the process.
+#[derive(Clone, Debug)]
+pub struct EngineHandles {
+    /// Where snapshots go.
+    pub board: Board,
+    /// Counters and histograms.
+    pub metrics: Metrics,
+    /// Ticked by the poll loop.
+    pub liveness: Liveness,
+    /// True: keep the partitions, read nothing.
+    pub paused: Flag,
+    /// True: drain, commit, leave.
+    pub shutdown: Flag,
+}
+
+/// Why the engine ended other than by a clean stop.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The client could not be made of its properties.
+    #[error(
+        "cannot create the Kafka consumer: {0}; check spec.kafka, above all clientConfig and the TLS material"
+    )]
+    Client(#[source] KafkaError),
+    /// The producer for dead letters could not be made.
+    #[error("cannot create the Kafka producer for dead letters: {0}")]
+    Producer(#[source] ProducerError),
+    /// librdkafka says that this client cannot go on.
+    #[error("the Kafka consumer cannot go on: {0}")]
+    Fatal(#[source] KafkaError),
+    /// A record came where none may come.
+    #[error("a record arrived outside of its partition's queue; restarting, so that it is read again")]
+    StrayRecord,
+    /// A writer panicked.
+    #[error(
+        "the work on partition {0} ended by a panic (see the log); restarting, so that its records are read again"
+    )]
+    TaskDied(TopicPartition),
+    /// Work was cut off at the end of the drain budget.
+    #[error("{partitions} partitions were not finished within {} s; their last records will be processed again", budget.as_secs())]
+    DrainTimeout {
+        /// How many.
+        partitions: usize,
+        /// The budget.
+        budget: Duration,
+    },
+    /// The consumer did not close.
+    #[error("leaving the group took longer than {} s; ending without it", CLOSE_BUDGET.as_secs())]
+    CloseHung,
+    /// The thread could not be started or has panicked.
+    #[error("the poll thread failed: {0}")]
+    Thread(String),
+}
+
+impl EngineError {
+    /// The process exit code that belongs to it.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            EngineError::Client(_) | EngineError::Producer(_) => exit::CONFIG,
+            EngineError::Fatal(_) | EngineError::StrayRecord | EngineError::TaskDied(_) => exit::KAFKA_FATAL,
+            EngineError::DrainTimeout { .. } | EngineError::CloseHung => exit::STUCK,
+            EngineError::Thread(_) => exit::PANIC,
+        }
+    }
+}
+
+/// Runs until `handles.shutdown` and everything is drained, or until it cannot go on.
+pub async fn run(settings: Settings, handles: EngineHandles) -> Result<(), EngineError> {
+    let writers = settings.writers.clone();
+    let policy = failure_policy(&settings)?;
+    let shared = Arc::new(Shared {
+        pipeline: Pipeline::new(
+            settings.decoders.clone(),
+            settings.transforms.clone(),
+            handles.metrics.clone(),
+        ),
+        writers: settings.writers.clone(),
+        policy,
+        retry: settings.retry.clone(),
+        limits: settings.batch.clone(),
+        lanes: Semaphore::new(settings.concurrency),
+        metrics: handles.metrics.clone(),
+    });
+    let drain = settings.drain;
+    let mut shutdown = handles.shutdown.clone();
+    let runtime = tokio::runtime::Handle::current();
+    let (send, mut ended) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("poll".into())
+        .spawn(move || {
+            // The consumer is made here because it stays on this thread.
+            let outcome = PollLoop::new(&settings, shared, handles, runtime).and_then(PollLoop::run);
+            // The receiver is gone only when the watchdog has given up.
+            let _ = send.send(outcome);
+        })
+        .map_err(|error| EngineError::Thread(error.to_string()))?;
+    let outcome = tokio::select! {
+        outcome = &mut ended => outcome,
+        () = watchdog(&mut shutdown, drain + CLOSE_BUDGET) => return Err(EngineError::CloseHung),
+    };
+    for writer in &writers {
+        writer.writer.close().await;
+    }
+    outcome.unwrap_or_else(|_| Err(EngineError::Thread("it panicked, see the log".into())))
+}
+
+/// Returns `budget` after the shutdown began.
+async fn watchdog(shutdown: &mut Flag, budget: Duration) {
+    if shutdown.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    tokio::time::sleep(budget).await;
+}
+
+fn failure_policy(settings: &Settings) -> Result<FailurePolicy, EngineError> {
+    Ok(match (settings.on_exhausted, &settings.dead_letter_topic) {
+        (OnExhausted::DeadLetter, Some(topic)) => {
+            let producer = Producer::new(&settings.producer_properties).map_err(EngineError::Producer)?;
+            FailurePolicy::DeadLetter(Arc::new(DeadLetters::new(
+                producer,
+                topic.clone(),
+                settings.group_id.clone(),
+                settings.worker_name.clone(),
+            )))
+        }
+        // Validation refuses DeadLetter without a topic; waiting is the answer that loses nothing.
+        (OnExhausted::Stop | OnExhausted::DeadLetter, _) => FailurePolicy::Stop,
+        (OnExhausted::Skip, _) => FailurePolicy::Skip,
+    })
+}

@@ -1,0 +1,56 @@
+//! A worker: reads the partitions it is assigned, transforms and writes every record, commits what is finished. A binary
+//! (`kafka-consumer-worker`) and a library: [`run`] with a [`Registry`] of your own transforms and writers is a worker of
+//! your own in a few lines (`examples/custom-worker`).
+//!
+//! ```text
+//!  Kafka ──> consumer (poll thread) ── Chunk: records of one partition, in order ──┐
+//!    ^                                                                             v
+//!    │                  lanes (one chunk of a partition at a time): decode ─> transforms ── Batch ──┐
+//!    │                                                       │ failed                               v
+//!    │                                                       v                writers, every one of them
+//!    │                              onExhausted: dead letter, skip or stop <── rejected ── │ ── transient: retry without end
+//!    │                                                       │ confirmed                   │ confirmed
+//!    └──── commit every commitInterval, at revoke and at shutdown <── offsets: first unfinished record ──┘
+//! ```
+//!
+//! **What is committed when**: the offset of the first record that is not finished. A record is finished when every
+//! writer has confirmed each output made from it, or the broker has confirmed its copy in the dead letter topic, or a
+//! transform filtered it out, or `onExhausted: Skip` dropped and counted it. So nothing is lost by a crash; what was
+//! finished after the last commit is written again.
+//!
+//! What may stop a worker and with which exit code: [`args::exit`].
+
+pub mod args;
+pub mod batch;
+pub mod consumer;
+pub mod control;
+pub mod dead_letter;
+pub mod decode;
+mod delivery;
+pub mod engine;
+pub mod offsets;
+mod partition;
+pub mod pipeline;
+pub mod producer;
+pub mod progress;
+pub mod record;
+pub mod registry;
+pub mod retry;
+pub mod run;
+pub mod secrets;
+pub mod settings;
+pub mod snapshot;
+#[cfg(feature = "kubernetes")]
+pub mod status;
+pub mod telemetry;
+pub mod transform;
+pub mod writer;
+
+pub use futures::future::BoxFuture;
+
+pub use batch::{Batch, BatchBuilder, OutputRecord, Payload};
+pub use record::{Chunk, Record};
+pub use registry::Registry;
+pub use run::run;
+pub use transform::{Emitter, Transform, per_record};
+pub use writer::{Rejected, WriteBatch, WriteError, Writer};

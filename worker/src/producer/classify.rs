@@ -1,0 +1,157 @@
+//! What an error of librdkafka means for the records it came with. Pure.
+
+use rdkafka::error::RDKafkaErrorCode as Code;
+
+use super::SendError;
+
+/// Who is at fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorClass {
+    /// This record: the same bytes will be refused again.
+    Record,
+    /// The brokers are away or busy.
+    Transient,
+    /// Somebody has to mend something: topic missing, no permission, login refused.
+    Systemic,
+}
+
+/// True when the broker says this of a whole record batch although one record is at fault.
+pub(super) fn blames_a_batch(code: Code) -> bool {
+    class(code) == ErrorClass::Record
+}
+
+fn class(code: Code) -> ErrorClass {
+    match code {
+        Code::MessageSizeTooLarge
+        | Code::MessageBatchTooLarge
+        | Code::InvalidMessage
+        | Code::InvalidMessageSize
+        | Code::InvalidRecord
+        | Code::InvalidDifferentRecord
+        | Code::InvalidTimestamp
+        | Code::BadMessage
+        | Code::KeySerialization => ErrorClass::Record,
+        Code::UnknownTopic
+        | Code::UnknownTopicOrPartition
+        | Code::InvalidTopic
+        | Code::TopicAuthorizationFailed
+        | Code::ClusterAuthorizationFailed
+        | Code::TransactionalIdAuthorizationFailed
+        | Code::Authentication
+        | Code::SaslAuthenticationFailed
+        | Code::UnsupportedSASLMechanism
+        | Code::IllegalSASLState
+        | Code::SSL
+        | Code::PolicyViolation
+        | Code::InvalidRequiredAcks
+        | Code::InvalidArgument
+        | Code::InvalidConfig
+        | Code::UnsupportedVersion
+        | Code::UnsupportedForMessageFormat
+        | Code::UnsupportedCompressionType
+        | Code::UnsupportedFeature
+        | Code::SecurityDisabled => ErrorClass::Systemic,
+        _ => ErrorClass::Transient,
+    }
+}
+
+/// What to do about it, beside the broker's own words.
+fn advice(code: Code) -> Option<&'static str> {
+    Some(match code {
+        Code::UnknownTopic | Code::UnknownTopicOrPartition => {
+            "the topic does not exist; create it, or correct its name in the KafkaConsumerGroup"
+        }
+        Code::InvalidTopic => "this is no valid topic name; correct it in the KafkaConsumerGroup",
+        Code::UnknownPartition => "the topic has no such partition any more; it is looked up again",
+        Code::TopicAuthorizationFailed => {
+            "the user may not write to this topic; grant it Write and Describe on the topic"
+        }
+        Code::ClusterAuthorizationFailed => {
+            "the user may not produce idempotently; grant it Write on the topic, or IdempotentWrite on the cluster for brokers before 3.0"
+        }
+        Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::MessageBatchTooLarge => {
+            "the record is larger than the topic's max.message.bytes or the client's message.max.bytes; raise them (kafka.clientConfig message.max.bytes for the client)"
+        }
+        Code::InvalidRecord | Code::InvalidMessage => {
+            "the broker refuses the record; a compacted topic, for example, refuses records without a key"
+        }
+        Code::InvalidTimestamp => {
+            "its timestamp lies outside what the topic's message.timestamp settings accept"
+        }
+        Code::KeySerialization => "the name of a header is not UTF-8 and would be changed on the way",
+        Code::Authentication | Code::SaslAuthenticationFailed => {
+            "the login is refused; correct the Secret that kafka.sasl.credentials names"
+        }
+        Code::SSL => "the TLS handshake failed; check kafka.tls and its Secrets",
+        Code::MessageTimedOut => "no broker confirmed it in time; it is sent again",
+        Code::PurgeQueue | Code::PurgeInflight => "the producer was closed before a broker confirmed it",
+        _ => return None,
+    })
+}
+
+fn describe(topic: &str, code: Code) -> String {
+    match advice(code) {
+        Some(advice) => format!("topic {topic:?}: {code}: {advice}"),
+        None => format!("topic {topic:?}: {code}"),
+    }
+}
+
+/// An error of one record. `trouble` is what the client complained about last.
+pub(super) fn error(topic: &str, code: Code, trouble: Option<&str>) -> SendError {
+    let class = class(code);
+    let mut message = describe(topic, code);
+    if let (ErrorClass::Transient, Some(trouble)) = (class, trouble) {
+        message.push_str("; latest trouble: ");
+        message.push_str(trouble);
+    }
+    SendError { message, class, fatal: false }
+}
+
+/// An error that made the client unusable; `code` and `reason` are of the client, not of the record.
+pub(super) fn fatal(topic: &str, code: Code, reason: &str) -> SendError {
+    let class = match class(code) {
+        // A client that broke cannot tell that a record is at fault.
+        ErrorClass::Record => ErrorClass::Transient,
+        other => other,
+    };
+    SendError { message: format!("{} ({reason}); a new client is started", describe(topic, code)), class, fatal: true }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_record_itself_can_be_a_record_error() {
+        for (code, expected) in [
+            (Code::MessageSizeTooLarge, ErrorClass::Record),
+            (Code::InvalidRecord, ErrorClass::Record),
+            (Code::InvalidDifferentRecord, ErrorClass::Record),
+            (Code::UnknownTopic, ErrorClass::Systemic),
+            (Code::UnknownTopicOrPartition, ErrorClass::Systemic),
+            (Code::TopicAuthorizationFailed, ErrorClass::Systemic),
+            (Code::SaslAuthenticationFailed, ErrorClass::Systemic),
+            (Code::MessageTimedOut, ErrorClass::Transient),
+            (Code::AllBrokersDown, ErrorClass::Transient),
+            (Code::NotEnoughReplicas, ErrorClass::Transient),
+            (Code::UnknownPartition, ErrorClass::Transient),
+            (Code::PurgeQueue, ErrorClass::Transient),
+        ] {
+            assert_eq!(error("t", code, None).class, expected, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn a_missing_topic_is_named_with_what_to_do() {
+        let message = error("orders-clean", Code::UnknownTopic, Some("noise")).message;
+        assert!(message.contains("\"orders-clean\"") && message.contains("create it"), "{message}");
+        assert!(!message.contains("noise"), "{message}");
+    }
+
+    #[test]
+    fn a_broken_client_never_blames_the_record() {
+        let error = fatal("t", Code::InvalidRecord, "out of order");
+        assert!(error.fatal && error.class == ErrorClass::Transient);
+        assert_eq!(fatal("t", Code::ClusterAuthorizationFailed, "no").class, ErrorClass::Systemic);
+    }
+}

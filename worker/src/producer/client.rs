@@ -1,0 +1,181 @@
+//! One librdkafka client and its replacement. An idempotent client that met a fatal error never works again, so the
+//! [`Lane`] drops it and makes a new one at the next send. Closing and dropping happen off the tokio workers.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use crds::client_config::Properties;
+use rdkafka::{
+    ClientConfig, ClientContext,
+    config::{FromClientConfigAndContext, RDKafkaLogLevel},
+    error::{KafkaError, RDKafkaErrorCode},
+    message::DeliveryResult,
+    producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
+};
+
+use super::{ProducerError, pending::Slab};
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoClient {
+    #[error(transparent)]
+    Create(#[from] ProducerError),
+    #[error("the producer is closed: the worker is shutting down")]
+    Closed,
+}
+
+enum State {
+    Absent,
+    Open(Arc<Handle>),
+    Closed,
+}
+
+/// A place for one client at a time.
+pub(super) struct Lane {
+    properties: Properties,
+    slab: Arc<Slab>,
+    state: Mutex<State>,
+}
+
+impl Lane {
+    pub fn new(properties: Properties, slab: Arc<Slab>) -> Self {
+        Self { properties, slab, state: Mutex::new(State::Absent) }
+    }
+
+    /// The client, made now if there is none.
+    pub fn client(&self) -> Result<Arc<Handle>, NoClient> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*state {
+            State::Open(handle) => Ok(handle.clone()),
+            State::Closed => Err(NoClient::Closed),
+            State::Absent => {
+                let handle = Arc::new(Handle::create(&self.properties, self.slab.clone())?);
+                *state = State::Open(handle.clone());
+                Ok(handle)
+            }
+        }
+    }
+
+    /// Gives up a client that had a fatal error, unless somebody else did already.
+    pub fn discard(&self, broken: &Arc<Handle>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(&*state, State::Open(handle) if Arc::ptr_eq(handle, broken)) {
+            *state = State::Absent;
+        }
+    }
+
+    /// Takes the client out for good.
+    pub fn close(&self) -> Option<Arc<Handle>> {
+        match std::mem::replace(
+            &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner),
+            State::Closed,
+        ) {
+            State::Open(handle) => Some(handle),
+            State::Absent | State::Closed => None,
+        }
+    }
+}
+
+/// A running client with the thread that serves its reports.
+pub(super) struct Handle {
+    producer: Option<ThreadedProducer<Context>>,
+}
+
+impl Handle {
+    fn create(properties: &Properties, slab: Arc<Slab>) -> Result<Self, ProducerError> {
+        let mut config = ClientConfig::new();
+        config.extend(properties.iter().map(|(key, value)| (key.clone(), value.clone())));
+        let producer = ThreadedProducer::from_config_and_context(&config, Context { slab })?;
+        Ok(Self { producer: Some(producer) })
+    }
+
+    pub fn send(&self, record: BaseRecord<'_, [u8], [u8], usize>) -> Result<(), RDKafkaErrorCode> {
+        let Some(producer) = &self.producer else { return Err(RDKafkaErrorCode::Interrupted) };
+        producer.send(record).map_err(|(error, _)| code(&error))
+    }
+
+    pub fn fatal_error(&self) -> Option<(RDKafkaErrorCode, String)> {
+        self.producer.as_ref().and_then(|producer| producer.client().fatal_error())
+    }
+
+    /// Blocks up to `timeout`.
+    pub fn partition_count(&self, topic: &str, timeout: Duration) -> Result<i32, RDKafkaErrorCode> {
+        let Some(producer) = &self.producer else { return Err(RDKafkaErrorCode::Interrupted) };
+        let metadata =
+            producer.client().fetch_metadata(Some(topic), timeout).map_err(|error| code(&error))?;
+        match metadata.topics().iter().find(|found| found.name() == topic) {
+            Some(found) => match found.error() {
+                Some(error) => Err(error.into()),
+                None => Ok(found.partitions().len() as i32),
+            },
+            None => Err(RDKafkaErrorCode::UnknownTopicOrPartition),
+        }
+    }
+
+    /// Blocks until everything is answered, at most `timeout`; returns what is left.
+    pub fn flush(&self, timeout: Duration) -> usize {
+        let Some(producer) = &self.producer else { return 0 };
+        match producer.flush(timeout) {
+            Ok(()) => 0,
+            Err(_) => usize::try_from(producer.in_flight_count()).unwrap_or_default(),
+        }
+    }
+}
+
+impl Drop for Handle {
+    /// Dropping a client joins its threads, which takes up to a second.
+    fn drop(&mut self) {
+        let producer = self.producer.take();
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(producer))),
+            Err(_) => drop(producer),
+        }
+    }
+}
+
+fn code(error: &KafkaError) -> RDKafkaErrorCode {
+    match error {
+        // A topic name with a NUL byte.
+        KafkaError::Nul(_) => RDKafkaErrorCode::InvalidTopic,
+        other => other.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail),
+    }
+}
+
+struct Context {
+    slab: Arc<Slab>,
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error
+            | RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", facility, "producer: {message}"),
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+                tracing::info!(target: "librdkafka", facility, "producer: {message}");
+            }
+            RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "producer: {message}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        // librdkafka logs it as well, at a bounded rate.
+        tracing::debug!(target: "librdkafka", "producer: {error}: {reason}");
+        let consequence = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
+        self.slab.note_trouble(reason, consequence);
+    }
+
+    fn stats_raw(&self, _statistics: &[u8]) {}
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
+        self.slab.answer(opaque, result.as_ref().err().map(|(error, _)| code(error)));
+    }
+}

@@ -1,0 +1,202 @@
+//! Records that wait for the broker's answer. librdkafka carries one number per record, which says where in the slab its
+//! batch is and which record of the batch it is; so a record costs no allocation. A batch leaves the slab when its last
+//! record is answered for, whether or not anybody still waits.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use rdkafka::error::RDKafkaErrorCode;
+use tokio::sync::{Notify, futures::Notified, oneshot};
+
+// The number holds a slot above and an index below.
+const INDEX_BITS: u32 = 32;
+const _: () = assert!(usize::BITS == 64);
+
+/// A record that was not confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// Index in its batch.
+    pub index: usize,
+    /// librdkafka's word for it.
+    pub code: RDKafkaErrorCode,
+    /// True when it never entered librdkafka's queue.
+    pub local: bool,
+}
+
+struct Batch {
+    outstanding: usize,
+    failures: Vec<Answer>,
+    waiter: oneshot::Sender<Vec<Answer>>,
+}
+
+#[derive(Default)]
+struct Slots {
+    batches: Vec<Option<Batch>>,
+    free: Vec<usize>,
+}
+
+/// All batches of a producer that are not answered in full.
+#[derive(Default)]
+pub(super) struct Slab {
+    slots: Mutex<Slots>,
+    reports: Notify,
+    trouble: Mutex<Option<String>>,
+    troubled: AtomicBool,
+}
+
+impl Slab {
+    /// Makes room for a batch of `len` records. The receiver gets the failures when all are answered for.
+    pub fn open(self: &Arc<Self>, len: usize) -> (Ticket, oneshot::Receiver<Vec<Answer>>) {
+        let (waiter, answers) = oneshot::channel();
+        let batch = Batch { outstanding: len, failures: Vec::new(), waiter };
+        let mut slots = self.slots();
+        let slot = match slots.free.pop() {
+            Some(slot) => {
+                slots.batches[slot] = Some(batch);
+                slot
+            }
+            None => {
+                slots.batches.push(Some(batch));
+                slots.batches.len() - 1
+            }
+        };
+        drop(slots);
+        (Ticket { slab: self.clone(), slot, remaining: len }, answers)
+    }
+
+    /// Notes the answer for one record.
+    pub fn answer(&self, opaque: usize, failure: Option<RDKafkaErrorCode>) {
+        let index = opaque & ((1 << INDEX_BITS) - 1);
+        self.resolve(opaque >> INDEX_BITS, 1, failure.map(|code| Answer { index, code, local: false }));
+        if failure.is_none() && self.troubled.swap(false, Ordering::Relaxed) {
+            *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        self.reports.notify_waiters();
+    }
+
+    /// Resolves at the next answer.
+    pub fn report(&self) -> Notified<'_> {
+        self.reports.notified()
+    }
+
+    /// Notes what the client complains about; the next success clears it. A mere `consequence` does not replace the
+    /// cause.
+    pub fn note_trouble(&self, message: &str, consequence: bool) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if trouble.is_none() || !consequence {
+            *trouble = Some(message.to_string());
+        }
+        self.troubled.store(true, Ordering::Relaxed);
+    }
+
+    /// What the client complained about last.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn resolve(&self, slot: usize, count: usize, failure: Option<Answer>) {
+        let mut slots = self.slots();
+        let Some(Some(batch)) = slots.batches.get_mut(slot) else { return };
+        batch.failures.extend(failure);
+        batch.outstanding = batch.outstanding.saturating_sub(count);
+        if batch.outstanding == 0
+            && let Some(batch) = slots.batches[slot].take()
+        {
+            slots.free.push(slot);
+            drop(slots);
+            // Nobody waits when the sending task was cancelled.
+            let _ = batch.waiter.send(batch.failures);
+        }
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right to hand over the records of a batch. Dropping it gives up those that were not handed over, so a cancelled
+/// sender leaves nothing behind.
+pub(super) struct Ticket {
+    slab: Arc<Slab>,
+    slot: usize,
+    remaining: usize,
+}
+
+impl Ticket {
+    /// The number that librdkafka carries for the record at `index`.
+    pub fn opaque(&self, index: usize) -> usize {
+        (self.slot << INDEX_BITS) | index
+    }
+
+    /// The next record is in librdkafka's queue; its answer comes through [`Slab::answer`].
+    pub fn handed_over(&mut self) {
+        self.remaining -= 1;
+    }
+
+    /// librdkafka did not take the next record.
+    pub fn refused(&mut self, index: usize, code: RDKafkaErrorCode) {
+        self.remaining -= 1;
+        self.slab.resolve(self.slot, 1, Some(Answer { index, code, local: true }));
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.remaining > 0 {
+            self.slab.resolve(self.slot, self.remaining, None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_batch_is_answered_when_its_last_record_is() {
+        let slab = Arc::new(Slab::default());
+        let (mut ticket, mut answers) = slab.open(3);
+        let opaques = [ticket.opaque(0), ticket.opaque(2)];
+        ticket.handed_over();
+        ticket.refused(1, RDKafkaErrorCode::MessageSizeTooLarge);
+        ticket.handed_over();
+        drop(ticket);
+        slab.answer(opaques[1], Some(RDKafkaErrorCode::MessageTimedOut));
+        assert!(answers.try_recv().is_err());
+        slab.answer(opaques[0], None);
+        let answers = answers.await.unwrap();
+        assert_eq!(
+            answers.iter().map(|answer| (answer.index, answer.local)).collect::<Vec<_>>(),
+            [(1, true), (2, false)]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_sender_frees_its_slot_once_the_handed_over_records_are_answered() {
+        let slab = Arc::new(Slab::default());
+        let (mut ticket, answers) = slab.open(5);
+        let opaque = ticket.opaque(0);
+        ticket.handed_over();
+        drop(answers);
+        drop(ticket);
+        assert!(slab.slots().free.is_empty());
+        slab.answer(opaque, None);
+        assert_eq!(slab.slots().free, [0]);
+        let (second, _) = slab.open(1);
+        assert_eq!(second.slot, 0);
+    }
+
+    #[test]
+    fn trouble_lasts_until_something_works() {
+        let slab = Arc::new(Slab::default());
+        let (mut ticket, _answers) = slab.open(1);
+        ticket.handed_over();
+        slab.note_trouble("login refused", false);
+        slab.note_trouble("all brokers are down", true);
+        assert_eq!(slab.trouble().as_deref(), Some("login refused"));
+        slab.answer(ticket.opaque(0), None);
+        assert_eq!(slab.trouble(), None);
+    }
+}

@@ -1,0 +1,241 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{batch::Payload, per_record};
+
+fn document() -> Value {
+    json!({
+        "formatVersion": 1,
+        "namespace": "shop", "name": "orders", "groupId": "shop.orders", "topics": ["orders"],
+        "kafka": {"bootstrapServers": ["b0:9092"]},
+        "consumer": {}, "processing": {}, "decode": {"value": {"type": "Json"}},
+        "writers": [{"name": "out", "type": "Blackhole"}],
+        "errorHandling": {}, "drainSeconds": 55
+    })
+}
+
+fn with(path: &str, value: Value) -> Value {
+    let mut document = document();
+    let (parent, field) = path.rsplit_once('/').unwrap();
+    document.pointer_mut(parent).unwrap()[field] = value;
+    document
+}
+
+fn parsed(document: &Value) -> Result<WorkerConfig, SettingsError> {
+    parse(Path::new("worker.json"), document.to_string().as_bytes())
+}
+
+async fn built(document: &Value, registry: &Registry) -> Result<Settings, SettingsError> {
+    let nowhere = SecretFiles::new("/nowhere".into(), "/nowhere".into());
+    Settings::build(parsed(document)?, "worker-1", &nowhere, registry).await
+}
+
+fn error(result: Result<Settings, SettingsError>) -> SettingsError {
+    result.err().unwrap()
+}
+
+#[tokio::test]
+async fn defaults_become_durations_and_properties() {
+    let settings = built(&document(), &Registry::new()).await.unwrap();
+    assert_eq!(
+        settings.batch,
+        BatchLimits {
+            max_records: 1000,
+            max_bytes: 1 << 20,
+            linger: Duration::from_millis(50)
+        }
+    );
+    assert_eq!(
+        (settings.commit_interval, settings.drain),
+        (Duration::from_secs(1), Duration::from_secs(55))
+    );
+    assert_eq!(
+        (settings.on_exhausted, settings.dead_letter_topic),
+        (OnExhausted::Stop, None)
+    );
+    assert_eq!(settings.consumer_properties["group.id"], "shop.orders");
+    assert_eq!(settings.producer_properties["acks"], "all");
+    assert!(!settings.decoders.accept_anything());
+}
+
+#[tokio::test]
+async fn a_dead_letter_topic_makes_dead_letter_the_policy() {
+    let document = with("/errorHandling/deadLetter", json!({"topic": "orders.dlq"}));
+    let settings = built(&document, &Registry::new()).await.unwrap();
+    assert_eq!(
+        (settings.on_exhausted, settings.dead_letter_topic.as_deref()),
+        (OnExhausted::DeadLetter, Some("orders.dlq"))
+    );
+}
+
+#[test]
+fn every_wrong_value_is_named_with_what_to_write() {
+    for (path, value, message) in [
+        ("/groupId", json!(""), "groupId: is empty; write"),
+        ("/topics", json!([]), "topics: is empty; write at least one"),
+        ("/topics", json!(["a", "a"]), "topics: \"a\" is there twice"),
+        ("/writers", json!([]), "writers: is empty; write at least one"),
+        (
+            "/drainSeconds",
+            json!(0),
+            "drainSeconds: 0 is out of range; write a number from 1",
+        ),
+        (
+            "/processing/concurrency",
+            json!(0),
+            "processing.concurrency: 0 is out of range; write a number from 1 to 1024",
+        ),
+        (
+            "/processing/commitIntervalMilliseconds",
+            json!(1),
+            "write a number from 10 to 60000",
+        ),
+        (
+            "/processing/batch",
+            json!({"maxRecords": -1}),
+            "processing.batch.maxRecords: -1 is out of range",
+        ),
+        (
+            "/processing/batch",
+            json!({"maxBytes": 1}),
+            "processing.batch.maxBytes: 1 is out of range",
+        ),
+        (
+            "/kafka/bootstrapServers",
+            json!([]),
+            "kafka.bootstrapServers: is empty",
+        ),
+        (
+            "/kafka/clientConfig",
+            json!({"plugin.library.paths": "x"}),
+            "kafka.clientConfig: \"plugin.library.paths\" may not be set",
+        ),
+        (
+            "/consumer/startPosition",
+            json!({"type": "Timestamp"}),
+            "consumer.startPosition: timestamp must be there",
+        ),
+        (
+            "/errorHandling/onExhausted",
+            json!("DeadLetter"),
+            "errorHandling.onExhausted: DeadLetter needs deadLetter.topic",
+        ),
+        (
+            "/errorHandling/retry",
+            json!({"maxAttempts": 0}),
+            "errorHandling.retry.maxAttempts: 0 is out of range",
+        ),
+        (
+            "/errorHandling/deadLetter",
+            json!({"topic": "orders"}),
+            "is also an input topic",
+        ),
+        (
+            "/writers",
+            json!([{"name": "k", "type": "Kafka", "kafka": {"topic": "orders"}}]),
+            "writers[0].kafka.topic: \"orders\" is also an input topic",
+        ),
+    ] {
+        let error = parsed(&with(path, value)).unwrap_err();
+        assert!(error.to_string().contains(message), "{path}: {error}");
+        assert_eq!(error.exit_code(), exit::CONFIG);
+    }
+}
+
+#[test]
+fn all_wrong_values_are_told_at_once() {
+    let mut document = with("/processing/concurrency", json!(0));
+    document["groupId"] = json!("");
+    let Err(SettingsError::Invalid { errors, .. }) = parsed(&document) else {
+        panic!("accepted")
+    };
+    assert_eq!(errors.len(), 2);
+}
+
+#[test]
+fn another_format_version_is_refused_before_anything_else() {
+    let error = parsed(&json!({"formatVersion": 7, "new": true}))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("formatVersion 7, this worker reads 1"), "{error}");
+}
+
+#[test]
+fn a_document_that_does_not_parse_is_told_with_line_and_field() {
+    let error = parse(Path::new("/etc/w.json"), b"{\n  \"formatVersion\": \"one\"\n}")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("/etc/w.json is not a worker configuration") && error.contains("line 2"),
+        "{error}"
+    );
+    let error = parsed(&with("/processing/turbo", json!(true)))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("unknown field `turbo`"), "{error}");
+}
+
+#[test]
+fn a_missing_document_says_what_to_point_at() {
+    let error = read(Path::new("/nowhere/worker.json")).unwrap_err();
+    assert!(error.to_string().contains("point --config at"), "{error}");
+    assert_eq!(error.exit_code(), exit::CONFIG);
+}
+
+#[tokio::test]
+async fn a_missing_secret_has_its_own_exit_code() {
+    let sasl = json!({"mechanism": "PLAIN", "credentials": {"secretName": "login"}});
+    let error = error(built(&with("/kafka/sasl", sasl), &Registry::new()).await);
+    assert_eq!(error.exit_code(), exit::CREDENTIALS);
+    assert!(error.to_string().contains("Secret \"login\""), "{error}");
+}
+
+#[tokio::test]
+async fn an_unknown_custom_name_says_what_the_worker_has() {
+    let transforms = json!([{"name": "own", "type": "Custom", "custom": {"name": "louder"}}]);
+    let registry = Registry::new().transform("quieter", |_| {
+        Ok(per_record("quieter", |_, out| {
+            out.emit(Payload::Keep, Payload::Keep);
+            Ok(())
+        }))
+    });
+    let error = error(built(&with("/transforms", transforms), &registry).await).to_string();
+    assert!(
+        error.contains("transform \"own\"") && error.contains("it has: quieter"),
+        "{error}"
+    );
+}
+
+#[cfg(feature = "vrl")]
+#[tokio::test]
+async fn neighbouring_vrl_transforms_run_as_one_and_the_first_decodes() {
+    let vrl = |name: &str| json!({"name": name, "type": "Vrl", "vrl": {"source": ".seen = true"}});
+    let custom = json!({"name": "own", "type": "Custom", "custom": {"name": "own"}});
+    let registry = Registry::new().transform("own", |_| {
+        Ok(per_record("own", |_, out| {
+            out.keep();
+            Ok(())
+        }))
+    });
+    let document = with("/transforms", json!([vrl("a"), vrl("b"), custom, vrl("c")]));
+    let settings = built(&document, &registry).await.unwrap();
+    let names: Vec<&str> = settings
+        .transforms
+        .iter()
+        .map(|transform| &*transform.name)
+        .collect();
+    assert_eq!(names, ["a+b", "own", "c"]);
+    assert!(settings.decoders.accept_anything());
+}
+
+#[cfg(feature = "vrl")]
+#[tokio::test]
+async fn a_program_that_does_not_compile_is_named_with_the_compilers_message() {
+    let transforms = json!([{"name": "clean", "type": "Vrl", "vrl": {"source": ".a = nope(1)"}}]);
+    let error = error(built(&with("/transforms", transforms), &Registry::new()).await);
+    assert!(
+        error.to_string().contains("transform \"clean\"") && error.to_string().contains("undefined function"),
+        "{error}"
+    );
+    assert_eq!(error.exit_code(), exit::CONFIG);
+}

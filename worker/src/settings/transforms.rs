@@ -1,0 +1,130 @@
+//! From `transforms[]` of the document to transforms that can be called. VRL transforms that follow each other become one
+//! chain.
+
+use std::sync::Arc;
+
+use crds::spec::{Decode, Transform as Spec, TransformType};
+use thiserror::Error;
+
+use super::NamedTransform;
+use crate::{
+    registry::Registry,
+    secrets::{SecretError, SecretFiles},
+};
+
+/// A transform that cannot be built.
+#[derive(Debug, Error)]
+pub enum TransformError {
+    /// The member that belongs to its type is missing.
+    #[error("transform {name:?}: type is {kind:?}, so the member {member} must be set")]
+    Missing {
+        name: String,
+        kind: TransformType,
+        member: &'static str,
+    },
+    /// Its program is in a ConfigMap that is not there.
+    #[error("transform {name:?}: {source}")]
+    ConfigMap {
+        name: String,
+        #[source]
+        source: SecretError,
+    },
+    /// Its program does not compile.
+    #[error("transform {name:?}: {message}")]
+    Program { name: String, message: String },
+    /// The user's own code refused.
+    #[error("transform {name:?}: {source:#}")]
+    Custom { name: String, source: anyhow::Error },
+}
+
+/// Builds all transforms, in order.
+pub(super) fn build(
+    specs: &[Spec],
+    decode: &Decode,
+    secrets: &SecretFiles,
+    registry: &Registry,
+) -> Result<Vec<NamedTransform>, TransformError> {
+    let mut built = Vec::new();
+    for run in specs.chunk_by(|left, right| left.kind == TransformType::Vrl && right.kind == left.kind) {
+        let transform = match run[0].kind {
+            TransformType::Vrl => vrl(run, decode, built.is_empty(), secrets)?,
+            TransformType::Custom => custom(&run[0], registry)?,
+        };
+        built.push(transform);
+    }
+    Ok(built)
+}
+
+fn custom(spec: &Spec, registry: &Registry) -> Result<NamedTransform, TransformError> {
+    let name = || spec.name.clone();
+    let custom = spec.custom.as_ref().ok_or_else(|| TransformError::Missing {
+        name: name(),
+        kind: spec.kind,
+        member: "custom",
+    })?;
+    let config = custom.config.clone().unwrap_or_default();
+    let transform = (registry.build_transform(&custom.name, &config))
+        .map_err(|source| TransformError::Custom { name: name(), source })?;
+    Ok(NamedTransform {
+        name: (*spec.name).into(),
+        transform,
+    })
+}
+
+#[cfg(feature = "vrl")]
+fn vrl(
+    run: &[Spec],
+    decode: &Decode,
+    first: bool,
+    secrets: &SecretFiles,
+) -> Result<NamedTransform, TransformError> {
+    use crate::transform::vrl::VrlChain;
+
+    let sources = run
+        .iter()
+        .map(|spec| source(spec, secrets))
+        .collect::<Result<Vec<_>, _>>()?;
+    let programs: Vec<(&str, &str)> = run
+        .iter()
+        .zip(&sources)
+        .map(|(spec, source)| (&*spec.name, &**source))
+        .collect();
+    let chain =
+        VrlChain::compile(&programs, decode, first).map_err(|(name, error)| TransformError::Program {
+            name,
+            message: error.to_string(),
+        })?;
+    Ok(NamedTransform {
+        name: chain.name().into(),
+        transform: Arc::new(chain),
+    })
+}
+
+#[cfg(feature = "vrl")]
+fn source(spec: &Spec, secrets: &SecretFiles) -> Result<String, TransformError> {
+    let name = || spec.name.clone();
+    let missing = |member| TransformError::Missing {
+        name: name(),
+        kind: spec.kind,
+        member,
+    };
+    let vrl = spec.vrl.as_ref().ok_or_else(|| missing("vrl"))?;
+    match (&vrl.source, &vrl.config_map) {
+        (Some(source), _) => Ok(source.clone()),
+        // The operator puts the program into the document; without an operator it may be beside it.
+        (None, Some(reference)) => secrets
+            .read_config_map(&reference.name, &reference.key)
+            .map_err(|source| TransformError::ConfigMap { name: name(), source }),
+        (None, None) => Err(missing("vrl.source")),
+    }
+}
+
+#[cfg(not(feature = "vrl"))]
+fn vrl(run: &[Spec], _: &Decode, _: bool, _: &SecretFiles) -> Result<NamedTransform, TransformError> {
+    let message =
+        "this worker was built without the feature for type Vrl; use the released worker image".into();
+    Err(TransformError::Program {
+        name: run[0].name.clone(),
+        message,
+    })
+}

@@ -1,0 +1,179 @@
+//! Checks the values of a configuration document. The operator renders only what the API server has accepted, so this speaks
+//! to people who write or change the document by hand. Pure.
+
+use std::{collections::HashSet, fmt, ops::RangeInclusive};
+
+use crds::{
+    WorkerConfig,
+    client_config::ALLOWED_CLIENT_CONFIG,
+    spec::{OnExhausted, StartPositionType},
+};
+
+/// A field, what is wrong with it, and what to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldError {
+    /// Path in the document.
+    pub field: String,
+    /// What is wrong and what to write instead.
+    pub message: String,
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
+#[derive(Default)]
+struct Check(Vec<FieldError>);
+
+impl Check {
+    fn fail(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        self.0.push(FieldError {
+            field: field.into(),
+            message: message.into(),
+        });
+    }
+
+    fn range(&mut self, field: &str, value: impl Into<i64>, allowed: RangeInclusive<i64>) {
+        let value = value.into();
+        if !allowed.contains(&value) {
+            let message = format!(
+                "{value} is out of range; write a number from {} to {}",
+                allowed.start(),
+                allowed.end()
+            );
+            self.fail(field, message);
+        }
+    }
+
+    fn unique<'a>(&mut self, field: &str, names: impl Iterator<Item = &'a str>) {
+        let mut seen = HashSet::new();
+        for name in names {
+            if name.is_empty() {
+                self.fail(field, "a name is empty; give every entry a name");
+            } else if !seen.insert(name) {
+                self.fail(field, format!("{name:?} is there twice; names must be unique"));
+            }
+        }
+    }
+}
+
+/// All that is wrong with the document.
+pub(super) fn check(config: &WorkerConfig) -> Vec<FieldError> {
+    let mut check = Check::default();
+    if config.group_id.is_empty() {
+        check.fail("groupId", "is empty; write the consumer group's id");
+    }
+    if config.topics.is_empty() {
+        check.fail("topics", "is empty; write at least one topic");
+    }
+    if config.writers.is_empty() {
+        check.fail(
+            "writers",
+            "is empty; write at least one, for example {\"name\": \"out\", \"type\": \"Stdout\"}",
+        );
+    }
+    check.unique("topics", config.topics.iter().map(String::as_str));
+    check.unique(
+        "transforms",
+        config.transforms.iter().map(|transform| &*transform.name),
+    );
+    check.unique("writers", config.writers.iter().map(|writer| &*writer.name));
+    check.range("drainSeconds", config.drain_seconds, 1..=86_400);
+    connection(config, &mut check);
+    processing(config, &mut check);
+    failures(config, &mut check);
+    check.0
+}
+
+fn connection(config: &WorkerConfig, check: &mut Check) {
+    if config.kafka.bootstrap_servers.is_empty() {
+        check.fail(
+            "kafka.bootstrapServers",
+            "is empty; write at least one \"host:port\"",
+        );
+    }
+    for key in config.kafka.client_config.keys() {
+        if !ALLOWED_CLIENT_CONFIG.contains(&key.as_str()) {
+            let message = format!(
+                "{key:?} may not be set; remove it, or use the field of the resource that is made for it"
+            );
+            check.fail("kafka.clientConfig", message);
+        }
+    }
+    let start = &config.consumer.start_position;
+    if (start.kind == StartPositionType::Timestamp) != start.timestamp.is_some() {
+        check.fail(
+            "consumer.startPosition",
+            "timestamp must be there when type is Timestamp, and only then",
+        );
+    }
+}
+
+fn processing(config: &WorkerConfig, check: &mut Check) {
+    let processing = &config.processing;
+    check.range("processing.concurrency", processing.concurrency, 1..=1024);
+    check.range(
+        "processing.commitIntervalMilliseconds",
+        processing.commit_interval_milliseconds,
+        10..=60_000,
+    );
+    check.range(
+        "processing.batch.maxRecords",
+        processing.batch.max_records,
+        1..=100_000,
+    );
+    check.range(
+        "processing.batch.maxBytes",
+        processing.batch.max_bytes,
+        1024..=67_108_864,
+    );
+    check.range(
+        "processing.batch.lingerMilliseconds",
+        processing.batch.linger_milliseconds,
+        0..=60_000,
+    );
+}
+
+fn failures(config: &WorkerConfig, check: &mut Check) {
+    let retry = &config.error_handling.retry;
+    check.range("errorHandling.retry.maxAttempts", retry.max_attempts, 1..=1000);
+    check.range(
+        "errorHandling.retry.initialBackoffMilliseconds",
+        retry.initial_backoff_milliseconds,
+        1..=60_000,
+    );
+    check.range(
+        "errorHandling.retry.maxBackoffSeconds",
+        retry.max_backoff_seconds,
+        1..=3600,
+    );
+    check.range("errorHandling.retry.jitterPercent", retry.jitter_percent, 0..=100);
+    let loops = |topic: &String| config.topics.contains(topic);
+    match &config.error_handling.dead_letter {
+        Some(dead_letter) if loops(&dead_letter.topic) => check.fail(
+            "errorHandling.deadLetter.topic",
+            format!(
+                "{:?} is also an input topic and would be consumed for ever; use another topic",
+                dead_letter.topic
+            ),
+        ),
+        None if config.error_handling.on_exhausted == Some(OnExhausted::DeadLetter) => {
+            check.fail(
+                "errorHandling.onExhausted",
+                "DeadLetter needs deadLetter.topic; set it, or use Stop or Skip",
+            );
+        }
+        _ => {}
+    }
+    for (index, writer) in config.writers.iter().enumerate() {
+        if let Some(kafka) = writer.kafka.as_ref().filter(|kafka| loops(&kafka.topic)) {
+            let message = format!(
+                "{:?} is also an input topic and would be consumed for ever; use another topic",
+                kafka.topic
+            );
+            check.fail(format!("writers[{index}].kafka.topic"), message);
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! From a [`Snapshot`] to the entry in `status.workers`. Pure.
+
+use crds::status::WorkerStatus;
+use jiff::Timestamp;
+
+use crate::snapshot::{PausedReason, Snapshot};
+
+const MAX_ERROR_CHARS: usize = 1024;
+
+/// What the resource's status says about this worker; the time of the report is set when it is sent.
+pub fn summarise(snapshot: &Snapshot) -> WorkerStatus {
+    let partitions = &snapshot.partitions;
+    let oldest = partitions
+        .iter()
+        .filter_map(|partition| partition.oldest.as_ref().map(|oldest| (partition, oldest)))
+        .min_by_key(|(_, oldest)| oldest.since);
+    let held_back = snapshot.paused.then_some(PausedReason::Paused);
+    WorkerStatus {
+        name: snapshot.worker.clone(),
+        assigned: clamp(partitions.len() as u64) as i32,
+        records_total: clamp(snapshot.records_total),
+        dead_lettered_total: clamp(snapshot.dead_lettered_total),
+        skipped_total: clamp(snapshot.skipped_total),
+        // One unknown lag makes the sum unknown.
+        lag: partitions.iter().map(|partition| partition.lag).sum(),
+        in_flight: clamp(partitions.iter().map(|partition| partition.in_flight).sum()),
+        oldest_in_flight: oldest.map(|(partition, oldest)| {
+            let since = Timestamp::from_second(oldest.since.as_second()).unwrap_or(oldest.since);
+            format!(
+                "{}-{}@{} since {since}",
+                partition.topic, partition.partition, oldest.offset
+            )
+        }),
+        paused_reason: partitions
+            .iter()
+            .map(|partition| partition.paused_reason)
+            .max()
+            .flatten()
+            .max(held_back)
+            .map(|reason| reason.as_str().into()),
+        last_error: snapshot
+            .last_error
+            .as_ref()
+            .map(|error| error.chars().take(MAX_ERROR_CHARS).collect()),
+        reported_at: None,
+    }
+}
+
+fn clamp(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::{OldestRecord, PartitionSnapshot};
+
+    fn partition(
+        number: i32,
+        lag: Option<i64>,
+        oldest: Option<&str>,
+        paused: Option<PausedReason>,
+    ) -> PartitionSnapshot {
+        PartitionSnapshot {
+            topic: "orders".into(),
+            partition: number,
+            epoch: 1,
+            committed: None,
+            watermark: None,
+            lag,
+            in_flight: 10,
+            oldest: oldest.map(|since| OldestRecord {
+                offset: 42,
+                since: since.parse().unwrap(),
+                attempts: 3,
+                last_error: None,
+            }),
+            paused_reason: paused,
+        }
+    }
+
+    #[test]
+    fn the_entry_shows_sums_the_oldest_record_and_the_worst_reason() {
+        let snapshot = Snapshot {
+            worker: "w".into(),
+            records_total: 1000,
+            dead_lettered_total: 3,
+            partitions: vec![
+                partition(
+                    0,
+                    Some(5),
+                    Some("2026-01-31T10:00:02Z"),
+                    Some(PausedReason::WriterUnavailable),
+                ),
+                partition(
+                    7,
+                    Some(6),
+                    Some("2026-01-31T10:00:01.25Z"),
+                    Some(PausedReason::RecordFailed),
+                ),
+                partition(8, Some(0), None, None),
+            ],
+            ..Snapshot::default()
+        };
+        let entry = summarise(&snapshot);
+        assert_eq!(
+            (entry.assigned, entry.records_total, entry.dead_lettered_total),
+            (3, 1000, 3)
+        );
+        assert_eq!((entry.lag, entry.in_flight), (Some(11), 30));
+        assert_eq!(
+            entry.oldest_in_flight.as_deref(),
+            Some("orders-7@42 since 2026-01-31T10:00:01Z")
+        );
+        assert_eq!(entry.paused_reason.as_deref(), Some("RecordFailed"));
+    }
+
+    #[test]
+    fn one_unknown_lag_makes_the_sum_unknown() {
+        let partitions = vec![partition(0, Some(5), None, None), partition(1, None, None, None)];
+        assert_eq!(
+            summarise(&Snapshot {
+                partitions,
+                ..Snapshot::default()
+            })
+            .lag,
+            None
+        );
+    }
+
+    #[test]
+    fn a_paused_worker_without_partitions_is_paused() {
+        let snapshot = Snapshot {
+            paused: true,
+            ..Snapshot::default()
+        };
+        assert_eq!(summarise(&snapshot).paused_reason.as_deref(), Some("Paused"));
+    }
+
+    #[test]
+    fn a_long_error_is_cut_at_a_character() {
+        let snapshot = Snapshot {
+            last_error: Some("é".repeat(2000)),
+            ..Snapshot::default()
+        };
+        assert_eq!(summarise(&snapshot).last_error.unwrap().chars().count(), 1024);
+    }
+}

@@ -1,0 +1,115 @@
+//! What a worker shows of itself: log lines on stderr (stdout belongs to the Stdout writer), metrics, probes. Never shows
+//! keys, values or secrets.
+
+pub mod http;
+pub mod metrics;
+
+use std::{
+    io::IsTerminal,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use thiserror::Error;
+use tracing_subscriber::EnvFilter;
+
+pub use metrics::{Metrics, PartitionMetrics};
+
+use crate::args::LogFormat;
+
+/// `--log` cannot be used.
+#[derive(Debug, Error)]
+#[error(
+    "--log {filter:?} is not a filter: {reason}; write a level such as info, or pairs such as info,worker=debug"
+)]
+pub struct InvalidFilter {
+    filter: String,
+    reason: String,
+}
+
+/// Starts logging to stderr; the first call in a process wins.
+pub fn init(format: LogFormat, filter: &str) -> Result<(), InvalidFilter> {
+    let env_filter = EnvFilter::try_new(filter).map_err(|error| InvalidFilter {
+        filter: filter.into(),
+        reason: error.to_string(),
+    })?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(env_filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    // A second initialisation happens when a program embeds the worker and logs already; its choice stays.
+    let _ = match format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    Ok(())
+}
+
+/// Proof that the poll thread runs: it ticks, the probe reads how long ago.
+#[derive(Clone, Debug)]
+pub struct Liveness {
+    start: Instant,
+    last: Arc<AtomicU64>,
+}
+
+impl Default for Liveness {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Liveness {
+    /// Counts as ticked now, so that a starting worker has the whole allowance.
+    pub fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            last: Arc::default(),
+        }
+    }
+
+    /// The thread is alive.
+    pub fn tick(&self) {
+        self.last
+            .store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Time since the last tick.
+    pub fn age(&self) -> Duration {
+        self.start
+            .elapsed()
+            .saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn ticked_ago(age: Duration) -> Self {
+        Self {
+            start: Instant::now().checked_sub(age).unwrap(),
+            last: Arc::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tick_makes_the_thread_young_again() {
+        let liveness = Liveness::ticked_ago(Duration::from_secs(60));
+        assert!(liveness.age() >= Duration::from_secs(60));
+        liveness.clone().tick();
+        assert!(liveness.age() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_wrong_filter_says_what_to_write() {
+        let error = init(LogFormat::Text, "info,worker=loud").unwrap_err().to_string();
+        assert!(
+            error.contains("info,worker=loud") && error.contains("worker=debug"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,55 @@
+//! From a VRL value back to bytes. Refuses what JSON cannot hold instead of changing it: strings that are not UTF-8 and
+//! infinite numbers.
+
+use ::vrl::value::Value;
+use crds::spec::DecoderType;
+use serde::{Serialize, Serializer, ser::Error};
+
+use crate::batch::Payload;
+
+/// The payload for `value` under the decoder that read it, using `buffer` for what has to be written.
+pub(super) fn payload<'a>(
+    value: &'a Value,
+    decoder: DecoderType,
+    buffer: &'a mut Vec<u8>,
+) -> Result<Payload<'a>, String> {
+    match (value, decoder) {
+        (Value::Null, _) => Ok(Payload::Null),
+        (Value::Bytes(bytes), DecoderType::String | DecoderType::Bytes) => Ok(Payload::New(bytes)),
+        (Value::String(text), DecoderType::String | DecoderType::Bytes) => Ok(Payload::New(text.as_bytes())),
+        _ => {
+            buffer.clear();
+            serde_json::to_writer(&mut *buffer, &Json(value)).map_err(|error| error.to_string())?;
+            Ok(Payload::New(buffer))
+        }
+    }
+}
+
+struct Json<'a>(&'a Value);
+
+impl Serialize for Json<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Bytes(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) => serializer.serialize_str(text),
+                Err(_) => Err(S::Error::custom(
+                    "it holds a string that is not UTF-8; encode it, for example with encode_base64",
+                )),
+            },
+            Value::String(text) => serializer.serialize_str(text),
+            Value::Float(number) if !number.is_finite() => {
+                Err(S::Error::custom("it holds an infinite number"))
+            }
+            Value::Object(object) => {
+                serializer.collect_map(object.iter().map(|(key, value)| (key.as_str(), Json(value))))
+            }
+            Value::Array(elements) => serializer.collect_seq(elements.iter().map(Json)),
+            Value::Regex(_)
+            | Value::Integer(_)
+            | Value::Float(_)
+            | Value::Boolean(_)
+            | Value::Timestamp(_)
+            | Value::Null => self.0.serialize(serializer),
+        }
+    }
+}

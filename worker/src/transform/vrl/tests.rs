@@ -1,0 +1,366 @@
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::record::{Chunk, TopicPartition};
+
+type Bytes<'a> = Option<&'a [u8]>;
+
+fn decode(key: &str, value: &str) -> Decode {
+    serde_json::from_value(serde_json::json!({"key": {"type": key}, "value": {"type": value}})).unwrap()
+}
+
+fn chain(value: &str, programs: &[&str]) -> VrlChain {
+    let named: Vec<(String, &str)> = programs
+        .iter()
+        .enumerate()
+        .map(|(n, source)| (format!("p{n}"), *source))
+        .collect();
+    let named: Vec<(&str, &str)> = named
+        .iter()
+        .map(|(name, source)| (name.as_str(), *source))
+        .collect();
+    VrlChain::compile(&named, &decode("String", value), true).unwrap()
+}
+
+fn chunk(records: &[(Bytes<'_>, Bytes<'_>)]) -> Arc<Chunk> {
+    let mut chunk = Chunk::new(TopicPartition::new("orders", 3), 1);
+    for (index, (key, value)) in records.iter().enumerate() {
+        let headers = [
+            (b"h".as_slice(), Some(b"old".as_slice())),
+            (b"h", Some(b"new")),
+            (b"none", None),
+        ];
+        chunk.push(100 + index as i64, 1_700_000_000_000, *key, *value, headers);
+    }
+    Arc::new(chunk)
+}
+
+/// Outputs as "offset key value" and failures as "index stage component message", then the number filtered out.
+fn apply(chain: &VrlChain, records: &[(Bytes<'_>, Bytes<'_>)]) -> (Vec<String>, Vec<String>, usize) {
+    let input = Batch::identity(chunk(records));
+    let mut builder = input.next();
+    chain.apply(&input, &mut builder);
+    let (batch, filtered) = builder.finish();
+    let text =
+        |bytes: Bytes<'_>| bytes.map_or("null".into(), |bytes| String::from_utf8_lossy(bytes).into_owned());
+    let outputs = batch
+        .outputs()
+        .map(|out| format!("{} {} {}", out.offset(), text(out.key), text(out.value)));
+    let failures = batch
+        .failures()
+        .iter()
+        .map(|f| format!("{} {} {} {}", f.source, f.stage.as_str(), f.component, f.message));
+    (outputs.collect(), failures.collect(), filtered)
+}
+
+/// Runs one program over one record with key "k"; what comes out must be one value.
+fn one(decoder: &str, program: &str, value: &[u8]) -> String {
+    let (outputs, failures, filtered) = apply(&chain(decoder, &[program]), &[(Some(b"k"), Some(value))]);
+    assert_eq!((outputs.len(), failures, filtered), (1, vec![], 0));
+    outputs[0].strip_prefix("100 k ").unwrap().to_string()
+}
+
+#[test]
+fn a_program_changes_the_document() {
+    assert_eq!(
+        one("Json", ".b = .a + 1\ndel(.c)", br#"{"c": [1], "a": 41}"#),
+        r#"{"a":41,"b":42}"#
+    );
+}
+
+#[test]
+fn a_string_stays_raw_under_string_and_bytes_and_is_quoted_under_json() {
+    assert_eq!(one("String", ". = upcase(string!(.))", b"abc"), "ABC");
+    assert_eq!(one("Bytes", ". = upcase(string!(.))", b"abc"), "ABC");
+    assert_eq!(one("Json", ". = upcase(string!(.))", b"\"abc\""), "\"ABC\"");
+    assert_eq!(one("String", ". = {\"text\": .}", b"abc"), r#"{"text":"abc"}"#);
+    assert_eq!(
+        one(
+            "String",
+            ". = parse_json!(.)",
+            b"[1]"
+                .as_slice()
+                .strip_prefix(b"[")
+                .unwrap()
+                .strip_suffix(b"]")
+                .unwrap()
+        ),
+        "1"
+    );
+}
+
+#[test]
+fn an_array_assigned_to_the_root_makes_several_outputs_and_an_empty_one_none() {
+    let chain = chain("Json", &[". = .items"]);
+    let (outputs, failures, filtered) = apply(
+        &chain,
+        &[
+            (Some(b"k"), Some(br#"{"items": [1, {"a": null}, null]}"#)),
+            (None, Some(br#"{"items": []}"#)),
+        ],
+    );
+    assert_eq!(outputs, ["100 k 1", "100 k {\"a\":null}", "100 k null"]);
+    assert_eq!((failures, filtered), (vec![], 1));
+}
+
+#[test]
+fn an_array_that_came_in_stays_one_document() {
+    assert_eq!(one("Json", ".[0] = 5", b"[1, 2]"), "[5,2]");
+    assert_eq!(one("Json", "true", b"[1,2]"), "[1,2]");
+}
+
+#[test]
+fn abort_filters_the_record_out() {
+    let chain = chain("Json", &["if .level == \"debug\" { abort }"]);
+    let (outputs, failures, filtered) = apply(
+        &chain,
+        &[
+            (None, Some(br#"{"level":"debug"}"#)),
+            (None, Some(br#"{ "level":"info" }"#)),
+        ],
+    );
+    assert_eq!(
+        outputs,
+        [r#"101 null { "level":"info" }"#],
+        "a chain that changes nothing keeps the bytes"
+    );
+    assert_eq!((failures, filtered), (vec![], 1));
+}
+
+#[test]
+fn a_tombstone_is_null_in_and_out() {
+    let chain = chain("Json", &["if . != null { .seen = true }"]);
+    assert_eq!(apply(&chain, &[(Some(b"k"), None)]).0, ["100 k null"]);
+    let tombstone = VrlChain::compile(&[("a", ". = null")], &decode("Bytes", "Json"), true).unwrap();
+    let input = Batch::identity(chunk(&[(None, Some(b"1"))]));
+    let mut builder = input.next();
+    tombstone.apply(&input, &mut builder);
+    assert_eq!(builder.finish().0.output(0).value, None);
+}
+
+#[test]
+fn the_document_null_does_not_become_a_tombstone() {
+    let input = Batch::identity(chunk(&[(None, Some(b"null"))]));
+    let mut builder = input.next();
+    chain("Json", &["if is_object(.) { .a = 1 }"]).apply(&input, &mut builder);
+    assert_eq!(builder.finish().0.output(0).value, Some(b"null".as_slice()));
+}
+
+#[test]
+fn a_runtime_error_fails_the_record_and_names_the_program() {
+    let (outputs, failures, _) = apply(
+        &chain("Json", &[".a = 1", ".amount = to_float!(.amount)"]),
+        &[
+            (None, Some(br#"{"amount": "much"}"#)),
+            (None, Some(br#"{"amount": "2"}"#)),
+        ],
+    );
+    assert_eq!(outputs, [r#"101 null {"a":1,"amount":2.0}"#]);
+    assert_eq!(failures.len(), 1);
+    assert!(failures[0].starts_with("0 transform p1 "), "{failures:?}");
+    assert!(failures[0].contains("to_float"), "{failures:?}");
+}
+
+#[test]
+fn a_value_that_does_not_parse_is_a_decode_failure_when_the_chain_is_first() {
+    let broken: &[(Bytes<'_>, Bytes<'_>)] = &[(None, Some(b"{\"secret\""))];
+    let chain = chain("Json", &[".a = 1"]);
+    assert!(chain.decodes_values());
+    assert_eq!(
+        apply(&chain, broken).1,
+        ["0 decode value is not JSON: EOF while parsing an object at line 1 column 9"]
+    );
+    let later = VrlChain::compile(&[("p", ".a = 1")], &decode("String", "Json"), false).unwrap();
+    assert!(!later.decodes_values());
+    assert!(
+        apply(&later, broken).1[0]
+            .starts_with("0 transform p the value from the transform before is not JSON")
+    );
+}
+
+#[test]
+fn metadata_tells_where_a_record_comes_from() {
+    let program = ". = [%topic, %partition, %offset, %timestamp, %key, %headers.h, %headers.none, %other]\n. = {\"all\": .}";
+    assert_eq!(
+        one("Json", program, b"{}"),
+        r#"{"all":["orders",3,100,"2023-11-14T22:13:20Z","k","new",null,null]}"#
+    );
+}
+
+#[test]
+fn only_the_metadata_that_programs_mention_is_built() {
+    let chain = chain("Json", &[".a = %offset", "%key = .id"]);
+    assert_eq!(
+        chain.parts,
+        Parts {
+            offset: true,
+            key: true,
+            ..Parts::default()
+        }
+    );
+    assert!(self::chain("Json", &[". = %"]).parts.headers);
+    assert!(!self::chain("Json", &[".a = 1"]).changes.key);
+}
+
+#[test]
+fn assigning_the_key_changes_it_and_leaving_it_alone_keeps_its_bytes() {
+    let chain = chain("Json", &["if exists(.id) { %key = .id }"]);
+    let records: &[(Bytes<'_>, Bytes<'_>)] = &[
+        (Some(b"k"), Some(br#"{"id":"x"}"#)),
+        (Some(b"k"), Some(b"{}")),
+        (Some(b"k"), Some(br#"{"id":7}"#)),
+        (Some(b"k"), Some(br#"{"id":null}"#)),
+    ];
+    assert_eq!(
+        apply(&chain, records).0,
+        [
+            r#"100 x {"id":"x"}"#,
+            "101 k {}",
+            r#"102 7 {"id":7}"#,
+            r#"103 null {"id":null}"#
+        ]
+    );
+}
+
+#[test]
+fn metadata_of_one_record_is_not_seen_by_the_next() {
+    let chain = chain("Json", &["if .n == 1 { %note = \"x\" }", ".note = %note"]);
+    let records: &[(Bytes<'_>, Bytes<'_>)] = &[(None, Some(br#"{"n":1}"#)), (None, Some(br#"{"n":2}"#))];
+    assert_eq!(
+        apply(&chain, records).0,
+        [
+            r#"100 null {"n":1,"note":"x"}"#,
+            r#"101 null {"n":2,"note":null}"#
+        ]
+    );
+}
+
+#[test]
+fn variables_of_one_record_are_not_seen_by_the_next() {
+    let chain = chain("Json", &["if .n == 1 { x = 5 }\n.x = x"]);
+    let records: &[(Bytes<'_>, Bytes<'_>)] = &[(None, Some(br#"{"n":1}"#)), (None, Some(br#"{"n":2}"#))];
+    assert_eq!(
+        apply(&chain, records).0,
+        [r#"100 null {"n":1,"x":5}"#, r#"101 null {"n":2,"x":null}"#]
+    );
+}
+
+#[test]
+fn programs_of_a_chain_pass_values_on_as_they_are() {
+    let chain = chain(
+        "String",
+        &[
+            ". = parse_json!(.)",
+            ". = map_values(array!(.)) -> |v| { to_int!(v) * 2 }",
+            ". = to_string!(.)",
+        ],
+    );
+    assert_eq!(chain.name(), "p0+p1+p2");
+    let (outputs, failures, _) = apply(&chain, &[(None, Some(b"[1,2]"))]);
+    assert!(
+        !failures.is_empty() || outputs.len() == 2,
+        "{outputs:?} {failures:?}"
+    );
+    let split = self::chain("Json", &[". = .items", ".n = .n + 1", "if .n == 3 { abort }"]);
+    let (outputs, _, filtered) = apply(&split, &[(None, Some(br#"{"items":[{"n":1},{"n":2},{"n":3}]}"#))]);
+    assert_eq!(
+        (outputs, filtered),
+        (
+            vec![
+                r#"100 null {"n":2}"#.to_string(),
+                r#"100 null {"n":4}"#.to_string()
+            ],
+            0
+        )
+    );
+}
+
+#[test]
+fn what_json_cannot_hold_fails_instead_of_changing() {
+    let (_, failures, _) = apply(
+        &chain("Json", &[".raw = decode_base64!(.raw)"]),
+        &[(None, Some(br#"{"raw":"//79"}"#))],
+    );
+    assert!(failures[0].contains("not UTF-8; encode it"), "{failures:?}");
+    let (_, failures, _) = apply(
+        &chain("Json", &[".n = .n * 10.0 ?? 0"]),
+        &[(None, Some(br#"{"n":1e308}"#))],
+    );
+    assert!(failures[0].contains("infinite"), "{failures:?}");
+}
+
+#[test]
+fn a_broken_program_is_named_with_the_compilers_message() {
+    let Err((name, error)) = VrlChain::compile(
+        &[("ok", "true"), ("bad", ".a = nope(1)")],
+        &Decode::default(),
+        true,
+    ) else {
+        panic!("compiled");
+    };
+    assert_eq!(name, "bad");
+    assert!(error.to_string().contains("undefined function"), "{error}");
+}
+
+fn document() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(Into::into),
+        any::<i64>().prop_map(Into::into),
+        any::<f64>()
+            .prop_filter("finite", |float| float.is_finite())
+            .prop_map(Into::into),
+        any::<String>().prop_map(Into::into),
+    ];
+    leaf.prop_recursive(4, 32, 6, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..6).prop_map(Into::into),
+            proptest::collection::btree_map(any::<String>(), inner, 0..6)
+                .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+/// The same document; floats may differ in the last place, as serde_json's fast parser has it.
+fn same(left: &serde_json::Value, right: &serde_json::Value) -> bool {
+    use serde_json::Value::*;
+    match (left, right) {
+        (Number(l), Number(r)) => match (l.as_i64(), r.as_i64()) {
+            (Some(l), Some(r)) => l == r,
+            _ => (l.as_f64().unwrap() - r.as_f64().unwrap()).abs() <= l.as_f64().unwrap().abs() * 1e-15,
+        },
+        (Array(l), Array(r)) => l.len() == r.len() && l.iter().zip(r).all(|(l, r)| same(l, r)),
+        (Object(l), Object(r)) => {
+            l.len() == r.len() && l.iter().all(|(key, l)| r.get(key).is_some_and(|r| same(l, r)))
+        }
+        _ => left == right,
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_program_that_rewrites_the_document_as_it_is_changes_nothing(document in document()) {
+        // Assigning below the root makes the chain write the document anew.
+        let chain = chain("Json", &["if false { .never = true }"]);
+        prop_assert!(chain.changes.value);
+        let bytes = serde_json::to_vec(&document).unwrap();
+        let input = Batch::identity(chunk(&[(Some(b"k"), Some(&bytes))]));
+        let mut builder = input.next();
+        chain.apply(&input, &mut builder);
+        let (batch, _) = builder.finish();
+        prop_assert!(batch.failures().is_empty());
+        let output = serde_json::from_slice(batch.output(0).value.unwrap()).unwrap();
+        prop_assert!(same(&document, &output), "{document} became {output}");
+    }
+
+    #[test]
+    fn any_bytes_pass_through_unchanged_under_bytes(bytes: Vec<u8>) {
+        let chain = chain("Bytes", &["if false { . = 1 }"]);
+        let input = Batch::identity(chunk(&[(None, Some(&bytes))]));
+        let mut builder = input.next();
+        chain.apply(&input, &mut builder);
+        prop_assert_eq!(builder.finish().0.output(0).value, Some(bytes.as_slice()));
+    }
+}

@@ -1,0 +1,92 @@
+//! Writers: where records go. A writer gets a batch of one partition at a time and answers for every record in it.
+
+pub mod blackhole;
+pub mod build;
+mod confirmed;
+pub mod file;
+#[cfg(feature = "http")]
+pub mod http;
+pub mod kafka;
+mod lines;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+pub mod stdout;
+
+use futures::future::BoxFuture;
+
+use crate::batch::{Batch, OutputRecord};
+
+/// Part of a batch: the outputs a writer is to write now.
+#[derive(Clone, Copy, Debug)]
+pub struct WriteBatch<'a> {
+    batch: &'a Batch,
+    selected: &'a [u32],
+}
+
+impl<'a> WriteBatch<'a> {
+    /// Selects the outputs of `batch` at the indices `selected`, ascending.
+    pub fn new(batch: &'a Batch, selected: &'a [u32]) -> Self {
+        Self { batch, selected }
+    }
+
+    /// Number of records.
+    pub fn len(&self) -> usize {
+        self.selected.len()
+    }
+
+    /// True when there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.selected.is_empty()
+    }
+
+    /// The assignment under which the records were read.
+    pub fn epoch(&self) -> u64 {
+        self.batch.chunk().epoch
+    }
+
+    /// The records in order; all are of one partition.
+    pub fn records(&self) -> impl ExactSizeIterator<Item = OutputRecord<'a>> + use<'a> {
+        let batch = self.batch;
+        self.selected
+            .iter()
+            .map(move |index| batch.output(*index as usize))
+    }
+}
+
+/// A record that the writer refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// Position in the [`WriteBatch`].
+    pub position: usize,
+    /// What is wrong; never contains the payload.
+    pub message: String,
+    /// True when the same record may be accepted later: it is tried again up to `retry.maxAttempts` times.
+    pub retryable: bool,
+}
+
+/// Why a batch was not written. In every case the engine calls again; nothing is lost.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// Records of the batch are at fault, and it is not known which: the engine halves the batch to find them.
+    #[error("{0}")]
+    Refused(String),
+    /// The system behind the writer is away or busy: tried again with backoff, without end.
+    #[error("{0}")]
+    Transient(String),
+    /// Somebody has to mend something (login refused, table missing, disk full): tried again slowly, without end,
+    /// never dead-lettered.
+    #[error("{0}")]
+    Systemic(String),
+}
+
+/// A writer, called for several partitions at once.
+pub trait Writer: Send + Sync {
+    /// Writes the batch. `Ok` means that every record that is not in the answer is written durably. A batch may come again
+    /// after an error or a crash, then possibly cut differently.
+    fn write<'a>(&'a self, batch: WriteBatch<'a>) -> BoxFuture<'a, Result<Vec<Rejected>, WriteError>>;
+
+    /// Called once at shutdown after the last write.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+}

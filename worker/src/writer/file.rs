@@ -1,0 +1,177 @@
+//! NDJSON files: one line per value, `null` for a tombstone, one file per worker and partition at a time, named
+//! `<topic>-<partition>-<worker>-<first offset>-<UTC time>.ndjson`. A batch is answered when its lines are on disk
+//! (fdatasync); a line that was cut off by an error is removed before the next attempt. After a crash records may be in
+//! two files. Never deletes, renames or compresses files.
+
+mod partition;
+
+use std::{
+    collections::HashMap,
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use crds::spec;
+use futures::future::BoxFuture;
+
+use self::partition::PartitionFile;
+use super::{Rejected, WriteBatch, WriteError, Writer, lines};
+use crate::record::{Offset, TopicPartition};
+
+/// How often files past their age are looked for; a file may stay open this much longer than asked.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Where files go and when they end.
+#[derive(Clone, Debug)]
+struct Settings {
+    directory: PathBuf,
+    rotate_bytes: u64,
+    rotate_after: Duration,
+    worker: String,
+}
+
+type Files = Mutex<HashMap<TopicPartition, Arc<Mutex<PartitionFile>>>>;
+
+/// Appends to files below one directory.
+pub struct FileWriter {
+    settings: Arc<Settings>,
+    files: Arc<Files>,
+}
+
+impl FileWriter {
+    /// Touches no file yet. Must be called inside a tokio runtime.
+    pub fn new(config: &spec::FileWriter, worker: &str) -> Self {
+        let settings = Settings {
+            directory: PathBuf::from(&config.directory),
+            rotate_bytes: config.rotate_bytes.max(1).unsigned_abs(),
+            rotate_after: Duration::from_secs(config.rotate_seconds.max(1).unsigned_abs().into()),
+            worker: worker.into(),
+        };
+        let files = Arc::new(Files::default());
+        tokio::spawn(sweep(Arc::downgrade(&files), settings.rotate_after));
+        Self {
+            settings: Arc::new(settings),
+            files,
+        }
+    }
+
+    fn partition(&self, partition: &TopicPartition) -> Arc<Mutex<PartitionFile>> {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.entry(partition.clone()).or_default().clone()
+    }
+
+    async fn append(&self, batch: WriteBatch<'_>) -> Result<Vec<Rejected>, WriteError> {
+        let lines::Lines {
+            bytes: lines,
+            rejected,
+            ..
+        } = lines::of(&batch);
+        let Some(first) = batch.records().next().filter(|_| !lines.is_empty()) else {
+            return Ok(rejected);
+        };
+        let partition = first.record.partition().clone();
+        let offset = first.offset();
+        let file = self.partition(&partition);
+        let settings = self.settings.clone();
+        // Not cut short when the caller goes away: the lock is released with the file in a known state.
+        let appended = tokio::task::spawn_blocking(move || {
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            file.append(&settings, &partition, offset, &lines)
+        });
+        match appended.await {
+            Ok(Ok(())) => Ok(rejected),
+            Ok(Err(error)) => Err(to_write_error(&self.settings, error)),
+            Err(error) => Err(WriteError::Transient(format!(
+                "writing a file was cut short: {error}"
+            ))),
+        }
+    }
+}
+
+impl Writer for FileWriter {
+    fn write<'a>(&'a self, batch: WriteBatch<'a>) -> BoxFuture<'a, Result<Vec<Rejected>, WriteError>> {
+        Box::pin(self.append(batch))
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            let files = std::mem::take(&mut *self.files.lock().unwrap_or_else(PoisonError::into_inner));
+            let closing = tokio::task::spawn_blocking(move || {
+                for (partition, file) in files {
+                    if let Err(error) = file.lock().unwrap_or_else(PoisonError::into_inner).close() {
+                        // Every confirmed line was synced before it was confirmed.
+                        tracing::warn!(%partition, "closing the file of {partition} failed: {error}");
+                    }
+                }
+            });
+            let _ = closing.await;
+        })
+    }
+}
+
+/// Closes files past their age, also those of partitions that moved to other workers.
+async fn sweep(files: Weak<Files>, rotate_after: Duration) {
+    loop {
+        tokio::time::sleep(SWEEP_INTERVAL.min(rotate_after)).await;
+        let Some(files) = files.upgrade() else { return };
+        let swept = tokio::task::spawn_blocking(move || {
+            files
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .retain(|_, file| {
+                    // One that is locked is being written.
+                    let Ok(mut open) = file.try_lock() else {
+                        return true;
+                    };
+                    open.close_if_older(rotate_after);
+                    // Handed out to a write that waits for the lock: forgetting it would allow a second file.
+                    open.is_open() || Arc::strong_count(file) > 1
+                });
+        });
+        let _ = swept.await;
+    }
+}
+
+/// A step that failed, with the path it was about.
+#[derive(Debug)]
+struct Failed {
+    step: &'static str,
+    path: PathBuf,
+    error: io::Error,
+}
+
+fn to_write_error(settings: &Settings, failed: Failed) -> WriteError {
+    let Failed { step, path, error } = failed;
+    let directory = settings.directory.display();
+    let advice = match error.kind() {
+        io::ErrorKind::NotFound => format!(
+            "the directory {directory} does not exist; create it in the volume, or correct file.directory"
+        ),
+        io::ErrorKind::PermissionDenied => format!(
+            "the worker's user may not write in {directory}; give the volume an fsGroup or mode that allows it"
+        ),
+        io::ErrorKind::ReadOnlyFilesystem => format!(
+            "{directory} is read-only; mount a writable volume there with worker.volumes and worker.volumeMounts"
+        ),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            format!("the volume of {directory} is full; make room or enlarge it")
+        }
+        io::ErrorKind::NotADirectory => format!("{directory} is not a directory; correct file.directory"),
+        _ => {
+            return WriteError::Transient(format!("cannot {step} {}: {error}", path.display()));
+        }
+    };
+    WriteError::Systemic(format!("cannot {step} {}: {error}: {advice}", path.display()))
+}
+
+/// `<topic>-<partition>-<worker>-<first offset>-<UTC time>`, without directory and ending. Topic names have no slash, and
+/// worker names are pod names.
+fn stem(settings: &Settings, partition: &TopicPartition, offset: Offset) -> String {
+    let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%3fZ");
+    format!(
+        "{partition}-{}-{offset:020}-{now}",
+        settings.worker.replace('/', "_")
+    )
+}

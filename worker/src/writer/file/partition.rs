@@ -1,0 +1,172 @@
+//! The file of one partition: opening, appending with fdatasync, mending after an error, rotation. Blocking; runs on
+//! threads made for that.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{Failed, Settings, stem};
+use crate::record::{Offset, TopicPartition};
+
+/// At most one open file.
+#[derive(Debug, Default)]
+pub(super) struct PartitionFile {
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    path: PathBuf,
+    /// Bytes that are confirmed; anything behind them is the rest of a failed append.
+    len: u64,
+    dirty: bool,
+    since: Instant,
+}
+
+impl PartitionFile {
+    /// Appends lines and returns when they are on disk.
+    pub fn append(
+        &mut self,
+        settings: &Settings,
+        partition: &TopicPartition,
+        first_offset: Offset,
+        lines: &[u8],
+    ) -> Result<(), Failed> {
+        self.close_if_older(settings.rotate_after);
+        // A file that was moved or deleted belongs to whoever did it: lines added now might never be read.
+        if self.open.as_ref().is_some_and(|open| !open.is_in_place()) {
+            self.open = None;
+        }
+        let open = match self.open.take() {
+            Some(open) => open,
+            None => Open::create(settings, &stem(settings, partition, first_offset))?,
+        };
+        let open = self.open.insert(open);
+        open.mend()?;
+        open.dirty = true;
+        if let Err(error) = open.file.write_all(lines) {
+            let failed = open.failed("write to", error);
+            // When this fails as well, the next attempt does it.
+            let _ = open.mend();
+            return Err(failed);
+        }
+        if let Err(error) = open.file.sync_data() {
+            let failed = open.failed("sync", error);
+            let _ = open.mend();
+            // After a failed sync the kernel may believe that pages are clean: only a new file is sure.
+            self.open = None;
+            return Err(failed);
+        }
+        open.dirty = false;
+        open.len += lines.len() as u64;
+        if open.len >= settings.rotate_bytes {
+            self.open = None;
+        }
+        Ok(())
+    }
+
+    /// Closes the file when it is past its age.
+    pub fn close_if_older(&mut self, age: Duration) {
+        if self
+            .open
+            .as_ref()
+            .is_some_and(|open| !open.dirty && open.since.elapsed() >= age)
+        {
+            self.open = None;
+        }
+    }
+
+    /// Removes the rest of a failed append, syncs and closes.
+    pub fn close(&mut self) -> io::Result<()> {
+        let Some(mut open) = self.open.take() else {
+            return Ok(());
+        };
+        open.mend().map_err(|failed| failed.error)?;
+        open.file.sync_all()
+    }
+
+    /// True while a file is open.
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+}
+
+impl Open {
+    fn create(settings: &Settings, stem: &str) -> Result<Self, Failed> {
+        let mut attempt = 0;
+        loop {
+            let name = if attempt == 0 {
+                format!("{stem}.ndjson")
+            } else {
+                format!("{stem}-{attempt}.ndjson")
+            };
+            let path = settings.directory.join(name);
+            match OpenOptions::new().append(true).create_new(true).open(&path) {
+                Ok(file) => {
+                    // Without this the name may be gone after a crash although the data is there.
+                    if let Err(error) = sync_directory(&settings.directory) {
+                        return Err(Failed {
+                            step: "sync the directory of",
+                            path,
+                            error,
+                        });
+                    }
+                    return Ok(Self {
+                        file,
+                        path,
+                        len: 0,
+                        dirty: false,
+                        since: Instant::now(),
+                    });
+                }
+                // The same millisecond; a name is never taken over.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < 1000 => attempt += 1,
+                Err(error) => {
+                    return Err(Failed {
+                        step: "create",
+                        path,
+                        error,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Cuts off what a failed append left behind.
+    fn mend(&mut self) -> Result<(), Failed> {
+        if self.dirty {
+            self.file
+                .set_len(self.len)
+                .map_err(|error| self.failed("truncate", error))?;
+            self.dirty = false;
+        }
+        Ok(())
+    }
+
+    fn is_in_place(&self) -> bool {
+        let id = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        match (self.file.metadata(), fs::metadata(&self.path)) {
+            (Ok(ours), Ok(there)) => id(ours) == id(there),
+            _ => false,
+        }
+    }
+
+    fn failed(&self, step: &'static str, error: io::Error) -> Failed {
+        Failed {
+            step,
+            path: self.path.clone(),
+            error,
+        }
+    }
+}
+
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}

@@ -1,0 +1,360 @@
+//! Sends records to a URL. What the answer means is in [`classify`]; what a server may answer:
+//!
+//! - **2xx**: every record of the request is written, unless the body tells about each record (below).
+//! - **408, 425, 429, 5xx**, timeouts and connection errors: the request is sent again with backoff.
+//! - **401, 403, 404, 405, 407, 410 and redirects**: somebody has to mend something; sent again slowly. After a 401 or
+//!   403 the Secret is read again.
+//! - **other 4xx**: records are at fault. The batch is halved until they are found; format Single knows at once.
+//!
+//! A JSON body `{"results": [{"status": 201}, {"status": 422, "error": "no such customer"}]}` with one entry per record,
+//! in the order of the request, tells about each record: 2xx written, 408, 425, 429 and 5xx tried again, anything else
+//! refused for good.
+//!
+//! `Idempotency-Key` is the record id (format Single) or `<first record id>..<last record id>`; a repeated request with the
+//! same records has the same key. Redirects are not followed. Tombstones are sent as `null`.
+
+mod body;
+mod classify;
+
+use std::{
+    error::Error as _,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use crds::spec::{self, HttpFormat, HttpMethod};
+use futures::future::BoxFuture;
+use reqwest::{
+    Certificate, Client, Method, Url,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
+    redirect,
+};
+
+use self::{
+    body::Body,
+    classify::{Answer, Meaning},
+};
+use super::{
+    Rejected, WriteBatch, WriteError, Writer,
+    confirmed::{Confirmed, id},
+};
+use crate::secrets::{SecretError, SecretFiles};
+
+/// A TCP and TLS handshake needs a few round trips; a request may take longer, for the server to do its work.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Below the usual 60 s after which servers and load balancers close idle connections.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
+/// More than any answer about the records of one batch.
+const MAX_REPLY: usize = 16 * 1024 * 1024;
+
+/// A configuration that cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum NewHttpError {
+    /// A Secret or ConfigMap is missing.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The URL is none.
+    #[error("http.url is not a URL: {0}; write for example https://api.example.com/orders")]
+    Url(String),
+    /// Would show in status and logs.
+    #[error("http.url contains a user name or password; remove it and set http.basicAuth to a Secret")]
+    UrlWithLogin,
+    /// Not allowed in a header.
+    #[error("http.headers: the value of {0:?} contains characters that a header cannot have")]
+    Header(String),
+    /// Not allowed in a header.
+    #[error("the Secret of http.bearerToken or http.basicAuth contains characters that a header cannot have")]
+    Login,
+    /// Not PEM.
+    #[error("http.ca is not a bundle of PEM certificates: {0}")]
+    Ca(String),
+    /// Something else about the client.
+    #[error("the HTTP client cannot be made: {0}")]
+    Client(String),
+}
+
+enum Login {
+    None,
+    Bearer(spec::SecretKey),
+    Basic(spec::SaslCredentials),
+}
+
+impl Login {
+    fn header(&self, secrets: &SecretFiles) -> Result<Option<HeaderValue>, NewHttpError> {
+        let value = match self {
+            Login::None => return Ok(None),
+            Login::Bearer(key) => format!("Bearer {}", secrets.read(key)?),
+            Login::Basic(credentials) => {
+                let (username, password) = secrets.login(credentials)?;
+                format!(
+                    "Basic {}",
+                    body::base64(format!("{username}:{password}").as_bytes())
+                )
+            }
+        };
+        let mut value = HeaderValue::try_from(value).map_err(|_| NewHttpError::Login)?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+}
+
+/// Sends batches to one URL.
+pub struct HttpWriter {
+    client: Client,
+    url: Url,
+    /// The URL as it may be shown: without query, where tokens may be.
+    shown: String,
+    method: Method,
+    format: HttpFormat,
+    headers: HeaderMap,
+    login: Login,
+    authorization: Mutex<Option<HeaderValue>>,
+    secrets: SecretFiles,
+    confirmed: Confirmed,
+}
+
+impl HttpWriter {
+    /// Reads the Secrets; connects to nothing.
+    pub fn new(config: &spec::HttpWriter, secrets: SecretFiles) -> Result<Self, NewHttpError> {
+        let url = Url::parse(&config.url).map_err(|error| NewHttpError::Url(error.to_string()))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(NewHttpError::UrlWithLogin);
+        }
+        let mut headers = HeaderMap::new();
+        for header in &config.headers {
+            let bad = || NewHttpError::Header(header.name.clone());
+            let name = HeaderName::try_from(&header.name).map_err(|_| bad())?;
+            headers.append(name, HeaderValue::try_from(&header.value).map_err(|_| bad())?);
+        }
+        let login = match (&config.bearer_token, &config.basic_auth) {
+            (Some(token), _) => Login::Bearer(token.clone()),
+            (None, Some(credentials)) => Login::Basic(credentials.clone()),
+            (None, None) => Login::None,
+        };
+        let timeout = Duration::from_secs(config.timeout_seconds.max(1).unsigned_abs().into());
+        let mut client = Client::builder()
+            .user_agent(concat!("kafka-consumer-worker/", env!("CARGO_PKG_VERSION")))
+            .redirect(redirect::Policy::none())
+            .timeout(timeout)
+            .connect_timeout(timeout.min(CONNECT_TIMEOUT))
+            .pool_idle_timeout(IDLE_TIMEOUT);
+        if let Some(ca) = &config.ca {
+            let pem = secrets.ca(ca)?;
+            let certificates = Certificate::from_pem_bundle(pem.as_bytes())
+                .map_err(|error| NewHttpError::Ca(error.to_string()))?;
+            if certificates.is_empty() {
+                return Err(NewHttpError::Ca("it holds no certificate".into()));
+            }
+            client = client.tls_certs_only(certificates);
+        }
+        let authorization = Mutex::new(login.header(&secrets)?);
+        Ok(Self {
+            client: client
+                .build()
+                .map_err(|error| NewHttpError::Client(error.to_string()))?,
+            shown: shown(&url),
+            url,
+            method: match config.method {
+                HttpMethod::Post => Method::POST,
+                HttpMethod::Put => Method::PUT,
+            },
+            format: config.format,
+            headers,
+            login,
+            authorization,
+            secrets,
+            confirmed: Confirmed::default(),
+        })
+    }
+
+    async fn write_batch(&self, batch: WriteBatch<'_>) -> Result<Vec<Rejected>, WriteError> {
+        let Body {
+            bytes,
+            content_type,
+            positions,
+            mut rejected,
+        } = match self.format {
+            HttpFormat::JsonArray => body::json_array(&batch),
+            HttpFormat::Ndjson => body::ndjson(&batch),
+            HttpFormat::Single => return self.write_singly(batch).await,
+        };
+        let mut sent = batch
+            .records()
+            .enumerate()
+            .filter(|(position, _)| positions.binary_search(position).is_ok());
+        let Some((_, first)) = sent.next() else {
+            return Ok(rejected);
+        };
+        let last = sent.last().map_or(first, |(_, last)| last);
+        let key = format!("{}..{}", first.record_id(), last.record_id());
+        match self.request(bytes, content_type, &key, positions.len()).await? {
+            Answer::Written => {}
+            Answer::PerRecord(results) => {
+                let refused = positions.iter().zip(results).filter_map(|(position, result)| {
+                    let (message, retryable) = result?;
+                    Some(Rejected {
+                        position: *position,
+                        message,
+                        retryable,
+                    })
+                });
+                rejected.extend(refused);
+                rejected.sort_by_key(|rejected| rejected.position);
+            }
+            Answer::Refused(message) => return Err(WriteError::Refused(message)),
+        }
+        Ok(rejected)
+    }
+
+    /// One request per record, one after the other, so that their order is kept. An error ends it; the next call goes on
+    /// behind the last record that was written.
+    async fn write_singly(&self, batch: WriteBatch<'_>) -> Result<Vec<Rejected>, WriteError> {
+        let mut written = self.confirmed.take(&batch);
+        let mut rejected = Vec::new();
+        for (position, record) in batch.records().enumerate() {
+            if written.contains(&id(&record)) {
+                continue;
+            }
+            let (bytes, content_type) = body::single(record.value);
+            match self.request(bytes, content_type, &record.record_id(), 1).await {
+                Ok(Answer::Written) => {
+                    written.insert(id(&record));
+                }
+                Ok(Answer::Refused(message)) => {
+                    rejected.push(Rejected {
+                        position,
+                        message,
+                        retryable: false,
+                    });
+                }
+                Ok(Answer::PerRecord(results)) => match results.into_iter().next().flatten() {
+                    Some((message, retryable)) => rejected.push(Rejected {
+                        position,
+                        message,
+                        retryable,
+                    }),
+                    None => {
+                        written.insert(id(&record));
+                    }
+                },
+                Err(error) => {
+                    self.confirmed.remember(&batch, written);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(rejected)
+    }
+
+    async fn request(
+        &self,
+        body: Vec<u8>,
+        content_type: &'static str,
+        idempotency_key: &str,
+        records: usize,
+    ) -> Result<Answer, WriteError> {
+        let authorization = self
+            .authorization
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let mut request = self
+            .client
+            .request(self.method.clone(), self.url.clone())
+            .header(CONTENT_TYPE, HeaderValue::from_static(content_type))
+            .header("idempotency-key", idempotency_key)
+            .body(body);
+        if let Some(authorization) = authorization.clone() {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        // After ours, so that a user's own Content-Type wins.
+        request = request.headers(self.headers.clone());
+        let mut response = request.send().await.map_err(|error| self.no_answer(error))?;
+        let status = response.status();
+        let text = |name: &str| {
+            response
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_ascii_lowercase)
+        };
+        let retry_after = text("retry-after");
+        let is_json = text("content-type").is_some_and(|content_type| content_type.contains("json"));
+        let mut reply = Vec::new();
+        // A success that is not JSON has nothing more to say.
+        while is_json || !status.is_success() {
+            match response.chunk().await {
+                Ok(Some(_)) if reply.len() > MAX_REPLY => {
+                    return Err(WriteError::Systemic(format!(
+                        "{}: the answer is larger than {MAX_REPLY} bytes; let the server answer shorter",
+                        self.shown
+                    )));
+                }
+                Ok(Some(chunk)) => reply.extend_from_slice(&chunk),
+                Ok(None) => break,
+                Err(error) if status.is_success() => return Err(self.no_answer(error)),
+                Err(_) => break,
+            }
+        }
+        let answer = classify::answer(status.as_u16(), retry_after.as_deref(), &reply, is_json, records);
+        let with_url = |message: String| format!("{} {}: {message}", self.method, self.shown);
+        match answer {
+            Meaning::Answer(Answer::Refused(message)) => Ok(Answer::Refused(with_url(message))),
+            Meaning::Answer(answer) => Ok(answer),
+            Meaning::Transient(message) => Err(WriteError::Transient(with_url(message))),
+            Meaning::Systemic(message) => {
+                // A login that was corrected meanwhile is worth another try soon.
+                if matches!(status.as_u16(), 401 | 403) && self.login_changed(authorization) {
+                    return Err(WriteError::Transient(with_url(format!(
+                        "{message}; the Secret has changed"
+                    ))));
+                }
+                Err(WriteError::Systemic(with_url(message)))
+            }
+        }
+    }
+
+    /// Reads the Secret again; true when it differs from what was used.
+    fn login_changed(&self, used: Option<HeaderValue>) -> bool {
+        let Ok(now) = self.login.header(&self.secrets) else {
+            return false;
+        };
+        let changed = now != used;
+        *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        changed
+    }
+
+    fn no_answer(&self, error: reqwest::Error) -> WriteError {
+        let timeout = error.is_timeout();
+        let error = error.without_url();
+        let mut message = format!("{} {}: {error}", self.method, self.shown);
+        let mut source = error.source();
+        while let Some(cause) = source {
+            message.push_str(": ");
+            message.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        if timeout {
+            message.push_str(" (raise http.timeoutSeconds if the server needs longer)");
+        }
+        if message.contains("certificate") {
+            return WriteError::Systemic(format!(
+                "{message}; set http.ca to the authority that signed the server's certificate, and check the host name in http.url"
+            ));
+        }
+        WriteError::Transient(message)
+    }
+}
+
+impl Writer for HttpWriter {
+    fn write<'a>(&'a self, batch: WriteBatch<'a>) -> BoxFuture<'a, Result<Vec<Rejected>, WriteError>> {
+        Box::pin(self.write_batch(batch))
+    }
+}
+
+fn shown(url: &Url) -> String {
+    let mut shown = url.clone();
+    shown.set_query(None);
+    shown.set_fragment(None);
+    shown.to_string()
+}

@@ -1,0 +1,153 @@
+//! Produces to a topic of the same cluster: key, value, headers and timestamp are kept, the partition follows from the
+//! key. At least once. When part of a batch is not confirmed, the writer remembers what was, so that the engine's next
+//! call with the same records sends only the rest; a crash in between still writes records twice.
+
+use std::collections::HashSet;
+
+use futures::future::BoxFuture;
+
+use super::{
+    Rejected, WriteBatch, WriteError, Writer,
+    confirmed::{Confirmed, OutputId, id},
+};
+use crate::{
+    batch::OutputRecord,
+    producer::{ErrorClass, ProduceRecord, Producer, SendError},
+};
+
+/// Writes to one topic.
+pub struct KafkaWriter {
+    topic: String,
+    producer: Producer,
+    confirmed: Confirmed,
+}
+
+impl KafkaWriter {
+    /// Writes to `topic` through the worker's producer.
+    pub fn new(topic: &str, producer: Producer) -> Self {
+        Self {
+            topic: topic.into(),
+            producer,
+            confirmed: Confirmed::default(),
+        }
+    }
+
+    async fn produce(&self, batch: WriteBatch<'_>) -> Result<Vec<Rejected>, WriteError> {
+        let skip = self.confirmed.take(&batch);
+        let mut positions = Vec::with_capacity(batch.len());
+        let mut records = Vec::with_capacity(batch.len());
+        for (position, record) in batch.records().enumerate() {
+            if !skip.contains(&id(&record)) {
+                positions.push(position);
+                records.push(to_produce(&self.topic, &record));
+            }
+        }
+        let results = self.producer.send(&records).await;
+        let mut rejected = Vec::new();
+        let mut worst: Option<&SendError> = None;
+        for (result, position) in results.iter().zip(&positions) {
+            match result {
+                Err(error) if error.class == ErrorClass::Record => rejected.push(Rejected {
+                    position: *position,
+                    message: error.message.clone(),
+                    retryable: false,
+                }),
+                Err(error) if worst.is_none_or(|worst| worst.class != ErrorClass::Systemic) => {
+                    worst = Some(error)
+                }
+                _ => {}
+            }
+        }
+        let Some(error) = worst else { return Ok(rejected) };
+        self.confirmed
+            .remember(&batch, written(&batch, skip, &positions, &records, &results));
+        Err(match error.class {
+            ErrorClass::Systemic => WriteError::Systemic(error.message.clone()),
+            ErrorClass::Transient | ErrorClass::Record => WriteError::Transient(error.message.clone()),
+        })
+    }
+}
+
+/// What is written of a batch that failed. A record behind an unwritten one of the same key does not count: it has to
+/// come after it, so it is written again.
+fn written(
+    batch: &WriteBatch<'_>,
+    before: HashSet<OutputId>,
+    positions: &[usize],
+    records: &[ProduceRecord<'_>],
+    results: &[Result<(), SendError>],
+) -> HashSet<OutputId> {
+    let outputs: Vec<OutputId> = batch.records().map(|record| id(&record)).collect();
+    let mut written = before;
+    let mut late = HashSet::new();
+    for ((position, record), result) in positions.iter().zip(records).zip(results) {
+        match result {
+            Ok(()) if record.key.is_none_or(|key| !late.contains(key)) => {
+                written.insert(outputs[*position]);
+            }
+            // Refused for good: the next call tells so again.
+            Err(error) if error.class == ErrorClass::Record => {}
+            _ => late.extend(record.key),
+        }
+    }
+    written
+}
+
+fn to_produce<'a>(topic: &'a str, record: &OutputRecord<'a>) -> ProduceRecord<'a> {
+    ProduceRecord {
+        topic,
+        partition: None,
+        timestamp: (record.record.timestamp >= 0).then_some(record.record.timestamp),
+        key: record.key,
+        value: record.value,
+        headers: record.record.headers().collect(),
+    }
+}
+
+impl Writer for KafkaWriter {
+    fn write<'a>(&'a self, batch: WriteBatch<'a>) -> BoxFuture<'a, Result<Vec<Rejected>, WriteError>> {
+        Box::pin(self.produce(batch))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        batch::Batch,
+        record::{Chunk, TopicPartition},
+    };
+
+    #[test]
+    fn a_record_behind_an_unwritten_one_of_its_key_is_written_again() {
+        let mut chunk = Chunk::new(TopicPartition::new("t", 0), 1);
+        for (offset, key) in [b"a", b"b", b"a", b"c"].iter().enumerate() {
+            chunk.push(offset as i64, 7, Some(key.as_slice()), None, []);
+        }
+        let batch = Batch::identity(Arc::new(chunk));
+        let batch = WriteBatch::new(&batch, &[0, 1, 2, 3]);
+        let records: Vec<ProduceRecord<'_>> =
+            Vec::from_iter(batch.records().map(|record| to_produce("u", &record)));
+        assert_eq!(
+            (records[0].timestamp, records[0].partition, records[0].value),
+            (Some(7), None, None)
+        );
+        let error = |class| {
+            Err(SendError {
+                message: String::new(),
+                class,
+                fatal: false,
+            })
+        };
+        let results = [
+            error(ErrorClass::Transient),
+            Ok(()),
+            Ok(()),
+            error(ErrorClass::Record),
+        ];
+        let written = written(&batch, HashSet::new(), &[0, 1, 2, 3], &records, &results);
+        assert_eq!(written, HashSet::from([(1, 0)]));
+    }
+}

@@ -1,0 +1,128 @@
+//! One line per value to standard output: the bytes of the value as they are, `null` for a tombstone. A value with
+//! newlines in it makes several lines. Each batch goes out in one piece, so batches of several partitions never mix
+//! within a line. Promises that the pipe or terminal took the bytes, nothing more.
+
+use std::{
+    io::{self, Write},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures::future::BoxFuture;
+
+use super::{Rejected, WriteBatch, WriteError, Writer};
+
+/// Writes lines to an output that all batches share.
+pub struct StdoutWriter {
+    output: Arc<Mutex<dyn Write + Send>>,
+}
+
+impl StdoutWriter {
+    /// Writes to the standard output of the process.
+    pub fn stdout() -> Self {
+        Self::to(io::stdout())
+    }
+
+    /// Writes to something else.
+    pub fn to(output: impl Write + Send + 'static) -> Self {
+        Self {
+            output: Arc::new(Mutex::new(output)),
+        }
+    }
+}
+
+impl Writer for StdoutWriter {
+    fn write<'a>(&'a self, batch: WriteBatch<'a>) -> BoxFuture<'a, Result<Vec<Rejected>, WriteError>> {
+        let lines = lines(&batch);
+        let output = self.output.clone();
+        Box::pin(async move {
+            // A reader that does not read blocks the pipe, so this must not happen on a thread that others need.
+            let written = tokio::task::spawn_blocking(move || {
+                let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
+                output.write_all(&lines)?;
+                output.flush()
+            });
+            match written.await {
+                Ok(Ok(())) => Ok(Vec::new()),
+                Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Err(WriteError::Systemic(
+                    "standard output is closed: nobody reads the worker's output any more; start it with a reader"
+                        .into(),
+                )),
+                Ok(Err(error)) => Err(WriteError::Systemic(format!("standard output cannot be written: {error}"))),
+                Err(error) => Err(WriteError::Transient(format!("writing to standard output was cut short: {error}"))),
+            }
+        })
+    }
+}
+
+fn lines(batch: &WriteBatch<'_>) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for record in batch.records() {
+        lines.extend_from_slice(record.value.unwrap_or(b"null"));
+        lines.push(b'\n');
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        batch::Batch,
+        record::{Chunk, TopicPartition},
+    };
+
+    fn batch() -> Batch {
+        let mut chunk = Chunk::new(TopicPartition::new("t", 0), 1);
+        chunk.push(1, 0, None, Some(b"{\"a\":1}"), []);
+        chunk.push(2, 0, None, None, []);
+        chunk.push(3, 0, None, Some(&[0xff, 0x00]), []);
+        Batch::identity(Arc::new(chunk))
+    }
+
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Closed;
+
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn every_value_is_a_line_and_bytes_stay_as_they_are() {
+        let output = Shared::default();
+        let batch = batch();
+        let writer = StdoutWriter::to(output.clone());
+        assert_eq!(
+            writer.write(WriteBatch::new(&batch, &[0, 1, 2])).await,
+            Ok(vec![])
+        );
+        assert_eq!(*output.0.lock().unwrap(), b"{\"a\":1}\nnull\n\xff\x00\n");
+    }
+
+    #[tokio::test]
+    async fn a_closed_output_is_systemic() {
+        let batch = batch();
+        let result = StdoutWriter::to(Closed)
+            .write(WriteBatch::new(&batch, &[0]))
+            .await;
+        assert!(matches!(result, Err(WriteError::Systemic(_))), "{result:?}");
+    }
+}

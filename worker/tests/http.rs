@@ -1,0 +1,248 @@
+//! The HTTP writer against a real server on a loopback port.
+#![cfg(feature = "http")]
+
+use std::{
+    fs,
+    sync::{Arc, Mutex},
+};
+
+use axum::{
+    Router,
+    body::Bytes,
+    http::{HeaderMap, Method, StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+};
+use crds::spec;
+use serde_json::json;
+use worker::{
+    Batch, Chunk, Rejected, WriteBatch, WriteError, Writer, record::TopicPartition, secrets::SecretFiles,
+    writer::http::HttpWriter,
+};
+
+struct Request {
+    method: Method,
+    headers: HeaderMap,
+    body: String,
+}
+
+impl Request {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+}
+
+/// Answers with what the test says and remembers what was asked.
+struct Server {
+    url: String,
+    requests: Arc<Mutex<Vec<Request>>>,
+}
+
+impl Server {
+    async fn start(answer: impl Fn(usize, &Request) -> Response + Send + Sync + 'static) -> Self {
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let seen = requests.clone();
+        let answer = Arc::new(answer);
+        let app = Router::new().fallback(move |method: Method, headers: HeaderMap, body: Bytes| {
+            let (seen, answer) = (seen.clone(), answer.clone());
+            async move {
+                let request = Request { method, headers, body: String::from_utf8(body.to_vec()).unwrap() };
+                let mut seen = seen.lock().unwrap();
+                let response = answer(seen.len(), &request);
+                seen.push(request);
+                response
+            }
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/in", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Self { url, requests }
+    }
+
+    fn bodies(&self) -> Vec<String> {
+        self.requests.lock().unwrap().iter().map(|request| request.body.clone()).collect()
+    }
+}
+
+fn status(code: u16) -> Response {
+    StatusCode::from_u16(code).unwrap().into_response()
+}
+
+fn json_reply(code: u16, body: serde_json::Value) -> Response {
+    (StatusCode::from_u16(code).unwrap(), [(CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+}
+
+fn writer_with(url: &str, secrets: &std::path::Path, more: serde_json::Value) -> HttpWriter {
+    let mut config = json!({"url": url, "timeoutSeconds": 5});
+    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let config: spec::HttpWriter = serde_json::from_value(config).unwrap();
+    HttpWriter::new(&config, SecretFiles::new(secrets.into(), secrets.into())).unwrap()
+}
+
+fn writer(url: &str, format: &str) -> HttpWriter {
+    writer_with(url, "/nonexistent".as_ref(), json!({"format": format}))
+}
+
+fn batch(values: &[Option<&str>]) -> Batch {
+    let mut chunk = Chunk::new(TopicPartition::new("orders", 2), 1);
+    for (offset, value) in (10..).zip(values) {
+        chunk.push(offset, 0, None, value.map(str::as_bytes), []);
+    }
+    Batch::identity(Arc::new(chunk))
+}
+
+async fn write(writer: &HttpWriter, batch: &Batch) -> Result<Vec<Rejected>, WriteError> {
+    let all: Vec<u32> = (0..batch.len() as u32).collect();
+    writer.write(WriteBatch::new(batch, &all)).await
+}
+
+fn rejected(result: Result<Vec<Rejected>, WriteError>) -> Vec<(usize, bool)> {
+    result.unwrap().iter().map(|rejected| (rejected.position, rejected.retryable)).collect()
+}
+
+const VALUES: [Option<&str>; 3] = [Some("{\"a\": 1}"), None, Some("\"x\"")];
+
+#[tokio::test]
+async fn an_array_holds_the_batch_and_names_it_in_the_idempotency_key() {
+    let server = Server::start(|_, _| status(204)).await;
+    let writer = writer_with(
+        &server.url,
+        "/nonexistent".as_ref(),
+        json!({"method": "PUT", "headers": [{"name": "X-Source", "value": "kafka"}]}),
+    );
+    assert_eq!(write(&writer, &batch(&VALUES)).await, Ok(vec![]));
+    let requests = server.requests.lock().unwrap();
+    let request = &requests[0];
+    assert_eq!(request.body, "[{\"a\": 1},null,\"x\"]");
+    assert_eq!(request.method, Method::PUT);
+    assert_eq!(request.header("content-type"), Some("application/json"));
+    assert_eq!(request.header("idempotency-key"), Some("orders-2-10..orders-2-12"));
+    assert_eq!(request.header("x-source"), Some("kafka"));
+    assert!(request.header("user-agent").unwrap().starts_with("kafka-consumer-worker/"));
+}
+
+#[tokio::test]
+async fn lines_hold_one_value_each() {
+    let server = Server::start(|_, _| status(200)).await;
+    let batch = batch(&[Some("{\n\"a\": 1}"), Some("plain"), Some("two\nlines")]);
+    assert_eq!(rejected(write(&writer(&server.url, "Ndjson"), &batch).await), [(2, false)]);
+    assert_eq!(server.bodies(), ["{\"a\":1}\nplain\n"]);
+    assert_eq!(server.requests.lock().unwrap()[0].header("content-type"), Some("application/x-ndjson"));
+}
+
+#[tokio::test]
+async fn an_answer_about_each_record_skips_those_that_were_never_sent() {
+    let server = Server::start(|_, _| {
+        json_reply(207, json!({"results": [{"status": 422, "error": "bad"}, {"status": 503}, {"status": 201}]}))
+    })
+    .await;
+    let batch = batch(&[Some("no json"), Some("1"), Some("2"), Some("3")]);
+    let result = write(&writer(&server.url, "JsonArray"), &batch).await;
+    assert_eq!(rejected(result), [(0, false), (1, false), (2, true)]);
+    assert_eq!(server.bodies(), ["[1,2,3]"]);
+}
+
+#[tokio::test]
+async fn statuses_without_detail_decide_for_the_batch() {
+    let codes = [503, 429, 422, 401, 404, 302];
+    let server = Server::start(move |n, _| match codes[n] {
+        429 => (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "7")], "slow down").into_response(),
+        code => (StatusCode::from_u16(code).unwrap(), [("location", "/elsewhere")], "why").into_response(),
+    })
+    .await;
+    let writer = writer(&server.url, "JsonArray");
+    let batch = batch(&VALUES);
+    for code in codes {
+        let result = write(&writer, &batch).await;
+        match (code, &result) {
+            (503, Err(WriteError::Transient(message))) => assert!(message.contains("status 503: why"), "{message}"),
+            (429, Err(WriteError::Transient(message))) => assert!(message.contains("Retry-After: 7"), "{message}"),
+            (422, Err(WriteError::Refused(message))) => assert!(message.contains("status 422: why"), "{message}"),
+            (401 | 404 | 302, Err(WriteError::Systemic(_))) => {}
+            _ => panic!("{code}: {result:?}"),
+        }
+    }
+    assert_eq!(server.bodies().len(), codes.len());
+}
+
+#[tokio::test]
+async fn single_records_go_in_order_and_a_retry_goes_on_where_it_failed() {
+    let server = Server::start(|n, request| match (n, request.body.as_str()) {
+        (2, _) => status(500),
+        (_, "\"bad\"") => status(400),
+        _ => status(201),
+    })
+    .await;
+    let writer = writer(&server.url, "Single");
+    let batch = batch(&[Some("1"), Some("\"bad\""), Some("3"), Some("raw")]);
+    assert!(matches!(write(&writer, &batch).await, Err(WriteError::Transient(_))));
+    assert_eq!(rejected(write(&writer, &batch).await), [(1, false)]);
+    assert_eq!(server.bodies(), ["1", "\"bad\"", "3", "\"bad\"", "3", "raw"]);
+    let requests = server.requests.lock().unwrap();
+    assert_eq!(requests[5].header("idempotency-key"), Some("orders-2-13"));
+    assert_eq!(requests[5].header("content-type"), Some("application/octet-stream"));
+}
+
+#[tokio::test]
+async fn a_corrected_token_is_used_without_a_restart() {
+    let server = Server::start(|_, request| match request.header("authorization") {
+        Some("Bearer right") => status(200),
+        _ => status(401),
+    })
+    .await;
+    let secrets = tempfile::tempdir().unwrap();
+    fs::create_dir(secrets.path().join("api")).unwrap();
+    fs::write(secrets.path().join("api/token"), "wrong\n").unwrap();
+    let token = json!({"bearerToken": {"secretName": "api", "key": "token"}});
+    let writer = writer_with(&server.url, secrets.path(), token);
+    let batch = batch(&VALUES);
+    match write(&writer, &batch).await {
+        Err(WriteError::Systemic(message)) => assert!(!message.contains("wrong"), "{message}"),
+        other => panic!("{other:?}"),
+    }
+    fs::write(secrets.path().join("api/token"), "right\n").unwrap();
+    assert!(matches!(write(&writer, &batch).await, Err(WriteError::Transient(_))));
+    assert_eq!(write(&writer, &batch).await, Ok(vec![]));
+}
+
+#[tokio::test]
+async fn basic_authentication_comes_from_the_secret() {
+    let server = Server::start(|_, _| status(200)).await;
+    let secrets = tempfile::tempdir().unwrap();
+    fs::create_dir(secrets.path().join("login")).unwrap();
+    fs::write(secrets.path().join("login/username"), "Aladdin").unwrap();
+    fs::write(secrets.path().join("login/password"), "open sesame").unwrap();
+    let writer = writer_with(&server.url, secrets.path(), json!({"basicAuth": {"secretName": "login"}}));
+    write(&writer, &batch(&VALUES)).await.unwrap();
+    let expected = Some("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+    assert_eq!(server.requests.lock().unwrap()[0].header("authorization"), expected);
+}
+
+#[tokio::test]
+async fn no_server_is_transient_and_no_answer_too() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/in?token=s3cret", listener.local_addr().unwrap());
+    let silent = writer_with(&url, "/nonexistent".as_ref(), json!({"timeoutSeconds": 1}));
+    let batch = batch(&VALUES);
+    let result = write(&silent, &batch).await;
+    assert!(matches!(&result, Err(WriteError::Transient(message)) if message.contains("timeoutSeconds")), "{result:?}");
+    drop(listener);
+    let result = write(&writer(&url, "JsonArray"), &batch).await;
+    match result {
+        Err(WriteError::Transient(message)) => assert!(!message.contains("s3cret"), "{message}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_configuration_that_cannot_work_is_refused_with_the_reason() {
+    let new = |config: serde_json::Value| {
+        let config: spec::HttpWriter = serde_json::from_value(config).unwrap();
+        let secrets = SecretFiles::new("/nonexistent".into(), "/nonexistent".into());
+        HttpWriter::new(&config, secrets).err().unwrap().to_string()
+    };
+    let message = new(json!({"url": "https://u:s3cret@h/"}));
+    assert!(message.contains("basicAuth") && !message.contains("s3cret"), "{message}");
+    let message = new(json!({"url": "https://h/", "bearerToken": {"secretName": "api", "key": "token"}}));
+    assert!(message.contains("Secret \"api\""), "{message}");
+    assert!(new(json!({"url": "http://[oops"})).contains("http.url"));
+}
