@@ -55,7 +55,8 @@ build_image() {
     printf '%s  %s (%s)\n' "$image" "$out/$2.tar" "$(du -h "$out/$2.tar" | cut -f1)"
 }
 
-cargo build --profile "$PROFILE" --locked -p kafka-consumer-operator -p kafka-consumer-worker --bins
+cargo build --profile "$PROFILE" --locked --workspace \
+    --bin kafka-consumer-operator --bin kafka-consumer-worker
 mkdir -p "$context"
 for name in operator worker; do
     deploy/rootfs.sh "$binaries/kafka-consumer-$name" "$context/$name"

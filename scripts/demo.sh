@@ -8,5 +8,6 @@ profile=${PROFILE:-release}
 folder=$profile
 [[ $profile != dev ]] || folder=debug
 say "Building the operator and the worker; the first time this takes some minutes ..."
-cargo build --profile "$profile" --locked -p kafka-consumer-operator -p kafka-consumer-worker --bins
+cargo build --profile "$profile" --locked --workspace \
+    --bin kafka-consumer-operator --bin kafka-consumer-worker
 exec "$CARGO_TARGET_DIR/$folder/kafka-consumer-operator" local --demo "$@"

@@ -6,8 +6,10 @@
 root=${1:-$REPOSITORY}
 namespace=kafka-consumer-operator
 find_helm
+mkdir -p "$CARGO_TARGET_DIR"
 
-cargo run --quiet --locked -p kafka-consumer-crds --bin crdgen >"$CARGO_TARGET_DIR/crd.yaml"
+cargo build --quiet --locked --workspace --bin crdgen
+"$CARGO_TARGET_DIR/debug/crdgen" >"$CARGO_TARGET_DIR/crd.yaml"
 if [[ $root != "$REPOSITORY" ]]; then
     mkdir -p "$root"/{crds,charts,deploy}
     cp -r "$CHART" "$root/charts/"

@@ -41,3 +41,14 @@ find_helm() {
         mv -T "$partial" "$directory" 2>/dev/null || rm -rf "$partial"
     fi
 }
+
+# Every call of cargo selects the whole workspace and picks its targets by kind or name: a selection of packages would
+# have features of its own, and with them compile half of the dependencies again.
+#
+# test_targets FOLDER...: the arguments that select the integration tests in these folders.
+test_targets() {
+    local file
+    for file in $(printf '%s/tests/*.rs\n' "$@"); do
+        [[ ! -f $file ]] || printf -- '--test\n%s\n' "$(basename "$file" .rs)"
+    done
+}

@@ -71,13 +71,15 @@ tests() {
 }
 
 if [[ $what != e2e ]]; then
-    tests "unit tests" cargo test --workspace --exclude kafka-consumer-tests --locked --no-fail-fast
+    mapfile -t targets < <(test_targets crds operator worker)
+    tests "unit tests" cargo test --workspace --locked --no-fail-fast --lib --bins "${targets[@]}"
 fi
 if [[ $what != unit ]]; then
     step "tools of the test cluster" tests/cluster/setup.sh
     find_helm
     # Built before the cluster is up: a test that does not compile costs no cluster, and the build no test its timing.
-    step "building the end-to-end tests" cargo test -p kafka-consumer-tests --locked --no-run
+    mapfile -t targets < <(test_targets tests)
+    step "building the end-to-end tests" cargo test --workspace --locked --no-run "${targets[@]}"
     step "images" deploy/image.sh
     cluster=1
     step "cluster" tests/cluster/up.sh
@@ -85,6 +87,6 @@ if [[ $what != unit ]]; then
         step "images into the cluster" tests/cluster/load-image.sh "$CARGO_TARGET_DIR"/image/*.tar
     fi
     # One at a time: they share two cores, and some of them kill things.
-    tests "end-to-end tests" tests/cluster/exec.sh cargo test -p kafka-consumer-tests --locked --offline --no-fail-fast \
-        -- --test-threads=1 ${FILTER:+"$FILTER"}
+    tests "end-to-end tests" tests/cluster/exec.sh cargo test --workspace --locked --offline --no-fail-fast \
+        "${targets[@]}" -- --test-threads=1 ${FILTER:+"$FILTER"}
 fi

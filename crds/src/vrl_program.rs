@@ -3,8 +3,11 @@
 //! environment, file system, secrets) are not built in.
 
 use thiserror::Error;
-use vrl::compiler::{CompilationResult, CompileConfig, Function, TypeState, compile_with_state};
+use vrl::compiler::{
+    CompilationResult, CompileConfig, Function, TypeState, compile_with_state, state::ExternalEnv,
+};
 use vrl::diagnostic::Formatter;
+use vrl::value::{Kind, kind::Collection};
 
 pub use vrl::compiler::Program;
 
@@ -52,6 +55,22 @@ mod tests {
     #[test]
     fn a_good_program_compiles() {
         assert!(compile(".amount = to_float!(.amount)").is_ok());
+    }
+
+    #[test]
+    fn a_value_may_be_an_object_an_array_or_a_string() {
+        for source in [
+            ".amount = to_float!(.amount)\n.taxed = .amount * 1.19\ndel(.note)",
+            ". = parse_json!(.)\n.seen = true",
+            ". = map_values(array!(.)) -> |value| { to_int!(value) * 2 }",
+            ".[0] = 5",
+            ". = upcase(string!(.))",
+            ". = merge(object!(.), {\"a\": 1})",
+        ] {
+            if let Err(error) = compile(source) {
+                panic!("{source}: {error}");
+            }
+        }
     }
 
     #[test]

@@ -24,7 +24,10 @@ use facts::Members;
 
 /// Longest waits for the brokers. A new TLS and SASL connection, a coordinator look-up and a request take well under a
 /// second on a healthy cluster; both together stay below the 10 s that one reconcile may spend on Kafka.
-const PATIENCE: Patience = Patience { connect: Duration::from_secs(5), answer: Duration::from_secs(4) };
+const PATIENCE: Patience = Patience {
+    connect: Duration::from_secs(5),
+    answer: Duration::from_secs(4),
+};
 
 /// Creating topics writes to disks of several brokers; the controller waits 20 s for it.
 const PROVISION: Duration = Duration::from_secs(15);
@@ -184,7 +187,11 @@ struct Entry {
 
 impl Default for KafkaClients {
     fn default() -> Self {
-        Self { open: Arc::default(), members: Members::Ask, patience: PATIENCE }
+        Self {
+            open: Arc::default(),
+            members: Members::Ask,
+            patience: PATIENCE,
+        }
     }
 }
 
@@ -196,7 +203,10 @@ impl KafkaClients {
 
     /// For the embedded broker, which cannot tell the members of a group: `group` is always None, without asking.
     pub fn for_embedded_broker() -> Self {
-        Self { members: Members::Leave, ..Self::default() }
+        Self {
+            members: Members::Leave,
+            ..Self::default()
+        }
     }
 
     /// Clients that are open now, for metrics.
@@ -228,9 +238,14 @@ impl KafkaClients {
         topics: &[WantedTopic],
     ) -> Result<Vec<Provisioned>, KafkaProblem> {
         let (topics, patience) = (topics.to_vec(), self.patience);
-        self.run(kafka, credentials, IsolationLevel::default(), move |cluster, properties| {
-            provision::provision(cluster, properties, &topics, patience.connect, PROVISION)
-        })
+        self.run(
+            kafka,
+            credentials,
+            IsolationLevel::default(),
+            move |cluster, properties| {
+                provision::provision(cluster, properties, &topics, patience.connect, PROVISION)
+            },
+        )
         .await
     }
 
@@ -260,7 +275,10 @@ impl KafkaClients {
         work: impl FnOnce(&Cluster, &Properties) -> Result<T, KafkaProblem> + Send + 'static,
     ) -> Result<T, KafkaProblem> {
         let mut properties = client_config::connection(kafka, credentials);
-        properties.insert("isolation.level".into(), client_config::isolation_level(isolation).into());
+        properties.insert(
+            "isolation.level".into(),
+            client_config::isolation_level(isolation).into(),
+        );
         let clients = self.clone();
         tokio::task::spawn_blocking(move || {
             clients.close_idle(IDLE);
@@ -268,7 +286,11 @@ impl KafkaClients {
             work(&cluster, &properties)
         })
         .await
-        .unwrap_or_else(|error| Err(KafkaProblem::Unreachable(format!("the request was ended: {error}"))))
+        .unwrap_or_else(|error| {
+            Err(KafkaProblem::Unreachable(format!(
+                "the request was ended: {error}"
+            )))
+        })
     }
 
     fn cluster(&self, properties: &Properties) -> Result<Arc<Cluster>, KafkaProblem> {
@@ -279,7 +301,13 @@ impl KafkaClients {
         }
         // Under the lock: opening connects to nobody, it only parses, and two openings at once would waste one.
         let cluster = Arc::new(Cluster::open(properties)?);
-        open.insert(properties.clone(), Entry { cluster: Arc::clone(&cluster), used: Instant::now() });
+        open.insert(
+            properties.clone(),
+            Entry {
+                cluster: Arc::clone(&cluster),
+                used: Instant::now(),
+            },
+        );
         Ok(cluster)
     }
 

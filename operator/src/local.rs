@@ -92,7 +92,11 @@ fn check(args: &LocalArgs) -> ExitCode {
     }
     loaded.notes.iter().for_each(|note| println!("{note}"));
     problems.iter().for_each(|problem| eprintln!("{problem}"));
-    if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(INVALID) }
+    if problems.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(INVALID)
+    }
 }
 
 /// Ctrl-C or SIGTERM.

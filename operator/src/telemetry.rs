@@ -2,6 +2,7 @@
 //! no decision; serves no secret.
 
 use std::collections::{BTreeSet, HashMap};
+use std::io::IsTerminal;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;

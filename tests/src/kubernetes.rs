@@ -286,7 +286,8 @@ async fn forget(api: &Api<Pod>, pod: &str) -> Result<()> {
 
 /// Processes of this machine that run `program` for the pod: containers share the machine's process table.
 fn processes(program: &str, pod: &str) -> Result<Vec<u32>> {
-    let wanted = format!("POD_NAME={pod}");
+    // The variable's name differs from program to program.
+    let wanted = format!("={pod}");
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
         let path: PathBuf = entry?.path();
@@ -307,7 +308,7 @@ fn processes(program: &str, pod: &str) -> Result<Vec<u32>> {
         if runs
             && environment
                 .split(|byte| *byte == 0)
-                .any(|variable| variable == wanted.as_bytes())
+                .any(|variable| variable.ends_with(wanted.as_bytes()))
         {
             found.push(pid);
         }

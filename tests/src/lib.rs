@@ -17,18 +17,28 @@
 //! | [`check`] | the ledger against what arrived: lost, duplicated, reordered |
 //! | [`consumer_groups`] | Kafka's own ConsumerGroupCommand, as a witness |
 //! | [`postgres`] | tables and their rows |
+//! | [`sink`] | an HTTP server behind an Http writer, which can be down |
+//! | [`worker_pages`] | metrics, status and logs of workers |
+//! | [`dry_run`] | what the API server says to a resource |
+//! | [`local`] | the product's programs as processes, for local mode |
+//! | [`bench`] | no test: `make bench` |
 
 pub mod audit;
+pub mod bench;
 pub mod check;
 pub mod command;
 pub mod consumer_groups;
+pub mod dry_run;
 pub mod env;
 pub mod install;
 pub mod kafka;
 pub mod kubernetes;
 pub mod load;
+pub mod local;
 pub mod postgres;
+pub mod sink;
 pub mod wait;
+pub mod worker_pages;
 pub mod world;
 
 pub use check::{Verdict, check};

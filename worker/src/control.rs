@@ -57,17 +57,20 @@ impl ControlWatcher {
                 _ = tick.tick() => {}
                 _ = paused.closed() => return,
             }
-            if let Some(control) = self.read() {
-                let changed = paused
-                    .send_if_modified(|paused| std::mem::replace(paused, control.paused) != control.paused);
-                if changed {
-                    tracing::info!(
-                        paused = control.paused,
-                        "{}",
-                        if control.paused { "paused" } else { "resumed" }
-                    );
-                }
-            }
+            self.look(&paused);
+        }
+    }
+
+    fn look(&mut self, paused: &watch::Sender<bool>) {
+        let Some(control) = self.read() else { return };
+        let changed =
+            paused.send_if_modified(|paused| std::mem::replace(paused, control.paused) != control.paused);
+        if changed {
+            tracing::info!(
+                paused = control.paused,
+                "{}",
+                if control.paused { "paused" } else { "resumed" }
+            );
         }
     }
 
@@ -103,16 +106,29 @@ mod tests {
         assert!(!watcher.warned);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn changes_reach_the_engine() {
+    #[test]
+    fn changes_reach_the_engine_and_only_changes() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("control.json");
         let (sender, mut paused) = watch::channel(false);
-        let task = tokio::spawn(ControlWatcher::new(path.clone()).run(sender));
+        let mut watcher = ControlWatcher::new(path.clone());
+        watcher.look(&sender);
+        assert!(!paused.has_changed().unwrap());
         std::fs::write(&path, r#"{"paused": true}"#).unwrap();
-        paused.wait_for(|paused| *paused).await.unwrap();
+        watcher.look(&sender);
+        assert!(paused.has_changed().unwrap() && *paused.borrow_and_update());
+        std::fs::write(&path, "").unwrap();
+        watcher.look(&sender);
+        assert!(!paused.has_changed().unwrap());
         std::fs::remove_file(&path).unwrap();
-        paused.wait_for(|paused| !*paused).await.unwrap();
+        watcher.look(&sender);
+        assert!(paused.has_changed().unwrap() && !*paused.borrow_and_update());
+    }
+
+    #[tokio::test]
+    async fn the_watcher_ends_when_nobody_listens() {
+        let (sender, paused) = watch::channel(false);
+        let task = tokio::spawn(ControlWatcher::new("/nowhere/control.json".into()).run(sender));
         drop(paused);
         task.await.unwrap();
     }

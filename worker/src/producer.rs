@@ -71,7 +71,9 @@ pub struct SendError {
 #[derive(Debug, thiserror::Error)]
 pub enum ProducerError {
     /// librdkafka refuses a property. Its value is not shown, it may be a secret.
-    #[error("the Kafka producer refuses the property {key:?}: {reason}; correct it in spec.kafka.clientConfig")]
+    #[error(
+        "the Kafka producer refuses the property {key:?}: {reason}; correct it in spec.kafka.clientConfig"
+    )]
     Property { key: String, reason: String },
     /// librdkafka refuses the properties together.
     #[error("the Kafka producer cannot be created: {0}; check spec.kafka and its Secrets")]
@@ -114,7 +116,14 @@ impl Producer {
         unbatched.insert("linger.ms".into(), "0".into());
         let alone = Lane::new(unbatched, slab.clone());
         let partition_counts = Mutex::default();
-        Ok(Self { shared: Arc::new(Shared { batched, alone, slab, partition_counts }) })
+        Ok(Self {
+            shared: Arc::new(Shared {
+                batched,
+                alone,
+                slab,
+                partition_counts,
+            }),
+        })
     }
 
     /// Sends records in order and waits until the broker has answered for each or `message.timeout.ms` is over. The answer
@@ -123,8 +132,11 @@ impl Producer {
         let mut results = vec![Ok(()); records.len()];
         let everything: Vec<usize> = (0..records.len()).collect();
         let failures = self.attempt(&self.shared.batched, records, &everything).await;
-        let suspects: Vec<usize> =
-            failures.iter().filter(|failure| failure.suspect).map(|failure| failure.position).collect();
+        let suspects: Vec<usize> = failures
+            .iter()
+            .filter(|failure| failure.suspect)
+            .map(|failure| failure.position)
+            .collect();
         for failure in failures.into_iter().filter(|failure| !failure.suspect) {
             results[failure.position] = Err(failure.error);
         }
@@ -169,18 +181,17 @@ impl Producer {
     pub async fn close(&self, timeout: Duration) -> usize {
         let lanes = [self.shared.batched.close(), self.shared.alone.close()];
         let closing = tokio::task::spawn_blocking(move || {
-            lanes.into_iter().flatten().map(|client| client.flush(timeout)).sum()
+            lanes
+                .into_iter()
+                .flatten()
+                .map(|client| client.flush(timeout))
+                .sum()
         });
         closing.await.unwrap_or_default()
     }
 
     /// Sends the records at `positions` through one client and returns those that were not confirmed.
-    async fn attempt(
-        &self,
-        lane: &Lane,
-        records: &[ProduceRecord<'_>],
-        positions: &[usize],
-    ) -> Vec<Failed> {
+    async fn attempt(&self, lane: &Lane, records: &[ProduceRecord<'_>], positions: &[usize]) -> Vec<Failed> {
         if positions.is_empty() {
             return Vec::new();
         }
@@ -188,7 +199,11 @@ impl Producer {
             Ok(client) => client,
             Err(error) => {
                 let error = no_client(error);
-                let failed = |position: &usize| Failed { position: *position, error: error.clone(), suspect: false };
+                let failed = |position: &usize| Failed {
+                    position: *position,
+                    error: error.clone(),
+                    suspect: false,
+                };
                 return positions.iter().map(failed).collect();
             }
         };
@@ -205,7 +220,11 @@ impl Producer {
         }
         drop(ticket);
         let answers = answers.await.unwrap_or_default();
-        let fatal = if answers.is_empty() { None } else { client.fatal_error() };
+        let fatal = if answers.is_empty() {
+            None
+        } else {
+            client.fatal_error()
+        };
         if fatal.is_some() {
             lane.discard(&client);
         }
@@ -215,7 +234,11 @@ impl Producer {
             let position = positions[answer.index];
             let topic = records[position].topic;
             let error = match (&fatal, answer.code) {
-                (Some((code, reason)), RDKafkaErrorCode::Fatal) => classify::fatal(topic, *code, reason),
+                // A client that breaks empties its queues.
+                (
+                    Some((code, reason)),
+                    RDKafkaErrorCode::Fatal | RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight,
+                ) => classify::fatal(topic, *code, reason),
                 _ => classify::error(topic, answer.code, trouble.as_deref()),
             };
             if answer.code == RDKafkaErrorCode::UnknownPartition {
@@ -223,7 +246,11 @@ impl Producer {
             }
             // What librdkafka itself refused was judged alone; what the broker refused was not.
             let suspect = !answer.local && classify::blames_a_batch(answer.code);
-            failures.push(Failed { position, error, suspect });
+            failures.push(Failed {
+                position,
+                error,
+                suspect,
+            });
         }
         failures
     }
@@ -264,7 +291,11 @@ fn no_client(error: client::NoClient) -> SendError {
         client::NoClient::Create(_) => ErrorClass::Systemic,
         client::NoClient::Closed => ErrorClass::Transient,
     };
-    SendError { message: error.to_string(), class, fatal: false }
+    SendError {
+        message: error.to_string(),
+        class,
+        fatal: false,
+    }
 }
 
 /// The positions of `suspects`, and of later records to the same topic with the same key, in order.
@@ -312,8 +343,14 @@ mod tests {
     #[test]
     fn suspects_drag_later_records_of_their_key_along() {
         let keys: [Option<&[u8]>; 6] = [Some(b"a"), Some(b"b"), None, Some(b"a"), None, Some(b"b")];
-        let records: Vec<ProduceRecord<'_>> =
-            keys.iter().map(|key| ProduceRecord { topic: "t", key: *key, ..Default::default() }).collect();
+        let records: Vec<ProduceRecord<'_>> = keys
+            .iter()
+            .map(|key| ProduceRecord {
+                topic: "t",
+                key: *key,
+                ..Default::default()
+            })
+            .collect();
         assert_eq!(with_later_records_of_their_keys(&records, &[2]), [2]);
         assert_eq!(with_later_records_of_their_keys(&records, &[0]), [0, 3]);
         assert_eq!(with_later_records_of_their_keys(&records, &[1, 3]), [1, 3, 5]);
@@ -321,15 +358,25 @@ mod tests {
 
     #[test]
     fn a_header_name_that_is_not_utf8_is_refused_and_not_changed() {
-        let record = ProduceRecord { topic: "t", headers: vec![(&[0xff], None)], ..Default::default() };
+        let record = ProduceRecord {
+            topic: "t",
+            headers: vec![(&[0xff], None)],
+            ..Default::default()
+        };
         assert_eq!(native(&record, 0).err(), Some(RDKafkaErrorCode::KeySerialization));
     }
 
     #[test]
     fn a_refused_property_is_named_without_its_value() {
         let properties = Properties::from([("sasl.mechanism".to_string(), "s3cret".to_string())]);
-        let properties = properties.into_iter().chain([("no.such.key".into(), "s3cret".into())]).collect();
+        let properties = properties
+            .into_iter()
+            .chain([("no.such.key".into(), "s3cret".into())])
+            .collect();
         let message = Producer::new(&properties).err().unwrap().to_string();
-        assert!(message.contains("no.such.key") && !message.contains("s3cret"), "{message}");
+        assert!(
+            message.contains("no.such.key") && !message.contains("s3cret"),
+            "{message}"
+        );
     }
 }

@@ -3,7 +3,7 @@
 //! by whoever reads again.
 
 use std::{
-    fs, io,
+    fmt, fs, io,
     path::{Path, PathBuf},
 };
 
@@ -16,32 +16,52 @@ use crds::{
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The file cannot be read.
-    #[error("{kind} {name:?} has no readable key {key:?}: {}: {source}; {advice}", path.display())]
+    #[error("{at} cannot be read: {source}; {}", at.advice())]
     Unreadable {
-        kind: &'static str,
-        name: String,
-        key: String,
-        path: PathBuf,
-        advice: String,
+        at: Box<Place>,
         #[source]
         source: io::Error,
     },
     /// The file is not text, or empty.
-    #[error("{kind} {name:?} key {key:?} ({}) is {problem}; {advice}", path.display())]
-    Unusable {
-        kind: &'static str,
-        name: String,
-        key: String,
-        path: PathBuf,
-        problem: &'static str,
-        advice: String,
-    },
+    #[error("{at} is {problem}; {}", at.advice())]
+    Unusable { at: Box<Place>, problem: &'static str },
     /// Would leave the mounted directory.
-    #[error("{kind} {name:?} key {key:?}: names must not be empty, start with '..' or contain '/'")]
-    Name { kind: &'static str, name: String, key: String },
+    #[error("{at}: names must not be empty, start with '..' or contain '/'")]
+    Name { at: Box<Place> },
     /// Neither Secret nor ConfigMap is named.
     #[error("a ca must name a secretName or a configMapName")]
     NoSource,
+}
+
+/// Where a value is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    kind: &'static str,
+    name: String,
+    key: String,
+    path: PathBuf,
+}
+
+impl Place {
+    fn advice(&self) -> String {
+        format!(
+            "create or correct the {}, key {:?}, in the namespace of the KafkaConsumerGroup",
+            self.kind, self.key
+        )
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {:?} key {:?} ({})",
+            self.kind,
+            self.name,
+            self.key,
+            self.path.display()
+        )
+    }
 }
 
 /// Where Secrets and ConfigMaps are mounted.
@@ -54,7 +74,10 @@ pub struct SecretFiles {
 impl SecretFiles {
     /// Takes the directories that hold one directory per Secret and per ConfigMap.
     pub fn new(secrets_dir: PathBuf, config_maps_dir: PathBuf) -> Self {
-        Self { secrets: secrets_dir, config_maps: config_maps_dir }
+        Self {
+            secrets: secrets_dir,
+            config_maps: config_maps_dir,
+        }
     }
 
     /// The value of a key of a Secret, without trailing newlines.
@@ -103,36 +126,28 @@ impl SecretFiles {
 }
 
 fn read(kind: &'static str, dir: &Path, name: &str, key: &str) -> Result<String, SecretError> {
-    // Kubernetes allows neither in names; a document that was written by hand might try.
-    if [name, key].iter().any(|part| part.is_empty() || part.contains('/') || part.starts_with("..")) {
-        return Err(SecretError::Name { kind, name: name.into(), key: key.into() });
-    }
     let path = dir.join(name).join(key);
-    let advice = || format!("create or correct the {kind}, key {key:?}, in the namespace of the KafkaConsumerGroup");
-    let unusable = |problem, path| SecretError::Unusable {
-        kind,
-        name: name.into(),
-        key: key.into(),
-        path,
-        problem,
-        advice: advice(),
-    };
-    match fs::read(&path) {
-        Ok(bytes) => match String::from_utf8(bytes) {
-            Ok(text) => match text.trim_end_matches(['\n', '\r']) {
-                "" => Err(unusable("empty", path)),
-                trimmed => Ok(trimmed.to_string()),
-            },
-            Err(_) => Err(unusable("not UTF-8 text", path)),
-        },
-        Err(source) => Err(SecretError::Unreadable {
+    let at = || {
+        Box::new(Place {
             kind,
             name: name.into(),
             key: key.into(),
-            advice: advice(),
-            path,
-            source,
-        }),
+            path: path.clone(),
+        })
+    };
+    // Kubernetes allows neither in names; a document that was written by hand might try.
+    if [name, key]
+        .iter()
+        .any(|part| part.is_empty() || part.contains('/') || part.starts_with(".."))
+    {
+        return Err(SecretError::Name { at: at() });
+    }
+    let bytes = fs::read(&path).map_err(|source| SecretError::Unreadable { at: at(), source })?;
+    let unusable = |problem| SecretError::Unusable { at: at(), problem };
+    let text = String::from_utf8(bytes).map_err(|_| unusable("not UTF-8 text"))?;
+    match text.trim_end_matches(['\n', '\r']) {
+        "" => Err(unusable("empty")),
+        trimmed => Ok(trimmed.to_string()),
     }
 }
 
@@ -152,7 +167,10 @@ mod tests {
     }
 
     fn key(name: &str, key: &str) -> SecretKey {
-        SecretKey { secret_name: name.into(), key: key.into() }
+        SecretKey {
+            secret_name: name.into(),
+            key: key.into(),
+        }
     }
 
     #[test]
@@ -165,17 +183,40 @@ mod tests {
     fn an_error_names_the_secret_the_key_and_the_file_but_never_a_value() {
         let (_dir, files) = files(&[("secrets/db/empty", b"\n"), ("secrets/db/binary", &[0xff, 0xfe])]);
         let message = files.read(&key("db", "url")).unwrap_err().to_string();
-        assert!(message.contains("Secret \"db\" has no readable key \"url\""), "{message}");
-        assert!(message.contains("secrets/db/url") && message.contains("create or correct the Secret"), "{message}");
-        assert!(files.read(&key("db", "empty")).unwrap_err().to_string().contains("is empty"));
-        assert!(files.read(&key("db", "binary")).unwrap_err().to_string().contains("not UTF-8"));
+        assert!(message.contains("Secret \"db\" key \"url\""), "{message}");
+        assert!(
+            message.contains("secrets/db/url") && message.contains("create or correct the Secret"),
+            "{message}"
+        );
+        assert!(
+            files
+                .read(&key("db", "empty"))
+                .unwrap_err()
+                .to_string()
+                .contains("is empty")
+        );
+        assert!(
+            files
+                .read(&key("db", "binary"))
+                .unwrap_err()
+                .to_string()
+                .contains("not UTF-8")
+        );
     }
 
     #[test]
     fn a_name_cannot_leave_the_directory() {
         let (_dir, files) = files(&[("other", b"x")]);
-        for (name, part) in [("..", "other"), ("a/../..", "other"), ("db", "../../other"), ("", "x")] {
-            assert!(matches!(files.read(&key(name, part)), Err(SecretError::Name { .. })), "{name} {part}");
+        for (name, part) in [
+            ("..", "other"),
+            ("a/../..", "other"),
+            ("db", "../../other"),
+            ("", "x"),
+        ] {
+            assert!(
+                matches!(files.read(&key(name, part)), Err(SecretError::Name { .. })),
+                "{name} {part}"
+            );
         }
     }
 

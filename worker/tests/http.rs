@@ -1,4 +1,5 @@
 //! The HTTP writer against a real server on a loopback port.
+#![allow(clippy::unwrap_used, clippy::panic)]
 #![cfg(feature = "http")]
 
 use std::{
@@ -45,7 +46,11 @@ impl Server {
         let app = Router::new().fallback(move |method: Method, headers: HeaderMap, body: Bytes| {
             let (seen, answer) = (seen.clone(), answer.clone());
             async move {
-                let request = Request { method, headers, body: String::from_utf8(body.to_vec()).unwrap() };
+                let request = Request {
+                    method,
+                    headers,
+                    body: String::from_utf8(body.to_vec()).unwrap(),
+                };
                 let mut seen = seen.lock().unwrap();
                 let response = answer(seen.len(), &request);
                 seen.push(request);
@@ -59,7 +64,12 @@ impl Server {
     }
 
     fn bodies(&self) -> Vec<String> {
-        self.requests.lock().unwrap().iter().map(|request| request.body.clone()).collect()
+        self.requests
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|request| request.body.clone())
+            .collect()
     }
 }
 
@@ -68,12 +78,20 @@ fn status(code: u16) -> Response {
 }
 
 fn json_reply(code: u16, body: serde_json::Value) -> Response {
-    (StatusCode::from_u16(code).unwrap(), [(CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+    (
+        StatusCode::from_u16(code).unwrap(),
+        [(CONTENT_TYPE, "application/json")],
+        body.to_string(),
+    )
+        .into_response()
 }
 
 fn writer_with(url: &str, secrets: &std::path::Path, more: serde_json::Value) -> HttpWriter {
     let mut config = json!({"url": url, "timeoutSeconds": 5});
-    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    config
+        .as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
     let config: spec::HttpWriter = serde_json::from_value(config).unwrap();
     HttpWriter::new(&config, SecretFiles::new(secrets.into(), secrets.into())).unwrap()
 }
@@ -96,7 +114,11 @@ async fn write(writer: &HttpWriter, batch: &Batch) -> Result<Vec<Rejected>, Writ
 }
 
 fn rejected(result: Result<Vec<Rejected>, WriteError>) -> Vec<(usize, bool)> {
-    result.unwrap().iter().map(|rejected| (rejected.position, rejected.retryable)).collect()
+    result
+        .unwrap()
+        .iter()
+        .map(|rejected| (rejected.position, rejected.retryable))
+        .collect()
 }
 
 const VALUES: [Option<&str>; 3] = [Some("{\"a\": 1}"), None, Some("\"x\"")];
@@ -115,24 +137,41 @@ async fn an_array_holds_the_batch_and_names_it_in_the_idempotency_key() {
     assert_eq!(request.body, "[{\"a\": 1},null,\"x\"]");
     assert_eq!(request.method, Method::PUT);
     assert_eq!(request.header("content-type"), Some("application/json"));
-    assert_eq!(request.header("idempotency-key"), Some("orders-2-10..orders-2-12"));
+    assert_eq!(
+        request.header("idempotency-key"),
+        Some("orders-2-10..orders-2-12")
+    );
     assert_eq!(request.header("x-source"), Some("kafka"));
-    assert!(request.header("user-agent").unwrap().starts_with("kafka-consumer-worker/"));
+    assert!(
+        request
+            .header("user-agent")
+            .unwrap()
+            .starts_with("kafka-consumer-worker/")
+    );
 }
 
 #[tokio::test]
 async fn lines_hold_one_value_each() {
     let server = Server::start(|_, _| status(200)).await;
     let batch = batch(&[Some("{\n\"a\": 1}"), Some("plain"), Some("two\nlines")]);
-    assert_eq!(rejected(write(&writer(&server.url, "Ndjson"), &batch).await), [(2, false)]);
+    assert_eq!(
+        rejected(write(&writer(&server.url, "Ndjson"), &batch).await),
+        [(2, false)]
+    );
     assert_eq!(server.bodies(), ["{\"a\":1}\nplain\n"]);
-    assert_eq!(server.requests.lock().unwrap()[0].header("content-type"), Some("application/x-ndjson"));
+    assert_eq!(
+        server.requests.lock().unwrap()[0].header("content-type"),
+        Some("application/x-ndjson")
+    );
 }
 
 #[tokio::test]
 async fn an_answer_about_each_record_skips_those_that_were_never_sent() {
     let server = Server::start(|_, _| {
-        json_reply(207, json!({"results": [{"status": 422, "error": "bad"}, {"status": 503}, {"status": 201}]}))
+        json_reply(
+            207,
+            json!({"results": [{"status": 422, "error": "bad"}, {"status": 503}, {"status": 201}]}),
+        )
     })
     .await;
     let batch = batch(&[Some("no json"), Some("1"), Some("2"), Some("3")]);
@@ -146,7 +185,12 @@ async fn statuses_without_detail_decide_for_the_batch() {
     let codes = [503, 429, 422, 401, 404, 302];
     let server = Server::start(move |n, _| match codes[n] {
         429 => (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "7")], "slow down").into_response(),
-        code => (StatusCode::from_u16(code).unwrap(), [("location", "/elsewhere")], "why").into_response(),
+        code => (
+            StatusCode::from_u16(code).unwrap(),
+            [("location", "/elsewhere")],
+            "why",
+        )
+            .into_response(),
     })
     .await;
     let writer = writer(&server.url, "JsonArray");
@@ -154,9 +198,15 @@ async fn statuses_without_detail_decide_for_the_batch() {
     for code in codes {
         let result = write(&writer, &batch).await;
         match (code, &result) {
-            (503, Err(WriteError::Transient(message))) => assert!(message.contains("status 503: why"), "{message}"),
-            (429, Err(WriteError::Transient(message))) => assert!(message.contains("Retry-After: 7"), "{message}"),
-            (422, Err(WriteError::Refused(message))) => assert!(message.contains("status 422: why"), "{message}"),
+            (503, Err(WriteError::Transient(message))) => {
+                assert!(message.contains("status 503: why"), "{message}")
+            }
+            (429, Err(WriteError::Transient(message))) => {
+                assert!(message.contains("Retry-After: 7"), "{message}")
+            }
+            (422, Err(WriteError::Refused(message))) => {
+                assert!(message.contains("status 422: why"), "{message}")
+            }
             (401 | 404 | 302, Err(WriteError::Systemic(_))) => {}
             _ => panic!("{code}: {result:?}"),
         }
@@ -174,12 +224,18 @@ async fn single_records_go_in_order_and_a_retry_goes_on_where_it_failed() {
     .await;
     let writer = writer(&server.url, "Single");
     let batch = batch(&[Some("1"), Some("\"bad\""), Some("3"), Some("raw")]);
-    assert!(matches!(write(&writer, &batch).await, Err(WriteError::Transient(_))));
+    assert!(matches!(
+        write(&writer, &batch).await,
+        Err(WriteError::Transient(_))
+    ));
     assert_eq!(rejected(write(&writer, &batch).await), [(1, false)]);
     assert_eq!(server.bodies(), ["1", "\"bad\"", "3", "\"bad\"", "3", "raw"]);
     let requests = server.requests.lock().unwrap();
     assert_eq!(requests[5].header("idempotency-key"), Some("orders-2-13"));
-    assert_eq!(requests[5].header("content-type"), Some("application/octet-stream"));
+    assert_eq!(
+        requests[5].header("content-type"),
+        Some("application/octet-stream")
+    );
 }
 
 #[tokio::test]
@@ -200,7 +256,10 @@ async fn a_corrected_token_is_used_without_a_restart() {
         other => panic!("{other:?}"),
     }
     fs::write(secrets.path().join("api/token"), "right\n").unwrap();
-    assert!(matches!(write(&writer, &batch).await, Err(WriteError::Transient(_))));
+    assert!(matches!(
+        write(&writer, &batch).await,
+        Err(WriteError::Transient(_))
+    ));
     assert_eq!(write(&writer, &batch).await, Ok(vec![]));
 }
 
@@ -211,10 +270,17 @@ async fn basic_authentication_comes_from_the_secret() {
     fs::create_dir(secrets.path().join("login")).unwrap();
     fs::write(secrets.path().join("login/username"), "Aladdin").unwrap();
     fs::write(secrets.path().join("login/password"), "open sesame").unwrap();
-    let writer = writer_with(&server.url, secrets.path(), json!({"basicAuth": {"secretName": "login"}}));
+    let writer = writer_with(
+        &server.url,
+        secrets.path(),
+        json!({"basicAuth": {"secretName": "login"}}),
+    );
     write(&writer, &batch(&VALUES)).await.unwrap();
     let expected = Some("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
-    assert_eq!(server.requests.lock().unwrap()[0].header("authorization"), expected);
+    assert_eq!(
+        server.requests.lock().unwrap()[0].header("authorization"),
+        expected
+    );
 }
 
 #[tokio::test]
@@ -224,7 +290,10 @@ async fn no_server_is_transient_and_no_answer_too() {
     let silent = writer_with(&url, "/nonexistent".as_ref(), json!({"timeoutSeconds": 1}));
     let batch = batch(&VALUES);
     let result = write(&silent, &batch).await;
-    assert!(matches!(&result, Err(WriteError::Transient(message)) if message.contains("timeoutSeconds")), "{result:?}");
+    assert!(
+        matches!(&result, Err(WriteError::Transient(message)) if message.contains("timeoutSeconds")),
+        "{result:?}"
+    );
     drop(listener);
     let result = write(&writer(&url, "JsonArray"), &batch).await;
     match result {
@@ -241,7 +310,10 @@ fn a_configuration_that_cannot_work_is_refused_with_the_reason() {
         HttpWriter::new(&config, secrets).err().unwrap().to_string()
     };
     let message = new(json!({"url": "https://u:s3cret@h/"}));
-    assert!(message.contains("basicAuth") && !message.contains("s3cret"), "{message}");
+    assert!(
+        message.contains("basicAuth") && !message.contains("s3cret"),
+        "{message}"
+    );
     let message = new(json!({"url": "https://h/", "bearerToken": {"secretName": "api", "key": "token"}}));
     assert!(message.contains("Secret \"api\""), "{message}");
     assert!(new(json!({"url": "http://[oops"})).contains("http.url"));

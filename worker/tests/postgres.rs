@@ -1,4 +1,5 @@
 //! The Postgres writer against a real server: that of `POSTGRES_URL`, else one started here when PostgreSQL is installed.
+#![allow(clippy::unwrap_used, clippy::panic)]
 #![cfg(feature = "postgres")]
 
 use std::{
@@ -23,15 +24,15 @@ use worker::{
 /// Makes a database in `$1` and serves it on port `$3` with the programs in `$2`, until its standard input ends: that
 /// happens when the test process ends, in whatever way.
 const SERVE: &str = r#"
-    as_postgres() { "$@"; }
     # PostgreSQL refuses to run as root.
+    as_postgres=
     if [ "$(id -u)" = 0 ]; then
         chown postgres "$1"
-        as_postgres() { setpriv --reuid=postgres --regid=postgres --clear-groups "$@"; }
+        as_postgres="setpriv --reuid=postgres --regid=postgres --clear-groups"
     fi
     cd "$1" || exit 1
-    as_postgres "$2/initdb" --username=tester --auth=trust --encoding=UTF8 --no-sync -D "$1/data" >&2 || exit 1
-    as_postgres "$2/postgres" -D "$1/data" -p "$3" -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
+    $as_postgres "$2/initdb" --username=tester --auth=trust --encoding=UTF8 --no-sync -D "$1/data" || exit 1
+    $as_postgres "$2/postgres" -D "$1/data" -p "$3" -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
         -c fsync=off -c max_connections=40 -c log_min_messages=fatal </dev/null &
     server=$!
     cat >/dev/null
@@ -60,11 +61,22 @@ fn start() -> Option<Server> {
         return Some(Server { url, _own: None });
     }
     let Some(programs) = newest_installation() else {
-        let _ = writeln!(std::io::stderr(), "skipped: no PostgreSQL is installed and POSTGRES_URL is not set");
+        let _ = writeln!(
+            std::io::stderr(),
+            "skipped: no PostgreSQL is installed and POSTGRES_URL is not set"
+        );
         return None;
     };
-    let directory = tempfile::Builder::new().prefix("postgres-").tempdir().unwrap().keep();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let directory = tempfile::Builder::new()
+        .prefix("postgres-")
+        .tempdir()
+        .unwrap()
+        .keep();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let own = Command::new("sh")
         .args(["-c", SERVE, "sh"])
         .args([directory.as_os_str(), programs.as_os_str()])
@@ -74,7 +86,10 @@ fn start() -> Option<Server> {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    Some(Server { url: format!("postgresql://tester@127.0.0.1:{port}/postgres"), _own: Some(own) })
+    Some(Server {
+        url: format!("postgresql://tester@127.0.0.1:{port}/postgres"),
+        _own: Some(own),
+    })
 }
 
 /// A table of its own for each test, and a client to look into it.
@@ -104,31 +119,54 @@ impl Fixture {
             }
             tries += 1;
         };
-        let table = format!("t_{}_{}", std::process::id(), TABLES.fetch_add(1, Ordering::Relaxed));
-        client.batch_execute(&format!("CREATE TABLE {table} ({columns})")).await.unwrap();
+        let table = format!(
+            "t_{}_{}",
+            std::process::id(),
+            TABLES.fetch_add(1, Ordering::Relaxed)
+        );
+        client
+            .batch_execute(&format!("CREATE TABLE {table} ({columns})"))
+            .await
+            .unwrap();
         let secrets = tempfile::tempdir().unwrap();
         fs::create_dir(secrets.path().join("db")).unwrap();
         fs::write(secrets.path().join("db/url"), &url).unwrap();
-        Some(Self { client, url, table, secrets })
+        Some(Self {
+            client,
+            url,
+            table,
+            secrets,
+        })
     }
 
     fn writer(&self, more: serde_json::Value) -> PostgresWriter {
         let mut config = json!({"connection": {"secretName": "db", "key": "url"}, "table": self.table});
-        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        config
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         let config: spec::PostgresWriter = serde_json::from_value(config).unwrap();
         let secrets = SecretFiles::new(self.secrets.path().into(), self.secrets.path().into());
         PostgresWriter::new(&config, secrets).unwrap()
     }
 
     async fn sql(&self, sql: &str) {
-        self.client.batch_execute(&sql.replace("$TABLE", &self.table)).await.unwrap();
+        self.client
+            .batch_execute(&sql.replace("$TABLE", &self.table))
+            .await
+            .unwrap();
     }
 
     /// The rows as JSON, by the first column.
     async fn rows(&self) -> Vec<serde_json::Value> {
-        let sql = format!("SELECT row_to_json(r)::text FROM (SELECT * FROM {} ORDER BY 1) AS r", self.table);
+        let sql = format!(
+            "SELECT row_to_json(r)::text FROM (SELECT * FROM {} ORDER BY 1) AS r",
+            self.table
+        );
         let rows = self.client.query(&sql, &[]).await.unwrap();
-        rows.iter().map(|row| serde_json::from_str(row.get(0)).unwrap()).collect()
+        rows.iter()
+            .map(|row| serde_json::from_str(row.get(0)).unwrap())
+            .collect()
     }
 }
 
@@ -154,7 +192,9 @@ async fn write(writer: &PostgresWriter, values: &[&str]) -> Result<Vec<Rejected>
 async fn every_kind_of_value_reaches_its_column() {
     let columns = "id bigint primary key, amount numeric(20,2), name text, code varchar(5), ok boolean, at timestamptz, \
                    day date, uid uuid, tags text[], grid int[][], doc jsonb, raw json, note text, bin bytea, ip inet";
-    let Some(db) = Fixture::new(columns).await else { return };
+    let Some(db) = Fixture::new(columns).await else {
+        return;
+    };
     let value = r#"{"id": 9007199254740993, "amount": 123456789012345678.91, "name": "Zoë \"x\"\n\\N", "code": "abc",
         "ok": true, "at": "2026-01-31T10:00:00Z", "day": "2026-01-31", "uid": "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
         "tags": ["a,b", "c\"d", null], "grid": [[1, 2], [3, 4]], "doc": {"a": [1, null]}, "raw": "text",
@@ -163,19 +203,29 @@ async fn every_kind_of_value_reaches_its_column() {
     let row = &db.rows().await[0];
     assert_eq!(row["id"], json!(9007199254740993_i64));
     assert_eq!(row["name"], json!("Zoë \"x\"\n\\N"));
-    assert_eq!((&row["code"], &row["ok"], &row["day"]), (&json!("abc"), &json!(true), &json!("2026-01-31")));
+    assert_eq!(
+        (&row["code"], &row["ok"], &row["day"]),
+        (&json!("abc"), &json!(true), &json!("2026-01-31"))
+    );
     assert_eq!(row["tags"], json!(["a,b", "c\"d", null]));
     assert_eq!(row["grid"], json!([[1, 2], [3, 4]]));
-    assert_eq!((&row["doc"], &row["raw"]), (&json!({"a": [1, null]}), &json!("text")));
+    assert_eq!(
+        (&row["doc"], &row["raw"]),
+        (&json!({"a": [1, null]}), &json!("text"))
+    );
     assert_eq!(row["note"], json!(r#"{"as": "json text"}"#));
     assert_eq!((&row["bin"], &row["ip"]), (&json!("\\x00ff"), &json!("10.0.0.1")));
     let sql = format!("SELECT amount::text FROM {}", db.table);
-    assert_eq!(db.client.query_one(&sql, &[]).await.unwrap().get::<_, &str>(0), "123456789012345678.91");
+    assert_eq!(
+        db.client.query_one(&sql, &[]).await.unwrap().get::<_, &str>(0),
+        "123456789012345678.91"
+    );
 }
 
 #[tokio::test]
 async fn the_last_record_of_a_key_wins_and_writing_twice_changes_nothing() {
-    let Some(db) = Fixture::new("id int primary key, a text, b text, made timestamptz default now()").await else {
+    let Some(db) = Fixture::new("id int primary key, a text, b text, made timestamptz default now()").await
+    else {
         return;
     };
     let writer = db.writer(by_id());
@@ -199,10 +249,14 @@ async fn the_last_record_of_a_key_wins_and_writing_twice_changes_nothing() {
 
 #[tokio::test]
 async fn the_record_id_makes_one_row_per_record() {
-    let Some(db) = Fixture::new("rid text primary key, n int").await else { return };
+    let Some(db) = Fixture::new("rid text primary key, n int").await else {
+        return;
+    };
     let writer = db.writer(json!({"recordIdColumn": "rid"}));
     for _ in 0..2 {
-        write(&writer, &[r#"{"n": 1}"#, r#"{"n": 1}"#, "{}"]).await.unwrap();
+        write(&writer, &[r#"{"n": 1}"#, r#"{"n": 1}"#, "{}"])
+            .await
+            .unwrap();
     }
     let expected = [
         json!({"rid": "orders-1-0", "n": 1}),
@@ -215,7 +269,9 @@ async fn the_record_id_makes_one_row_per_record() {
 #[tokio::test]
 async fn a_batch_with_a_record_that_the_table_refuses_writes_nothing_and_hides_the_value() {
     let columns = "id int primary key, n smallint, code varchar(3), positive int check (positive > 0), must text not null default 'x'";
-    let Some(db) = Fixture::new(columns).await else { return };
+    let Some(db) = Fixture::new(columns).await else {
+        return;
+    };
     let writer = db.writer(by_id());
     for (bad, expected) in [
         (r#"{"id": 2, "n": "4111s3cret"}"#, "column \"n\""),
@@ -229,7 +285,10 @@ async fn a_batch_with_a_record_that_the_table_refuses_writes_nothing_and_hides_t
         match write(&writer, &[bad]).await {
             Err(WriteError::Refused(message)) => {
                 assert!(message.contains(expected), "{message}");
-                assert!(!message.contains("s3cret") && !message.contains("4111"), "{message}");
+                assert!(
+                    !message.contains("s3cret") && !message.contains("4111"),
+                    "{message}"
+                );
             }
             other => panic!("{other:?}"),
         }
@@ -240,21 +299,37 @@ async fn a_batch_with_a_record_that_the_table_refuses_writes_nothing_and_hides_t
 
 #[tokio::test]
 async fn a_refused_record_also_takes_back_the_other_statements_of_its_batch() {
-    let Some(db) = Fixture::new("id int primary key, a text, n smallint").await else { return };
-    let values = [r#"{"id": 1, "a": "x"}"#, r#"{"id": 2, "n": 99999}"#, r#"{"id": 3}"#];
-    assert!(matches!(write(&db.writer(by_id()), &values).await, Err(WriteError::Refused(_))));
+    let Some(db) = Fixture::new("id int primary key, a text, n smallint").await else {
+        return;
+    };
+    let values = [
+        r#"{"id": 1, "a": "x"}"#,
+        r#"{"id": 2, "n": 99999}"#,
+        r#"{"id": 3}"#,
+    ];
+    assert!(matches!(
+        write(&db.writer(by_id()), &values).await,
+        Err(WriteError::Refused(_))
+    ));
     assert_eq!(db.rows().await.len(), 0);
 }
 
 #[tokio::test]
 async fn a_missing_table_index_or_right_is_systemic_with_what_to_do_and_heals() {
-    let Some(db) = Fixture::new("id int, a text").await else { return };
-    let writer = db.writer(by_id());
-    let systemic = async |writer: &PostgresWriter, expected: &str| match write(writer, &[r#"{"id": 1}"#]).await {
-        Err(WriteError::Systemic(message)) => assert!(message.contains(expected), "{message}"),
-        other => panic!("{other:?}"),
+    let Some(db) = Fixture::new("id int, a text").await else {
+        return;
     };
-    systemic(&writer, &format!("create unique index on \"{}\" (\"id\")", db.table)).await;
+    let writer = db.writer(by_id());
+    let systemic =
+        async |writer: &PostgresWriter, expected: &str| match write(writer, &[r#"{"id": 1}"#]).await {
+            Err(WriteError::Systemic(message)) => assert!(message.contains(expected), "{message}"),
+            other => panic!("{other:?}"),
+        };
+    systemic(
+        &writer,
+        &format!("create unique index on \"{}\" (\"id\")", db.table),
+    )
+    .await;
     db.sql("CREATE UNIQUE INDEX ON $TABLE (id)").await;
     assert_eq!(write(&writer, &[r#"{"id": 1}"#]).await, Ok(vec![]));
     systemic(&db.writer(json!({"keyColumns": ["nr"]})), "no column \"nr\"").await;
@@ -267,11 +342,17 @@ async fn a_missing_table_index_or_right_is_systemic_with_what_to_do_and_heals() 
 
 #[tokio::test]
 async fn a_column_added_later_is_noticed() {
-    let Some(db) = Fixture::new("id int primary key").await else { return };
+    let Some(db) = Fixture::new("id int primary key").await else {
+        return;
+    };
     let writer = db.writer(by_id());
     let value = r#"{"id": 1, "a": "x"}"#;
     let rejected = write(&writer, &[value]).await.unwrap();
-    assert!(rejected[0].message.contains("field \"a\""), "{}", rejected[0].message);
+    assert!(
+        rejected[0].message.contains("field \"a\""),
+        "{}",
+        rejected[0].message
+    );
     db.sql("ALTER TABLE $TABLE ADD COLUMN a text").await;
     while !write(&writer, &[value]).await.unwrap().is_empty() {
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
@@ -279,13 +360,18 @@ async fn a_column_added_later_is_noticed() {
     assert_eq!(db.rows().await, [json!({"id": 1, "a": "x"})]);
     // And one that is gone: the statement fails, then the columns are read again.
     db.sql("ALTER TABLE $TABLE DROP COLUMN a").await;
-    assert!(matches!(write(&writer, &[value]).await, Err(WriteError::Systemic(_))));
+    assert!(matches!(
+        write(&writer, &[value]).await,
+        Err(WriteError::Systemic(_))
+    ));
     assert_eq!(write(&writer, &[value]).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
 async fn a_lost_connection_and_a_locked_table_are_transient() {
-    let Some(db) = Fixture::new("id int primary key").await else { return };
+    let Some(db) = Fixture::new("id int primary key").await else {
+        return;
+    };
     let mut config = by_id();
     config["timeoutSeconds"] = json!(1);
     let writer = db.writer(config);
@@ -308,12 +394,16 @@ async fn a_lost_connection_and_a_locked_table_are_transient() {
 
 #[tokio::test]
 async fn a_refused_login_is_systemic_and_heals_when_the_secret_is_corrected() {
-    let Some(db) = Fixture::new("id int primary key").await else { return };
+    let Some(db) = Fixture::new("id int primary key").await else {
+        return;
+    };
     let wrong = db.url.replace("/postgres", "/no_such_database");
     fs::write(db.secrets.path().join("db/url"), wrong).unwrap();
     let writer = db.writer(by_id());
     match write(&writer, &[r#"{"id": 1}"#]).await {
-        Err(WriteError::Systemic(message)) => assert!(message.contains("correct the database name"), "{message}"),
+        Err(WriteError::Systemic(message)) => {
+            assert!(message.contains("correct the database name"), "{message}")
+        }
         other => panic!("{other:?}"),
     }
     fs::write(db.secrets.path().join("db/url"), &db.url).unwrap();
@@ -322,15 +412,18 @@ async fn a_refused_login_is_systemic_and_heals_when_the_secret_is_corrected() {
 
 #[tokio::test]
 async fn concurrent_batches_on_the_same_keys_do_not_deadlock() {
-    let Some(db) = Fixture::new("id int primary key, n int").await else { return };
+    let Some(db) = Fixture::new("id int primary key, n int").await else {
+        return;
+    };
     let writer = Arc::new(db.writer(by_id()));
     let tasks: Vec<_> = (0..8)
         .map(|task| {
             let writer = writer.clone();
             tokio::spawn(async move {
                 for round in 0..20 {
-                    let mut values: Vec<String> =
-                        (0..200).map(|id| format!("{{\"id\": {id}, \"n\": {round}}}")).collect();
+                    let mut values: Vec<String> = (0..200)
+                        .map(|id| format!("{{\"id\": {id}, \"n\": {round}}}"))
+                        .collect();
                     if task % 2 == 0 {
                         values.reverse();
                     }

@@ -33,7 +33,9 @@ impl Cluster {
         for (key, value) in properties {
             config.set(key, value);
         }
-        config.set("enable.auto.commit", "false").set_log_level(RDKafkaLogLevel::Warning);
+        config
+            .set("enable.auto.commit", "false")
+            .set_log_level(RDKafkaLogLevel::Warning);
         match BaseConsumer::from_config_and_context(&config, Errors::default()) {
             Ok(consumer) => Ok(Self { consumer }),
             Err(error) => Err(KafkaProblem::InvalidConfiguration(explain(&error))),
@@ -62,7 +64,9 @@ impl Cluster {
                         },
                     }
                 }
-                Err(error) => error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string()),
+                Err(error) => error
+                    .rdkafka_error_code()
+                    .map_or_else(|| error.to_string(), |code| code.to_string()),
             };
             self.serve_events();
             if let Some(problem) = self.consumer.context().login_refused() {
@@ -104,9 +108,9 @@ fn count(partitions: usize) -> i32 {
 /// Codes by which brokers say no for good.
 pub(super) fn refusal(code: Code, said: &str) -> Option<KafkaProblem> {
     match code {
-        Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed | Code::ClusterAuthorizationFailed => {
-            Some(KafkaProblem::AuthorizationFailed(said.into()))
-        }
+        Code::TopicAuthorizationFailed
+        | Code::GroupAuthorizationFailed
+        | Code::ClusterAuthorizationFailed => Some(KafkaProblem::AuthorizationFailed(said.into())),
         Code::Authentication | Code::SaslAuthenticationFailed => {
             Some(KafkaProblem::AuthenticationFailed(said.into()))
         }
@@ -155,7 +159,11 @@ impl Errors {
     }
 
     pub(super) fn last(&self) -> Option<String> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).last.clone()
+        self.seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .last
+            .clone()
     }
 
     fn note(&self, code: Option<Code>, reason: &str) {
@@ -213,7 +221,10 @@ mod tests {
         let secret = Properties::from([
             ("security.protocol".to_string(), "ssl".to_string()),
             ("ssl.key.pem".to_string(), "not a key 4711".to_string()),
-            ("ssl.certificate.pem".to_string(), "not a certificate 4711".to_string()),
+            (
+                "ssl.certificate.pem".to_string(),
+                "not a certificate 4711".to_string(),
+            ),
         ]);
         let problem = Cluster::open(&secret).err().unwrap();
         assert_eq!(problem.reason(), "InvalidClientConfig");

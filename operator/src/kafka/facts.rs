@@ -58,8 +58,8 @@ pub(super) fn read(
         let committed = committed(cluster, &query.group_id, &partitions, timeout);
         (joined(ends), joined(starts), committed, joined(group))
     });
-    let group = known("members of the group", group)?
-        .map(|description| group_facts(&description, &query.topics));
+    let group =
+        known("members of the group", group)?.map(|description| group_facts(&description, &query.topics));
     let ends = known("ends of the partitions", ends)?;
     let starts = known("starts of the partitions", starts)?;
     let committed = known("committed offsets", committed)?;
@@ -69,7 +69,12 @@ pub(super) fn read(
         }
         _ => None,
     };
-    Ok(KafkaFacts { topics, lag, group, read_at })
+    Ok(KafkaFacts {
+        topics,
+        lag,
+        group,
+        read_at,
+    })
 }
 
 /// Partition counts of `names`.
@@ -79,7 +84,10 @@ pub(super) fn topics(
     timeout: Duration,
 ) -> Result<BTreeMap<String, Option<i32>>, KafkaProblem> {
     let deadline = Instant::now() + timeout;
-    names.iter().map(|name| Ok((name.clone(), cluster.partitions(name, deadline)?))).collect()
+    names
+        .iter()
+        .map(|name| Ok((name.clone(), cluster.partitions(name, deadline)?)))
+        .collect()
 }
 
 pub(super) fn all_partitions(topics: &BTreeMap<String, Option<i32>>) -> Vec<Partition> {
@@ -101,15 +109,19 @@ pub(super) fn offsets(
     }
     let mut list = TopicPartitionList::with_capacity(partitions.len());
     for (topic, partition) in partitions {
-        list.add_partition_offset(topic, *partition, at).map_err(|error| Missing::Unknown(error.to_string()))?;
+        list.add_partition_offset(topic, *partition, at)
+            .map_err(|error| Missing::Unknown(error.to_string()))?;
     }
-    let answer = cluster.consumer.offsets_for_times(list, timeout).map_err(|error| {
-        let code = error.rdkafka_error_code();
-        match cluster.refused(code, "offsets of the topics") {
-            Some(problem) => Missing::Refused(problem),
-            None => Missing::Unknown(error.to_string()),
-        }
-    })?;
+    let answer = cluster
+        .consumer
+        .offsets_for_times(list, timeout)
+        .map_err(|error| {
+            let code = error.rdkafka_error_code();
+            match cluster.refused(code, "offsets of the topics") {
+                Some(problem) => Missing::Refused(problem),
+                None => Missing::Unknown(error.to_string()),
+            }
+        })?;
     let mut offsets = Offsets::new();
     for element in answer.elements() {
         if let Err(error) = element.error() {
@@ -191,7 +203,9 @@ pub(super) fn known<T>(what: &str, answer: Result<T, Missing>) -> Result<Option<
 }
 
 fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T, Missing>>) -> Result<T, Missing> {
-    thread.join().unwrap_or_else(|_| Err(Missing::Unknown("the thread that asked has ended".into())))
+    thread
+        .join()
+        .unwrap_or_else(|_| Err(Missing::Unknown("the thread that asked has ended".into())))
 }
 
 /// None when any partition has no end or no start. A partition without committed offset counts from its start.
@@ -219,8 +233,11 @@ fn group_facts(description: &Description, topics: &[String]) -> GroupFacts {
         .members
         .iter()
         .map(|member| {
-            let ours: Vec<_> =
-                member.assigned.iter().filter(|(topic, _)| topics.contains(topic)).collect();
+            let ours: Vec<_> = member
+                .assigned
+                .iter()
+                .filter(|(topic, _)| topics.contains(topic))
+                .collect();
             owned.extend(ours.iter().copied());
             MemberFacts {
                 client_id: member.client_id.clone(),
@@ -247,16 +264,32 @@ mod tests {
     }
 
     fn offsets_of(values: &[i64]) -> Offsets {
-        values.iter().zip(0..).map(|(offset, index)| (partition(index), *offset)).collect()
+        values
+            .iter()
+            .zip(0..)
+            .map(|(offset, index)| (partition(index), *offset))
+            .collect()
     }
 
     #[test]
     fn lag_counts_from_the_commit_or_the_log_start_whichever_is_later() {
         let partitions: Vec<_> = (0..3).map(partition).collect();
         let committed = Offsets::from([(partition(0), 40), (partition(1), 5)]);
-        let lag = lag(&partitions, &offsets_of(&[100, 50, 30]), &offsets_of(&[0, 20, 10]), &committed).unwrap();
-        assert_eq!(lag.per_partition.values().copied().collect::<Vec<_>>(), [60, 30, 20]);
-        assert_eq!((lag.total, lag.max, lag.max_partition.as_deref()), (110, 60, Some("orders-0")));
+        let lag = lag(
+            &partitions,
+            &offsets_of(&[100, 50, 30]),
+            &offsets_of(&[0, 20, 10]),
+            &committed,
+        )
+        .unwrap();
+        assert_eq!(
+            lag.per_partition.values().copied().collect::<Vec<_>>(),
+            [60, 30, 20]
+        );
+        assert_eq!(
+            (lag.total, lag.max, lag.max_partition.as_deref()),
+            (110, 60, Some("orders-0"))
+        );
     }
 
     #[test]
@@ -269,7 +302,13 @@ mod tests {
 
     #[test]
     fn a_commit_ahead_of_an_older_end_is_no_negative_lag() {
-        let lag = lag(&[partition(0)], &offsets_of(&[10]), &offsets_of(&[0]), &offsets_of(&[12])).unwrap();
+        let lag = lag(
+            &[partition(0)],
+            &offsets_of(&[10]),
+            &offsets_of(&[0]),
+            &offsets_of(&[12]),
+        )
+        .unwrap();
         assert_eq!((lag.total, lag.max_partition), (0, None));
     }
 
@@ -278,7 +317,10 @@ mod tests {
         let member = |client: &str, assigned: &[(&str, i32)]| Member {
             client_id: client.into(),
             host: "/10.0.0.1".into(),
-            assigned: assigned.iter().map(|(topic, index)| (topic.to_string(), *index)).collect(),
+            assigned: assigned
+                .iter()
+                .map(|(topic, index)| (topic.to_string(), *index))
+                .collect(),
         };
         let mut description = Description {
             state: "Stable".into(),
@@ -292,6 +334,9 @@ mod tests {
         assert_eq!(facts.members[1].assigned, 1);
         assert_eq!(facts.members[0].host, "10.0.0.1");
         description.state = "PreparingRebalance".into();
-        assert_eq!(group_facts(&description, &["orders".into()]).assigned_partitions, None);
+        assert_eq!(
+            group_facts(&description, &["orders".into()]).assigned_partitions,
+            None
+        );
     }
 }

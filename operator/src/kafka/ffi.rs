@@ -56,11 +56,16 @@ pub(super) fn committed<C: ConsumerContext>(
         unsafe { c::rd_kafka_ListConsumerGroupOffsets_new(group.as_ptr(), partitions.ptr()) },
         c::rd_kafka_ListConsumerGroupOffsets_destroy,
     )?;
-    let event = call(consumer, Op::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS, timeout, |rk, options, queue| {
-        let mut requests = [request.pointer];
-        // SAFETY: one live request, as the call demands; it copies the request.
-        unsafe { c::rd_kafka_ListConsumerGroupOffsets(rk, requests.as_mut_ptr(), 1, options, queue) };
-    })?;
+    let event = call(
+        consumer,
+        Op::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS,
+        timeout,
+        |rk, options, queue| {
+            let mut requests = [request.pointer];
+            // SAFETY: one live request, as the call demands; it copies the request.
+            unsafe { c::rd_kafka_ListConsumerGroupOffsets(rk, requests.as_mut_ptr(), 1, options, queue) };
+        },
+    )?;
     // SAFETY: the event lives until the end of this function; the result is null if it is of another type.
     unsafe {
         let result = c::rd_kafka_event_ListConsumerGroupOffsets_result(event.pointer);
@@ -86,12 +91,16 @@ pub(super) fn commit<C: ConsumerContext>(
         unsafe { c::rd_kafka_AlterConsumerGroupOffsets_new(group.as_ptr(), offsets.ptr()) },
         c::rd_kafka_AlterConsumerGroupOffsets_destroy,
     )?;
-    let event =
-        call(consumer, Op::RD_KAFKA_ADMIN_OP_ALTERCONSUMERGROUPOFFSETS, timeout, |rk, options, queue| {
+    let event = call(
+        consumer,
+        Op::RD_KAFKA_ADMIN_OP_ALTERCONSUMERGROUPOFFSETS,
+        timeout,
+        |rk, options, queue| {
             let mut requests = [request.pointer];
             // SAFETY: as in `committed`.
             unsafe { c::rd_kafka_AlterConsumerGroupOffsets(rk, requests.as_mut_ptr(), 1, options, queue) };
-        })?;
+        },
+    )?;
     // SAFETY: as in `committed`.
     unsafe {
         let result = c::rd_kafka_event_AlterConsumerGroupOffsets_result(event.pointer);
@@ -111,11 +120,16 @@ pub(super) fn describe<C: ConsumerContext>(
     timeout: Duration,
 ) -> Result<Description, Failure> {
     let group = c_string(group)?;
-    let event = call(consumer, Op::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS, timeout, |rk, options, queue| {
-        let mut groups = [group.as_ptr()];
-        // SAFETY: one live C string, which the call copies.
-        unsafe { c::rd_kafka_DescribeConsumerGroups(rk, groups.as_mut_ptr(), 1, options, queue) };
-    })?;
+    let event = call(
+        consumer,
+        Op::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS,
+        timeout,
+        |rk, options, queue| {
+            let mut groups = [group.as_ptr()];
+            // SAFETY: one live C string, which the call copies.
+            unsafe { c::rd_kafka_DescribeConsumerGroups(rk, groups.as_mut_ptr(), 1, options, queue) };
+        },
+    )?;
     // SAFETY: everything reached from the event lives as long as it, and is copied here.
     unsafe {
         let result = c::rd_kafka_event_DescribeConsumerGroups_result(event.pointer);
@@ -144,7 +158,10 @@ pub(super) fn describe<C: ConsumerContext>(
                 Member {
                     client_id: text(c::rd_kafka_MemberDescription_client_id(member)),
                     host: text(c::rd_kafka_MemberDescription_host(member)),
-                    assigned: assigned.into_iter().map(|answer| (answer.topic, answer.partition)).collect(),
+                    assigned: assigned
+                        .into_iter()
+                        .map(|answer| (answer.topic, answer.partition))
+                        .collect(),
                 }
             })
             .collect();
@@ -166,7 +183,10 @@ fn call<C: ConsumerContext>(
     let (queue, options) = unsafe {
         (
             Guard::new(c::rd_kafka_queue_new(client), c::rd_kafka_queue_destroy)?,
-            Guard::new(c::rd_kafka_AdminOptions_new(client, operation), c::rd_kafka_AdminOptions_destroy)?,
+            Guard::new(
+                c::rd_kafka_AdminOptions_new(client, operation),
+                c::rd_kafka_AdminOptions_destroy,
+            )?,
         )
     };
     let mut said = [0 as c_char; 256];
@@ -181,7 +201,10 @@ fn call<C: ConsumerContext>(
     };
     if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
         // SAFETY: on error librdkafka has written a terminated text.
-        return Err(Failure { code: code.into(), message: unsafe { text(said.as_ptr()) } });
+        return Err(Failure {
+            code: code.into(),
+            message: unsafe { text(said.as_ptr()) },
+        });
     }
     send(client, options.pointer, queue.pointer);
     // SAFETY: live queue. The second on top is for the answer's way from librdkafka's main thread to this queue.
@@ -231,7 +254,10 @@ unsafe fn check(error: *const c::rd_kafka_error_t) -> Result<(), Failure> {
         if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
             return Ok(());
         }
-        Err(Failure { code: code.into(), message: text(c::rd_kafka_error_string(error)) })
+        Err(Failure {
+            code: code.into(),
+            message: text(c::rd_kafka_error_string(error)),
+        })
     }
 }
 
@@ -276,7 +302,10 @@ fn c_string(group: &str) -> Result<CString, Failure> {
 }
 
 fn unexpected() -> Failure {
-    Failure { code: RDKafkaErrorCode::Fail, message: "the client library gave an answer of another kind".into() }
+    Failure {
+        code: RDKafkaErrorCode::Fail,
+        message: "the client library gave an answer of another kind".into(),
+    }
 }
 
 /// Owns one librdkafka object; never null.

@@ -26,14 +26,19 @@ pub(super) fn provision(
         let existing = cluster.partitions(&topic.name, Instant::now() + connect)?;
         let action = match existing {
             Some(partitions) if partitions >= topic.partitions => ProvisionAction::Unchanged,
-            Some(from) => {
-                grow(admin_client(&mut admin, properties)?, topic, timeout)?
-                    .unwrap_or(ProvisionAction::Grown { from, to: topic.partitions })
-            }
+            Some(from) => grow(admin_client(&mut admin, properties)?, topic, timeout)?.unwrap_or(
+                ProvisionAction::Grown {
+                    from,
+                    to: topic.partitions,
+                },
+            ),
             None => create(admin_client(&mut admin, properties)?, topic, timeout)?
                 .unwrap_or(ProvisionAction::Created),
         };
-        done.push(Provisioned { topic: topic.name.clone(), action });
+        done.push(Provisioned {
+            topic: topic.name.clone(),
+            action,
+        });
     }
     Ok(done)
 }
@@ -52,8 +57,9 @@ fn admin_client<'a>(
         config.set(key, value);
     }
     config.set_log_level(RDKafkaLogLevel::Critical);
-    let opened: AdminClient<DefaultClientContext> =
-        config.create().map_err(|error| KafkaProblem::InvalidConfiguration(explain(&error)))?;
+    let opened: AdminClient<DefaultClientContext> = config
+        .create()
+        .map_err(|error| KafkaProblem::InvalidConfiguration(explain(&error)))?;
     Ok(admin.insert(opened))
 }
 
@@ -79,13 +85,16 @@ fn grow(
 ) -> Result<Option<ProvisionAction>, KafkaProblem> {
     let count = usize::try_from(topic.partitions).unwrap_or_default();
     let new = NewPartitions::new(&topic.name, count);
-    let answer = tokio::runtime::Handle::current().block_on(admin.create_partitions([&new], &options(timeout)));
+    let answer =
+        tokio::runtime::Handle::current().block_on(admin.create_partitions([&new], &options(timeout)));
     // InvalidPartitions: somebody else has grown it meanwhile.
     verdict(answer, "add partitions to", &topic.name, Code::InvalidPartitions)
 }
 
 fn options(timeout: Duration) -> AdminOptions {
-    AdminOptions::new().request_timeout(Some(timeout)).operation_timeout(Some(timeout))
+    AdminOptions::new()
+        .request_timeout(Some(timeout))
+        .operation_timeout(Some(timeout))
 }
 
 /// None: done as asked. Some(Unchanged): somebody else was first, which `raced` tells.
@@ -125,7 +134,10 @@ mod tests {
     fn a_lost_race_is_no_error_and_refusals_are_told_apart() {
         let answer = |code| Ok(vec![Err(("orders".to_string(), code))]);
         let verdict = |code| verdict(answer(code), "create", "orders", Code::TopicAlreadyExists);
-        assert_eq!(verdict(Code::TopicAlreadyExists), Ok(Some(ProvisionAction::Unchanged)));
+        assert_eq!(
+            verdict(Code::TopicAlreadyExists),
+            Ok(Some(ProvisionAction::Unchanged))
+        );
         let reason = |code| verdict(code).unwrap_err().reason();
         assert_eq!(reason(Code::TopicAuthorizationFailed), "AuthorizationFailed");
         assert_eq!(reason(Code::InvalidReplicationFactor), "ProvisionRefused");

@@ -42,7 +42,11 @@ impl ProducerContext for Deliveries<'_> {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        let counter = if result.is_ok() { self.confirmed } else { &self.failed };
+        let counter = if result.is_ok() {
+            self.confirmed
+        } else {
+            &self.failed
+        };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -56,7 +60,10 @@ pub fn write(
     confirmed: &AtomicU64,
     stop: &AtomicBool,
 ) -> Result<(), KafkaProblem> {
-    let context = Deliveries { confirmed, failed: AtomicU64::new(0) };
+    let context = Deliveries {
+        confirmed,
+        failed: AtomicU64::new(0),
+    };
     let producer: BaseProducer<Deliveries<'_>> = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
         .set("enable.idempotence", "true")
@@ -87,7 +94,9 @@ pub fn write(
     producer.flush(DELIVERY).map_err(failed)?;
     match producer.context().failed.load(Ordering::Relaxed) {
         0 => Ok(()),
-        lost => Err(KafkaProblem::Unreachable(format!("{lost} records were not confirmed"))),
+        lost => Err(KafkaProblem::Unreachable(format!(
+            "{lost} records were not confirmed"
+        ))),
     }
 }
 
@@ -109,16 +118,27 @@ pub fn read(
     let mut all = TopicPartitionList::new();
     for (topic, partitions) in topics {
         for partition in 0..*partitions {
-            all.add_partition_offset(topic, partition, Offset::Beginning).map_err(failed)?;
+            all.add_partition_offset(topic, partition, Offset::Beginning)
+                .map_err(failed)?;
         }
     }
     consumer.assign(&all).map_err(failed)?;
     while !stop.load(Ordering::Relaxed) {
         // Errors of reading pass by themselves: the broker is on the same machine, and the reader is stopped at the end.
-        let Some(Ok(message)) = consumer.poll(STEP) else { continue };
+        let Some(Ok(message)) = consumer.poll(STEP) else {
+            continue;
+        };
         let headers = message.headers().map_or_else(Vec::new, |headers| {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            headers.iter().map(|header| (header.key.to_string(), header.value.map_or_else(String::new, text))).collect()
+            headers
+                .iter()
+                .map(|header| {
+                    (
+                        header.key.to_string(),
+                        header.value.map_or_else(String::new, text),
+                    )
+                })
+                .collect()
         });
         each(Read {
             topic: message.topic(),

@@ -35,15 +35,23 @@ pub(super) fn commit(
     if new_topics.is_empty() && new_partitions.is_empty() {
         return Ok(0);
     }
-    let mut offsets = needed(facts::offsets(cluster, &new_partitions, Offset::Beginning, timeout))?;
+    let mut offsets = needed(facts::offsets(
+        cluster,
+        &new_partitions,
+        Offset::Beginning,
+        timeout,
+    ))?;
     let at = match (start.kind, start.timestamp) {
         (StartPositionType::Earliest, _) => Offset::Beginning,
         (StartPositionType::Timestamp, Some(time)) => Offset::Offset(time.as_millisecond().max(0)),
         (StartPositionType::Latest | StartPositionType::Timestamp, _) => Offset::End,
     };
     let mut wanted = needed(facts::offsets(cluster, &new_topics, at, timeout))?;
-    let later: Vec<_> =
-        new_topics.iter().filter(|partition| !wanted.contains_key(*partition)).cloned().collect();
+    let later: Vec<_> = new_topics
+        .iter()
+        .filter(|partition| !wanted.contains_key(*partition))
+        .cloned()
+        .collect();
     wanted.extend(needed(facts::offsets(cluster, &later, Offset::End, timeout))?);
     offsets.extend(wanted);
     write(cluster, &query.group_id, &offsets, timeout)
@@ -81,7 +89,9 @@ fn write(
         {
             Ok(0)
         }
-        None => Err(KafkaProblem::Unreachable(format!("committing the start position: {said}"))),
+        None => Err(KafkaProblem::Unreachable(format!(
+            "committing the start position: {said}"
+        ))),
     };
     match ffi::commit(&cluster.consumer, group, &list, timeout) {
         Err(failure) => failed(failure.code, &failure.message),

@@ -35,24 +35,33 @@ fn query(topics: &[&str]) -> FactsQuery {
 }
 
 fn produce(mock: &Mock, topic: &str, partition: i32, records: usize) {
-    let producer: BaseProducer =
-        ClientConfig::new().set("bootstrap.servers", mock.bootstrap_servers()).create().unwrap();
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", mock.bootstrap_servers())
+        .create()
+        .unwrap();
     for _ in 0..records {
-        producer.send(BaseRecord::<(), str>::to(topic).partition(partition).payload("x")).unwrap();
+        producer
+            .send(BaseRecord::<(), str>::to(topic).partition(partition).payload("x"))
+            .unwrap();
     }
     producer.flush(Duration::from_secs(10)).unwrap();
 }
 
 fn start(kind: StartPositionType) -> StartPosition {
-    StartPosition { kind, timestamp: None }
+    StartPosition {
+        kind,
+        timestamp: None,
+    }
 }
 
 #[tokio::test]
 async fn facts_of_a_new_group_count_from_the_log_start() {
     let (mock, kafka) = mock(&[("orders", 3)]);
     produce(&mock, "orders", 1, 7);
-    let facts =
-        clients().facts(&kafka, &KafkaCredentials::default(), &query(&["orders"])).await.unwrap();
+    let facts = clients()
+        .facts(&kafka, &KafkaCredentials::default(), &query(&["orders"]))
+        .await
+        .unwrap();
     assert_eq!(facts.topics["orders"], Some(3));
     let lag = facts.lag.unwrap();
     assert_eq!((lag.total, lag.max_partition.as_deref()), (7, Some("orders-1")));
@@ -65,7 +74,11 @@ async fn a_missing_topic_is_told_not_created_and_makes_the_lag_unknown() {
     let clients = clients();
     for _ in 0..2 {
         let facts = clients
-            .facts(&kafka, &KafkaCredentials::default(), &query(&["orders", "missing"]))
+            .facts(
+                &kafka,
+                &KafkaCredentials::default(),
+                &query(&["orders", "missing"]),
+            )
             .await
             .unwrap();
         assert_eq!(facts.topics["missing"], None);
@@ -81,13 +94,31 @@ async fn start_positions_are_committed_once_and_only_where_nothing_is_committed(
     let credentials = KafkaCredentials::default();
     let latest = start(StartPositionType::Latest);
     let query = query(&["orders"]);
-    let committed = clients.commit_start_positions(&kafka, &credentials, &query, &latest).await;
+    let committed = clients
+        .commit_start_positions(&kafka, &credentials, &query, &latest)
+        .await;
     assert_eq!(committed, Ok(2));
-    assert_eq!(clients.facts(&kafka, &credentials, &query).await.unwrap().lag.unwrap().total, 0);
+    assert_eq!(
+        clients
+            .facts(&kafka, &credentials, &query)
+            .await
+            .unwrap()
+            .lag
+            .unwrap()
+            .total,
+        0
+    );
     produce(&mock, "orders", 0, 3);
-    let committed = clients.commit_start_positions(&kafka, &credentials, &query, &latest).await;
+    let committed = clients
+        .commit_start_positions(&kafka, &credentials, &query, &latest)
+        .await;
     assert_eq!(committed, Ok(0));
-    let lag = clients.facts(&kafka, &credentials, &query).await.unwrap().lag.unwrap();
+    let lag = clients
+        .facts(&kafka, &credentials, &query)
+        .await
+        .unwrap()
+        .lag
+        .unwrap();
     assert_eq!(lag.per_partition[&("orders".to_string(), 0)], 3);
 }
 
@@ -99,20 +130,49 @@ async fn earliest_is_committed_as_the_log_start() {
     let credentials = KafkaCredentials::default();
     let earliest = start(StartPositionType::Earliest);
     let query = query(&["orders"]);
-    assert_eq!(clients.commit_start_positions(&kafka, &credentials, &query, &earliest).await, Ok(1));
-    assert_eq!(clients.facts(&kafka, &credentials, &query).await.unwrap().lag.unwrap().total, 4);
+    assert_eq!(
+        clients
+            .commit_start_positions(&kafka, &credentials, &query, &earliest)
+            .await,
+        Ok(1)
+    );
+    assert_eq!(
+        clients
+            .facts(&kafka, &credentials, &query)
+            .await
+            .unwrap()
+            .lag
+            .unwrap()
+            .total,
+        4
+    );
 }
 
 #[tokio::test]
 async fn brokers_that_are_not_there_are_told_as_unreachable() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let clients = KafkaClients { patience: Patience { connect: Duration::from_millis(1500), ..PATIENCE }, ..clients() };
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let clients = KafkaClients {
+        patience: Patience {
+            connect: Duration::from_millis(1500),
+            ..PATIENCE
+        },
+        ..clients()
+    };
     let kafka = kafka_at(&format!("127.0.0.1:{port}"));
-    let problem =
-        clients.facts(&kafka, &KafkaCredentials::default(), &query(&["orders"])).await.unwrap_err();
+    let problem = clients
+        .facts(&kafka, &KafkaCredentials::default(), &query(&["orders"]))
+        .await
+        .unwrap_err();
     assert_eq!(problem.reason(), "KafkaUnreachable");
     assert!(problem.to_string().contains("refused"), "{problem}");
-    assert!(problem.to_string().contains("spec.kafka.bootstrapServers"), "{problem}");
+    assert!(
+        problem.to_string().contains("spec.kafka.bootstrapServers"),
+        "{problem}"
+    );
 }
 
 #[tokio::test]
@@ -121,14 +181,24 @@ async fn one_client_serves_all_groups_of_a_cluster_and_is_closed_when_idle() {
     let clients = clients();
     let credentials = KafkaCredentials::default();
     for group in ["a", "b", "c"] {
-        let query = FactsQuery { group_id: group.into(), ..query(&["orders"]) };
+        let query = FactsQuery {
+            group_id: group.into(),
+            ..query(&["orders"])
+        };
         clients.facts(&kafka, &credentials, &query).await.unwrap();
     }
     assert_eq!(clients.count(), 1);
-    let other = KafkaCredentials { username: Some("bob".into()), ..Default::default() };
+    let other = KafkaCredentials {
+        username: Some("bob".into()),
+        ..Default::default()
+    };
     let query = query(&["orders"]);
     clients.facts(&kafka, &other, &query).await.unwrap();
-    assert_eq!(clients.count(), 1, "credentials that are not used make no client of their own");
+    assert_eq!(
+        clients.count(),
+        1,
+        "credentials that are not used make no client of their own"
+    );
     clients.close_idle(Duration::ZERO);
     assert_eq!(clients.count(), 0);
 }
@@ -142,6 +212,9 @@ async fn an_existing_topic_is_left_alone_by_provisioning() {
         replication_factor: None,
         config: BTreeMap::new(),
     };
-    let done = clients().provision(&kafka, &KafkaCredentials::default(), &[wanted]).await.unwrap();
+    let done = clients()
+        .provision(&kafka, &KafkaCredentials::default(), &[wanted])
+        .await
+        .unwrap();
     assert_eq!(done[0].action, ProvisionAction::Unchanged);
 }

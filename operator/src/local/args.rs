@@ -10,7 +10,12 @@ use clap::Args;
 pub struct LocalArgs {
     /// File or folder with KafkaConsumerGroups (YAML, also several documents in one file); may be repeated. Secrets and
     /// ConfigMaps in the same files serve the groups. Files are watched: a valid change restarts the group's workers.
-    #[arg(short = 'f', long = "file", value_name = "FILE|DIR", required_unless_present = "demo")]
+    #[arg(
+        short = 'f',
+        long = "file",
+        value_name = "FILE|DIR",
+        required_unless_present = "demo"
+    )]
     pub files: Vec<PathBuf>,
 
     /// Start a broker in memory, on 127.0.0.1 only, and use it instead of spec.kafka; for trying out: what is in it is
@@ -97,7 +102,14 @@ mod tests {
 
     #[test]
     fn two_places_to_find_kafka_are_refused() {
-        let both = ["local", "-f", "a", "--embedded-kafka", "--bootstrap-servers", "a:1"];
+        let both = [
+            "local",
+            "-f",
+            "a",
+            "--embedded-kafka",
+            "--bootstrap-servers",
+            "a:1",
+        ];
         assert!(Cli::try_parse_from(both).is_err());
         let cli = Cli::try_parse_from(["local", "-f", "a", "--bootstrap-servers", "a:1,b:2"]).unwrap();
         assert_eq!(cli.local.bootstrap_servers, ["a:1", "b:2"]);

@@ -6,7 +6,9 @@ use k8s_openapi::ByteString;
 /// None when `text` is not standard base64; line breaks, as `base64` prints them, are passed over.
 pub fn decode(text: &str) -> Option<Vec<u8>> {
     let text: String = text.split_whitespace().collect();
-    serde_json::from_value::<ByteString>(serde_json::Value::String(text)).ok().map(|bytes| bytes.0)
+    serde_json::from_value::<ByteString>(serde_json::Value::String(text))
+        .ok()
+        .map(|bytes| bytes.0)
 }
 
 #[cfg(test)]

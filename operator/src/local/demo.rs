@@ -47,7 +47,11 @@ pub async fn run(args: LocalArgs) -> anyhow::Result<ExitCode> {
         if args.files.iter().any(|file| file.starts_with(folder.path())) {
             "deploy/examples/demo.yaml".to_string()
         } else {
-            args.files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
+            args.files
+                .iter()
+                .map(|file| file.display().to_string())
+                .collect::<Vec<_>>()
+                .join(", ")
         }
     ));
     let mut session = match Session::open(&args, screen).await {
@@ -71,10 +75,20 @@ pub async fn run(args: LocalArgs) -> anyhow::Result<ExitCode> {
     let lag = final_lag(&session).await;
     let took = begun.elapsed();
     session.stop(|| stop.asked()).await;
-    let totals = session.only_group().map(|group| group.totals()).unwrap_or_default();
+    let totals = session
+        .only_group()
+        .map(|group| group.totals())
+        .unwrap_or_default();
     let fed = threads.fed.load(Ordering::Relaxed);
     let (tally, failures) = threads.stop();
-    let summary = Summary { records, fed, totals, lag, took, topics };
+    let summary = Summary {
+        records,
+        fed,
+        totals,
+        lag,
+        took,
+        topics,
+    };
     let mut reasons = failures;
     reasons.extend(ended.err());
     Ok(summary.tell(&mut session.screen, &tally, reasons))
@@ -101,20 +115,36 @@ struct Topics {
 
 impl Topics {
     fn of(session: &Session) -> anyhow::Result<Self> {
-        let group = session.only_group().context("the demo runs one KafkaConsumerGroup; give one with -f")?;
+        let group = session
+            .only_group()
+            .context("the demo runs one KafkaConsumerGroup; give one with -f")?;
         let spec = &group.prepared.valid.spec;
         let topics = super::plan::embedded_topics(spec);
-        let input = spec.topics.first().context("the demo needs an input topic")?.name.clone();
+        let input = spec
+            .topics
+            .first()
+            .context("the demo needs an input topic")?
+            .name
+            .clone();
         let output = spec.writers.iter().find_map(|writer| writer.kafka.as_ref());
         let dead_letters = spec.error_handling.dead_letter.as_ref();
         Ok(Self {
-            bootstrap: session.embedded_bootstrap().context("the demo needs the embedded broker")?.to_string(),
-            output: output.context("the demo's group needs a Kafka writer, whose topic is counted")?.topic.clone(),
+            bootstrap: session
+                .embedded_bootstrap()
+                .context("the demo needs the embedded broker")?
+                .to_string(),
+            output: output
+                .context("the demo's group needs a Kafka writer, whose topic is counted")?
+                .topic
+                .clone(),
             dead_letters: dead_letters
                 .context("the demo's group needs errorHandling.deadLetter, whose topic is counted")?
                 .topic
                 .clone(),
-            partitions: topics.get(&input).copied().unwrap_or(super::plan::EMBEDDED_PARTITIONS),
+            partitions: topics
+                .get(&input)
+                .copied()
+                .unwrap_or(super::plan::EMBEDDED_PARTITIONS),
             input,
         })
     }
@@ -138,7 +168,10 @@ impl Threads {
             std::thread::spawn(move || {
                 let all = (0..records).map(|number| {
                     let order = order(number);
-                    Record { key: order.key, value: order.value }
+                    Record {
+                        key: order.key,
+                        value: order.value,
+                    }
                 });
                 records::write(&bootstrap, &topic, all, FEED_PER_SECOND, &fed, &end)
             })
@@ -158,7 +191,12 @@ impl Threads {
                 })
             })
         };
-        Self { fed, tally, end, running: vec![feeder, reader] }
+        Self {
+            fed,
+            tally,
+            end,
+            running: vec![feeder, reader],
+        }
     }
 
     /// Counts that only grow.
@@ -224,7 +262,10 @@ async fn watch(
 async fn final_lag(session: &Session) -> Option<Lag> {
     let group = session.only_group()?;
     let valid = &group.prepared.valid;
-    let facts = session.clients().facts(&valid.spec.kafka, &valid.credentials, &group.query()).await;
+    let facts = session
+        .clients()
+        .facts(&valid.spec.kafka, &valid.credentials, &group.query())
+        .await;
     facts.ok()?.lag
 }
 
@@ -249,12 +290,36 @@ impl Summary {
         if self.lag.as_ref().map(|lag| lag.total) != Some(0) {
             reasons.push("the lag at the end is not 0".into());
         }
-        let Topics { input, output, dead_letters, .. } = &self.topics;
+        let Topics {
+            input,
+            output,
+            dead_letters,
+            ..
+        } = &self.topics;
         let rows = [
-            ("fed", self.fed, format!("to {input}, {} of them poison", count(poison_count(self.records).into()))),
-            ("read", self.totals.records, "finished by the workers, as they say".into()),
-            ("written", written, format!("to {output}, {} of them twice", count(tally.duplicates))),
-            ("dead-lettered", dead, format!("to {dead_letters}, byte for byte, with the reason in headers")),
+            (
+                "fed",
+                self.fed,
+                format!(
+                    "to {input}, {} of them poison",
+                    count(poison_count(self.records).into())
+                ),
+            ),
+            (
+                "read",
+                self.totals.records,
+                "finished by the workers, as they say".into(),
+            ),
+            (
+                "written",
+                written,
+                format!("to {output}, {} of them twice", count(tally.duplicates)),
+            ),
+            (
+                "dead-lettered",
+                dead,
+                format!("to {dead_letters}, byte for byte, with the reason in headers"),
+            ),
         ];
         let mut text = format!(
             "\nsummary, counted by an independent consumer; {:.1} s from the first order to lag 0\n",
@@ -263,7 +328,10 @@ impl Summary {
         for (name, number, remark) in rows {
             text.push_str(&format!("  {name:<14}{:>9}  {remark}\n", count(number)));
         }
-        let lag = self.lag.as_ref().map_or("unknown".into(), |lag| lag.total.to_string());
+        let lag = self
+            .lag
+            .as_ref()
+            .map_or("unknown".into(), |lag| lag.total.to_string());
         text.push_str(&format!("  {:<14}{lag:>9}  records not yet committed\n", "lag"));
         let euros = format!("{}.{:02}", count(tally.cents / 100), tally.cents % 100);
         text.push_str(&format!("  amounts written sum up to {euros}\n"));
@@ -277,7 +345,9 @@ impl Summary {
             return ExitCode::SUCCESS;
         }
         text.push_str("\nThe sums are WRONG:\n");
-        reasons.iter().for_each(|reason| text.push_str(&format!("  {reason}\n")));
+        reasons
+            .iter()
+            .for_each(|reason| text.push_str(&format!("  {reason}\n")));
         screen.say(&text);
         ExitCode::FAILURE
     }

@@ -30,7 +30,9 @@ pub fn serve(args: &EmbeddedBrokerArgs) -> anyhow::Result<ExitCode> {
     writeln!(stdout, "{}", cluster.bootstrap_servers())?;
     stdout.flush()?;
     for line in std::io::stdin().lock().lines() {
-        let Ok((topic, partitions)) = parse_topic(line?.trim()) else { continue };
+        let Ok((topic, partitions)) = parse_topic(line?.trim()) else {
+            continue;
+        };
         // A topic that exists already stays as it is.
         if let Err(error) = cluster.create_topic(&topic, partitions) {
             tracing::debug!("{error}");
@@ -64,14 +66,26 @@ impl Broker {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("cannot start {} embedded-broker", program.display()))?;
-        let input = child.stdin.take().context("the embedded broker has no standard input")?;
-        let output = child.stdout.take().context("the embedded broker has no standard output")?;
+        let input = child
+            .stdin
+            .take()
+            .context("the embedded broker has no standard input")?;
+        let output = child
+            .stdout
+            .take()
+            .context("the embedded broker has no standard output")?;
         let mut output = BufReader::new(output).lines();
         let line = tokio::time::timeout(START, output.next_line())
             .await
             .context("the embedded broker did not start in time")??;
         let bootstrap = line.context("the embedded broker ended at once")?;
-        Ok(Self { bootstrap, topics: BTreeMap::new(), input, output, _child: child })
+        Ok(Self {
+            bootstrap,
+            topics: BTreeMap::new(),
+            input,
+            output,
+            _child: child,
+        })
     }
 
     /// Creates topics that are not there yet. Returns those that exist with another number of partitions.
@@ -84,7 +98,9 @@ impl Broker {
                     "topic {topic} keeps its {existing} partitions: the embedded broker cannot change them"
                 )),
                 None => {
-                    self.input.write_all(format!("{topic}:{partitions}\n").as_bytes()).await?;
+                    self.input
+                        .write_all(format!("{topic}:{partitions}\n").as_bytes())
+                        .await?;
                     self.input.flush().await?;
                     let done = tokio::time::timeout(START, self.output.next_line());
                     done.await

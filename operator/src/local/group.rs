@@ -76,7 +76,10 @@ impl Group {
             known: None,
             problem: None,
             positions_settled: false,
-            wanted: Size { workers: 0, reason: "Kafka is being asked".into() },
+            wanted: Size {
+                workers: 0,
+                reason: "Kafka is being asked".into(),
+            },
             rates: Rates::default(),
             look_due: Some(Instant::now()),
         };
@@ -96,7 +99,9 @@ impl Group {
     fn install(&mut self) -> std::io::Result<()> {
         prepare::write(&self.recipe.folder, &self.prepared)?;
         let spec = &self.prepared.valid.spec;
-        let control = Control { paused: spec.desired_state == DesiredState::Paused };
+        let control = Control {
+            paused: spec.desired_state == DesiredState::Paused,
+        };
         let control = serde_json::to_vec(&control).map_err(std::io::Error::other)?;
         prepare::replace(&self.recipe.folder.join(crds::names::CONTROL_KEY), &control)?;
         let drain = u64::try_from(spec.worker.termination_grace_period_seconds).unwrap_or(0);
@@ -108,7 +113,12 @@ impl Group {
     }
 
     pub fn writes_to_stdout(&self) -> bool {
-        self.prepared.valid.spec.writers.iter().any(|writer| writer.kind == WriterType::Stdout)
+        self.prepared
+            .valid
+            .spec
+            .writers
+            .iter()
+            .any(|writer| writer.kind == WriterType::Stdout)
     }
 
     pub fn query(&self) -> FactsQuery {
@@ -126,14 +136,24 @@ impl Group {
     }
 
     /// Starts a look at Kafka if it is time; the answer comes back through [`Group::take`].
-    pub fn look_if_due(&mut self, clients: &KafkaClients, provision: bool) -> Option<impl Future<Output = Look> + use<>> {
+    pub fn look_if_due(
+        &mut self,
+        clients: &KafkaClients,
+        provision: bool,
+    ) -> Option<impl Future<Output = Look> + use<>> {
         if self.look_due.is_none_or(|due| Instant::now() < due) {
             return None;
         }
         // No second look before the first is back.
         self.look_due = None;
         let (clients, valid) = (clients.clone(), self.prepared.valid.clone());
-        Some(look(clients, valid, self.query(), self.positions_settled, provision))
+        Some(look(
+            clients,
+            valid,
+            self.query(),
+            self.positions_settled,
+            provision,
+        ))
     }
 
     pub fn take(&mut self, look: Look) -> Vec<String> {
@@ -160,7 +180,10 @@ impl Group {
     fn size(&self, max_workers: i32) -> Size {
         let spec = &self.prepared.valid.spec;
         let Some(known) = &self.known else {
-            return Size { workers: 0, reason: "Kafka has not answered yet".into() };
+            return Size {
+                workers: 0,
+                reason: "Kafka has not answered yet".into(),
+            };
         };
         let missing = known.topics.iter().find(|(_, partitions)| partitions.is_none());
         if let Some((topic, _)) = missing
@@ -171,12 +194,24 @@ impl Group {
             );
             return Size { workers: 0, reason };
         }
-        let partitions =
-            known.topics.values().try_fold(0_i32, |sum, partitions| Some(sum.saturating_add((*partitions)?)));
-        let current = i32::try_from(self.wanted.workers).ok().filter(|workers| *workers > 0);
+        let partitions = known
+            .topics
+            .values()
+            .try_fold(0_i32, |sum, partitions| Some(sum.saturating_add((*partitions)?)));
+        let current = i32::try_from(self.wanted.workers)
+            .ok()
+            .filter(|workers| *workers > 0);
         let earliest = spec.consumer.start_position.kind == StartPositionType::Earliest;
         let may_start = self.positions_settled || earliest;
-        plan::size(spec, Facts { partitions, current, may_start }, max_workers)
+        plan::size(
+            spec,
+            Facts {
+                partitions,
+                current,
+                may_start,
+            },
+            max_workers,
+        )
     }
 
     /// Does what is to be done about worker processes; `running` is false when the session ends.
@@ -192,7 +227,8 @@ impl Group {
         for worker in self.crew.workers(&self.recipe.name) {
             for partition in worker.report.iter().flat_map(|report| &report.partitions) {
                 if let Some(position) = partition.watermark {
-                    self.rates.note(&(partition.topic.clone(), partition.partition), position, now);
+                    self.rates
+                        .note(&(partition.topic.clone(), partition.partition), position, now);
                 }
             }
         }
@@ -227,12 +263,15 @@ impl Group {
         if let Some(problem) = &self.problem {
             return Some(format!("{}: {problem}", problem.reason()));
         }
-        let idle = self.wanted.workers == 0 && self.prepared.valid.spec.desired_state == DesiredState::Running;
+        let idle =
+            self.wanted.workers == 0 && self.prepared.valid.spec.desired_state == DesiredState::Running;
         idle.then(|| self.wanted.reason.clone())
     }
 
     fn partitions(&self) -> Vec<PartitionView> {
-        let Some(known) = &self.known else { return Vec::new() };
+        let Some(known) = &self.known else {
+            return Vec::new();
+        };
         let workers = self.crew.workers(&self.recipe.name);
         let lag = self.facts().and_then(|facts| facts.lag.as_ref());
         let now = Instant::now();
@@ -243,7 +282,9 @@ impl Group {
         all.map(|key| {
             let owner = workers.iter().find_map(|worker| {
                 let partitions = &worker.report.as_ref()?.partitions;
-                let own = partitions.iter().find(|own| own.topic == key.0 && own.partition == key.1)?;
+                let own = partitions
+                    .iter()
+                    .find(|own| own.topic == key.0 && own.partition == key.1)?;
                 Some((worker.name.clone(), own.clone()))
             });
             let (worker, report) = owner.unzip();
@@ -277,18 +318,30 @@ async fn look(
     let Ok(facts) = &look.outcome else { return look };
     let asked = valid.spec.topics.iter().filter_map(|topic| {
         let provision = topic.provision.as_ref()?;
-        Some(facts.topics.get(&topic.name).copied().flatten().is_some_and(|has| has >= provision.partitions))
+        Some(
+            facts
+                .topics
+                .get(&topic.name)
+                .copied()
+                .flatten()
+                .is_some_and(|has| has >= provision.partitions),
+        )
     });
     let complete = asked.fold(true, |all, enough| all && enough);
     // Once at the beginning, for dead letter topics too; later only when an input topic lacks something.
     if provision && (!settled || !complete) {
         let wanted = plan::wanted_topics(&valid.spec, &facts.topics);
-        match clients.provision(&valid.spec.kafka, &valid.credentials, &wanted).await {
+        match clients
+            .provision(&valid.spec.kafka, &valid.credentials, &wanted)
+            .await
+        {
             Ok(done) => {
                 look.words = done
                     .iter()
                     .filter_map(|done| match done.action {
-                        ProvisionAction::Created => Some(format!("{}: topic {} created", valid.name, done.topic)),
+                        ProvisionAction::Created => {
+                            Some(format!("{}: topic {} created", valid.name, done.topic))
+                        }
                         ProvisionAction::Grown { from, to } => Some(format!(
                             "{}: topic {} has {to} partitions now, it had {from}",
                             valid.name, done.topic
@@ -306,15 +359,26 @@ async fn look(
             }
         }
     }
+    if !provision {
+        // The embedded broker was empty when the group began: all start positions are the same.
+        look.positions_settled = true;
+        return look;
+    }
     if let Ok(facts) = &look.outcome
         && !settled
         && facts.topics.values().all(Option::is_some)
     {
         let start = &valid.spec.consumer.start_position;
-        match clients.commit_start_positions(&valid.spec.kafka, &valid.credentials, &query, start).await {
+        match clients
+            .commit_start_positions(&valid.spec.kafka, &valid.credentials, &query, start)
+            .await
+        {
             Ok(_) => look.positions_settled = true,
             Err(problem) if start.kind == StartPositionType::Earliest => {
-                tracing::debug!("start positions of {} are not committed yet: {problem}", valid.name);
+                tracing::debug!(
+                    "start positions of {} are not committed yet: {problem}",
+                    valid.name
+                );
             }
             Err(problem) => look.outcome = Err(problem),
         }

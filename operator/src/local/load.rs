@@ -42,9 +42,10 @@ pub fn load(paths: &[PathBuf], namespace: &str) -> Loaded {
     let mut loaded = Loaded::default();
     for path in paths {
         match files(path) {
-            Ok(files) if files.is_empty() => loaded
-                .problems
-                .push(format!("{}: no .yaml, .yml or .json file in this folder", path.display())),
+            Ok(files) if files.is_empty() => loaded.problems.push(format!(
+                "{}: no .yaml, .yml or .json file in this folder",
+                path.display()
+            )),
             Ok(files) => {
                 for file in files {
                     match std::fs::read_to_string(&file) {
@@ -53,9 +54,10 @@ pub fn load(paths: &[PathBuf], namespace: &str) -> Loaded {
                     }
                 }
             }
-            Err(error) => loaded
-                .problems
-                .push(format!("{}: {error}; give a file or a folder with -f", path.display())),
+            Err(error) => loaded.problems.push(format!(
+                "{}: {error}; give a file or a folder with -f",
+                path.display()
+            )),
         }
     }
     if loaded.groups.is_empty() && loaded.problems.is_empty() {
@@ -101,19 +103,36 @@ fn read(file: &str, text: &str, namespace: &str, loaded: &mut Loaded) {
     }
     let several = documents.len() > 1;
     for (index, document) in documents.into_iter().enumerate() {
-        let origin = if several { format!("{file} (document {})", index + 1) } else { file.to_string() };
+        let origin = if several {
+            format!("{file} (document {})", index + 1)
+        } else {
+            file.to_string()
+        };
         match serde_json::to_value(&document) {
             Ok(object) => sort(origin, object, namespace, loaded),
-            Err(error) => loaded.problems.push(format!("{origin}: {error}; keys must be strings")),
+            Err(error) => loaded
+                .problems
+                .push(format!("{origin}: {error}; keys must be strings")),
         }
     }
 }
 
 fn sort(origin: String, object: Value, namespace: &str, loaded: &mut Loaded) {
-    let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default().to_string();
-    let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_string();
-    let namespace =
-        object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or(namespace).to_string();
+    let kind = object
+        .get("kind")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_string();
+    let name = object
+        .pointer("/metadata/name")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_string();
+    let namespace = object
+        .pointer("/metadata/namespace")
+        .and_then(Value::as_str)
+        .unwrap_or(namespace)
+        .to_string();
     match kind.as_str() {
         "KafkaConsumerGroup" => {
             let same = |other: &Document| {
@@ -151,10 +170,18 @@ fn sort(origin: String, object: Value, namespace: &str, loaded: &mut Loaded) {
 fn keys(object: &Value, plain: &str, encoded: &str) -> Result<Keys, String> {
     let mut keys = BTreeMap::new();
     for (field, decode) in [(encoded, true), (plain, false)] {
-        let Some(entries) = object.get(field).and_then(Value::as_object) else { continue };
+        let Some(entries) = object.get(field).and_then(Value::as_object) else {
+            continue;
+        };
         for (key, value) in entries {
-            if !key.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) || key.starts_with("..") {
-                return Err(format!("{field} key \"{key}\" must consist of letters, digits, '-', '_' and '.'"));
+            if !key
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+                || key.starts_with("..")
+            {
+                return Err(format!(
+                    "{field} key \"{key}\" must consist of letters, digits, '-', '_' and '.'"
+                ));
             }
             let Some(text) = value.as_str() else {
                 return Err(format!("{field}.{key} must be a string; quote it"));
@@ -189,11 +216,19 @@ mod tests {
         );
         assert_eq!(loaded.problems, Vec::<String>::new());
         assert_eq!(loaded.groups.len(), 1);
-        assert!(loaded.groups[0].origin.starts_with("a.yaml (document "), "{}", loaded.groups[0].origin);
+        assert!(
+            loaded.groups[0].origin.starts_with("a.yaml (document "),
+            "{}",
+            loaded.groups[0].origin
+        );
         let secret = &loaded.secrets[&("n".to_string(), "s".to_string())].0;
         assert_eq!(secret["username"], b"alice");
         assert_eq!(secret["password"], b"p", "stringData wins, as in Kubernetes");
-        assert!(loaded.config_maps.contains_key(&("default".to_string(), "c".to_string())));
+        assert!(
+            loaded
+                .config_maps
+                .contains_key(&("default".to_string(), "c".to_string()))
+        );
         assert!(loaded.notes[0].contains("Namespace \"n\""), "{:?}", loaded.notes);
     }
 
@@ -203,13 +238,25 @@ mod tests {
             ("a: [", "not YAML"),
             ("a: 1\na: 2\nkind: Secret", "duplicate"),
             ("metadata: {name: x}", "no kind"),
-            ("kind: Secret\nmetadata: {name: s}\ndata: {password: '%%'}", "not base64"),
-            ("kind: Secret\nmetadata: {name: s}\nstringData: {port: 5432}", "quote it"),
-            ("kind: Secret\nmetadata: {name: s}\nstringData: {../x: a}", "must consist of"),
+            (
+                "kind: Secret\nmetadata: {name: s}\ndata: {password: '%%'}",
+                "not base64",
+            ),
+            (
+                "kind: Secret\nmetadata: {name: s}\nstringData: {port: 5432}",
+                "quote it",
+            ),
+            (
+                "kind: Secret\nmetadata: {name: s}\nstringData: {../x: a}",
+                "must consist of",
+            ),
         ] {
             let problems = loaded(text).problems;
             assert_eq!(problems.len(), 1, "{text}: {problems:?}");
-            assert!(problems[0].starts_with("a.yaml: ") && problems[0].contains(said), "{problems:?}");
+            assert!(
+                problems[0].starts_with("a.yaml: ") && problems[0].contains(said),
+                "{problems:?}"
+            );
         }
     }
 
@@ -217,7 +264,10 @@ mod tests {
     fn a_name_that_is_used_twice_is_refused() {
         let group = "kind: KafkaConsumerGroup\nmetadata: {name: orders}\n";
         let problems = loaded(&format!("{group}---\n{group}")).problems;
-        assert!(problems[0].contains("\"orders\" is in a.yaml (document 1) too"), "{problems:?}");
+        assert!(
+            problems[0].contains("\"orders\" is in a.yaml (document 1) too"),
+            "{problems:?}"
+        );
     }
 
     #[test]
@@ -233,8 +283,11 @@ mod tests {
         for name in ["b.yaml", "a.yml", "c.txt"] {
             std::fs::write(dir.path().join(name), "").unwrap();
         }
-        let names: Vec<_> =
-            files(dir.path()).unwrap().iter().map(|f| f.file_name().unwrap().to_owned()).collect();
+        let names: Vec<_> = files(dir.path())
+            .unwrap()
+            .iter()
+            .map(|f| f.file_name().unwrap().to_owned())
+            .collect();
         assert_eq!(names, ["a.yml", "b.yaml"]);
         assert!(load(&[dir.path().join("missing.yaml")], "default").problems[0].contains("-f"));
     }

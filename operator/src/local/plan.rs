@@ -31,9 +31,15 @@ pub fn size(spec: &KafkaConsumerGroupSpec, facts: Facts, max_workers: i32) -> Si
     let Decision { replicas, reason, .. } = decide(spec, facts);
     if replicas > max_workers {
         let reason = format!("{reason}; limited to {max_workers} on this machine by --max-workers");
-        return Size { workers: usize::try_from(max_workers).unwrap_or(0), reason };
+        return Size {
+            workers: usize::try_from(max_workers).unwrap_or(0),
+            reason,
+        };
     }
-    Size { workers: usize::try_from(replicas).unwrap_or(0), reason }
+    Size {
+        workers: usize::try_from(replicas).unwrap_or(0),
+        reason,
+    }
 }
 
 /// State of one place for a worker.
@@ -46,7 +52,10 @@ pub enum Slot {
     /// Told to stop, draining.
     Stopping,
     /// Died; to be started again at this time.
-    Waiting { until: Instant, current: bool },
+    Waiting {
+        until: Instant,
+        current: bool,
+    },
     Empty,
 }
 
@@ -76,7 +85,9 @@ pub fn steps(slots: &[Slot], wanted: usize, now: Instant) -> Vec<Step> {
     }
     steps.extend((slots.len()..wanted).map(Step::Start));
     if calm && steps.is_empty() {
-        let outdated = slots.iter().position(|slot| *slot == Slot::Running { current: false });
+        let outdated = slots
+            .iter()
+            .position(|slot| *slot == Slot::Running { current: false });
         steps.extend(outdated.map(Step::Stop));
     }
     steps
@@ -84,8 +95,14 @@ pub fn steps(slots: &[Slot], wanted: usize, now: Instant) -> Vec<Step> {
 
 /// How long to wait after the `deaths`-th death in a row, the last of which came after `lived`.
 pub fn backoff(deaths: u32, lived: Duration) -> (u32, Duration) {
-    let deaths = if lived >= HEALTHY { 1 } else { deaths.saturating_add(1) };
-    let wait = FIRST_BACKOFF.saturating_mul(1 << (deaths - 1).min(10)).min(LONGEST_BACKOFF);
+    let deaths = if lived >= HEALTHY {
+        1
+    } else {
+        deaths.saturating_add(1)
+    };
+    let wait = FIRST_BACKOFF
+        .saturating_mul(1 << (deaths - 1).min(10))
+        .min(LONGEST_BACKOFF);
     (deaths, wait)
 }
 
@@ -108,7 +125,10 @@ pub fn wanted_topics(
         })
         .collect();
     let inputs = spec.topics.iter().map(|topic| {
-        let asked = topic.provision.as_ref().map_or(0, |provision| provision.partitions);
+        let asked = topic
+            .provision
+            .as_ref()
+            .map_or(0, |provision| provision.partitions);
         asked.max(known.get(&topic.name).copied().flatten().unwrap_or(0))
     });
     let largest = inputs.max().unwrap_or(0);
@@ -137,8 +157,16 @@ pub fn embedded_topics(spec: &KafkaConsumerGroupSpec) -> BTreeMap<String, i32> {
         })
         .collect();
     let largest = topics.values().copied().max().unwrap_or(EMBEDDED_PARTITIONS);
-    let written = spec.writers.iter().filter_map(|writer| writer.kafka.as_ref()).map(|kafka| &kafka.topic);
-    let dead_letters = spec.error_handling.dead_letter.iter().map(|dead_letter| &dead_letter.topic);
+    let written = spec
+        .writers
+        .iter()
+        .filter_map(|writer| writer.kafka.as_ref())
+        .map(|kafka| &kafka.topic);
+    let dead_letters = spec
+        .error_handling
+        .dead_letter
+        .iter()
+        .map(|dead_letter| &dead_letter.topic);
     for topic in written.chain(dead_letters) {
         topics.entry(topic.clone()).or_insert(largest);
     }
@@ -161,7 +189,11 @@ mod tests {
 
     #[test]
     fn the_operators_decision_is_limited_by_this_machine_and_it_is_said() {
-        let facts = Facts { partitions: Some(6), current: None, may_start: true };
+        let facts = Facts {
+            partitions: Some(6),
+            current: None,
+            may_start: true,
+        };
         assert_eq!(size(&spec(""), facts, 8).workers, 6);
         let limited = size(&spec(""), facts, 2);
         assert_eq!(limited.workers, 2);
@@ -174,8 +206,14 @@ mod tests {
         let now = Instant::now();
         assert_eq!(steps(&[], 2, now), [Step::Start(0), Step::Start(1)]);
         assert_eq!(steps(&[RUNS, Slot::Empty], 2, now), [Step::Start(1)]);
-        let waiting = Slot::Waiting { until: now + HEALTHY, current: true };
-        assert_eq!(steps(&[RUNS, RUNS, waiting], 1, now), [Step::Stop(1), Step::Clear(2)]);
+        let waiting = Slot::Waiting {
+            until: now + HEALTHY,
+            current: true,
+        };
+        assert_eq!(
+            steps(&[RUNS, RUNS, waiting], 1, now),
+            [Step::Stop(1), Step::Clear(2)]
+        );
     }
 
     #[test]
@@ -193,8 +231,21 @@ mod tests {
         let now = Instant::now();
         let until = now + FIRST_BACKOFF;
         assert_eq!(steps(&[Slot::Waiting { until, current: true }, OLD], 2, now), []);
-        assert_eq!(steps(&[Slot::Waiting { until, current: true }], 1, until), [Step::Start(0)]);
-        assert_eq!(steps(&[Slot::Waiting { until, current: false }], 1, now), [Step::Start(0)]);
+        assert_eq!(
+            steps(&[Slot::Waiting { until, current: true }], 1, until),
+            [Step::Start(0)]
+        );
+        assert_eq!(
+            steps(
+                &[Slot::Waiting {
+                    until,
+                    current: false
+                }],
+                1,
+                now
+            ),
+            [Step::Start(0)]
+        );
     }
 
     #[test]
@@ -211,7 +262,10 @@ mod tests {
         let spec = spec("errorHandling: {deadLetter: {topic: orders.dlq}}");
         let topics: Vec<_> = embedded_topics(&spec).into_iter().collect();
         let expected = [("clean", 6), ("orders", 6), ("orders.dlq", 6)];
-        assert_eq!(topics, expected.map(|(topic, partitions)| (topic.to_string(), partitions)));
+        assert_eq!(
+            topics,
+            expected.map(|(topic, partitions)| (topic.to_string(), partitions))
+        );
     }
 
     #[test]

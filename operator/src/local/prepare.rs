@@ -69,11 +69,18 @@ pub fn prepare(
         positions_settled: false,
     };
     // No image runs here, so none is needed.
-    let defaults = WorkerDefaults { image: String::new(), image_pull_policy: None };
-    let valid =
-        validate(&group, &observed, programs, &defaults).map_err(|rejection| rejection.message)?;
+    let defaults = WorkerDefaults {
+        image: String::new(),
+        image_pull_policy: None,
+    };
+    let valid = validate(&group, &observed, programs, &defaults).map_err(|rejection| rejection.message)?;
     notes.extend(valid.warning.iter().map(|warning| warning.message.clone()));
-    let config = WorkerConfig::from_spec(&valid.namespace, &valid.name, &valid.spec, valid.transforms.clone());
+    let config = WorkerConfig::from_spec(
+        &valid.namespace,
+        &valid.name,
+        &valid.spec,
+        valid.transforms.clone(),
+    );
     let config = serde_json::to_string_pretty(&config).map_err(|error| error.to_string())?;
     let files = files(&references, &observed.contents);
     let env = env(&group, &mut notes);
@@ -81,7 +88,14 @@ pub fn prepare(
         notes.push("File writers write to their directory on this machine, not in a container".into());
     }
     let version = hash(format!("{config}\n{files:?}\n{env:?}").as_bytes());
-    Ok(Prepared { valid, config, files, env, version, notes })
+    Ok(Prepared {
+        valid,
+        config,
+        files,
+        env,
+        version,
+        notes,
+    })
 }
 
 /// The part of the checks that needs no Secrets: programs that are in the resource or in the given ConfigMaps.
@@ -104,7 +118,9 @@ pub fn without_secrets(
                 .and_then(|keys| String::from_utf8(keys.get(&at.key)?.clone()).ok()),
         };
         if let Some(source) = source {
-            programs.check(&source).map_err(|said| format!("transform {}: {said}", transform.name))?;
+            programs
+                .check(&source)
+                .map_err(|said| format!("transform {}: {said}", transform.name))?;
         }
     }
     Ok(())
@@ -117,7 +133,9 @@ fn find_kafka(kafka: &mut Kafka, brokers: &Brokers, notes: &mut Vec<String>) {
         Brokers::Embedded(server) => {
             kafka.bootstrap_servers = vec![server.clone()];
             if kafka.tls.take().is_some() | kafka.sasl.take().is_some() {
-                notes.push("spec.kafka.tls and spec.kafka.sasl are not used: the embedded broker has neither".into());
+                notes.push(
+                    "spec.kafka.tls and spec.kafka.sasl are not used: the embedded broker has neither".into(),
+                );
             }
         }
     }
@@ -131,7 +149,14 @@ fn contents(
     namespace: &str,
 ) -> Result<Contents, String> {
     let mut contents = Contents::new();
-    for Reference { kind, name, key, field, .. } in references {
+    for Reference {
+        kind,
+        name,
+        key,
+        field,
+        ..
+    } in references
+    {
         let (given, folder, option) = match kind {
             Kind::Secret => (&loaded.secrets, &folders.secrets, "--secrets-dir"),
             Kind::ConfigMap => (&loaded.config_maps, &folders.config_maps, "--config-maps-dir"),
@@ -211,12 +236,19 @@ pub fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 
     if let Some(parent) = path.parent() {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(parent)?;
     }
     let mut name = path.as_os_str().to_os_string();
     name.push(".new");
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&name)?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&name)?;
     file.write_all(bytes)?;
     std::fs::rename(&name, path)
 }
@@ -227,9 +259,7 @@ mod tests {
     use super::*;
 
     fn group(spec: &str) -> KafkaConsumerGroup {
-        let spec = format!(
-            "{{topics: [{{name: orders}}], writers: [{{name: out, type: Stdout}}], {spec}}}"
-        );
+        let spec = format!("{{topics: [{{name: orders}}], writers: [{{name: out, type: Stdout}}], {spec}}}");
         let mut group = KafkaConsumerGroup::new("orders", serde_yaml::from_str(&spec).unwrap());
         group.metadata.namespace = Some("shop".into());
         group
@@ -245,7 +275,9 @@ mod tests {
         let keys = [("username", "alice"), ("password", "hunter2")];
         let keys = keys.map(|(key, value)| (key.to_string(), value.as_bytes().to_vec()));
         let mut loaded = Loaded::default();
-        loaded.secrets.insert((namespace.into(), "login".into()), Keys(keys.into()));
+        loaded
+            .secrets
+            .insert((namespace.into(), "login".into()), Keys(keys.into()));
         loaded
     }
 
@@ -260,7 +292,13 @@ mod tests {
     #[test]
     fn a_secret_of_another_namespace_is_not_found_and_the_message_says_how_to_give_it() {
         let error = run(group(SASL), &with_login("other"), &Brokers::AsWritten).unwrap_err();
-        for part in ["Secret login", "key username", "namespace shop", "--secrets-dir", "DIR/login/username"] {
+        for part in [
+            "Secret login",
+            "key username",
+            "namespace shop",
+            "--secrets-dir",
+            "DIR/login/username",
+        ] {
             assert!(error.contains(part), "{error}");
         }
     }
@@ -271,7 +309,10 @@ mod tests {
         for (key, value) in [("username", "alice"), ("password", "wonder")] {
             replace(&dir.path().join("login").join(key), value.as_bytes()).unwrap();
         }
-        let folders = Folders { secrets: Some(dir.path().into()), config_maps: None };
+        let folders = Folders {
+            secrets: Some(dir.path().into()),
+            config_maps: None,
+        };
         let prepared = prepare(
             group(SASL),
             &Loaded::default(),
@@ -289,7 +330,11 @@ mod tests {
     fn the_embedded_broker_needs_no_secrets_and_it_is_said() {
         let brokers = Brokers::Embedded("127.0.0.1:1".into());
         let prepared = run(group(SASL), &Loaded::default(), &brokers).unwrap();
-        assert!(prepared.notes.iter().any(|note| note.contains("spec.kafka.sasl")), "{:?}", prepared.notes);
+        assert!(
+            prepared.notes.iter().any(|note| note.contains("spec.kafka.sasl")),
+            "{:?}",
+            prepared.notes
+        );
         assert!(prepared.config.contains("127.0.0.1:1"));
     }
 
@@ -298,7 +343,12 @@ mod tests {
         let version = |loaded: &Loaded| run(group(SASL), loaded, &Brokers::AsWritten).unwrap().version;
         let mut changed = with_login("shop");
         let key = ("shop".to_string(), "login".to_string());
-        changed.secrets.get_mut(&key).unwrap().0.insert("password".into(), b"new".to_vec());
+        changed
+            .secrets
+            .get_mut(&key)
+            .unwrap()
+            .0
+            .insert("password".into(), b"new".to_vec());
         assert_eq!(version(&with_login("shop")), version(&with_login("shop")));
         assert_ne!(version(&with_login("shop")), version(&changed));
     }
@@ -320,6 +370,9 @@ mod tests {
         replace(&path, b"short").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"short");
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(dir.path().join("a").metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(
+            dir.path().join("a").metadata().unwrap().permissions().mode() & 0o777,
+            0o700
+        );
     }
 }

@@ -25,17 +25,28 @@ impl Rates {
         }
         seen.push_back((at, position));
         // One older than the window stays: the average is measured from it.
-        while seen.get(1).is_some_and(|(time, _)| at.duration_since(*time) >= WINDOW) {
+        while seen
+            .get(1)
+            .is_some_and(|(time, _)| at.duration_since(*time) >= WINDOW)
+        {
             seen.pop_front();
         }
     }
 
     /// Records per second; 0 when nothing moved or not enough is known.
     pub fn of(&self, partition: &Partition, now: Instant) -> f64 {
-        let Some(seen) = self.seen.get(partition) else { return 0.0 };
-        let (Some((from, low)), Some((_, high))) = (seen.front(), seen.back()) else { return 0.0 };
+        let Some(seen) = self.seen.get(partition) else {
+            return 0.0;
+        };
+        let (Some((from, low)), Some((_, high))) = (seen.front(), seen.back()) else {
+            return 0.0;
+        };
         let seconds = now.duration_since(*from).as_secs_f64();
-        if seconds < 0.5 { 0.0 } else { (high - low) as f64 / seconds }
+        if seconds < 0.5 {
+            0.0
+        } else {
+            (high - low) as f64 / seconds
+        }
     }
 
     /// The last position known.

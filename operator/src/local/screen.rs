@@ -24,7 +24,13 @@ impl Screen {
     /// For this process's standard output.
     pub fn new() -> Self {
         let live = std::io::stdout().is_terminal();
-        Self { live, to_stderr: false, drawn: 0, last: String::new(), shown: None }
+        Self {
+            live,
+            to_stderr: false,
+            drawn: 0,
+            last: String::new(),
+            shown: None,
+        }
     }
 
     /// Standard output belongs to a writer from now on.
@@ -74,7 +80,11 @@ impl Screen {
 
     /// Moves to the first line of the table and clears from there.
     fn erase(&self) -> String {
-        if self.drawn == 0 { String::new() } else { format!("\x1b[{}F\x1b[J", self.drawn) }
+        if self.drawn == 0 {
+            String::new()
+        } else {
+            format!("\x1b[{}F\x1b[J", self.drawn)
+        }
     }
 
     /// A terminal that is gone is no reason to stop working.

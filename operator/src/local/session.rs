@@ -50,7 +50,10 @@ pub struct Session {
     leaving: Vec<Group>,
     watch: Watch,
     pub screen: Screen,
-    looks: (mpsc::UnboundedSender<(Key, Look)>, mpsc::UnboundedReceiver<(Key, Look)>),
+    looks: (
+        mpsc::UnboundedSender<(Key, Look)>,
+        mpsc::UnboundedReceiver<(Key, Look)>,
+    ),
     log: (LogSink, mpsc::UnboundedReceiver<String>),
     second: Instant,
     running: bool,
@@ -59,7 +62,10 @@ pub struct Session {
 impl Session {
     /// Reads and checks everything; nothing runs yet. The error lists every reason.
     pub async fn open(args: &LocalArgs, mut screen: Screen) -> anyhow::Result<Self> {
-        let folders = Folders { secrets: args.secrets_dir.clone(), config_maps: args.config_maps_dir.clone() };
+        let folders = Folders {
+            secrets: args.secrets_dir.clone(),
+            config_maps: args.config_maps_dir.clone(),
+        };
         let loaded = load(&args.files, &args.namespace);
         anyhow::ensure!(loaded.problems.is_empty(), "{}", loaded.problems.join("\n"));
         loaded.notes.iter().for_each(|note| screen.say(note));
@@ -72,10 +78,20 @@ impl Session {
         } else if args.bootstrap_servers.is_empty() {
             (None, Brokers::AsWritten, KafkaClients::new())
         } else {
-            (None, Brokers::At(args.bootstrap_servers.clone()), KafkaClients::new())
+            (
+                None,
+                Brokers::At(args.bootstrap_servers.clone()),
+                KafkaClients::new(),
+            )
         };
-        let cores = std::thread::available_parallelism().map_or(1, |cores| i32::try_from(cores.get()).unwrap_or(1));
-        let watched = folders.secrets.iter().chain(&folders.config_maps).cloned().collect();
+        let cores =
+            std::thread::available_parallelism().map_or(1, |cores| i32::try_from(cores.get()).unwrap_or(1));
+        let watched = folders
+            .secrets
+            .iter()
+            .chain(&folders.config_maps)
+            .cloned()
+            .collect();
         let mut session = Self {
             watch: Watch::new(&args.files, watched),
             files: args.files.clone(),
@@ -137,12 +153,17 @@ impl Session {
     /// Ends all workers in an orderly way; a second order ends them at once.
     pub async fn stop(&mut self, mut again: impl FnMut() -> bool) {
         if std::mem::replace(&mut self.running, false) {
-            self.screen.say("stopping: workers finish what they have begun, commit and leave");
+            self.screen
+                .say("stopping: workers finish what they have begun, commit and leave");
         }
         while self.alive() > 0 {
             if again() {
-                self.screen.say("stopping at once: what is not committed will be read again");
-                self.groups.values_mut().chain(&mut self.leaving).for_each(|group| group.crew.kill());
+                self.screen
+                    .say("stopping at once: what is not committed will be read again");
+                self.groups
+                    .values_mut()
+                    .chain(&mut self.leaving)
+                    .for_each(|group| group.crew.kill());
             }
             self.tick().await;
             tokio::time::sleep(TICK).await;
@@ -170,12 +191,12 @@ impl Session {
         self.broker.as_ref().map(|broker| broker.bootstrap.as_str())
     }
 
-    pub fn only_group_mut(&mut self) -> Option<&mut Group> {
-        self.groups.values_mut().next()
-    }
-
     fn alive(&self) -> usize {
-        self.groups.values().chain(&self.leaving).map(|group| group.crew.alive()).sum()
+        self.groups
+            .values()
+            .chain(&self.leaving)
+            .map(|group| group.crew.alive())
+            .sum()
     }
 
     fn show_logs(&mut self) {
@@ -226,19 +247,33 @@ impl Session {
     async fn reload(&mut self) {
         let loaded = load(&self.files, &self.namespace);
         if !loaded.problems.is_empty() {
-            self.screen.say(&format!("{}\nnothing is changed until that is corrected", loaded.problems.join("\n")));
+            self.screen.say(&format!(
+                "{}\nnothing is changed until that is corrected",
+                loaded.problems.join("\n")
+            ));
             return;
         }
         for document in &loaded.groups {
             if let Err(problem) = self.accept(document, &loaded).await {
-                self.screen.say(&format!("{problem}\nits workers go on as before"));
+                self.screen
+                    .say(&format!("{problem}\nits workers go on as before"));
             }
         }
-        let kept: Vec<Key> = loaded.groups.iter().map(|document| self.key(&document.object)).collect();
-        let gone: Vec<Key> = self.groups.keys().filter(|key| !kept.contains(key)).cloned().collect();
+        let kept: Vec<Key> = loaded
+            .groups
+            .iter()
+            .map(|document| self.key(&document.object))
+            .collect();
+        let gone: Vec<Key> = self
+            .groups
+            .keys()
+            .filter(|key| !kept.contains(key))
+            .cloned()
+            .collect();
         for key in gone {
             if let Some(group) = self.groups.remove(&key) {
-                self.screen.say(&format!("{}: no longer in the files, its workers stop", key.1));
+                self.screen
+                    .say(&format!("{}: no longer in the files, its workers stop", key.1));
                 self.leaving.push(group);
             }
         }
@@ -257,11 +292,17 @@ impl Session {
         )?;
         if let Some(broker) = &mut self.broker {
             let topics = plan::embedded_topics(&prepared.valid.spec);
-            let kept = broker.create(&topics).await.map_err(|error| format!("{}: {error:#}", key.1))?;
+            let kept = broker
+                .create(&topics)
+                .await
+                .map_err(|error| format!("{}: {error:#}", key.1))?;
             kept.iter().for_each(|note| self.screen.say(note));
         }
         let failed = |error: std::io::Error| {
-            format!("{}: cannot write the worker configuration: {error}", document.origin)
+            format!(
+                "{}: cannot write the worker configuration: {error}",
+                document.origin
+            )
         };
         let (origin, object) = (document.origin.clone(), document.object.clone());
         match self.groups.get_mut(&key) {
@@ -270,17 +311,23 @@ impl Session {
                     return Ok(());
                 }
                 let restart = group.change(origin, object, prepared).map_err(failed)?;
-                let what = if restart { "changed, workers restart one by one" } else { "changed" };
+                let what = if restart {
+                    "changed, workers restart one by one"
+                } else {
+                    "changed"
+                };
                 self.screen.say(&format!("{}: {what}", key.1));
             }
             None => {
                 let notes = prepared.notes.clone();
-                let group =
-                    Group::new(origin, object, prepared, self.folder.path(), self.program.clone()).map_err(failed)?;
+                let group = Group::new(origin, object, prepared, self.folder.path(), self.program.clone())
+                    .map_err(failed)?;
                 if group.writes_to_stdout() {
                     self.screen.leave_stdout();
                 }
-                notes.iter().for_each(|note| self.screen.say(&format!("{}: {note}", key.1)));
+                notes
+                    .iter()
+                    .for_each(|note| self.screen.say(&format!("{}: {note}", key.1)));
                 self.groups.insert(key, group);
             }
         }
@@ -308,15 +355,25 @@ pub fn check<T>(
     prepare: impl FnOnce(crds::KafkaConsumerGroup) -> Result<T, String>,
     namespace: &str,
 ) -> Result<T, String> {
-    let name = document.object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    let name = document
+        .object
+        .pointer("/metadata/name")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     let invalid = |reasons: &str| {
-        format!("{}: KafkaConsumerGroup \"{name}\" is invalid:\n  {reasons}", document.origin)
+        format!(
+            "{}: KafkaConsumerGroup \"{name}\" is invalid:\n  {reasons}",
+            document.origin
+        )
     };
     let mut group = rules.check(&document.object, old).map_err(|errors| {
         let reasons: Vec<String> = errors.iter().map(ToString::to_string).collect();
         invalid(&reasons.join("\n  "))
     })?;
-    group.metadata.namespace.get_or_insert_with(|| namespace.to_string());
+    group
+        .metadata
+        .namespace
+        .get_or_insert_with(|| namespace.to_string());
     prepare(group).map_err(|reason| invalid(&reason.replace('\n', "\n  ")))
 }
 
@@ -324,12 +381,20 @@ pub fn check<T>(
 fn worker_program(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     const NAME: &str = "kafka-consumer-worker";
     if let Some(given) = given {
-        anyhow::ensure!(given.is_file(), "--worker-binary {}: no such file", given.display());
+        anyhow::ensure!(
+            given.is_file(),
+            "--worker-binary {}: no such file",
+            given.display()
+        );
         return Ok(given.to_path_buf());
     }
-    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join(NAME)));
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|own| Some(own.parent()?.join(NAME)));
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let candidates = beside.into_iter().chain(std::env::split_paths(&path).map(|folder| folder.join(NAME)));
+    let candidates = beside
+        .into_iter()
+        .chain(std::env::split_paths(&path).map(|folder| folder.join(NAME)));
     candidates.into_iter().find(|candidate| candidate.is_file()).with_context(|| {
         format!("{NAME} is neither beside this program nor in PATH; build it (cargo build -p {NAME}) or give it with --worker-binary")
     })

@@ -45,7 +45,9 @@ pub async fn ask(address: SocketAddr) -> Option<WorkerReport> {
 /// HTTP/1.0, so that the body is neither chunked nor followed by another answer.
 async fn get(address: SocketAddr) -> std::io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(format!("GET /status HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).await?;
+    stream
+        .write_all(format!("GET /status HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes())
+        .await?;
     let mut answer = Vec::new();
     stream.take(LARGEST).read_to_end(&mut answer).await?;
     Ok(answer)

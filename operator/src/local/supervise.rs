@@ -79,7 +79,11 @@ impl Crew {
     pub fn tick(&mut self, recipe: &Recipe, wanted: usize, log: &LogSink) -> Vec<String> {
         let now = Instant::now();
         let mut words = self.bury(recipe, now);
-        let slots: Vec<Slot> = self.places.iter().map(|place| place.slot(&recipe.version)).collect();
+        let slots: Vec<Slot> = self
+            .places
+            .iter()
+            .map(|place| place.slot(&recipe.version))
+            .collect();
         for step in steps(&slots, wanted, now) {
             match step {
                 Step::Start(index) => {
@@ -87,12 +91,15 @@ impl Crew {
                         self.places.resize_with(index + 1, Place::default);
                     }
                     let name = format!("{}-{index}", recipe.name);
-                    let Some(place) = self.places.get_mut(index) else { continue };
+                    let Some(place) = self.places.get_mut(index) else {
+                        continue;
+                    };
                     match start(recipe, &name, log) {
                         Ok(worker) => (place.worker, place.waiting) = (Some(worker), None),
                         Err(error) => {
                             let (deaths, wait) = backoff(place.deaths, Duration::ZERO);
-                            (place.deaths, place.waiting) = (deaths, Some((now + wait, recipe.version.clone())));
+                            (place.deaths, place.waiting) =
+                                (deaths, Some((now + wait, recipe.version.clone())));
                             words.push(format!(
                                 "{name}: cannot start {}: {error}; trying again in {} s",
                                 recipe.program.display(),
@@ -135,7 +142,10 @@ impl Crew {
     pub fn workers(&self, name: &str) -> Vec<WorkerView> {
         let running = self.places.iter().enumerate().filter_map(|(index, place)| {
             let worker = place.worker.as_ref()?;
-            Some(WorkerView { name: format!("{name}-{index}"), report: worker.report.clone() })
+            Some(WorkerView {
+                name: format!("{name}-{index}"),
+                report: worker.report.clone(),
+            })
         });
         running.collect()
     }
@@ -143,8 +153,11 @@ impl Crew {
     /// Since the session began, of all workers.
     pub fn totals(&self) -> Totals {
         let mut totals = self.ended;
-        for report in
-            self.places.iter().filter_map(|place| place.worker.as_ref()).filter_map(|it| it.report.as_ref())
+        for report in self
+            .places
+            .iter()
+            .filter_map(|place| place.worker.as_ref())
+            .filter_map(|it| it.report.as_ref())
         {
             totals.add(report);
         }
@@ -162,12 +175,16 @@ impl Crew {
     fn bury(&mut self, recipe: &Recipe, now: Instant) -> Vec<String> {
         let mut words = Vec::new();
         for (index, place) in self.places.iter_mut().enumerate() {
-            let Some(worker) = place.worker.as_mut() else { continue };
+            let Some(worker) = place.worker.as_mut() else {
+                continue;
+            };
             if worker.kill_at.is_some_and(|at| now >= at) {
                 // Its drain budget is over; the next owner reads the rest again.
                 let _ = worker.child.start_kill();
             }
-            let Ok(Some(status)) = worker.child.try_wait() else { continue };
+            let Ok(Some(status)) = worker.child.try_wait() else {
+                continue;
+            };
             let asked = worker.input.is_none();
             if let Some(report) = &worker.report {
                 self.ended.add(report);
@@ -199,10 +216,13 @@ impl Place {
     fn slot(&self, version: &str) -> Slot {
         match (&self.worker, &self.waiting) {
             (Some(worker), _) if worker.input.is_none() => Slot::Stopping,
-            (Some(worker), _) => Slot::Running { current: worker.version == version },
-            (None, Some((until, died_with))) => {
-                Slot::Waiting { until: *until, current: died_with == version }
-            }
+            (Some(worker), _) => Slot::Running {
+                current: worker.version == version,
+            },
+            (None, Some((until, died_with))) => Slot::Waiting {
+                until: *until,
+                current: died_with == version,
+            },
             (None, None) => Slot::Empty,
         }
     }
@@ -245,7 +265,11 @@ fn start(recipe: &Recipe, name: &str, log: &LogSink) -> std::io::Result<Worker> 
         .args(["--no-report-status", "--exit-on-stdin-eof"])
         .envs(recipe.env.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::piped())
-        .stdout(if recipe.share_stdout { Stdio::inherit() } else { Stdio::null() })
+        .stdout(if recipe.share_stdout {
+            Stdio::inherit()
+        } else {
+            Stdio::null()
+        })
         .stderr(Stdio::piped())
         // Ctrl-C reaches this session only; a worker that got it too would count it as a second order to stop.
         .process_group(0)
@@ -294,7 +318,9 @@ async fn listen(
 
 /// Warnings and errors of the worker's text log.
 fn worth_showing(line: &str) -> bool {
-    line.split_whitespace().take(2).any(|word| matches!(word, "WARN" | "ERROR"))
+    line.split_whitespace()
+        .take(2)
+        .any(|word| matches!(word, "WARN" | "ERROR"))
 }
 
 fn describe(status: ExitStatus) -> String {

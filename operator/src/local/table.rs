@@ -68,7 +68,11 @@ pub fn line(group: &GroupView) -> String {
 
 fn headline(group: &GroupView) -> String {
     let rate: f64 = group.partitions.iter().map(|partition| partition.rate).sum();
-    let skipped = if group.skipped > 0 { format!(", skipped {}", count(group.skipped)) } else { String::new() };
+    let skipped = if group.skipped > 0 {
+        format!(", skipped {}", count(group.skipped))
+    } else {
+        String::new()
+    };
     format!(
         "{} {}: {}/{} workers, {} partitions, {}/s, lag {}, finished {}, dead letters {}{skipped}",
         group.name,
@@ -91,11 +95,22 @@ fn rows(partitions: &[PartitionView]) -> String {
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["partition", "worker", "records/s", "position", "lag", "in flight", ""]);
+    table.set_header([
+        "partition",
+        "worker",
+        "records/s",
+        "position",
+        "lag",
+        "in flight",
+        "",
+    ]);
     for partition in &shown {
         table.add_row([
             cut(&partition.name, CELL),
-            partition.worker.as_deref().map_or("-".into(), |worker| cut(worker, CELL)),
+            partition
+                .worker
+                .as_deref()
+                .map_or("-".into(), |worker| cut(worker, CELL)),
             count(partition.rate.round() as u64),
             partition.position.map_or("-".into(), signed),
             partition.lag.map_or("unknown".into(), signed),
@@ -108,8 +123,11 @@ fn rows(partitions: &[PartitionView]) -> String {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    let mut text: String =
-        table.to_string().lines().map(|line| format!("  {}\n", cut(line.trim_end(), WIDTH - 2))).collect();
+    let mut text: String = table
+        .to_string()
+        .lines()
+        .map(|line| format!("  {}\n", cut(line.trim_end(), WIDTH - 2)))
+        .collect();
     let more = partitions.len() - shown.len();
     if more > 0 {
         text.push_str(&format!("   and {more} more partitions with less lag\n"));
@@ -214,13 +232,19 @@ mod tests {
     #[test]
     fn of_many_partitions_those_with_the_largest_lag_are_shown() {
         let text = table(&[group(100)]);
-        assert!(text.contains("orders-99 ") && !text.contains("orders-1 "), "{text}");
+        assert!(
+            text.contains("orders-99 ") && !text.contains("orders-1 "),
+            "{text}"
+        );
         assert!(text.contains("and 84 more partitions"), "{text}");
     }
 
     #[test]
     fn numbers_are_grouped() {
-        assert_eq!([count(0), count(999), count(1000), count(100_000)], ["0", "999", "1,000", "100,000"]);
+        assert_eq!(
+            [count(0), count(999), count(1000), count(100_000)],
+            ["0", "999", "1,000", "100,000"]
+        );
         assert_eq!(signed(-1234), "-1,234");
     }
 }

@@ -28,7 +28,11 @@ pub struct FieldError {
 
 impl fmt::Display for FieldError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.path.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.path, self.message) }
+        if self.path.is_empty() {
+            f.write_str(&self.message)
+        } else {
+            write!(f, "{}: {}", self.path, self.message)
+        }
     }
 }
 
@@ -71,8 +75,12 @@ impl Rules {
                 })
                 .collect());
         }
-        serde_json::from_value(object)
-            .map_err(|error| vec![FieldError { path: String::new(), message: error.to_string() }])
+        serde_json::from_value(object).map_err(|error| {
+            vec![FieldError {
+                path: String::new(),
+                message: error.to_string(),
+            }]
+        })
     }
 }
 
@@ -82,7 +90,11 @@ fn stop(errors: Vec<FieldError>) -> Result<(), Vec<FieldError>> {
 
 /// `spec` and `name` to `spec.name`; no leading dot.
 fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_string() } else { format!("{path}.{name}") }
+    if path.is_empty() {
+        name.to_string()
+    } else {
+        format!("{path}.{name}")
+    }
 }
 
 #[cfg(test)]

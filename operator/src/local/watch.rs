@@ -17,7 +17,11 @@ pub struct Watch {
 impl Watch {
     /// `paths` as given with -f; `folders` hold a folder per Secret or ConfigMap.
     pub fn new(paths: &[PathBuf], folders: Vec<PathBuf>) -> Self {
-        let mut watch = Self { paths: paths.to_vec(), folders, last: Vec::new() };
+        let mut watch = Self {
+            paths: paths.to_vec(),
+            folders,
+            last: Vec::new(),
+        };
         watch.last = watch.look();
         watch
     }
@@ -46,13 +50,20 @@ impl Watch {
 }
 
 fn stamp(path: PathBuf) -> (PathBuf, Option<(SystemTime, u64)>) {
-    let stamp = path.metadata().ok().and_then(|data| Some((data.modified().ok()?, data.len())));
+    let stamp = path
+        .metadata()
+        .ok()
+        .and_then(|data| Some((data.modified().ok()?, data.len())));
     (path, stamp)
 }
 
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let mut entries: Vec<PathBuf> = std::fs::read_dir(folder)
-        .map(|entries| entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect())
+        .map(|entries| {
+            entries
+                .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+                .collect()
+        })
         .unwrap_or_default();
     entries.sort();
     entries

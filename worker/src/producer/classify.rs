@@ -104,7 +104,11 @@ pub(super) fn error(topic: &str, code: Code, trouble: Option<&str>) -> SendError
         message.push_str("; latest trouble: ");
         message.push_str(trouble);
     }
-    SendError { message, class, fatal: false }
+    SendError {
+        message,
+        class,
+        fatal: false,
+    }
 }
 
 /// An error that made the client unusable; `code` and `reason` are of the client, not of the record.
@@ -114,7 +118,11 @@ pub(super) fn fatal(topic: &str, code: Code, reason: &str) -> SendError {
         ErrorClass::Record => ErrorClass::Transient,
         other => other,
     };
-    SendError { message: format!("{} ({reason}); a new client is started", describe(topic, code)), class, fatal: true }
+    SendError {
+        message: format!("{} ({reason}); a new client is started", describe(topic, code)),
+        class,
+        fatal: true,
+    }
 }
 
 #[cfg(test)]
@@ -144,7 +152,10 @@ mod tests {
     #[test]
     fn a_missing_topic_is_named_with_what_to_do() {
         let message = error("orders-clean", Code::UnknownTopic, Some("noise")).message;
-        assert!(message.contains("\"orders-clean\"") && message.contains("create it"), "{message}");
+        assert!(
+            message.contains("\"orders-clean\"") && message.contains("create it"),
+            "{message}"
+        );
         assert!(!message.contains("noise"), "{message}");
     }
 
@@ -152,6 +163,9 @@ mod tests {
     fn a_broken_client_never_blames_the_record() {
         let error = fatal("t", Code::InvalidRecord, "out of order");
         assert!(error.fatal && error.class == ErrorClass::Transient);
-        assert_eq!(fatal("t", Code::ClusterAuthorizationFailed, "no").class, ErrorClass::Systemic);
+        assert_eq!(
+            fatal("t", Code::ClusterAuthorizationFailed, "no").class,
+            ErrorClass::Systemic
+        );
     }
 }

@@ -41,7 +41,11 @@ pub(super) struct Lane {
 
 impl Lane {
     pub fn new(properties: Properties, slab: Arc<Slab>) -> Self {
-        Self { properties, slab, state: Mutex::new(State::Absent) }
+        Self {
+            properties,
+            slab,
+            state: Mutex::new(State::Absent),
+        }
     }
 
     /// The client, made now if there is none.
@@ -88,23 +92,33 @@ impl Handle {
         let mut config = ClientConfig::new();
         config.extend(properties.iter().map(|(key, value)| (key.clone(), value.clone())));
         let producer = ThreadedProducer::from_config_and_context(&config, Context { slab })?;
-        Ok(Self { producer: Some(producer) })
+        Ok(Self {
+            producer: Some(producer),
+        })
     }
 
     pub fn send(&self, record: BaseRecord<'_, [u8], [u8], usize>) -> Result<(), RDKafkaErrorCode> {
-        let Some(producer) = &self.producer else { return Err(RDKafkaErrorCode::Interrupted) };
+        let Some(producer) = &self.producer else {
+            return Err(RDKafkaErrorCode::Interrupted);
+        };
         producer.send(record).map_err(|(error, _)| code(&error))
     }
 
     pub fn fatal_error(&self) -> Option<(RDKafkaErrorCode, String)> {
-        self.producer.as_ref().and_then(|producer| producer.client().fatal_error())
+        self.producer
+            .as_ref()
+            .and_then(|producer| producer.client().fatal_error())
     }
 
     /// Blocks up to `timeout`.
     pub fn partition_count(&self, topic: &str, timeout: Duration) -> Result<i32, RDKafkaErrorCode> {
-        let Some(producer) = &self.producer else { return Err(RDKafkaErrorCode::Interrupted) };
-        let metadata =
-            producer.client().fetch_metadata(Some(topic), timeout).map_err(|error| code(&error))?;
+        let Some(producer) = &self.producer else {
+            return Err(RDKafkaErrorCode::Interrupted);
+        };
+        let metadata = producer
+            .client()
+            .fetch_metadata(Some(topic), timeout)
+            .map_err(|error| code(&error))?;
         match metadata.topics().iter().find(|found| found.name() == topic) {
             Some(found) => match found.error() {
                 Some(error) => Err(error.into()),
@@ -154,7 +168,9 @@ impl ClientContext for Context {
             | RDKafkaLogLevel::Alert
             | RDKafkaLogLevel::Critical
             | RDKafkaLogLevel::Error
-            | RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", facility, "producer: {message}"),
+            | RDKafkaLogLevel::Warning => {
+                tracing::warn!(target: "librdkafka", facility, "producer: {message}")
+            }
             RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
                 tracing::info!(target: "librdkafka", facility, "producer: {message}");
             }
@@ -176,6 +192,7 @@ impl ProducerContext for Context {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
-        self.slab.answer(opaque, result.as_ref().err().map(|(error, _)| code(error)));
+        self.slab
+            .answer(opaque, result.as_ref().err().map(|(error, _)| code(error)));
     }
 }

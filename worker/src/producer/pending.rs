@@ -50,7 +50,11 @@ impl Slab {
     /// Makes room for a batch of `len` records. The receiver gets the failures when all are answered for.
     pub fn open(self: &Arc<Self>, len: usize) -> (Ticket, oneshot::Receiver<Vec<Answer>>) {
         let (waiter, answers) = oneshot::channel();
-        let batch = Batch { outstanding: len, failures: Vec::new(), waiter };
+        let batch = Batch {
+            outstanding: len,
+            failures: Vec::new(),
+            waiter,
+        };
         let mut slots = self.slots();
         let slot = match slots.free.pop() {
             Some(slot) => {
@@ -63,13 +67,28 @@ impl Slab {
             }
         };
         drop(slots);
-        (Ticket { slab: self.clone(), slot, remaining: len }, answers)
+        (
+            Ticket {
+                slab: self.clone(),
+                slot,
+                remaining: len,
+            },
+            answers,
+        )
     }
 
     /// Notes the answer for one record.
     pub fn answer(&self, opaque: usize, failure: Option<RDKafkaErrorCode>) {
         let index = opaque & ((1 << INDEX_BITS) - 1);
-        self.resolve(opaque >> INDEX_BITS, 1, failure.map(|code| Answer { index, code, local: false }));
+        self.resolve(
+            opaque >> INDEX_BITS,
+            1,
+            failure.map(|code| Answer {
+                index,
+                code,
+                local: false,
+            }),
+        );
         if failure.is_none() && self.troubled.swap(false, Ordering::Relaxed) {
             *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
@@ -93,12 +112,17 @@ impl Slab {
 
     /// What the client complained about last.
     pub fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn resolve(&self, slot: usize, count: usize, failure: Option<Answer>) {
         let mut slots = self.slots();
-        let Some(Some(batch)) = slots.batches.get_mut(slot) else { return };
+        let Some(Some(batch)) = slots.batches.get_mut(slot) else {
+            return;
+        };
         batch.failures.extend(failure);
         batch.outstanding = batch.outstanding.saturating_sub(count);
         if batch.outstanding == 0
@@ -138,7 +162,15 @@ impl Ticket {
     /// librdkafka did not take the next record.
     pub fn refused(&mut self, index: usize, code: RDKafkaErrorCode) {
         self.remaining -= 1;
-        self.slab.resolve(self.slot, 1, Some(Answer { index, code, local: true }));
+        self.slab.resolve(
+            self.slot,
+            1,
+            Some(Answer {
+                index,
+                code,
+                local: true,
+            }),
+        );
     }
 }
 
@@ -168,7 +200,10 @@ mod tests {
         slab.answer(opaques[0], None);
         let answers = answers.await.unwrap();
         assert_eq!(
-            answers.iter().map(|answer| (answer.index, answer.local)).collect::<Vec<_>>(),
+            answers
+                .iter()
+                .map(|answer| (answer.index, answer.local))
+                .collect::<Vec<_>>(),
             [(1, true), (2, false)]
         );
     }

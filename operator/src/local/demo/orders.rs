@@ -30,7 +30,12 @@ pub struct Order {
 const CURRENCIES: [&str; 4] = ["eur", "usd", "gbp", "chf"];
 const COUNTRIES: [&str; 8] = ["DE", "FR", "US", "GB", "CH", "AT", "NL", "ES"];
 const STATES: [&str; 3] = ["paid", "open", "shipped"];
-const NOTES: [&str; 4] = ["leave at the door", "call before delivery", "gift, no invoice inside", "second floor"];
+const NOTES: [&str; 4] = [
+    "leave at the door",
+    "call before delivery",
+    "gift, no invoice inside",
+    "second floor",
+];
 
 /// How many of the first `records` orders are poison.
 pub fn poison_count(records: u32) -> u32 {
@@ -74,7 +79,13 @@ pub fn order(number: u32) -> Order {
         Some(Poison::NotUtf8) => value.extend_from_slice(b" \xff\xfe"),
         Some(Poison::AmountInWords | Poison::NoAmount) | None => {}
     }
-    Order { number, key: user, value, cents, poison }
+    Order {
+        number,
+        key: user,
+        value,
+        cents,
+        poison,
+    }
 }
 
 fn id(number: u32) -> String {
@@ -107,7 +118,11 @@ mod tests {
     #[test]
     fn an_order_is_always_the_same_and_of_a_realistic_size() {
         assert_eq!(order(42), order(42));
-        let sizes: Vec<usize> = (0..100).map(order).filter(|it| it.poison.is_none()).map(|it| it.value.len()).collect();
+        let sizes: Vec<usize> = (0..100)
+            .map(order)
+            .filter(|it| it.poison.is_none())
+            .map(|it| it.value.len())
+            .collect();
         assert!(sizes.iter().all(|size| (190..260).contains(size)), "{sizes:?}");
     }
 

@@ -77,17 +77,33 @@ impl Tally {
             return self.complain(&order, "was dead-lettered with other bytes");
         }
         let header = |name: &str| {
-            headers.iter().find(|(key, _)| key.strip_prefix(HEADER_PREFIX) == Some(name)).map(|(_, value)| value)
+            headers
+                .iter()
+                .find(|(key, _)| key.strip_prefix(HEADER_PREFIX) == Some(name))
+                .map(|(_, value)| value)
         };
-        let (Some(topic), Some(partition), Some(offset), Some(message)) =
-            (header("topic"), header("partition"), header("offset"), header("error-message"))
-        else {
+        let (Some(topic), Some(partition), Some(offset), Some(message)) = (
+            header("topic"),
+            header("partition"),
+            header("offset"),
+            header("error-message"),
+        ) else {
             return self.complain(&order, "was dead-lettered without the headers that say why");
         };
-        let kind = order.poison.map(|poison| format!("{poison:?}")).unwrap_or_default();
+        let kind = order
+            .poison
+            .map(|poison| format!("{poison:?}"))
+            .unwrap_or_default();
         if self.examples.len() < EXAMPLES && !self.examples.iter().any(|example| example.contains(&kind)) {
-            let message: String = message.lines().next().unwrap_or_default().chars().take(90).collect();
-            self.examples.push(format!("{topic}-{partition}@{offset} {kind}: {message}"));
+            let message: String = message
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .chars()
+                .take(90)
+                .collect();
+            self.examples
+                .push(format!("{topic}-{partition}@{offset} {kind}: {message}"));
         }
         if !mark(&mut self.dead, order.number) {
             self.duplicates += 1;
@@ -106,10 +122,16 @@ impl Tally {
         if dead != poison {
             reasons.push(format!("{dead} of {poison} poison orders were dead-lettered"));
         }
-        let expected: u64 =
-            (0..self.records).map(order).filter(|order| order.poison.is_none()).map(|order| order.cents).sum();
+        let expected: u64 = (0..self.records)
+            .map(order)
+            .filter(|order| order.poison.is_none())
+            .map(|order| order.cents)
+            .sum();
         if self.cents != expected {
-            reasons.push(format!("the amounts written sum up to {} cents, not {expected}", self.cents));
+            reasons.push(format!(
+                "the amounts written sum up to {} cents, not {expected}",
+                self.cents
+            ));
         }
         if reasons.is_empty() { Ok(()) } else { Err(reasons) }
     }
@@ -138,7 +160,8 @@ impl Tally {
 
 /// True the first time.
 fn mark(seen: &mut [bool], number: u32) -> bool {
-    seen.get_mut(number as usize).is_some_and(|seen| !std::mem::replace(seen, true))
+    seen.get_mut(number as usize)
+        .is_some_and(|seen| !std::mem::replace(seen, true))
 }
 
 #[cfg(test)]

@@ -56,15 +56,24 @@ async fn workers_start_and_stop_when_their_standard_input_closes() {
 #[tokio::test]
 async fn a_dead_worker_is_told_with_its_last_words_and_started_again() {
     let dir = tempfile::tempdir().unwrap();
-    let recipe = recipe(dir.path(), "echo \"$GREETING\" >&2; echo '2026-01-01T00:00:00Z ERROR no such table' >&2; exit 2");
+    let recipe = recipe(
+        dir.path(),
+        "echo \"$GREETING\" >&2; echo '2026-01-01T00:00:00Z ERROR no such table' >&2; exit 2",
+    );
     let (log, mut lines) = sink();
     let mut crew = Crew::default();
     let words = until(&mut crew, &recipe, 1, &log, |_, words| !words.is_empty()).await;
     assert!(words[0].contains("orders-0 ended with exit code 2"), "{words:?}");
     assert!(words[0].contains("started again in 1 s"), "{words:?}");
     assert!(lines.recv().await.unwrap().ends_with("ERROR no such table"));
-    assert!(matches!(crew.places[0].slot("1"), Slot::Waiting { current: true, .. }));
-    assert!(matches!(crew.places[0].slot("2"), Slot::Waiting { current: false, .. }));
+    assert!(matches!(
+        crew.places[0].slot("1"),
+        Slot::Waiting { current: true, .. }
+    ));
+    assert!(matches!(
+        crew.places[0].slot("2"),
+        Slot::Waiting { current: false, .. }
+    ));
 }
 
 #[tokio::test]
@@ -74,7 +83,10 @@ async fn a_program_that_is_missing_is_told_and_tried_again() {
     recipe.program = dir.path().join("missing");
     let mut crew = Crew::default();
     let words = crew.tick(&recipe, 1, &sink().0);
-    assert!(words[0].contains("cannot start") && words[0].contains("missing"), "{words:?}");
+    assert!(
+        words[0].contains("cannot start") && words[0].contains("missing"),
+        "{words:?}"
+    );
     assert_eq!(crew.alive(), 0);
 }
 
@@ -87,7 +99,9 @@ async fn a_new_version_replaces_each_worker() {
     crew.tick(&recipe, 2, &log);
     recipe.version = "2".into();
     let renewed = |crew: &Crew, _: &[String]| {
-        crew.places.iter().all(|place| place.slot("2") == Slot::Running { current: true })
+        crew.places
+            .iter()
+            .all(|place| place.slot("2") == Slot::Running { current: true })
     };
     until(&mut crew, &recipe, 2, &log, renewed).await;
     assert_eq!(crew.alive(), 2);
@@ -103,12 +117,17 @@ async fn a_worker_that_does_not_stop_is_killed_and_it_is_told() {
     let mut crew = Crew::default();
     crew.tick(&recipe, 1, &log);
     let words = until(&mut crew, &recipe, 0, &log, |crew, _| crew.alive() == 0).await;
-    assert!(words[0].contains("signal 9") && words[0].contains("read again"), "{words:?}");
+    assert!(
+        words[0].contains("signal 9") && words[0].contains("read again"),
+        "{words:?}"
+    );
 }
 
 #[test]
 fn warnings_and_errors_of_workers_are_shown() {
     assert!(worth_showing("2026-01-01T00:00:00Z  WARN worker: writer is down"));
     assert!(worth_showing("2026-01-01T00:00:00Z ERROR worker: no"));
-    assert!(!worth_showing("2026-01-01T00:00:00Z  INFO worker: an ERROR was repaired"));
+    assert!(!worth_showing(
+        "2026-01-01T00:00:00Z  INFO worker: an ERROR was repaired"
+    ));
 }

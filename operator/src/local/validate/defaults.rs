@@ -56,7 +56,13 @@ mod tests {
                 "size": {"type": "integer", "default": 3},
             }}},
         }});
-        let filled = fill(&schema, &json!({"state": null, "name": null, "list": [{"size": null}, {}]}));
-        assert_eq!(filled, json!({"state": "Running", "name": null, "list": [{"size": 3}, {"size": 3}]}));
+        let filled = fill(
+            &schema,
+            &json!({"state": null, "name": null, "list": [{"size": null}, {}]}),
+        );
+        assert_eq!(
+            filled,
+            json!({"state": "Running", "name": null, "list": [{"size": 3}, {"size": 3}]})
+        );
     }
 }

@@ -8,7 +8,12 @@ use super::join;
 pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let lower = word.to_lowercase();
     candidates
-        .map(|candidate| (strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()), candidate))
+        .map(|candidate| {
+            (
+                strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()),
+                candidate,
+            )
+        })
         .filter(|(distance, candidate)| *distance <= candidate.len().max(word.len()) / 3)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
@@ -61,7 +66,10 @@ mod tests {
             elsewhere(&schema, "bootstrapServers").as_deref(),
             Some("spec.kafka.bootstrapServers")
         );
-        assert_eq!(elsewhere(&schema, "maxAttempts").as_deref(), Some("spec.errorHandling.retry.maxAttempts"));
+        assert_eq!(
+            elsewhere(&schema, "maxAttempts").as_deref(),
+            Some("spec.errorHandling.retry.maxAttempts")
+        );
         assert_eq!(elsewhere(&schema, "nonsense"), None);
     }
 }

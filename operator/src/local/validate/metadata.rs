@@ -25,14 +25,25 @@ const FIELDS: &[&str] = &[
 
 pub(super) fn check(object: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let mut say = |path: &str, message: String| errors.push(FieldError { path: path.into(), message });
+    let mut say = |path: &str, message: String| {
+        errors.push(FieldError {
+            path: path.into(),
+            message,
+        })
+    };
     match object.get("apiVersion").and_then(Value::as_str) {
         Some(API_VERSION) => {}
-        Some(other) => say("apiVersion", format!("Invalid value: \"{other}\": write {API_VERSION}")),
+        Some(other) => say(
+            "apiVersion",
+            format!("Invalid value: \"{other}\": write {API_VERSION}"),
+        ),
         None => say("apiVersion", format!("Required value: write {API_VERSION}")),
     }
     let Some(metadata) = object.get("metadata").and_then(Value::as_object) else {
-        say("metadata", "Required value: for example metadata: {name: orders}".into());
+        say(
+            "metadata",
+            "Required value: for example metadata: {name: orders}".into(),
+        );
         return errors;
     };
     for field in metadata.keys().filter(|field| !FIELDS.contains(&field.as_str())) {
@@ -51,9 +62,15 @@ pub(super) fn check(object: &Value) -> Vec<FieldError> {
             ),
         ),
         Some((None, other)) => {
-            say("metadata.name", format!("Invalid value: {other}: must be a string; quote it"));
+            say(
+                "metadata.name",
+                format!("Invalid value: {other}: must be a string; quote it"),
+            );
         }
-        None => say("metadata.name", "Required value: for example metadata: {name: orders}".into()),
+        None => say(
+            "metadata.name",
+            "Required value: for example metadata: {name: orders}".into(),
+        ),
     }
     if let Some(namespace) = metadata.get("namespace")
         && !namespace.as_str().is_some_and(is_label)
@@ -66,9 +83,17 @@ pub(super) fn check(object: &Value) -> Vec<FieldError> {
         );
     }
     for field in ["labels", "annotations"] {
-        for (key, value) in metadata.get(field).and_then(Value::as_object).into_iter().flatten() {
+        for (key, value) in metadata
+            .get(field)
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+        {
             if !value.is_string() {
-                say(&format!("metadata.{field}.{key}"), format!("Invalid value: {value}: must be a string; quote it"));
+                say(
+                    &format!("metadata.{field}.{key}"),
+                    format!("Invalid value: {value}: must be a string; quote it"),
+                );
             }
         }
     }
@@ -120,7 +145,10 @@ mod tests {
             "did you mean \"metadata.labels\"?",
             "metadata.labels.a: Invalid value: 1",
         ] {
-            assert!(said.iter().any(|said| said.contains(part)), "{part} not in {said:#?}");
+            assert!(
+                said.iter().any(|said| said.contains(part)),
+                "{part} not in {said:#?}"
+            );
         }
         assert_eq!(check(&json!({})).len(), 2);
     }

@@ -22,7 +22,11 @@ fn walk(schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError>)
     }
     let expected = schema.get("type").and_then(Value::as_str);
     if expected.is_some_and(|expected| !is_of(expected, value)) {
-        return say(errors, path, wrong_type(path, expected.unwrap_or_default(), value));
+        return say(
+            errors,
+            path,
+            wrong_type(path, expected.unwrap_or_default(), value),
+        );
     }
     one_of(schema, value, path, errors);
     match value {
@@ -34,21 +38,32 @@ fn walk(schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError>)
     }
 }
 
-fn object(
-    schema: &Value,
-    fields: &serde_json::Map<String, Value>,
-    path: &str,
-    errors: &mut Vec<FieldError>,
-) {
+fn object(schema: &Value, fields: &serde_json::Map<String, Value>, path: &str, errors: &mut Vec<FieldError>) {
     let properties = schema.get("properties").and_then(Value::as_object);
-    for name in schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+    for name in schema
+        .get("required")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+    {
         if !fields.contains_key(name) {
-            let about = properties.and_then(|properties| properties.get(name)).and_then(about);
-            say(errors, &join(path, name), format!("Required value{}", about.unwrap_or_default()));
+            let about = properties
+                .and_then(|properties| properties.get(name))
+                .and_then(about);
+            say(
+                errors,
+                &join(path, name),
+                format!("Required value{}", about.unwrap_or_default()),
+            );
         }
     }
     if let Some(most) = limit(schema, "maxProperties").filter(|most| fields.len() > *most) {
-        say(errors, path, format!("Too many: {}: must have at most {most} items", fields.len()));
+        say(
+            errors,
+            path,
+            format!("Too many: {}: must have at most {most} items", fields.len()),
+        );
     }
     for (name, child) in fields {
         let known = properties
@@ -62,14 +77,21 @@ fn object(
 
 fn array(schema: &Value, items: &[Value], path: &str, errors: &mut Vec<FieldError>) {
     if let Some(most) = limit(schema, "maxItems").filter(|most| items.len() > *most) {
-        say(errors, path, format!("Too many: {}: must have at most {most} items", items.len()));
+        say(
+            errors,
+            path,
+            format!("Too many: {}: must have at most {most} items", items.len()),
+        );
     }
     if let Some(least) = limit(schema, "minItems").filter(|least| items.len() < *least) {
         let about = about(schema).unwrap_or_default();
         say(
             errors,
             path,
-            format!("Invalid value: {}: {path} in body should have at least {least} items{about}", items.len()),
+            format!(
+                "Invalid value: {}: {path} in body should have at least {least} items{about}",
+                items.len()
+            ),
         );
     }
     unique(schema, items, path, errors);
@@ -92,7 +114,10 @@ fn unique(schema: &Value, items: &[Value], path: &str, errors: &mut Vec<FieldErr
         if names.is_empty() {
             return item.clone();
         }
-        names.iter().map(|name| (name.to_string(), item.get(name).cloned().unwrap_or_default())).collect()
+        names
+            .iter()
+            .map(|name| (name.to_string(), item.get(name).cloned().unwrap_or_default()))
+            .collect()
     };
     let keys: Vec<Value> = items.iter().map(key).collect();
     for (index, this) in keys.iter().enumerate() {
@@ -109,7 +134,11 @@ fn unique(schema: &Value, items: &[Value], path: &str, errors: &mut Vec<FieldErr
 fn string(schema: &Value, text: &str, path: &str, errors: &mut Vec<FieldError>) {
     let length = text.chars().count();
     if let Some(most) = limit(schema, "maxLength").filter(|most| length > *most) {
-        say(errors, path, format!("Too long: may not be more than {most} bytes"));
+        say(
+            errors,
+            path,
+            format!("Too long: may not be more than {most} bytes"),
+        );
     }
     let about = about(schema).unwrap_or_default();
     if let Some(least) = limit(schema, "minLength").filter(|least| length < *least) {
@@ -127,7 +156,11 @@ fn string(schema: &Value, text: &str, path: &str, errors: &mut Vec<FieldError>) 
         && text.parse::<jiff::Timestamp>().is_err()
     {
         let body = format!("{path} in body must be of type date-time: {text:?}");
-        say(errors, path, format!("Invalid value: {text:?}: {body}, for example \"2026-01-31T00:00:00Z\""));
+        say(
+            errors,
+            path,
+            format!("Invalid value: {text:?}: {body}, for example \"2026-01-31T00:00:00Z\""),
+        );
     }
 }
 
@@ -153,12 +186,17 @@ fn number(schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError
 }
 
 fn one_of(schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    let Some(allowed) = schema.get("enum").and_then(Value::as_array) else { return };
+    let Some(allowed) = schema.get("enum").and_then(Value::as_array) else {
+        return;
+    };
     if allowed.contains(value) {
         return;
     }
     let names: Vec<String> = allowed.iter().map(ToString::to_string).collect();
-    let mut message = format!("Unsupported value: {value}: supported values: {}", names.join(", "));
+    let mut message = format!(
+        "Unsupported value: {value}: supported values: {}",
+        names.join(", ")
+    );
     let words = allowed.iter().filter_map(Value::as_str);
     if let Some(near) = value.as_str().and_then(|word| hint::nearest(word, words)) {
         message.push_str(&format!("; did you mean \"{near}\"?"));
@@ -173,7 +211,9 @@ fn is_of(expected: &str, value: &Value) -> bool {
         "string" => value.is_string(),
         "boolean" => value.is_boolean(),
         "number" => value.is_number(),
-        "integer" => value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|number| number.fract() == 0.0),
+        "integer" => {
+            value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|number| number.fract() == 0.0)
+        }
         _ => true,
     }
 }
@@ -200,13 +240,19 @@ fn wrong_type(path: &str, expected: &str, value: &Value) -> String {
 /// The first sentence of the field's description: it says what is wanted, often with an example.
 fn about(schema: &Value) -> Option<String> {
     let description = schema.get("description").and_then(Value::as_str)?;
-    let end = description.find(". ").or_else(|| description.find(".\n")).unwrap_or(description.len());
+    let end = description
+        .find(". ")
+        .or_else(|| description.find(".\n"))
+        .unwrap_or(description.len());
     let sentence = description.get(..end)?.trim_end_matches('.').replace('\n', " ");
     (!sentence.is_empty()).then(|| format!(" ({sentence})"))
 }
 
 fn limit(schema: &Value, name: &str) -> Option<usize> {
-    schema.get(name).and_then(Value::as_u64).and_then(|limit| usize::try_from(limit).ok())
+    schema
+        .get(name)
+        .and_then(Value::as_u64)
+        .and_then(|limit| usize::try_from(limit).ok())
 }
 
 /// Bounds are floats in a CRD; 1.0 reads better as 1.
@@ -216,5 +262,8 @@ fn short(number: &Value) -> String {
 }
 
 fn say(errors: &mut Vec<FieldError>, path: &str, message: String) {
-    errors.push(FieldError { path: path.into(), message });
+    errors.push(FieldError {
+        path: path.into(),
+        message,
+    });
 }

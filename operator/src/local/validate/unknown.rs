@@ -56,5 +56,8 @@ fn unknown(root: &Value, schema: &Value, path: &str, name: &str) -> FieldError {
         let place = if path.is_empty() { "the resource" } else { path };
         message.push_str(&format!("; {place} has the fields {}", names.join(", ")));
     }
-    FieldError { path: String::new(), message }
+    FieldError {
+        path: String::new(),
+        message,
+    }
 }

@@ -170,3 +170,38 @@ impl Open {
 fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_past_its_age_is_closed_and_followed_by_a_new_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            directory: directory.path().into(),
+            rotate_bytes: 1 << 20,
+            rotate_after: Duration::from_secs(3600),
+            worker: "w".into(),
+        };
+        let partition = TopicPartition::new("t", 0);
+        let mut file = PartitionFile::default();
+        file.append(&settings, &partition, 0, b"a\n").unwrap();
+        file.close_if_older(settings.rotate_after);
+        assert!(file.is_open());
+        file.append(&settings, &partition, 1, b"b\n").unwrap();
+        file.close_if_older(Duration::ZERO);
+        assert!(!file.is_open());
+        file.append(&settings, &partition, 2, b"c\n").unwrap();
+        let mut files: Vec<PathBuf> = fs::read_dir(directory.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        files.sort();
+        let contents: Vec<String> = files
+            .iter()
+            .map(|path| fs::read_to_string(path).unwrap())
+            .collect();
+        assert_eq!(contents, ["a\nb\n", "c\n"]);
+    }
+}

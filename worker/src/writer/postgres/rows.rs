@@ -235,11 +235,10 @@ mod tests {
         writer::postgres::table::tests::table,
     };
 
-    fn encode(
-        key: Key,
-        unknown_fields: UnknownFields,
-        values: &[&str],
-    ) -> (Vec<(Vec<usize>, Vec<String>)>, Vec<Rejected>) {
+    /// Indices of the columns, and the rows in them.
+    type Columns = (Vec<usize>, Vec<String>);
+
+    fn encode(key: Key, unknown_fields: UnknownFields, values: &[&str]) -> (Vec<Columns>, Vec<Rejected>) {
         let mut chunk = Chunk::new(TopicPartition::new("t", 0), 1);
         for (offset, value) in values.iter().enumerate() {
             let value = (*value != "tombstone").then_some(value.as_bytes());
@@ -257,7 +256,7 @@ mod tests {
             .unwrap()
             .encode(&WriteBatch::new(&batch, &all));
         let groups = encoded.groups.iter().map(|group| {
-            let row = |n| {
+            let row = |n: usize| {
                 let texts = group
                     .values
                     .iter()
@@ -273,7 +272,7 @@ mod tests {
         Key::Columns(vec!["id".into()])
     }
 
-    fn group(columns: &[usize], rows: &[&str]) -> (Vec<usize>, Vec<String>) {
+    fn group(columns: &[usize], rows: &[&str]) -> Columns {
         (columns.to_vec(), rows.iter().map(|row| row.to_string()).collect())
     }
 

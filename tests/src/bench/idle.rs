@@ -1,0 +1,108 @@
+//! Processes with nothing to do, and the memory they take: a worker that has its partitions, an operator without groups.
+
+use std::{
+    fs::File,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{
+    cases::{Data, PARTITIONS, Work},
+    process::{Running, peak_rss_mib},
+    subjects::{Bench, START},
+    topics,
+    worker::{Worker, free_address, get, sum},
+};
+
+/// Between two looks at a process that is starting.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A process with nothing to do: its name and, when it could be measured, its peak memory; else why not.
+pub(super) struct Idle {
+    pub subject: &'static str,
+    pub peak_rss_mib: Result<f64, String>,
+}
+
+/// A worker that has its partitions and nothing to read.
+pub(super) fn worker(bench: &Bench, settle: Duration) -> Result<Idle> {
+    topics::load(bench, Data::Empty)?;
+    let group = format!("bench-idle-{}", std::process::id());
+    let worker = Worker::start(bench, Work::Identity, &Data::Empty.topic(bench.quick), &group)?;
+    let peak = worker.explained(|worker| {
+        let started = Instant::now();
+        while sum(worker.metrics()?.as_deref(), "kcg_worker_assigned_partitions") != PARTITIONS as u64 {
+            ensure!(
+                started.elapsed() < START,
+                "not assigned for {} s",
+                START.as_secs()
+            );
+            thread::sleep(PAUSE);
+        }
+        thread::sleep(settle);
+        worker.process.check()?;
+        peak_rss_mib(worker.process.pid()).context("the worker is gone")
+    })?;
+    println!("idle worker with {PARTITIONS} partitions: {peak:.1} MiB");
+    Ok(Idle {
+        subject: "worker",
+        peak_rss_mib: Ok(peak),
+    })
+}
+
+/// An operator that serves a namespace without groups, if there is a cluster.
+pub(super) fn operator(bench: &Bench, settle: Duration) -> Result<Idle> {
+    let reason = if std::env::var_os("KUBECONFIG").is_none() {
+        Some("KUBECONFIG is not set")
+    } else if !bench.operator.exists() {
+        Some("kafka-consumer-operator is not built")
+    } else {
+        None
+    };
+    if let Some(reason) = reason {
+        println!("idle operator: not measured, {reason}");
+        return Ok(Idle {
+            subject: "operator",
+            peak_rss_mib: Err(reason.into()),
+        });
+    }
+    let (address, log) = (free_address()?, bench.scratch.join("operator.log"));
+    // A namespace that nobody has, and no lease: it touches nothing, so it may be killed.
+    let mut operator = Running(
+        Command::new(&bench.operator)
+            .args([
+                "run",
+                "--namespaces",
+                "kafka-consumer-bench",
+                "--leader-election",
+                "false",
+            ])
+            .args(["--worker-image", "none", "--http-address", &address.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log)?)
+            .spawn()
+            .with_context(|| format!("cannot start {}", bench.operator.display()))?,
+    );
+    let started = Instant::now();
+    while get(address, "/readyz").is_none() {
+        operator
+            .check()
+            .with_context(|| format!("the operator; see {}", log.display()))?;
+        ensure!(
+            started.elapsed() < START,
+            "the operator is not ready; see {}",
+            log.display()
+        );
+        thread::sleep(PAUSE);
+    }
+    thread::sleep(settle);
+    let peak = peak_rss_mib(operator.pid()).context("the operator is gone")?;
+    println!("idle operator: {peak:.1} MiB");
+    Ok(Idle {
+        subject: "operator",
+        peak_rss_mib: Ok(peak),
+    })
+}

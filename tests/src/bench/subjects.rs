@@ -1,0 +1,223 @@
+//! One run of one subject: starts it as a process of its own, watches it from the first record to the last, and gives its
+//! rate, CPU time and peak memory. Each subject must prove that it read everything: the raw loop and the worker count their
+//! records, ConsumerPerformance prints how many it had.
+
+use std::{
+    fmt,
+    io::{BufRead as _, BufReader, Read as _},
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
+
+use super::{
+    cases::{Case, Data, Subject},
+    process::{Running, Spent, Window, ended_children_cpu_seconds, peak_rss_mib},
+    worker,
+};
+use crate::Kafka;
+
+/// From the start of a process to its first record, or to being ready: a JVM on two busy cores takes 5 s, a join 3 s.
+pub(super) const START: Duration = Duration::from_secs(60);
+/// From SIGTERM or the end of stdin to the end: a drain budget of 55 s is in the worker's configuration; nothing is left
+/// to drain here.
+pub(super) const STOP: Duration = Duration::from_secs(60);
+/// The slowest consumer known to us reads 20,000 records/s; a subject slower than this has hung.
+pub(super) const SLOWEST: u64 = 10_000;
+
+/// What all runs have in common.
+pub(super) struct Bench {
+    pub bootstrap: String,
+    pub kafka: Kafka,
+    pub runtime: tokio::runtime::Runtime,
+    pub quick: bool,
+    pub program: PathBuf,
+    pub worker: PathBuf,
+    pub operator: PathBuf,
+    pub jars: Option<PathBuf>,
+    pub broker: Option<u32>,
+    /// For configuration and logs of the subjects.
+    pub scratch: PathBuf,
+}
+
+/// One run.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Run {
+    pub case: &'static str,
+    pub subject: &'static str,
+    pub round: u32,
+    pub records: u64,
+    pub seconds: f64,
+    pub records_per_second: f64,
+    pub cpu_seconds_per_million: f64,
+    pub peak_rss_mib: f64,
+    /// Share of the machine used by neither the subject nor the broker.
+    pub others: Option<f64>,
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:<26} {:<7} {:>9.0} records/s {:>7.3} CPU-s/million {:>6.1} MiB",
+            self.case, self.subject, self.records_per_second, self.cpu_seconds_per_million, self.peak_rss_mib
+        )?;
+        match self.others {
+            Some(others) if others > 0.05 => {
+                write!(f, "  (other processes: {:.0} % of the machine)", others * 100.0)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Runs a subject once.
+pub(super) fn run(bench: &Bench, case: &Case, subject: Subject, round: u32) -> Result<Run> {
+    let (spent, peak) = match subject {
+        Subject::Raw => raw(bench, case.data),
+        Subject::Worker => worker::run(bench, case, round),
+        Subject::Java => java(bench, case.data),
+    }
+    .with_context(|| format!("{} in case {}", subject.name(), case.name))?;
+    let records = case.data.records(bench.quick);
+    Ok(Run {
+        case: case.name,
+        subject: subject.name(),
+        round,
+        records,
+        seconds: spent.seconds,
+        records_per_second: records as f64 / spent.seconds,
+        cpu_seconds_per_million: spent.cpu_seconds / (records as f64 / 1e6),
+        peak_rss_mib: peak,
+        others: spent.others,
+    })
+}
+
+/// The raw loop: a process of this program that says when it has the first and the last record.
+pub(super) fn raw(bench: &Bench, data: Data) -> Result<(Spent, f64)> {
+    let records = data.records(bench.quick).to_string();
+    let mut child = Running(
+        Command::new(&bench.program)
+            .args(["raw", "--bootstrap-servers", &bench.bootstrap])
+            .args(["--topic", &data.topic(bench.quick), "--records", &records])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start the raw loop")?,
+    );
+    let output = child.0.stdout.take().context("the raw loop has no stdout")?;
+    let mut lines = BufReader::new(output).lines();
+    let mut expect = |word: &str| match lines.next() {
+        Some(Ok(line)) if line == word => Ok(()),
+        other => bail!("the raw loop said {other:?} instead of {word:?}"),
+    };
+    expect("first")?;
+    let window = Window::open(child.pid(), bench.broker)?;
+    expect("last")?;
+    let spent = window.close()?;
+    let peak = peak_rss_mib(child.pid()).context("the raw loop is gone")?;
+    drop(child.0.stdin.take());
+    let status = child.wait(STOP, || {})?;
+    ensure!(status.success(), "the raw loop: {status}");
+    Ok((spent, peak))
+}
+
+/// Kafka's own ConsumerPerformance. It tells the time from its first fetch to its last; of the CPU time of the whole
+/// process, what the same program needs for one record is taken off, which is the start of the JVM.
+fn java(bench: &Bench, data: Data) -> Result<(Spent, f64)> {
+    let (_, boot, _) = consumer_performance(bench, data, 1)?;
+    let (seconds, mut spent, peak) = consumer_performance(bench, data, data.records(bench.quick))?;
+    spent.seconds = seconds;
+    spent.cpu_seconds -= boot.cpu_seconds;
+    Ok((spent, peak))
+}
+
+/// Returns the seconds it says, what the process used, and its peak memory.
+fn consumer_performance(bench: &Bench, data: Data, records: u64) -> Result<(f64, Spent, f64)> {
+    let jars = bench.jars.as_ref().context("java needs --kafka-jars")?;
+    let before = ended_children_cpu_seconds()?;
+    // The heap and the collector of Kafka's own script.
+    let mut child = Running(
+        Command::new("java")
+            .args([
+                "-Xmx512M",
+                "-XX:+UseG1GC",
+                "-XX:MaxGCPauseMillis=20",
+                "-Dorg.slf4j.simpleLogger.defaultLogLevel=error",
+            ])
+            .arg("-cp")
+            .arg(jars.join("*"))
+            .args([
+                "org.apache.kafka.tools.ConsumerPerformance",
+                "--bootstrap-server",
+                &bench.bootstrap,
+            ])
+            .args([
+                "--topic",
+                &data.topic(bench.quick),
+                "--messages",
+                &records.to_string(),
+            ])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start java")?,
+    );
+    let window = Window::open(child.pid(), bench.broker)?;
+    let started = Instant::now();
+    let (pid, mut peak) = (child.pid(), 0.0_f64);
+    let limit = START + Duration::from_secs(records / SLOWEST);
+    let status = child.wait(limit, || peak = peak_rss_mib(pid).unwrap_or_default().max(peak))?;
+    ensure!(status.success(), "ConsumerPerformance: {status}");
+    // Only this child has ended meanwhile.
+    let cpu_seconds = ended_children_cpu_seconds()? - before;
+    let spent = window.close_with(started.elapsed().as_secs_f64(), cpu_seconds)?;
+    let mut text = String::new();
+    // A few lines, which the pipe has held.
+    child
+        .0
+        .stdout
+        .take()
+        .context("java has no stdout")?
+        .read_to_string(&mut text)?;
+    let seconds =
+        fetch_seconds(&text, records).with_context(|| format!("ConsumerPerformance printed:\n{text}"))?;
+    Ok((seconds, spent, peak))
+}
+
+/// Of "start.time, end.time, data.consumed.in.MB, MB.sec, data.consumed.in.nMsg, nMsg.sec, rebalance.time.ms,
+/// fetch.time.ms, ...": the last but two, when all records were consumed.
+fn fetch_seconds(text: &str, records: u64) -> Result<f64> {
+    let line = text
+        .lines()
+        .rfind(|line| line.starts_with(|c: char| c.is_ascii_digit()));
+    let fields: Vec<&str> = line.context("no result")?.split(',').map(str::trim).collect();
+    let field = |index: usize| fields.get(index).context("too few columns");
+    let consumed: u64 = field(4)?.parse()?;
+    ensure!(consumed >= records, "only {consumed} of {records} records");
+    let millis: f64 = field(7)?.parse()?;
+    // Some more may come with the last fetch.
+    Ok(millis / 1000.0 * records as f64 / consumed as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn consumer_performance_is_believed_only_when_it_read_everything() {
+        let line = "2026-01-01 00:00:00:000, 2026-01-01 00:00:09:000, 95.36, 10.0, 1000, 100.0, 4000, 5000, 19.0, 200.0";
+        let text = format!("start.time, end.time, ...\n{line}\n");
+        assert_eq!(fetch_seconds(&text, 1000).unwrap(), 5.0);
+        assert_eq!(fetch_seconds(&text, 500).unwrap(), 2.5);
+        assert!(
+            fetch_seconds(&text, 1001)
+                .unwrap_err()
+                .to_string()
+                .contains("only 1000")
+        );
+    }
+}

@@ -1,0 +1,222 @@
+//! The topics that are read: made once and kept, because loading takes longer than reading. A topic with another number
+//! of records than it should have is made anew. The same bytes on every machine.
+
+use std::{
+    io::Write as _,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use rdkafka::{
+    ClientConfig, ClientContext,
+    error::KafkaError,
+    producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext},
+    types::RDKafkaErrorCode,
+};
+
+use super::{
+    cases::{Data, PARTITIONS},
+    subjects::Bench,
+};
+
+/// Records written to one partition before the next has its turn, when there is no key: less than a batch, so that
+/// batches are full and partitions equally long.
+const RUN: u64 = 1000;
+/// Writing all that a producer holds, at most 128 MiB, on a busy machine.
+const FLUSH: Duration = Duration::from_secs(120);
+/// Between two signs of life.
+const PROGRESS: Duration = Duration::from_secs(2);
+
+/// Makes sure that the topic of `data` exists and is complete.
+pub(super) fn load(bench: &Bench, data: Data) -> Result<()> {
+    let (topic, wanted) = (data.topic(bench.quick), data.records(bench.quick));
+    if count(bench, &topic)? == Some(wanted) {
+        return Ok(());
+    }
+    recreate(bench, &topic)?;
+    if wanted == 0 {
+        return Ok(());
+    }
+    let producer: BaseProducer<Refusals> = ClientConfig::new()
+        .set("bootstrap.servers", &bench.bootstrap)
+        .set("enable.idempotence", "true")
+        .set("batch.size", "262144")
+        .set("linger.ms", "20")
+        .set("compression.type", "none")
+        .set("partitioner", "murmur2_random")
+        .set("queue.buffering.max.messages", "500000")
+        .set("queue.buffering.max.kbytes", "131072")
+        .create_with_context(Refusals::default())
+        .context("no producer")?;
+    let mut random = Random(42);
+    let (mut key, mut value) = (Vec::new(), Vec::new());
+    let (started, mut told) = (Instant::now(), Instant::now());
+    for number in 0..wanted {
+        key.clear();
+        value.clear();
+        fill(data, number, &mut random, &mut key, &mut value);
+        send(&producer, &topic, number, &key, &value)?;
+        if number % RUN == 0 {
+            producer.poll(Duration::ZERO);
+            if told.elapsed() > PROGRESS {
+                told = Instant::now();
+                println!("loading {topic}: {} of {wanted}", number + 1);
+            }
+        }
+    }
+    producer
+        .flush(FLUSH)
+        .with_context(|| format!("{topic} could not be written"))?;
+    let refused = producer.context().0.load(Ordering::Relaxed);
+    ensure!(refused == 0, "{refused} records of {topic} were refused");
+    let found = count(bench, &topic)?;
+    ensure!(
+        found == Some(wanted),
+        "{topic} has {found:?} records instead of {wanted}"
+    );
+    println!("loaded {topic} in {:.0} s", started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// An empty topic of this name.
+pub(super) fn recreate(bench: &Bench, topic: &str) -> Result<()> {
+    bench.runtime.block_on(async {
+        bench.kafka.delete_topics(&[topic.to_string()]).await?;
+        bench
+            .kafka
+            .create_topic_with(topic, PARTITIONS, &[("retention.ms", "-1")])
+            .await
+    })
+}
+
+/// Records in a topic whose records are never removed; None when it does not exist.
+pub(super) fn count(bench: &Bench, topic: &str) -> Result<Option<u64>> {
+    bench.runtime.block_on(async {
+        if bench.kafka.partitions(topic).await.is_err() {
+            return Ok(None);
+        }
+        let ends = bench.kafka.end_offsets(topic).await?;
+        Ok(Some(ends.values().sum::<i64>().try_into()?))
+    })
+}
+
+fn send(producer: &BaseProducer<Refusals>, topic: &str, number: u64, key: &[u8], value: &[u8]) -> Result<()> {
+    let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).payload(value);
+    if key.is_empty() {
+        record = record.partition((number / RUN) as i32 % PARTITIONS);
+    } else {
+        record = record.key(key);
+    }
+    loop {
+        match producer.send(record) {
+            Ok(()) => return Ok(()),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), refused)) => {
+                record = refused;
+                producer.poll(Duration::from_millis(50));
+            }
+            Err((error, _)) => bail!("a record for {topic} was refused: {error}"),
+        }
+    }
+}
+
+fn fill(data: Data, number: u64, random: &mut Random, key: &mut Vec<u8>, value: &mut Vec<u8>) {
+    match data {
+        Data::P100 => random.letters(100, value),
+        Data::P1k => random.letters(1000, value),
+        Data::Orders => order(number, random, key, value),
+        Data::Empty => {}
+    }
+}
+
+/// An order with two to five items.
+fn order(number: u64, random: &mut Random, key: &mut Vec<u8>, value: &mut Vec<u8>) {
+    const CURRENCIES: [&str; 5] = ["EUR", "USD", "GBP", "INR", "JPY"];
+    const STATES: [&str; 5] = ["created", "paid", "packed", "shipped", "cancelled"];
+    const COUNTRIES: [&str; 4] = ["DE", "US", "IN", "JP"];
+    let user = random.below(50_000);
+    // Writing to memory does not fail.
+    let _ = write!(key, "{user}");
+    let _ = write!(
+        value,
+        "{{\"order_id\":{number},\"user_id\":{user},\"country\":\"{}\",\"ts\":{},\"amount\":{}.{:02},\"currency\":\"{}\",\"items\":[",
+        COUNTRIES[random.below(4) as usize],
+        1_760_000_000_000 + number,
+        1 + random.below(900),
+        random.below(100),
+        CURRENCIES[random.below(5) as usize],
+    );
+    for item in 0..2 + random.below(4) {
+        let comma = if item == 0 { "" } else { "," };
+        let (sku, quantity) = (random.below(200_000), 1 + random.below(4));
+        let _ = write!(value, "{comma}{{\"sku\":\"SKU-{sku:06}\",\"qty\":{quantity}}}");
+    }
+    let _ = write!(value, "],\"status\":\"{}\"}}", STATES[random.below(5) as usize]);
+}
+
+/// SplitMix64: the same numbers everywhere, and fast.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    fn letters(&mut self, count: usize, value: &mut Vec<u8>) {
+        while value.len() < count {
+            let letters = self.next().to_le_bytes().map(|byte| b'A' + byte % 26);
+            let take = letters.len().min(count - value.len());
+            value.extend_from_slice(&letters[..take]);
+        }
+    }
+}
+
+/// Counts the records that the broker did not take.
+#[derive(Default)]
+struct Refusals(AtomicU64);
+
+impl ClientContext for Refusals {}
+
+impl ProducerContext for Refusals {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if result.is_err() {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_are_json_of_about_250_bytes() {
+        let mut random = Random(42);
+        let mut bytes = 0;
+        for number in 0..1000 {
+            let (mut key, mut value) = (Vec::new(), Vec::new());
+            fill(Data::Orders, number, &mut random, &mut key, &mut value);
+            let order: serde_json::Value = serde_json::from_slice(&value).unwrap();
+            assert_eq!(order["user_id"].to_string().as_bytes(), key);
+            bytes += value.len();
+        }
+        assert!((225..275).contains(&(bytes / 1000)), "{}", bytes / 1000);
+    }
+
+    #[test]
+    fn random_records_have_exactly_their_size() {
+        let mut value = Vec::new();
+        fill(Data::P100, 0, &mut Random(1), &mut Vec::new(), &mut value);
+        assert_eq!(value.len(), 100);
+    }
+}

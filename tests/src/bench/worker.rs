@@ -1,0 +1,194 @@
+//! The real worker in its own process: started with a configuration document, watched through its own `/metrics`, stopped
+//! by the end of its stdin, which it takes as SIGTERM and which comes even if this program is killed. Believed only when it
+//! has counted every record, none failed, and it ends with exit code 0.
+
+use std::{
+    fs::{self, File},
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::PathBuf,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{
+    cases::{Case, OUTPUT_TOPIC, Work, worker_config},
+    process::{Running, Spent, Window, peak_rss_mib},
+    subjects::{Bench, SLOWEST, START, STOP},
+    topics,
+};
+
+/// Between two looks at a worker: at the start and at the end, where they decide about the result; and in between, where
+/// they only cost it CPU time.
+const CLOSE_LOOK: Duration = Duration::from_millis(10);
+const SELDOM: Duration = Duration::from_secs(1);
+/// One look; a worker that uses all cores may take a while to answer.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// A worker process, consuming in a group of its own.
+pub(super) struct Worker {
+    pub process: Running,
+    address: SocketAddr,
+    log: PathBuf,
+}
+
+impl Worker {
+    pub fn start(bench: &Bench, work: Work, topic: &str, group: &str) -> Result<Self> {
+        let config = bench.scratch.join("worker.json");
+        fs::write(
+            &config,
+            serde_json::to_string_pretty(&worker_config(work, &bench.bootstrap, topic, group)?)?,
+        )?;
+        let log = bench.scratch.join("worker.log");
+        let address = free_address()?;
+        let process = Command::new(&bench.worker)
+            .args(["--exit-on-stdin-eof", "--no-report-status", "--name", "bench"])
+            .args(["--http-address", &address.to_string()])
+            .arg("--config")
+            .arg(&config)
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log)?)
+            .spawn()
+            .with_context(|| format!("cannot start {}", bench.worker.display()))?;
+        Ok(Self {
+            process: Running(process),
+            address,
+            log,
+        })
+    }
+
+    /// The samples of `/metrics`; None until it listens.
+    pub fn metrics(&mut self) -> Result<Option<String>> {
+        self.process.check()?;
+        Ok(get(self.address, "/metrics"))
+    }
+
+    fn stop(mut self) -> Result<()> {
+        drop(self.process.0.stdin.take());
+        let status = self.process.wait(STOP, || {})?;
+        ensure!(status.success(), "the worker ended with {status}");
+        Ok(())
+    }
+
+    /// From the first record to the last.
+    fn measure(&mut self, records: u64, broker: Option<u32>) -> Result<(Spent, f64)> {
+        let started = Instant::now();
+        let mut window = Window::open(self.process.pid(), broker)?;
+        loop {
+            // Opened before the look: the last one that saw nothing counts.
+            let candidate = Window::open(self.process.pid(), broker)?;
+            if sum(self.metrics()?.as_deref(), "kcg_worker_records_in_total") > 0 {
+                break;
+            }
+            window = candidate;
+            ensure!(started.elapsed() < START, "no record for {} s", START.as_secs());
+            thread::sleep(CLOSE_LOOK);
+        }
+        let limit = START + Duration::from_secs(records / SLOWEST);
+        let first = Instant::now();
+        loop {
+            let done = sum(self.metrics()?.as_deref(), "kcg_worker_records_done_total");
+            if done >= records {
+                break;
+            }
+            ensure!(
+                started.elapsed() < limit,
+                "{done} of {records} records in {} s",
+                limit.as_secs()
+            );
+            // Half of what is left at the rate so far: few looks, and the last ones close to the end. Early rates are
+            // too low, so at first not for long.
+            let so_far = first.elapsed();
+            let left = so_far.mul_f64((records - done) as f64 / done.max(1) as f64 / 2.0);
+            thread::sleep(left.min(so_far / 4).min(SELDOM).max(CLOSE_LOOK));
+        }
+        let spent = window.close()?;
+        let peak = peak_rss_mib(self.process.pid()).context("the worker is gone")?;
+        let failures = sum(self.metrics()?.as_deref(), "kcg_worker_failures_total");
+        ensure!(failures == 0, "{failures} records failed");
+        Ok((spent, peak))
+    }
+
+    /// Runs `work`; an error gets the end of the worker's log.
+    pub fn explained<T>(mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let log = self.log.clone();
+        let result = work(&mut self).and_then(|value| self.stop().map(|()| value));
+        result.with_context(|| {
+            let text = fs::read_to_string(&log).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().rev().take(10).collect();
+            let end: Vec<&str> = lines.into_iter().rev().collect();
+            format!(
+                "the worker, whose log {} ends with:\n{}",
+                log.display(),
+                end.join("\n")
+            )
+        })
+    }
+}
+
+/// Runs a case once.
+pub(super) fn run(bench: &Bench, case: &Case, round: u32) -> Result<(Spent, f64)> {
+    if case.work == Work::TransformToKafka {
+        topics::recreate(bench, OUTPUT_TOPIC)?;
+    }
+    let records = case.data.records(bench.quick);
+    // New each time: no offsets are committed, so it begins at the first record.
+    let group = format!("bench-{}-{}-{round}", case.name, std::process::id());
+    let worker = Worker::start(bench, case.work, &case.data.topic(bench.quick), &group)?;
+    let measured = worker.explained(|worker| worker.measure(records, bench.broker))?;
+    if case.work == Work::TransformToKafka {
+        let written = topics::count(bench, OUTPUT_TOPIC)?;
+        ensure!(
+            written == Some(records),
+            "{written:?} of {records} records are in {OUTPUT_TOPIC}"
+        );
+    }
+    Ok(measured)
+}
+
+/// An address that nobody listens on. Somebody may take it before its user does, who then says so.
+pub(super) fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
+}
+
+/// The body of a successful answer.
+pub(super) fn get(address: SocketAddr, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect_timeout(&address, ANSWER).ok()?;
+    stream.set_read_timeout(Some(ANSWER)).ok()?;
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    (head.split(' ').nth(1) == Some("200")).then(|| body.to_string())
+}
+
+/// The samples of a metric, added up; 0 when there are none.
+pub(super) fn sum(metrics: Option<&str>, name: &str) -> u64 {
+    metrics
+        .unwrap_or_default()
+        .lines()
+        .filter(|line| {
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with(['{', ' ']))
+        })
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum::<f64>() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_of_one_metric_are_added_up() {
+        let text = "# TYPE a counter\na_total{partition=\"0\"} 2\na_total{partition=\"1\"} 3\na_total_other 9\na 4\n";
+        assert_eq!(sum(Some(text), "a_total"), 5);
+        assert_eq!(sum(Some(text), "a"), 4);
+        assert_eq!(sum(None, "a"), 0);
+    }
+}

@@ -1,0 +1,537 @@
+//! Records that cannot be processed: dead-lettered byte for byte, waited for, or skipped; never lost.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use harness::{
+    Ledger, Load, Message, Record, World,
+    check::{check, check_records},
+    kubernetes::summary,
+    load, scenario, until,
+};
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+/// Prefix of the headers that the worker adds. Written out here, because it is a promise to those who read them.
+const PREFIX: &str = "kafka-consumer.dev/";
+
+/// Stands in every poison record; messages must not quote payloads.
+const MARKER: &str = "PAYLOAD-MARKER";
+
+/// How long "nothing happens" is watched: several commit intervals, retries and metadata refreshes (10 s).
+const WATCHED: Duration = Duration::from_secs(15);
+
+/// A record that fails, and what its dead letter must say.
+struct Poison {
+    name: &'static str,
+    message: Message,
+    stage: &'static str,
+    component: &'static str,
+    class: &'static str,
+    says: &'static str,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn poison_records_land_in_the_dead_letter_topic_byte_for_byte_and_later_records_flow() -> Result<()> {
+    scenario("poison", async |world| {
+        let input = world.topic("orders", 3).await?;
+        let returns = world.topic("returns", 1).await?;
+        let dead = world.topic_name("dlq");
+        let database = world.postgres().await?;
+        let table = world.table_name("orders");
+        let columns = "id text primary key, run text not null, key text, sequence bigint, \
+                       total bigint check (total >= 0), status text";
+        database.create_table(&table, columns).await?;
+        world
+            .apply_secret("warehouse", &[("url", &world.env.variable("POSTGRES_URL")?)])
+            .await?;
+        world
+            .apply_group(
+                "orders",
+                json!({
+                    "topics": [{"name": input}, {"name": returns}],
+                    "decode": {"value": {"type": "Json"}},
+                    "transforms": [{"name": "ship", "type": "Vrl", "vrl": {"source": load::SHIP}}],
+                    "writers": [{"name": "warehouse", "type": "Postgres", "postgres": {
+                        "connection": {"secretName": "warehouse", "key": "url"}, "table": table, "keyColumns": ["id"],
+                    }}],
+                    "errorHandling": {"deadLetter": {"topic": dead, "provision": {"config": {"retention.ms": "86400000"}}}},
+                }),
+            )
+            .await?;
+        world.until_ready("orders", 4).await?;
+
+        let before = Load::new(&input, "before", 0..3).produce(&world.kafka, 300).await?;
+        let poison = poison();
+        let landed = world
+            .kafka
+            .produce(&input, poison.iter().map(|poison| poison.message.clone()))
+            .await?;
+        let after = Load::new(&input, "after", 0..3).produce(&world.kafka, 300).await?;
+        let group_id = world.group_id("orders");
+        world.kafka.until_drained(&group_id, &input).await?;
+
+        assert_eq!(
+            world.kafka.partitions(&dead).await?,
+            3,
+            "the dead letter topic has as many partitions as the largest input topic"
+        );
+        let letters = world.kafka.read_all(&dead).await?;
+        assert_eq!(letters.len(), poison.len(), "one dead letter per poison record");
+        let pods: Vec<String> = world.workers("orders").await?.iter().map(ResourceExt::name_any).collect();
+        let originals = world.kafka.read_all(&input).await?;
+        for (poison, place) in poison.iter().zip(&landed) {
+            let at = |record: &&Record| record.partition == place.partition && record.offset == place.offset;
+            let original = originals.iter().find(at).context("the record is in the input topic")?;
+            let letter = letters
+                .iter()
+                .find(|letter| came_from(letter, place.partition, place.offset))
+                .with_context(|| format!("no dead letter of {}", poison.name))?;
+            check_letter(poison, original, letter, &input, &group_id, &pods)?;
+        }
+
+        // Everything else is in the table, and nothing of the poison.
+        for ledger in [&before, &after] {
+            let rows = database
+                .client
+                .query(
+                    &format!("select key, sequence from {table} where run = $1 order by sequence"),
+                    &[&ledger.run],
+                )
+                .await?;
+            let arrivals = rows.iter().map(|row| (row.get(0), row.get::<_, i64>(1).unsigned_abs()));
+            let verdict = check(ledger, arrivals);
+            println!("  {}: {verdict}", ledger.run);
+            assert!(verdict.complete(), "{verdict}");
+        }
+        assert_eq!(database.count(&table).await? as u64, before.total() + after.total());
+        database.client.batch_execute(&format!("drop table {table}")).await?;
+
+        until("status counts the dead letters", async || {
+            let group = world.group("orders").await?;
+            let status = group.status.clone().unwrap_or_default();
+            let counted: i64 = status.workers.iter().map(|worker| worker.dead_lettered_total).sum();
+            ensure!(counted == poison.len() as i64, "{counted} counted; {}", summary(&group));
+            Ok(())
+        })
+        .await?;
+        let counted = world.workers_metric("orders", "kcg_worker_dead_lettered_total").await?;
+        assert_eq!(counted, poison.len() as f64);
+        world.until_condition("orders", "Ready", "True").await?;
+        // No log says what was in a record.
+        let logs = world.worker_logs("orders").await?;
+        assert!(!logs.contains(MARKER), "a worker logs payloads:\n{logs}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_dead_letter_topic_a_partition_waits_at_the_record_and_goes_on_when_the_topic_appears()
+-> Result<()> {
+    scenario("no-dlq", async |world| {
+        let input = world.topic("orders", 2).await?;
+        let output = world.topic("copy", 2).await?;
+        let dead = world.topic_name("dlq");
+        let mut spec = copy(&input, &output, json!({"deadLetter": {"topic": dead}}));
+        spec["scaling"] = json!({"partitionsPerWorker": 2});
+        world.apply_group("orders", spec).await?;
+        world.until_ready("orders", 1).await?;
+
+        let ledger = poisoned(world, &input, Some("a poison record")).await?;
+        let condition = until("status tells that the dead letter topic is away", async || {
+            let condition = world.until_condition("orders", "Consuming", "False").await?;
+            ensure!(condition.reason == "DeadLetterUnavailable", "{condition:?}");
+            Ok(condition)
+        })
+        .await?;
+        println!("  {}", condition.message);
+        assert!(condition.message.contains(&dead), "{}", condition.message);
+        let group = world.group("orders").await?;
+        let workers = group.status.unwrap_or_default().workers;
+        assert_eq!(
+            workers[0].paused_reason.as_deref(),
+            Some("DeadLetterUnavailable"),
+            "{workers:?}"
+        );
+
+        // The other partition of the same worker goes on; this one stays where it is.
+        let group_id = world.group_id("orders");
+        until_drained_but(world, &group_id, &input, 0).await?;
+        stays_at(world, &group_id, 0, POISON_AT).await?;
+        assert!(
+            world.kafka.partitions(&dead).await.is_err(),
+            "nobody was asked to create the dead letter topic"
+        );
+
+        world.kafka.create_topic(&dead, 2).await?;
+        world.kafka.until_drained(&group_id, &input).await?;
+        let letters = world.kafka.read_all(&dead).await?;
+        assert_eq!(letters.len(), 1, "{letters:?}");
+        assert!(came_from(&letters[0], 0, POISON_AT), "{letters:?}");
+        assert_eq!(letters[0].value.as_deref(), Some(&b"a poison record"[..]));
+        complete(world, &ledger, &output, 0).await?;
+        world.until_condition("orders", "Consuming", "True").await?;
+        world.until_ready("orders", 1).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_on_exhausted_stop_the_partition_waits_visibly_while_others_flow_and_goes_on_once_mended()
+-> Result<()> {
+    scenario("stop", async |world| {
+        let input = world.topic("orders", 2).await?;
+        let output = world.topic("copy", 2).await?;
+        let retry = json!({"onExhausted": "Stop", "retry": {"maxBackoffSeconds": 1}});
+        let mut spec = copy(&input, &output, retry);
+        spec["scaling"] = json!({"partitionsPerWorker": 2});
+        spec["transforms"] =
+            json!([{"name": "strict", "type": "Vrl", "vrl": {"source": ".sequence = int!(.sequence)"}}]);
+        world.apply_group("orders", spec.clone()).await?;
+        world.until_ready("orders", 1).await?;
+
+        let poison = json!({"run": "repaired", "key": "poison", "sequence": "0"}).to_string();
+        let ledger = poisoned(world, &input, Some(&poison)).await?;
+        let condition = until("status tells that a record failed", async || {
+            let condition = world.until_condition("orders", "Consuming", "False").await?;
+            ensure!(condition.reason == "RecordFailed", "{condition:?}");
+            Ok(condition)
+        })
+        .await?;
+        println!("  {}", condition.message);
+        let place = format!("{input}-0@{POISON_AT}");
+        for part in [place.as_str(), "strict", "expected integer"] {
+            assert!(
+                condition.message.contains(part),
+                "{part} is missing: {}",
+                condition.message
+            );
+        }
+        let stalled = world.until_condition("orders", "Stalled", "True").await?;
+        assert_eq!(stalled.reason, "RecordFailed");
+        world.until_condition("orders", "Ready", "False").await?;
+        let group_id = world.group_id("orders");
+        until_drained_but(world, &group_id, &input, 0).await?;
+        stays_at(world, &group_id, 0, POISON_AT).await?;
+
+        // Mended by somebody: it goes on with that very record.
+        spec["transforms"][0]["vrl"]["source"] = json!(".sequence = to_int!(.sequence)");
+        world.apply_group("orders", spec).await?;
+        world.kafka.until_drained(&group_id, &input).await?;
+        // A batch that holds the record was written but for it, and the new worker begins at the record.
+        complete(world, &ledger, &output, POISON_AT as u64).await?;
+        let repaired = Ledger {
+            run: "repaired".into(),
+            keys: [("poison".into(), 1)].into(),
+        };
+        complete(world, &repaired, &output, 0).await?;
+        world.until_condition("orders", "Consuming", "True").await?;
+        world.until_ready("orders", 1).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_on_exhausted_skip_failing_records_are_dropped_and_counted() -> Result<()> {
+    scenario("skip", async |world| {
+        let input = world.topic("orders", 2).await?;
+        let output = world.topic("copy", 2).await?;
+        world
+            .apply_group("orders", copy(&input, &output, json!({"onExhausted": "Skip"})))
+            .await?;
+        world.until_ready("orders", 2).await?;
+
+        let first = poisoned(world, &input, Some("one")).await?;
+        let more = ["two", "three"].map(|text| Message {
+            partition: Some(1),
+            value: Some(text.into()),
+            ..Message::default()
+        });
+        world.kafka.produce(&input, more).await?;
+        let second = Load::new(&input, "second", 0..2)
+            .produce(&world.kafka, 100)
+            .await?;
+        world
+            .kafka
+            .until_drained(&world.group_id("orders"), &input)
+            .await?;
+        complete(world, &first, &output, 0).await?;
+        complete(world, &second, &output, 0).await?;
+        until("status counts three skipped records", async || {
+            let group = world.group("orders").await?;
+            let status = group.status.clone().unwrap_or_default();
+            let skipped: i64 = status.workers.iter().map(|worker| worker.skipped_total).sum();
+            ensure!(skipped == 3, "{skipped} counted; {}", summary(&group));
+            Ok(())
+        })
+        .await?;
+        assert_eq!(
+            world.workers_metric("orders", "kcg_worker_skipped_total").await?,
+            3.0
+        );
+        world.until_ready("orders", 2).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// One record of every kind that fails, with everything a record can have.
+fn poison() -> Vec<Poison> {
+    let order = |changes: Value| {
+        let mut order = load::order("poison", MARKER, 1);
+        harness::kubernetes::merge(&mut order, changes);
+        Some(order.to_string().into_bytes())
+    };
+    let headers = vec![
+        ("trace".to_string(), Some(b"first".to_vec())),
+        ("trace".to_string(), Some(b"second".to_vec())),
+        ("nothing".to_string(), None),
+        ("empty".to_string(), Some(Vec::new())),
+        ("binary".to_string(), Some(vec![0xff, 0x00, 0xfe])),
+    ];
+    let redriven = vec![
+        ("trace".to_string(), Some(b"again".to_vec())),
+        (format!("{PREFIX}stage"), Some(b"write".to_vec())),
+        (format!("{PREFIX}offset"), Some(b"4711".to_vec())),
+    ];
+    let kinds: [(&str, Option<&[u8]>, Option<Vec<u8>>, [&str; 4]); 8] = [
+        (
+            "broken JSON",
+            Some(b"key"),
+            Some(format!("{{\"broken\": \"{MARKER}\"").into_bytes()),
+            ["decode", "value", "Undecodable", "is not JSON"],
+        ),
+        (
+            "a value that is not UTF-8, without key",
+            None,
+            Some(vec![b'"', 0xff, 0xfe, 0x00, b'"']),
+            ["decode", "value", "Undecodable", "is not UTF-8"],
+        ),
+        (
+            "an empty value",
+            Some(b""),
+            Some(Vec::new()),
+            ["decode", "value", "Undecodable", "is not JSON"],
+        ),
+        (
+            "a program that fails",
+            Some(&[0xff, 0xfe]),
+            order(json!({"quantity": MARKER})),
+            ["transform", "ship", "TransformFailed", "expected integer"],
+        ),
+        (
+            "a tombstone that the program cannot take",
+            Some(b"gone"),
+            None,
+            ["transform", "ship", "TransformFailed", "expected integer"],
+        ),
+        (
+            "a check constraint",
+            Some(b"check"),
+            order(json!({"id": "check", "quantity": -1})),
+            ["write", "warehouse", "Rejected", "check constraint"],
+        ),
+        (
+            "a not-null constraint",
+            Some(b"null"),
+            order(json!({"id": "null", "run": null})),
+            ["write", "warehouse", "Rejected", "not-null constraint"],
+        ),
+        (
+            "a redriven dead letter",
+            Some(b"again"),
+            Some(format!("again {MARKER}").into_bytes()),
+            ["decode", "value", "Undecodable", "is not JSON"],
+        ),
+    ];
+    let all = kinds.into_iter().enumerate();
+    all.map(
+        |(index, (name, key, value, [stage, component, class, says]))| Poison {
+            name,
+            message: Message {
+                partition: Some(index as i32 % 3),
+                key: key.map(<[u8]>::to_vec),
+                value,
+                headers: if name.contains("redriven") {
+                    redriven.clone()
+                } else {
+                    headers.clone()
+                },
+                timestamp: Some(1_700_000_000_000 + index as i64),
+            },
+            stage,
+            component,
+            class,
+            says,
+        },
+    )
+    .collect()
+}
+
+/// The dead letter against the record as it is in the input topic.
+fn check_letter(
+    poison: &Poison,
+    original: &Record,
+    letter: &Record,
+    topic: &str,
+    group: &str,
+    pods: &[String],
+) -> Result<()> {
+    let name = poison.name;
+    assert_eq!(letter.key, original.key, "{name}: key");
+    assert_eq!(letter.value, original.value, "{name}: value");
+    assert_eq!(letter.timestamp, original.timestamp, "{name}: timestamp");
+    assert_eq!(
+        letter.partition, original.partition,
+        "{name}: the partition of the same number"
+    );
+    let (ours, theirs): (Vec<_>, Vec<_>) = letter
+        .headers
+        .iter()
+        .cloned()
+        .partition(|(header, _)| header.starts_with(PREFIX));
+    let mut expected = original.headers.clone();
+    expected.retain(|(header, _)| !header.starts_with(PREFIX));
+    assert_eq!(theirs, expected, "{name}: headers");
+
+    let mut left: BTreeMap<String, String> = BTreeMap::new();
+    for (header, value) in ours {
+        let text = String::from_utf8(value.with_context(|| format!("{name}: {header} is null"))?)?;
+        let before = left.insert(header.clone(), text);
+        assert_eq!(before, None, "{name}: {header} is there twice");
+    }
+    let mut take = |header: &str| {
+        left.remove(&format!("{PREFIX}{header}"))
+            .with_context(|| format!("{name}: no header {PREFIX}{header}"))
+    };
+    let timestamp = original.timestamp.context("the record has a timestamp")?;
+    assert_eq!(take("topic")?, topic, "{name}");
+    assert_eq!(take("partition")?, original.partition.to_string(), "{name}");
+    assert_eq!(take("offset")?, original.offset.to_string(), "{name}");
+    assert_eq!(take("timestamp")?, timestamp.to_string(), "{name}");
+    assert_eq!(take("group")?, group, "{name}");
+    let worker = take("worker")?;
+    assert!(pods.contains(&worker), "{name}: {worker} is none of {pods:?}");
+    assert_eq!(take("stage")?, poison.stage, "{name}");
+    assert_eq!(take("component")?, poison.component, "{name}");
+    assert_eq!(take("attempts")?, "1", "{name}: what cannot pass is not repeated");
+    assert_eq!(take("error-class")?, poison.class, "{name}");
+    let message = take("error-message")?;
+    println!("  {name}: {message}");
+    assert!(message.contains(poison.says), "{name}: {message}");
+    assert!(
+        !message.contains(MARKER),
+        "{name}: the message quotes the payload: {message}"
+    );
+    assert!(message.len() <= 1024, "{name}: {message}");
+    assert!(
+        left.is_empty(),
+        "{name}: headers that are not documented: {left:?}"
+    );
+    Ok(())
+}
+
+fn came_from(letter: &Record, partition: i32, offset: i64) -> bool {
+    letter.header(&format!("{PREFIX}partition")) == Some(partition.to_string())
+        && letter.header(&format!("{PREFIX}offset")) == Some(offset.to_string())
+}
+
+/// A group that decodes JSON and copies it.
+fn copy(input: &str, output: &str, error_handling: Value) -> Value {
+    json!({
+        "topics": [{"name": input}],
+        "decode": {"value": {"type": "Json"}},
+        "writers": [{"name": "copy", "type": "Kafka", "kafka": {"topic": output}}],
+        "errorHandling": error_handling,
+    })
+}
+
+/// Offset of the poison record that [`poisoned`] writes.
+const POISON_AT: i64 = 50;
+
+/// Fills an empty topic of two partitions: 50 good records in each, a poison record in partition 0, 50 good ones in each
+/// again.
+async fn poisoned(world: &World, topic: &str, poison: Option<&str>) -> Result<Ledger> {
+    let half = 2 * POISON_AT as u64;
+    let before = Load::new(topic, "good", 0..2).produce(&world.kafka, half).await?;
+    let poison = Message {
+        partition: Some(0),
+        value: poison.map(Into::into),
+        ..Message::default()
+    };
+    let landed = world.kafka.produce(topic, [poison]).await?;
+    assert_eq!(landed[0].offset, POISON_AT);
+    // A second load of the same run would begin its sequence numbers anew.
+    let after = Load::new(topic, "good after", 0..2)
+        .produce(&world.kafka, half)
+        .await?;
+    assert_eq!(before.keys, after.keys);
+    Ok(before)
+}
+
+/// Everything of the ledger is in the topic, with at most `repeated` duplicates; the records that [`poisoned`] wrote after
+/// the poison too.
+async fn complete(world: &World, ledger: &Ledger, output: &str, repeated: u64) -> Result<()> {
+    let records = world.kafka.read_all(output).await?;
+    let mut ledgers = vec![ledger.clone()];
+    if ledger.run == "good" {
+        ledgers.push(Ledger {
+            run: "good after".into(),
+            ..ledger.clone()
+        });
+    }
+    for ledger in ledgers {
+        let verdict = check_records(&ledger, &records)?;
+        println!("  {}: {verdict}", ledger.run);
+        assert!(verdict.complete(), "{verdict}");
+        assert!(
+            verdict.duplicates <= repeated,
+            "more than {repeated} duplicates: {verdict}"
+        );
+    }
+    Ok(())
+}
+
+/// Waits until the group has committed all partitions to their ends except for one.
+async fn until_drained_but(world: &World, group: &str, topic: &str, waiting: i32) -> Result<()> {
+    until("the other partitions are drained", async || {
+        let mut committed = world.kafka.committed(group, topic).await?;
+        let mut ends = world.kafka.end_offsets(topic).await?;
+        committed.remove(&waiting);
+        ends.remove(&waiting);
+        ensure!(committed == ends, "committed {committed:?} of {ends:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// Kafka's own tool says, and goes on saying, that the partition is committed up to this offset and not past it.
+async fn stays_at(world: &World, group: &str, partition: i32, offset: i64) -> Result<()> {
+    let ended = tokio::time::Instant::now() + WATCHED;
+    until("everything before the record is committed", async || {
+        let committed = committed(world, group, partition).await?;
+        ensure!(committed == offset, "{committed} is committed");
+        Ok(())
+    })
+    .await?;
+    while tokio::time::Instant::now() < ended {
+        assert_eq!(
+            committed(world, group, partition).await?,
+            offset,
+            "nothing is committed past the record"
+        );
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    Ok(())
+}
+
+async fn committed(world: &World, group: &str, partition: i32) -> Result<i64> {
+    let described = world.describe_group(group).await?;
+    let found = described.iter().find(|found| found.partition == partition);
+    found
+        .and_then(|found| found.committed)
+        .with_context(|| format!("nothing is committed: {described:?}"))
+}

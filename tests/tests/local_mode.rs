@@ -1,0 +1,374 @@
+//! `kafka-consumer-operator local`: the same resources without Kubernetes, against a real Kafka and against the embedded
+//! broker; a worker of one's own; Ctrl-C; files that are refused. Only the first test needs the cluster, for its Kafka.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use harness::{
+    Kafka, Load,
+    check::check_records,
+    load,
+    local::{Process, program},
+    scenario, until,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const OPERATOR: &str = "kafka-consumer-operator";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn local_mode_follows_a_real_kafka_and_ctrl_c_loses_and_repeats_nothing() -> Result<()> {
+    scenario("local", async |world| {
+        let input = world.topic("orders", 4).await?;
+        let output = world.topic("shipped", 4).await?;
+        let folder = TempDir::new()?;
+        let manifest = |source: &str| {
+            let spec = json!({
+                "topics": [{"name": input}],
+                "decode": {"value": {"type": "Json"}},
+                "transforms": [{"name": "ship", "type": "Vrl", "vrl": {"source": source}}],
+                "writers": [{"name": "shipped", "type": "Kafka", "kafka": {"topic": output}}],
+            });
+            world.group_manifest("orders", spec)
+        };
+        let file = write(&folder, "orders.yaml", &manifest(load::SHIP))?;
+        let group_id = world.group_id("orders");
+        let running = Load::new(&input, "local", 0..4).start(&world.kafka, 300)?;
+
+        // Twice, so that the second session goes on where Ctrl-C has ended the first.
+        for session in ["first", "second"] {
+            let mut local = start(&["-f", &file, "--max-workers", "2"])?;
+            local.until_says("orders: 2 workers").await?;
+            let sent = running.sent() + 600;
+            until(
+                &format!("the {session} session has committed {sent} records"),
+                async || {
+                    let committed: i64 = world.kafka.committed(&group_id, &input).await?.values().sum();
+                    anyhow::ensure!(committed as u64 >= sent, "{committed} are committed");
+                    Ok(())
+                },
+            )
+            .await?;
+            if session == "first" {
+                // A change that is wrong is told, and changes nothing.
+                write(&folder, "orders.yaml", &manifest(".amount = to_flot!(.amount)"))?;
+                let said = local.until_says("to_flot").await?;
+                println!("  {said}");
+                local.until_says("its workers go on as before").await?;
+                write(&folder, "orders.yaml", &manifest(load::SHIP))?;
+            }
+            local.interrupt().await?;
+            let (code, said) = local.end().await?;
+            assert_eq!(code, 0, "{said}");
+            assert!(
+                said.contains("stopping: workers finish what they have begun"),
+                "{said}"
+            );
+            assert!(
+                !said.contains("exit code"),
+                "no worker ended otherwise than asked:\n{said}"
+            );
+            // They left the group instead of waiting to be missed.
+            let (state, members) = world
+                .kafka
+                .group(&group_id)
+                .await?
+                .context("the group is known")?;
+            assert_eq!((state.as_str(), members), ("Empty", 0), "{said}");
+        }
+
+        let ledger = running.stop().await?;
+        let mut local = start(&["-f", &file])?;
+        world.kafka.until_drained(&group_id, &input).await?;
+        local.until_says("lag 0").await?;
+        local.interrupt().await?;
+        let (code, said) = local.end().await?;
+        assert_eq!(code, 0, "{said}");
+        let records = world.kafka.read_all(&output).await?;
+        let verdict = check_records(&ledger, &records)?;
+        println!("  {verdict}");
+        assert!(verdict.complete(), "{verdict}");
+        assert_eq!(verdict.duplicates, 0, "{verdict}");
+        assert_eq!(records[0].json()?["status"], "NEW", "the program has run");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_embedded_broker_serves_a_group_with_its_dead_letters() -> Result<()> {
+    let folder = TempDir::new()?;
+    let file = write(
+        &folder,
+        "orders.yaml",
+        &group(json!({
+            "topics": [{"name": "orders", "provision": {"partitions": 3}}],
+            "decode": {"value": {"type": "Json"}},
+            "transforms": [{"name": "ship", "type": "Vrl", "vrl": {"source": load::SHIP}}],
+            "writers": [{"name": "shipped", "type": "Kafka", "kafka": {"topic": "shipped"}}],
+            "errorHandling": {"deadLetter": {"topic": "orders.dlq", "provision": {}}},
+        })),
+    )?;
+    let mut local = start(&["-f", &file, "--embedded-kafka", "--max-workers", "2"])?;
+    let kafka = embedded(&mut local).await?;
+    assert_eq!(kafka.partitions("orders").await?, 3);
+    let ledger = Load::new("orders", "embedded", 0..3)
+        .produce(&kafka, 3000)
+        .await?;
+    let poison = harness::Message {
+        value: Some(b"not JSON".to_vec()),
+        ..harness::Message::default()
+    };
+    kafka.produce("orders", [poison]).await?;
+    kafka.until_drained("default.orders", "orders").await?;
+    let verdict = check_records(&ledger, &kafka.read_all("shipped").await?)?;
+    println!("  {verdict}");
+    assert!(verdict.complete(), "{verdict}");
+    let letters = kafka.read_all("orders.dlq").await?;
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    assert_eq!(letters[0].value.as_deref(), Some(&b"not JSON"[..]));
+    assert_eq!(
+        letters[0].header("kafka-consumer.dev/stage").as_deref(),
+        Some("decode")
+    );
+    local.until_says("finished 3,001, dead letters 1").await?;
+    local.interrupt().await?;
+    let (code, said) = local.end().await?;
+    assert_eq!(code, 0, "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_of_ones_own_runs_its_transform_and_its_writer() -> Result<()> {
+    // The example as it is, and a second writer to see what its transform makes of the records.
+    let example = repository()?.join("deploy/examples/custom-worker.yaml");
+    let mut object: Value = serde_yaml::from_str(&std::fs::read_to_string(&example)?)?;
+    object["spec"]["writers"]
+        .as_array_mut()
+        .context("writers")?
+        .push(json!({"name": "seen", "type": "Kafka", "kafka": {"topic": "shouted"}}));
+    let folder = TempDir::new()?;
+    let file = write(&folder, "custom-worker.yaml", &object)?;
+    let custom = program("custom-worker")?;
+    let custom = custom.to_string_lossy();
+    let mut local = start(&[
+        "-f",
+        &file,
+        "--embedded-kafka",
+        "--worker-binary",
+        &custom,
+        "--max-workers",
+        "2",
+    ])?;
+    let kafka = embedded(&mut local).await?;
+    let partitions = kafka.partitions("orders").await? as i32;
+    let ledger = Load::new("orders", "custom", 0..partitions)
+        .produce(&kafka, 600)
+        .await?;
+    // A record is finished when every writer has it, so these are counted by the example's own.
+    local.until_says("finished 600").await?;
+    let records = kafka.read_all("shouted").await?;
+    let verdict = check_records(&ledger, &records)?;
+    println!("  {verdict}");
+    assert!(verdict.complete(), "{verdict}");
+    for record in &records {
+        let value = record.json()?;
+        assert_eq!(value["status"], "NEW", "{value}");
+        assert_eq!(value["note"], "to be dropped", "the rest is kept: {value}");
+    }
+    local.interrupt().await?;
+    let (code, said) = local.end().await?;
+    assert_eq!(code, 0, "{said}");
+
+    // The released worker knows neither, and says which names it knows.
+    let mut local = start(&["-f", &file, "--embedded-kafka", "--max-workers", "1"])?;
+    let said = local.until_says("uppercase").await?;
+    println!("  {said}");
+    local.until_says("ended with exit code 2").await?;
+    local.interrupt().await?;
+    assert_eq!(local.end().await?.0, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_ends_by_itself_with_sums_that_are_right() -> Result<()> {
+    let local = start(&["--demo", "--demo-records", "5000"])?;
+    let (code, said) = local.end().await?;
+    println!("{said}");
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("5,000"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_example_passes_the_check_of_local_mode() -> Result<()> {
+    let mut checked = 0;
+    for entry in std::fs::read_dir(repository()?.join("deploy/examples"))? {
+        let path = entry?.path();
+        let (code, said) = start(&["-f", &path.to_string_lossy(), "--check"])?.end().await?;
+        assert_eq!(code, 0, "{said}");
+        assert!(said.contains("valid"), "{said}");
+        checked += 1;
+    }
+    assert!(checked >= 10, "only {checked} examples");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_file_is_told_with_its_name_and_the_field() -> Result<()> {
+    let folder = TempDir::new()?;
+    let spec = |changes: Value| {
+        let mut spec = json!({
+            "topics": [{"name": "orders"}],
+            "writers": [{"name": "out", "type": "Stdout"}],
+        });
+        harness::kubernetes::merge(&mut spec, changes);
+        group(spec).to_string()
+    };
+    let vrl =
+        |source: &str| json!({"transforms": [{"name": "clean", "type": "Vrl", "vrl": {"source": source}}]});
+    let login =
+        json!({"kafka": {"tls": {}, "sasl": {"mechanism": "PLAIN", "credentials": {"secretName": "login"}}}});
+    // Name of the file, its text, what must be said; true: what only a cluster or a start can know.
+    let cases: [(&str, String, &[&str], bool); 9] = [
+        (
+            "unknown.yaml",
+            spec(json!({"topcis": []})),
+            &["spec.topcis", "topics"],
+            false,
+        ),
+        (
+            "bounds.yaml",
+            spec(json!({"processing": {"concurrency": 0}})),
+            &["spec.processing.concurrency", "1"],
+            false,
+        ),
+        (
+            "missing.yaml",
+            spec(json!({"writers": [{"name": "out"}]})),
+            &["spec.writers[0].type", "Required value"],
+            false,
+        ),
+        (
+            "type.yaml",
+            spec(json!({"replicas": "many"})),
+            &["spec.replicas", "integer"],
+            false,
+        ),
+        (
+            "cel.yaml",
+            spec(json!({"writers": [{"name": "f", "type": "File", "file": {"directory": "/data"}}]})),
+            &["spec", "a File writer needs a volume", "worker.volumeMounts"],
+            false,
+        ),
+        (
+            "program.yaml",
+            spec(vrl(".a = to_flot!(.b)")),
+            &["clean", "undefined function", "to_flot"],
+            false,
+        ),
+        ("broken.yaml", "kind: [".into(), &["not YAML"], false),
+        (
+            "kind.yaml",
+            "kind: Deployment\nmetadata: {name: a}\n".into(),
+            &["KafkaConsumerGroup"],
+            false,
+        ),
+        (
+            "secret.yaml",
+            spec(login),
+            &["Secret login", "spec.kafka.sasl.credentials", "--secrets-dir"],
+            true,
+        ),
+    ];
+    for (name, text, parts, start_only) in cases {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text)?;
+        let path = path.to_string_lossy();
+        for mode in ["--check", "--embedded-kafka"] {
+            if mode == "--check" && start_only {
+                continue;
+            }
+            // SASL is not used with the embedded broker, so that Secret is not needed there.
+            let arguments: &[&str] = if start_only {
+                &["-f", &path]
+            } else {
+                &["-f", &path, mode]
+            };
+            let (code, said) = start(arguments)?.end().await?;
+            assert_eq!(code, 1, "{name} {mode}: {said}");
+            // The last one has no document to name.
+            if name != "kind.yaml" {
+                assert!(
+                    said.contains(name),
+                    "{name} {mode}: the file is not named: {said}"
+                );
+            }
+            for part in parts {
+                assert!(said.contains(part), "{name} {mode}: {part} is missing: {said}");
+            }
+        }
+    }
+    for (arguments, code, part) in [
+        (&["-f", "/nowhere/at/all.yaml"][..], 1, "/nowhere/at/all.yaml"),
+        (&["--check"], 2, "--file"),
+        (&["-f", "x.yaml", "--max-workers", "0"], 2, "--max-workers"),
+        (
+            &["-f", "x.yaml", "--embedded-kafka", "--bootstrap-servers", "a:1"],
+            2,
+            "--bootstrap-servers",
+        ),
+    ] {
+        let (ended, said) = start(arguments)?.end().await?;
+        assert_eq!(ended, code, "{arguments:?}: {said}");
+        assert!(said.contains(part), "{arguments:?}: {part} is missing: {said}");
+    }
+    Ok(())
+}
+
+/// `kafka-consumer-operator local ARGUMENTS`.
+fn start(arguments: &[&str]) -> Result<Process> {
+    Process::start(&program(OPERATOR)?, &[&["local"], arguments].concat())
+}
+
+/// The embedded broker, whose address local mode tells when it has started.
+async fn embedded(local: &mut Process) -> Result<Kafka> {
+    let line = local.until_says("(127.0.0.1:").await?;
+    let address = line
+        .rsplit_once('(')
+        .and_then(|(_, rest)| rest.split_once(')'))
+        .with_context(|| format!("no address in {line}"))?
+        .0;
+    local.until_says("workers (").await?;
+    Ok(Kafka::new(address))
+}
+
+/// A group of the namespace default; `kafka` is replaced where it matters.
+fn group(spec: Value) -> Value {
+    let mut whole = json!({
+        "kafka": {"bootstrapServers": ["localhost:9092"]},
+        "processing": {"commitIntervalMilliseconds": 200},
+        "worker": {"terminationGracePeriodSeconds": 20},
+    });
+    harness::kubernetes::merge(&mut whole, spec);
+    json!({
+        "apiVersion": "kafka-consumer.dev/v1alpha1",
+        "kind": "KafkaConsumerGroup",
+        "metadata": {"name": "orders"},
+        "spec": whole,
+    })
+}
+
+/// Writes a file of the folder and returns its path.
+fn write(folder: &TempDir, name: &str, object: &Value) -> Result<String> {
+    let path = folder.path().join(name);
+    std::fs::write(&path, serde_yaml::to_string(object)?)?;
+    Ok(path.to_string_lossy().into_owned())
+}
+
+fn repository() -> Result<PathBuf> {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map(Path::to_path_buf)
+        .context("the tests crate has no parent folder")
+}

@@ -1,0 +1,240 @@
+//! The system behind a writer goes away for longer than Kafka allows a consumer to be silent, and comes back.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use harness::{
+    Load, World,
+    check::check,
+    command, consumer_groups,
+    kubernetes::{identities, summary},
+    load, scenario,
+    sink::Sink,
+    until,
+};
+use serde_json::{Value, json};
+
+/// max.poll.interval of the groups here.
+const POLL_INTERVAL: Duration = Duration::from_secs(12);
+/// Two and a half of these: a consumer that stops polling is thrown out long before.
+const OUTAGE: Duration = Duration::from_secs(30);
+
+const PARTITIONS: i32 = 4;
+const BEFORE: u64 = 400;
+const DURING: u64 = 4000;
+
+/// A system behind a writer that can be taken down.
+trait Behind {
+    async fn set_down(&self, down: bool) -> Result<()>;
+    /// Key and sequence number of what it has of a run, per key in order.
+    async fn arrivals(&self, run: &str) -> Result<Vec<(String, u64)>>;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_http_server_down_for_longer_than_max_poll_interval_costs_no_rebalance_and_no_record() -> Result<()>
+{
+    scenario("outage-http", async |world| {
+        let sink = Sink::start(&world.env).await?;
+        let writer = json!({"name": "api", "type": "Http", "http": {"url": sink.url, "timeoutSeconds": 5}});
+        survives(world, writer, &sink).await?;
+        println!("  {} requests were refused", sink.refused());
+        assert!(sink.refused() > 0, "the writer has tried");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgresql_stopped_for_longer_than_max_poll_interval_costs_no_rebalance_and_no_record() -> Result<()>
+{
+    scenario("outage-pg", async |world| {
+        let table = world.table_name("orders");
+        let columns = "id text primary key, run text, key text, sequence bigint, total bigint, status text";
+        world.postgres().await?.create_table(&table, columns).await?;
+        world
+            .apply_secret("warehouse", &[("url", &world.env.variable("POSTGRES_URL")?)])
+            .await?;
+        let writer = json!({"name": "warehouse", "type": "Postgres", "postgres": {
+            "connection": {"secretName": "warehouse", "key": "url"}, "table": table, "keyColumns": ["id"],
+        }});
+        let database = Database { world, table };
+        let result = survives(world, writer, &database).await;
+        // Whatever happened: the next test needs it.
+        database.set_down(false).await?;
+        result?;
+        let drop = format!("drop table {}", database.table);
+        Ok(world.postgres().await?.client.batch_execute(&drop).await?)
+    })
+    .await
+}
+
+/// A group with this writer, before, during and after an outage.
+async fn survives(world: &World, writer: Value, behind: &impl Behind) -> Result<()> {
+    let input = world.topic("orders", PARTITIONS).await?;
+    let dead = world.topic("dlq", 1).await?;
+    let name = writer["name"].as_str().unwrap_or_default().to_string();
+    world
+        .apply_group(
+            "orders",
+            json!({
+                "topics": [{"name": input}],
+                "kafka": {"clientConfig": {
+                    "max.poll.interval.ms": POLL_INTERVAL.as_millis().to_string(),
+                    "session.timeout.ms": "6000",
+                    "heartbeat.interval.ms": "1000",
+                }},
+                "decode": {"value": {"type": "Json"}},
+                "transforms": [{"name": "ship", "type": "Vrl", "vrl": {"source": load::SHIP}}],
+                // Small, so that the outage finds many batches of each partition.
+                "processing": {"batch": {"maxRecords": 100}},
+                "writers": [writer],
+                "errorHandling": {"deadLetter": {"topic": dead}, "retry": {"maxBackoffSeconds": 2}},
+                "scaling": {"partitionsPerWorker": 2},
+            }),
+        )
+        .await?;
+    world.until_ready("orders", 2).await?;
+    let group_id = world.group_id("orders");
+    let before = Load::new(&input, "before", 0..PARTITIONS)
+        .produce(&world.kafka, BEFORE)
+        .await?;
+    world.kafka.until_drained(&group_id, &input).await?;
+
+    let workers = identities(&world.workers("orders").await?);
+    let members = members(world, &group_id).await?;
+    assert_eq!(members.len(), 2, "{members:?}");
+    let rebalances = world
+        .workers_metric("orders", "kcg_worker_rebalances_total")
+        .await?;
+    assert!(rebalances > 0.0, "the first assignment is counted");
+    let committed = world.kafka.committed(&group_id, &input).await?;
+
+    behind.set_down(true).await?;
+    let begun = tokio::time::Instant::now();
+    let during = Load::new(&input, "during", 0..PARTITIONS)
+        .produce(&world.kafka, DURING)
+        .await?;
+    let condition = until("status tells that the writer is away", async || {
+        let condition = world.until_condition("orders", "Consuming", "False").await?;
+        ensure!(condition.reason == "WriterUnavailable", "{condition:?}");
+        Ok(condition)
+    })
+    .await?;
+    println!("  {}", condition.message);
+    assert!(
+        condition.message.contains(&name),
+        "the writer is named: {}",
+        condition.message
+    );
+    until("every worker says so", async || {
+        let group = world.group("orders").await?;
+        let status = group.status.clone().unwrap_or_default();
+        let held = |reason: &Option<String>| reason.as_deref() == Some("WriterUnavailable");
+        ensure!(
+            status.workers.len() == 2 && status.workers.iter().all(|worker| held(&worker.paused_reason)),
+            "{:?}",
+            status.workers
+        );
+        Ok(())
+    })
+    .await?;
+    // Not a wait for something: this is how long the outage takes.
+    tokio::time::sleep_until(begun + OUTAGE).await;
+
+    assert_eq!(
+        self::members(world, &group_id).await?,
+        members,
+        "nobody left the group and nobody joined"
+    );
+    assert_eq!(
+        world.kafka.committed(&group_id, &input).await?,
+        committed,
+        "nothing is committed that is not written"
+    );
+    behind.set_down(false).await?;
+    world.kafka.until_drained(&group_id, &input).await?;
+
+    assert_eq!(
+        self::members(world, &group_id).await?,
+        members,
+        "nobody left the group and nobody joined"
+    );
+    assert_eq!(
+        world
+            .workers_metric("orders", "kcg_worker_rebalances_total")
+            .await?,
+        rebalances,
+        "no partition came or went"
+    );
+    assert_eq!(
+        identities(&world.workers("orders").await?),
+        workers,
+        "no worker was restarted"
+    );
+    for ledger in [&before, &during] {
+        let verdict = check(ledger, behind.arrivals(&ledger.run).await?);
+        println!("  {}: {verdict}", ledger.run);
+        assert!(verdict.complete(), "{verdict}");
+        assert_eq!(verdict.duplicates, 0, "nothing was written twice: {verdict}");
+    }
+    assert!(
+        world.kafka.read_all(&dead).await?.is_empty(),
+        "an outage is no record's fault"
+    );
+    world.until_condition("orders", "Consuming", "True").await?;
+    let group = world.until_ready("orders", 2).await?;
+    println!("  {}", summary(&group));
+    Ok(())
+}
+
+/// Member ids as Kafka's own tool tells them: a member that was thrown out comes back with another.
+async fn members(world: &World, group: &str) -> Result<Vec<String>> {
+    let mut members = consumer_groups::members(&world.env, group).await?;
+    members.sort();
+    Ok(members)
+}
+
+impl Behind for Sink {
+    async fn set_down(&self, down: bool) -> Result<()> {
+        Sink::set_down(self, down);
+        Ok(())
+    }
+
+    async fn arrivals(&self, run: &str) -> Result<Vec<(String, u64)>> {
+        Ok(Sink::arrivals(self, run))
+    }
+}
+
+/// The cluster's database server, and a table in it.
+struct Database<'a> {
+    world: &'a World,
+    table: String,
+}
+
+impl Behind for Database<'_> {
+    async fn set_down(&self, down: bool) -> Result<()> {
+        let script = if down {
+            "postgres-stop.sh"
+        } else {
+            "postgres-start.sh"
+        };
+        let no_arguments: [&str; 0] = [];
+        command::run(self.world.env.cluster_scripts.join(script), &no_arguments, None)
+            .await?
+            .ok(script)
+            .map(drop)
+    }
+
+    async fn arrivals(&self, run: &str) -> Result<Vec<(String, u64)>> {
+        let database = self.world.postgres().await?;
+        let query = format!(
+            "select key, sequence from {} where run = $1 order by sequence",
+            self.table
+        );
+        let rows = database.client.query(&query, &[&run]).await?;
+        Ok(rows
+            .iter()
+            .map(|row| (row.get(0), row.get::<_, i64>(1).unsigned_abs()))
+            .collect())
+    }
+}
