@@ -6,6 +6,7 @@
 # Results: target/bench/. Settings from the environment:
 #   BENCH_PORT   port of the broker, default 19192; its controller gets the next one
 #   BENCH_STATE  where broker and topics (5 GB) are kept between runs, default $KCG_CACHE/bench; may be deleted
+#   PROFILE      cargo's profile, default release; only that one says anything about speed
 #   KUBECONFIG   a cluster with the CRD, to measure the idle operator too; nothing is changed there
 . "$(dirname "$0")/lib.sh"
 KCG_STATE=${BENCH_STATE:-$KCG_CACHE/bench}
@@ -86,8 +87,11 @@ start_kafka() {
 [[ $KCG_STATE == /* && $KCG_STATE != *[[:space:]]* ]] || die "BENCH_STATE must be an absolute path without spaces"
 command -v java >/dev/null || die "Java 17 or newer is needed for Kafka: apt-get install default-jre-headless"
 [[ -d $KAFKA_JARS ]] || fetch_jars
-say "building, in the release profile"
-cargo build --release --locked -p kafka-consumer-worker -p kafka-consumer-operator -p kafka-consumer-tests --bins
+profile=${PROFILE:-release}
+folder=$profile
+[[ $profile != dev ]] || folder=debug
+say "building, with the profile $profile"
+cargo build --profile "$profile" --locked -p kafka-consumer-worker -p kafka-consumer-operator -p kafka-consumer-tests --bins
 
 mkdir -p "$KCG_STATE"
 exec 9>"$KCG_STATE/lock"
@@ -96,7 +100,7 @@ trap clean_up EXIT
 trap 'exit 130' INT TERM
 start_kafka
 # In the background, so that a signal is served at once.
-"$CARGO_TARGET_DIR/release/bench" run --bootstrap-servers "127.0.0.1:$port" --kafka-jars "$KAFKA_JARS" \
+"$CARGO_TARGET_DIR/$folder/bench" run --bootstrap-servers "127.0.0.1:$port" --kafka-jars "$KAFKA_JARS" \
     --broker-pid "$(<"$KCG_STATE/pids/kafka")" --command-line "scripts/bench.sh${*:+ $*}" "$@" 9>&- &
 bench_pid=$!
 wait "$bench_pid"

@@ -32,12 +32,13 @@ pub fn functions() -> Vec<Box<dyn Function>> {
 
 /// Compiles `source`; `.` may be any value, `%` is the object described at `spec.transforms[].vrl`.
 pub fn compile(source: &str) -> Result<Compiled, InvalidProgram> {
-    match compile_with_state(
-        source,
-        &functions(),
-        &TypeState::default(),
-        CompileConfig::default(),
-    ) {
+    // The default is that `.` is an object, which forbids what strings and arrays need, such as parse_json!(.).
+    let external = ExternalEnv::new_with_kind(Kind::any(), Kind::object(Collection::any()));
+    let state = TypeState {
+        external,
+        ..TypeState::default()
+    };
+    match compile_with_state(source, &functions(), &state, CompileConfig::default()) {
         Ok(CompilationResult {
             program, warnings, ..
         }) => {

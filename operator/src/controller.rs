@@ -35,7 +35,7 @@ use crate::kafka::KafkaClients;
 use crate::scaling;
 use crate::telemetry::Metrics;
 use build::{Applied, Resources};
-use dereference::{KafkaView, Observed};
+use dereference::Observed;
 use memory::Memory;
 use pods::PodFacts;
 use update_status::compute::{Computed, Failure, Inputs, compute};
@@ -50,6 +50,10 @@ const TURNS: usize = 16;
 const KAFKA_TURNS: usize = 256;
 /// Events come in bursts (a rollout changes Deployment and pods together); one look is enough for all of them.
 const DEBOUNCE: Duration = Duration::from_millis(100);
+
+/// One look at one group. Kafka alone may take 10 s for facts and 20 s for each of three changes; what takes longer than
+/// all of it hangs, and would keep its turn at the API server for ever.
+const LONGEST_LOOK: Duration = Duration::from_secs(120);
 
 /// What all scopes share.
 pub struct Context {
@@ -168,7 +172,9 @@ pub enum Error {
     Apply(#[from] apply::Error),
     #[error(transparent)]
     Status(#[from] update_status::Error),
-    #[error("the reconcile did not end: {0}")]
+    #[error("the reconcile did not end within {} s", LONGEST_LOOK.as_secs())]
+    Timeout,
+    #[error("the reconcile ended by a panic: {0}")]
     Task(#[from] tokio::task::JoinError),
 }
 
@@ -179,6 +185,7 @@ impl Error {
             Self::Dereference(_) => "dereference",
             Self::Apply(error) => error.reason(),
             Self::Status(_) => "status",
+            Self::Timeout => "timeout",
             Self::Task(_) => "panic",
         }
     }
@@ -193,6 +200,9 @@ async fn reconcile(scope: &Scope, group: &KafkaConsumerGroup, memory: &mut Memor
         Ok(valid) => carry_out(scope, valid, &mut observed, memory).await,
         Err(_) => Outcome::untouched(apply::stop_rejected(scope, group, &observed).await), // (client)
     };
+    if matches!(outcome.applied, Err(apply::Error::Gone)) {
+        return Ok(Action::await_change());
+    }
     let computed = tell(group, &verdict, &observed, &outcome, memory); // (pure)
     if computed.healthy {
         memory.healthy_at = Some(Instant::now());
@@ -337,7 +347,12 @@ fn enter(guarded: Arc<Guarded>, scope: Arc<Scope>) -> Reconciling {
         let memory = scope.memory(&namespace, &name);
         let mut memory = memory.lock().await;
         let done = match &guarded.0 {
-            Ok(group) => reconcile(&scope, group, &mut memory).await,
+            Ok(group) => {
+                let look = reconcile(&scope, group, &mut memory);
+                tokio::time::timeout(LONGEST_LOOK, look)
+                    .await
+                    .unwrap_or(Err(Error::Timeout))
+            }
             Err(invalid) => update_status::reject_unreadable(&scope, &namespace, &name, &invalid.error)
                 .await
                 .map(|()| Action::requeue(scope.context.refresh))
@@ -358,12 +373,4 @@ fn error_policy(guarded: Arc<Guarded>, error: &Error, scope: Arc<Scope>) -> Acti
         .map_or(Duration::from_secs(5), |mut memory| memory.backoff());
     tracing::warn!(namespace, name, %error, wait_seconds = wait.as_secs(), "reconcile failed");
     Action::requeue(wait)
-}
-
-/// What Kafka told, for metrics.
-pub fn known(view: &KafkaView) -> Option<&crate::kafka::KafkaFacts> {
-    match view {
-        KafkaView::Known(facts) => Some(facts),
-        _ => None,
-    }
 }

@@ -27,7 +27,6 @@ use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
 use crate::controller::dereference::KafkaView;
-use crate::controller::known;
 
 /// Shape of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -42,7 +41,8 @@ pub fn init_logs(format: LogFormat) {
         .unwrap_or_else(|_| EnvFilter::new("warn,operator=info,kafka_consumer_operator=info"));
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     // A second call, as in tests, finds logging started, which is all that is wanted.
     let _ = match format {
         LogFormat::Text => logs.try_init(),
@@ -157,7 +157,7 @@ impl Metrics {
         self.desired
             .get_or_create(&labels)
             .set(status.replicas.unwrap_or(0).into());
-        let lag = known(kafka).and_then(|facts| facts.lag.as_ref());
+        let lag = kafka.known().and_then(|facts| facts.lag.as_ref());
         let mut now = BTreeSet::new();
         for ((topic, partition), records) in lag.iter().flat_map(|lag| &lag.per_partition) {
             let labels = PartitionLabels {

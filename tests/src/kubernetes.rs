@@ -154,11 +154,12 @@ impl World {
         .await
     }
 
-    /// SIGKILL to every running operator process. With `replace`, its pod is deleted too, so that a new pod takes over;
-    /// else the kubelet starts the container again.
-    pub async fn kill_operator(&self, replace: bool) -> Result<()> {
+    /// SIGKILL to the running operator. With `replace`, its pod is deleted too, so that a new pod takes over; else the
+    /// kubelet starts the container again. Returns what was there before, for [`World::until_operator_is_back`].
+    pub async fn kill_operator(&self, replace: bool) -> Result<BTreeMap<String, i32>> {
+        let pods = self.operator_pods().await?;
         let mut killed = 0;
-        for pod in self.operator_pods().await? {
+        for pod in &pods {
             let pids = processes(install::OPERATOR, &pod.name_any())?;
             kill(&pids).await?;
             killed += pids.len();
@@ -171,14 +172,21 @@ impl World {
             }
         }
         ensure!(killed > 0, "no process of the operator on this machine");
-        Ok(())
+        Ok(identities(&pods))
     }
 
-    /// Waits until an operator pod is ready.
-    pub async fn until_operator_ready(&self) -> Result<()> {
-        until("the operator is ready", async || {
-            let ready = self.operator_pods().await?.iter().any(|pod| pod_ready(pod));
-            ensure!(ready, "no operator pod is ready");
+    /// Waits until an operator is ready that was not there `before`: another pod, or one restart more. (A killed one
+    /// still counts as ready until the kubelet has noticed.)
+    pub async fn until_operator_is_back(&self, before: &BTreeMap<String, i32>) -> Result<()> {
+        until("another operator is ready", async || {
+            let mut pods = self.operator_pods().await?;
+            pods.retain(pod_ready);
+            let now = identities(&pods);
+            ensure!(
+                now.iter()
+                    .any(|(pod, restarts)| before.get(pod) != Some(restarts)),
+                "ready are {now:?}, before the kill there were {before:?}"
+            );
             Ok(())
         })
         .await

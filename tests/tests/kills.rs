@@ -137,6 +137,7 @@ fn group(input: &str, output: &str) -> Value {
         // A killed member is missed after this time; with the default of 45 s most partitions would have no owner while
         // workers are killed, and the kills would hit idle ones.
         "kafka": {"clientConfig": {"session.timeout.ms": "6000", "heartbeat.interval.ms": "1000"}},
+        "worker": {"env": [{"name": "RUST_LOG", "value": "info,worker=debug"}]},
         "processing": {"batch": {"maxRecords": BATCH, "lingerMilliseconds": 10}},
         "decode": {"value": {"type": "Json"}},
         "writers": [{"name": "copy", "type": "Kafka", "kafka": {"topic": output}}],

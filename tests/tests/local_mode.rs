@@ -180,10 +180,11 @@ async fn a_worker_of_ones_own_runs_its_transform_and_its_writer() -> Result<()> 
     let (code, said) = local.end().await?;
     assert_eq!(code, 0, "{said}");
 
-    // The released worker knows neither, and says which names it knows.
+    // The released worker knows neither, and says what to do.
     let mut local = start(&["-f", &file, "--embedded-kafka", "--max-workers", "1"])?;
-    let said = local.until_says("uppercase").await?;
+    let said = local.until_says("this worker has no custom").await?;
     println!("  {said}");
+    assert!(said.contains("set worker.image"), "{said}");
     local.until_says("ended with exit code 2").await?;
     local.interrupt().await?;
     assert_eq!(local.end().await?.0, 0);

@@ -48,8 +48,8 @@ async fn an_operator_killed_again_and_again_disturbs_no_worker_and_finishes_what
             println!("  round {round}: killed {moment} ms after the change");
             tokio::time::sleep(Duration::from_millis(moment)).await;
             // The kubelet starts the container again, or another pod takes over when the lease has run out.
-            world.kill_operator(round % 2 == 1).await?;
-            world.until_operator_ready().await?;
+            let operator = world.kill_operator(round % 2 == 1).await?;
+            world.until_operator_is_back(&operator).await?;
         }
         let group = world.until_ready("changing", 3).await?;
         println!("  {}", summary(&group));
@@ -105,8 +105,8 @@ async fn a_second_reconcile_writes_nothing() -> Result<()> {
         );
 
         // A new operator looks at everything as if for the first time.
-        world.kill_operator(false).await?;
-        world.until_operator_ready().await?;
+        let operator = world.kill_operator(false).await?;
+        world.until_operator_is_back(&operator).await?;
         tokio::time::sleep(Duration::from_secs(10)).await;
         assert_eq!(
             children(world).await?,

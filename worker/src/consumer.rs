@@ -77,6 +77,14 @@ struct PollSettings {
     max_bytes: usize,
 }
 
+/// How a commit ended.
+enum Settled {
+    /// As well as it can.
+    Done,
+    /// Refused for the moment, because the group rebalances.
+    Refused,
+}
+
 #[derive(Default)]
 struct Counters {
     done: u64,
@@ -315,7 +323,8 @@ impl PollLoop {
         self.commit_running.is_some()
     }
 
-    fn take_committed(&mut self, outcome: batch::Committed) {
+    fn take_committed(&mut self, outcome: batch::Committed) -> Settled {
+        let mut settled = Settled::Done;
         self.shared.metrics.committed(outcome.error.is_none());
         for (topic, partition, offset, error) in outcome.partitions {
             match error.or(outcome.error) {
@@ -327,19 +336,23 @@ impl PollLoop {
                         entry.committed = Some(offset);
                     }
                 }
-                // The group moved on. The offsets stay finished and are committed after the next assignment, or the
+                // The group is between two generations. The offsets stay finished and are committed later, or the
                 // records are read again by their next owner.
                 Some(
-                    error @ (RDKafkaErrorCode::IllegalGeneration
-                    | RDKafkaErrorCode::UnknownMemberId
-                    | RDKafkaErrorCode::RebalanceInProgress
-                    | RDKafkaErrorCode::NoOffset),
-                ) => tracing::debug!(topic, partition, offset, %error, "not committed"),
+                    error @ (RDKafkaErrorCode::IllegalGeneration | RDKafkaErrorCode::RebalanceInProgress),
+                ) => {
+                    settled = Settled::Refused;
+                    tracing::debug!(topic, partition, offset, %error, "not committed yet");
+                }
+                Some(error @ (RDKafkaErrorCode::UnknownMemberId | RDKafkaErrorCode::NoOffset)) => {
+                    tracing::debug!(topic, partition, offset, %error, "not committed");
+                }
                 Some(error) => {
                     self.note_error(&format!("commit of {topic}-{partition} at {offset}: {error}"))
                 }
             }
         }
+        settled
     }
 
     fn housekeeping(&mut self) {

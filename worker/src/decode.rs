@@ -99,7 +99,9 @@ mod tests {
         Decoders::new(&serde_json::from_str(yaml).unwrap(), false)
     }
 
-    fn failures(decoders: &Decoders, records: &[(Option<&[u8]>, Option<&[u8]>)]) -> (usize, Vec<String>) {
+    type KeyValue<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+
+    fn failures(decoders: &Decoders, records: &[KeyValue<'_>]) -> (usize, Vec<String>) {
         let mut chunk = Chunk::new(TopicPartition::new("t", 0), 1);
         for (offset, (key, value)) in records.iter().enumerate() {
             chunk.push(offset as i64, 0, *key, *value, []);

@@ -49,6 +49,8 @@ pub enum Error {
         "{kind} {name} exists and does not belong to this KafkaConsumerGroup; delete it, or give the KafkaConsumerGroup another name"
     )]
     Conflict { kind: &'static str, name: String },
+    #[error("the KafkaConsumerGroup is gone")]
+    Gone,
     #[error("cannot seed spec.replicas through /scale: {0}")]
     Scale(Box<kube::Error>),
 }
@@ -61,6 +63,7 @@ impl Error {
             Self::Write { .. } | Self::Scale(_) => "ApplyFailed",
             Self::Leftover { .. } => "WaitingForDeletion",
             Self::Conflict { .. } => "NameConflict",
+            Self::Gone => "Gone",
         }
     }
 
@@ -70,7 +73,7 @@ impl Error {
             Self::Read { source, .. } | Self::Write { source, .. } | Self::Scale(source) => {
                 matches!(&**source, kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422))
             }
-            Self::Leftover { .. } => false,
+            Self::Leftover { .. } | Self::Gone => false,
             Self::Conflict { .. } => true,
         }
     }
@@ -94,7 +97,12 @@ pub async fn apply(
         deployment,
         ..
     } = prepared;
-    let mut children = Children { scope, group, memory };
+    let mut children = Children {
+        scope,
+        group,
+        memory,
+        owner_lives: false,
+    };
     let caches = &scope.caches;
     // Permissions and configuration before the pods that need them.
     let service_account = children
@@ -187,6 +195,8 @@ struct Children<'a> {
     scope: &'a Scope,
     group: &'a ValidatedGroup,
     memory: &'a mut Memory,
+    /// Asked the API server itself, in this reconcile.
+    owner_lives: bool,
 }
 
 impl Children<'_> {
@@ -215,6 +225,7 @@ impl Children<'_> {
             name: name.clone(),
             source: Box::new(source),
         })?;
+        let missing = live.is_none();
         if let Some(live) = live {
             self.belongs(&live, kind)?;
             let json = serde_json::to_value(&live).unwrap_or_default();
@@ -228,6 +239,10 @@ impl Children<'_> {
                 self.mark(kind, hash, &live, print);
                 return Ok(live);
             }
+        }
+        // Deleting a group deletes its children, and the watches do not tell in which order.
+        if missing {
+            self.owner_lives().await?;
         }
         tracing::info!(
             group = self.group.name,
@@ -248,6 +263,27 @@ impl Children<'_> {
         let print = fingerprint(&serde_json::to_value(&applied).unwrap_or_default());
         self.mark(kind, hash, &applied, print);
         Ok(applied)
+    }
+
+    async fn owner_lives(&mut self) -> Result<(), Error> {
+        if self.owner_lives {
+            return Ok(());
+        }
+        let (kind, name) = ("KafkaConsumerGroup", self.group.name.clone());
+        let api: Api<KafkaConsumerGroup> =
+            Api::namespaced(self.scope.context.client.clone(), &self.group.namespace);
+        match api.get_metadata_opt(&name).await {
+            Ok(Some(owner)) if owner.metadata.uid.as_ref() == Some(&self.group.owner.uid) => {
+                self.owner_lives = true;
+                Ok(())
+            }
+            Ok(_) => Err(Error::Gone),
+            Err(source) => Err(Error::Read {
+                kind,
+                name,
+                source: Box::new(source),
+            }),
+        }
     }
 
     fn mark<K: Resource>(&mut self, kind: &'static str, desired: String, live: &K, fingerprint: String) {

@@ -1,7 +1,7 @@
 //! Reads everything a reconcile needs: Secrets and ConfigMaps that the spec names, children, pods, Kafka facts. In: the
 //! resource. Out: [`Observed`]. Writes nothing; what is not there or does not answer is part of the answer, not an error.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use thiserror::Error;
 
 use super::Scope;
 use super::build::labels::{START_POSITIONS_ANNOTATION, child_name, selector};
-use super::memory::Memory;
+use super::memory::{Memory, Versioned};
 use super::references::{Contents, Kind, credentials, references};
 use crate::kafka::{FactsQuery, KafkaFacts, KafkaProblem};
 
@@ -50,6 +50,16 @@ pub enum KafkaView {
     Known(KafkaFacts),
 }
 
+impl KafkaView {
+    /// The facts, if there are any.
+    pub fn known(&self) -> Option<&KafkaFacts> {
+        match self {
+            Self::Known(facts) => Some(facts),
+            Self::NotAsked | Self::Failed(_) => None,
+        }
+    }
+}
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Observed {
@@ -64,9 +74,7 @@ pub struct Observed {
 impl Observed {
     /// Partitions of all input topics, if all are known.
     pub fn partitions(&self, spec: &KafkaConsumerGroupSpec) -> Option<i32> {
-        let KafkaView::Known(facts) = &self.kafka else {
-            return None;
-        };
+        let facts = self.kafka.known()?;
         spec.topics.iter().try_fold(0, |sum, topic| {
             Some(sum + facts.topics.get(&topic.name).copied()??)
         })
@@ -222,9 +230,7 @@ where
         .clone()
 }
 
-type Versioned = Option<(String, BTreeMap<String, Vec<u8>>)>;
-
-async fn read(scope: &Scope, namespace: &str, kind: Kind, name: &str) -> Result<Versioned, Error> {
+async fn read(scope: &Scope, namespace: &str, kind: Kind, name: &str) -> Result<Option<Versioned>, Error> {
     let failed = |source| Error::Content {
         kind,
         name: name.into(),

@@ -26,7 +26,7 @@ pub struct Memory {
     /// The Deployment as the last apply returned it; the watch may lag behind.
     pub deployment: Option<Arc<Deployment>>,
     /// Contents of Secrets and ConfigMaps by resource version.
-    pub contents: BTreeMap<(Kind, String), (String, BTreeMap<String, Vec<u8>>)>,
+    pub contents: BTreeMap<(Kind, String), Versioned>,
     /// The last facts with the question they answer.
     pub facts: Option<(FactsQuery, Instant, KafkaFacts)>,
     /// The last time that brokers answered and all partitions had owners.
@@ -40,6 +40,9 @@ pub struct Memory {
     /// Reconciles that failed in a row.
     pub failures: u32,
 }
+
+/// A resource version and the data of that version.
+pub type Versioned = (String, BTreeMap<String, Vec<u8>>);
 
 /// One verified child.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,6 +12,7 @@ use super::Scope;
 use super::build::labels::hash;
 use super::dereference::{KafkaView, Observed, query};
 use super::memory::Memory;
+use super::update_status::conditions::steady;
 use super::validate::{Rejection, ValidatedGroup};
 use crate::kafka::{KafkaFacts, KafkaProblem, ProvisionAction, Provisioned, WantedTopic};
 
@@ -57,7 +58,7 @@ pub async fn provision(
 }
 
 fn explain(what: &str, problem: &KafkaProblem) -> Rejection {
-    Rejection::new(problem.reason(), format!("{what}: {problem}"))
+    Rejection::new(problem.reason(), steady(&format!("{what}: {problem}")))
 }
 
 async fn create_topics(

@@ -2,6 +2,7 @@
 //! its error events whether the brokers cannot be reached or refuse the login. All calls block and have deadlines; they
 //! belong on blocking threads. Refuses to create topics by asking for them.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,7 +36,7 @@ impl Cluster {
         }
         config
             .set("enable.auto.commit", "false")
-            .set_log_level(RDKafkaLogLevel::Warning);
+            .set_log_level(RDKafkaLogLevel::Info);
         match BaseConsumer::from_config_and_context(&config, Errors::default()) {
             Ok(consumer) => Ok(Self { consumer }),
             Err(error) => Err(KafkaProblem::InvalidConfiguration(explain(&error))),
@@ -143,8 +144,12 @@ pub(super) struct Errors {
 #[derive(Default)]
 struct Seen {
     login: Option<String>,
-    last: Option<String>,
+    /// The last words by broker, so that several broken ones give one steady text and not theirs by turns.
+    brokers: BTreeMap<String, String>,
 }
+
+/// Brokers whose words are kept; one is shown.
+const MOST_BROKERS: usize = 64;
 
 impl Errors {
     /// After an answer: whatever was wrong is over.
@@ -159,29 +164,54 @@ impl Errors {
     }
 
     pub(super) fn last(&self) -> Option<String> {
-        self.seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .last
-            .clone()
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.brokers
+            .iter()
+            .next()
+            .map(|(broker, said)| match broker.as_str() {
+                "" => said.clone(),
+                broker => format!("{broker}: {said}"),
+            })
     }
 
     fn note(&self, code: Option<Code>, reason: &str) {
+        let (broker, said) = words(reason);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         match code {
             Some(Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism) => {
-                seen.login = Some(reason.into());
+                seen.login = Some(said.into());
             }
             // Says only that the others have been said.
-            Some(Code::AllBrokersDown) if seen.last.is_some() => {}
-            _ => seen.last = Some(reason.into()),
+            Some(Code::AllBrokersDown) if !seen.brokers.is_empty() => {}
+            _ if seen.brokers.len() < MOST_BROKERS || seen.brokers.contains_key(broker) => {
+                seen.brokers.insert(broker.into(), said.into());
+            }
+            _ => {}
         }
+    }
+}
+
+/// "sasl_ssl://host:9092/bootstrap: SSL handshake failed (after 5ms in state CONNECT)" to its broker and its words. Times
+/// and counts go: the words stand in conditions, and those must not change while nothing changes.
+fn words(reason: &str) -> (&str, &str) {
+    let reason = reason.split(" (after ").next().unwrap_or(reason);
+    match reason.split_once(": ") {
+        Some((broker, said)) if broker.contains('/') && !broker.contains(' ') => {
+            let address = broker.rsplit("//").next().unwrap_or(broker);
+            (address.split('/').next().unwrap_or(address), said)
+        }
+        _ => ("", reason),
     }
 }
 
 impl ClientContext for Errors {
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
         tracing::debug!(facility, "librdkafka: {message}");
+        // The cause of a disconnection, for example a wrong security.protocol, is logged and not raised.
+        if facility == "FAIL" {
+            let said = message.split_once("]: ").map_or(message, |(_, said)| said);
+            self.note(None, said);
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -198,11 +228,16 @@ mod tests {
     #[test]
     fn a_refused_login_is_remembered_until_an_answer_comes() {
         let errors = Errors::default();
-        errors.note(Some(Code::BrokerTransportFailure), "connection refused");
-        errors.note(Some(Code::AllBrokersDown), "1/1 brokers are down");
-        assert_eq!(errors.last().as_deref(), Some("connection refused"));
+        errors.note(
+            Some(Code::BrokerTransportFailure),
+            "b:1/bootstrap: Connection refused (after 0ms in state CONNECT)",
+        );
+        errors.note(Some(Code::BrokerTransportFailure), "a:1/2: Disconnected");
+        errors.note(Some(Code::AllBrokersDown), "2/2 brokers are down");
+        assert_eq!(errors.last().as_deref(), Some("a:1: Disconnected"));
         assert_eq!(errors.login_refused(), None);
-        errors.note(Some(Code::Authentication), "invalid credentials");
+        let said = "sasl_ssl://a:1/bootstrap: invalid credentials (after 316ms in state AUTH_REQ, 1 identical error(s) suppressed)";
+        errors.note(Some(Code::Authentication), said);
         errors.note(Some(Code::BrokerTransportFailure), "disconnected");
         assert_eq!(
             errors.login_refused(),

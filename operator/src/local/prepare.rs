@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crds::names;
-use crds::spec::Kafka;
+use crds::spec::{ClientConfigValue, Kafka};
 use crds::{KafkaConsumerGroup, WorkerConfig};
 use kube::ResourceExt;
 
@@ -15,6 +15,10 @@ use crate::controller::build::labels::hash;
 use crate::controller::dereference::{KafkaView, Observed};
 use crate::controller::references::{Contents, Kind, Reference, references};
 use crate::controller::validate::{Programs, ValidatedGroup, WorkerDefaults, validate};
+
+/// The embedded broker lets every rebalance last a second less than the session timeout, whoever has answered before.
+const EMBEDDED_CLIENT_CONFIG: [(&str, &str); 2] =
+    [("session.timeout.ms", "4000"), ("heartbeat.interval.ms", "500")];
 
 /// Where workers find Kafka.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,6 +136,12 @@ fn find_kafka(kafka: &mut Kafka, brokers: &Brokers, notes: &mut Vec<String>) {
         Brokers::At(servers) => kafka.bootstrap_servers = servers.clone(),
         Brokers::Embedded(server) => {
             kafka.bootstrap_servers = vec![server.clone()];
+            for (key, value) in EMBEDDED_CLIENT_CONFIG {
+                kafka
+                    .client_config
+                    .entry(key.into())
+                    .or_insert_with(|| ClientConfigValue(value.into()));
+            }
             if kafka.tls.take().is_some() | kafka.sasl.take().is_some() {
                 notes.push(
                     "spec.kafka.tls and spec.kafka.sasl are not used: the embedded broker has neither".into(),
@@ -336,6 +346,10 @@ mod tests {
             prepared.notes
         );
         assert!(prepared.config.contains("127.0.0.1:1"));
+        assert_eq!(
+            prepared.valid.spec.kafka.client_config["session.timeout.ms"].0,
+            "4000"
+        );
     }
 
     #[test]

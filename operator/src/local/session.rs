@@ -106,6 +106,7 @@ impl Session {
             broker,
             folder: tempfile::Builder::new()
                 .prefix("kafka-consumer-local-")
+                .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700))
                 .tempdir()
                 .context("cannot create a folder for worker configurations")?,
             groups: BTreeMap::new(),
@@ -310,7 +311,8 @@ impl Session {
                 if group.object == object && group.prepared.version == prepared.version {
                     return Ok(());
                 }
-                let restart = group.change(origin, object, prepared).map_err(failed)?;
+                let restart =
+                    group.change(origin, object, prepared).map_err(failed)? && group.crew.alive() > 0;
                 let what = if restart {
                     "changed, workers restart one by one"
                 } else {

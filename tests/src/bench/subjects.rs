@@ -161,6 +161,8 @@ fn consumer_performance(bench: &Bench, data: Data, records: u64) -> Result<(f64,
                 "--messages",
                 &records.to_string(),
             ])
+            // How long it waits for its first record; its own 10 s are too short for a busy machine.
+            .args(["--timeout", &START.as_millis().to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()

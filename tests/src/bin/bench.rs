@@ -1,5 +1,13 @@
 //! The binary `bench`: see `harness::bench`. Started by `make bench`, which gives it a Kafka.
 
-fn main() -> anyhow::Result<()> {
-    harness::bench::main()
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match harness::bench::main() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::{consumer::Consumer, topic_partition_list::TopicPartitionList};
 
-use super::{Assigned, PollLoop, context::Event};
+use super::{Assigned, PollLoop, Settled, context::Event};
 use crate::{record::TopicPartition, snapshot::Phase};
 
 /// How long revoked partitions may finish what they have begun: below librdkafka's default session timeout of 45 s with
@@ -13,6 +13,10 @@ use crate::{record::TopicPartition, snapshot::Phase};
 const REVOKE_BUDGET: Duration = Duration::from_secs(10);
 /// How long a commit may take before the partition is given up without it (its records are then read again).
 const COMMIT_BUDGET: Duration = Duration::from_secs(5);
+
+/// Between two commits that the coordinator refuses because the group rebalances: a fraction of the time a rebalance
+/// takes.
+const COMMIT_RETRY: Duration = Duration::from_millis(100);
 
 /// Partitions on their way out.
 pub(super) struct Revocation {
@@ -139,31 +143,34 @@ impl PollLoop {
         }
     }
 
-    /// Commits and waits for the answer, within a budget.
+    /// Commits and waits until it is done, within a budget. While the group rebalances, the coordinator refuses commits
+    /// for moments; giving up at the first refusal would repeat records for nothing.
     pub(super) fn commit_and_wait(&mut self, select: impl Fn(&Assigned) -> bool) {
         let deadline = Instant::now() + COMMIT_BUDGET;
         // The answer to a commit that is already running comes first, on the same queue.
-        if self.commit_running.is_some() && !self.await_commit(deadline) {
+        if self.commit_running.is_some() && self.await_commit(deadline).is_none() {
             return;
         }
-        if self.start_commit(select) {
-            self.await_commit(deadline);
+        while self.start_commit(&select) {
+            match self.await_commit(deadline) {
+                Some(Settled::Refused) if Instant::now() < deadline => std::thread::sleep(COMMIT_RETRY),
+                _ => return,
+            }
         }
     }
 
-    fn await_commit(&mut self, deadline: Instant) -> bool {
+    fn await_commit(&mut self, deadline: Instant) -> Option<Settled> {
         let left = deadline.saturating_duration_since(Instant::now());
         match self.source.committed(left) {
             Some(outcome) => {
                 self.commit_running = None;
-                self.take_committed(outcome);
-                true
+                Some(self.take_committed(outcome))
             }
             None => {
                 self.note_error(
                     "commit: no answer from the group coordinator; finished records may be read again",
                 );
-                false
+                None
             }
         }
     }

@@ -88,6 +88,39 @@ pub fn merge(
         .collect()
 }
 
+/// What others said, without what differs each time they say it: "(after 4051ms in state AUTH_REQ)" and the ports of
+/// connections. A message that moves would be a status write per attempt.
+pub fn steady(said: &str) -> String {
+    let mut kept = String::with_capacity(said.len());
+    let mut rest = said;
+    while let Some(start) = rest.find(" (after ") {
+        let Some(length) = closing(&rest[start..]) else {
+            break;
+        };
+        kept.push_str(&rest[..start]);
+        rest = &rest[start + length..];
+    }
+    kept.push_str(rest);
+    let words = kept
+        .split(' ')
+        .filter(|word| !(word.contains("->") && word.contains(':')));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// Bytes up to and with the parenthesis that closes the first one.
+fn closing(text: &str) -> Option<usize> {
+    let mut depth = 0;
+    for (index, character) in text.char_indices() {
+        match character {
+            '(' => depth += 1,
+            ')' if depth == 1 => return Some(index + 1),
+            ')' => depth -= 1,
+            _ => {}
+        }
+    }
+    None
+}
+
 fn cut(mut message: String) -> String {
     if message.len() > LONGEST_MESSAGE {
         let end = (0..=LONGEST_MESSAGE)
@@ -125,6 +158,19 @@ mod tests {
         );
         let third = merge(&second, verdict(Truth::True, "Fine"), Some(2), at(3));
         assert_eq!(third[0].last_transition_time, Time(at(3)));
+    }
+
+    #[test]
+    fn what_differs_at_each_attempt_is_left_out() {
+        let said =
+            "login refused (after 4051ms in state AUTH_REQ); correct (after 0ms, 1 identical error(s)) it";
+        assert_eq!(steady(said), "login refused; correct it");
+        assert_eq!(
+            steady("read udp 10.0.0.1:41770->10.0.0.2:53: timeout"),
+            "read udp timeout"
+        );
+        assert_eq!(steady("partitions: 6 -> 9 (after all)"), "partitions: 6 -> 9");
+        assert_eq!(steady("open (after"), "open (after");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crds::status::condition;
 use kube::runtime::events::{Event, EventType};
 
 use super::conditions::{find, reason};
+use crate::controller::build::labels::hash;
 use crate::kafka::{ProvisionAction, Provisioned};
 
 /// The API's limit for notes.
@@ -115,11 +116,13 @@ fn event(type_: EventType, reason: &str, note: &str) -> Event {
             (*bytes <= LONGEST_NOTE).then_some(it)
         })
         .collect();
+    // The recorder folds events of the same action into a series that keeps the first note; another note is other news.
+    let action = format!("Reconcile-{}", hash(note.as_bytes()));
     Event {
         type_,
         reason: reason.into(),
         note: Some(note),
-        action: "Reconcile".into(),
+        action,
         secondary: None,
     }
 }

@@ -100,7 +100,7 @@ impl Tally {
                 .next()
                 .unwrap_or_default()
                 .chars()
-                .take(90)
+                .take(70)
                 .collect();
             self.examples
                 .push(format!("{topic}-{partition}@{offset} {kind}: {message}"));

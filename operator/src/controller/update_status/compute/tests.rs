@@ -4,6 +4,9 @@ use super::*;
 use crate::controller::pods::PodProblem;
 use crate::fixtures::{facts, group, lag};
 use crate::kafka::MemberFacts;
+use crate::kafka::{GroupFacts, KafkaProblem};
+use crate::scaling::Limit;
+use crds::spec::DesiredState;
 use crds::status::WorkerStatus;
 use serde_json::json;
 
@@ -351,7 +354,7 @@ fn one_unanswered_question_does_not_make_ready_flap_but_is_told() {
     world.kafka = KafkaView::Failed(KafkaProblem::Unreachable("timed out".into()));
     world.settling = true;
     let computed = world.computed();
-    assert_eq!(says(&computed, "Ready"), "True/Rebalancing");
+    assert_eq!(says(&computed, "Ready"), "True/AllPartitionsConsumed");
     assert_eq!(says(&computed, "KafkaReachable"), "False/KafkaUnreachable");
 }
 
