@@ -79,7 +79,13 @@ start_kafka() {
     # A session of its own, so that Ctrl-C reaches the measuring program first. File descriptor 9 is the lock.
     setsid java -Xms1g -Xmx1g -XX:+UseG1GC -Dorg.slf4j.simpleLogger.defaultLogLevel=warn \
         -cp "$KAFKA_JARS/*" kafka.Kafka "$config" </dev/null >"$KCG_STATE/logs/kafka.log" 2>&1 9>&- &
-    echo $! >"$KCG_STATE/pids/kafka"
+    local pid=$! attempt
+    echo "$pid" >"$KCG_STATE/pids/kafka"
+    # Until it has become java it is a copy of this script, which would look as if the broker had ended.
+    for ((attempt = 0; attempt < 100; attempt++)); do
+        ! is_ours "$pid" && kill -0 "$pid" 2>/dev/null || break
+        sleep 0.05
+    done
     wait_ready kafka is_ready
     say "kafka: ready on 127.0.0.1:$port"
 }
@@ -91,7 +97,9 @@ profile=${PROFILE:-release}
 folder=$profile
 [[ $profile != dev ]] || folder=debug
 say "building, with the profile $profile"
-cargo build --profile "$profile" --locked -p kafka-consumer-worker -p kafka-consumer-operator -p kafka-consumer-tests --bins
+# The workspace as in deploy/image.sh, so that dependencies are built once for both.
+cargo build --profile "$profile" --locked --workspace \
+    --bin kafka-consumer-operator --bin kafka-consumer-worker --bin bench
 
 mkdir -p "$KCG_STATE"
 exec 9>"$KCG_STATE/lock"

@@ -45,10 +45,13 @@ find_helm() {
 # Every call of cargo selects the whole workspace and picks its targets by kind or name: a selection of packages would
 # have features of its own, and with them compile half of the dependencies again.
 #
-# test_targets FOLDER...: the arguments that select the integration tests in these folders.
+# test_targets FOLDER...: the arguments that select the integration tests in these folders: tests/name.rs, tests/name/main.rs.
 test_targets() {
-    local file
-    for file in $(printf '%s/tests/*.rs\n' "$@"); do
-        [[ ! -f $file ]] || printf -- '--test\n%s\n' "$(basename "$file" .rs)"
+    local folder file
+    for folder in "$@"; do
+        for file in "$folder"/tests/*.rs "$folder"/tests/*/main.rs; do
+            [[ $file != */main.rs ]] || file=$(dirname "$file").rs
+            [[ $file == *'*'* ]] || printf -- '--test\n%s\n' "$(basename "$file" .rs)"
+        done
     done
 }

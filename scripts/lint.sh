@@ -63,14 +63,14 @@ rules() {
         name=$(basename "$file" .rs)
         parent=$(dirname "$file")
         case $file in
-            */src/lib.rs | */src/main.rs | */src/bin/* | */build.rs | */benches/*) continue ;;
+            */src/lib.rs | */main.rs | */src/bin/* | */build.rs | */benches/*) continue ;;
         esac
         # A file right below tests/ is a crate of its own.
         [[ $(basename "$parent") != tests || $parent == */src/* ]] || continue
         if [[ $parent == */src ]]; then
             parent="$parent/lib.rs $parent/main.rs"
         else
-            parent=$parent.rs
+            parent="$parent.rs $parent/main.rs"
         fi
         # shellcheck disable=SC2086 # one or two files
         grep -qsE "^\s*(pub(\([a-z: ]+\))? )?mod $name;" $parent || complain "no module names $file"

@@ -1,6 +1,8 @@
 //! The contract as others see it: the committed CRD is the generated one, every example parses, and the document that
 //! operator and worker exchange survives the way through JSON.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // Clippy's exception for tests ends at the helpers of a test crate.
+
 use std::{fs, path::Path};
 
 use crds::{

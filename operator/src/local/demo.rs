@@ -340,7 +340,7 @@ impl Summary {
         }
         if reasons.is_empty() {
             text.push_str("\nThe sums are right: every order was either written or dead-lettered.\n");
-            text.push_str(NEXT);
+            text.push_str(&next(output));
             screen.say(&text);
             return ExitCode::SUCCESS;
         }
@@ -353,13 +353,20 @@ impl Summary {
     }
 }
 
-const NEXT: &str = "
+/// What to do next, with the program that has just run.
+fn next(output: &str) -> String {
+    let program = std::env::current_exe().map(|program| program.display().to_string());
+    let program = program.unwrap_or_else(|_| "kafka-consumer-operator".into());
+    format!(
+        "
 Next:
-  with your own Kafka, without Kubernetes
-    kafka-consumer-operator local -f deploy/examples/demo.yaml --bootstrap-servers HOST:PORT
+  with your own Kafka, without Kubernetes (create the topic {output} first)
+    {program} local -f deploy/examples/demo.yaml --bootstrap-servers HOST:PORT
   on a cluster
     helm install kafka-consumer-operator charts/kafka-consumer-operator -n kafka-consumer --create-namespace
-    kubectl apply -f deploy/examples/minimal.yaml";
+    kubectl apply -f deploy/examples/minimal.yaml"
+    )
+}
 
 #[cfg(test)]
 mod tests {

@@ -215,9 +215,9 @@ impl Group {
     }
 
     /// Does what is to be done about worker processes; `running` is false when the session ends.
-    pub fn supervise(&mut self, running: bool, log: &super::supervise::LogSink) -> Vec<String> {
+    pub fn supervise(&mut self, running: bool) -> Vec<String> {
         let wanted = if running { self.wanted.workers } else { 0 };
-        self.crew.tick(&self.recipe, wanted, log)
+        self.crew.tick(&self.recipe, wanted)
     }
 
     /// Asks the workers and notes how far they are.

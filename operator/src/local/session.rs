@@ -18,7 +18,6 @@ use super::load::{Document, Loaded, load};
 use super::plan;
 use super::prepare::{Brokers, Folders, prepare};
 use super::screen::Screen;
-use super::supervise::LogSink;
 use super::table::GroupView;
 use super::validate::Rules;
 use super::watch::Watch;
@@ -54,7 +53,6 @@ pub struct Session {
         mpsc::UnboundedSender<(Key, Look)>,
         mpsc::UnboundedReceiver<(Key, Look)>,
     ),
-    log: (LogSink, mpsc::UnboundedReceiver<String>),
     second: Instant,
     running: bool,
 }
@@ -113,7 +111,6 @@ impl Session {
             leaving: Vec::new(),
             screen,
             looks: mpsc::unbounded_channel(),
-            log: mpsc::unbounded_channel(),
             second: Instant::now(),
             running: true,
         };
@@ -134,7 +131,6 @@ impl Session {
 
     /// Does everything that is due. Call it every [`TICK`].
     pub async fn tick(&mut self) {
-        self.show_logs();
         self.take_looks();
         if self.second.elapsed() >= SECOND {
             self.second = Instant::now();
@@ -169,7 +165,6 @@ impl Session {
             self.tick().await;
             tokio::time::sleep(TICK).await;
         }
-        self.show_logs();
         let views = self.views();
         self.screen.finish(&views);
     }
@@ -200,12 +195,6 @@ impl Session {
             .sum()
     }
 
-    fn show_logs(&mut self) {
-        while let Ok(line) = self.log.1.try_recv() {
-            self.screen.say(&line);
-        }
-    }
-
     fn take_looks(&mut self) {
         while let Ok((key, look)) = self.looks.1.try_recv() {
             if let Some(group) = self.groups.get_mut(&key) {
@@ -234,11 +223,11 @@ impl Session {
             {
                 self.screen.say(&said);
             }
-            let words = group.supervise(self.running, &self.log.0);
+            let words = group.supervise(self.running);
             words.iter().for_each(|word| self.screen.say(word));
         }
         for group in &mut self.leaving {
-            let words = group.supervise(false, &self.log.0);
+            let words = group.supervise(false);
             words.iter().for_each(|word| self.screen.say(word));
         }
         self.leaving.retain(|group| group.crew.alive() > 0);

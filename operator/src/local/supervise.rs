@@ -2,21 +2,18 @@
 //! words about what happened to them. A worker is told to stop by closing its standard input, which is also what
 //! happens when this process dies in any way, so no worker is ever left behind.
 
-use std::collections::VecDeque;
+mod log;
+
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 
 use super::plan::{Slot, Step, backoff, steps};
 use super::status::{self, WorkerReport};
-
-/// Lines of a worker's log that are kept for its last words.
-const LAST_WORDS: usize = 5;
+use log::WorkerLog;
 
 /// How to start the workers of a group.
 #[derive(Clone, Debug)]
@@ -70,15 +67,16 @@ struct Worker {
     version: String,
     started: Instant,
     kill_at: Option<Instant>,
-    words: Arc<Mutex<VecDeque<String>>>,
+    log: WorkerLog,
     report: Option<WorkerReport>,
 }
 
 impl Crew {
     /// Notices deaths, then does the next steps towards `wanted` workers. Returns what users should read.
-    pub fn tick(&mut self, recipe: &Recipe, wanted: usize, log: &LogSink) -> Vec<String> {
+    pub fn tick(&mut self, recipe: &Recipe, wanted: usize) -> Vec<String> {
         let now = Instant::now();
-        let mut words = self.bury(recipe, now);
+        let mut words = self.listen(recipe);
+        words.extend(self.bury(recipe, now));
         let slots: Vec<Slot> = self
             .places
             .iter()
@@ -94,7 +92,7 @@ impl Crew {
                     let Some(place) = self.places.get_mut(index) else {
                         continue;
                     };
-                    match start(recipe, &name, log) {
+                    match start(recipe, &name) {
                         Ok(worker) => (place.worker, place.waiting) = (Some(worker), None),
                         Err(error) => {
                             let (deaths, wait) = backoff(place.deaths, Duration::ZERO);
@@ -172,6 +170,23 @@ impl Crew {
         }
     }
 
+    fn listen(&mut self, recipe: &Recipe) -> Vec<String> {
+        let mut news = Vec::new();
+        for (index, place) in self.places.iter_mut().enumerate() {
+            let lines = place
+                .worker
+                .as_mut()
+                .map(|worker| worker.log.news())
+                .unwrap_or_default();
+            news.extend(
+                lines
+                    .into_iter()
+                    .map(|line| format!("{}-{index}: {line}", recipe.name)),
+            );
+        }
+        news
+    }
+
     fn bury(&mut self, recipe: &Recipe, now: Instant) -> Vec<String> {
         let mut words = Vec::new();
         for (index, place) in self.places.iter_mut().enumerate() {
@@ -190,7 +205,14 @@ impl Crew {
                 self.ended.add(report);
             }
             let lived = worker.started.elapsed();
-            let last = worker.last_words();
+            words.extend(
+                worker
+                    .log
+                    .news()
+                    .into_iter()
+                    .map(|line| format!("{}-{index}: {line}", recipe.name)),
+            );
+            let last = worker.log.last_words();
             let version = worker.version.clone();
             place.worker = None;
             if asked && status.success() {
@@ -241,19 +263,12 @@ impl Worker {
         self.input = None;
         self.kill_at.get_or_insert(kill_at);
     }
-
-    fn last_words(&self) -> String {
-        let words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
-        words.iter().map(|line| format!("\n  | {line}")).collect()
-    }
 }
 
-/// Takes a worker's log lines that people should see, with the worker's name.
-pub type LogSink = tokio::sync::mpsc::UnboundedSender<String>;
-
-fn start(recipe: &Recipe, name: &str, log: &LogSink) -> std::io::Result<Worker> {
+fn start(recipe: &Recipe, name: &str) -> std::io::Result<Worker> {
     let address = free_address()?;
     let folder = &recipe.folder;
+    let (log, stderr) = WorkerLog::create(&folder.join(format!("{name}.log")))?;
     let mut child = Command::new(&recipe.program)
         .arg("--config")
         .arg(folder.join(crds::names::WORKER_CONFIG_KEY))
@@ -270,15 +285,11 @@ fn start(recipe: &Recipe, name: &str, log: &LogSink) -> std::io::Result<Worker> 
         } else {
             Stdio::null()
         })
-        .stderr(Stdio::piped())
+        .stderr(stderr)
         // Ctrl-C reaches this session only; a worker that got it too would count it as a second order to stop.
         .process_group(0)
         .kill_on_drop(true)
         .spawn()?;
-    let words = Arc::new(Mutex::new(VecDeque::new()));
-    if let Some(stderr) = child.stderr.take() {
-        tokio::spawn(listen(stderr, name.to_string(), Arc::clone(&words), log.clone()));
-    }
     Ok(Worker {
         input: child.stdin.take(),
         child,
@@ -286,7 +297,7 @@ fn start(recipe: &Recipe, name: &str, log: &LogSink) -> std::io::Result<Worker> 
         version: recipe.version.clone(),
         started: Instant::now(),
         kill_at: None,
-        words,
+        log,
         report: None,
     })
 }
@@ -294,33 +305,6 @@ fn start(recipe: &Recipe, name: &str, log: &LogSink) -> std::io::Result<Worker> 
 /// A port that is free now. Somebody may take it before the worker does; then the worker ends and is started again.
 fn free_address() -> std::io::Result<SocketAddr> {
     TcpListener::bind("127.0.0.1:0")?.local_addr()
-}
-
-async fn listen(
-    stderr: impl AsyncRead + Unpin,
-    name: String,
-    words: Arc<Mutex<VecDeque<String>>>,
-    log: LogSink,
-) {
-    let mut lines = BufReader::new(stderr).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        if worth_showing(&line) {
-            // Nobody listens at the very end, and then nobody misses it.
-            let _ = log.send(format!("{name}: {line}"));
-        }
-        let mut words = words.lock().unwrap_or_else(PoisonError::into_inner);
-        if words.len() == LAST_WORDS {
-            words.pop_front();
-        }
-        words.push_back(line);
-    }
-}
-
-/// Warnings and errors of the worker's text log.
-fn worth_showing(line: &str) -> bool {
-    line.split_whitespace()
-        .take(2)
-        .any(|word| matches!(word, "WARN" | "ERROR"))
 }
 
 fn describe(status: ExitStatus) -> String {

@@ -44,7 +44,9 @@ const CELL: usize = 24;
 pub fn table(groups: &[GroupView]) -> String {
     let mut text = String::new();
     for group in groups {
-        text.push_str(&cut(&headline(group), WIDTH));
+        text.push_str(&cut(&format!("{} ({})", what(group), group.group_id), WIDTH));
+        text.push('\n');
+        text.push_str(&cut(&format!("  {}", counts(group)), WIDTH));
         text.push('\n');
         if let Some(remark) = &group.remark {
             for line in remark.lines().flat_map(wrap) {
@@ -63,10 +65,25 @@ pub fn table(groups: &[GroupView]) -> String {
 pub fn line(group: &GroupView) -> String {
     let remark = group.remark.as_ref().and_then(|remark| remark.lines().next());
     let remark = remark.map(|remark| format!("; {remark}")).unwrap_or_default();
-    format!("{}{remark}", headline(group))
+    format!("{}, {}{remark}", what(group), counts(group))
 }
 
-fn headline(group: &GroupView) -> String {
+fn what(group: &GroupView) -> String {
+    let GroupView {
+        name,
+        state,
+        workers,
+        wanted,
+        partitions,
+        ..
+    } = group;
+    format!(
+        "{name} {state}: {workers}/{wanted} workers, {} partitions",
+        partitions.len()
+    )
+}
+
+fn counts(group: &GroupView) -> String {
     let rate: f64 = group.partitions.iter().map(|partition| partition.rate).sum();
     let skipped = if group.skipped > 0 {
         format!(", skipped {}", count(group.skipped))
@@ -74,12 +91,7 @@ fn headline(group: &GroupView) -> String {
         String::new()
     };
     format!(
-        "{} {}: {}/{} workers, {} partitions, {}/s, lag {}, finished {}, dead letters {}{skipped}",
-        group.name,
-        group.state,
-        group.workers,
-        group.wanted,
-        group.partitions.len(),
+        "{}/s, lag {}, finished {}, dead letters {}{skipped}",
         count(rate.round() as u64),
         group.lag.map_or("unknown".into(), signed),
         count(group.finished),

@@ -19,23 +19,18 @@ fn recipe(dir: &std::path::Path, script: &str) -> Recipe {
     }
 }
 
-fn sink() -> (LogSink, tokio::sync::mpsc::UnboundedReceiver<String>) {
-    tokio::sync::mpsc::unbounded_channel()
-}
-
 /// Ticks until `done`; the scripts take milliseconds, so minutes mean that something is broken.
 async fn until(
     crew: &mut Crew,
     recipe: &Recipe,
     wanted: usize,
-    log: &LogSink,
     done: impl Fn(&Crew, &[String]) -> bool,
 ) -> Vec<String> {
     let mut words = Vec::new();
     let deadline = Instant::now() + Duration::from_secs(60);
     while !done(crew, &words) {
         assert!(Instant::now() < deadline, "{words:?}");
-        words.extend(crew.tick(recipe, wanted, log));
+        words.extend(crew.tick(recipe, wanted));
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     words
@@ -45,11 +40,10 @@ async fn until(
 async fn workers_start_and_stop_when_their_standard_input_closes() {
     let dir = tempfile::tempdir().unwrap();
     let recipe = recipe(dir.path(), "cat >/dev/null");
-    let (log, _keep) = sink();
     let mut crew = Crew::default();
-    crew.tick(&recipe, 2, &log);
+    crew.tick(&recipe, 2);
     assert_eq!(crew.alive(), 2);
-    let words = until(&mut crew, &recipe, 0, &log, |crew, _| crew.alive() == 0).await;
+    let words = until(&mut crew, &recipe, 0, |crew, _| crew.alive() == 0).await;
     assert_eq!(words, Vec::<String>::new(), "an orderly stop is not worth a word");
 }
 
@@ -60,12 +54,21 @@ async fn a_dead_worker_is_told_with_its_last_words_and_started_again() {
         dir.path(),
         "echo \"$GREETING\" >&2; echo '2026-01-01T00:00:00Z ERROR no such table' >&2; exit 2",
     );
-    let (log, mut lines) = sink();
     let mut crew = Crew::default();
-    let words = until(&mut crew, &recipe, 1, &log, |_, words| !words.is_empty()).await;
-    assert!(words[0].contains("orders-0 ended with exit code 2"), "{words:?}");
-    assert!(words[0].contains("started again in 1 s"), "{words:?}");
-    assert!(lines.recv().await.unwrap().ends_with("ERROR no such table"));
+    let words = until(&mut crew, &recipe, 1, |_, words| {
+        words.iter().any(|said| said.contains("exit code"))
+    })
+    .await;
+    let said = words.join("\n");
+    assert!(
+        words[0].starts_with("orders-0: ") && words[0].ends_with("ERROR no such table"),
+        "{said}"
+    );
+    assert!(
+        said.contains("orders-0 ended with exit code 2\n  | hello"),
+        "{said}"
+    );
+    assert!(said.contains("started again in 1 s"), "{said}");
     assert!(matches!(
         crew.places[0].slot("1"),
         Slot::Waiting { current: true, .. }
@@ -82,7 +85,7 @@ async fn a_program_that_is_missing_is_told_and_tried_again() {
     let mut recipe = recipe(dir.path(), "");
     recipe.program = dir.path().join("missing");
     let mut crew = Crew::default();
-    let words = crew.tick(&recipe, 1, &sink().0);
+    let words = crew.tick(&recipe, 1);
     assert!(
         words[0].contains("cannot start") && words[0].contains("missing"),
         "{words:?}"
@@ -94,16 +97,15 @@ async fn a_program_that_is_missing_is_told_and_tried_again() {
 async fn a_new_version_replaces_each_worker() {
     let dir = tempfile::tempdir().unwrap();
     let mut recipe = recipe(dir.path(), "cat >/dev/null");
-    let (log, _keep) = sink();
     let mut crew = Crew::default();
-    crew.tick(&recipe, 2, &log);
+    crew.tick(&recipe, 2);
     recipe.version = "2".into();
     let renewed = |crew: &Crew, _: &[String]| {
         crew.places
             .iter()
             .all(|place| place.slot("2") == Slot::Running { current: true })
     };
-    until(&mut crew, &recipe, 2, &log, renewed).await;
+    until(&mut crew, &recipe, 2, renewed).await;
     assert_eq!(crew.alive(), 2);
     crew.kill();
 }
@@ -113,21 +115,11 @@ async fn a_worker_that_does_not_stop_is_killed_and_it_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let mut recipe = recipe(dir.path(), "exec sleep 1000");
     recipe.patience = Duration::from_millis(50);
-    let (log, _keep) = sink();
     let mut crew = Crew::default();
-    crew.tick(&recipe, 1, &log);
-    let words = until(&mut crew, &recipe, 0, &log, |crew, _| crew.alive() == 0).await;
+    crew.tick(&recipe, 1);
+    let words = until(&mut crew, &recipe, 0, |crew, _| crew.alive() == 0).await;
     assert!(
         words[0].contains("signal 9") && words[0].contains("read again"),
         "{words:?}"
     );
-}
-
-#[test]
-fn warnings_and_errors_of_workers_are_shown() {
-    assert!(worth_showing("2026-01-01T00:00:00Z  WARN worker: writer is down"));
-    assert!(worth_showing("2026-01-01T00:00:00Z ERROR worker: no"));
-    assert!(!worth_showing(
-        "2026-01-01T00:00:00Z  INFO worker: an ERROR was repaired"
-    ));
 }

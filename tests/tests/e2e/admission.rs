@@ -1,9 +1,7 @@
 //! What the API server and the operator refuse, and what they say: every rule of the schema, every CEL rule, programs that
 //! do not compile. And what they take: every example.
 
-#[path = "admission/cases.rs"]
 mod cases;
-#[path = "admission/schema.rs"]
 mod schema;
 
 use std::collections::BTreeMap;

@@ -185,6 +185,11 @@ fn rules(path: &Path, schema: &Value, good: &Value, all: &mut Vec<Broken>) -> Re
         } else {
             json!("text")
         };
+        // A string with a format is called by its format.
+        let kind = schema["format"]
+            .as_str()
+            .filter(|_| kind == "string")
+            .unwrap_or(kind);
         add("type", other, format!("must be of type {kind}"))?;
     }
     if let Some(least) = whole("minimum") {
@@ -304,11 +309,12 @@ fn required_and_unknown(path: &Path, schema: &Value, good: &Value, all: &mut Vec
 
 /// A list of this length, as good as it needs to be for the length to be seen.
 fn items(schema: &Value, count: i64) -> Vec<Value> {
-    let strings = schema["items"]["type"] == "string";
+    let of = &schema["items"];
     (0..count)
-        .map(|index| {
-            let name = json!(format!("item{index}"));
-            if strings { name } else { json!({"name": name}) }
+        .map(|index| match of["type"].as_str() {
+            Some("string") => json!(format!("item{index}")),
+            _ if of["properties"]["name"].is_object() => json!({"name": format!("item{index}")}),
+            _ => json!({}),
         })
         .collect()
 }

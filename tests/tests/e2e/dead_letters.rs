@@ -307,8 +307,8 @@ fn poison() -> Vec<Poison> {
         (
             "a value that is not UTF-8, without key",
             None,
-            Some(vec![b'"', 0xff, 0xfe, 0x00, b'"']),
-            ["decode", "value", "Undecodable", "is not UTF-8"],
+            Some(b"{\"id\": \"\xff\xfe\"}".to_vec()),
+            ["decode", "value", "Undecodable", "is not JSON"],
         ),
         (
             "an empty value",

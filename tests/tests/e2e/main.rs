@@ -1,0 +1,13 @@
+//! The end-to-end tests, in one program: each linked alone would compile the Kubernetes client ten times. They need the
+//! cluster of `tests/cluster` (`make e2e`) and fail without it.
+
+mod admission;
+mod dead_letters;
+mod install;
+mod kills;
+mod lifecycle;
+mod local_mode;
+mod operator_faults;
+mod outage;
+mod partitions;
+mod security;
