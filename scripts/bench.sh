@@ -83,7 +83,7 @@ start_kafka() {
     echo "$pid" >"$KCG_STATE/pids/kafka"
     # Until it has become java it is a copy of this script, which would look as if the broker had ended.
     for ((attempt = 0; attempt < 100; attempt++)); do
-        ! is_ours "$pid" && kill -0 "$pid" 2>/dev/null || break
+        if is_ours "$pid" || ! kill -0 "$pid" 2>/dev/null; then break; fi
         sleep 0.05
     done
     wait_ready kafka is_ready

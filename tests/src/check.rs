@@ -17,6 +17,7 @@ pub struct Verdict {
     /// "key/sequence" of each, the first ones only when there are many.
     pub lost: Vec<String>,
     pub lost_total: u64,
+    pub repeated: Vec<String>,
     pub reordered: Vec<String>,
     /// Records of the run that the ledger does not know.
     pub unknown: Vec<String>,
@@ -47,6 +48,7 @@ pub fn check(ledger: &Ledger, arrivals: impl IntoIterator<Item = (String, u64)>)
         };
         if *mark {
             verdict.duplicates += 1;
+            note(&mut verdict.repeated, &key, sequence);
             continue;
         }
         *mark = true;
@@ -104,6 +106,7 @@ impl fmt::Display for Verdict {
         )?;
         for (what, examples) in [
             ("lost", &self.lost),
+            ("repeated", &self.repeated),
             ("reordered", &self.reordered),
             ("unknown", &self.unknown),
         ] {

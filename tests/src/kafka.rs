@@ -107,11 +107,7 @@ impl Kafka {
             topic = topic.set(key, value);
         }
         let results = self.admin()?.create_topics([&topic], &options()).await?;
-        each_ok(
-            results
-                .into_iter()
-                .map(|result| result.map_err(|(name, code)| (name, code))),
-        )?;
+        each_ok(results)?;
         // The answer comes before every client can see the topic.
         crate::until(&format!("topic {name} exists"), async || {
             ensure!(
@@ -129,11 +125,7 @@ impl Kafka {
             .admin()?
             .create_partitions([&NewPartitions::new(name, partitions as usize)], &options())
             .await?;
-        each_ok(
-            results
-                .into_iter()
-                .map(|result| result.map_err(|(name, code)| (name, code))),
-        )?;
+        each_ok(results)?;
         crate::until(&format!("topic {name} has {partitions} partitions"), async || {
             ensure!(
                 self.partitions(name).await? == partitions as usize,

@@ -58,7 +58,7 @@ impl World {
         let nanos = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)?
             .as_nanos();
-        let namespace = format!("e2e-{name}-{:06x}", nanos / 1_000_000 & 0xff_ffff);
+        let namespace = format!("e2e-{name}-{:06x}", (nanos / 1_000_000) & 0xff_ffff);
         let world = Self {
             kafka: Kafka::new(&env.kafka),
             env,

@@ -316,7 +316,7 @@ async fn look(
         words: Vec::new(),
     };
     let Ok(facts) = &look.outcome else { return look };
-    let asked = valid.spec.topics.iter().filter_map(|topic| {
+    let mut asked = valid.spec.topics.iter().filter_map(|topic| {
         let provision = topic.provision.as_ref()?;
         Some(
             facts
@@ -327,7 +327,7 @@ async fn look(
                 .is_some_and(|has| has >= provision.partitions),
         )
     });
-    let complete = asked.fold(true, |all, enough| all && enough);
+    let complete = asked.all(|enough| enough);
     // Once at the beginning, for dead letter topics too; later only when an input topic lacks something.
     if provision && (!settled || !complete) {
         let wanted = plan::wanted_topics(&valid.spec, &facts.topics);

@@ -32,6 +32,12 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Namespace and name.
 type Key = (String, String);
 
+/// What looks at Kafka have found, by group, on its way back to the session.
+type Looks = (
+    mpsc::UnboundedSender<(Key, Look)>,
+    mpsc::UnboundedReceiver<(Key, Look)>,
+);
+
 pub struct Session {
     files: Vec<PathBuf>,
     namespace: String,
@@ -49,10 +55,7 @@ pub struct Session {
     leaving: Vec<Group>,
     watch: Watch,
     pub screen: Screen,
-    looks: (
-        mpsc::UnboundedSender<(Key, Look)>,
-        mpsc::UnboundedReceiver<(Key, Look)>,
-    ),
+    looks: Looks,
     second: Instant,
     running: bool,
 }

@@ -278,6 +278,14 @@ async fn with_on_exhausted_skip_failing_records_are_dropped_and_counted() -> Res
     .await
 }
 
+/// Name, key, value; stage, component, class and part of the message.
+type Kind = (
+    &'static str,
+    Option<&'static [u8]>,
+    Option<Vec<u8>>,
+    [&'static str; 4],
+);
+
 /// One record of every kind that fails, with everything a record can have.
 fn poison() -> Vec<Poison> {
     let order = |changes: Value| {
@@ -297,7 +305,7 @@ fn poison() -> Vec<Poison> {
         (format!("{PREFIX}stage"), Some(b"write".to_vec())),
         (format!("{PREFIX}offset"), Some(b"4711".to_vec())),
     ];
-    let kinds: [(&str, Option<&[u8]>, Option<Vec<u8>>, [&str; 4]); 8] = [
+    let kinds: [Kind; 8] = [
         (
             "broken JSON",
             Some(b"key"),

@@ -56,7 +56,7 @@ pub fn order(number: u32) -> Order {
     let (country, note) = (pick(&COUNTRIES), pick(&NOTES));
     let begin = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1_767_225_600);
     let created = begin + SignedDuration::from_secs(i64::from(number));
-    let poison = (number % POISON_EVERY == POISON_AT).then(|| match number / POISON_EVERY % 5 {
+    let poison = (number % POISON_EVERY == POISON_AT).then_some(match number / POISON_EVERY % 5 {
         0 => Poison::CutOff,
         1 => Poison::NotJson,
         2 => Poison::NotUtf8,
