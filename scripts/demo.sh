@@ -7,6 +7,7 @@
 profile=${PROFILE:-release}
 folder=$profile
 [[ $profile != dev ]] || folder=debug
+need_libraries
 say "Building the operator and the worker; the first time this takes some minutes ..."
 cargo build --profile "$profile" --locked --workspace \
     --bin kafka-consumer-operator --bin kafka-consumer-worker

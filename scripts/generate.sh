@@ -5,6 +5,7 @@
 
 root=${1:-$REPOSITORY}
 namespace=kafka-consumer-operator
+need_libraries
 find_helm
 mkdir -p "$CARGO_TARGET_DIR"
 

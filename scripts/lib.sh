@@ -42,6 +42,21 @@ find_helm() {
     fi
 }
 
+# The compiler and the libraries that librdkafka is built with. Installs what is missing where it can (root on Debian).
+need_libraries() {
+    local packages=(build-essential pkg-config libssl-dev zlib1g-dev)
+    if command -v cc >/dev/null && command -v c++ >/dev/null && command -v make >/dev/null &&
+        command -v pkg-config >/dev/null && pkg-config --exists openssl zlib; then
+        return
+    fi
+    if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
+        die "the Kafka client needs OpenSSL and zlib to build; on Debian: sudo apt-get install ${packages[*]}"
+    fi
+    say "installing ${packages[*]} ..."
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${packages[@]}" >/dev/null
+}
+
 # Every call of cargo selects the whole workspace and picks its targets by kind or name: a selection of packages would
 # have features of its own, and with them compile half of the dependencies again.
 #

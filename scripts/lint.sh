@@ -16,7 +16,10 @@ complain() {
 
 format() { cargo fmt --all --check; }
 
-clippy() { cargo clippy --workspace --all-targets --locked -- -D warnings; }
+clippy() {
+    need_libraries
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+}
 
 # --- rules of the house (ARCHITECTURE.md) ---------------------------------------------------------------
 

@@ -70,16 +70,22 @@ tests() {
     say "== $name: $run_passed passed, $run_failed failed, $((SECONDS - started)) s"
 }
 
+need_libraries
+# First, because the unit tests of the PostgreSQL writer start a server of their own.
+if [[ $what != unit ]]; then
+    step "tools of the test cluster" tests/cluster/setup.sh
+fi
 if [[ $what != e2e ]]; then
     mapfile -t targets < <(test_targets crds operator worker)
     tests "unit tests" cargo test --workspace --locked --no-fail-fast --lib --bins "${targets[@]}"
 fi
 if [[ $what != unit ]]; then
-    step "tools of the test cluster" tests/cluster/setup.sh
     find_helm
     # Built before the cluster is up: a test that does not compile costs no cluster, and the build no test its timing.
     mapfile -t targets < <(test_targets tests)
     step "building the end-to-end tests" cargo test --workspace --locked --no-run "${targets[@]}"
+    # Local mode is tested with the programs themselves.
+    step "building the programs" cargo build --workspace --locked --bins
     step "images" deploy/image.sh
     cluster=1
     step "cluster" tests/cluster/up.sh

@@ -153,7 +153,7 @@ impl VrlChain {
                     return Err(Stop::Failed(
                         Stage::Transform,
                         step.name.clone(),
-                        trim(error.to_string()),
+                        trim(without_values(&error.to_string())),
                     ));
                 }
             }
@@ -275,6 +275,21 @@ impl Transform for VrlChain {
 
     fn decodes_values(&self) -> bool {
         self.first && self.value == DecoderType::Json
+    }
+}
+
+/// What VRL says of a runtime error, without the values it quotes: messages go into logs, status and headers, and those
+/// never show payloads. `function call error for "to_float" at (0:9): Invalid floating point number "…"`
+fn without_values(message: &str) -> String {
+    let told = message.find("): ").map_or(0, |at| at + 3);
+    let (place, cause) = message.split_at(told);
+    // From the first quote to the last: a value may have quotes of its own.
+    match (cause.find('"'), cause.rfind('"')) {
+        (Some(first), Some(last)) if first < last => {
+            format!("{place}{}…{}", &cause[..=first], &cause[last..])
+        }
+        (Some(first), _) => format!("{place}{}…", &cause[..=first]),
+        _ => message.to_owned(),
     }
 }
 

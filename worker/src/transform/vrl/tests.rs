@@ -345,3 +345,21 @@ proptest! {
         prop_assert_eq!(batch.output(0).value, Some(bytes.as_slice()));
     }
 }
+
+#[test]
+fn the_message_of_a_failed_program_never_quotes_the_payload() {
+    let program = chain("Json", &[".iban = to_float!(.iban)"]);
+    let input = Batch::identity(chunk(&[(None, Some(br#"{"iban": "DE00 \"SECRET\" IBAN"}"#))]));
+    let mut builder = input.next();
+    program.apply(&input, &mut builder);
+    let (batch, _) = builder.finish();
+    let message = &batch.failures()[0].message;
+    assert!(
+        message.contains("to_float") && message.contains("Invalid floating point"),
+        "{message}"
+    );
+    assert!(
+        !message.contains("SECRET") && !message.contains("DE00") && !message.contains("IBAN"),
+        "{message}"
+    );
+}
