@@ -363,7 +363,7 @@ Next:
   with your own Kafka, without Kubernetes (create the topic {output} first)
     {program} local -f deploy/examples/demo.yaml --bootstrap-servers HOST:PORT
   on a cluster
-    helm install kafka-consumer-operator charts/kafka-consumer-operator -n kafka-consumer --create-namespace
+    helm install kafka-consumer-operator charts/kafka-consumer-operator -n kafka-consumer-operator --create-namespace
     kubectl apply -f deploy/examples/minimal.yaml"
     )
 }
