@@ -5,6 +5,7 @@
 mod assignment;
 mod batch;
 mod close;
+mod commit;
 pub(crate) mod context;
 mod rebalance;
 
@@ -17,8 +18,8 @@ use jiff::Timestamp;
 use rdkafka::{
     ClientConfig,
     consumer::{BaseConsumer, Consumer},
-    error::{KafkaError, RDKafkaErrorCode},
-    topic_partition_list::{Offset as KafkaOffset, TopicPartitionList},
+    error::KafkaError,
+    topic_partition_list::TopicPartitionList,
 };
 use tokio::sync::watch;
 
@@ -75,14 +76,6 @@ struct PollSettings {
     drain: Duration,
     max_records: usize,
     max_bytes: usize,
-}
-
-/// How a commit ended.
-enum Settled {
-    /// As well as it can.
-    Done,
-    /// Refused for the moment, because the group rebalances.
-    Refused,
 }
 
 #[derive(Default)]
@@ -286,73 +279,6 @@ impl PollLoop {
         for error in errors {
             self.note_error(&error);
         }
-    }
-
-    /// Commits what is finished, once per interval, without waiting for the answer.
-    fn serve_commits(&mut self) {
-        while let Some(outcome) = self.source.committed(Duration::ZERO) {
-            self.commit_running = None;
-            self.take_committed(outcome);
-        }
-        if self.commit_running.is_none() && self.last_commit.elapsed() >= self.settings.commit_interval {
-            self.last_commit = Instant::now();
-            self.start_commit(|_| true);
-        }
-    }
-
-    /// Starts a commit of the selected partitions; false when there is nothing to commit.
-    fn start_commit(&mut self, select: impl Fn(&Assigned) -> bool) -> bool {
-        let mut offsets = TopicPartitionList::new();
-        for entry in self.assigned.iter().filter(|entry| select(entry)) {
-            if let Some(offset) = entry.uncommitted() {
-                // Fails only for offsets that are no offsets; ours come from the broker.
-                let _ = offsets.add_partition_offset(
-                    &entry.partition.topic,
-                    entry.partition.partition,
-                    KafkaOffset::Offset(offset),
-                );
-            }
-        }
-        if offsets.count() == 0 {
-            return false;
-        }
-        match self.source.commit(&offsets) {
-            Ok(()) => self.commit_running = Some(Instant::now()),
-            Err(error) => self.note_error(&format!("commit: {error}")),
-        }
-        self.commit_running.is_some()
-    }
-
-    fn take_committed(&mut self, outcome: batch::Committed) -> Settled {
-        let mut settled = Settled::Done;
-        self.shared.metrics.committed(outcome.error.is_none());
-        for (topic, partition, offset, error) in outcome.partitions {
-            match error.or(outcome.error) {
-                None => {
-                    let entry = self.assigned.iter_mut().find(|entry| {
-                        *entry.partition.topic == *topic && entry.partition.partition == partition
-                    });
-                    if let Some(entry) = entry {
-                        entry.committed = Some(offset);
-                    }
-                }
-                // The group is between two generations. The offsets stay finished and are committed later, or the
-                // records are read again by their next owner.
-                Some(
-                    error @ (RDKafkaErrorCode::IllegalGeneration | RDKafkaErrorCode::RebalanceInProgress),
-                ) => {
-                    settled = Settled::Refused;
-                    tracing::debug!(topic, partition, offset, %error, "not committed yet");
-                }
-                Some(error @ (RDKafkaErrorCode::UnknownMemberId | RDKafkaErrorCode::NoOffset)) => {
-                    tracing::debug!(topic, partition, offset, %error, "not committed");
-                }
-                Some(error) => {
-                    self.note_error(&format!("commit of {topic}-{partition} at {offset}: {error}"))
-                }
-            }
-        }
-        settled
     }
 
     fn housekeeping(&mut self) {

@@ -24,10 +24,18 @@ const BATCH: u64 = 50;
 /// kills together stay well below the number of records, so a worker that commits nothing is found out.
 const REPEATED_BY_ONE_KILL: u64 = 2 * (4 * BATCH + RATE / PARTITIONS as u64);
 
+/// A killed member is missed after this time; with the default of 45 s most partitions would have no owner while workers
+/// are killed, and the kills would hit idle ones.
+const SESSION_OF_A_CRASH: &str = "6000";
+
+/// The default. A worker that gets no processor for 6 s is a crash to the group, and a crash may repeat records; here only
+/// clean stops are meant.
+const SESSION_OF_A_CLEAN_STOP: &str = "45000";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn thirty_killed_workers_lose_no_record_and_repeat_only_what_was_in_flight() -> Result<()> {
     scenario("kills", async |world| {
-        let (input, output) = start_group(world).await?;
+        let (input, output) = start_group(world, SESSION_OF_A_CRASH).await?;
         let running = Load::new(&input, "kills", 0..PARTITIONS).start(&world.kafka, RATE)?;
         let mut random = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)?
@@ -87,7 +95,7 @@ async fn thirty_killed_workers_lose_no_record_and_repeat_only_what_was_in_flight
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_restart_under_load_neither_loses_nor_repeats_a_record() -> Result<()> {
     scenario("rolling", async |world| {
-        let (input, output) = start_group(world).await?;
+        let (input, output) = start_group(world, SESSION_OF_A_CLEAN_STOP).await?;
         let before = identities(&world.workers("orders").await?);
         let running = Load::new(&input, "rolling", 0..PARTITIONS).start(&world.kafka, RATE)?;
         world
@@ -123,20 +131,20 @@ async fn a_rolling_restart_under_load_neither_loses_nor_repeats_a_record() -> Re
 }
 
 /// A group that copies; returns its topics.
-async fn start_group(world: &World) -> Result<(String, String)> {
+async fn start_group(world: &World, session: &str) -> Result<(String, String)> {
     let input = world.topic("orders", PARTITIONS).await?;
     let output = world.topic("copy", PARTITIONS).await?;
-    world.apply_group("orders", group(&input, &output)).await?;
+    world
+        .apply_group("orders", group(&input, &output, session))
+        .await?;
     world.until_ready("orders", PARTITIONS).await?;
     Ok((input, output))
 }
 
-fn group(input: &str, output: &str) -> Value {
+fn group(input: &str, output: &str, session: &str) -> Value {
     json!({
         "topics": [{"name": input}],
-        // A killed member is missed after this time; with the default of 45 s most partitions would have no owner while
-        // workers are killed, and the kills would hit idle ones.
-        "kafka": {"clientConfig": {"session.timeout.ms": "6000", "heartbeat.interval.ms": "1000"}},
+        "kafka": {"clientConfig": {"session.timeout.ms": session, "heartbeat.interval.ms": "1000"}},
         "processing": {"batch": {"maxRecords": BATCH, "lingerMilliseconds": 10}},
         "decode": {"value": {"type": "Json"}},
         "writers": [{"name": "copy", "type": "Kafka", "kafka": {"topic": output}}],

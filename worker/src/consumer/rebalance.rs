@@ -5,18 +5,12 @@ use std::time::{Duration, Instant};
 
 use rdkafka::{consumer::Consumer, topic_partition_list::TopicPartitionList};
 
-use super::{Assigned, PollLoop, Settled, context::Event};
+use super::{Assigned, PollLoop, context::Event};
 use crate::{record::TopicPartition, snapshot::Phase};
 
 /// How long revoked partitions may finish what they have begun: below librdkafka's default session timeout of 45 s with
 /// room for the commit, and short enough that the other members do not wait long.
 const REVOKE_BUDGET: Duration = Duration::from_secs(10);
-/// How long a commit may take before the partition is given up without it (its records are then read again).
-const COMMIT_BUDGET: Duration = Duration::from_secs(5);
-
-/// Between two commits that the coordinator refuses because the group rebalances: a fraction of the time a rebalance
-/// takes.
-const COMMIT_RETRY: Duration = Duration::from_millis(100);
 
 /// Partitions on their way out.
 pub(super) struct Revocation {
@@ -139,38 +133,6 @@ impl PollLoop {
             };
             if let Err(error) = answered {
                 tracing::debug!(%error, ?event, "rebalance while closing");
-            }
-        }
-    }
-
-    /// Commits and waits until it is done, within a budget. While the group rebalances, the coordinator refuses commits
-    /// for moments; giving up at the first refusal would repeat records for nothing.
-    pub(super) fn commit_and_wait(&mut self, select: impl Fn(&Assigned) -> bool) {
-        let deadline = Instant::now() + COMMIT_BUDGET;
-        // The answer to a commit that is already running comes first, on the same queue.
-        if self.commit_running.is_some() && self.await_commit(deadline).is_none() {
-            return;
-        }
-        while self.start_commit(&select) {
-            match self.await_commit(deadline) {
-                Some(Settled::Refused) if Instant::now() < deadline => std::thread::sleep(COMMIT_RETRY),
-                _ => return,
-            }
-        }
-    }
-
-    fn await_commit(&mut self, deadline: Instant) -> Option<Settled> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        match self.source.committed(left) {
-            Some(outcome) => {
-                self.commit_running = None;
-                Some(self.take_committed(outcome))
-            }
-            None => {
-                self.note_error(
-                    "commit: no answer from the group coordinator; finished records may be read again",
-                );
-                None
             }
         }
     }

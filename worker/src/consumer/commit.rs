@@ -1,0 +1,127 @@
+//! Commits: of what is finished, once per interval without waiting for the answer; and once more, with waiting, before
+//! partitions are given up. Never past an unfinished record.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::{
+    error::RDKafkaErrorCode,
+    topic_partition_list::{Offset as KafkaOffset, TopicPartitionList},
+};
+
+use super::{Assigned, PollLoop, batch};
+
+/// How long a commit may take before the partition is given up without it (its records are then read again).
+const COMMIT_BUDGET: Duration = Duration::from_secs(5);
+
+/// Between two commits that the coordinator refuses because the group rebalances: a fraction of the time a rebalance
+/// takes.
+const COMMIT_RETRY: Duration = Duration::from_millis(100);
+
+/// How a commit ended.
+enum Settled {
+    /// As well as it can.
+    Done,
+    /// Refused for the moment, because the group rebalances.
+    Refused,
+}
+
+impl PollLoop {
+    /// Commits what is finished, once per interval, without waiting for the answer.
+    pub(super) fn serve_commits(&mut self) {
+        while let Some(outcome) = self.source.committed(Duration::ZERO) {
+            self.commit_running = None;
+            self.take_committed(outcome);
+        }
+        if self.commit_running.is_none() && self.last_commit.elapsed() >= self.settings.commit_interval {
+            self.last_commit = Instant::now();
+            self.start_commit(|_| true);
+        }
+    }
+
+    /// Starts a commit of the selected partitions; false when there is nothing to commit.
+    fn start_commit(&mut self, select: impl Fn(&Assigned) -> bool) -> bool {
+        let mut offsets = TopicPartitionList::new();
+        for entry in self.assigned.iter().filter(|entry| select(entry)) {
+            if let Some(offset) = entry.uncommitted() {
+                // Fails only for offsets that are no offsets; ours come from the broker.
+                let _ = offsets.add_partition_offset(
+                    &entry.partition.topic,
+                    entry.partition.partition,
+                    KafkaOffset::Offset(offset),
+                );
+            }
+        }
+        if offsets.count() == 0 {
+            return false;
+        }
+        match self.source.commit(&offsets) {
+            Ok(()) => self.commit_running = Some(Instant::now()),
+            Err(error) => self.note_error(&format!("commit: {error}")),
+        }
+        self.commit_running.is_some()
+    }
+
+    fn take_committed(&mut self, outcome: batch::Committed) -> Settled {
+        let mut settled = Settled::Done;
+        self.shared.metrics.committed(outcome.error.is_none());
+        for (topic, partition, offset, error) in outcome.partitions {
+            match error.or(outcome.error) {
+                None => {
+                    let entry = self.assigned.iter_mut().find(|entry| {
+                        *entry.partition.topic == *topic && entry.partition.partition == partition
+                    });
+                    if let Some(entry) = entry {
+                        entry.committed = Some(offset);
+                    }
+                }
+                // The group is between two generations. The offsets stay finished and are committed later, or the
+                // records are read again by their next owner.
+                Some(
+                    error @ (RDKafkaErrorCode::IllegalGeneration | RDKafkaErrorCode::RebalanceInProgress),
+                ) => {
+                    settled = Settled::Refused;
+                    tracing::debug!(topic, partition, offset, %error, "not committed yet");
+                }
+                Some(error @ (RDKafkaErrorCode::UnknownMemberId | RDKafkaErrorCode::NoOffset)) => {
+                    tracing::debug!(topic, partition, offset, %error, "not committed");
+                }
+                Some(error) => {
+                    self.note_error(&format!("commit of {topic}-{partition} at {offset}: {error}"))
+                }
+            }
+        }
+        settled
+    }
+
+    /// Commits and waits until it is done, within a budget. While the group rebalances, the coordinator refuses commits
+    /// for moments; giving up at the first refusal would repeat records for nothing.
+    pub(super) fn commit_and_wait(&mut self, select: impl Fn(&Assigned) -> bool) {
+        let deadline = Instant::now() + COMMIT_BUDGET;
+        // The answer to a commit that is already running comes first, on the same queue.
+        if self.commit_running.is_some() && self.await_commit(deadline).is_none() {
+            return;
+        }
+        while self.start_commit(&select) {
+            match self.await_commit(deadline) {
+                Some(Settled::Refused) if Instant::now() < deadline => std::thread::sleep(COMMIT_RETRY),
+                _ => return,
+            }
+        }
+    }
+
+    fn await_commit(&mut self, deadline: Instant) -> Option<Settled> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match self.source.committed(left) {
+            Some(outcome) => {
+                self.commit_running = None;
+                Some(self.take_committed(outcome))
+            }
+            None => {
+                self.note_error(
+                    "commit: no answer from the group coordinator; finished records may be read again",
+                );
+                None
+            }
+        }
+    }
+}
