@@ -39,7 +39,9 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), InvalidFilter> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(env_filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_ansi(std::io::stderr().is_terminal())
+        // It would tell of a broken stderr on stderr, and panic: a worker must drain also when nobody reads its log.
+        .log_internal_errors(false);
     // A second initialisation happens when a program embeds the worker and logs already; its choice stays.
     let _ = match format {
         LogFormat::Text => builder.try_init(),
