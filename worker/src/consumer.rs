@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// Longest wait for records or completions in one turn: bounds how late a commit, a rebalance or a stop is noticed.
-pub(crate) const TICK: Duration = Duration::from_millis(20);
+const TICK: Duration = Duration::from_millis(20);
 /// How often partitions are paused and resumed, and the snapshot is taken.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
 /// In-flight bytes of all partitions together; reading stops above. Bounds memory, and replay after a crash.
@@ -59,7 +59,8 @@ pub(crate) struct PollLoop {
     phase: Phase,
     stopping: Option<Instant>,
     paused: bool,
-    commit_running: Option<Instant>,
+    /// A commit is on its way; the next waits for its answer.
+    commit_running: bool,
     last_commit: Instant,
     last_housekeeping: Instant,
     counters: Counters,
@@ -127,7 +128,7 @@ impl PollLoop {
             report_to,
             phase: Phase::Joining,
             stopping: None,
-            commit_running: None,
+            commit_running: false,
             last_commit: now,
             last_housekeeping: now,
             counters: Counters::default(),

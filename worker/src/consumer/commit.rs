@@ -29,10 +29,10 @@ impl PollLoop {
     /// Commits what is finished, once per interval, without waiting for the answer.
     pub(super) fn serve_commits(&mut self) {
         while let Some(outcome) = self.source.committed(Duration::ZERO) {
-            self.commit_running = None;
+            self.commit_running = false;
             self.take_committed(outcome);
         }
-        if self.commit_running.is_none() && self.last_commit.elapsed() >= self.settings.commit_interval {
+        if !self.commit_running && self.last_commit.elapsed() >= self.settings.commit_interval {
             self.last_commit = Instant::now();
             self.start_commit(|_| true);
         }
@@ -55,10 +55,10 @@ impl PollLoop {
             return false;
         }
         match self.source.commit(&offsets) {
-            Ok(()) => self.commit_running = Some(Instant::now()),
+            Ok(()) => self.commit_running = true,
             Err(error) => self.note_error(&format!("commit: {error}")),
         }
-        self.commit_running.is_some()
+        self.commit_running
     }
 
     fn take_committed(&mut self, outcome: batch::Committed) -> Settled {
@@ -98,7 +98,7 @@ impl PollLoop {
     pub(super) fn commit_and_wait(&mut self, select: impl Fn(&Assigned) -> bool) {
         let deadline = Instant::now() + COMMIT_BUDGET;
         // The answer to a commit that is already running comes first, on the same queue.
-        if self.commit_running.is_some() && self.await_commit(deadline).is_none() {
+        if self.commit_running && self.await_commit(deadline).is_none() {
             return;
         }
         while self.start_commit(&select) {
@@ -113,7 +113,7 @@ impl PollLoop {
         let left = deadline.saturating_duration_since(Instant::now());
         match self.source.committed(left) {
             Some(outcome) => {
-                self.commit_running = None;
+                self.commit_running = false;
                 Some(self.take_committed(outcome))
             }
             None => {
