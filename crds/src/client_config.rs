@@ -161,7 +161,8 @@ pub fn consumer(
     // Partitions without a committed offset: the operator commits the start position of those that exist when the
     // group is created, so what is left are new partitions, and they start at their first record.
     set("auto.offset.reset", "earliest");
-    set("enable.partition.eof", "false");
+    // Where a partition ends is behind its last transaction markers, which are no records and would count as lag for ever.
+    set("enable.partition.eof", "true");
     set("isolation.level", isolation_level(isolation));
     properties.retain(|key, _| !PRODUCER_ONLY.contains(&key.as_str()));
     properties

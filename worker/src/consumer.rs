@@ -7,6 +7,7 @@ mod batch;
 mod close;
 mod commit;
 pub(crate) mod context;
+mod handover;
 mod rebalance;
 
 use std::{
@@ -23,7 +24,12 @@ use rdkafka::{
 };
 use tokio::sync::watch;
 
-use self::{assignment::Assigned, batch::Source, context::Context, rebalance::Revocation};
+use self::{
+    assignment::Assigned,
+    batch::{Read, Source},
+    context::Context,
+    rebalance::Revocation,
+};
 use crate::{
     engine::{EngineError, EngineHandles},
     partition::{Report, Shared},
@@ -61,6 +67,8 @@ pub(crate) struct PollLoop {
     paused: bool,
     /// A commit is on its way; the next waits for its answer.
     commit_running: bool,
+    /// The last one was refused.
+    commit_refused: bool,
     last_commit: Instant,
     last_housekeeping: Instant,
     counters: Counters,
@@ -77,6 +85,9 @@ struct PollSettings {
     drain: Duration,
     max_records: usize,
     max_bytes: usize,
+    linger: Duration,
+    /// Somebody reads headers. Parsing them costs a quarter of reading a small record.
+    headers: bool,
 }
 
 #[derive(Default)]
@@ -120,6 +131,8 @@ impl PollLoop {
                 drain: settings.drain,
                 max_records: settings.batch.max_records,
                 max_bytes: settings.batch.max_bytes,
+                linger: settings.batch.linger,
+                headers: settings.read_headers(),
             },
             assigned: Vec::new(),
             next_epoch: 1,
@@ -129,6 +142,7 @@ impl PollLoop {
             phase: Phase::Joining,
             stopping: None,
             commit_running: false,
+            commit_refused: false,
             last_commit: now,
             last_housekeeping: now,
             counters: Counters::default(),
@@ -145,6 +159,9 @@ impl PollLoop {
             self.serve_client()?;
             self.serve_rebalance();
             self.take_reports()?;
+            for entry in self.assigned.iter_mut().filter(|entry| !entry.draining) {
+                entry.dispatch_if_due(self.settings.linger);
+            }
             self.serve_commits();
             if self.last_housekeeping.elapsed() >= HOUSEKEEPING {
                 self.housekeeping();
@@ -194,10 +211,10 @@ impl PollLoop {
                 let Some(entry) = self.assigned.iter_mut().find(current) else {
                     return Ok(());
                 };
-                let count = finished.end - finished.start;
-                entry.complete(finished);
-                entry.metrics.done(count as usize);
-                self.counters.done += count;
+                let count = finished.len();
+                entry.complete(&finished);
+                entry.metrics.done(count);
+                self.counters.done += count as u64;
                 self.counters.dead_lettered += dead_lettered;
                 self.counters.skipped += skipped;
             }
@@ -220,14 +237,14 @@ impl PollLoop {
         }
         let (mut records, mut bytes) = (0, 0);
         for entry in &self.assigned {
-            records += entry.tracker.unfinished();
+            records += entry.in_flight();
             bytes += entry.bytes_in_flight();
         }
         let max_records = self.settings.max_records * BATCHES_IN_FLIGHT * self.assigned.len().max(1);
         records < max_records && bytes < MAX_BYTES_IN_FLIGHT
     }
 
-    /// Reads what is there, waiting a tick at most, and hands it on in chunks per partition.
+    /// Reads what is there, waiting a tick at most, and puts it into the chunks of its partitions.
     fn read(&mut self) {
         let Self {
             source,
@@ -237,9 +254,8 @@ impl PollLoop {
         } = self;
         let mut run: Option<(usize, i32, Option<usize>)> = None;
         let mut errors = Vec::new();
-        source.drain(
-            TICK,
-            |message| {
+        source.drain(TICK, |read| match read {
+            Read::Record(message) => {
                 let (topic, partition) = (message.topic_id(), message.partition());
                 let index = match run {
                     Some((run_topic, run_partition, index))
@@ -248,12 +264,7 @@ impl PollLoop {
                         index
                     }
                     _ => {
-                        let name = message.topic();
-                        let found = assigned.iter().position(|entry| {
-                            entry.partition.partition == partition
-                                && *entry.partition.topic == *name
-                                && !entry.draining
-                        });
+                        let found = position(assigned, message.topic(), partition);
                         run = Some((topic, partition, found));
                         found
                     }
@@ -262,21 +273,29 @@ impl PollLoop {
                 let Some(entry) = index.and_then(|index| assigned.get_mut(index)) else {
                     return;
                 };
-                let filling = entry.filling();
+                let Some(filling) = entry.filling(message.offset()) else {
+                    return;
+                };
                 filling.push(
                     message.offset(),
                     message.timestamp(),
                     message.key(),
                     message.value(),
-                    message.headers(),
+                    settings.headers.then(|| message.headers()).into_iter().flatten(),
                 );
                 if filling.len() >= settings.max_records || filling.bytes() >= settings.max_bytes {
                     entry.dispatch();
                 }
-            },
-            |topic, partition, code| errors.push(format!("reading {topic}-{partition}: {code}")),
-        );
-        assigned.iter_mut().for_each(Assigned::dispatch);
+            }
+            Read::End(topic, partition, end) => {
+                if let Some(index) = position(assigned, topic, partition) {
+                    assigned[index].reached_end(end);
+                }
+            }
+            Read::Error(topic, partition, code) => {
+                errors.push(format!("reading {topic}-{partition}: {code}"))
+            }
+        });
         for error in errors {
             self.note_error(&error);
         }
@@ -303,7 +322,7 @@ impl PollLoop {
         let several = self.assigned.len() > 1;
         for entry in self.assigned.iter_mut().filter(|entry| !entry.draining) {
             let bytes = entry.bytes_in_flight();
-            let stuck = entry.progress.trouble().held.is_some();
+            let stuck = entry.troubles.oldest().held.is_some() || entry.is_far_ahead();
             // Wide hysteresis: pausing throws the prefetched records away and resuming takes up to a second.
             let greedy = several
                 && bytes
@@ -377,6 +396,13 @@ impl PollLoop {
             partitions,
         });
     }
+}
+
+/// Where a partition that is being read is in the list.
+fn position(assigned: &[Assigned], topic: &str, partition: i32) -> Option<usize> {
+    assigned.iter().position(|entry| {
+        entry.partition.partition == partition && *entry.partition.topic == *topic && !entry.draining
+    })
 }
 
 /// Receiver side of the flags that the rest of the worker sets.

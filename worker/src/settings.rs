@@ -14,7 +14,7 @@ use std::{
 use crds::{
     WorkerConfig,
     client_config::{self, Properties},
-    spec::{Compression, OnExhausted, StartPosition},
+    spec::{Compression, DeliveryGuarantee, OnExhausted, Ordering, StartPosition},
     worker_config::FORMAT_VERSION,
 };
 use thiserror::Error;
@@ -57,6 +57,10 @@ pub struct Settings {
     pub concurrency: usize,
     /// How many records go through transforms and writers together.
     pub batch: BatchLimits,
+    /// When offsets are committed.
+    pub guarantee: DeliveryGuarantee,
+    /// What may overtake what.
+    pub ordering: Ordering,
     /// Time between commits.
     pub commit_interval: Duration,
     /// Checks of keys and values.
@@ -192,6 +196,16 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<WorkerConfig, SettingsError> {
 }
 
 impl Settings {
+    /// True when anything looks at headers: a transform, a writer, or dead letters, which are copies.
+    pub fn read_headers(&self) -> bool {
+        self.on_exhausted == OnExhausted::DeadLetter
+            || self
+                .transforms
+                .iter()
+                .any(|named| named.transform.reads_headers())
+            || self.writers.iter().any(|named| named.writer.reads_headers())
+    }
+
     /// Loads everything that `args` point at.
     pub async fn load(args: &Args, registry: &Registry) -> Result<Self, SettingsError> {
         let config = read(&args.config)?;
@@ -272,6 +286,8 @@ impl Settings {
                 max_bytes: processing.batch.max_bytes as usize,
                 linger: milliseconds(processing.batch.linger_milliseconds),
             },
+            guarantee: processing.delivery_guarantee,
+            ordering: processing.ordering,
             commit_interval: milliseconds(processing.commit_interval_milliseconds),
             decoders: Decoders::new(&decode, decoded_later),
             transforms,

@@ -93,6 +93,8 @@ pub enum PausedReason {
     DeadLetterUnavailable,
     /// `onExhausted: Stop` met a record that fails.
     RecordFailed,
+    /// Later records are finished, so many that reading on makes no sense before the oldest one is.
+    OldestUnfinished,
 }
 
 impl PausedReason {
@@ -103,6 +105,7 @@ impl PausedReason {
             PausedReason::WriterUnavailable => "WriterUnavailable",
             PausedReason::DeadLetterUnavailable => "DeadLetterUnavailable",
             PausedReason::RecordFailed => "RecordFailed",
+            PausedReason::OldestUnfinished => "OldestUnfinished",
         }
     }
 }

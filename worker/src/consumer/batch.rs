@@ -123,6 +123,15 @@ impl<'a> Iterator for Headers<'a> {
     }
 }
 
+/// What was read.
+pub(super) enum Read<'a> {
+    Record(Message<'a>),
+    /// The partition holds nothing more below this offset, now.
+    End(&'a str, i32, Offset),
+    /// Something is wrong with the partition; empty topic and -1 if not with one.
+    Error(&'a str, i32, RDKafkaErrorCode),
+}
+
 /// The outcome of a commit.
 pub(super) struct Committed {
     /// Error of the whole request.
@@ -184,13 +193,8 @@ impl Source {
         }
     }
 
-    /// Waits up to `timeout` for records and hands them to `each`, errors to `error`. Returns how many there were.
-    pub fn drain(
-        &mut self,
-        timeout: Duration,
-        mut each: impl FnMut(Message<'_>),
-        mut error: impl FnMut(&str, i32, RDKafkaErrorCode),
-    ) -> usize {
+    /// Waits up to `timeout` for records and hands each to `each`, in order.
+    pub fn drain(&mut self, timeout: Duration, mut each: impl FnMut(Read<'_>)) {
         let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: `messages` has room for BATCH pointers; only this thread reads the queue.
         let count = unsafe {
@@ -204,13 +208,15 @@ impl Source {
             let raw = unsafe { &*message.0 };
             let borrowed = Message { raw };
             if raw.err == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
-                each(borrowed);
-            } else {
-                let topic = if raw.rkt.is_null() { "" } else { borrowed.topic() };
-                error(topic, raw.partition, RDKafkaErrorCode::from(raw.err));
+                each(Read::Record(borrowed));
+                continue;
             }
+            let topic = if raw.rkt.is_null() { "" } else { borrowed.topic() };
+            each(match RDKafkaErrorCode::from(raw.err) {
+                RDKafkaErrorCode::PartitionEOF => Read::End(topic, raw.partition, raw.offset),
+                code => Read::Error(topic, raw.partition, code),
+            });
         }
-        count
     }
 
     /// Starts a commit; the outcome comes from [`Source::committed`].
