@@ -347,3 +347,6 @@ fn add_letter(unit: &mut Unit, letter: Letter) {
         .partition_point(|other| other.failure.source <= failure.source);
     unit.letters.insert(at, letter);
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,7 +49,15 @@ impl Troubles {
     /// The trouble of the oldest record that has any; `held` if any work of the partition is held.
     pub fn oldest(&self) -> Trouble {
         let troubles = self.lock();
-        let mut oldest = troubles.values().next().cloned().unwrap_or_default();
+        // Of several attempts at one record, the latest.
+        let offset = troubles.keys().next().map(|(offset, _)| *offset);
+        let of_oldest = troubles
+            .iter()
+            .take_while(|((other, _), _)| Some(*other) == offset);
+        let mut oldest = of_oldest
+            .last()
+            .map(|(_, trouble)| trouble.clone())
+            .unwrap_or_default();
         oldest.held = troubles.values().find_map(|trouble| trouble.held);
         oldest
     }
@@ -127,8 +135,8 @@ mod tests {
     #[test]
     fn success_clears_the_trouble_of_that_work_only() {
         let troubles = Troubles::default();
-        let (old, new) = (troubles.at(7), troubles.at(9));
-        troubles.at(9).failing(1, "an earlier attempt at the same record");
+        let (before, old, new) = (troubles.at(7), troubles.at(7), troubles.at(9));
+        before.failing(9, "an earlier attempt at the same record");
         new.failing(1, "new");
         new.hold(PausedReason::WriterUnavailable);
         old.failing(3, "old");
@@ -136,6 +144,8 @@ mod tests {
         assert_eq!((oldest.attempts, oldest.last_error.as_deref()), (3, Some("old")));
         assert_eq!(oldest.held, Some(PausedReason::WriterUnavailable));
         old.recovered();
+        assert_eq!(troubles.oldest().attempts, 9);
+        drop(before);
         assert_eq!(troubles.oldest().attempts, 1);
         drop(new);
         assert_eq!(troubles.oldest(), Trouble::default());
