@@ -161,8 +161,8 @@ pub fn consumer(
     // Partitions without a committed offset: the operator commits the start position of those that exist when the
     // group is created, so what is left are new partitions, and they start at their first record.
     set("auto.offset.reset", "earliest");
-    // Where a partition ends is behind its last transaction markers, which are no records and would count as lag for ever.
-    set("enable.partition.eof", "true");
+    // With it, the batch call of librdkafka 2.12 moves the position past a record that was not read yet.
+    set("enable.partition.eof", "false");
     set("isolation.level", isolation_level(isolation));
     properties.retain(|key, _| !PRODUCER_ONLY.contains(&key.as_str()));
     properties

@@ -20,7 +20,7 @@ use rdkafka::{
     ClientConfig,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
-    topic_partition_list::TopicPartitionList,
+    topic_partition_list::{Offset as KafkaOffset, TopicPartitionList},
 };
 use tokio::sync::watch;
 
@@ -287,11 +287,6 @@ impl PollLoop {
                     entry.dispatch();
                 }
             }
-            Read::End(topic, partition, end) => {
-                if let Some(index) = position(assigned, topic, partition) {
-                    assigned[index].reached_end(end);
-                }
-            }
             Read::Error(topic, partition, code) => {
                 errors.push(format!("reading {topic}-{partition}: {code}"))
             }
@@ -311,8 +306,28 @@ impl PollLoop {
         if self.phase == Phase::Joining && self.source.is_member() {
             self.phase = Phase::Consuming;
         }
+        self.pass_markers();
         self.hold_and_release();
         self.publish();
+    }
+
+    /// Takes in how far idle partitions are read, which may be behind their last record: transaction markers are none.
+    /// Not from end-of-partition events: for one at offset n, the batch call moves the position to n + 1, from where
+    /// reading goes on after a pause, without record n.
+    fn pass_markers(&mut self) {
+        if !self.assigned.iter().any(Assigned::is_idle) {
+            return;
+        }
+        let Ok(positions) = self.source.consumer().position() else {
+            return;
+        };
+        for element in positions.elements() {
+            if let KafkaOffset::Offset(offset) = element.offset()
+                && let Some(index) = position(&self.assigned, element.topic(), element.partition())
+            {
+                self.assigned[index].read_up_to(offset);
+            }
+        }
     }
 
     /// Pauses partitions that cannot go on, so that they do not fill the memory that others need, and resumes them.

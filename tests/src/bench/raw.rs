@@ -144,7 +144,7 @@ impl<'a> Queue<'a> {
                     append(arena, fields.key, fields.key_len);
                     append(arena, fields.payload, fields.len);
                     read += 1;
-                } else if fields.err != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__PARTITION_EOF {
+                } else {
                     failed = Some(RDKafkaErrorCode::from(fields.err));
                 }
                 sys::rd_kafka_message_destroy(message);

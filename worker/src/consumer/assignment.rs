@@ -71,8 +71,6 @@ pub(super) struct Assigned {
     filling: Chunk,
     /// Since when the chunk is being filled.
     filling_since: Option<Instant>,
-    /// The partition's end, seen after the records in the chunk that is being filled.
-    end: Option<Offset>,
     /// Finished by an earlier owner.
     finished: VecDeque<Range<Offset>>,
     flights: VecDeque<Flight>,
@@ -111,7 +109,6 @@ impl Assigned {
             metrics: shared.metrics.partition(&partition),
             filling: Chunk::new(partition.clone(), epoch),
             filling_since: None,
-            end: None,
             finished: finished.into(),
             partition,
             epoch,
@@ -151,12 +148,15 @@ impl Assigned {
         self.finished.front().is_some_and(|range| range.contains(&offset))
     }
 
-    /// The partition's end was read: nothing is below it but what was read before.
-    pub fn reached_end(&mut self, end: Offset) {
-        if self.filling.is_empty() {
-            self.tracker.deliver_end(end);
-        } else {
-            self.end = Some(end);
+    /// True when everything that was read is finished.
+    pub fn is_idle(&self) -> bool {
+        !self.draining && self.in_flight() == 0
+    }
+
+    /// Everything below `position` was read. Counts only while idle: what is in flight must not be passed.
+    pub fn read_up_to(&mut self, position: Offset) {
+        if self.is_idle() {
+            self.tracker.deliver_end(position);
         }
     }
 
@@ -189,9 +189,6 @@ impl Assigned {
         });
         let first = range.start;
         self.handover.offer(end, Work { chunk, first });
-        if let Some(end) = self.end.take() {
-            self.tracker.deliver_end(end);
-        }
     }
 
     /// Records are finished.

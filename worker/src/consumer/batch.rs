@@ -126,8 +126,6 @@ impl<'a> Iterator for Headers<'a> {
 /// What was read.
 pub(super) enum Read<'a> {
     Record(Message<'a>),
-    /// The partition holds nothing more below this offset, now.
-    End(&'a str, i32, Offset),
     /// Something is wrong with the partition; empty topic and -1 if not with one.
     Error(&'a str, i32, RDKafkaErrorCode),
 }
@@ -212,10 +210,7 @@ impl Source {
                 continue;
             }
             let topic = if raw.rkt.is_null() { "" } else { borrowed.topic() };
-            each(match RDKafkaErrorCode::from(raw.err) {
-                RDKafkaErrorCode::PartitionEOF => Read::End(topic, raw.partition, raw.offset),
-                code => Read::Error(topic, raw.partition, code),
-            });
+            each(Read::Error(topic, raw.partition, raw.err.into()));
         }
     }
 

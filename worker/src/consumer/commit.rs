@@ -107,12 +107,18 @@ impl PollLoop {
                 // The group is between two generations. The offsets stay finished and are committed later, or the
                 // records are read again by their next owner.
                 Some(
-                    error @ (RDKafkaErrorCode::IllegalGeneration | RDKafkaErrorCode::RebalanceInProgress),
+                    error @ (RDKafkaErrorCode::IllegalGeneration
+                    | RDKafkaErrorCode::RebalanceInProgress
+                    | RDKafkaErrorCode::StaleMemberEpoch),
                 ) => {
                     settled = Settled::Refused;
                     tracing::debug!(topic, partition, offset, %error, "not committed yet");
                 }
-                Some(error @ (RDKafkaErrorCode::UnknownMemberId | RDKafkaErrorCode::NoOffset)) => {
+                Some(
+                    error @ (RDKafkaErrorCode::UnknownMemberId
+                    | RDKafkaErrorCode::FencedMemberEpoch
+                    | RDKafkaErrorCode::NoOffset),
+                ) => {
                     tracing::debug!(topic, partition, offset, %error, "not committed");
                 }
                 Some(error) => {
