@@ -102,9 +102,7 @@ pub fn validate(
     let namespace = group.namespace().unwrap_or_default();
     let name = group.name_any();
     let spec = &group.spec;
-    for reference in references::references(spec) {
-        references::text(&observed.contents, &namespace, &reference)?;
-    }
+    references::check(spec, &namespace, &observed.contents)?;
     let transforms = resolve_transforms(spec, observed, &namespace)?;
     check_programs(&transforms, programs)?;
     let credentials = references::credentials(spec, &namespace, &observed.contents)?;
@@ -145,6 +143,7 @@ fn resolve_transforms(
             key: program.key,
             field: format!("spec.transforms[{}].vrl.configMap", transform.name),
             mounted: false,
+            optional: false,
         };
         vrl.source = Some(references::text(&observed.contents, namespace, &reference)?);
     }

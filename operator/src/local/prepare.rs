@@ -300,6 +300,29 @@ mod tests {
     }
 
     #[test]
+    fn the_authority_beside_a_postgres_url_becomes_a_file_too() {
+        let postgres = "kafka: {bootstrapServers: ['k:9092']}, writers: [{name: db, type: Postgres, postgres: {connection: {secretName: db, key: url}, table: t, keyColumns: [id]}}]";
+        let group = || {
+            let mut group = group("kafka: {bootstrapServers: ['k:9092']}");
+            group.spec =
+                serde_yaml::from_str(&format!("{{topics: [{{name: orders}}], {postgres}}}")).unwrap();
+            group
+        };
+        let with = |keys: &[(&str, &str)]| {
+            let keys = keys
+                .iter()
+                .map(|(key, value)| (key.to_string(), value.as_bytes().to_vec()))
+                .collect();
+            let mut loaded = Loaded::default();
+            loaded.secrets.insert(("shop".into(), "db".into()), Keys(keys));
+            run(group(), &loaded, &Brokers::AsWritten).unwrap().files
+        };
+        let authority = Path::new("secrets/db/ca.crt");
+        assert_eq!(with(&[("url", "u"), ("ca.crt", "CA")])[authority], b"CA");
+        assert!(!with(&[("url", "u")]).contains_key(authority));
+    }
+
+    #[test]
     fn a_secret_of_another_namespace_is_not_found_and_the_message_says_how_to_give_it() {
         let error = run(group(SASL), &with_login("other"), &Brokers::AsWritten).unwrap_err();
         for part in [
