@@ -227,6 +227,9 @@ mod tests {
         assert_eq!(valid.transforms[0].vrl.as_ref().unwrap().config_map, None);
         assert_eq!(valid.image, "registry/worker:1");
         assert!(valid.owner.controller.unwrap());
+        // With it the operator would need `update` on kafkaconsumergroups/finalizers where the admission plugin
+        // OwnerReferencesPermissionEnforcement is on, as in OpenShift.
+        assert_eq!(valid.owner.block_owner_deletion, None);
         assert_eq!(valid.warning, None);
     }
 
