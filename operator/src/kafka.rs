@@ -48,6 +48,8 @@ const IDLE: Duration = Duration::from_secs(600);
 pub struct KafkaFacts {
     /// Partitions of each topic asked for; None: the topic does not exist.
     pub topics: BTreeMap<String, Option<i32>>,
+    /// Those of [`FactsQuery::outputs`] that brokers are sure do not exist.
+    pub missing_outputs: Vec<String>,
     /// None: not known, which never means 0.
     pub lag: Option<Lag>,
     /// None: not known, for example because the broker does not tell.
@@ -90,6 +92,8 @@ pub struct MemberFacts {
 pub struct FactsQuery {
     pub group_id: String,
     pub topics: Vec<String>,
+    /// Topics of which only is asked whether they exist.
+    pub outputs: Vec<String>,
     pub isolation: IsolationLevel,
 }
 

@@ -1,9 +1,9 @@
-//! Topics that a spec asks for. In: the spec and what brokers know of its input topics. Out: what to create or grow, for
-//! the controller and for local mode alike. Pure; asks for nothing that has no `provision`.
+//! Topics of a spec. In: the spec and what brokers know of its input topics. Out: what to create or grow, for the
+//! controller and for local mode alike, and what workers write to. Pure; asks for nothing that has no `provision`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crds::spec::KafkaConsumerGroupSpec;
+use crds::spec::{KafkaConsumerGroupSpec, OnExhausted};
 
 use crate::kafka::WantedTopic;
 
@@ -58,6 +58,28 @@ fn dead_letter(spec: &KafkaConsumerGroupSpec, known: &BTreeMap<String, Option<i3
         replication_factor: provision.replication_factor,
         config: provision.config.clone(),
     })
+}
+
+/// Topics that workers write to and that nobody creates for them: they must exist.
+pub fn expected_outputs(spec: &KafkaConsumerGroupSpec) -> Vec<String> {
+    let outputs: BTreeSet<&String> = unprovisioned_dead_letter(spec)
+        .into_iter()
+        .chain(writer_topics(spec).map(|(_, topic)| topic))
+        .collect();
+    outputs.into_iter().cloned().collect()
+}
+
+/// The dead letter topic, if it is used and the operator is not asked to create it.
+pub fn unprovisioned_dead_letter(spec: &KafkaConsumerGroupSpec) -> Option<&String> {
+    let dead_letter = spec.error_handling.dead_letter.as_ref()?;
+    let used = spec.error_handling.policy() == OnExhausted::DeadLetter;
+    (used && dead_letter.provision.is_none()).then_some(&dead_letter.topic)
+}
+
+/// Names and topics of the Kafka writers.
+pub fn writer_topics(spec: &KafkaConsumerGroupSpec) -> impl Iterator<Item = (&String, &String)> {
+    let writers = spec.writers.iter();
+    writers.filter_map(|writer| Some((&writer.name, &writer.kafka.as_ref()?.topic)))
 }
 
 #[cfg(test)]
@@ -121,5 +143,33 @@ mod tests {
         assert_eq!(asked(&spec(SIX), &known(Some(9))), topics(&[("orders.dlq", 9)]));
         let dead_letter = wanted(&spec(""), &known(Some(9))).dead_letter.unwrap();
         assert_eq!(dead_letter.replication_factor, Some(3));
+    }
+    #[test]
+    fn outputs_that_nobody_creates_are_expected_each_once() {
+        let with = |writers: &str, dead_letter: &str| -> Vec<String> {
+            let text = format!(
+                "{{topics: [{{name: orders}}], kafka: {{bootstrapServers: ['k:1']}}, writers: [{writers}], \
+                 errorHandling: {{{dead_letter}}}}}"
+            );
+            expected_outputs(&serde_yaml::from_str(&text).unwrap())
+        };
+        let (stdout, kafka) = (
+            "{name: out, type: Stdout}",
+            "{name: a, type: Kafka, kafka: {topic: clean}}, {name: b, type: Kafka, kafka: {topic: clean}}",
+        );
+        assert_eq!(with(stdout, ""), Vec::<String>::new());
+        assert_eq!(
+            with(kafka, "deadLetter: {topic: orders.dlq}"),
+            ["clean", "orders.dlq"]
+        );
+        assert_eq!(
+            with(kafka, "deadLetter: {topic: orders.dlq, provision: {}}"),
+            ["clean"]
+        );
+        // Not used, so nobody misses it.
+        assert_eq!(
+            with(stdout, "onExhausted: Stop, deadLetter: {topic: orders.dlq}"),
+            Vec::<String>::new()
+        );
     }
 }

@@ -2,6 +2,8 @@
 //! everything can be built without failing, or a [`Rejection`] that says what is wrong, where, and what to write
 //! instead. Pure; structural rules are the API server's business (schema and CEL) and are not repeated here.
 
+mod warnings;
+
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -117,7 +119,7 @@ pub fn validate(
             .clone()
             .unwrap_or_else(|| defaults.image.clone()),
         image_pull_policy: spec.worker.image_pull_policy.or(defaults.image_pull_policy),
-        warning: credentials_in_clear(spec),
+        warning: warnings::warning(spec, observed),
         spec: spec.clone(),
         namespace,
         name,
@@ -185,16 +187,6 @@ fn topics_exist(spec: &KafkaConsumerGroupSpec, observed: &Observed) -> Result<()
         }
     }
     Ok(())
-}
-
-fn credentials_in_clear(spec: &KafkaConsumerGroupSpec) -> Option<Rejection> {
-    let exposed = spec.kafka.sasl.is_some() && spec.kafka.tls.is_none();
-    exposed.then(|| {
-        Rejection::new(
-            "CredentialsInClear",
-            "spec.kafka.sasl is used without spec.kafka.tls, so logins and records cross the network unencrypted; set spec.kafka.tls: {}",
-        )
-    })
 }
 
 #[cfg(test)]
@@ -330,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_without_tls_is_accepted_with_a_warning() {
+    fn a_warning_does_not_reject() {
         let valid = outcome(|group, _| group.spec.kafka.tls = None).unwrap();
         assert_eq!(valid.warning.unwrap().reason, "CredentialsInClear");
     }

@@ -30,6 +30,7 @@ fn query(topics: &[&str]) -> FactsQuery {
     FactsQuery {
         group_id: "g".into(),
         topics: topics.iter().map(|topic| topic.to_string()).collect(),
+        outputs: Vec::new(),
         isolation: IsolationLevel::ReadCommitted,
     }
 }
@@ -83,6 +84,27 @@ async fn a_missing_topic_is_told_not_created_and_makes_the_lag_unknown() {
             .unwrap();
         assert_eq!(facts.topics["missing"], None);
         assert_eq!(facts.lag, None);
+    }
+}
+
+#[tokio::test]
+async fn outputs_that_do_not_exist_are_told_and_cost_nothing_else() {
+    let (mock, kafka) = mock(&[("orders", 3), ("clean", 1)]);
+    produce(&mock, "orders", 0, 2);
+    let query = FactsQuery {
+        outputs: ["clean", "orders.dlq"].map(String::from).into(),
+        ..query(&["orders"])
+    };
+    let clients = clients();
+    // Twice: asking must not have created it.
+    for _ in 0..2 {
+        let facts = clients
+            .facts(&kafka, &KafkaCredentials::default(), &query)
+            .await
+            .unwrap();
+        assert_eq!(facts.missing_outputs, ["orders.dlq"]);
+        assert_eq!(facts.topics.len(), 1);
+        assert_eq!(facts.lag.unwrap().total, 2);
     }
 }
 

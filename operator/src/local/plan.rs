@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crds::spec::KafkaConsumerGroupSpec;
 
 use crate::scaling::{Decision, Facts, decide};
+use crate::topics::writer_topics;
 
 /// Partitions of topics in the embedded broker when the spec names no number: some parallelism to look at, few enough
 /// for a table.
@@ -116,11 +117,7 @@ pub fn embedded_topics(spec: &KafkaConsumerGroupSpec) -> BTreeMap<String, i32> {
         })
         .collect();
     let largest = topics.values().copied().max().unwrap_or(EMBEDDED_PARTITIONS);
-    let written = spec
-        .writers
-        .iter()
-        .filter_map(|writer| writer.kafka.as_ref())
-        .map(|kafka| &kafka.topic);
+    let written = writer_topics(spec).map(|(_, topic)| topic);
     let dead_letters = spec
         .error_handling
         .dead_letter
