@@ -71,7 +71,8 @@ pub struct Lag {
 /// The consumer group as its coordinator sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupFacts {
-    /// Stable, PreparingRebalance, CompletingRebalance, Empty or Dead.
+    /// Stable, Empty or Dead; in between PreparingRebalance and CompletingRebalance, or Reconciling when the broker
+    /// assigns.
     pub state: String,
     pub members: Vec<MemberFacts>,
     /// Partitions that have an owner; None: not known, for example in the middle of a rebalance.

@@ -263,9 +263,15 @@ fn group_facts(description: &Description, topics: &[String]) -> GroupFacts {
             }
         })
         .collect();
-    let settled = matches!(description.state.as_str(), "Stable" | "Empty" | "Dead");
+    // librdkafka knows the states of classic groups. The others of a group that the broker assigns, Assigning and
+    // Reconciling, mean the same to us: partitions are on their way.
+    let state = match description.state.as_str() {
+        "Unknown" if description.broker_assigns => "Reconciling",
+        state => state,
+    };
+    let settled = matches!(state, "Stable" | "Empty" | "Dead");
     GroupFacts {
-        state: description.state.clone(),
+        state: state.into(),
         members,
         assigned_partitions: settled.then(|| i32::try_from(owned.len()).unwrap_or(i32::MAX)),
     }
@@ -341,6 +347,7 @@ mod tests {
         };
         let mut description = Description {
             state: "Stable".into(),
+            broker_assigns: false,
             members: vec![
                 member("a", &[("orders", 0), ("orders", 1)]),
                 member("b", &[("orders", 2), ("other", 0)]),
@@ -354,6 +361,13 @@ mod tests {
         assert_eq!(
             group_facts(&description, &["orders".into()]).assigned_partitions,
             None
+        );
+        // A state that librdkafka cannot name.
+        (description.state, description.broker_assigns) = ("Unknown".into(), true);
+        let facts = group_facts(&description, &["orders".into()]);
+        assert_eq!(
+            (facts.state.as_str(), facts.assigned_partitions),
+            ("Reconciling", None)
         );
     }
 }

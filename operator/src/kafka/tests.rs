@@ -1,7 +1,8 @@
 //! Against librdkafka's mock cluster over TCP, with a real client on each side.
 
-use crds::spec::StartPositionType;
+use crds::spec::{Consumer, GroupProtocol, StartPositionType};
 use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, RebalanceProtocol};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 
@@ -105,6 +106,30 @@ async fn outputs_that_do_not_exist_are_told_and_cost_nothing_else() {
         assert_eq!(facts.missing_outputs, ["orders.dlq"]);
         assert_eq!(facts.topics.len(), 1);
         assert_eq!(facts.lag.unwrap().total, 2);
+    }
+}
+
+#[test]
+fn a_group_joins_by_either_protocol_with_our_properties() {
+    for protocol in [GroupProtocol::Classic, GroupProtocol::Consumer] {
+        let (mock, kafka) = mock(&[("orders", 3)]);
+        let settings = Consumer {
+            group_protocol: protocol,
+            ..Consumer::default()
+        };
+        let properties = client_config::consumer(&kafka, &KafkaCredentials::default(), "g", &settings);
+        let consumer: BaseConsumer = ClientConfig::from_iter(properties).create().unwrap();
+        consumer.subscribe(&["orders"]).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while consumer.assignment().unwrap().count() < 3 {
+            assert!(Instant::now() < deadline, "{protocol:?}: not assigned");
+            if let Some(Err(error)) = consumer.poll(Duration::from_millis(100)) {
+                panic!("{protocol:?}: {error}");
+            }
+        }
+        let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
+        assert!(cooperative, "{protocol:?}: the worker assigns incrementally");
+        drop(mock);
     }
 }
 

@@ -130,6 +130,22 @@ fn every_cel_rule_refuses_its_example() {
             "allow-list",
         ),
         (
+            with(&[
+                ("/consumer/groupProtocol", json!("Consumer")),
+                ("/kafka/clientConfig", json!({"session.timeout.ms": "6000"})),
+            ]),
+            "spec",
+            "the broker decides session timeout and heartbeat",
+        ),
+        (
+            with(&[
+                ("/consumer/groupProtocol", json!("Consumer")),
+                ("/kafka/clientConfig", json!({"heartbeat.interval.ms": "1000"})),
+            ]),
+            "spec",
+            "group.consumer.session.timeout.ms",
+        ),
+        (
             with(&[("/kafka/tls/ca", json!({"secretName": "a", "configMapName": "b"}))]),
             "spec.kafka.tls.ca",
             "exactly one of secretName and configMapName",
@@ -293,8 +309,14 @@ fn changed_group_ids(rules: &Rules) -> Vec<String> {
 #[test]
 fn other_changes_of_a_running_group_are_fine() {
     let rules = Rules::new();
-    let new = with(&[("/desiredState", json!("Paused"))]);
-    assert!(rules.check(&new, Some(&valid())).is_ok());
+    for (at, value) in [
+        ("/desiredState", json!("Paused")),
+        ("/consumer/groupProtocol", json!("Consumer")),
+        ("/kafka/clientConfig", json!({"session.timeout.ms": "6000"})),
+    ] {
+        let new = with(&[(at, value)]);
+        assert_eq!(rules.check(&new, Some(&valid())).err(), None, "{at}");
+    }
 }
 
 #[test]
