@@ -270,12 +270,7 @@ impl Settings {
             worker_name: worker_name.into(),
             namespace,
             name,
-            consumer_properties: client_config::consumer(
-                &kafka,
-                &credentials,
-                &group_id,
-                consumer.isolation_level,
-            ),
+            consumer_properties: client_config::consumer(&kafka, &credentials, &group_id, &consumer),
             producer_properties: producer_properties(Compression::default()),
             group_id,
             topics,

@@ -143,6 +143,28 @@ fn every_wrong_value_is_named_with_what_to_write() {
 }
 
 #[test]
+fn timeouts_that_the_broker_decides_are_refused_with_its_protocol() {
+    let mut document = with("/consumer/groupProtocol", json!("Consumer"));
+    assert!(parsed(&document).is_ok());
+    for key in ["session.timeout.ms", "heartbeat.interval.ms"] {
+        document["kafka"]["clientConfig"] = json!({key: "6000"});
+        let error = parsed(&document).unwrap_err().to_string();
+        for part in [key, "kafka.clientConfig: ", "group.consumer.session.timeout.ms"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+    document["consumer"]["groupProtocol"] = json!("Classic");
+    assert!(parsed(&document).is_ok());
+}
+
+#[tokio::test]
+async fn the_group_protocol_reaches_the_consumer() {
+    let document = with("/consumer/groupProtocol", json!("Consumer"));
+    let settings = built(&document, &Registry::new()).await.unwrap();
+    assert_eq!(settings.consumer_properties["group.protocol"], "consumer");
+}
+
+#[test]
 fn all_wrong_values_are_told_at_once() {
     let mut document = with("/processing/concurrency", json!(0));
     document["groupId"] = json!("");
