@@ -42,8 +42,6 @@ use crate::{
 const TICK: Duration = Duration::from_millis(20);
 /// How often partitions are paused and resumed, and the snapshot is taken.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
-/// In-flight bytes of all partitions together; reading stops above. Bounds memory, and replay after a crash.
-const MAX_BYTES_IN_FLIGHT: usize = 64 << 20;
 /// In-flight records per assigned partition, in batches: one being written, one waiting, two being read.
 const BATCHES_IN_FLIGHT: usize = 4;
 /// The same kind of consumer error is logged at most this often; librdkafka repeats some once a second.
@@ -85,6 +83,8 @@ struct PollSettings {
     drain: Duration,
     max_records: usize,
     max_bytes: usize,
+    /// In-flight bytes of all partitions together; reading stops above. Bounds memory, and replay after a crash.
+    bytes_in_flight: usize,
     linger: Duration,
     /// Somebody reads headers. Parsing them costs a quarter of reading a small record.
     headers: bool,
@@ -131,6 +131,7 @@ impl PollLoop {
                 drain: settings.drain,
                 max_records: settings.batch.max_records,
                 max_bytes: settings.batch.max_bytes,
+                bytes_in_flight: settings.memory.in_flight,
                 linger: settings.batch.linger,
                 headers: settings.read_headers(),
             },
@@ -241,7 +242,7 @@ impl PollLoop {
             bytes += entry.bytes_in_flight();
         }
         let max_records = self.settings.max_records * BATCHES_IN_FLIGHT * self.assigned.len().max(1);
-        records < max_records && bytes < MAX_BYTES_IN_FLIGHT
+        records < max_records && bytes < self.settings.bytes_in_flight
     }
 
     /// Reads what is there, waiting a tick at most, and puts it into the chunks of its partitions.
@@ -335,17 +336,12 @@ impl PollLoop {
         let mut pause = TopicPartitionList::new();
         let mut resume = TopicPartitionList::new();
         let several = self.assigned.len() > 1;
+        let limit = self.settings.bytes_in_flight;
         for entry in self.assigned.iter_mut().filter(|entry| !entry.draining) {
             let bytes = entry.bytes_in_flight();
             let stuck = entry.troubles.oldest().held.is_some() || entry.is_far_ahead();
             // Wide hysteresis: pausing throws the prefetched records away and resuming takes up to a second.
-            let greedy = several
-                && bytes
-                    > if entry.held {
-                        MAX_BYTES_IN_FLIGHT / 8
-                    } else {
-                        MAX_BYTES_IN_FLIGHT / 2
-                    };
+            let greedy = several && bytes > if entry.held { limit / 8 } else { limit / 2 };
             let hold = self.paused || stuck || greedy;
             if hold != entry.held {
                 entry.held = hold;

@@ -29,6 +29,7 @@ pub mod decode;
 mod delivery;
 pub mod engine;
 mod lane;
+pub mod memory;
 pub mod offsets;
 mod parked;
 mod partition;

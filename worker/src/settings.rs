@@ -23,6 +23,7 @@ pub use self::{transforms::TransformError, validate::FieldError};
 use crate::{
     args::{Args, exit},
     decode::Decoders,
+    memory::{self, Budget},
     producer::Producer,
     registry::Registry,
     retry::RetryPolicy,
@@ -57,6 +58,8 @@ pub struct Settings {
     pub concurrency: usize,
     /// How many records go through transforms and writers together.
     pub batch: BatchLimits,
+    /// How much memory records may take.
+    pub memory: Budget,
     /// When offsets are committed.
     pub guarantee: DeliveryGuarantee,
     /// What may overtake what.
@@ -210,7 +213,18 @@ impl Settings {
     pub async fn load(args: &Args, registry: &Registry) -> Result<Self, SettingsError> {
         let config = read(&args.config)?;
         let secrets = SecretFiles::new(args.secrets_dir.clone(), args.config_maps_dir.clone());
-        Self::build(config, &args.name, &secrets, registry).await
+        let mut settings = Self::build(config, &args.name, &secrets, registry).await?;
+        settings.fit_into(memory::limit());
+        Ok(settings)
+    }
+
+    /// Sizes what is kept in memory for a container with this limit in bytes. What the user has set stays.
+    fn fit_into(&mut self, limit: Option<u64>) {
+        self.memory = Budget::new(limit);
+        let kib = (self.memory.read_ahead >> 10).to_string();
+        self.consumer_properties
+            .entry("queued.max.messages.kbytes".into())
+            .or_insert(kib);
     }
 
     /// Builds settings of a document that has been checked.
@@ -283,6 +297,7 @@ impl Settings {
             },
             guarantee: processing.delivery_guarantee,
             ordering: processing.ordering,
+            memory: Budget::new(None),
             commit_interval: milliseconds(processing.commit_interval_milliseconds),
             decoders: Decoders::new(&decode, decoded_later),
             transforms,

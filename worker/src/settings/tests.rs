@@ -35,6 +35,24 @@ fn error(result: Result<Settings, SettingsError>) -> SettingsError {
 }
 
 #[tokio::test]
+async fn a_small_container_reads_less_ahead_unless_the_user_says_how_much() {
+    let mut settings = built(&document(), &Registry::new()).await.unwrap();
+    settings.fit_into(Some(64 << 20));
+    assert_eq!(settings.memory.in_flight, 16 << 20);
+    assert_eq!(
+        settings.consumer_properties["queued.max.messages.kbytes"],
+        "16384"
+    );
+    let own = with(
+        "/kafka/clientConfig",
+        json!({"queued.max.messages.kbytes": "2048"}),
+    );
+    let mut settings = built(&own, &Registry::new()).await.unwrap();
+    settings.fit_into(Some(64 << 20));
+    assert_eq!(settings.consumer_properties["queued.max.messages.kbytes"], "2048");
+}
+
+#[tokio::test]
 async fn defaults_become_durations_and_properties() {
     let settings = built(&document(), &Registry::new()).await.unwrap();
     assert_eq!(
