@@ -2,6 +2,7 @@
 //! be finished out of order. Pure.
 
 use std::{
+    collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
     ops::Range,
     sync::Arc,
@@ -216,47 +217,41 @@ impl Unit {
             _ => (turn + source as usize / run) % lanes,
         };
         let lane_of: Vec<usize> = (0..count as u32).map(lane_of).collect();
-        let mut dealt: Vec<Option<Unit>> = (0..lanes).map(|_| None).collect();
-        let (batch, first, writers) = (self.batch.clone(), self.first, self.todo.len());
-        let unit_of = |lane: &mut Option<Unit>| {
-            lane.get_or_insert_with(|| Unit {
-                batch: batch.clone(),
-                first,
-                sources: Sources::Some(Vec::new()),
-                todo: (0..writers)
-                    .map(|writer| Todo {
-                        writer,
-                        outputs: Vec::new(),
-                        attempts: 0,
-                    })
-                    .collect(),
-                letters: Vec::new(),
-            });
-        };
+        let mut dealt: BTreeMap<usize, Unit> = BTreeMap::new();
         for (source, lane) in lane_of.iter().enumerate() {
-            unit_of(&mut dealt[*lane]);
-            if let Some(Unit {
-                sources: Sources::Some(sources),
-                ..
-            }) = &mut dealt[*lane]
-            {
+            let unit = dealt.entry(*lane).or_insert_with(|| self.empty());
+            if let Sources::Some(sources) = &mut unit.sources {
                 sources.push(source as u32);
             }
         }
         for todo in &self.todo {
             for output in &todo.outputs {
-                if let Some(unit) = &mut dealt[lane_of[self.batch.source(*output) as usize]] {
+                if let Some(unit) = dealt.get_mut(&lane_of[self.batch.source(*output) as usize]) {
                     unit.todo[todo.writer].outputs.push(*output);
                 }
             }
         }
         for letter in self.letters.drain(..) {
-            if let Some(unit) = &mut dealt[lane_of[letter.failure.source]] {
+            if let Some(unit) = dealt.get_mut(&lane_of[letter.failure.source]) {
                 unit.letters.push(letter);
             }
         }
-        let dealt = dealt.into_iter().enumerate();
-        dealt.filter_map(|(lane, unit)| Some((lane, unit?))).collect()
+        dealt.into_iter().collect()
+    }
+
+    /// A unit of the same batch without records.
+    fn empty(&self) -> Unit {
+        let todo = self.todo.iter().map(|todo| Todo {
+            outputs: Vec::new(),
+            ..*todo
+        });
+        Unit {
+            batch: self.batch.clone(),
+            first: self.first,
+            sources: Sources::Some(Vec::new()),
+            todo: todo.collect(),
+            letters: Vec::new(),
+        }
     }
 }
 
