@@ -263,6 +263,9 @@ impl PollLoop {
                     return;
                 };
                 let filling = entry.filling();
+                if filling.is_empty() {
+                    filling.log_append_time = message.log_append_time();
+                }
                 filling.push(
                     message.offset(),
                     message.timestamp(),

@@ -80,6 +80,9 @@ pub struct Chunk {
     pub partition: TopicPartition,
     /// The assignment they were read under; completions of an older epoch are discarded.
     pub epoch: u64,
+    /// Timestamps are the brokers' (`message.timestamp.type` LogAppendTime) and not the producers'. A setting of the
+    /// topic, so one for the chunk.
+    pub log_append_time: bool,
     arena: Vec<u8>,
     headers: Vec<(Span, Span)>,
     entries: Vec<Entry>,
@@ -91,6 +94,7 @@ impl Chunk {
         Self {
             partition,
             epoch,
+            log_append_time: false,
             arena: Vec::new(),
             headers: Vec::new(),
             entries: Vec::new(),
@@ -138,6 +142,7 @@ impl Chunk {
     /// A chunk of nothing but the record at `index`.
     pub fn single(&self, index: usize) -> Chunk {
         let mut chunk = Chunk::new(self.partition.clone(), self.epoch);
+        chunk.log_append_time = self.log_append_time;
         let record = self.record(index);
         chunk.push(
             record.offset,
@@ -202,6 +207,11 @@ impl<'a> Record<'a> {
     /// Topic and partition it was read from.
     pub fn partition(&self) -> &'a TopicPartition {
         &self.chunk.partition
+    }
+
+    /// True when the timestamp is the broker's and not the producer's.
+    pub fn log_append_time(&self) -> bool {
+        self.chunk.log_append_time
     }
 
     /// Headers in order, names may repeat; a None value is Kafka's null.

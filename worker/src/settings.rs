@@ -14,7 +14,7 @@ use std::{
 use crds::{
     WorkerConfig,
     client_config::{self, Properties},
-    spec::{Compression, OnExhausted, StartPosition},
+    spec::{Compression, HeaderStyle, OnExhausted, StartPosition},
     worker_config::FORMAT_VERSION,
 };
 use thiserror::Error;
@@ -69,8 +69,8 @@ pub struct Settings {
     pub retry: RetryPolicy,
     /// What happens to a record that cannot be processed; DeadLetter only with a topic.
     pub on_exhausted: OnExhausted,
-    /// Where failed records go.
-    pub dead_letter_topic: Option<String>,
+    /// Where failed records go, and how.
+    pub dead_letter: Option<DeadLetterSettings>,
     /// How long a stopping worker may work on what it has begun.
     pub drain: Duration,
 }
@@ -84,6 +84,15 @@ pub struct BatchLimits {
     pub max_bytes: usize,
     /// How long a batch that is not full waits for more.
     pub linger: Duration,
+}
+
+/// `spec.errorHandling.deadLetter`, the parts that workers need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetterSettings {
+    /// Name of the topic.
+    pub topic: String,
+    /// Which headers are added.
+    pub style: HeaderStyle,
 }
 
 /// A transform with its name in metrics and dead letters.
@@ -283,7 +292,10 @@ impl Settings {
                 max: Duration::from_secs(error_handling.retry.max_backoff_seconds as u64),
                 jitter_percent: error_handling.retry.jitter_percent as u32,
             },
-            dead_letter_topic: error_handling.dead_letter.map(|dead_letter| dead_letter.topic),
+            dead_letter: error_handling.dead_letter.map(|dead_letter| DeadLetterSettings {
+                topic: dead_letter.topic,
+                style: dead_letter.header_style,
+            }),
             drain: Duration::from_secs(drain_seconds as u64),
         })
     }

@@ -103,9 +103,23 @@ pub struct DeadLetter {
     /// Name of the topic, in the same cluster.
     #[schemars(length(min = 1, max = 249), regex(pattern = "^[a-zA-Z0-9._-]+$"))]
     pub topic: String,
+    /// Which headers a dead letter gets, so that tools made for other systems can read them. Native: kafka-consumer.dev/*,
+    /// all text. Connect: __connect.errors.*, as Kafka Connect writes them. Spring: kafka_dlt-*, as Spring for Apache Kafka
+    /// writes them, numbers in binary.
+    #[serde(default)]
+    pub header_style: HeaderStyle,
     /// Present: the operator creates the topic, with as many partitions as the largest input topic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provision: Option<DeadLetterProvision>,
+}
+
+/// See `errorHandling.deadLetter.headerStyle`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum HeaderStyle {
+    #[default]
+    Native,
+    Connect,
+    Spring,
 }
 
 /// How the dead letter topic is created.

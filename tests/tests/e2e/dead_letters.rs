@@ -278,6 +278,57 @@ async fn with_on_exhausted_skip_failing_records_are_dropped_and_counted() -> Res
     .await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_carry_the_headers_of_kafka_connect_or_of_spring_when_asked_for() -> Result<()> {
+    scenario("header-style", async |world| {
+        let input = world.topic("orders", 2).await?;
+        let output = world.topic("copy", 2).await?;
+        for style in ["Connect", "Spring"] {
+            let name = style.to_lowercase();
+            let dead = world.topic_name(&name);
+            let letters = json!({"deadLetter": {"topic": dead, "headerStyle": style, "provision": {}}});
+            world.apply_group(&name, copy(&input, &output, letters)).await?;
+        }
+        poisoned(world, &input, Some("a poison record")).await?;
+        for (style, expected) in [
+            (
+                "connect",
+                vec![
+                    ("__connect.errors.topic", input.as_bytes().to_vec()),
+                    ("__connect.errors.partition", b"0".to_vec()),
+                    ("__connect.errors.offset", POISON_AT.to_string().into_bytes()),
+                    ("__connect.errors.stage", b"VALUE_CONVERTER".to_vec()),
+                ],
+            ),
+            (
+                "spring",
+                vec![
+                    ("kafka_dlt-original-topic", input.as_bytes().to_vec()),
+                    ("kafka_dlt-original-partition", 0_i32.to_be_bytes().to_vec()),
+                    ("kafka_dlt-original-offset", POISON_AT.to_be_bytes().to_vec()),
+                    ("kafka_dlt-original-timestamp-type", b"CreateTime".to_vec()),
+                ],
+            ),
+        ] {
+            let group_id = world.group_id(style);
+            world.kafka.until_drained(&group_id, &input).await?;
+            let letters = world.kafka.read_all(&world.topic_name(style)).await?;
+            assert_eq!(letters.len(), 1, "{style}: {letters:?}");
+            assert_eq!(letters[0].value.as_deref(), Some(&b"a poison record"[..]));
+            for (name, value) in expected {
+                let found = letters[0].headers.iter().find(|(header, _)| header == name);
+                assert_eq!(
+                    found.and_then(|(_, value)| value.as_ref()),
+                    Some(&value),
+                    "{style}: {name}"
+                );
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
 /// Name, key, value; stage, component, class and part of the message.
 type Kind = (
     &'static str,

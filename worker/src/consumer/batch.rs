@@ -61,6 +61,14 @@ impl<'a> Message<'a> {
         unsafe { sys::rd_kafka_message_timestamp(self.raw, &mut kind) }
     }
 
+    /// True when that time is the broker's and not the producer's.
+    pub fn log_append_time(&self) -> bool {
+        let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: both pointers are valid for the call.
+        unsafe { sys::rd_kafka_message_timestamp(self.raw, &mut kind) };
+        kind == sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME
+    }
+
     pub fn key(&self) -> Option<&'a [u8]> {
         bytes(self.raw.key, self.raw.key_len)
     }

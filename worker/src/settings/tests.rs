@@ -50,7 +50,7 @@ async fn defaults_become_durations_and_properties() {
         (Duration::from_secs(1), Duration::from_secs(55))
     );
     assert_eq!(
-        (settings.on_exhausted, settings.dead_letter_topic),
+        (settings.on_exhausted, settings.dead_letter),
         (OnExhausted::Stop, None)
     );
     assert_eq!(settings.consumer_properties["group.id"], "shop.orders");
@@ -62,9 +62,13 @@ async fn defaults_become_durations_and_properties() {
 async fn a_dead_letter_topic_makes_dead_letter_the_policy() {
     let document = with("/errorHandling/deadLetter", json!({"topic": "orders.dlq"}));
     let settings = built(&document, &Registry::new()).await.unwrap();
+    assert_eq!(settings.on_exhausted, OnExhausted::DeadLetter);
     assert_eq!(
-        (settings.on_exhausted, settings.dead_letter_topic.as_deref()),
-        (OnExhausted::DeadLetter, Some("orders.dlq"))
+        settings.dead_letter,
+        Some(DeadLetterSettings {
+            topic: "orders.dlq".into(),
+            style: HeaderStyle::Native,
+        })
     );
 }
 
