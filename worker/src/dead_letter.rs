@@ -2,6 +2,8 @@
 //! record counts as finished only after the broker has confirmed the copy; while the topic does not take records, the
 //! partition waits.
 
+mod breaker;
+mod breakers;
 mod headers;
 
 use std::{sync::Arc, time::Duration};
@@ -10,14 +12,18 @@ use crate::{
     batch::Failure,
     producer::{ProduceRecord, Producer},
     progress::Progress,
-    record::Record,
+    record::{Chunk, Record},
     retry::RetryPolicy,
     settings::DeadLetterSettings,
     snapshot::PausedReason,
 };
 
-pub use self::headers::HEADER_PREFIX;
-use self::headers::{Header, Headers};
+pub(crate) use self::breakers::Refusal;
+pub use self::{breaker::Limits as BreakerLimits, headers::HEADER_PREFIX};
+use self::{
+    breakers::Breakers,
+    headers::{Header, Headers},
+};
 
 /// After this long without a confirmation the partition counts as held back.
 const UNAVAILABLE_AFTER: Duration = Duration::from_secs(5);
@@ -27,6 +33,7 @@ pub struct DeadLetters {
     producer: Producer,
     topic: String,
     headers: Headers,
+    breakers: Option<Breakers>,
 }
 
 /// A failure to be dead-lettered.
@@ -41,11 +48,29 @@ pub struct Letter {
 impl DeadLetters {
     /// Sends with `producer`; `group` and `worker` go into the headers.
     pub fn new(producer: Producer, settings: DeadLetterSettings, group: String, worker: String) -> Self {
-        let DeadLetterSettings { topic, style } = settings;
+        let DeadLetterSettings {
+            topic,
+            style,
+            breaker,
+        } = settings;
         Self {
             producer,
             topic,
             headers: Headers { style, group, worker },
+            breakers: breaker.map(Breakers::new),
+        }
+    }
+
+    /// Counts so many records of `chunk`, of which those at the positions `failed` (ascending, each once) failed. The first
+    /// that must not be written because too many fail, if there is one; then the ones before it may.
+    pub(crate) fn admit(&self, chunk: &Chunk, records: usize, failed: &[usize]) -> Option<Refusal> {
+        self.breakers.as_ref()?.admit(chunk, records, failed)
+    }
+
+    /// The record that was not admitted has passed.
+    pub(crate) fn close_breaker(&self, chunk: &Chunk) {
+        if let Some(breakers) = &self.breakers {
+            breakers.close(chunk);
         }
     }
 
@@ -122,4 +147,13 @@ pub enum FailurePolicy {
     Stop,
     /// Drop and count it.
     Skip,
+}
+
+impl FailurePolicy {
+    /// Takes note of a chunk of which no record failed.
+    pub(crate) fn passed(&self, chunk: &Chunk) {
+        if let Self::DeadLetter(queue) = self {
+            queue.admit(chunk, chunk.len(), &[]);
+        }
+    }
 }

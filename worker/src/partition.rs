@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     batch::Batch,
-    dead_letter::{FailurePolicy, Letter},
+    dead_letter::{DeadLetters, FailurePolicy, Letter},
     delivery::deliver,
     offsets::Sequence,
     pipeline::Pipeline,
@@ -147,7 +147,9 @@ impl PartitionTask {
         let letters = self.attempt(&chunk).await;
         let (mut dead_lettered, mut skipped) = (0, 0);
         let mut done_to = first;
-        if !letters.is_empty() {
+        if letters.is_empty() {
+            shared.policy.passed(&chunk);
+        } else {
             for letter in &letters {
                 shared
                     .metrics
@@ -155,17 +157,8 @@ impl PartitionTask {
             }
             match &shared.policy {
                 FailurePolicy::DeadLetter(queue) => {
-                    let records: Vec<_> = letters
-                        .iter()
-                        .map(|letter| (chunk.record(letter.failure.source), letter))
-                        .collect();
-                    queue.write(&records, &shared.retry, &self.progress).await;
-                    dead_lettered = letters.len() as u64;
-                    for letter in &letters {
-                        shared
-                            .metrics
-                            .dead_lettered(letter.failure.stage.as_str(), &letter.failure.component);
-                    }
+                    (done_to, dead_lettered) =
+                        self.dead_letter(queue, &chunk, first, letters, permit).await?;
                 }
                 FailurePolicy::Skip => {
                     skipped = letters.len() as u64;
@@ -179,13 +172,72 @@ impl PartitionTask {
                         let position = first + source as u64;
                         self.done(done_to..position, 0, 0);
                         done_to = position;
-                        self.wait_at(&chunk, source, &letters).await?;
+                        self.log_first("stopped at", &chunk, &letters);
+                        self.wait_at(&chunk, source, &letters, PausedReason::RecordFailed, "")
+                            .await?;
                     }
                 }
             }
         }
         self.done(done_to..end, dead_lettered, skipped);
         Some(())
+    }
+
+    /// Writes dead letters; while too many records fail, waits at the next one. Returns what is not reported as done yet:
+    /// where it begins, and the dead letters in it. None: told to drain while waiting.
+    async fn dead_letter(
+        &mut self,
+        queue: &DeadLetters,
+        chunk: &Arc<Chunk>,
+        first: Sequence,
+        mut letters: Vec<Letter>,
+        permit: SemaphorePermit<'_>,
+    ) -> Option<(Sequence, u64)> {
+        let shared = self.shared.clone();
+        let mut permit = Some(permit);
+        let (mut from, mut done_to) = (0, first);
+        loop {
+            let failed = sources(&letters);
+            let positions: Vec<usize> = failed.iter().map(|source| source - from).collect();
+            let refusal = queue
+                .admit(chunk, chunk.len() - from, &positions)
+                .map(|refusal| (failed[refusal.index], refusal.limit));
+            let admitted = letters
+                .partition_point(|letter| refusal.is_none_or(|(source, _)| letter.failure.source < source));
+            let records: Vec<_> = letters[..admitted]
+                .iter()
+                .map(|letter| (chunk.record(letter.failure.source), letter))
+                .collect();
+            queue.write(&records, &shared.retry, &self.progress).await;
+            for Letter { failure, .. } in &letters[..admitted] {
+                shared
+                    .metrics
+                    .dead_lettered(failure.stage.as_str(), &failure.component);
+            }
+            let Some((source, limit)) = refusal else {
+                return Some((done_to, admitted as u64));
+            };
+            // A partition that waits must not keep others from working.
+            drop(permit.take());
+            let position = first + source as u64;
+            self.done(done_to..position, admitted as u64, 0);
+            done_to = position;
+            let why = format!("the dead letter breaker is open, {limit}: ");
+            self.log_first(&format!("{why}waiting at"), chunk, &letters[admitted..]);
+            self.wait_at(chunk, source, &letters, PausedReason::DeadLetterBreakerOpen, &why)
+                .await?;
+            queue.close_breaker(chunk);
+            // What made the others fail may be over too.
+            from = source + 1;
+            let rest: Vec<usize> = failed.into_iter().filter(|source| *source >= from).collect();
+            letters = match rest.is_empty() {
+                true => Vec::new(),
+                false => self.attempt(&Arc::new(chunk.select(&rest))).await,
+            };
+            for letter in &mut letters {
+                letter.failure.source = rest[letter.failure.source];
+            }
+        }
     }
 
     /// Pipeline and writers, once; returns what failed, by record.
@@ -233,18 +285,24 @@ impl PartitionTask {
         }
     }
 
-    /// `onExhausted: Stop`: tries the record again, slowly, until it passes or the partition is taken away.
-    async fn wait_at(&mut self, chunk: &Chunk, source: usize, letters: &[Letter]) -> Option<()> {
+    /// Tries the record again, slowly, until it passes or the partition is taken away. `why` begins the message.
+    async fn wait_at(
+        &mut self,
+        chunk: &Chunk,
+        source: usize,
+        letters: &[Letter],
+        reason: PausedReason,
+        why: &str,
+    ) -> Option<()> {
         let record = Arc::new(chunk.single(source));
         let mut failure = letters
             .iter()
             .find(|letter| letter.failure.source == source)?
             .failure
             .clone();
-        self.log_first("stopped", chunk, letters);
         for attempt in 1_u32.. {
             let message = format!(
-                "{}@{}: {} {}: {}",
+                "{why}{}@{}: {} {}: {}",
                 self.partition,
                 record.record(0).offset,
                 failure.stage.as_str(),
@@ -252,7 +310,7 @@ impl PartitionTask {
                 failure.message
             );
             self.progress.failing(attempt, &message);
-            self.progress.hold(PausedReason::RecordFailed);
+            self.progress.hold(reason);
             let mut draining = self.draining.clone();
             tokio::select! {
                 biased;
@@ -293,7 +351,7 @@ impl PartitionTask {
             stage = failure.stage.as_str(),
             component = %failure.component,
             records = letters.len(),
-            "{what} at a record that fails: {}",
+            "{what} a record that fails: {}",
             failure.message
         );
     }

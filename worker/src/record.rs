@@ -141,16 +141,22 @@ impl Chunk {
 
     /// A chunk of nothing but the record at `index`.
     pub fn single(&self, index: usize) -> Chunk {
+        self.select(&[index])
+    }
+
+    /// A chunk of the records at these indices, in this order.
+    pub fn select(&self, indices: &[usize]) -> Chunk {
         let mut chunk = Chunk::new(self.partition.clone(), self.epoch);
         chunk.log_append_time = self.log_append_time;
-        let record = self.record(index);
-        chunk.push(
-            record.offset,
-            record.timestamp,
-            record.key,
-            record.value,
-            record.headers(),
-        );
+        for record in indices.iter().map(|index| self.record(*index)) {
+            chunk.push(
+                record.offset,
+                record.timestamp,
+                record.key,
+                record.value,
+                record.headers(),
+            );
+        }
         chunk
     }
 

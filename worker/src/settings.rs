@@ -22,6 +22,7 @@ use thiserror::Error;
 pub use self::{transforms::TransformError, validate::FieldError};
 use crate::{
     args::{Args, exit},
+    dead_letter::BreakerLimits,
     decode::Decoders,
     producer::Producer,
     registry::Registry,
@@ -93,6 +94,8 @@ pub struct DeadLetterSettings {
     pub topic: String,
     /// Which headers are added.
     pub style: HeaderStyle,
+    /// When to stop writing to it.
+    pub breaker: Option<BreakerLimits>,
 }
 
 /// A transform with its name in metrics and dead letters.
@@ -295,6 +298,10 @@ impl Settings {
             dead_letter: error_handling.dead_letter.map(|dead_letter| DeadLetterSettings {
                 topic: dead_letter.topic,
                 style: dead_letter.header_style,
+                breaker: dead_letter.breaker.map(|breaker| BreakerLimits {
+                    consecutive: breaker.max_consecutive as u64,
+                    percent: breaker.max_ratio_percent as u64,
+                }),
             }),
             drain: Duration::from_secs(drain_seconds as u64),
         })

@@ -91,6 +91,8 @@ pub enum PausedReason {
     WriterUnavailable,
     /// The dead letter topic does not take records.
     DeadLetterUnavailable,
+    /// Too many records fail for all of them to go to the dead letter topic.
+    DeadLetterBreakerOpen,
     /// `onExhausted: Stop` met a record that fails.
     RecordFailed,
 }
@@ -102,6 +104,7 @@ impl PausedReason {
             PausedReason::Paused => "Paused",
             PausedReason::WriterUnavailable => "WriterUnavailable",
             PausedReason::DeadLetterUnavailable => "DeadLetterUnavailable",
+            PausedReason::DeadLetterBreakerOpen => "DeadLetterBreakerOpen",
             PausedReason::RecordFailed => "RecordFailed",
         }
     }

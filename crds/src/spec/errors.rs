@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
     validation = Rule::new("!has(self.onExhausted) || self.onExhausted != 'DeadLetter' || has(self.deadLetter)")
-        .message("onExhausted DeadLetter needs deadLetter.topic; set it, or use onExhausted Stop or Skip")
+        .message("onExhausted DeadLetter needs deadLetter.topic; set it, or use onExhausted Stop or Skip"),
+    validation = Rule::new("!has(self.deadLetter) || !has(self.deadLetter.breaker) || !has(self.onExhausted) || self.onExhausted == 'DeadLetter'")
+        .message("deadLetter.breaker works only with onExhausted DeadLetter; remove the breaker, or set onExhausted DeadLetter")
 )]
 pub struct ErrorHandling {
     /// Retries of a failing write.
@@ -111,6 +113,42 @@ pub struct DeadLetter {
     /// Present: the operator creates the topic, with as many partitions as the largest input topic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provision: Option<DeadLetterProvision>,
+    /// Present: a partition of which too many records fail waits at the next one that fails instead of writing it to the
+    /// dead letter topic, because then the cause is not the records. It is tried again every retry.maxBackoffSeconds
+    /// and goes on when it passes; a changed spec, which restarts the workers, begins anew. Absent: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<DeadLetterBreaker>,
+}
+
+/// How many records of one partition may fail; both limits hold.
+#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DeadLetterBreaker {
+    /// Most failed records in a row.
+    #[serde(default = "max_consecutive")]
+    #[schemars(range(min = 1, max = 1000000))]
+    pub max_consecutive: i32,
+    /// Most failed records in percent of the last 10,000, judged from 100 records on. 100 means no limit of this kind.
+    #[serde(default = "max_ratio")]
+    #[schemars(range(min = 1, max = 100))]
+    pub max_ratio_percent: i32,
+}
+
+impl Default for DeadLetterBreaker {
+    fn default() -> Self {
+        Self {
+            max_consecutive: max_consecutive(),
+            max_ratio_percent: max_ratio(),
+        }
+    }
+}
+
+fn max_consecutive() -> i32 {
+    1000
+}
+
+fn max_ratio() -> i32 {
+    50
 }
 
 /// See `errorHandling.deadLetter.headerStyle`.

@@ -329,6 +329,67 @@ async fn dead_letters_carry_the_headers_of_kafka_connect_or_of_spring_when_asked
     .await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn when_everything_fails_the_breaker_keeps_it_out_of_the_dead_letter_topic_until_mended() -> Result<()>
+{
+    scenario("breaker", async |world| {
+        let input = world.topic("orders", 1).await?;
+        let output = world.topic("copy", 1).await?;
+        let dead = world.topic("dlq", 1).await?;
+        let breaker = json!({
+            "deadLetter": {"topic": dead, "breaker": {"maxConsecutive": 3}},
+            "retry": {"maxBackoffSeconds": 1},
+        });
+        let mut spec = copy(&input, &output, breaker);
+        spec["transforms"] =
+            json!([{"name": "broken", "type": "Vrl", "vrl": {"source": ".sequence = array!(.sequence)"}}]);
+        world.apply_group("orders", spec.clone()).await?;
+        world.until_ready("orders", 1).await?;
+
+        let ledger = Load::new(&input, "all", 0..1).produce(&world.kafka, 100).await?;
+        let condition = until("status tells that the breaker is open", async || {
+            let condition = world.until_condition("orders", "Consuming", "False").await?;
+            ensure!(condition.reason == "DeadLetterBreakerOpen", "{condition:?}");
+            Ok(condition)
+        })
+        .await?;
+        println!("  {}", condition.message);
+        let place = format!("{input}-0@3");
+        for part in [place.as_str(), "broken", "more than 3 records in a row"] {
+            assert!(
+                condition.message.contains(part),
+                "{part} is missing: {}",
+                condition.message
+            );
+        }
+        world.until_condition("orders", "Stalled", "True").await?;
+        stays_at(world, &world.group_id("orders"), 0, 3).await?;
+        assert_eq!(world.kafka.read_all(&dead).await?.len(), 3);
+        let events = world
+            .kubectl(&["get", "events", "-o", "jsonpath={.items[*].reason}"], None)
+            .await?
+            .ok("kubectl get events")?;
+        assert!(events.contains("DeadLetterBreakerOpen"), "{events}");
+
+        spec["transforms"][0]["vrl"]["source"] = json!(".seen = true");
+        world.apply_group("orders", spec).await?;
+        world
+            .kafka
+            .until_drained(&world.group_id("orders"), &input)
+            .await?;
+        assert_eq!(
+            world.kafka.read_all(&dead).await?.len(),
+            3,
+            "nothing followed the three"
+        );
+        let copied = world.kafka.read_all(&output).await?.len() as u64;
+        assert_eq!(copied, ledger.total() - 3);
+        world.until_ready("orders", 1).await?;
+        Ok(())
+    })
+    .await
+}
+
 /// Name, key, value; stage, component, class and part of the message.
 type Kind = (
     &'static str,

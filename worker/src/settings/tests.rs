@@ -68,8 +68,29 @@ async fn a_dead_letter_topic_makes_dead_letter_the_policy() {
         Some(DeadLetterSettings {
             topic: "orders.dlq".into(),
             style: HeaderStyle::Native,
+            breaker: None,
         })
     );
+}
+
+#[tokio::test]
+async fn a_breaker_without_limits_has_the_default_ones() {
+    for (breaker, consecutive, percent) in [
+        (json!({}), 1000, 50),
+        (json!({"maxConsecutive": 3, "maxRatioPercent": 100}), 3, 100),
+    ] {
+        let dead_letter = json!({"topic": "orders.dlq", "headerStyle": "Spring", "breaker": breaker});
+        let document = with("/errorHandling/deadLetter", dead_letter);
+        let settings = built(&document, &Registry::new()).await.unwrap();
+        assert_eq!(
+            settings.dead_letter,
+            Some(DeadLetterSettings {
+                topic: "orders.dlq".into(),
+                style: HeaderStyle::Spring,
+                breaker: Some(BreakerLimits { consecutive, percent }),
+            })
+        );
+    }
 }
 
 #[test]
@@ -133,6 +154,21 @@ fn every_wrong_value_is_named_with_what_to_write() {
             "/errorHandling/deadLetter",
             json!({"topic": "orders"}),
             "is also an input topic",
+        ),
+        (
+            "/errorHandling",
+            json!({"onExhausted": "Skip", "deadLetter": {"topic": "dlq", "breaker": {}}}),
+            "errorHandling.deadLetter.breaker: works only with onExhausted DeadLetter",
+        ),
+        (
+            "/errorHandling/deadLetter",
+            json!({"topic": "dlq", "breaker": {"maxConsecutive": 0}}),
+            "errorHandling.deadLetter.breaker.maxConsecutive: 0 is out of range",
+        ),
+        (
+            "/errorHandling/deadLetter",
+            json!({"topic": "dlq", "breaker": {"maxRatioPercent": 101}}),
+            "errorHandling.deadLetter.breaker.maxRatioPercent: 101 is out of range",
         ),
         (
             "/writers",

@@ -150,6 +150,29 @@ fn failures(config: &WorkerConfig, check: &mut Check) {
         1..=3600,
     );
     check.range("errorHandling.retry.jitterPercent", retry.jitter_percent, 0..=100);
+    if let Some(breaker) = config
+        .error_handling
+        .dead_letter
+        .as_ref()
+        .and_then(|dead_letter| dead_letter.breaker.as_ref())
+    {
+        check.range(
+            "errorHandling.deadLetter.breaker.maxConsecutive",
+            breaker.max_consecutive,
+            1..=1_000_000,
+        );
+        check.range(
+            "errorHandling.deadLetter.breaker.maxRatioPercent",
+            breaker.max_ratio_percent,
+            1..=100,
+        );
+        if config.error_handling.policy() != OnExhausted::DeadLetter {
+            check.fail(
+                "errorHandling.deadLetter.breaker",
+                "works only with onExhausted DeadLetter; remove the breaker, or set onExhausted DeadLetter",
+            );
+        }
+    }
     let loops = |topic: &String| config.topics.contains(topic);
     match &config.error_handling.dead_letter {
         Some(dead_letter) if loops(&dead_letter.topic) => check.fail(

@@ -67,10 +67,11 @@ impl MetricConstructor<Histogram> for WriteSeconds {
     }
 }
 
-const PAUSED_REASONS: [PausedReason; 4] = [
+const PAUSED_REASONS: [PausedReason; 5] = [
     PausedReason::Paused,
     PausedReason::WriterUnavailable,
     PausedReason::DeadLetterUnavailable,
+    PausedReason::DeadLetterBreakerOpen,
     PausedReason::RecordFailed,
 ];
 
@@ -435,6 +436,7 @@ mod tests {
             "kcg_worker_rebalances_total{kind=\"revoked\"} 1",
             "kcg_worker_paused_partitions{reason=\"RecordFailed\"} 1",
             "kcg_worker_paused_partitions{reason=\"Paused\"} 0",
+            "kcg_worker_paused_partitions{reason=\"DeadLetterBreakerOpen\"} 0",
             "kcg_worker_poll_age_seconds 1.5",
             "kcg_worker_phase{phase=\"Joining\"} 1",
         ] {

@@ -12,7 +12,12 @@ const STALE: SignedDuration = SignedDuration::from_mins(2);
 const YOUNG: SignedDuration = SignedDuration::from_secs(30);
 
 /// What hinders workers, in order of how much it needs somebody to act.
-const REASONS: [&str; 3] = ["RecordFailed", "DeadLetterUnavailable", "WriterUnavailable"];
+const REASONS: [&str; 4] = [
+    "RecordFailed",
+    "DeadLetterBreakerOpen",
+    "DeadLetterUnavailable",
+    "WriterUnavailable",
+];
 
 /// The gravest complaint, with the words of the worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +109,7 @@ mod tests {
             entry("b", Some("RecordFailed"), 5),
             entry("c", Some("RecordFailed"), 5),
             entry("d", None, 5),
+            entry("e", Some("DeadLetterBreakerOpen"), 5),
         ];
         let complaint = complaint(&entries, |_| true, now()).unwrap();
         assert_eq!(complaint.reason, "RecordFailed");

@@ -275,6 +275,13 @@ const TABLE: &[(&str, Edit, &str, &str, &str)] = &[
         "False/Stalled",
     ),
     (
+        "a breaker that is open",
+        |world| world.complain("DeadLetterBreakerOpen"),
+        "False/DeadLetterBreakerOpen",
+        "True/DeadLetterBreakerOpen",
+        "False/Stalled",
+    ),
+    (
         "paused is ready",
         |world| world.spec.desired_state = DesiredState::Paused,
         "True/Paused",

@@ -257,7 +257,10 @@ pub(super) fn stalled(
     {
         return yes(available);
     }
-    if consuming.reason == "RecordFailed" {
+    if matches!(
+        consuming.reason.as_str(),
+        "RecordFailed" | "DeadLetterBreakerOpen"
+    ) {
         return yes(consuming);
     }
     Verdict::new(Truth::False, "NotStalled", "nothing waits for a human")
