@@ -30,6 +30,7 @@ use crate::{
     progress::truncate,
     settings::Settings,
     snapshot::{Phase, Snapshot},
+    stall::Stalls,
 };
 
 /// Longest wait for records or completions in one turn: bounds how late a commit, a rebalance or a stop is noticed.
@@ -64,6 +65,7 @@ pub(crate) struct PollLoop {
     last_commit: Instant,
     last_housekeeping: Instant,
     counters: Counters,
+    stalls: Stalls,
     last_error: Option<String>,
     logged: Vec<(String, Instant)>,
 }
@@ -132,6 +134,7 @@ impl PollLoop {
             last_commit: now,
             last_housekeeping: now,
             counters: Counters::default(),
+            stalls: Stalls::new(settings.stalled_after),
             last_error: None,
             logged: Vec::new(),
         })
@@ -350,7 +353,7 @@ impl PollLoop {
     }
 
     /// Shows the world how things are.
-    fn publish(&self) {
+    fn publish(&mut self) {
         let mut partitions: Vec<_> = self
             .assigned
             .iter()
@@ -361,6 +364,7 @@ impl PollLoop {
                 entry.snapshot(self.paused, end)
             })
             .collect();
+        self.stalls.look(&mut partitions, self.paused);
         partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         self.shared
             .metrics

@@ -40,6 +40,7 @@ pub mod run;
 pub mod secrets;
 pub mod settings;
 pub mod snapshot;
+pub mod stall;
 #[cfg(feature = "kubernetes")]
 pub mod status;
 pub mod telemetry;

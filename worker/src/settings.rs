@@ -72,6 +72,8 @@ pub struct Settings {
     pub on_exhausted: OnExhausted,
     /// Where failed records go, and how.
     pub dead_letter: Option<DeadLetterSettings>,
+    /// How long a partition may stand still before that is told.
+    pub stalled_after: Duration,
     /// How long a stopping worker may work on what it has begun.
     pub drain: Duration,
 }
@@ -303,6 +305,7 @@ impl Settings {
                     percent: breaker.max_ratio_percent as u64,
                 }),
             }),
+            stalled_after: Duration::from_secs(error_handling.stalled_after_seconds as u64),
             drain: Duration::from_secs(drain_seconds as u64),
         })
     }

@@ -66,6 +66,8 @@ pub struct PartitionSnapshot {
     pub oldest: Option<OldestRecord>,
     /// Why reading is held back.
     pub paused_reason: Option<PausedReason>,
+    /// It makes no progress although there is something to do: when it made progress last.
+    pub stalled_since: Option<Timestamp>,
 }
 
 /// The unfinished record that has waited longest.

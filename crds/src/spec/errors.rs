@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// What happens to records that fail. Failures of the systems around (writer down, login refused, table missing) are
 /// retried without end and never reach the dead letter topic.
-#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
     validation = Rule::new("!has(self.onExhausted) || self.onExhausted != 'DeadLetter' || has(self.deadLetter)")
@@ -26,6 +26,27 @@ pub struct ErrorHandling {
     /// Where failed records go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letter: Option<DeadLetter>,
+    /// A partition that has something to do and whose finished offset has not moved for so many seconds counts as stalled:
+    /// shown in status.stalledPartitions and by condition Consuming. Nothing else follows from it. Must be longer than
+    /// the slowest batch takes.
+    #[serde(default = "stalled_after")]
+    #[schemars(range(min = 10, max = 86400))]
+    pub stalled_after_seconds: i32,
+}
+
+impl Default for ErrorHandling {
+    fn default() -> Self {
+        Self {
+            retry: Retry::default(),
+            on_exhausted: None,
+            dead_letter: None,
+            stalled_after_seconds: stalled_after(),
+        }
+    }
+}
+
+fn stalled_after() -> i32 {
+    300
 }
 
 impl ErrorHandling {

@@ -184,7 +184,8 @@ async fn with_on_exhausted_stop_the_partition_waits_visibly_while_others_flow_an
     scenario("stop", async |world| {
         let input = world.topic("orders", 2).await?;
         let output = world.topic("copy", 2).await?;
-        let retry = json!({"onExhausted": "Stop", "retry": {"maxBackoffSeconds": 1}});
+        let retry =
+            json!({"onExhausted": "Stop", "retry": {"maxBackoffSeconds": 1}, "stalledAfterSeconds": 10});
         let mut spec = copy(&input, &output, retry);
         spec["scaling"] = json!({"partitionsPerWorker": 2});
         spec["transforms"] =
@@ -215,6 +216,20 @@ async fn with_on_exhausted_stop_the_partition_waits_visibly_while_others_flow_an
         let group_id = world.group_id("orders");
         until_drained_but(world, &group_id, &input, 0).await?;
         stays_at(world, &group_id, 0, POISON_AT).await?;
+        let stalled = until("status tells that the partition is stalled", async || {
+            let group = world.group("orders").await?;
+            let status = group.status.clone().unwrap_or_default();
+            ensure!(
+                status.partitions.unwrap_or_default().stalled == Some(1),
+                "{}",
+                summary(&group)
+            );
+            Ok(status.stalled_partitions)
+        })
+        .await?;
+        assert_eq!(stalled.len(), 1, "{stalled:?}");
+        assert_eq!((stalled[0].partition, stalled[0].offset), (0, Some(POISON_AT)));
+        assert_eq!(stalled[0].reason, "RecordFailed");
 
         // Mended by somebody: it goes on with that very record.
         spec["transforms"][0]["vrl"]["source"] = json!(".sequence = to_int!(.sequence)");

@@ -173,6 +173,7 @@ impl Assigned {
             in_flight: self.tracker.unfinished() as u64,
             oldest,
             paused_reason: trouble.held.or(paused.then_some(PausedReason::Paused)),
+            stalled_since: None,
         }
     }
 }

@@ -53,6 +53,7 @@ async fn defaults_become_durations_and_properties() {
         (settings.on_exhausted, settings.dead_letter),
         (OnExhausted::Stop, None)
     );
+    assert_eq!(settings.stalled_after, Duration::from_secs(300));
     assert_eq!(settings.consumer_properties["group.id"], "shop.orders");
     assert_eq!(settings.producer_properties["acks"], "all");
     assert!(!settings.decoders.accept_anything());
@@ -149,6 +150,11 @@ fn every_wrong_value_is_named_with_what_to_write() {
             "/errorHandling/retry",
             json!({"maxAttempts": 0}),
             "errorHandling.retry.maxAttempts: 0 is out of range",
+        ),
+        (
+            "/errorHandling/stalledAfterSeconds",
+            json!(9),
+            "errorHandling.stalledAfterSeconds: 9 is out of range; write a number from 10 to 86400",
         ),
         (
             "/errorHandling/deadLetter",

@@ -150,6 +150,11 @@ fn failures(config: &WorkerConfig, check: &mut Check) {
         1..=3600,
     );
     check.range("errorHandling.retry.jitterPercent", retry.jitter_percent, 0..=100);
+    check.range(
+        "errorHandling.stalledAfterSeconds",
+        config.error_handling.stalled_after_seconds,
+        10..=86_400,
+    );
     if let Some(breaker) = config
         .error_handling
         .dead_letter

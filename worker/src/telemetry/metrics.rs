@@ -137,6 +137,7 @@ struct Inner {
     rebalances: Family<KindLabels, Counter>,
     assigned: Gauge,
     paused_partitions: Family<ReasonLabels, Gauge>,
+    stalled_partitions: Gauge,
     phase: Family<PhaseLabels, Gauge>,
     poll_age: Gauge<f64, AtomicU64>,
 }
@@ -204,6 +205,11 @@ impl Metrics {
             rebalances: add(r, "rebalances", "Times that partitions came or went"),
             assigned: add(r, "assigned_partitions", "Partitions assigned to this worker"),
             paused_partitions: add(r, "paused_partitions", "Partitions held back, by reason"),
+            stalled_partitions: add(
+                r,
+                "stalled_partitions",
+                "Partitions that make no progress although there is something to do",
+            ),
             phase: add(r, "phase", "1 for what the worker is doing"),
             poll_age: add(r, "poll_age_seconds", "Time since the poll thread last ran"),
             registry,
@@ -358,6 +364,11 @@ impl Metrics {
     fn copy(&self, snapshot: &Snapshot) {
         let inner = &self.0;
         inner.assigned.set(snapshot.partitions.len() as i64);
+        let stalled = snapshot
+            .partitions
+            .iter()
+            .filter(|partition| partition.stalled_since.is_some());
+        inner.stalled_partitions.set(stalled.count() as i64);
         for (phase, name) in [
             (Phase::Joining, "Joining"),
             (Phase::Consuming, "Consuming"),
@@ -437,6 +448,7 @@ mod tests {
             "kcg_worker_paused_partitions{reason=\"RecordFailed\"} 1",
             "kcg_worker_paused_partitions{reason=\"Paused\"} 0",
             "kcg_worker_paused_partitions{reason=\"DeadLetterBreakerOpen\"} 0",
+            "kcg_worker_stalled_partitions 0",
             "kcg_worker_poll_age_seconds 1.5",
             "kcg_worker_phase{phase=\"Joining\"} 1",
         ] {

@@ -13,11 +13,12 @@ use crate::kafka::{ProvisionAction, Provisioned};
 const LONGEST_NOTE: usize = 1000;
 
 /// Reasons of condition Consuming that users want to hear of at once.
-const HINDERED: [&str; 4] = [
+const HINDERED: [&str; 5] = [
     "RecordFailed",
     "DeadLetterBreakerOpen",
     "DeadLetterUnavailable",
     "WriterUnavailable",
+    "PartitionsStalled",
 ];
 
 /// What happened between two statuses.
