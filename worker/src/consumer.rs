@@ -28,6 +28,7 @@ use crate::{
     engine::{EngineError, EngineHandles},
     partition::{Report, Shared},
     progress::truncate,
+    rate::Rate,
     settings::Settings,
     snapshot::{Phase, Snapshot},
     stall::Stalls,
@@ -66,6 +67,7 @@ pub(crate) struct PollLoop {
     last_housekeeping: Instant,
     counters: Counters,
     stalls: Stalls,
+    rate: Option<Rate>,
     last_error: Option<String>,
     logged: Vec<(String, Instant)>,
 }
@@ -135,6 +137,7 @@ impl PollLoop {
             last_housekeeping: now,
             counters: Counters::default(),
             stalls: Stalls::new(settings.stalled_after),
+            rate: settings.records_per_second.map(|limit| Rate::new(limit, now)),
             last_error: None,
             logged: Vec::new(),
         })
@@ -155,8 +158,12 @@ impl PollLoop {
             if self.serve_stop() {
                 return self.close();
             }
-            if self.has_room() {
-                self.read();
+            let limit = self
+                .rate
+                .as_mut()
+                .map_or(usize::MAX, |rate| rate.room(Instant::now()));
+            if limit > 0 && self.has_room() {
+                self.read(limit);
             } else if let Ok(report) = self.reports.recv_timeout(TICK) {
                 self.take(report)?;
             }
@@ -231,7 +238,7 @@ impl PollLoop {
     }
 
     /// Reads what is there, waiting a tick at most, and hands it on in chunks per partition.
-    fn read(&mut self) {
+    fn read(&mut self, limit: usize) {
         let Self {
             source,
             assigned,
@@ -240,8 +247,9 @@ impl PollLoop {
         } = self;
         let mut run: Option<(usize, i32, Option<usize>)> = None;
         let mut errors = Vec::new();
-        source.drain(
+        let read = source.drain(
             TICK,
+            limit,
             |message| {
                 let (topic, partition) = (message.topic_id(), message.partition());
                 let index = match run {
@@ -283,6 +291,9 @@ impl PollLoop {
             |topic, partition, code| errors.push(format!("reading {topic}-{partition}: {code}")),
         );
         assigned.iter_mut().for_each(Assigned::dispatch);
+        if let Some(rate) = &mut self.rate {
+            rate.take(read);
+        }
         for error in errors {
             self.note_error(&error);
         }

@@ -33,6 +33,7 @@ mod partition;
 pub mod pipeline;
 pub mod producer;
 pub mod progress;
+mod rate;
 pub mod record;
 pub mod registry;
 pub mod retry;

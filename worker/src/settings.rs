@@ -58,6 +58,8 @@ pub struct Settings {
     pub concurrency: usize,
     /// How many records go through transforms and writers together.
     pub batch: BatchLimits,
+    /// Most records to read per second.
+    pub records_per_second: Option<u64>,
     /// Time between commits.
     pub commit_interval: Duration,
     /// Checks of keys and values.
@@ -286,6 +288,7 @@ impl Settings {
                 max_bytes: processing.batch.max_bytes as usize,
                 linger: milliseconds(processing.batch.linger_milliseconds),
             },
+            records_per_second: processing.records_per_second.map(|limit| limit as u64),
             commit_interval: milliseconds(processing.commit_interval_milliseconds),
             decoders: Decoders::new(&decode, decoded_later),
             transforms,

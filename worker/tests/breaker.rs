@@ -67,7 +67,7 @@ async fn an_open_breaker_holds_the_partition_at_the_next_failing_record_until_th
         "formatVersion": 1,
         "namespace": "shop", "name": "orders", "groupId": "shop.orders", "topics": ["orders"],
         "kafka": {"bootstrapServers": [servers.split(',').next()]},
-        "consumer": {}, "processing": {"batch": {"maxRecords": 4}}, "decode": {},
+        "consumer": {}, "processing": {"batch": {"maxRecords": 4}, "recordsPerSecond": 1000}, "decode": {},
         "transforms": [{"name": "broken", "type": "Custom", "custom": {"name": "broken"}}],
         "writers": [{"name": "out", "type": "Custom", "custom": {"name": "counting"}}],
         "errorHandling": {

@@ -192,17 +192,20 @@ impl Source {
         }
     }
 
-    /// Waits up to `timeout` for records and hands them to `each`, errors to `error`. Returns how many there were.
+    /// Waits up to `timeout` for records and hands at most `limit` of them to `each`, errors to `error`. Returns how many
+    /// there were.
     pub fn drain(
         &mut self,
         timeout: Duration,
+        limit: usize,
         mut each: impl FnMut(Message<'_>),
         mut error: impl FnMut(&str, i32, RDKafkaErrorCode),
     ) -> usize {
         let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        let limit = limit.min(BATCH);
         // SAFETY: `messages` has room for BATCH pointers; only this thread reads the queue.
         let count = unsafe {
-            sys::rd_kafka_consume_batch_queue(self.records.0, millis, self.messages.as_mut_ptr(), BATCH)
+            sys::rd_kafka_consume_batch_queue(self.records.0, millis, self.messages.as_mut_ptr(), limit)
         };
         let count = usize::try_from(count).unwrap_or(0);
         // Each pointer is owned from here on, so that a panic in `each` leaks nothing.

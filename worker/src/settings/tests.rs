@@ -117,6 +117,11 @@ fn every_wrong_value_is_named_with_what_to_write() {
             "write a number from 10 to 60000",
         ),
         (
+            "/processing/recordsPerSecond",
+            json!(0),
+            "processing.recordsPerSecond: 0 is out of range; write a number from 1 to 10000000",
+        ),
+        (
             "/processing/batch",
             json!({"maxRecords": -1}),
             "processing.batch.maxRecords: -1 is out of range",

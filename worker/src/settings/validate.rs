@@ -119,6 +119,9 @@ fn processing(config: &WorkerConfig, check: &mut Check) {
         processing.commit_interval_milliseconds,
         10..=60_000,
     );
+    if let Some(limit) = processing.records_per_second {
+        check.range("processing.recordsPerSecond", limit, 1..=10_000_000);
+    }
     check.range(
         "processing.batch.maxRecords",
         processing.batch.max_records,
