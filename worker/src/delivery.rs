@@ -78,6 +78,7 @@ pub async fn deliver(
                 }
                 if !again.is_empty() {
                     metrics.write_failed(&writer.name, "record");
+                    metrics.retried(&writer.name);
                     tokio::time::sleep(retry.random_backoff(segment.attempts)).await;
                     todo.push(Segment {
                         outputs: again,
@@ -112,6 +113,7 @@ pub async fn deliver(
                 } else {
                     outage.failures
                 });
+                metrics.retried(&writer.name);
                 tokio::time::sleep(wait).await;
                 // An outage is nobody's fault but the system's: it uses up no attempts of the records.
                 todo.push(Segment {

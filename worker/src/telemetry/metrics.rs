@@ -45,6 +45,7 @@ labels! {
     KindLabels { kind: &'static str }
     ReasonLabels { reason: &'static str }
     PhaseLabels { phase: &'static str }
+    CodeLabels { code: &'static str }
 }
 
 /// Histograms of seconds per chunk, 10 µs to 2.6 s: CPU work.
@@ -123,6 +124,7 @@ struct Inner {
     in_flight: Family<PartitionLabels, Gauge>,
     written: Family<WriterLabels, Counter>,
     write_errors: Family<WriteErrorLabels, Counter>,
+    retries: Family<WriterLabels, Counter>,
     write_seconds: Family<WriterLabels, Histogram, WriteSeconds>,
     filtered: Family<TransformLabels, Counter>,
     transform_seconds: Family<TransformLabels, Histogram, CpuSeconds>,
@@ -132,7 +134,7 @@ struct Inner {
     dead_lettered: Family<FailureLabels, Counter>,
     skipped: Counter,
     commits: Counter,
-    commit_errors: Counter,
+    commit_errors: Family<CodeLabels, Counter>,
     last_commit: Gauge<f64, AtomicU64>,
     rebalances: Family<KindLabels, Counter>,
     assigned: Gauge,
@@ -171,6 +173,11 @@ impl Metrics {
             in_flight: add(r, "in_flight_records", "Records read and not finished"),
             written: add(r, "records_written", "Records that a writer has confirmed"),
             write_errors: add(r, "write_errors", "Attempts to write that failed, by class"),
+            retries: add(
+                r,
+                "retries",
+                "Attempts to write that repeat one that failed; a batch that is halved is not repeated",
+            ),
             write_seconds: family(
                 r,
                 "write_seconds",
@@ -200,7 +207,7 @@ impl Metrics {
             dead_lettered: add(r, "dead_lettered", "Records confirmed in the dead letter topic"),
             skipped: add(r, "skipped", "Failed records dropped by onExhausted Skip"),
             commits: add(r, "commits", "Commits of offsets"),
-            commit_errors: add(r, "commit_errors", "Commits that Kafka refused"),
+            commit_errors: add(r, "commit_errors", "Commits that Kafka refused, by its answer"),
             last_commit: add(r, "last_commit_timestamp_seconds", "Time of the last commit"),
             rebalances: add(r, "rebalances", "Times that partitions came or went"),
             assigned: add(r, "assigned_partitions", "Partitions assigned to this worker"),
@@ -290,6 +297,14 @@ impl Metrics {
             .inc();
     }
 
+    /// An attempt to write is repeated.
+    pub fn retried(&self, name: &Arc<str>) {
+        self.0
+            .retries
+            .get_or_create(&WriterLabels { writer: name.clone() })
+            .inc();
+    }
+
     /// A record failed, whatever is done with it then.
     pub fn failure(&self, stage: &'static str, component: &Arc<str>) {
         self.0
@@ -317,15 +332,18 @@ impl Metrics {
         self.0.skipped.inc_by(records);
     }
 
-    /// A commit was answered.
-    pub fn committed(&self, accepted: bool) {
-        if accepted {
-            self.0.commits.inc();
-            self.0
-                .last_commit
-                .set(Timestamp::now().as_millisecond() as f64 / 1000.0);
-        } else {
-            self.0.commit_errors.inc();
+    /// A commit was answered; `refused` is the error it was refused with.
+    pub fn committed(&self, refused: Option<&'static str>) {
+        match refused {
+            None => {
+                self.0.commits.inc();
+                self.0
+                    .last_commit
+                    .set(Timestamp::now().as_millisecond() as f64 / 1000.0);
+            }
+            Some(code) => {
+                self.0.commit_errors.get_or_create(&CodeLabels { code }).inc();
+            }
         }
     }
 
@@ -432,7 +450,8 @@ mod tests {
         metrics.write_failed(&"pg".into(), "transient");
         metrics.dead_lettered("decode", &"value".into());
         metrics.transformed(&"clean".into(), Duration::from_millis(1), 2);
-        metrics.committed(false);
+        metrics.retried(&"pg".into());
+        metrics.committed(Some("RebalanceInProgress"));
         metrics.rebalanced("revoked");
         metrics.paused_partitions([PausedReason::RecordFailed].into_iter());
         let text = text(&metrics, &Snapshot::default());
@@ -443,7 +462,8 @@ mod tests {
             "kcg_worker_write_errors_total{writer=\"pg\",class=\"transient\"} 1",
             "kcg_worker_dead_lettered_total{stage=\"decode\",component=\"value\"} 1",
             "kcg_worker_filtered_total{transform=\"clean\"} 2",
-            "kcg_worker_commit_errors_total 1",
+            "kcg_worker_retries_total{writer=\"pg\"} 1",
+            "kcg_worker_commit_errors_total{code=\"RebalanceInProgress\"} 1",
             "kcg_worker_rebalances_total{kind=\"revoked\"} 1",
             "kcg_worker_paused_partitions{reason=\"RecordFailed\"} 1",
             "kcg_worker_paused_partitions{reason=\"Paused\"} 0",
