@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::spec::{Compression, IsolationLevel, Kafka, SaslMechanism, ServerVerification};
+use crate::spec::{
+    Compression, Consumer, GroupProtocol, IsolationLevel, Kafka, SaslMechanism, ServerVerification,
+};
 
 /// A map of librdkafka properties.
 pub type Properties = BTreeMap<String, String>;
@@ -86,6 +88,25 @@ pub fn client_config_rule() -> String {
     )
 }
 
+/// Properties that the broker decides with `groupProtocol: Consumer`; librdkafka refuses them then.
+pub const CLASSIC_ONLY_CLIENT_CONFIG: &[&str] = &["heartbeat.interval.ms", "session.timeout.ms"];
+
+/// What is said about one of [`CLASSIC_ONLY_CLIENT_CONFIG`] with `groupProtocol: Consumer`.
+pub const GROUP_PROTOCOL_MESSAGE: &str = "with consumer.groupProtocol Consumer the broker decides session timeout and heartbeat (its group.consumer.session.timeout.ms and group.consumer.heartbeat.interval.ms); remove session.timeout.ms and heartbeat.interval.ms from kafka.clientConfig, or use groupProtocol Classic";
+
+/// The CEL rule for `spec` that keeps [`CLASSIC_ONLY_CLIENT_CONFIG`] to the classic protocol.
+pub fn group_protocol_rule() -> String {
+    let keys: Vec<String> = CLASSIC_ONLY_CLIENT_CONFIG
+        .iter()
+        .map(|key| format!("!('{key}' in self.kafka.clientConfig)"))
+        .collect();
+    format!(
+        "!has(self.consumer) || !has(self.consumer.groupProtocol) || self.consumer.groupProtocol != 'Consumer' || \
+         !has(self.kafka.clientConfig) || ({})",
+        keys.join(" && ")
+    )
+}
+
 /// Properties every client of the group needs: brokers, security, then the user's own.
 pub fn connection(kafka: &Kafka, credentials: &KafkaCredentials) -> Properties {
     let mut properties = Properties::new();
@@ -141,7 +162,7 @@ pub fn consumer(
     kafka: &Kafka,
     credentials: &KafkaCredentials,
     group_id: &str,
-    isolation: IsolationLevel,
+    consumer: &Consumer,
 ) -> Properties {
     let connection = connection(kafka, credentials);
     let mut properties = Properties::new();
@@ -154,15 +175,19 @@ pub fn consumer(
         set(key, value);
     }
     set("group.id", group_id);
-    set("partition.assignment.strategy", "cooperative-sticky");
+    match consumer.group_protocol {
+        GroupProtocol::Classic => set("partition.assignment.strategy", "cooperative-sticky"),
+        GroupProtocol::Consumer => set("group.protocol", "consumer"),
+    };
     // Offsets are committed by the worker, of finished records only.
     set("enable.auto.commit", "false");
     set("enable.auto.offset.store", "false");
     // Partitions without a committed offset: the operator commits the start position of those that exist when the
     // group is created, so what is left are new partitions, and they start at their first record.
     set("auto.offset.reset", "earliest");
+    // With it, the batch call of librdkafka 2.12 moves the position past a record that was not read yet.
     set("enable.partition.eof", "false");
-    set("isolation.level", isolation_level(isolation));
+    set("isolation.level", isolation_level(consumer.isolation_level));
     properties.retain(|key, _| !PRODUCER_ONLY.contains(&key.as_str()));
     properties
 }
@@ -279,16 +304,33 @@ mod tests {
     #[test]
     fn users_tune_fetching_but_cannot_touch_offsets() {
         let kafka = kafka("{bootstrapServers: ['a:1'], clientConfig: {fetch.queue.backoff.ms: '50'}}");
-        let properties = consumer(
-            &kafka,
-            &KafkaCredentials::default(),
-            "g",
-            IsolationLevel::ReadCommitted,
-        );
+        let properties = consumer(&kafka, &KafkaCredentials::default(), "g", &Consumer::default());
         assert_eq!(properties["fetch.queue.backoff.ms"], "50");
         assert_eq!(properties["enable.auto.offset.store"], "false");
         assert_eq!(properties["auto.offset.reset"], "earliest");
         let properties = producer(&kafka, &KafkaCredentials::default(), Compression::Lz4);
         assert!(!properties.contains_key("fetch.queue.backoff.ms"));
+    }
+    #[test]
+    fn the_group_protocol_decides_who_assigns() {
+        let kafka = kafka("{bootstrapServers: ['a:1']}");
+        let properties = |group_protocol| {
+            let settings = Consumer {
+                group_protocol,
+                ..Consumer::default()
+            };
+            consumer(&kafka, &KafkaCredentials::default(), "g", &settings)
+        };
+        let classic = properties(GroupProtocol::Classic);
+        assert_eq!(classic["partition.assignment.strategy"], "cooperative-sticky");
+        assert!(!classic.contains_key("group.protocol"));
+        let new = properties(GroupProtocol::Consumer);
+        assert_eq!(new["group.protocol"], "consumer");
+        for key in CLASSIC_ONLY_CLIENT_CONFIG
+            .iter()
+            .chain(&["partition.assignment.strategy", "group.protocol.type"])
+        {
+            assert!(!new.contains_key(*key), "{key} is refused with the new protocol");
+        }
     }
 }

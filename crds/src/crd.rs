@@ -1,6 +1,6 @@
 //! The CustomResourceDefinition as it is committed and installed: the derived one, with the descriptions of embedded
-//! Kubernetes types cut (they would be half of the document) and bounds added where the API server needs them to
-//! price the CEL rules.
+//! Kubernetes types cut (they would be half of the document), bounds added where the API server needs them to price the
+//! CEL rules, and null taken out of the values of enums.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
@@ -37,8 +37,21 @@ pub fn crd() -> CustomResourceDefinition {
                 }
             }
         }
+        each_child(root, &mut without_null);
     }
     crd
+}
+
+/// An optional enum is derived as one that has null among its values. The API server never takes null for a value of an
+/// enum, listed or not, but would offer it ("supported values: ..., \"null\""). A null for a field that cannot be null it
+/// drops, so that `onExhausted:` with nothing behind it means what it looks like: not set.
+fn without_null(schema: &mut JSONSchemaProps) {
+    if let Some(values) = &mut schema.enum_
+        && values.iter().any(|value| value.0.is_null())
+    {
+        values.retain(|value| !value.0.is_null());
+        schema.nullable = None;
+    }
 }
 
 /// The CRD as YAML, with a note on where it comes from.

@@ -13,6 +13,8 @@ pub mod writer;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use crate::client_config::{GROUP_PROTOCOL_MESSAGE, group_protocol_rule};
+
 pub use errors::*;
 pub use kafka::*;
 pub use processing::*;
@@ -92,7 +94,8 @@ const TOPIC_PATTERN: &str = "^[a-zA-Z0-9._-]+$";
     validation = Rule::new("!self.writers.exists(w, has(w.kafka) && self.topics.exists(t, t.name == w.kafka.topic))")
         .message("a Kafka writer writes to an input topic, which would loop for ever; write to another topic"),
     validation = Rule::new("self.writers.all(w, !has(w.file)) || (has(self.worker) && has(self.worker.volumeMounts) && self.writers.all(w, !has(w.file) || self.worker.volumeMounts.exists(m, w.file.directory == m.mountPath || w.file.directory.startsWith(m.mountPath + '/'))))")
-        .message("a File writer needs a volume: its directory must lie in a worker.volumeMounts mountPath, because the container's root file system is read-only; add worker.volumes and worker.volumeMounts")
+        .message("a File writer needs a volume: its directory must lie in a worker.volumeMounts mountPath, because the container's root file system is read-only; add worker.volumes and worker.volumeMounts"),
+    validation = Rule::new(group_protocol_rule()).message(GROUP_PROTOCOL_MESSAGE)
 )]
 pub struct KafkaConsumerGroupSpec {
     /// Running: consume. Paused: workers stay in the group and keep their partitions, but read nothing. Stopped: no

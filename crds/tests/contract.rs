@@ -79,6 +79,41 @@ fn walk(schema: &Value, path: &str, missing: &mut Vec<String>) {
 }
 
 #[test]
+fn no_enum_offers_null_and_one_that_is_not_set_is_dropped() {
+    let schema = crds::crd::schema();
+    let mut enums = Vec::new();
+    collect_enums(&schema, "", &mut enums);
+    for (path, schema) in &enums {
+        let values = schema["enum"].as_array().unwrap();
+        assert!(!values.contains(&Value::Null), "{path}: {values:?}");
+        assert!(schema["nullable"].is_null(), "{path} may be null");
+    }
+    let found: Vec<&str> = enums.iter().map(|(path, _)| path.as_str()).collect();
+    for optional in [".spec.errorHandling.onExhausted", ".spec.worker.imagePullPolicy"] {
+        assert!(found.contains(&optional), "{optional} is not among {found:?}");
+    }
+    // Other optional fields take a null, as server-side apply sends it.
+    assert_eq!(
+        schema.pointer("/properties/spec/properties/groupId/nullable"),
+        Some(&Value::Bool(true))
+    );
+}
+
+fn collect_enums<'a>(schema: &'a Value, path: &str, found: &mut Vec<(String, &'a Value)>) {
+    if schema["enum"].is_array() {
+        found.push((path.to_owned(), schema));
+    }
+    for (name, child) in schema["properties"].as_object().into_iter().flatten() {
+        collect_enums(child, &format!("{path}.{name}"), found);
+    }
+    for below in ["items", "additionalProperties"] {
+        if schema[below].is_object() {
+            collect_enums(&schema[below], &format!("{path}.{below}"), found);
+        }
+    }
+}
+
+#[test]
 fn every_example_parses_and_has_a_unique_purpose() {
     let folder = root().join("deploy/examples");
     let mut found = 0;

@@ -86,6 +86,7 @@ pub fn facts(topics: &[(&str, Option<i32>)]) -> KafkaFacts {
             .iter()
             .map(|(name, partitions)| (name.to_string(), *partitions))
             .collect(),
+        missing_outputs: Vec::new(),
         lag: None,
         group: None,
         read_at: jiff::Timestamp::UNIX_EPOCH,

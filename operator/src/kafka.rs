@@ -48,6 +48,8 @@ const IDLE: Duration = Duration::from_secs(600);
 pub struct KafkaFacts {
     /// Partitions of each topic asked for; None: the topic does not exist.
     pub topics: BTreeMap<String, Option<i32>>,
+    /// Those of [`FactsQuery::outputs`] that brokers are sure do not exist.
+    pub missing_outputs: Vec<String>,
     /// None: not known, which never means 0.
     pub lag: Option<Lag>,
     /// None: not known, for example because the broker does not tell.
@@ -69,7 +71,8 @@ pub struct Lag {
 /// The consumer group as its coordinator sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupFacts {
-    /// Stable, PreparingRebalance, CompletingRebalance, Empty or Dead.
+    /// Stable, Empty or Dead; in between PreparingRebalance and CompletingRebalance, or Reconciling when the broker
+    /// assigns.
     pub state: String,
     pub members: Vec<MemberFacts>,
     /// Partitions that have an owner; None: not known, for example in the middle of a rebalance.
@@ -90,6 +93,8 @@ pub struct MemberFacts {
 pub struct FactsQuery {
     pub group_id: String,
     pub topics: Vec<String>,
+    /// Topics of which only is asked whether they exist.
+    pub outputs: Vec<String>,
     pub isolation: IsolationLevel,
 }
 

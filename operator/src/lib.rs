@@ -21,6 +21,7 @@ pub mod local;
 pub mod run;
 pub mod scaling;
 pub mod telemetry;
+pub mod topics;
 
 #[cfg(test)]
 mod fixtures;

@@ -32,6 +32,14 @@ pub async fn members(env: &Env, group: &str) -> Result<Vec<String>> {
         .collect())
 }
 
+/// The type of a group, "Classic" or "Consumer" (KIP-848): `kafka-consumer-groups --list --type`. Empty: no such group.
+pub async fn types(env: &Env, group: &str) -> Result<Vec<String>> {
+    let text = tool(env, &["--list", "--type"]).await?;
+    Ok(rows(&text, group)
+        .filter_map(|row| row.get(1).map(|kind| kind.to_string()))
+        .collect())
+}
+
 async fn tool(env: &Env, arguments: &[&str]) -> Result<String> {
     let mut all = vec![
         "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",

@@ -130,6 +130,11 @@ impl Batch {
         }
     }
 
+    /// Index in the chunk of the record that the output at `index` was made from.
+    pub(crate) fn source(&self, index: u32) -> u32 {
+        self.outputs[index as usize].source
+    }
+
     /// All outputs in order.
     pub fn outputs(&self) -> impl ExactSizeIterator<Item = OutputRecord<'_>> {
         (0..self.len()).map(|index| self.output(index))

@@ -7,6 +7,7 @@ mod batch;
 mod close;
 mod commit;
 pub(crate) mod context;
+mod handover;
 mod rebalance;
 
 use std::{
@@ -19,11 +20,16 @@ use rdkafka::{
     ClientConfig,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
-    topic_partition_list::TopicPartitionList,
+    topic_partition_list::{Offset as KafkaOffset, TopicPartitionList},
 };
 use tokio::sync::watch;
 
-use self::{assignment::Assigned, batch::Source, context::Context, rebalance::Revocation};
+use self::{
+    assignment::Assigned,
+    batch::{Read, Source},
+    context::Context,
+    rebalance::Revocation,
+};
 use crate::{
     engine::{EngineError, EngineHandles},
     partition::{Report, Shared},
@@ -38,8 +44,6 @@ use crate::{
 const TICK: Duration = Duration::from_millis(20);
 /// How often partitions are paused and resumed, and the snapshot is taken.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
-/// In-flight bytes of all partitions together; reading stops above. Bounds memory, and replay after a crash.
-const MAX_BYTES_IN_FLIGHT: usize = 64 << 20;
 /// In-flight records per assigned partition, in batches: one being written, one waiting, two being read.
 const BATCHES_IN_FLIGHT: usize = 4;
 /// The same kind of consumer error is logged at most this often; librdkafka repeats some once a second.
@@ -63,6 +67,8 @@ pub(crate) struct PollLoop {
     paused: bool,
     /// A commit is on its way; the next waits for its answer.
     commit_running: bool,
+    /// The last one was refused.
+    commit_refused: bool,
     last_commit: Instant,
     last_housekeeping: Instant,
     counters: Counters,
@@ -81,6 +87,11 @@ struct PollSettings {
     drain: Duration,
     max_records: usize,
     max_bytes: usize,
+    /// In-flight bytes of all partitions together; reading stops above. Bounds memory, and replay after a crash.
+    bytes_in_flight: usize,
+    linger: Duration,
+    /// Somebody reads headers. Parsing them costs a quarter of reading a small record.
+    headers: bool,
 }
 
 #[derive(Default)]
@@ -124,6 +135,9 @@ impl PollLoop {
                 drain: settings.drain,
                 max_records: settings.batch.max_records,
                 max_bytes: settings.batch.max_bytes,
+                bytes_in_flight: settings.memory.in_flight,
+                linger: settings.batch.linger,
+                headers: settings.read_headers(),
             },
             assigned: Vec::new(),
             next_epoch: 1,
@@ -133,6 +147,7 @@ impl PollLoop {
             phase: Phase::Joining,
             stopping: None,
             commit_running: false,
+            commit_refused: false,
             last_commit: now,
             last_housekeeping: now,
             counters: Counters::default(),
@@ -151,6 +166,9 @@ impl PollLoop {
             self.serve_client()?;
             self.serve_rebalance();
             self.take_reports()?;
+            for entry in self.assigned.iter_mut().filter(|entry| !entry.draining) {
+                entry.dispatch_if_due(self.settings.linger);
+            }
             self.serve_commits();
             if self.last_housekeeping.elapsed() >= HOUSEKEEPING {
                 self.housekeeping();
@@ -204,10 +222,10 @@ impl PollLoop {
                 let Some(entry) = self.assigned.iter_mut().find(current) else {
                     return Ok(());
                 };
-                let count = finished.end - finished.start;
-                entry.complete(finished);
-                entry.metrics.done(count as usize);
-                self.counters.done += count;
+                let count = finished.len();
+                entry.complete(&finished);
+                entry.metrics.done(count);
+                self.counters.done += count as u64;
                 self.counters.dead_lettered += dead_lettered;
                 self.counters.skipped += skipped;
             }
@@ -230,14 +248,14 @@ impl PollLoop {
         }
         let (mut records, mut bytes) = (0, 0);
         for entry in &self.assigned {
-            records += entry.tracker.unfinished();
+            records += entry.in_flight();
             bytes += entry.bytes_in_flight();
         }
         let max_records = self.settings.max_records * BATCHES_IN_FLIGHT * self.assigned.len().max(1);
-        records < max_records && bytes < MAX_BYTES_IN_FLIGHT
+        records < max_records && bytes < self.settings.bytes_in_flight
     }
 
-    /// Reads what is there, waiting a tick at most, and hands it on in chunks per partition.
+    /// Reads what is there, waiting a tick at most, and puts it into the chunks of its partitions.
     fn read(&mut self, limit: usize) {
         let Self {
             source,
@@ -247,10 +265,8 @@ impl PollLoop {
         } = self;
         let mut run: Option<(usize, i32, Option<usize>)> = None;
         let mut errors = Vec::new();
-        let read = source.drain(
-            TICK,
-            limit,
-            |message| {
+        let read = source.drain(TICK, limit, |read| match read {
+            Read::Record(message) => {
                 let (topic, partition) = (message.topic_id(), message.partition());
                 let index = match run {
                     Some((run_topic, run_partition, index))
@@ -259,12 +275,7 @@ impl PollLoop {
                         index
                     }
                     _ => {
-                        let name = message.topic();
-                        let found = assigned.iter().position(|entry| {
-                            entry.partition.partition == partition
-                                && *entry.partition.topic == *name
-                                && !entry.draining
-                        });
+                        let found = position(assigned, message.topic(), partition);
                         run = Some((topic, partition, found));
                         found
                     }
@@ -273,7 +284,9 @@ impl PollLoop {
                 let Some(entry) = index.and_then(|index| assigned.get_mut(index)) else {
                     return;
                 };
-                let filling = entry.filling();
+                let Some(filling) = entry.filling(message.offset()) else {
+                    return;
+                };
                 if filling.is_empty() {
                     filling.log_append_time = message.log_append_time();
                 }
@@ -282,15 +295,16 @@ impl PollLoop {
                     message.timestamp(),
                     message.key(),
                     message.value(),
-                    message.headers(),
+                    settings.headers.then(|| message.headers()).into_iter().flatten(),
                 );
                 if filling.len() >= settings.max_records || filling.bytes() >= settings.max_bytes {
                     entry.dispatch();
                 }
-            },
-            |topic, partition, code| errors.push(format!("reading {topic}-{partition}: {code}")),
-        );
-        assigned.iter_mut().for_each(Assigned::dispatch);
+            }
+            Read::Error(topic, partition, code) => {
+                errors.push(format!("reading {topic}-{partition}: {code}"))
+            }
+        });
         if let Some(rate) = &mut self.rate {
             rate.take(read);
         }
@@ -309,8 +323,28 @@ impl PollLoop {
         if self.phase == Phase::Joining && self.source.is_member() {
             self.phase = Phase::Consuming;
         }
+        self.pass_markers();
         self.hold_and_release();
         self.publish();
+    }
+
+    /// Takes in how far idle partitions are read, which may be behind their last record: transaction markers are none.
+    /// Not from end-of-partition events: for one at offset n, the batch call moves the position to n + 1, from where
+    /// reading goes on after a pause, without record n.
+    fn pass_markers(&mut self) {
+        if !self.assigned.iter().any(Assigned::is_idle) {
+            return;
+        }
+        let Ok(positions) = self.source.consumer().position() else {
+            return;
+        };
+        for element in positions.elements() {
+            if let KafkaOffset::Offset(offset) = element.offset()
+                && let Some(index) = position(&self.assigned, element.topic(), element.partition())
+            {
+                self.assigned[index].read_up_to(offset);
+            }
+        }
     }
 
     /// Pauses partitions that cannot go on, so that they do not fill the memory that others need, and resumes them.
@@ -318,17 +352,12 @@ impl PollLoop {
         let mut pause = TopicPartitionList::new();
         let mut resume = TopicPartitionList::new();
         let several = self.assigned.len() > 1;
+        let limit = self.settings.bytes_in_flight;
         for entry in self.assigned.iter_mut().filter(|entry| !entry.draining) {
             let bytes = entry.bytes_in_flight();
-            let stuck = entry.progress.trouble().held.is_some();
+            let stuck = entry.troubles.oldest().held.is_some() || entry.is_far_ahead();
             // Wide hysteresis: pausing throws the prefetched records away and resuming takes up to a second.
-            let greedy = several
-                && bytes
-                    > if entry.held {
-                        MAX_BYTES_IN_FLIGHT / 8
-                    } else {
-                        MAX_BYTES_IN_FLIGHT / 2
-                    };
+            let greedy = several && bytes > if entry.held { limit / 8 } else { limit / 2 };
             let hold = self.paused || stuck || greedy;
             if hold != entry.held {
                 entry.held = hold;
@@ -395,6 +424,13 @@ impl PollLoop {
             partitions,
         });
     }
+}
+
+/// Where a partition that is being read is in the list.
+fn position(assigned: &[Assigned], topic: &str, partition: i32) -> Option<usize> {
+    assigned.iter().position(|entry| {
+        entry.partition.partition == partition && *entry.partition.topic == *topic && !entry.draining
+    })
 }
 
 /// Receiver side of the flags that the rest of the worker sets.

@@ -18,7 +18,7 @@ use crate::{
     snapshot::PausedReason,
 };
 
-pub(crate) use self::breakers::Refusal;
+pub(crate) use self::{breaker::Exceeded, breakers::Refusal};
 pub use self::{breaker::Limits as BreakerLimits, headers::HEADER_PREFIX};
 use self::{
     breakers::Breakers,
@@ -150,10 +150,10 @@ pub enum FailurePolicy {
 }
 
 impl FailurePolicy {
-    /// Takes note of a chunk of which no record failed.
-    pub(crate) fn passed(&self, chunk: &Chunk) {
+    /// Takes note of so many records of a chunk that did not fail.
+    pub(crate) fn passed(&self, chunk: &Chunk, records: usize) {
         if let Self::DeadLetter(queue) = self {
-            queue.admit(chunk, chunk.len(), &[]);
+            queue.admit(chunk, records, &[]);
         }
     }
 }

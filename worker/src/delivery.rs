@@ -1,8 +1,8 @@
-//! Writes a batch with one writer until every record of it is either written or known to be refused: backoff without end
-//! when the system behind the writer is away, halving when a batch is refused as a whole, bounded attempts for records
-//! that are refused one by one. Cancel-safe in the sense of at-least-once: a dropped call may have written a part.
+//! Writes outputs with one writer until each of them is written, known to be refused, or to be tried later: backoff
+//! without end when the system behind the writer is away, halving when a batch is refused as a whole. Cancel-safe in the
+//! sense of at-least-once: a dropped call may have written a part.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use crate::{
     batch::{Batch, Failure, Stage},
@@ -11,6 +11,7 @@ use crate::{
     settings::NamedWriter,
     snapshot::PausedReason,
     telemetry::Metrics,
+    unit::Todo,
     writer::{WriteBatch, WriteError},
 };
 
@@ -18,13 +19,49 @@ use crate::{
 /// for a reconnect or a leader change, short against the 30 s in which the resource's status must tell.
 const UNAVAILABLE_AFTER: Duration = Duration::from_secs(5);
 
+/// What to do when it does not work at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Try records again here: whatever comes later waits.
+    Wait,
+    /// Hand back the records to be tried again, so that others go on meanwhile.
+    HandBack,
+    /// Never repeat a write that may have happened.
+    Once,
+}
+
 /// A record that stays refused, with the number of attempts it took.
 #[derive(Debug)]
-pub struct Refused {
-    /// What is wrong with it.
+pub(crate) struct Refused {
     pub failure: Failure,
-    /// Attempts to write it.
     pub attempts: u32,
+}
+
+/// An output to be tried again after a while.
+#[derive(Debug)]
+pub(crate) struct Later {
+    pub output: u32,
+    pub attempts: u32,
+    pub message: String,
+}
+
+/// What is not simply written.
+#[derive(Debug, Default)]
+pub(crate) struct Delivered {
+    pub refused: Vec<Refused>,
+    pub later: Vec<Later>,
+    /// Outputs that may or may not have been written, with [`Patience::Once`].
+    pub given_up: usize,
+}
+
+/// Where to and how.
+pub(crate) struct Delivery<'a> {
+    pub writer: &'a NamedWriter,
+    pub batch: &'a Batch,
+    pub patience: Patience,
+    pub retry: &'a RetryPolicy,
+    pub progress: &'a Progress,
+    pub metrics: &'a Metrics,
 }
 
 /// Outputs still to be written, in order, and how often they were tried.
@@ -33,97 +70,134 @@ struct Segment {
     attempts: u32,
 }
 
-/// Writes all of `batch`; returns the records that the writer refuses for good.
-pub async fn deliver(
-    writer: &NamedWriter,
-    batch: &Batch,
-    retry: &RetryPolicy,
-    progress: &Progress,
-    metrics: &Metrics,
-) -> Vec<Refused> {
-    let mut refused: Vec<Refused> = Vec::new();
-    if batch.is_empty() {
-        return refused;
-    }
-    // A stack with the earliest segment on top keeps the order of the offsets while batches are halved.
-    let mut todo = vec![Segment {
-        outputs: (0..batch.len() as u32).collect(),
-        attempts: 0,
-    }];
-    let mut outage = Outage::default();
-    while let Some(mut segment) = todo.pop() {
-        segment.attempts += 1;
-        let started = tokio::time::Instant::now();
-        let result = writer
-            .writer
-            .write(WriteBatch::new(batch, &segment.outputs))
-            .await;
-        metrics.wrote(&writer.name, started.elapsed());
-        match result {
-            Ok(rejected) => {
-                outage = Outage::default();
-                progress.recovered();
-                metrics.written(&writer.name, segment.outputs.len() - rejected.len());
-                let mut again = Vec::new();
-                for record in rejected {
-                    let Some(output) = segment.outputs.get(record.position).copied() else {
-                        continue;
-                    };
-                    if record.retryable && segment.attempts < retry.max_attempts {
-                        progress.failing(segment.attempts, &record.message);
-                        again.push(output);
-                    } else {
-                        refused.push(refusal(writer, batch, output, record.message, segment.attempts));
+impl Delivery<'_> {
+    /// Writes what is to be done.
+    pub async fn run(&self, todo: &Todo) -> Delivered {
+        let mut delivered = Delivered::default();
+        if todo.outputs.is_empty() {
+            return delivered;
+        }
+        // A stack with the earliest segment on top keeps the order of the offsets while batches are halved.
+        let mut stack = vec![Segment {
+            outputs: todo.outputs.clone(),
+            attempts: todo.attempts,
+        }];
+        let mut outage = Outage::default();
+        while let Some(mut segment) = stack.pop() {
+            segment.attempts += 1;
+            let started = tokio::time::Instant::now();
+            let batch = WriteBatch::new(self.batch, &segment.outputs);
+            let result = self.writer.writer.write(batch).await;
+            self.metrics.wrote(&self.writer.name, started.elapsed());
+            match result {
+                Ok(rejected) => {
+                    outage = Outage::default();
+                    self.progress.recovered();
+                    let written = segment.outputs.len() - rejected.len();
+                    self.metrics.written(&self.writer.name, written);
+                    let mut again = HashSet::new();
+                    for record in rejected {
+                        let Some(output) = segment.outputs.get(record.position).copied() else {
+                            continue;
+                        };
+                        if !record.retryable || segment.attempts >= self.retry.max_attempts {
+                            let refused = self.refused(output, record.message, segment.attempts);
+                            delivered.refused.push(refused);
+                        } else if self.patience == Patience::HandBack {
+                            delivered.later.push(Later {
+                                output,
+                                attempts: segment.attempts,
+                                message: record.message,
+                            });
+                        } else {
+                            self.progress.failing(segment.attempts, &record.message);
+                            again.insert(output);
+                        }
+                    }
+                    if !(again.is_empty() && delivered.later.is_empty()) {
+                        self.metrics.write_failed(&self.writer.name, "record");
+                        self.metrics.retried(&self.writer.name);
+                    }
+                    if !again.is_empty() {
+                        tokio::time::sleep(self.retry.random_backoff(segment.attempts)).await;
+                        stack.push(Segment {
+                            outputs: self.with_later_of_their_keys(&segment.outputs, &again),
+                            attempts: segment.attempts,
+                        });
                     }
                 }
-                if !again.is_empty() {
-                    metrics.write_failed(&writer.name, "record");
-                    metrics.retried(&writer.name);
-                    tokio::time::sleep(retry.random_backoff(segment.attempts)).await;
-                    todo.push(Segment {
-                        outputs: again,
-                        attempts: segment.attempts,
+                Err(WriteError::Refused(message)) => {
+                    self.metrics.write_failed(&self.writer.name, "record");
+                    outage = Outage::default();
+                    if let [output] = segment.outputs[..] {
+                        delivered
+                            .refused
+                            .push(self.refused(output, message, segment.attempts));
+                    } else {
+                        let right = segment.outputs.split_off(segment.outputs.len() / 2);
+                        for outputs in [right, segment.outputs] {
+                            stack.push(Segment { outputs, attempts: 0 });
+                        }
+                    }
+                }
+                Err(error @ (WriteError::Transient(_) | WriteError::Systemic(_))) => {
+                    let systemic = matches!(error, WriteError::Systemic(_));
+                    let class = if systemic { "systemic" } else { "transient" };
+                    self.metrics.write_failed(&self.writer.name, class);
+                    outage.failed(self, &error);
+                    // Somebody must mend a systemic error, so there is no use in hurrying.
+                    let failures = if systemic {
+                        outage.failures.max(3)
+                    } else {
+                        outage.failures
+                    };
+                    tokio::time::sleep(self.retry.random_backoff(failures)).await;
+                    if self.patience == Patience::Once && !systemic {
+                        // The wait comes first all the same: an outage must cost few batches, not all of them.
+                        self.metrics.given_up(&self.writer.name, segment.outputs.len());
+                        delivered.given_up += segment.outputs.len();
+                        continue;
+                    }
+                    self.metrics.retried(&self.writer.name);
+                    // An outage is nobody's fault but the system's: it uses up no attempts of the records.
+                    stack.push(Segment {
+                        attempts: segment.attempts - 1,
+                        ..segment
                     });
                 }
-            }
-            Err(WriteError::Refused(message)) => {
-                metrics.write_failed(&writer.name, "record");
-                outage = Outage::default();
-                if let [output] = segment.outputs[..] {
-                    refused.push(refusal(writer, batch, output, message, segment.attempts));
-                } else {
-                    let right = segment.outputs.split_off(segment.outputs.len() / 2);
-                    todo.push(Segment {
-                        outputs: right,
-                        attempts: 0,
-                    });
-                    todo.push(Segment {
-                        outputs: segment.outputs,
-                        attempts: 0,
-                    });
-                }
-            }
-            Err(error @ (WriteError::Transient(_) | WriteError::Systemic(_))) => {
-                let systemic = matches!(error, WriteError::Systemic(_));
-                metrics.write_failed(&writer.name, if systemic { "systemic" } else { "transient" });
-                outage.failed(writer, &error, batch, progress);
-                // Somebody must mend a systemic error, so there is no use in hurrying.
-                let wait = retry.random_backoff(if systemic {
-                    outage.failures.max(3)
-                } else {
-                    outage.failures
-                });
-                metrics.retried(&writer.name);
-                tokio::time::sleep(wait).await;
-                // An outage is nobody's fault but the system's: it uses up no attempts of the records.
-                todo.push(Segment {
-                    attempts: segment.attempts - 1,
-                    ..segment
-                });
             }
         }
+        delivered
     }
-    refused
+
+    /// The outputs to be written again, and those after them with the same key: twice in the right order beats once in the
+    /// wrong one. But for [`Patience::Once`].
+    fn with_later_of_their_keys(&self, outputs: &[u32], again: &HashSet<u32>) -> Vec<u32> {
+        let mut keys = HashSet::new();
+        let mut repeated = |output: &u32| {
+            let key = self.batch.output(*output as usize).record.key;
+            let itself = again.contains(output);
+            if itself && self.patience != Patience::Once {
+                keys.extend(key);
+            }
+            itself || key.is_some_and(|key| keys.contains(key))
+        };
+        outputs
+            .iter()
+            .copied()
+            .filter(|output| repeated(output))
+            .collect()
+    }
+
+    fn refused(&self, output: u32, message: String, attempts: u32) -> Refused {
+        let failure = Failure {
+            source: self.batch.source(output) as usize,
+            stage: Stage::Write,
+            component: Arc::clone(&self.writer.name),
+            message,
+        };
+        Refused { failure, attempts }
+    }
 }
 
 /// Failures in a row that say the system behind the writer is away.
@@ -134,28 +208,25 @@ struct Outage {
 }
 
 impl Outage {
-    fn failed(&mut self, writer: &NamedWriter, error: &WriteError, batch: &Batch, progress: &Progress) {
+    fn failed(&mut self, delivery: &Delivery<'_>, error: &WriteError) {
         self.failures = self.failures.saturating_add(1);
         let since = *self.since.get_or_insert_with(tokio::time::Instant::now);
-        let message = format!("writer {}: {error}", writer.name);
+        let writer = &delivery.writer.name;
+        let message = format!("writer {writer}: {error}");
         // The 1st, 2nd, 4th, 8th ... failure: an outage of hours must not fill the log.
         if self.failures.is_power_of_two() {
-            let partition = batch.chunk().partition.to_string();
-            tracing::warn!(writer = %writer.name, partition, attempt = self.failures, "{message}; trying again");
+            let partition = delivery.batch.chunk().partition.to_string();
+            let next = match delivery.patience {
+                Patience::Once if matches!(error, WriteError::Transient(_)) => {
+                    "these records may be lost, because AtMostOnce never repeats a write"
+                }
+                _ => "trying again",
+            };
+            tracing::warn!(%writer, partition, attempt = self.failures, "{message}; {next}");
         }
-        progress.failing(self.failures, &message);
+        delivery.progress.failing(self.failures, &message);
         if matches!(error, WriteError::Systemic(_)) || since.elapsed() >= UNAVAILABLE_AFTER {
-            progress.hold(PausedReason::WriterUnavailable);
+            delivery.progress.hold(PausedReason::WriterUnavailable);
         }
     }
-}
-
-fn refusal(writer: &NamedWriter, batch: &Batch, output: u32, message: String, attempts: u32) -> Refused {
-    let failure = Failure {
-        source: batch.output(output as usize).source,
-        stage: Stage::Write,
-        component: Arc::clone(&writer.name),
-        message,
-    };
-    Refused { failure, attempts }
 }

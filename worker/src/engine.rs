@@ -102,8 +102,11 @@ pub async fn run(settings: Settings, handles: EngineHandles) -> Result<(), Engin
         writers: settings.writers.clone(),
         policy,
         retry: settings.retry.clone(),
-        limits: settings.batch.clone(),
+        guarantee: settings.guarantee,
+        ordering: settings.ordering,
+        concurrency: settings.concurrency,
         lanes: Semaphore::new(settings.concurrency),
+        cores: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
         metrics: handles.metrics.clone(),
     });
     let drain = settings.drain;

@@ -5,9 +5,9 @@
 //! ```text
 //!  Kafka ──> consumer (poll thread) ── Chunk: records of one partition, in order ──┐
 //!    ^                                                                             v
-//!    │                  lanes (one chunk of a partition at a time): decode ─> transforms ── Batch ──┐
-//!    │                                                       │ failed                               v
-//!    │                                                       v                writers, every one of them
+//!    │                     decode ─> transforms ── Batch, split over lanes by `processing.ordering` ──┐
+//!    │                                 │ failed                                                     v
+//!    │                                 v                                      writers, every one of them
 //!    │                              onExhausted: dead letter, skip or stop <── rejected ── │ ── transient: retry without end
 //!    │                                                       │ confirmed                   │ confirmed
 //!    └──── commit every commitInterval, at revoke and at shutdown <── offsets: first unfinished record ──┘
@@ -28,7 +28,10 @@ pub mod dead_letter;
 pub mod decode;
 mod delivery;
 pub mod engine;
+mod lane;
+pub mod memory;
 pub mod offsets;
+mod parked;
 mod partition;
 pub mod pipeline;
 pub mod producer;
@@ -46,6 +49,7 @@ pub mod stall;
 pub mod status;
 pub mod telemetry;
 pub mod transform;
+mod unit;
 pub mod writer;
 
 pub use futures::future::BoxFuture;

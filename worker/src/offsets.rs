@@ -2,7 +2,10 @@
 //! tracker per partition and assignment epoch.
 //!
 //! Delivered records get dense sequence numbers, so gaps in the offsets (compaction, transaction markers) cannot hold
-//! the watermark back, and completions may come in any order.
+//! the watermark back, and completions may come in any order. What is finished above the watermark goes into the
+//! commit's metadata ([`ahead`]), so that a restart does not repeat it.
+
+pub mod ahead;
 
 use std::{collections::VecDeque, ops::Range};
 
@@ -37,6 +40,20 @@ impl Tracker {
         start..self.first + self.pending.len() as u64
     }
 
+    /// Takes note of a record that an earlier owner has finished: it lies between the deliveries around it.
+    pub fn deliver_finished(&mut self, offset: Offset) {
+        let range = self.deliver([offset]);
+        self.complete(range);
+    }
+
+    /// Takes note that there is nothing below `end` but what was delivered: transaction markers at the end of a partition
+    /// are no records, and would count as lag for ever. Only while nothing is unfinished.
+    pub fn deliver_end(&mut self, end: Offset) {
+        if self.pending.is_empty() {
+            self.watermark = self.watermark.max(Some(end));
+        }
+    }
+
     /// Takes note of finished records. Finishing one twice changes nothing.
     pub fn complete(&mut self, finished: Range<Sequence>) {
         for sequence in finished.start.max(self.first)..finished.end {
@@ -57,6 +74,33 @@ impl Tracker {
             // Nothing between the last finished record and this one exists for us, so the gap counts as finished.
             self.watermark = Some(*offset);
         }
+    }
+
+    /// Finished records above the watermark, as ascending ranges of offsets, at most `limit` of them. Offsets between two
+    /// finished neighbours that were never delivered do not exist and are counted in.
+    pub fn ahead(&self, limit: usize) -> Vec<Range<Offset>> {
+        let mut ranges: Vec<Range<Offset>> = Vec::new();
+        // Whether the record before was finished too.
+        let mut open = false;
+        for (offset, done) in &self.pending {
+            match (*done, open) {
+                (true, true) => {
+                    if let Some(last) = ranges.last_mut() {
+                        last.end = offset + 1;
+                    }
+                }
+                (true, false) if ranges.len() == limit => break,
+                (true, false) => ranges.push(*offset..offset + 1),
+                (false, _) => {}
+            }
+            open = *done;
+        }
+        ranges
+    }
+
+    /// Records from the first unfinished one to the last delivered: how far work has run ahead of what holds it back.
+    pub fn span(&self) -> usize {
+        self.pending.len()
     }
 
     /// The offset to commit: the first unfinished record, or one past the last. None before the first delivery.
@@ -106,6 +150,32 @@ mod tests {
         assert_eq!(tracker.committable(), Some(100));
     }
 
+    #[test]
+    fn records_finished_by_an_earlier_owner_and_markers_at_the_end_move_the_watermark() {
+        let mut tracker = Tracker::default();
+        let range = tracker.deliver([5, 6]);
+        tracker.deliver_finished(7);
+        assert_eq!(tracker.committable(), Some(5));
+        assert_eq!(tracker.ahead(9).first(), Some(&(7..8)));
+        tracker.deliver_end(9);
+        assert_eq!(tracker.committable(), Some(5));
+        tracker.complete(range);
+        assert_eq!((tracker.committable(), tracker.span()), (Some(8), 0));
+        tracker.deliver_end(9);
+        tracker.deliver_end(3);
+        assert_eq!(tracker.committable(), Some(9), "never goes back");
+    }
+
+    #[test]
+    fn what_is_finished_ahead_is_told_in_ranges_over_gaps() {
+        let mut tracker = Tracker::default();
+        tracker.deliver([1, 2, 4, 7, 8, 9, 20]);
+        tracker.complete(1..4);
+        tracker.complete(5..7);
+        assert_eq!(tracker.ahead(9), [2..8, 9..21]);
+        assert_eq!(tracker.ahead(1).last(), Some(&(2..8)));
+    }
+
     proptest! {
         /// Deliveries and completions in any order: the watermark is never past an unfinished record, never goes back,
         /// and reaches the end once everything is finished.
@@ -136,6 +206,11 @@ mod tests {
                 }
                 let mark = tracker.committable();
                 prop_assert!(mark >= last);
+                let ahead = tracker.ahead(usize::MAX);
+                let finished = |offset: &Offset| ahead.iter().any(|range| range.contains(offset));
+                prop_assert!(!open.iter().any(finished), "{:?} {:?}", open, ahead);
+                let delivered = &offsets[..offsets.len() - rest.len()];
+                prop_assert!(delivered.iter().all(|offset| open.contains(offset) || Some(*offset) < mark || finished(offset)));
                 prop_assert_eq!(tracker.unfinished(), open.len());
                 match open.iter().min() {
                     Some(oldest) => prop_assert!(mark <= Some(*oldest)),

@@ -1,27 +1,25 @@
-//! The work of one partition under one assignment: chunks in, one at a time, through pipeline and writers; failed
-//! records to the failure policy; completions out. Order within the partition follows from there being one task for
-//! it. Ends when told to drain, after what it has begun, or with its channel.
+//! The work of one partition under one assignment: chunks in, through the pipeline, dealt out to lanes; completions out.
+//! Ends when told to drain, after what it has begun, or with its input.
 
-use std::{ops::Range, sync::Arc, sync::mpsc as std_mpsc, time::Duration};
+use std::sync::{Arc, mpsc as std_mpsc};
 
-use futures::future::join_all;
+use crds::spec::{DeliveryGuarantee, Ordering};
 use tokio::{
-    sync::{Semaphore, SemaphorePermit, mpsc, watch},
-    time::{Instant, timeout_at},
+    sync::{Semaphore, mpsc},
+    task::{JoinError, JoinSet},
 };
 
 use crate::{
     batch::Batch,
-    dead_letter::{DeadLetters, FailurePolicy, Letter},
-    delivery::deliver,
+    dead_letter::FailurePolicy,
+    lane::{Context, Lane},
     offsets::Sequence,
     pipeline::Pipeline,
-    progress::Progress,
     record::{Chunk, TopicPartition},
     retry::RetryPolicy,
-    settings::{BatchLimits, NamedWriter},
-    snapshot::PausedReason,
+    settings::NamedWriter,
     telemetry::Metrics,
+    unit::{Finished, Unit},
 };
 
 /// What all partitions of a worker share.
@@ -30,10 +28,32 @@ pub(crate) struct Shared {
     pub writers: Vec<NamedWriter>,
     pub policy: FailurePolicy,
     pub retry: RetryPolicy,
-    pub limits: BatchLimits,
-    /// One permit per partition that may be processed at the same time.
+    pub guarantee: DeliveryGuarantee,
+    pub ordering: Ordering,
+    /// Lanes that write at the same time, over all partitions; also the lanes of one partition without its order.
+    pub concurrency: usize,
+    /// One permit per lane that may write at the same time.
     pub lanes: Semaphore,
+    /// One permit per core: more chunks at once in the pipeline would only take each other's time.
+    pub cores: Semaphore,
     pub metrics: Metrics,
+}
+
+impl Shared {
+    /// Runs the pipeline, on a CPU thread if it has anything to do.
+    pub async fn process(self: &Arc<Self>, chunk: Arc<Chunk>) -> Batch {
+        if self.pipeline.is_identity() {
+            return self.pipeline.process(chunk);
+        }
+        // Closed never; without a permit it would only be slower.
+        let _permit = self.cores.acquire().await;
+        let shared = self.clone();
+        match tokio::task::spawn_blocking(move || shared.pipeline.process(chunk)).await {
+            Ok(batch) => batch,
+            // Panics of transforms are caught inside, so this one is a bug of ours: let it end the worker, visibly.
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
 }
 
 /// Records handed to a partition's task.
@@ -49,7 +69,7 @@ pub(crate) enum Report {
     Done {
         partition: TopicPartition,
         epoch: u64,
-        finished: Range<Sequence>,
+        finished: Finished,
         dead_lettered: u64,
         skipped: u64,
     },
@@ -59,14 +79,8 @@ pub(crate) enum Report {
 
 /// One partition's task.
 pub(crate) struct PartitionTask {
-    pub shared: Arc<Shared>,
-    pub partition: TopicPartition,
-    pub epoch: u64,
+    pub context: Arc<Context>,
     pub input: mpsc::UnboundedReceiver<Work>,
-    /// True: finish what has begun, start nothing.
-    pub draining: watch::Receiver<bool>,
-    pub progress: Progress,
-    pub reports: std_mpsc::Sender<Report>,
 }
 
 /// Says that the task has ended however it ends: by itself, aborted, or by a panic in a writer.
@@ -87,279 +101,88 @@ impl Drop for EndGuard {
 }
 
 impl PartitionTask {
-    /// Works until drained.
+    /// Works until drained, or until its input ends and everything is finished.
     pub async fn run(mut self) {
         let _guard = EndGuard {
-            reports: self.reports.clone(),
-            partition: self.partition.clone(),
-            epoch: self.epoch,
+            reports: self.context.reports.clone(),
+            partition: self.context.partition.clone(),
+            epoch: self.context.epoch,
         };
-        let shared = self.shared.clone();
-        let mut draining = self.draining.clone();
+        let mut lanes = Lanes::new(self.context.clone());
+        let mut draining = self.context.draining.clone();
         loop {
-            let first = tokio::select! {
+            let work = tokio::select! {
                 biased;
-                _ = draining.wait_for(|draining| *draining) => return,
+                _ = draining.wait_for(|draining| *draining) => break,
+                // Lanes end before this only by a panic.
+                Some(ended) = lanes.tasks.join_next() => {
+                    look_at(ended);
+                    break;
+                }
                 work = self.input.recv() => match work {
                     Some(work) => work,
-                    None => return,
+                    None => break,
                 },
             };
-            let work = self.gather(first).await;
-            let permit = tokio::select! {
-                biased;
-                _ = draining.wait_for(|draining| *draining) => return,
-                permit = shared.lanes.acquire() => match permit {
-                    Ok(permit) => permit,
-                    Err(_) => return,
-                },
-            };
-            if self.work(&shared, work, permit).await.is_none() {
-                return;
+            let Work { chunk, first } = work;
+            let shared = &self.context.shared;
+            shared.metrics.batch(chunk.len());
+            let batch = shared.process(Arc::new(chunk)).await;
+            let unit = Unit::new(batch, first, shared.writers.len());
+            for (lane, unit) in unit.deal(shared.ordering, shared.concurrency) {
+                lanes.send(lane, unit);
             }
         }
-    }
-
-    /// Adds later chunks until the batch is full or has waited long enough.
-    async fn gather(&mut self, mut work: Work) -> Work {
-        let limits = self.shared.limits.clone();
-        let deadline = Instant::now() + limits.linger;
-        while work.chunk.len() < limits.max_records && work.chunk.bytes() < limits.max_bytes {
-            let later = match self.input.try_recv() {
-                Ok(later) => later,
-                Err(_) if limits.linger == Duration::ZERO || *self.draining.borrow() => break,
-                Err(_) => match timeout_at(deadline, self.input.recv()).await {
-                    Ok(Some(later)) => later,
-                    Ok(None) | Err(_) => break,
-                },
-            };
-            work.chunk.append(&later.chunk);
-        }
-        work
-    }
-
-    /// Processes a chunk to its end. None: told to drain while waiting at a record that fails.
-    async fn work(&mut self, shared: &Shared, work: Work, permit: SemaphorePermit<'_>) -> Option<()> {
-        let Work { chunk, first } = work;
-        let end = first + chunk.len() as u64;
-        let chunk = Arc::new(chunk);
-        shared.metrics.batch(chunk.len());
-        let letters = self.attempt(&chunk).await;
-        let (mut dead_lettered, mut skipped) = (0, 0);
-        let mut done_to = first;
-        if letters.is_empty() {
-            shared.policy.passed(&chunk);
-        } else {
-            for letter in &letters {
-                shared
-                    .metrics
-                    .failure(letter.failure.stage.as_str(), &letter.failure.component);
-            }
-            match &shared.policy {
-                FailurePolicy::DeadLetter(queue) => {
-                    (done_to, dead_lettered) =
-                        self.dead_letter(queue, &chunk, first, letters, permit).await?;
-                }
-                FailurePolicy::Skip => {
-                    skipped = letters.len() as u64;
-                    self.log_first("skipped", &chunk, &letters);
-                    shared.metrics.skipped(skipped);
-                }
-                FailurePolicy::Stop => {
-                    // A partition that waits must not keep others from working.
-                    drop(permit);
-                    for source in sources(&letters) {
-                        let position = first + source as u64;
-                        self.done(done_to..position, 0, 0);
-                        done_to = position;
-                        self.log_first("stopped at", &chunk, &letters);
-                        self.wait_at(&chunk, source, &letters, PausedReason::RecordFailed, "")
-                            .await?;
-                    }
-                }
-            }
-        }
-        self.done(done_to..end, dead_lettered, skipped);
-        Some(())
-    }
-
-    /// Writes dead letters; while too many records fail, waits at the next one. Returns what is not reported as done yet:
-    /// where it begins, and the dead letters in it. None: told to drain while waiting.
-    async fn dead_letter(
-        &mut self,
-        queue: &DeadLetters,
-        chunk: &Arc<Chunk>,
-        first: Sequence,
-        mut letters: Vec<Letter>,
-        permit: SemaphorePermit<'_>,
-    ) -> Option<(Sequence, u64)> {
-        let shared = self.shared.clone();
-        let mut permit = Some(permit);
-        let (mut from, mut done_to) = (0, first);
-        loop {
-            let failed = sources(&letters);
-            let positions: Vec<usize> = failed.iter().map(|source| source - from).collect();
-            let refusal = queue
-                .admit(chunk, chunk.len() - from, &positions)
-                .map(|refusal| (failed[refusal.index], refusal.limit));
-            let admitted = letters
-                .partition_point(|letter| refusal.is_none_or(|(source, _)| letter.failure.source < source));
-            let records: Vec<_> = letters[..admitted]
-                .iter()
-                .map(|letter| (chunk.record(letter.failure.source), letter))
-                .collect();
-            queue.write(&records, &shared.retry, &self.progress).await;
-            for Letter { failure, .. } in &letters[..admitted] {
-                shared
-                    .metrics
-                    .dead_lettered(failure.stage.as_str(), &failure.component);
-            }
-            let Some((source, limit)) = refusal else {
-                return Some((done_to, admitted as u64));
-            };
-            // A partition that waits must not keep others from working.
-            drop(permit.take());
-            let position = first + source as u64;
-            self.done(done_to..position, admitted as u64, 0);
-            done_to = position;
-            let why = format!("the dead letter breaker is open, {limit}: ");
-            self.log_first(&format!("{why}waiting at"), chunk, &letters[admitted..]);
-            self.wait_at(chunk, source, &letters, PausedReason::DeadLetterBreakerOpen, &why)
-                .await?;
-            queue.close_breaker(chunk);
-            // What made the others fail may be over too.
-            from = source + 1;
-            let rest: Vec<usize> = failed.into_iter().filter(|source| *source >= from).collect();
-            letters = match rest.is_empty() {
-                true => Vec::new(),
-                false => self.attempt(&Arc::new(chunk.select(&rest))).await,
-            };
-            for letter in &mut letters {
-                letter.failure.source = rest[letter.failure.source];
-            }
-        }
-    }
-
-    /// Pipeline and writers, once; returns what failed, by record.
-    async fn attempt(&self, chunk: &Arc<Chunk>) -> Vec<Letter> {
-        let shared = &self.shared;
-        let batch = self.process(chunk.clone()).await;
-        let mut letters: Vec<Letter> = batch
-            .failures()
-            .iter()
-            .map(|failure| Letter {
-                failure: failure.clone(),
-                attempts: 1,
-            })
-            .collect();
-        let deliveries = shared
-            .writers
-            .iter()
-            .map(|writer| deliver(writer, &batch, &shared.retry, &self.progress, &shared.metrics));
-        for refused in join_all(deliveries).await.into_iter().flatten() {
-            // A record that became several outputs fails once per writer.
-            let known = |letter: &Letter| {
-                letter.failure.source == refused.failure.source
-                    && letter.failure.component == refused.failure.component
-            };
-            if !letters.iter().any(known) {
-                letters.push(Letter {
-                    failure: refused.failure,
-                    attempts: refused.attempts,
-                });
-            }
-        }
-        letters.sort_by_key(|letter| letter.failure.source);
-        letters
-    }
-
-    async fn process(&self, chunk: Arc<Chunk>) -> Batch {
-        if self.shared.pipeline.is_identity() {
-            return self.shared.pipeline.process(chunk);
-        }
-        let shared = self.shared.clone();
-        match tokio::task::spawn_blocking(move || shared.pipeline.process(chunk)).await {
-            Ok(batch) => batch,
-            // Panics of transforms are caught inside, so this one is a bug of ours: let it end the worker, visibly.
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
-    }
-
-    /// Tries the record again, slowly, until it passes or the partition is taken away. `why` begins the message.
-    async fn wait_at(
-        &mut self,
-        chunk: &Chunk,
-        source: usize,
-        letters: &[Letter],
-        reason: PausedReason,
-        why: &str,
-    ) -> Option<()> {
-        let record = Arc::new(chunk.single(source));
-        let mut failure = letters
-            .iter()
-            .find(|letter| letter.failure.source == source)?
-            .failure
-            .clone();
-        for attempt in 1_u32.. {
-            let message = format!(
-                "{why}{}@{}: {} {}: {}",
-                self.partition,
-                record.record(0).offset,
-                failure.stage.as_str(),
-                failure.component,
-                failure.message
-            );
-            self.progress.failing(attempt, &message);
-            self.progress.hold(reason);
-            let mut draining = self.draining.clone();
-            tokio::select! {
-                biased;
-                _ = draining.wait_for(|draining| *draining) => return None,
-                () = tokio::time::sleep(self.shared.retry.max) => {}
-            }
-            match self.attempt(&record).await.into_iter().next() {
-                Some(letter) => failure = letter.failure,
-                None => break,
-            }
-        }
-        self.progress.recovered();
-        Some(())
-    }
-
-    fn done(&self, finished: Range<Sequence>, dead_lettered: u64, skipped: u64) {
-        if finished.is_empty() {
-            return;
-        }
-        let report = Report::Done {
-            partition: self.partition.clone(),
-            epoch: self.epoch,
-            finished,
-            dead_lettered,
-            skipped,
-        };
-        // The poll loop outlives its tasks except when it has failed; then nothing is committed any more anyway.
-        let _ = self.reports.send(report);
-    }
-
-    fn log_first(&self, what: &str, chunk: &Chunk, letters: &[Letter]) {
-        let Some(Letter { failure, .. }) = letters.first() else {
-            return;
-        };
-        tracing::warn!(
-            partition = %self.partition,
-            offset = chunk.record(failure.source).offset,
-            stage = failure.stage.as_str(),
-            component = %failure.component,
-            records = letters.len(),
-            "{what} a record that fails: {}",
-            failure.message
-        );
+        lanes.finish().await;
     }
 }
 
-/// The failing records, each once, in order.
-fn sources(letters: &[Letter]) -> Vec<usize> {
-    let mut sources: Vec<usize> = letters.iter().map(|letter| letter.failure.source).collect();
-    sources.dedup();
-    sources
+/// The lanes that have had work so far.
+struct Lanes {
+    context: Arc<Context>,
+    inputs: Vec<Option<mpsc::UnboundedSender<Unit>>>,
+    /// Aborted when dropped.
+    tasks: JoinSet<()>,
+}
+
+impl Lanes {
+    fn new(context: Arc<Context>) -> Self {
+        Self {
+            inputs: vec![None; context.shared.concurrency.max(1)],
+            context,
+            tasks: JoinSet::new(),
+        }
+    }
+
+    fn send(&mut self, lane: usize, unit: Unit) {
+        let Self {
+            context,
+            inputs,
+            tasks,
+        } = self;
+        let input = inputs[lane].get_or_insert_with(|| {
+            let (input, receiver) = mpsc::unbounded_channel();
+            tasks.spawn(Lane::new(context.clone(), receiver).run());
+            input
+        });
+        // A lane that has ended takes nothing; its records stay unfinished and are never committed.
+        let _ = input.send(unit);
+    }
+
+    /// Lets all lanes finish what they have, or what they have begun when draining.
+    async fn finish(mut self) {
+        self.inputs.clear();
+        while let Some(ended) = self.tasks.join_next().await {
+            look_at(ended);
+        }
+    }
+}
+
+/// A lane that panicked takes its partition with it, and so the worker: its records are read again.
+fn look_at(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        std::panic::resume_unwind(error.into_panic());
+    }
 }

@@ -1,18 +1,31 @@
-//! How one partition's work is going: written by its task, read by the poll loop for status and for deciding whether to
-//! read on. Updated per failure, never per record.
+//! How the work of one partition is going: written by its lanes, read by the poll loop for status and for deciding
+//! whether to read on. Updated per failure, never per record.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
 
-use crate::snapshot::PausedReason;
+use crate::{record::Offset, snapshot::PausedReason};
 
 /// Longest error text kept.
 const MAX_ERROR: usize = 1024;
 
-/// Shared by a partition's task and the poll loop.
+/// What is wrong in a partition, by the offset of the record that it is wrong with. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Progress(Arc<Mutex<Trouble>>);
+pub struct Troubles(Arc<Shared>);
 
-/// What is wrong, if anything.
+#[derive(Debug, Default)]
+struct Shared {
+    /// The second half of the key tells apart what is tried again from what it was before.
+    troubles: Mutex<BTreeMap<(Offset, u64), Trouble>>,
+    next: AtomicU64,
+}
+
+/// What is wrong with one piece of work.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trouble {
     /// Attempts so far for what is being tried now.
@@ -23,34 +36,76 @@ pub struct Trouble {
     pub held: Option<PausedReason>,
 }
 
+impl Troubles {
+    /// For the work that begins with the record at `offset`.
+    pub fn at(&self, offset: Offset) -> Progress {
+        Progress {
+            troubles: self.clone(),
+            key: (offset, self.0.next.fetch_add(1, Ordering::Relaxed)),
+            told: AtomicBool::new(false),
+        }
+    }
+
+    /// The trouble of the oldest record that has any; `held` if any work of the partition is held.
+    pub fn oldest(&self) -> Trouble {
+        let troubles = self.lock();
+        // Of several attempts at one record, the latest.
+        let offset = troubles.keys().next().map(|(offset, _)| *offset);
+        let of_oldest = troubles
+            .iter()
+            .take_while(|((other, _), _)| Some(*other) == offset);
+        let mut oldest = of_oldest
+            .last()
+            .map(|(_, trouble)| trouble.clone())
+            .unwrap_or_default();
+        oldest.held = troubles.values().find_map(|trouble| trouble.held);
+        oldest
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(Offset, u64), Trouble>> {
+        self.0.troubles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One piece of work: the records written together, or a record that waits. Its trouble ends with it.
+#[derive(Debug)]
+pub struct Progress {
+    troubles: Troubles,
+    key: (Offset, u64),
+    /// Saves the lock where all is well.
+    told: AtomicBool,
+}
+
 impl Progress {
     /// An attempt failed.
     pub fn failing(&self, attempts: u32, error: &str) {
-        let mut trouble = self.lock();
-        trouble.attempts = attempts;
-        trouble.last_error = Some(truncate(error));
+        self.tell(|trouble| {
+            trouble.attempts = attempts;
+            trouble.last_error = Some(truncate(error));
+        });
     }
 
     /// It makes no sense to read on until [`Progress::recovered`].
     pub fn hold(&self, reason: PausedReason) {
-        self.lock().held = Some(reason);
+        self.tell(|trouble| trouble.held = Some(reason));
     }
 
-    /// Something succeeded.
+    /// It succeeded.
     pub fn recovered(&self) {
-        let mut trouble = self.lock();
-        if *trouble != Trouble::default() {
-            *trouble = Trouble::default();
+        if self.told.swap(false, Ordering::Relaxed) {
+            self.troubles.lock().remove(&self.key);
         }
     }
 
-    /// What is wrong now.
-    pub fn trouble(&self) -> Trouble {
-        self.lock().clone()
+    fn tell(&self, change: impl FnOnce(&mut Trouble)) {
+        self.told.store(true, Ordering::Relaxed);
+        change(self.troubles.lock().entry(self.key).or_default());
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Trouble> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.recovered();
     }
 }
 
@@ -78,12 +133,21 @@ mod tests {
     }
 
     #[test]
-    fn success_clears_the_trouble() {
-        let progress = Progress::default();
-        progress.failing(3, "no");
-        progress.hold(PausedReason::WriterUnavailable);
-        assert_eq!(progress.trouble().attempts, 3);
-        progress.recovered();
-        assert_eq!(progress.trouble(), Trouble::default());
+    fn success_clears_the_trouble_of_that_work_only() {
+        let troubles = Troubles::default();
+        let (before, old, new) = (troubles.at(7), troubles.at(7), troubles.at(9));
+        before.failing(9, "an earlier attempt at the same record");
+        new.failing(1, "new");
+        new.hold(PausedReason::WriterUnavailable);
+        old.failing(3, "old");
+        let oldest = troubles.oldest();
+        assert_eq!((oldest.attempts, oldest.last_error.as_deref()), (3, Some("old")));
+        assert_eq!(oldest.held, Some(PausedReason::WriterUnavailable));
+        old.recovered();
+        assert_eq!(troubles.oldest().attempts, 9);
+        drop(before);
+        assert_eq!(troubles.oldest().attempts, 1);
+        drop(new);
+        assert_eq!(troubles.oldest(), Trouble::default());
     }
 }

@@ -126,17 +126,21 @@ impl Chunk {
         self.entries.push(entry);
     }
 
-    /// Moves the records of a later chunk of the same partition to the end of this one.
-    pub fn append(&mut self, later: &Chunk) {
-        for record in later.records() {
-            self.push(
-                record.offset,
-                record.timestamp,
-                record.key,
-                record.value,
-                record.headers(),
-            );
+    /// An empty chunk of the same partition, with room for as much as is in this one.
+    pub fn empty_like(&self) -> Self {
+        Self {
+            partition: self.partition.clone(),
+            epoch: self.epoch,
+            log_append_time: self.log_append_time,
+            arena: Vec::with_capacity(self.arena.len()),
+            headers: Vec::with_capacity(self.headers.len()),
+            entries: Vec::with_capacity(self.entries.len()),
         }
+    }
+
+    /// The offsets of the records.
+    pub fn offsets(&self) -> impl ExactSizeIterator<Item = Offset> {
+        self.entries.iter().map(|entry| entry.offset)
     }
 
     /// A chunk of nothing but the record at `index`.
@@ -256,15 +260,13 @@ mod tests {
             [(b"h".as_slice(), Some(b"1".as_slice())), (b"h", None)],
         );
         chunk.push(9, -1, Some(b""), None, []);
-        let mut later = Chunk::new(TopicPartition::new("t", 3), 1);
-        later.push(
+        chunk.push(
             10,
             5,
             Some(b"k"),
             Some(&[0xff, 0]),
             [(b"x".as_slice(), Some(b"".as_slice()))],
         );
-        chunk.append(&later);
 
         let first = chunk.record(0);
         assert_eq!(

@@ -14,7 +14,7 @@ use std::{
 use crds::{
     WorkerConfig,
     client_config::{self, Properties},
-    spec::{Compression, HeaderStyle, OnExhausted, StartPosition},
+    spec::{Compression, DeliveryGuarantee, HeaderStyle, OnExhausted, Ordering, StartPosition},
     worker_config::FORMAT_VERSION,
 };
 use thiserror::Error;
@@ -24,6 +24,7 @@ use crate::{
     args::{Args, exit},
     dead_letter::BreakerLimits,
     decode::Decoders,
+    memory::{self, Budget},
     producer::Producer,
     registry::Registry,
     retry::RetryPolicy,
@@ -60,6 +61,12 @@ pub struct Settings {
     pub batch: BatchLimits,
     /// Most records to read per second.
     pub records_per_second: Option<u64>,
+    /// How much memory records may take.
+    pub memory: Budget,
+    /// When offsets are committed.
+    pub guarantee: DeliveryGuarantee,
+    /// What may overtake what.
+    pub ordering: Ordering,
     /// Time between commits.
     pub commit_interval: Duration,
     /// Checks of keys and values.
@@ -208,11 +215,32 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<WorkerConfig, SettingsError> {
 }
 
 impl Settings {
+    /// True when anything looks at headers: a transform, a writer, or dead letters, which are copies.
+    pub fn read_headers(&self) -> bool {
+        self.on_exhausted == OnExhausted::DeadLetter
+            || self
+                .transforms
+                .iter()
+                .any(|named| named.transform.reads_headers())
+            || self.writers.iter().any(|named| named.writer.reads_headers())
+    }
+
     /// Loads everything that `args` point at.
     pub async fn load(args: &Args, registry: &Registry) -> Result<Self, SettingsError> {
         let config = read(&args.config)?;
         let secrets = SecretFiles::new(args.secrets_dir.clone(), args.config_maps_dir.clone());
-        Self::build(config, &args.name, &secrets, registry).await
+        let mut settings = Self::build(config, &args.name, &secrets, registry).await?;
+        settings.fit_into(memory::limit());
+        Ok(settings)
+    }
+
+    /// Sizes what is kept in memory for a container with this limit in bytes. What the user has set stays.
+    fn fit_into(&mut self, limit: Option<u64>) {
+        self.memory = Budget::new(limit);
+        let kib = (self.memory.read_ahead >> 10).to_string();
+        self.consumer_properties
+            .entry("queued.max.messages.kbytes".into())
+            .or_insert(kib);
     }
 
     /// Builds settings of a document that has been checked.
@@ -272,12 +300,7 @@ impl Settings {
             worker_name: worker_name.into(),
             namespace,
             name,
-            consumer_properties: client_config::consumer(
-                &kafka,
-                &credentials,
-                &group_id,
-                consumer.isolation_level,
-            ),
+            consumer_properties: client_config::consumer(&kafka, &credentials, &group_id, &consumer),
             producer_properties: producer_properties(Compression::default()),
             group_id,
             topics,
@@ -289,6 +312,9 @@ impl Settings {
                 linger: milliseconds(processing.batch.linger_milliseconds),
             },
             records_per_second: processing.records_per_second.map(|limit| limit as u64),
+            guarantee: processing.delivery_guarantee,
+            ordering: processing.ordering,
+            memory: Budget::new(None),
             commit_interval: milliseconds(processing.commit_interval_milliseconds),
             decoders: Decoders::new(&decode, decoded_later),
             transforms,

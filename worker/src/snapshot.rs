@@ -97,6 +97,8 @@ pub enum PausedReason {
     DeadLetterBreakerOpen,
     /// `onExhausted: Stop` met a record that fails.
     RecordFailed,
+    /// Later records are finished, so many that reading on makes no sense before the oldest one is.
+    OldestUnfinished,
 }
 
 impl PausedReason {
@@ -108,6 +110,7 @@ impl PausedReason {
             PausedReason::DeadLetterUnavailable => "DeadLetterUnavailable",
             PausedReason::DeadLetterBreakerOpen => "DeadLetterBreakerOpen",
             PausedReason::RecordFailed => "RecordFailed",
+            PausedReason::OldestUnfinished => "OldestUnfinished",
         }
     }
 }

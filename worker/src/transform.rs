@@ -18,6 +18,11 @@ pub trait Transform: Send + Sync {
     fn decodes_values(&self) -> bool {
         false
     }
+
+    /// False when the transform never looks at headers. When nobody does, they are not read.
+    fn reads_headers(&self) -> bool {
+        true
+    }
 }
 
 /// What [`per_record`] closures emit into.

@@ -79,11 +79,17 @@ pub enum WriteError {
     Systemic(String),
 }
 
-/// A writer, called for several partitions at once.
+/// A writer, called for several partitions at once, and without the order of partitions (`processing.ordering`) for several
+/// parts of one partition at once.
 pub trait Writer: Send + Sync {
     /// Writes the batch. `Ok` means that every record that is not in the answer is written durably. A batch may come again
     /// after an error or a crash, then possibly cut differently.
     fn write<'a>(&'a self, batch: WriteBatch<'a>) -> BoxFuture<'a, Result<Vec<Rejected>, WriteError>>;
+
+    /// False when the writer never looks at headers. When nobody does, they are not read.
+    fn reads_headers(&self) -> bool {
+        true
+    }
 
     /// Called once at shutdown after the last write.
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -166,6 +166,19 @@ pub struct Consumer {
     /// ReadCommitted: records of aborted transactions are not read. ReadUncommitted: all records are.
     #[serde(default)]
     pub isolation_level: IsolationLevel,
+    /// How the partitions are shared out. Classic: the workers agree on it (cooperative-sticky); every Kafka knows that.
+    /// Consumer: the broker decides (KIP-848), and moves partitions faster in large groups; needs Kafka 4.0 or newer, whose
+    /// group.consumer.session.timeout.ms and group.consumer.heartbeat.interval.ms apply. Can be changed later.
+    #[serde(default)]
+    pub group_protocol: GroupProtocol,
+}
+
+/// See `consumer.groupProtocol`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum GroupProtocol {
+    #[default]
+    Classic,
+    Consumer,
 }
 
 /// Where to start.

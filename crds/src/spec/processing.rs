@@ -9,13 +9,20 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Processing {
     /// AtLeastOnce: a record's offset is committed only after every writer (or the dead letter topic) has confirmed it;
-    /// after a crash records may be written again, none is lost.
+    /// after a crash records may be written again, none is lost. AtMostOnce: offsets are committed before records are
+    /// handed to transforms and writers, and a write that may have happened is never repeated; after a crash or an
+    /// outage records may be missing, none is written twice.
     #[serde(default)]
     pub delivery_guarantee: DeliveryGuarantee,
-    /// PerPartition: the records of a partition are written in the order of their offsets.
+    /// PerPartition: the records of a partition are written in the order of their offsets, one batch at a time. PerKey: only
+    /// the records of a partition with the same key keep their order; batches are split over several lanes, and a record
+    /// that waits for a retry holds back its own key only. Records without a key have no order. Unordered: as PerKey,
+    /// without any order. With PerKey and Unordered, what is finished above the committed offset is kept in the commit's
+    /// metadata, so that a restart does not repeat it.
     #[serde(default)]
     pub ordering: Ordering,
-    /// Partitions that one worker transforms and writes at the same time.
+    /// Batches that one worker writes at the same time: of different partitions with ordering PerPartition, of any with
+    /// PerKey and Unordered, where each batch is split into as many parts.
     #[serde(default = "concurrency")]
     #[schemars(range(min = 1, max = 1024))]
     pub concurrency: i32,
@@ -60,6 +67,7 @@ fn commit_interval() -> i32 {
 pub enum DeliveryGuarantee {
     #[default]
     AtLeastOnce,
+    AtMostOnce,
 }
 
 /// See `processing.ordering`.
@@ -67,6 +75,8 @@ pub enum DeliveryGuarantee {
 pub enum Ordering {
     #[default]
     PerPartition,
+    PerKey,
+    Unordered,
 }
 
 /// Limits of one batch; it is closed by whichever is reached first.

@@ -21,6 +21,7 @@ use super::build::labels::{START_POSITIONS_ANNOTATION, child_name, selector};
 use super::memory::{Memory, Versioned};
 use super::references::{Contents, Kind, credentials, references};
 use crate::kafka::{FactsQuery, KafkaFacts, KafkaProblem};
+use crate::topics::expected_outputs;
 
 /// Longest wait for Kafka in one reconcile. A healthy cluster answers in milliseconds; longer than this and the group
 /// is better served by a status that says so.
@@ -122,6 +123,7 @@ pub fn query(namespace: &str, name: &str, spec: &KafkaConsumerGroupSpec) -> Fact
     FactsQuery {
         group_id: group_id(namespace, name, spec),
         topics: spec.topics.iter().map(|topic| topic.name.clone()).collect(),
+        outputs: expected_outputs(spec),
         isolation: spec.consumer.isolation_level,
     }
 }

@@ -2,7 +2,6 @@
 //! validated group and the facts. Out: the facts as they are afterwards, what was created, and what did not work. Never
 //! deletes or shrinks anything; touches no group that has members.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,7 @@ use super::memory::Memory;
 use super::update_status::conditions::steady;
 use super::validate::{Rejection, ValidatedGroup};
 use crate::kafka::{KafkaFacts, KafkaProblem, ProvisionAction, Provisioned, WantedTopic};
+use crate::topics::{self, Wanted};
 
 /// Creating topics waits for a controller that may be busy; the client's own requests give up after a few seconds each.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -68,11 +68,11 @@ async fn create_topics(
     memory: &mut Memory,
     provisioned: &mut Vec<Provisioned>,
 ) -> Result<(), KafkaProblem> {
-    let mut wanted = wanted_inputs(group, &facts.topics);
-    for done in call(scope, group, &wanted).await? {
+    let Wanted { inputs, dead_letter } = topics::wanted(&group.spec, &facts.topics);
+    for done in call(scope, group, &inputs).await? {
         let partitions = match done.action {
             ProvisionAction::Grown { to, .. } => Some(to),
-            ProvisionAction::Created => wanted
+            ProvisionAction::Created => inputs
                 .iter()
                 .find(|wanted| wanted.name == done.topic)
                 .map(|wanted| wanted.partitions),
@@ -84,11 +84,10 @@ async fn create_topics(
         provisioned.push(done);
         memory.facts = None;
     }
-    wanted = wanted_dead_letters(group, &facts.topics).into_iter().collect();
-    if wanted.is_empty() {
+    let Some(dead_letter) = dead_letter else {
         return Ok(());
-    }
-    let key = hash(format!("{wanted:?}").as_bytes());
+    };
+    let key = hash(format!("{dead_letter:?}").as_bytes());
     if let Some((done, at)) = &memory.provisioned
         && *done == key
         && at.elapsed() < LOOK_AGAIN
@@ -96,7 +95,7 @@ async fn create_topics(
         return Ok(());
     }
     provisioned.extend(
-        call(scope, group, &wanted)
+        call(scope, group, &[dead_letter])
             .await?
             .into_iter()
             .filter(|it| it.action != ProvisionAction::Unchanged),
@@ -168,81 +167,5 @@ async fn bounded<T>(
             "no answer within {} s",
             TIMEOUT.as_secs()
         ))),
-    }
-}
-
-/// Input topics that are missing or have too few partitions.
-fn wanted_inputs(group: &ValidatedGroup, known: &BTreeMap<String, Option<i32>>) -> Vec<WantedTopic> {
-    let topics = group.spec.topics.iter().filter_map(|topic| {
-        let provision = topic.provision.as_ref()?;
-        let enough = known
-            .get(&topic.name)?
-            .is_some_and(|partitions| partitions >= provision.partitions);
-        (!enough).then(|| WantedTopic {
-            name: topic.name.clone(),
-            partitions: provision.partitions,
-            replication_factor: provision.replication_factor,
-            config: provision.config.clone(),
-        })
-    });
-    topics.collect()
-}
-
-/// The dead letter topic has as many partitions as the largest input, so that a dead letter keeps its partition.
-fn wanted_dead_letters(group: &ValidatedGroup, known: &BTreeMap<String, Option<i32>>) -> Option<WantedTopic> {
-    let dead_letter = group.spec.error_handling.dead_letter.as_ref()?;
-    let provision = dead_letter.provision.as_ref()?;
-    let inputs = group.spec.topics.iter();
-    let partitions = inputs
-        .filter_map(|topic| known.get(&topic.name).copied().flatten())
-        .max()?;
-    Some(WantedTopic {
-        name: dead_letter.topic.clone(),
-        partitions,
-        replication_factor: provision.replication_factor,
-        config: provision.config.clone(),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fixtures::validated;
-    use serde_json::json;
-
-    fn group(provision: serde_json::Value) -> ValidatedGroup {
-        let mut group = validated();
-        group.spec.topics[0].provision = serde_json::from_value(provision).unwrap();
-        group.spec.error_handling = serde_json::from_value(
-            json!({"deadLetter": {"topic": "orders.dlq", "provision": {"replicationFactor": 3}}}),
-        )
-        .unwrap();
-        group
-    }
-
-    fn known(partitions: Option<i32>) -> BTreeMap<String, Option<i32>> {
-        [("orders".to_string(), partitions)].into()
-    }
-
-    #[test]
-    fn only_missing_and_small_topics_are_wanted() {
-        let group = group(json!({"partitions": 6}));
-        assert_eq!(wanted_inputs(&group, &known(None))[0].partitions, 6);
-        assert_eq!(wanted_inputs(&group, &known(Some(3))).len(), 1);
-        assert!(wanted_inputs(&group, &known(Some(6))).is_empty());
-        assert!(wanted_inputs(&group, &known(Some(9))).is_empty());
-    }
-
-    #[test]
-    fn a_topic_that_nobody_asked_to_provision_is_left_alone() {
-        assert!(wanted_inputs(&group(json!(null)), &known(None)).is_empty());
-    }
-
-    #[test]
-    fn the_dead_letter_topic_follows_the_largest_input() {
-        let wanted = wanted_dead_letters(&group(json!(null)), &known(Some(9))).unwrap();
-        assert_eq!((wanted.name.as_str(), wanted.partitions), ("orders.dlq", 9));
-        assert_eq!(wanted.replication_factor, Some(3));
-        assert_eq!(wanted_dead_letters(&group(json!(null)), &known(None)), None);
     }
 }

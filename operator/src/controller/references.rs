@@ -35,6 +35,8 @@ pub struct Reference {
     pub field: String,
     /// False: the content is copied into the worker's configuration instead of being mounted.
     pub mounted: bool,
+    /// True: used when it is there, and nothing is wrong when it is not.
+    pub optional: bool,
 }
 
 /// Contents by object; None: the object does not exist.
@@ -62,6 +64,7 @@ pub fn references(spec: &KafkaConsumerGroupSpec) -> Vec<Reference> {
                 key: program.key.clone(),
                 field: format!("spec.transforms[{}].vrl.configMap", transform.name),
                 mounted: false,
+                optional: false,
             });
         }
     }
@@ -74,10 +77,21 @@ pub fn references(spec: &KafkaConsumerGroupSpec) -> Vec<Reference> {
         }
         if let Some(postgres) = &writer.postgres {
             list.key(Some(&postgres.connection), &field("postgres.connection"));
+            list.secret(
+                &postgres.connection.secret_name,
+                POSTGRES_CA,
+                &field("postgres.connection"),
+            );
+            if let Some(authority) = list.0.last_mut() {
+                authority.optional = true;
+            }
         }
     }
     list.0
 }
+
+/// The key beside a PostgreSQL URL with the authority that `sslmode=verify-ca` and `verify-full` check against.
+const POSTGRES_CA: &str = "ca.crt";
 
 struct List(Vec<Reference>);
 
@@ -94,6 +108,7 @@ impl List {
             key,
             field,
             mounted: true,
+            optional: false,
         });
     }
 
@@ -131,6 +146,21 @@ impl List {
             self.push(Kind::ConfigMap, name, key, field);
         }
     }
+}
+
+fn found<'a>(contents: &'a Contents, reference: &Reference) -> Option<&'a Vec<u8>> {
+    contents
+        .get(&(reference.kind, reference.name.clone()))?
+        .as_ref()?
+        .get(&reference.key)
+}
+
+/// Whether everything that a spec needs is there, or the first thing that is missing.
+pub fn check(spec: &KafkaConsumerGroupSpec, namespace: &str, contents: &Contents) -> Result<(), Rejection> {
+    references(spec)
+        .iter()
+        .filter(|reference| !reference.optional)
+        .try_for_each(|reference| text(contents, namespace, reference).map(drop))
 }
 
 /// The text of one reference, or what is missing.
@@ -225,13 +255,13 @@ pub fn mounted_hash(spec: &KafkaConsumerGroupSpec, contents: &Contents) -> Strin
     let mut mounted: Vec<_> = references(spec)
         .into_iter()
         .filter(|reference| reference.mounted)
-        .map(|Reference { kind, name, key, .. }| {
-            let bytes = contents
-                .get(&(kind, name.clone()))
-                .and_then(|data| data.as_ref()?.get(&key))
-                .cloned();
-            (kind, name, key, bytes)
+        .map(|reference| {
+            let bytes = found(contents, &reference).cloned();
+            (reference, bytes)
         })
+        // What may be missing and is leaves no trace: workers are not rolled because this operator looks for more keys.
+        .filter(|(reference, bytes)| bytes.is_some() || !reference.optional)
+        .map(|(Reference { kind, name, key, .. }, bytes)| (kind, name, key, bytes))
         .collect();
     mounted.sort();
     mounted.dedup();
@@ -260,6 +290,7 @@ mod tests {
                 "spec.transforms[clean].vrl.configMap programs/clean.vrl",
                 "spec.writers[api].http.bearerToken api/token",
                 "spec.writers[db].postgres.connection db/url",
+                "spec.writers[db].postgres.connection db/ca.crt",
             ]
         );
     }
@@ -291,7 +322,24 @@ mod tests {
         assert_eq!(hash, mounted_hash(&spec, &before.clone()));
         assert_ne!(hash, change(Kind::Secret, "orders-kafka", "password"));
         assert_ne!(hash, change(Kind::ConfigMap, "kafka-ca", "ca.crt"));
+        assert_ne!(hash, change(Kind::Secret, "db", "url"));
+        assert_ne!(
+            hash,
+            change(Kind::Secret, "db", "ca.crt"),
+            "the authority that the Postgres writer checks"
+        );
         assert_eq!(hash, change(Kind::Secret, "orders-kafka", "unrelated"));
         assert_eq!(hash, change(Kind::ConfigMap, "programs", "clean.vrl"));
+    }
+
+    #[test]
+    fn the_authority_beside_a_postgres_url_may_be_missing() {
+        let (spec, contents) = (secured_group().spec, contents());
+        let authority = references(&spec).pop().unwrap();
+        assert_eq!(
+            (authority.key.as_str(), found(&contents, &authority)),
+            ("ca.crt", None)
+        );
+        assert_eq!(check(&spec, "shop", &contents), Ok(()));
     }
 }

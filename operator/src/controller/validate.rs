@@ -2,6 +2,8 @@
 //! everything can be built without failing, or a [`Rejection`] that says what is wrong, where, and what to write
 //! instead. Pure; structural rules are the API server's business (schema and CEL) and are not repeated here.
 
+mod warnings;
+
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -102,9 +104,7 @@ pub fn validate(
     let namespace = group.namespace().unwrap_or_default();
     let name = group.name_any();
     let spec = &group.spec;
-    for reference in references::references(spec) {
-        references::text(&observed.contents, &namespace, &reference)?;
-    }
+    references::check(spec, &namespace, &observed.contents)?;
     let transforms = resolve_transforms(spec, observed, &namespace)?;
     check_programs(&transforms, programs)?;
     let credentials = references::credentials(spec, &namespace, &observed.contents)?;
@@ -119,7 +119,7 @@ pub fn validate(
             .clone()
             .unwrap_or_else(|| defaults.image.clone()),
         image_pull_policy: spec.worker.image_pull_policy.or(defaults.image_pull_policy),
-        warning: credentials_in_clear(spec),
+        warning: warnings::warning(spec, observed),
         spec: spec.clone(),
         namespace,
         name,
@@ -145,6 +145,7 @@ fn resolve_transforms(
             key: program.key,
             field: format!("spec.transforms[{}].vrl.configMap", transform.name),
             mounted: false,
+            optional: false,
         };
         vrl.source = Some(references::text(&observed.contents, namespace, &reference)?);
     }
@@ -188,16 +189,6 @@ fn topics_exist(spec: &KafkaConsumerGroupSpec, observed: &Observed) -> Result<()
     Ok(())
 }
 
-fn credentials_in_clear(spec: &KafkaConsumerGroupSpec) -> Option<Rejection> {
-    let exposed = spec.kafka.sasl.is_some() && spec.kafka.tls.is_none();
-    exposed.then(|| {
-        Rejection::new(
-            "CredentialsInClear",
-            "spec.kafka.sasl is used without spec.kafka.tls, so logins and records cross the network unencrypted; set spec.kafka.tls: {}",
-        )
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,6 +219,9 @@ mod tests {
         assert_eq!(valid.transforms[0].vrl.as_ref().unwrap().config_map, None);
         assert_eq!(valid.image, "registry/worker:1");
         assert!(valid.owner.controller.unwrap());
+        // With it the operator would need `update` on kafkaconsumergroups/finalizers where the admission plugin
+        // OwnerReferencesPermissionEnforcement is on, as in OpenShift.
+        assert_eq!(valid.owner.block_owner_deletion, None);
         assert_eq!(valid.warning, None);
     }
 
@@ -328,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_without_tls_is_accepted_with_a_warning() {
+    fn a_warning_does_not_reject() {
         let valid = outcome(|group, _| group.spec.kafka.tls = None).unwrap();
         assert_eq!(valid.warning.unwrap().reason, "CredentialsInClear");
     }

@@ -47,16 +47,18 @@ pub(super) fn read(
     let partitions = all_partitions(&topics);
     let complete = !topics.is_empty() && topics.values().all(Option::is_some);
     let read_at = Timestamp::now();
-    // Four independent requests to different brokers: at once, so that one dead broker costs one timeout and not four.
-    let (ends, starts, committed, group) = std::thread::scope(|scope| {
+    // Independent requests to different brokers: at once, so that one dead broker costs one timeout and not five.
+    let (ends, starts, committed, group, missing_outputs) = std::thread::scope(|scope| {
         let ends = scope.spawn(|| offsets(cluster, &partitions, Offset::End, timeout));
         let starts = scope.spawn(|| offsets(cluster, &partitions, Offset::Beginning, timeout));
         let group = scope.spawn(|| match members {
             Members::Ask => describe(cluster, &query.group_id, timeout),
             Members::Leave => Err(Missing::Unknown("not asked".into())),
         });
+        let missing = scope.spawn(|| missing(cluster, &query.outputs, timeout));
         let committed = committed(cluster, &query.group_id, &partitions, timeout);
-        (joined(ends), joined(starts), committed, joined(group))
+        let missing = missing.join().unwrap_or_default();
+        (joined(ends), joined(starts), committed, joined(group), missing)
     });
     let group =
         known("members of the group", group)?.map(|description| group_facts(&description, &query.topics));
@@ -71,6 +73,7 @@ pub(super) fn read(
     };
     Ok(KafkaFacts {
         topics,
+        missing_outputs,
         lag,
         group,
         read_at,
@@ -88,6 +91,20 @@ pub(super) fn topics(
         .iter()
         .map(|name| Ok((name.clone(), cluster.partitions(name, deadline)?)))
         .collect()
+}
+
+/// Those of `names` that brokers say do not exist. One that they do not tell of, or that this user may not see, is not
+/// among them: its writes will tell.
+fn missing(cluster: &Cluster, names: &[String], timeout: Duration) -> Vec<String> {
+    let deadline = Instant::now() + timeout;
+    let missing = |name: &&String| match cluster.partitions(name, deadline) {
+        Ok(partitions) => partitions.is_none(),
+        Err(problem) => {
+            tracing::debug!(topic = name.as_str(), "existence not known: {problem}");
+            false
+        }
+    };
+    names.iter().filter(missing).cloned().collect()
 }
 
 pub(super) fn all_partitions(topics: &BTreeMap<String, Option<i32>>) -> Vec<Partition> {
@@ -246,9 +263,15 @@ fn group_facts(description: &Description, topics: &[String]) -> GroupFacts {
             }
         })
         .collect();
-    let settled = matches!(description.state.as_str(), "Stable" | "Empty" | "Dead");
+    // librdkafka knows the states of classic groups. The others of a group that the broker assigns, Assigning and
+    // Reconciling, mean the same to us: partitions are on their way.
+    let state = match description.state.as_str() {
+        "Unknown" if description.broker_assigns => "Reconciling",
+        state => state,
+    };
+    let settled = matches!(state, "Stable" | "Empty" | "Dead");
     GroupFacts {
-        state: description.state.clone(),
+        state: state.into(),
         members,
         assigned_partitions: settled.then(|| i32::try_from(owned.len()).unwrap_or(i32::MAX)),
     }
@@ -324,6 +347,7 @@ mod tests {
         };
         let mut description = Description {
             state: "Stable".into(),
+            broker_assigns: false,
             members: vec![
                 member("a", &[("orders", 0), ("orders", 1)]),
                 member("b", &[("orders", 2), ("other", 0)]),
@@ -337,6 +361,13 @@ mod tests {
         assert_eq!(
             group_facts(&description, &["orders".into()]).assigned_partitions,
             None
+        );
+        // A state that librdkafka cannot name.
+        (description.state, description.broker_assigns) = ("Unknown".into(), true);
+        let facts = group_facts(&description, &["orders".into()]);
+        assert_eq!(
+            (facts.state.as_str(), facts.assigned_partitions),
+            ("Reconciling", None)
         );
     }
 }

@@ -31,7 +31,10 @@ pub(super) struct PartitionAnswer {
 /// A group as its coordinator describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Description {
+    /// "Unknown" for a state that librdkafka has no name for.
     pub state: String,
+    /// The broker makes the assignment (KIP-848).
+    pub broker_assigns: bool,
     pub members: Vec<Member>,
 }
 
@@ -146,6 +149,8 @@ pub(super) fn describe<C: ConsumerContext>(
         let state = text(c::rd_kafka_consumer_group_state_name(
             c::rd_kafka_ConsumerGroupDescription_state(group),
         ));
+        let broker_assigns = c::rd_kafka_ConsumerGroupDescription_type(group)
+            == c::rd_kafka_consumer_group_type_t::RD_KAFKA_CONSUMER_GROUP_TYPE_CONSUMER;
         let members = (0..c::rd_kafka_ConsumerGroupDescription_member_count(group))
             .map(|index| {
                 let member = c::rd_kafka_ConsumerGroupDescription_member(group, index);
@@ -165,7 +170,11 @@ pub(super) fn describe<C: ConsumerContext>(
                 }
             })
             .collect();
-        Ok(Description { state, members })
+        Ok(Description {
+            state,
+            broker_assigns,
+            members,
+        })
     }
 }
 

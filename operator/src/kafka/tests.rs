@@ -1,7 +1,8 @@
 //! Against librdkafka's mock cluster over TCP, with a real client on each side.
 
-use crds::spec::StartPositionType;
+use crds::spec::{Consumer, GroupProtocol, StartPositionType};
 use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, RebalanceProtocol};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 
@@ -30,6 +31,7 @@ fn query(topics: &[&str]) -> FactsQuery {
     FactsQuery {
         group_id: "g".into(),
         topics: topics.iter().map(|topic| topic.to_string()).collect(),
+        outputs: Vec::new(),
         isolation: IsolationLevel::ReadCommitted,
     }
 }
@@ -83,6 +85,51 @@ async fn a_missing_topic_is_told_not_created_and_makes_the_lag_unknown() {
             .unwrap();
         assert_eq!(facts.topics["missing"], None);
         assert_eq!(facts.lag, None);
+    }
+}
+
+#[tokio::test]
+async fn outputs_that_do_not_exist_are_told_and_cost_nothing_else() {
+    let (mock, kafka) = mock(&[("orders", 3), ("clean", 1)]);
+    produce(&mock, "orders", 0, 2);
+    let query = FactsQuery {
+        outputs: ["clean", "orders.dlq"].map(String::from).into(),
+        ..query(&["orders"])
+    };
+    let clients = clients();
+    // Twice: asking must not have created it.
+    for _ in 0..2 {
+        let facts = clients
+            .facts(&kafka, &KafkaCredentials::default(), &query)
+            .await
+            .unwrap();
+        assert_eq!(facts.missing_outputs, ["orders.dlq"]);
+        assert_eq!(facts.topics.len(), 1);
+        assert_eq!(facts.lag.unwrap().total, 2);
+    }
+}
+
+#[test]
+fn a_group_joins_by_either_protocol_with_our_properties() {
+    for protocol in [GroupProtocol::Classic, GroupProtocol::Consumer] {
+        let (mock, kafka) = mock(&[("orders", 3)]);
+        let settings = Consumer {
+            group_protocol: protocol,
+            ..Consumer::default()
+        };
+        let properties = client_config::consumer(&kafka, &KafkaCredentials::default(), "g", &settings);
+        let consumer: BaseConsumer = ClientConfig::from_iter(properties).create().unwrap();
+        consumer.subscribe(&["orders"]).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while consumer.assignment().unwrap().count() < 3 {
+            assert!(Instant::now() < deadline, "{protocol:?}: not assigned");
+            if let Some(Err(error)) = consumer.poll(Duration::from_millis(100)) {
+                panic!("{protocol:?}: {error}");
+            }
+        }
+        let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
+        assert!(cooperative, "{protocol:?}: the worker assigns incrementally");
+        drop(mock);
     }
 }
 

@@ -17,6 +17,7 @@ use crate::controller::dereference::query;
 use crate::controller::validate::ValidatedGroup;
 use crate::kafka::{FactsQuery, KafkaClients, KafkaFacts, KafkaProblem, ProvisionAction};
 use crate::scaling::Facts;
+use crate::topics;
 
 /// Time between two looks at Kafka: growth is followed within it.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -330,7 +331,7 @@ async fn look(
     let complete = asked.all(|enough| enough);
     // Once at the beginning, for dead letter topics too; later only when an input topic lacks something.
     if provision && (!settled || !complete) {
-        let wanted = plan::wanted_topics(&valid.spec, &facts.topics);
+        let wanted = topics::wanted(&valid.spec, &facts.topics).all();
         match clients
             .provision(&valid.spec.kafka, &valid.credentials, &wanted)
             .await

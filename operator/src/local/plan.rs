@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crds::spec::KafkaConsumerGroupSpec;
 
-use crate::kafka::WantedTopic;
 use crate::scaling::{Decision, Facts, decide};
+use crate::topics::writer_topics;
 
 /// Partitions of topics in the embedded broker when the spec names no number: some parallelism to look at, few enough
 /// for a table.
@@ -106,46 +106,6 @@ pub fn backoff(deaths: u32, lived: Duration) -> (u32, Duration) {
     (deaths, wait)
 }
 
-/// Topics to create or grow in a real cluster: what the spec asks for, as the operator does.
-pub fn wanted_topics(
-    spec: &KafkaConsumerGroupSpec,
-    known: &BTreeMap<String, Option<i32>>,
-) -> Vec<WantedTopic> {
-    let mut wanted: Vec<WantedTopic> = spec
-        .topics
-        .iter()
-        .filter_map(|topic| {
-            let provision = topic.provision.as_ref()?;
-            Some(WantedTopic {
-                name: topic.name.clone(),
-                partitions: provision.partitions,
-                replication_factor: provision.replication_factor,
-                config: provision.config.clone(),
-            })
-        })
-        .collect();
-    let inputs = spec.topics.iter().map(|topic| {
-        let asked = topic
-            .provision
-            .as_ref()
-            .map_or(0, |provision| provision.partitions);
-        asked.max(known.get(&topic.name).copied().flatten().unwrap_or(0))
-    });
-    let largest = inputs.max().unwrap_or(0);
-    let dead_letter = spec.error_handling.dead_letter.as_ref();
-    if let Some((topic, provision)) = dead_letter.and_then(|it| Some((&it.topic, it.provision.as_ref()?)))
-        && largest > 0
-    {
-        wanted.push(WantedTopic {
-            name: topic.clone(),
-            partitions: largest,
-            replication_factor: provision.replication_factor,
-            config: provision.config.clone(),
-        });
-    }
-    wanted
-}
-
 /// All topics that a group touches, for the embedded broker, which is empty and cannot create topics when asked.
 pub fn embedded_topics(spec: &KafkaConsumerGroupSpec) -> BTreeMap<String, i32> {
     let mut topics: BTreeMap<String, i32> = spec
@@ -157,11 +117,7 @@ pub fn embedded_topics(spec: &KafkaConsumerGroupSpec) -> BTreeMap<String, i32> {
         })
         .collect();
     let largest = topics.values().copied().max().unwrap_or(EMBEDDED_PARTITIONS);
-    let written = spec
-        .writers
-        .iter()
-        .filter_map(|writer| writer.kafka.as_ref())
-        .map(|kafka| &kafka.topic);
+    let written = writer_topics(spec).map(|(_, topic)| topic);
     let dead_letters = spec
         .error_handling
         .dead_letter
@@ -266,14 +222,5 @@ mod tests {
             topics,
             expected.map(|(topic, partitions)| (topic.to_string(), partitions))
         );
-    }
-
-    #[test]
-    fn a_dead_letter_topic_is_as_wide_as_the_widest_input() {
-        let spec = spec("errorHandling: {deadLetter: {topic: orders.dlq, provision: {}}}");
-        assert_eq!(wanted_topics(&spec, &BTreeMap::new()), []);
-        let known = BTreeMap::from([("orders".to_string(), Some(9))]);
-        let wanted = wanted_topics(&spec, &known);
-        assert_eq!((wanted[0].name.as_str(), wanted[0].partitions), ("orders.dlq", 9));
     }
 }

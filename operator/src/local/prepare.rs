@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crds::names;
-use crds::spec::{ClientConfigValue, Kafka};
+use crds::spec::{ClientConfigValue, GroupProtocol, Kafka};
 use crds::{KafkaConsumerGroup, WorkerConfig};
 use kube::ResourceExt;
 
@@ -16,7 +16,8 @@ use crate::controller::dereference::{KafkaView, Observed};
 use crate::controller::references::{Contents, Kind, Reference, references};
 use crate::controller::validate::{Programs, ValidatedGroup, WorkerDefaults, validate};
 
-/// The embedded broker lets every rebalance last a second less than the session timeout, whoever has answered before.
+/// The embedded broker lets every classic rebalance last a second less than the session timeout, whoever has answered
+/// before.
 const EMBEDDED_CLIENT_CONFIG: [(&str, &str); 2] =
     [("session.timeout.ms", "4000"), ("heartbeat.interval.ms", "500")];
 
@@ -61,7 +62,8 @@ pub fn prepare(
     programs: &Programs,
 ) -> Result<Prepared, String> {
     let mut notes = Vec::new();
-    find_kafka(&mut group.spec.kafka, brokers, &mut notes);
+    let classic = group.spec.consumer.group_protocol == GroupProtocol::Classic;
+    find_kafka(&mut group.spec.kafka, brokers, classic, &mut notes);
     let references = references(&group.spec);
     let namespace = group.namespace().unwrap_or_default();
     let contents = contents(&references, loaded, folders, &namespace)?;
@@ -130,17 +132,17 @@ pub fn without_secrets(
     Ok(())
 }
 
-fn find_kafka(kafka: &mut Kafka, brokers: &Brokers, notes: &mut Vec<String>) {
+fn find_kafka(kafka: &mut Kafka, brokers: &Brokers, classic: bool, notes: &mut Vec<String>) {
     match brokers {
         Brokers::AsWritten => {}
         Brokers::At(servers) => kafka.bootstrap_servers = servers.clone(),
         Brokers::Embedded(server) => {
             kafka.bootstrap_servers = vec![server.clone()];
-            for (key, value) in EMBEDDED_CLIENT_CONFIG {
+            for (key, value) in EMBEDDED_CLIENT_CONFIG.iter().filter(|_| classic) {
                 kafka
                     .client_config
-                    .entry(key.into())
-                    .or_insert_with(|| ClientConfigValue(value.into()));
+                    .entry((*key).into())
+                    .or_insert_with(|| ClientConfigValue((*value).into()));
             }
             if kafka.tls.take().is_some() | kafka.sasl.take().is_some() {
                 notes.push(
@@ -264,129 +266,4 @@ pub fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::load::Keys;
-    use super::*;
-
-    fn group(spec: &str) -> KafkaConsumerGroup {
-        let spec = format!("{{topics: [{{name: orders}}], writers: [{{name: out, type: Stdout}}], {spec}}}");
-        let mut group = KafkaConsumerGroup::new("orders", serde_yaml::from_str(&spec).unwrap());
-        group.metadata.namespace = Some("shop".into());
-        group
-    }
-
-    const SASL: &str = "kafka: {bootstrapServers: ['k:9092'], tls: {}, sasl: {mechanism: PLAIN, credentials: {secretName: login}}}";
-
-    fn run(group: KafkaConsumerGroup, loaded: &Loaded, brokers: &Brokers) -> Result<Prepared, String> {
-        prepare(group, loaded, brokers, &Folders::default(), &Programs::default())
-    }
-
-    fn with_login(namespace: &str) -> Loaded {
-        let keys = [("username", "alice"), ("password", "hunter2")];
-        let keys = keys.map(|(key, value)| (key.to_string(), value.as_bytes().to_vec()));
-        let mut loaded = Loaded::default();
-        loaded
-            .secrets
-            .insert((namespace.into(), "login".into()), Keys(keys.into()));
-        loaded
-    }
-
-    #[test]
-    fn secrets_become_files_and_never_stand_in_the_configuration() {
-        let prepared = run(group(SASL), &with_login("shop"), &Brokers::AsWritten).unwrap();
-        assert_eq!(prepared.files[Path::new("secrets/login/password")], b"hunter2");
-        assert!(!prepared.config.contains("hunter2"));
-        assert_eq!(prepared.valid.group_id, "shop.orders");
-    }
-
-    #[test]
-    fn a_secret_of_another_namespace_is_not_found_and_the_message_says_how_to_give_it() {
-        let error = run(group(SASL), &with_login("other"), &Brokers::AsWritten).unwrap_err();
-        for part in [
-            "Secret login",
-            "key username",
-            "namespace shop",
-            "--secrets-dir",
-            "DIR/login/username",
-        ] {
-            assert!(error.contains(part), "{error}");
-        }
-    }
-
-    #[test]
-    fn secrets_can_come_from_a_folder() {
-        let dir = tempfile::tempdir().unwrap();
-        for (key, value) in [("username", "alice"), ("password", "wonder")] {
-            replace(&dir.path().join("login").join(key), value.as_bytes()).unwrap();
-        }
-        let folders = Folders {
-            secrets: Some(dir.path().into()),
-            config_maps: None,
-        };
-        let prepared = prepare(
-            group(SASL),
-            &Loaded::default(),
-            &Brokers::At(vec!["other:9092".into()]),
-            &folders,
-            &Programs::default(),
-        )
-        .unwrap();
-        assert_eq!(prepared.valid.credentials.password.as_deref(), Some("wonder"));
-        assert_eq!(prepared.valid.spec.kafka.bootstrap_servers, ["other:9092"]);
-        assert!(prepared.valid.spec.kafka.sasl.is_some());
-    }
-
-    #[test]
-    fn the_embedded_broker_needs_no_secrets_and_it_is_said() {
-        let brokers = Brokers::Embedded("127.0.0.1:1".into());
-        let prepared = run(group(SASL), &Loaded::default(), &brokers).unwrap();
-        assert!(
-            prepared.notes.iter().any(|note| note.contains("spec.kafka.sasl")),
-            "{:?}",
-            prepared.notes
-        );
-        assert!(prepared.config.contains("127.0.0.1:1"));
-        assert_eq!(
-            prepared.valid.spec.kafka.client_config["session.timeout.ms"].0,
-            "4000"
-        );
-    }
-
-    #[test]
-    fn the_version_follows_what_workers_see() {
-        let version = |loaded: &Loaded| run(group(SASL), loaded, &Brokers::AsWritten).unwrap().version;
-        let mut changed = with_login("shop");
-        let key = ("shop".to_string(), "login".to_string());
-        changed
-            .secrets
-            .get_mut(&key)
-            .unwrap()
-            .0
-            .insert("password".into(), b"new".to_vec());
-        assert_eq!(version(&with_login("shop")), version(&with_login("shop")));
-        assert_ne!(version(&with_login("shop")), version(&changed));
-    }
-
-    #[cfg(feature = "vrl")]
-    #[test]
-    fn a_broken_program_is_refused_before_a_worker_starts() {
-        let broken = "kafka: {bootstrapServers: ['k:9092']}, transforms: [{name: t, type: Vrl, vrl: {source: '.a = to_flot!(.b)'}}]";
-        let error = run(group(broken), &Loaded::default(), &Brokers::AsWritten).unwrap_err();
-        assert!(error.contains("undefined function"), "{error}");
-    }
-
-    #[test]
-    fn files_are_private_and_replaced_whole() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a/b");
-        replace(&path, b"long content").unwrap();
-        replace(&path, b"short").unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"short");
-        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(
-            dir.path().join("a").metadata().unwrap().permissions().mode() & 0o777,
-            0o700
-        );
-    }
-}
+mod tests;

@@ -20,7 +20,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use crds::{
     client_config::{self, KafkaCredentials},
-    spec::IsolationLevel,
+    spec,
 };
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList, bindings as sys,
@@ -42,7 +42,7 @@ pub(super) fn run(bootstrap: &str, topic: &str, records: u64) -> Result<()> {
         &kafka,
         &KafkaCredentials::default(),
         "bench-raw",
-        IsolationLevel::ReadCommitted,
+        &spec::Consumer::default(),
     );
     let consumer: BaseConsumer = ClientConfig::from_iter(properties)
         .create()

@@ -23,6 +23,10 @@ async fn every_rule_of_the_schema_refuses_a_resource_that_breaks_it_and_says_whe
         let crd = crd(world)?;
         let good = complete(world)?;
         accepted(world, "the complete example", &good).await?;
+        let mut unset = good.clone();
+        unset["spec"]["errorHandling"]["onExhausted"] = Value::Null;
+        unset["spec"]["worker"]["imagePullPolicy"] = Value::Null;
+        accepted(world, "an enum with nothing behind its name", &unset).await?;
         let broken = schema::broken(schema::schema(&crd)?, &good)?;
         println!("  {} rules", broken.len());
         // As many as there are fields, at the very least: each has a type.

@@ -137,6 +137,10 @@ async fn without_its_dead_letter_topic_a_partition_waits_at_the_record_and_goes_
         spec["scaling"] = json!({"partitionsPerWorker": 2});
         world.apply_group("orders", spec).await?;
         world.until_ready("orders", 1).await?;
+        // Told before the first record fails, and no reason not to run.
+        let accepted = world.until_condition("orders", "Accepted", "True").await?;
+        assert_eq!(accepted.reason, "DeadLetterTopicMissing");
+        assert!(accepted.message.contains(&dead), "{}", accepted.message);
 
         let ledger = poisoned(world, &input, Some("a poison record")).await?;
         let condition = until("status tells that the dead letter topic is away", async || {
@@ -172,6 +176,12 @@ async fn without_its_dead_letter_topic_a_partition_waits_at_the_record_and_goes_
         assert_eq!(letters[0].value.as_deref(), Some(&b"a poison record"[..]));
         complete(world, &ledger, &output, 0).await?;
         world.until_condition("orders", "Consuming", "True").await?;
+        until("nothing is missed any more", async || {
+            let accepted = world.until_condition("orders", "Accepted", "True").await?;
+            ensure!(accepted.reason == "Accepted", "{accepted:?}");
+            Ok(())
+        })
+        .await?;
         world.until_ready("orders", 1).await?;
         Ok(())
     })

@@ -328,12 +328,12 @@ async fn a_refused_file_is_told_with_its_name_and_the_field() -> Result<()> {
 }
 
 /// `kafka-consumer-operator local ARGUMENTS`.
-fn start(arguments: &[&str]) -> Result<Process> {
+pub(crate) fn start(arguments: &[&str]) -> Result<Process> {
     Process::start(&program(OPERATOR)?, &[&["local"], arguments].concat())
 }
 
 /// The embedded broker, whose address local mode tells when it has started.
-async fn embedded(local: &mut Process) -> Result<Kafka> {
+pub(crate) async fn embedded(local: &mut Process) -> Result<Kafka> {
     let line = local.until_says("(127.0.0.1:").await?;
     let address = line
         .rsplit_once('(')
@@ -345,7 +345,7 @@ async fn embedded(local: &mut Process) -> Result<Kafka> {
 }
 
 /// A group of the namespace default; `kafka` is replaced where it matters.
-fn group(spec: Value) -> Value {
+pub(crate) fn group(spec: Value) -> Value {
     let mut whole = json!({
         "kafka": {"bootstrapServers": ["localhost:9092"]},
         "processing": {"commitIntervalMilliseconds": 200},
@@ -361,7 +361,7 @@ fn group(spec: Value) -> Value {
 }
 
 /// Writes a file of the folder and returns its path.
-fn write(folder: &TempDir, name: &str, object: &Value) -> Result<String> {
+pub(crate) fn write(folder: &TempDir, name: &str, object: &Value) -> Result<String> {
     let path = folder.path().join(name);
     std::fs::write(&path, serde_yaml::to_string(object)?)?;
     Ok(path.to_string_lossy().into_owned())

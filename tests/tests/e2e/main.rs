@@ -3,6 +3,7 @@
 
 mod admission;
 mod dead_letters;
+mod group_protocol;
 mod install;
 mod kills;
 mod lifecycle;

@@ -131,6 +131,13 @@ impl<'a> Iterator for Headers<'a> {
     }
 }
 
+/// What was read.
+pub(super) enum Read<'a> {
+    Record(Message<'a>),
+    /// Something is wrong with the partition; empty topic and -1 if not with one.
+    Error(&'a str, i32, RDKafkaErrorCode),
+}
+
 /// The outcome of a commit.
 pub(super) struct Committed {
     /// Error of the whole request.
@@ -192,15 +199,9 @@ impl Source {
         }
     }
 
-    /// Waits up to `timeout` for records and hands at most `limit` of them to `each`, errors to `error`. Returns how many
-    /// there were.
-    pub fn drain(
-        &mut self,
-        timeout: Duration,
-        limit: usize,
-        mut each: impl FnMut(Message<'_>),
-        mut error: impl FnMut(&str, i32, RDKafkaErrorCode),
-    ) -> usize {
+    /// Waits up to `timeout` for records and hands at most `limit` of them to `each`, in order. Returns how many there
+    /// were.
+    pub fn drain(&mut self, timeout: Duration, limit: usize, mut each: impl FnMut(Read<'_>)) -> usize {
         let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         let limit = limit.min(BATCH);
         // SAFETY: `messages` has room for BATCH pointers; only this thread reads the queue.
@@ -215,11 +216,11 @@ impl Source {
             let raw = unsafe { &*message.0 };
             let borrowed = Message { raw };
             if raw.err == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
-                each(borrowed);
-            } else {
-                let topic = if raw.rkt.is_null() { "" } else { borrowed.topic() };
-                error(topic, raw.partition, RDKafkaErrorCode::from(raw.err));
+                each(Read::Record(borrowed));
+                continue;
             }
+            let topic = if raw.rkt.is_null() { "" } else { borrowed.topic() };
+            each(Read::Error(topic, raw.partition, raw.err.into()));
         }
         count
     }

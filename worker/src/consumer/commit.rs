@@ -32,7 +32,17 @@ impl PollLoop {
             self.commit_running = false;
             self.take_committed(outcome);
         }
-        if !self.commit_running && self.last_commit.elapsed() >= self.settings.commit_interval {
+        if self.commit_running {
+            return;
+        }
+        // With AtMostOnce, records wait for it. After a refusal, the next attempt waits a moment.
+        let urgent = self.assigned.iter().any(Assigned::waits_for_commit);
+        let interval = match (urgent, self.commit_refused) {
+            (false, _) => self.settings.commit_interval,
+            (true, true) => COMMIT_RETRY,
+            (true, false) => Duration::ZERO,
+        };
+        if self.last_commit.elapsed() >= interval {
             self.last_commit = Instant::now();
             self.start_commit(|_| true);
         }
@@ -41,21 +51,34 @@ impl PollLoop {
     /// Starts a commit of the selected partitions; false when there is nothing to commit.
     fn start_commit(&mut self, select: impl Fn(&Assigned) -> bool) -> bool {
         let mut offsets = TopicPartitionList::new();
-        for entry in self.assigned.iter().filter(|entry| select(entry)) {
-            if let Some(offset) = entry.uncommitted() {
-                // Fails only for offsets that are no offsets; ours come from the broker.
-                let _ = offsets.add_partition_offset(
-                    &entry.partition.topic,
-                    entry.partition.partition,
-                    KafkaOffset::Offset(offset),
-                );
+        let mut positions = Vec::new();
+        for (index, entry) in self
+            .assigned
+            .iter()
+            .enumerate()
+            .filter(|(_, entry)| select(entry))
+        {
+            let Some(position) = entry.uncommitted() else {
+                continue;
+            };
+            let mut element = offsets.add_partition(&entry.partition.topic, entry.partition.partition);
+            // Fails only for offsets that are no offsets; ours come from the broker.
+            let _ = element.set_offset(KafkaOffset::Offset(position.offset));
+            if !position.metadata.is_empty() {
+                element.set_metadata(&position.metadata);
             }
+            positions.push((index, position));
         }
-        if offsets.count() == 0 {
+        if positions.is_empty() {
             return false;
         }
         match self.source.commit(&offsets) {
-            Ok(()) => self.commit_running = true,
+            Ok(()) => {
+                self.commit_running = true;
+                for (index, position) in positions {
+                    self.assigned[index].committing(position);
+                }
+            }
             Err(error) => self.note_error(&format!("commit: {error}")),
         }
         self.commit_running
@@ -64,25 +87,38 @@ impl PollLoop {
     fn take_committed(&mut self, outcome: batch::Committed) -> Settled {
         let mut settled = Settled::Done;
         self.shared.metrics.committed(outcome.error.map(word));
+        self.commit_refused = outcome.error.is_some();
+        if outcome.partitions.is_empty() {
+            self.assigned
+                .iter_mut()
+                .for_each(|entry| entry.commit_answered(None));
+        }
         for (topic, partition, offset, error) in outcome.partitions {
-            match error.or(outcome.error) {
-                None => {
-                    let entry = self.assigned.iter_mut().find(|entry| {
-                        *entry.partition.topic == *topic && entry.partition.partition == partition
-                    });
-                    if let Some(entry) = entry {
-                        entry.committed = Some(offset);
-                    }
-                }
+            let error = error.or(outcome.error);
+            let of_partition = |entry: &&mut Assigned| {
+                *entry.partition.topic == *topic && entry.partition.partition == partition
+            };
+            if let Some(entry) = self.assigned.iter_mut().find(of_partition) {
+                entry.commit_answered(error.is_none().then_some(offset));
+            }
+            self.commit_refused |= error.is_some();
+            match error {
+                None => {}
                 // The group is between two generations. The offsets stay finished and are committed later, or the
                 // records are read again by their next owner.
                 Some(
-                    error @ (RDKafkaErrorCode::IllegalGeneration | RDKafkaErrorCode::RebalanceInProgress),
+                    error @ (RDKafkaErrorCode::IllegalGeneration
+                    | RDKafkaErrorCode::RebalanceInProgress
+                    | RDKafkaErrorCode::StaleMemberEpoch),
                 ) => {
                     settled = Settled::Refused;
                     tracing::debug!(topic, partition, offset, %error, "not committed yet");
                 }
-                Some(error @ (RDKafkaErrorCode::UnknownMemberId | RDKafkaErrorCode::NoOffset)) => {
+                Some(
+                    error @ (RDKafkaErrorCode::UnknownMemberId
+                    | RDKafkaErrorCode::FencedMemberEpoch
+                    | RDKafkaErrorCode::NoOffset),
+                ) => {
                     tracing::debug!(topic, partition, offset, %error, "not committed");
                 }
                 Some(error) => {

@@ -1,16 +1,32 @@
 //! Assign and revoke. A revoke takes as long as the partitions' work needs, up to the drain budget, while the loop goes
 //! on with everything else; only then librdkafka is told to let go.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    ops::Range,
+    time::{Duration, Instant},
+};
 
-use rdkafka::{consumer::Consumer, topic_partition_list::TopicPartitionList};
+use crds::spec::Ordering;
+use rdkafka::{
+    consumer::Consumer,
+    topic_partition_list::{Offset as KafkaOffset, TopicPartitionList},
+};
 
 use super::{Assigned, PollLoop, context::Event};
-use crate::{record::TopicPartition, snapshot::Phase};
+use crate::{
+    offsets::ahead,
+    record::{Offset, TopicPartition},
+    snapshot::Phase,
+};
 
 /// How long revoked partitions may finish what they have begun: below librdkafka's default session timeout of 45 s with
 /// room for the commit, and short enough that the other members do not wait long.
 const REVOKE_BUDGET: Duration = Duration::from_secs(10);
+
+/// For asking what was committed: the coordinator answers in milliseconds; one that fails over takes a few seconds, and
+/// without an answer records are only repeated.
+const COMMITTED_BUDGET: Duration = Duration::from_secs(5);
 
 /// Partitions on their way out.
 pub(super) struct Revocation {
@@ -43,13 +59,22 @@ impl PollLoop {
         tracing::info!(partitions = describe(partitions), "assigned");
         let list = list(partitions);
         if self.stopping.is_none() {
+            let mut finished = self.finished_ahead(&list);
             for (topic, partition) in partitions {
                 self.source.forward(topic, *partition);
                 let partition = TopicPartition::new(topic.as_str(), *partition);
                 self.assigned.retain(|entry| entry.partition != partition);
                 let epoch = self.next_epoch;
                 self.next_epoch += 1;
-                let entry = Assigned::start(partition, epoch, &self.shared, &self.runtime, &self.report_to);
+                let finished = finished.remove(&partition).unwrap_or_default();
+                let entry = Assigned::start(
+                    partition,
+                    epoch,
+                    finished,
+                    &self.shared,
+                    &self.runtime,
+                    &self.report_to,
+                );
                 self.assigned.push(entry);
             }
         }
@@ -61,6 +86,41 @@ impl PollLoop {
             self.phase = Phase::Consuming;
         }
         self.housekeeping();
+    }
+
+    /// What earlier owners have finished above the committed offsets, from the commits' metadata. In partition order nobody
+    /// writes any.
+    fn finished_ahead(&mut self, list: &TopicPartitionList) -> HashMap<TopicPartition, Vec<Range<Offset>>> {
+        let mut finished = HashMap::new();
+        if self.shared.ordering == Ordering::PerPartition || list.count() == 0 {
+            return finished;
+        }
+        let committed = match self
+            .source
+            .consumer()
+            .committed_offsets(list.clone(), COMMITTED_BUDGET)
+        {
+            Ok(committed) => committed,
+            Err(error) => {
+                self.note_error(&format!(
+                    "what is finished ahead of the committed offsets cannot be read and will be processed again: {error}"
+                ));
+                return finished;
+            }
+        };
+        for element in committed.elements() {
+            let KafkaOffset::Offset(offset) = element.offset() else {
+                continue;
+            };
+            let partition = TopicPartition::new(element.topic(), element.partition());
+            match ahead::decode(offset, element.metadata()) {
+                Ok(ranges) => {
+                    finished.insert(partition, ranges);
+                }
+                Err(unreadable) => tracing::warn!(%partition, offset, "{unreadable}"),
+            }
+        }
+        finished
     }
 
     fn revoke(&mut self, partitions: Vec<(String, i32)>, lost: bool) {

@@ -35,6 +35,24 @@ fn error(result: Result<Settings, SettingsError>) -> SettingsError {
 }
 
 #[tokio::test]
+async fn a_small_container_reads_less_ahead_unless_the_user_says_how_much() {
+    let mut settings = built(&document(), &Registry::new()).await.unwrap();
+    settings.fit_into(Some(64 << 20));
+    assert_eq!(settings.memory.in_flight, 16 << 20);
+    assert_eq!(
+        settings.consumer_properties["queued.max.messages.kbytes"],
+        "16384"
+    );
+    let own = with(
+        "/kafka/clientConfig",
+        json!({"queued.max.messages.kbytes": "2048"}),
+    );
+    let mut settings = built(&own, &Registry::new()).await.unwrap();
+    settings.fit_into(Some(64 << 20));
+    assert_eq!(settings.consumer_properties["queued.max.messages.kbytes"], "2048");
+}
+
+#[tokio::test]
 async fn defaults_become_durations_and_properties() {
     let settings = built(&document(), &Registry::new()).await.unwrap();
     assert_eq!(
@@ -191,6 +209,28 @@ fn every_wrong_value_is_named_with_what_to_write() {
         assert!(error.to_string().contains(message), "{path}: {error}");
         assert_eq!(error.exit_code(), exit::CONFIG);
     }
+}
+
+#[test]
+fn timeouts_that_the_broker_decides_are_refused_with_its_protocol() {
+    let mut document = with("/consumer/groupProtocol", json!("Consumer"));
+    assert!(parsed(&document).is_ok());
+    for key in ["session.timeout.ms", "heartbeat.interval.ms"] {
+        document["kafka"]["clientConfig"] = json!({key: "6000"});
+        let error = parsed(&document).unwrap_err().to_string();
+        for part in [key, "kafka.clientConfig: ", "group.consumer.session.timeout.ms"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+    document["consumer"]["groupProtocol"] = json!("Classic");
+    assert!(parsed(&document).is_ok());
+}
+
+#[tokio::test]
+async fn the_group_protocol_reaches_the_consumer() {
+    let document = with("/consumer/groupProtocol", json!("Consumer"));
+    let settings = built(&document, &Registry::new()).await.unwrap();
+    assert_eq!(settings.consumer_properties["group.protocol"], "consumer");
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::{collections::HashSet, fmt, ops::RangeInclusive};
 
 use crds::{
     WorkerConfig,
-    client_config::ALLOWED_CLIENT_CONFIG,
-    spec::{OnExhausted, StartPositionType},
+    client_config::{ALLOWED_CLIENT_CONFIG, CLASSIC_ONLY_CLIENT_CONFIG, GROUP_PROTOCOL_MESSAGE},
+    spec::{GroupProtocol, OnExhausted, StartPositionType},
 };
 
 /// A field, what is wrong with it, and what to write.
@@ -101,6 +101,11 @@ fn connection(config: &WorkerConfig, check: &mut Check) {
             );
             check.fail("kafka.clientConfig", message);
         }
+    }
+    let broker_decides = config.consumer.group_protocol == GroupProtocol::Consumer;
+    let set = |key: &&str| config.kafka.client_config.contains_key(*key);
+    if broker_decides && CLASSIC_ONLY_CLIENT_CONFIG.iter().any(set) {
+        check.fail("kafka.clientConfig", GROUP_PROTOCOL_MESSAGE);
     }
     let start = &config.consumer.start_position;
     if (start.kind == StartPositionType::Timestamp) != start.timestamp.is_some() {

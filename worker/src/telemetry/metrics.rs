@@ -68,12 +68,13 @@ impl MetricConstructor<Histogram> for WriteSeconds {
     }
 }
 
-const PAUSED_REASONS: [PausedReason; 5] = [
+const PAUSED_REASONS: [PausedReason; 6] = [
     PausedReason::Paused,
     PausedReason::WriterUnavailable,
     PausedReason::DeadLetterUnavailable,
     PausedReason::DeadLetterBreakerOpen,
     PausedReason::RecordFailed,
+    PausedReason::OldestUnfinished,
 ];
 
 /// Metrics of one assigned partition.
@@ -123,6 +124,7 @@ struct Inner {
     lag: Family<PartitionLabels, Gauge>,
     in_flight: Family<PartitionLabels, Gauge>,
     written: Family<WriterLabels, Counter>,
+    given_up: Family<WriterLabels, Counter>,
     write_errors: Family<WriteErrorLabels, Counter>,
     retries: Family<WriterLabels, Counter>,
     write_seconds: Family<WriterLabels, Histogram, WriteSeconds>,
@@ -172,6 +174,11 @@ impl Metrics {
             ),
             in_flight: add(r, "in_flight_records", "Records read and not finished"),
             written: add(r, "records_written", "Records that a writer has confirmed"),
+            given_up: add(
+                r,
+                "records_given_up",
+                "Records that may be lost, because AtMostOnce never repeats a write that may have happened",
+            ),
             write_errors: add(r, "write_errors", "Attempts to write that failed, by class"),
             retries: add(
                 r,
@@ -282,6 +289,14 @@ impl Metrics {
     pub fn written(&self, name: &Arc<str>, records: usize) {
         self.0
             .written
+            .get_or_create(&WriterLabels { writer: name.clone() })
+            .inc_by(records as u64);
+    }
+
+    /// With AtMostOnce, a write of `records` records failed and is not repeated.
+    pub fn given_up(&self, name: &Arc<str>, records: usize) {
+        self.0
+            .given_up
             .get_or_create(&WriterLabels { writer: name.clone() })
             .inc_by(records as u64);
     }

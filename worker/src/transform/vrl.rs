@@ -276,6 +276,10 @@ impl Transform for VrlChain {
     fn decodes_values(&self) -> bool {
         self.first && self.value == DecoderType::Json
     }
+
+    fn reads_headers(&self) -> bool {
+        self.parts.headers
+    }
 }
 
 /// What VRL says of a runtime error, without the values it quotes: messages go into logs, status and headers, and those

@@ -12,4 +12,8 @@ impl Writer for Blackhole {
     fn write<'a>(&'a self, _batch: WriteBatch<'a>) -> BoxFuture<'a, Result<Vec<Rejected>, WriteError>> {
         Box::pin(ready(Ok(Vec::new())))
     }
+
+    fn reads_headers(&self) -> bool {
+        false
+    }
 }

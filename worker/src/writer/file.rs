@@ -95,6 +95,10 @@ impl Writer for FileWriter {
         Box::pin(self.append(batch))
     }
 
+    fn reads_headers(&self) -> bool {
+        false
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             let files = std::mem::take(&mut *self.files.lock().unwrap_or_else(PoisonError::into_inner));

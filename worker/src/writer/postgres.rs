@@ -207,6 +207,10 @@ impl Writer for PostgresWriter {
         Box::pin(self.write_batch(batch))
     }
 
+    fn reads_headers(&self) -> bool {
+        false
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();

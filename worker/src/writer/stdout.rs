@@ -52,6 +52,10 @@ impl Writer for StdoutWriter {
             }
         })
     }
+
+    fn reads_headers(&self) -> bool {
+        false
+    }
 }
 
 fn lines(batch: &WriteBatch<'_>) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! Fills in the schema's defaults, after dropping nulls that stand where a default is: the API server's order. Pure.
+//! Fills in the schema's defaults, after dropping nulls of fields that cannot be null: the API server's order. Pure.
 
 use kube::core::cel::apply_defaults;
 use serde_json::Value;
@@ -9,15 +9,20 @@ pub(super) fn fill(schema: &Value, object: &Value) -> Value {
     apply_defaults(schema, &object)
 }
 
-/// `field: null` means "not set" where there is a default and null is no value of its own.
+/// `field: null` means "not set" where null is no value of its own.
 fn drop_nulls(schema: &Value, value: &mut Value) {
     match value {
         Value::Object(fields) => {
             let properties = schema.get("properties").and_then(Value::as_object);
             fields.retain(|name, child| {
-                let known = properties.and_then(|properties| properties.get(name));
-                !(child.is_null()
-                    && known.is_some_and(|known| known.get("default").is_some() && !nullable(known)))
+                let known = properties
+                    .and_then(|properties| properties.get(name))
+                    .or_else(|| {
+                        schema
+                            .get("additionalProperties")
+                            .filter(|known| known.is_object())
+                    });
+                !(child.is_null() && known.is_some_and(|known| !nullable(known)))
             });
             for (name, child) in fields {
                 let known = properties
@@ -48,21 +53,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_null_becomes_the_default_where_there_is_one() {
+    fn a_null_becomes_the_default_is_a_value_or_is_dropped() {
         let schema = json!({"type": "object", "properties": {
             "state": {"type": "string", "default": "Running"},
             "name": {"type": "string"},
+            "owner": {"type": "string", "nullable": true},
+            "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+            "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
             "list": {"type": "array", "items": {"type": "object", "properties": {
                 "size": {"type": "integer", "default": 3},
             }}},
         }});
         let filled = fill(
             &schema,
-            &json!({"state": null, "name": null, "list": [{"size": null}, {}]}),
+            &json!({
+                "state": null, "name": null, "owner": null, "labels": {"a": null, "b": "c"}, "free": {"any": null},
+                "list": [{"size": null}, {}],
+            }),
         );
         assert_eq!(
             filled,
-            json!({"state": "Running", "name": null, "list": [{"size": 3}, {"size": 3}]})
+            json!({
+                "state": "Running", "owner": null, "labels": {"b": "c"}, "free": {"any": null},
+                "list": [{"size": 3}, {"size": 3}],
+            })
         );
     }
 }

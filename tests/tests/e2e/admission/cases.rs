@@ -65,6 +65,18 @@ fn whole_spec() -> Vec<Case> {
 fn connection() -> Vec<Case> {
     let mut all = vec![
         Case(
+            "a session timeout that the broker decides",
+            json!({"consumer": {"groupProtocol": "Consumer"}, "kafka": {"clientConfig": {"session.timeout.ms": "6000"}}}),
+            "spec",
+            "the broker decides session timeout and heartbeat",
+        ),
+        Case(
+            "a heartbeat that the broker decides",
+            json!({"consumer": {"groupProtocol": "Consumer"}, "kafka": {"clientConfig": {"heartbeat.interval.ms": "1000"}}}),
+            "spec",
+            "group.consumer.heartbeat.interval.ms",
+        ),
+        Case(
             "an authority from nowhere",
             json!({"kafka": {"tls": {"ca": {"key": "ca.crt"}}}}),
             "spec.kafka.tls.ca",

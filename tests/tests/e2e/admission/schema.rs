@@ -231,8 +231,11 @@ fn rules(path: &Path, schema: &Value, good: &Value, all: &mut Vec<Broken>) -> Re
         )?;
     }
     if let Some(allowed) = schema["enum"].as_array() {
-        let first = allowed[0].as_str().unwrap_or_default();
-        let says = format!("Unsupported value: \"Nonsense\": supported values: \"{first}\"");
+        let values: Vec<String> = allowed.iter().map(Value::to_string).collect();
+        let says = format!(
+            "Unsupported value: \"Nonsense\": supported values: {}",
+            values.join(", ")
+        );
         add("enum", json!("Nonsense"), says)?;
     }
     if schema["format"] == "date-time" {

@@ -1,0 +1,120 @@
+//! What is worth a warning about a group that is accepted all the same. In: the spec and what brokers said. Out: at most
+//! one warning with all that there is to say. Pure; nothing here keeps workers from running.
+
+use crds::spec::KafkaConsumerGroupSpec;
+
+use super::{Observed, Rejection};
+use crate::topics;
+
+/// The first reason and every message: there is one condition for all warnings.
+pub(super) fn warning(spec: &KafkaConsumerGroupSpec, observed: &Observed) -> Option<Rejection> {
+    let warnings = missing_outputs(spec, observed)
+        .into_iter()
+        .chain(credentials_in_clear(spec));
+    warnings.reduce(|first, next| Rejection {
+        message: format!("{}; {}", first.message, next.message),
+        ..first
+    })
+}
+
+/// A missing output stops only what goes there, and heals by itself when somebody creates it: workers run meanwhile.
+fn missing_outputs(spec: &KafkaConsumerGroupSpec, observed: &Observed) -> Vec<Rejection> {
+    let missing = |topic: &String| {
+        let facts = observed.kafka.known();
+        facts.is_some_and(|facts| facts.missing_outputs.contains(topic))
+    };
+    let dead_letter = topics::unprovisioned_dead_letter(spec).filter(|topic| missing(topic)).map(|topic| {
+        Rejection::new(
+            "DeadLetterTopicMissing",
+            format!(
+                "dead letter topic {topic} does not exist, so a partition waits at its first record that cannot be processed; create the topic, or let the operator create it: spec.errorHandling.deadLetter: {{topic: {topic}, provision: {{}}}}"
+            ),
+        )
+    });
+    let writers = topics::writer_topics(spec).filter(|(_, topic)| missing(topic)).map(|(writer, topic)| {
+        Rejection::new(
+            "WriterTopicMissing",
+            format!("topic {topic} of writer {writer} does not exist, so the writer waits; create the topic or correct spec.writers[{writer}].kafka.topic"),
+        )
+    });
+    dead_letter.into_iter().chain(writers).collect()
+}
+
+fn credentials_in_clear(spec: &KafkaConsumerGroupSpec) -> Option<Rejection> {
+    let exposed = spec.kafka.sasl.is_some() && spec.kafka.tls.is_none();
+    exposed.then(|| {
+        Rejection::new(
+            "CredentialsInClear",
+            "spec.kafka.sasl is used without spec.kafka.tls, so logins and records cross the network unencrypted; set spec.kafka.tls: {}",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::dereference::KafkaView;
+    use crate::fixtures::{facts, observed, secured_group};
+
+    /// What is said of a group that writes to `clean` and `orders.dlq` while brokers miss some topics.
+    fn said(missing: &[&str], edit: impl FnOnce(&mut KafkaConsumerGroupSpec)) -> Option<Rejection> {
+        let (mut spec, mut observed) = (secured_group().spec, observed());
+        let json = serde_json::json!({"deadLetter": {"topic": "orders.dlq"}});
+        spec.error_handling = serde_json::from_value(json).unwrap();
+        let writer = serde_json::json!({"name": "out", "type": "Kafka", "kafka": {"topic": "clean"}});
+        spec.writers.push(serde_json::from_value(writer).unwrap());
+        edit(&mut spec);
+        let mut facts = facts(&[("orders", Some(6))]);
+        facts.missing_outputs = missing.iter().map(|topic| topic.to_string()).collect();
+        observed.kafka = KafkaView::Known(facts);
+        warning(&spec, &observed)
+    }
+
+    #[test]
+    fn a_login_without_tls_is_warned_of() {
+        let warning = said(&[], |spec| spec.kafka.tls = None).unwrap();
+        assert_eq!(warning.reason, "CredentialsInClear");
+    }
+
+    #[test]
+    fn a_missing_output_topic_is_named_with_what_to_do() {
+        assert_eq!(said(&[], |_| {}), None);
+        let both = said(&["clean", "orders.dlq"], |_| {}).unwrap();
+        assert_eq!(both.reason, "DeadLetterTopicMissing");
+        for part in [
+            "dead letter topic orders.dlq does not exist",
+            "create the topic",
+            "spec.errorHandling.deadLetter: {topic: orders.dlq, provision: {}}",
+            "topic clean of writer out",
+            "spec.writers[out].kafka.topic",
+        ] {
+            assert!(both.message.contains(part), "{} lacks {part}", both.message);
+        }
+        assert_eq!(said(&["clean"], |_| {}).unwrap().reason, "WriterTopicMissing");
+    }
+
+    #[test]
+    fn a_dead_letter_topic_that_the_operator_creates_is_not_missed() {
+        let provisioned = said(&["orders.dlq"], |spec| {
+            let dead_letter = spec.error_handling.dead_letter.as_mut().unwrap();
+            dead_letter.provision = Some(Default::default());
+        });
+        assert_eq!(provisioned, None);
+    }
+
+    #[test]
+    fn no_warning_hides_another() {
+        let both = said(&["orders.dlq"], |spec| spec.kafka.tls = None).unwrap();
+        assert_eq!(both.reason, "DeadLetterTopicMissing");
+        assert!(both.message.contains("spec.kafka.tls: {}"), "{}", both.message);
+    }
+
+    #[test]
+    fn brokers_that_do_not_answer_miss_nothing() {
+        let (mut spec, mut observed) = (secured_group().spec, observed());
+        spec.error_handling =
+            serde_json::from_value(serde_json::json!({"deadLetter": {"topic": "orders.dlq"}})).unwrap();
+        observed.kafka = KafkaView::NotAsked;
+        assert_eq!(warning(&spec, &observed), None);
+    }
+}

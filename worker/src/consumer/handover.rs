@@ -1,0 +1,174 @@
+//! How chunks get from the poll loop to the partition's task: at once, or, with AtMostOnce, only after the broker has
+//! confirmed the commit of their offsets. Pure but for the channel.
+
+use std::collections::VecDeque;
+
+use tokio::sync::mpsc;
+
+use crate::{partition::Work, record::Offset};
+
+/// The sending side of a partition's task.
+pub(super) struct Handover {
+    /// None once everything has been handed on that ever will be.
+    task: Option<mpsc::UnboundedSender<Work>>,
+    commit_first: Option<CommitFirst>,
+}
+
+/// Chunks that wait for the commit, each with the offset behind its last record.
+#[derive(Default)]
+struct CommitFirst {
+    waiting: VecDeque<(Offset, Work)>,
+    /// Handed on up to here.
+    confirmed: Option<Offset>,
+    /// How many of the waiting chunks the running commit covers.
+    committing: usize,
+    finishing: bool,
+}
+
+impl Handover {
+    pub fn new(commit_first: bool, task: mpsc::UnboundedSender<Work>) -> Self {
+        Self {
+            task: Some(task),
+            commit_first: commit_first.then(CommitFirst::default),
+        }
+    }
+
+    /// Takes a chunk that ends before `end`.
+    pub fn offer(&mut self, end: Offset, work: Work) {
+        match &mut self.commit_first {
+            Some(queue) => queue.waiting.push_back((end, work)),
+            None => self.send(work),
+        }
+    }
+
+    fn send(&self, work: Work) {
+        if let Some(task) = &self.task {
+            // A task that has ended takes nothing; its records stay unfinished.
+            let _ = task.send(work);
+        }
+    }
+
+    /// True when chunks wait that no running commit covers.
+    pub fn waits(&self) -> bool {
+        let queue = self.commit_first.as_ref();
+        queue.is_some_and(|queue| queue.waiting.len() > queue.committing)
+    }
+
+    /// With AtMostOnce, the offset to commit, if any; else None, and finished records decide.
+    pub fn to_commit(&self) -> Option<Option<Offset>> {
+        let queue = self.commit_first.as_ref()?;
+        let waiting = queue.waiting.back().map(|(end, _)| *end);
+        Some(waiting.or(queue.confirmed))
+    }
+
+    /// A commit of [`Handover::to_commit`] is on its way.
+    pub fn committing(&mut self) {
+        if let Some(queue) = &mut self.commit_first {
+            queue.committing = queue.waiting.len();
+        }
+    }
+
+    /// The commit was confirmed up to this offset, or failed.
+    pub fn answered(&mut self, committed: Option<Offset>) {
+        let Some(queue) = &mut self.commit_first else {
+            return;
+        };
+        queue.committing = 0;
+        let mut confirmed = Vec::new();
+        if let Some(committed) = committed {
+            queue.confirmed = queue.confirmed.max(Some(committed));
+            while queue.waiting.front().is_some_and(|(end, _)| *end <= committed) {
+                confirmed.extend(queue.waiting.pop_front());
+            }
+        }
+        let finishing = queue.finishing;
+        for (_, work) in confirmed {
+            self.send(work);
+        }
+        if finishing {
+            self.end();
+        }
+    }
+
+    /// No more chunks will come. True when the task will end by itself, after everything that was or will be handed on:
+    /// what is committed already must not be dropped. False when the task may drop what it has not begun.
+    pub fn finish(&mut self) -> bool {
+        let Some(queue) = &mut self.commit_first else {
+            return false;
+        };
+        queue.finishing = true;
+        queue.waiting.truncate(queue.committing);
+        if queue.waiting.is_empty() {
+            self.end();
+        }
+        true
+    }
+
+    fn end(&mut self) {
+        if let Some(queue) = &mut self.commit_first {
+            queue.waiting.clear();
+        }
+        self.task = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Chunk, TopicPartition};
+
+    fn work(first: u64) -> Work {
+        Work {
+            chunk: Chunk::new(TopicPartition::new("t", 0), 1),
+            first,
+        }
+    }
+
+    fn received(task: &mut mpsc::UnboundedReceiver<Work>) -> Vec<u64> {
+        std::iter::from_fn(|| task.try_recv().ok())
+            .map(|work| work.first)
+            .collect()
+    }
+
+    #[test]
+    fn without_a_commit_first_chunks_go_on_at_once() {
+        let (input, mut task) = mpsc::unbounded_channel();
+        let mut handover = Handover::new(false, input);
+        handover.offer(5, work(0));
+        assert_eq!((received(&mut task), handover.to_commit()), (vec![0], None));
+        assert!(!handover.finish());
+    }
+
+    #[test]
+    fn a_chunk_goes_on_only_when_its_offsets_are_committed() {
+        let (input, mut task) = mpsc::unbounded_channel();
+        let mut handover = Handover::new(true, input);
+        assert_eq!(handover.to_commit(), Some(None));
+        handover.offer(5, work(0));
+        handover.offer(8, work(5));
+        assert!(handover.waits() && received(&mut task).is_empty());
+        assert_eq!(handover.to_commit(), Some(Some(8)));
+        handover.committing();
+        handover.offer(9, work(8));
+        handover.answered(None);
+        assert!(handover.waits() && received(&mut task).is_empty(), "refused");
+        handover.answered(Some(8));
+        assert_eq!(received(&mut task), [0, 5]);
+        assert_eq!(handover.to_commit(), Some(Some(9)));
+    }
+
+    #[test]
+    fn at_the_end_what_is_being_committed_is_still_handed_on_and_the_rest_is_not() {
+        let (input, mut task) = mpsc::unbounded_channel();
+        let mut handover = Handover::new(true, input);
+        handover.offer(5, work(0));
+        handover.committing();
+        handover.offer(8, work(5));
+        assert!(handover.finish() && !handover.waits());
+        assert!(received(&mut task).is_empty());
+        handover.answered(Some(5));
+        assert_eq!(received(&mut task), [0]);
+        let ended = matches!(task.try_recv(), Err(mpsc::error::TryRecvError::Disconnected));
+        assert!(ended, "the task ends by itself");
+    }
+}

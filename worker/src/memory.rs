@@ -1,0 +1,77 @@
+//! How much memory records may take, from the memory limit of the container. In: the limit. Out: bytes for what is in flight
+//! and for what librdkafka reads ahead. Without a limit the defaults hold, which suit containers of 256 MiB and more.
+
+use std::path::Path;
+
+/// In-flight bytes of all partitions together, without a limit that asks for less.
+const MOST: u64 = 64 << 20;
+/// Less would make batches of single records; a container this small cannot be helped.
+const LEAST: u64 = 1 << 20;
+/// What is in flight may exist twice, as it was read and as the transforms made it; what is read ahead is there once; the
+/// rest is for the process itself.
+const SHARE: u64 = 4;
+
+/// What records may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Bytes read and not finished.
+    pub in_flight: usize,
+    /// Bytes read ahead by librdkafka.
+    pub read_ahead: usize,
+}
+
+impl Budget {
+    /// For a container with this limit in bytes.
+    pub fn new(limit: Option<u64>) -> Self {
+        let bytes = limit.map_or(MOST, |limit| (limit / SHARE).clamp(LEAST, MOST)) as usize;
+        Self {
+            in_flight: bytes,
+            read_ahead: bytes,
+        }
+    }
+}
+
+/// The memory limit of this container in bytes; None when there is none.
+pub fn limit() -> Option<u64> {
+    [
+        "/sys/fs/cgroup/memory.max",
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+    ]
+    .iter()
+    .find_map(|path| read(Path::new(path)))
+}
+
+/// "max", and the huge number of the older interface, are no limits.
+fn read(path: &Path) -> Option<u64> {
+    let limit = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;
+    (limit < 1 << 60).then_some(limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_containers_get_small_budgets_and_large_ones_the_default() {
+        let in_flight = |limit| Budget::new(limit).in_flight >> 20;
+        assert_eq!(in_flight(None), 64);
+        assert_eq!(in_flight(Some(8 << 30)), 64);
+        assert_eq!(in_flight(Some(128 << 20)), 32);
+        assert_eq!(in_flight(Some(1 << 20)), 1);
+    }
+
+    #[test]
+    fn a_limit_is_read_and_no_limit_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("memory.max");
+        for (text, limit) in [
+            ("134217728\n", Some(128 << 20)),
+            ("max\n", None),
+            ("9223372036854771712\n", None),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(read(&file), limit, "{text}");
+        }
+        assert_eq!(read(Path::new("/nowhere")), None);
+    }
+}
