@@ -3,6 +3,7 @@
 //! descriptions in the CRD, and every rule sits beside the field that it guards.
 
 pub mod errors;
+pub mod fields;
 pub mod kafka;
 pub mod processing;
 pub mod scaling;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::client_config::{GROUP_PROTOCOL_MESSAGE, group_protocol_rule};
 
 pub use errors::*;
+pub use fields::*;
 pub use kafka::*;
 pub use processing::*;
 pub use scaling::*;
@@ -93,6 +95,8 @@ const TOPIC_PATTERN: &str = "^[a-zA-Z0-9._-]+$";
         .message("errorHandling.deadLetter.topic is also an input topic, which would consume its own dead letters for ever; use another topic, for example '<topic>.dlq'"),
     validation = Rule::new("!self.writers.exists(w, has(w.kafka) && self.topics.exists(t, t.name == w.kafka.topic))")
         .message("a Kafka writer writes to an input topic, which would loop for ever; write to another topic"),
+    validation = Rule::new("!has(self.transforms) || size(self.transforms) == 0 || self.transforms[0].type != 'Fields' || (has(self.decode) && has(self.decode.value) && has(self.decode.value.type) && self.decode.value.type == 'Json')")
+        .message("the first transform is of type Fields, which reads JSON; set decode: {value: {type: Json}}"),
     validation = Rule::new("self.writers.all(w, !has(w.file)) || (has(self.worker) && has(self.worker.volumeMounts) && self.writers.all(w, !has(w.file) || self.worker.volumeMounts.exists(m, w.file.directory == m.mountPath || w.file.directory.startsWith(m.mountPath + '/'))))")
         .message("a File writer needs a volume: its directory must lie in a worker.volumeMounts mountPath, because the container's root file system is read-only; add worker.volumes and worker.volumeMounts"),
     validation = Rule::new(group_protocol_rule()).message(GROUP_PROTOCOL_MESSAGE)

@@ -64,7 +64,8 @@ impl Decoders {
     }
 }
 
-fn check(decoder: DecoderType, bytes: Option<&[u8]>) -> Result<(), String> {
+/// What is wrong with a key or value, to be said behind its name.
+pub(crate) fn check(decoder: DecoderType, bytes: Option<&[u8]>) -> Result<(), String> {
     let Some(bytes) = bytes else { return Ok(()) };
     match decoder {
         DecoderType::Bytes => Ok(()),
@@ -76,7 +77,7 @@ fn check(decoder: DecoderType, bytes: Option<&[u8]>) -> Result<(), String> {
     }
 }
 
-fn utf8(bytes: &[u8]) -> Result<&str, String> {
+pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, String> {
     std::str::from_utf8(bytes).map_err(|error| {
         format!(
             "is not UTF-8: the byte at position {} is invalid",

@@ -1,6 +1,7 @@
 //! Transforms: what turns one record into none, one or several. The [`Transform`] trait works on whole batches; most
 //! users write a closure for one record and wrap it with [`per_record`].
 
+pub mod fields;
 #[cfg(feature = "vrl")]
 pub mod vrl;
 

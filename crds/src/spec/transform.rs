@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ConfigMapKey;
+use super::{ConfigMapKey, Fields};
 
 /// A named transform.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
@@ -12,6 +12,8 @@ use super::ConfigMapKey;
 #[x_kube(
     validation = Rule::new("has(self.vrl) == (self.type == 'Vrl')")
         .message("vrl must be set when type is Vrl, and only then, for example {type: Vrl, vrl: {source: '.seen = true'}}"),
+    validation = Rule::new("has(self.fields) == (self.type == 'Fields')")
+        .message("fields must be set when type is Fields, and only then, for example {type: Fields, fields: {drop: [note]}}"),
     validation = Rule::new("has(self.custom) == (self.type == 'Custom')")
         .message("custom must be set when type is Custom, and only then, for example {type: Custom, custom: {name: my-transform}}")
 )]
@@ -19,12 +21,16 @@ pub struct Transform {
     /// Name, unique in the list; used in metrics, logs and dead letter headers.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
-    /// Vrl: a program in the Vector Remap Language. Custom: code that your own worker image registers by name.
+    /// Vrl: a program in the Vector Remap Language. Fields: drops, renames, converts and sets top-level fields of JSON objects
+    /// without a program, several times faster. Custom: code that your own worker image registers by name.
     #[serde(rename = "type")]
     pub kind: TransformType,
     /// For type Vrl.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vrl: Option<Vrl>,
+    /// For type Fields.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fields: Option<Fields>,
     /// For type Custom: a transform registered by your own worker image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub custom: Option<Custom>,
@@ -34,6 +40,7 @@ pub struct Transform {
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum TransformType {
     Vrl,
+    Fields,
     Custom,
 }
 

@@ -74,6 +74,10 @@ pub(super) enum Work {
     Transform,
     /// The same, written to another topic.
     TransformToKafka,
+    /// A field dropped, one renamed, one converted and one set by a transform of type Fields, discarded.
+    Fields,
+    /// The same four by a VRL program.
+    FieldsByVrl,
 }
 
 /// One line of comparison: subjects that read the same topic by turns.
@@ -86,7 +90,7 @@ pub(super) struct Case {
 }
 
 /// All cases, in the order of running.
-pub(super) const CASES: [Case; 4] = [
+pub(super) const CASES: [Case; 6] = [
     Case {
         name: "p100-identity-blackhole",
         data: Data::P100,
@@ -111,10 +115,26 @@ pub(super) const CASES: [Case; 4] = [
         work: Work::TransformToKafka,
         subjects: &[Subject::Raw, Subject::Worker],
     },
+    Case {
+        name: "orders-fields-blackhole",
+        data: Data::Orders,
+        work: Work::Fields,
+        subjects: &[Subject::Raw, Subject::Worker],
+    },
+    Case {
+        name: "orders-vrl-fields-blackhole",
+        data: Data::Orders,
+        work: Work::FieldsByVrl,
+        subjects: &[Subject::Raw, Subject::Worker],
+    },
 ];
 
 /// Adds a field, drops a field.
 pub(super) const PROGRAM: &str = ".handled_by = \"bench\"\ndel(.status)\n";
+
+/// What [`Work::Fields`] does, as a program.
+pub(super) const FIELDS_PROGRAM: &str =
+    "del(.country)\n.state = del(.status)\n.amount = to_string!(.amount)\n.handled_by = \"bench\"\n";
 
 /// Where [`Work::TransformToKafka`] writes to.
 pub(super) const OUTPUT_TOPIC: &str = "bench-output";
@@ -122,8 +142,20 @@ pub(super) const OUTPUT_TOPIC: &str = "bench-output";
 /// The configuration document of a worker, as the operator would render it.
 pub(super) fn worker_config(work: Work, bootstrap: &str, topic: &str, group: &str) -> Result<WorkerConfig> {
     let writer = match work {
-        Work::Identity | Work::Transform => json!({"name": "out", "type": "Blackhole"}),
         Work::TransformToKafka => json!({"name": "out", "type": "Kafka", "kafka": {"topic": OUTPUT_TOPIC}}),
+        _ => json!({"name": "out", "type": "Blackhole"}),
+    };
+    let vrl = |source: &str| json!({"name": "change", "type": "Vrl", "vrl": {"source": source}});
+    let transform = match work {
+        Work::Identity => None,
+        Work::Transform | Work::TransformToKafka => Some(vrl(PROGRAM)),
+        Work::FieldsByVrl => Some(vrl(FIELDS_PROGRAM)),
+        Work::Fields => Some(json!({"name": "change", "type": "Fields", "fields": {
+            "drop": ["country"],
+            "rename": {"status": "state"},
+            "convert": {"amount": "String"},
+            "set": {"handled_by": "bench"},
+        }})),
     };
     let mut spec = json!({
         "topics": [{"name": topic}],
@@ -131,9 +163,9 @@ pub(super) fn worker_config(work: Work, bootstrap: &str, topic: &str, group: &st
         "kafka": {"bootstrapServers": [bootstrap]},
         "writers": [writer],
     });
-    if work != Work::Identity {
+    if let Some(transform) = transform {
         spec["decode"] = json!({"value": {"type": "Json"}});
-        spec["transforms"] = json!([{"name": "change", "type": "Vrl", "vrl": {"source": PROGRAM}}]);
+        spec["transforms"] = json!([transform]);
     }
     let spec: KafkaConsumerGroupSpec = serde_json::from_value(spec).context("the bench's own resource")?;
     Ok(WorkerConfig::from_spec(

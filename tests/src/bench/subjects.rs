@@ -62,7 +62,7 @@ impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:<26} {:<7} {:>9.0} records/s {:>7.3} CPU-s/million {:>6.1} MiB",
+            "{:<27} {:<7} {:>9.0} records/s {:>7.3} CPU-s/million {:>6.1} MiB",
             self.case, self.subject, self.records_per_second, self.cpu_seconds_per_million, self.peak_rss_mib
         )?;
         match self.others {

@@ -204,6 +204,11 @@ fn every_wrong_value_is_named_with_what_to_write() {
             json!([{"name": "k", "type": "Kafka", "kafka": {"topic": "orders"}}]),
             "writers[0].kafka.topic: \"orders\" is also an input topic",
         ),
+        (
+            "/transforms",
+            json!([{"name": "shape", "type": "Fields", "fields": {}}]),
+            "transforms[0].fields: changes nothing; write at least one step",
+        ),
     ] {
         let error = parsed(&with(path, value)).unwrap_err();
         assert!(error.to_string().contains(message), "{path}: {error}");
@@ -231,6 +236,108 @@ async fn the_group_protocol_reaches_the_consumer() {
     let document = with("/consumer/groupProtocol", json!("Consumer"));
     let settings = built(&document, &Registry::new()).await.unwrap();
     assert_eq!(settings.consumer_properties["group.protocol"], "consumer");
+}
+
+#[test]
+fn steps_of_fields_that_contradict_each_other_are_named_with_what_to_write() {
+    for (fields, message) in [
+        (
+            json!({"keep": ["a"], "drop": ["b"]}),
+            "keep and drop are both there",
+        ),
+        (
+            json!({"rename": {"a": "c", "b": "c"}}),
+            "rename gives two fields the name \"c\"",
+        ),
+        (
+            json!({"drop": ["a"], "rename": {"a": "b"}}),
+            "rename names \"a\", which drop removes or keep does not name",
+        ),
+        (
+            json!({"keep": ["b"], "rename": {"a": "b"}}),
+            "rename names \"a\", which drop removes or keep does not name",
+        ),
+        (
+            json!({"rename": {"a": "b"}, "set": {"b": 1}}),
+            "rename makes \"a\" a field \"b\", which set or setFromRecord replaces",
+        ),
+        (
+            json!({"rename": {"a": "b"}, "setFromRecord": {"b": "Topic"}}),
+            "rename makes \"a\" a field \"b\", which set or setFromRecord replaces",
+        ),
+        (
+            json!({"drop": ["a"], "convert": {"a": "Number"}}),
+            "convert names \"a\", which is not there after drop, keep and rename",
+        ),
+        (
+            json!({"keep": ["b"], "convert": {"a": "Number"}}),
+            "convert names \"a\", which is not there after drop, keep and rename",
+        ),
+        (
+            json!({"rename": {"a": "b"}, "convert": {"a": "Number"}}),
+            "convert names \"a\", which is not there after drop, keep and rename",
+        ),
+        (
+            json!({"convert": {"a": "Number"}, "set": {"a": "1"}}),
+            "convert names \"a\", which set or setFromRecord replaces",
+        ),
+        (
+            json!({"set": {"a": "1"}, "setFromRecord": {"a": "Topic"}}),
+            "\"a\" is in both set and setFromRecord",
+        ),
+    ] {
+        let transforms = json!([
+            {"name": "first", "type": "Custom", "custom": {"name": "own"}},
+            {"name": "shape", "type": "Fields", "fields": fields},
+        ]);
+        let error = parsed(&with("/transforms", transforms)).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("transforms[1].fields: {message}")),
+            "{error}"
+        );
+        assert_eq!(error.matches("transforms[1]").count(), 1, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_first_transform_of_type_fields_decodes_and_needs_json() {
+    let shape = |name: &str| json!({"name": name, "type": "Fields", "fields": {"drop": ["a"]}});
+    let own = json!({"name": "own", "type": "Custom", "custom": {"name": "own"}});
+    let registry = Registry::new().transform("own", |_| {
+        Ok(per_record("own", |_, out| {
+            out.keep();
+            Ok(())
+        }))
+    });
+    let mut document = with("/transforms", json!([shape("a"), shape("b")]));
+    let settings = built(&document, &registry).await.unwrap();
+    let names: Vec<&str> = settings
+        .transforms
+        .iter()
+        .map(|transform| &*transform.name)
+        .collect();
+    assert_eq!(names, ["a", "b"]);
+    assert!(settings.decoders.accept_anything());
+
+    document["decode"] = json!({"value": {"type": "String"}});
+    let refused = parsed(&document).unwrap_err().to_string();
+    assert!(
+        refused.contains(
+            "decode.value.type: the first transform is of type Fields, which reads JSON; write Json"
+        ),
+        "{refused}"
+    );
+    // What comes from a transform of one's own may be JSON whatever went in.
+    document["transforms"] = json!([own, shape("a")]);
+    let settings = built(&document, &registry).await.unwrap();
+    assert!(!settings.decoders.accept_anything());
+
+    document["transforms"] = json!([own, {"name": "shape", "type": "Fields"}]);
+    let error = error(built(&document, &registry).await).to_string();
+    assert!(
+        error.contains("type is Fields, so the member fields must be set"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -10,6 +10,7 @@ use super::NamedTransform;
 use crate::{
     registry::Registry,
     secrets::{SecretError, SecretFiles},
+    transform::fields::Fields,
 };
 
 /// A transform that cannot be built.
@@ -48,11 +49,24 @@ pub(super) fn build(
     for run in specs.chunk_by(|left, right| left.kind == TransformType::Vrl && right.kind == left.kind) {
         let transform = match run[0].kind {
             TransformType::Vrl => vrl(run, decode, built.is_empty(), secrets)?,
+            TransformType::Fields => fields(&run[0], decode, built.is_empty())?,
             TransformType::Custom => custom(&run[0], registry)?,
         };
         built.push(transform);
     }
     Ok(built)
+}
+
+fn fields(spec: &Spec, decode: &Decode, first: bool) -> Result<NamedTransform, TransformError> {
+    let fields = spec.fields.as_ref().ok_or_else(|| TransformError::Missing {
+        name: spec.name.clone(),
+        kind: spec.kind,
+        member: "fields",
+    })?;
+    Ok(NamedTransform {
+        name: (*spec.name).into(),
+        transform: Arc::new(Fields::new(&spec.name, fields, decode, first)),
+    })
 }
 
 fn custom(spec: &Spec, registry: &Registry) -> Result<NamedTransform, TransformError> {

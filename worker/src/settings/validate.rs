@@ -1,6 +1,8 @@
 //! Checks the values of a configuration document. The operator renders only what the API server has accepted, so this speaks
 //! to people who write or change the document by hand. Pure.
 
+mod fields;
+
 use std::{collections::HashSet, fmt, ops::RangeInclusive};
 
 use crds::{
@@ -81,6 +83,7 @@ pub(super) fn check(config: &WorkerConfig) -> Vec<FieldError> {
     );
     check.unique("writers", config.writers.iter().map(|writer| &*writer.name));
     check.range("drainSeconds", config.drain_seconds, 1..=86_400);
+    fields::check(config, &mut check);
     connection(config, &mut check);
     processing(config, &mut check);
     failures(config, &mut check);

@@ -16,7 +16,9 @@ fn walk(schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError>)
     }
     if schema.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) {
         if !value.is_string() && !value.is_i64() {
-            say(errors, path, wrong_type(path, "integer or string", value));
+            say(errors, path, wrong_type(path, "integer,string", value));
+        } else if let Value::String(text) = value {
+            string(schema, text, path, errors);
         }
         return;
     }
@@ -229,7 +231,7 @@ fn wrong_type(path: &str, expected: &str, value: &Value) -> String {
         Value::Object(_) => "object",
     };
     let advice = match (expected, actual) {
-        ("string", "integer" | "number" | "boolean") => format!("; quote it: \"{value}\""),
+        ("string" | "integer,string", "integer" | "number" | "boolean") => format!("; quote it: \"{value}\""),
         ("integer" | "number" | "boolean", "string") => "; write it without quotes".into(),
         ("array", _) => "; begin each entry with \"- \"".into(),
         _ => String::new(),

@@ -1,5 +1,7 @@
 //! One refused example for each rule of the CRD, and for each kind of structural mistake.
 
+mod fields;
+
 use std::collections::BTreeSet;
 
 use serde_json::json;
@@ -26,6 +28,9 @@ fn valid() -> Value {
             "transforms": [
                 {"name": "clean", "type": "Vrl", "vrl": {"source": ".seen = true"}},
                 {"name": "own", "type": "Custom", "custom": {"name": "my-transform", "config": {"any": [1]}}},
+                {"name": "shape", "type": "Fields", "fields": {
+                    "drop": ["note"], "rename": {"status": "state"}, "convert": {"state": "String", "amount": "Number"},
+                    "set": {"source": "web", "version": 2}, "setFromRecord": {"origin": "Topic"}}},
             ],
             "writers": [
                 {"name": "out", "type": "Kafka", "kafka": {"topic": "clean"}},
@@ -103,7 +108,7 @@ fn the_full_example_is_valid_and_gets_its_defaults() {
 #[test]
 fn every_cel_rule_refuses_its_example() {
     let vrl = |vrl: Value| json!({"name": "clean", "type": "Vrl", "vrl": vrl});
-    let table: Vec<(Value, &str, &str)> = vec![
+    let mut table: Vec<(Value, &str, &str)> = vec![
         (
             with(&[("/errorHandling", json!({"deadLetter": {"topic": "orders"}}))]),
             "spec",
@@ -279,6 +284,7 @@ fn every_cel_rule_refuses_its_example() {
             "exactly one of emptyDir",
         ),
     ];
+    table.extend(fields::refused());
     let rules = Rules::new();
     let mut refused: Vec<String> = Vec::new();
     for (object, path, message) in table {
@@ -423,6 +429,27 @@ fn structural_mistakes_are_told_like_the_api_server_does_and_with_what_to_write(
                 ),
             )]),
             &["spec.transforms: Too many: 17: must have at most 16 items"],
+        ),
+        (
+            with(&[("/transforms/2/fields/set/source", json!(true))]),
+            &[
+                "spec.transforms[2].fields.set.source in body must be of type integer,string: \"boolean\"; quote it: \"true\"",
+            ],
+        ),
+        (
+            with(&[("/transforms/2/fields/set/source", json!("s".repeat(4097)))]),
+            &["spec.transforms[2].fields.set.source: Too long: may not be more than 4096 bytes"],
+        ),
+        (
+            with(&[("/transforms/2/fields/convert/amount", json!("Numbr"))]),
+            &[
+                "spec.transforms[2].fields.convert.amount: Unsupported value: \"Numbr\"",
+                "did you mean \"Number\"?",
+            ],
+        ),
+        (
+            with(&[("/transforms/2/fields/drop", json!([]))]),
+            &["spec.transforms[2].fields.drop in body should have at least 1 items"],
         ),
         (
             with(&[("/topic", json!("orders"))]),

@@ -1,6 +1,8 @@
 //! One resource or more for each CEL rule that breaks it: what is done, to which field it is put down, and what is said.
 //! The good resource has the topic `orders` and a Blackhole writer.
 
+mod fields;
+
 use serde_json::{Value, json};
 
 /// Name, changes of a good `spec` (objects are merged, lists replaced), field, part of the message.
@@ -10,6 +12,7 @@ pub fn cases() -> Vec<Case> {
     let mut all = whole_spec();
     all.extend(connection());
     all.extend(transforms());
+    all.extend(fields::cases());
     all.extend(writers());
     all.extend(policies());
     all.extend(worker());
