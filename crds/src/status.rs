@@ -75,6 +75,11 @@ pub struct KafkaConsumerGroupStatus {
     /// The last decision about the number of workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<ScalingStatus>,
+    /// Partitions that make no progress although there is something to do, those that have waited longest; partitions.stalled
+    /// counts all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub stalled_partitions: Vec<StalledPartition>,
     /// One entry per worker, written by the worker itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
@@ -101,6 +106,30 @@ pub struct PartitionsStatus {
     /// Those that have an owner, in the broker's view. Absent: not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assigned: Option<i32>,
+    /// Those that make no progress although there is something to do (errorHandling.stalledAfterSeconds), as the workers
+    /// tell. Absent: no worker tells anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stalled: Option<i32>,
+}
+
+/// A partition that makes no progress although there is something to do.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct StalledPartition {
+    /// Topic.
+    pub topic: String,
+    /// Number of the partition.
+    pub partition: i32,
+    /// Offset of the first record that is not finished. Absent: none was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<i64>,
+    /// When it made progress last.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub since: Timestamp,
+    /// Attempts at what is being tried now.
+    pub attempts: i32,
+    /// What holds it back: as pausedReason of a worker, or NoProgress when nothing is known.
+    pub reason: String,
 }
 
 /// Records between the committed offsets and the ends of the partitions.
@@ -157,9 +186,17 @@ pub struct WorkerStatus {
     /// The unfinished record that has waited longest, "topic-partition@offset since time".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_in_flight: Option<String>,
-    /// Why reading is held back: Paused, WriterUnavailable, DeadLetterUnavailable, RecordFailed. Absent: it is not.
+    /// Why reading is held back: Paused, WriterUnavailable, DeadLetterUnavailable, DeadLetterBreakerOpen, RecordFailed.
+    /// Absent: it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_reason: Option<String>,
+    /// Partitions assigned to it that make no progress although there is something to do.
+    #[serde(default)]
+    pub stalled: i32,
+    /// Those of them that have waited longest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub stalled_partitions: Vec<StalledPartition>,
     /// The last error, at most 1024 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,

@@ -34,8 +34,10 @@ use crate::{
     engine::{EngineError, EngineHandles},
     partition::{Report, Shared},
     progress::truncate,
+    rate::Rate,
     settings::Settings,
     snapshot::{Phase, Snapshot},
+    stall::Stalls,
 };
 
 /// Longest wait for records or completions in one turn: bounds how late a commit, a rebalance or a stop is noticed.
@@ -70,6 +72,8 @@ pub(crate) struct PollLoop {
     last_commit: Instant,
     last_housekeeping: Instant,
     counters: Counters,
+    stalls: Stalls,
+    rate: Option<Rate>,
     last_error: Option<String>,
     logged: Vec<(String, Instant)>,
 }
@@ -147,6 +151,8 @@ impl PollLoop {
             last_commit: now,
             last_housekeeping: now,
             counters: Counters::default(),
+            stalls: Stalls::new(settings.stalled_after),
+            rate: settings.records_per_second.map(|limit| Rate::new(limit, now)),
             last_error: None,
             logged: Vec::new(),
         })
@@ -170,8 +176,12 @@ impl PollLoop {
             if self.serve_stop() {
                 return self.close();
             }
-            if self.has_room() {
-                self.read();
+            let limit = self
+                .rate
+                .as_mut()
+                .map_or(usize::MAX, |rate| rate.room(Instant::now()));
+            if limit > 0 && self.has_room() {
+                self.read(limit);
             } else if let Ok(report) = self.reports.recv_timeout(TICK) {
                 self.take(report)?;
             }
@@ -246,7 +256,7 @@ impl PollLoop {
     }
 
     /// Reads what is there, waiting a tick at most, and puts it into the chunks of its partitions.
-    fn read(&mut self) {
+    fn read(&mut self, limit: usize) {
         let Self {
             source,
             assigned,
@@ -255,7 +265,7 @@ impl PollLoop {
         } = self;
         let mut run: Option<(usize, i32, Option<usize>)> = None;
         let mut errors = Vec::new();
-        source.drain(TICK, |read| match read {
+        let read = source.drain(TICK, limit, |read| match read {
             Read::Record(message) => {
                 let (topic, partition) = (message.topic_id(), message.partition());
                 let index = match run {
@@ -277,6 +287,9 @@ impl PollLoop {
                 let Some(filling) = entry.filling(message.offset()) else {
                     return;
                 };
+                if filling.is_empty() {
+                    filling.log_append_time = message.log_append_time();
+                }
                 filling.push(
                     message.offset(),
                     message.timestamp(),
@@ -292,6 +305,9 @@ impl PollLoop {
                 errors.push(format!("reading {topic}-{partition}: {code}"))
             }
         });
+        if let Some(rate) = &mut self.rate {
+            rate.take(read);
+        }
         for error in errors {
             self.note_error(&error);
         }
@@ -377,7 +393,7 @@ impl PollLoop {
     }
 
     /// Shows the world how things are.
-    fn publish(&self) {
+    fn publish(&mut self) {
         let mut partitions: Vec<_> = self
             .assigned
             .iter()
@@ -388,6 +404,7 @@ impl PollLoop {
                 entry.snapshot(self.paused, end)
             })
             .collect();
+        self.stalls.look(&mut partitions, self.paused);
         partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         self.shared
             .metrics

@@ -2,20 +2,28 @@
 //! record counts as finished only after the broker has confirmed the copy; while the topic does not take records, the
 //! partition waits.
 
+mod breaker;
+mod breakers;
+mod headers;
+
 use std::{sync::Arc, time::Duration};
 
 use crate::{
     batch::Failure,
     producer::{ProduceRecord, Producer},
-    progress::{Progress, truncate},
-    record::Record,
+    progress::Progress,
+    record::{Chunk, Record},
     retry::RetryPolicy,
+    settings::DeadLetterSettings,
     snapshot::PausedReason,
 };
 
-/// Prefix of all headers we add; headers with it are replaced when a record is dead-lettered again, so that redriven
-/// records do not grow.
-pub const HEADER_PREFIX: &str = "kafka-consumer.dev/";
+pub(crate) use self::{breaker::Exceeded, breakers::Refusal};
+pub use self::{breaker::Limits as BreakerLimits, headers::HEADER_PREFIX};
+use self::{
+    breakers::Breakers,
+    headers::{Header, Headers},
+};
 
 /// After this long without a confirmation the partition counts as held back.
 const UNAVAILABLE_AFTER: Duration = Duration::from_secs(5);
@@ -24,8 +32,8 @@ const UNAVAILABLE_AFTER: Duration = Duration::from_secs(5);
 pub struct DeadLetters {
     producer: Producer,
     topic: String,
-    group: String,
-    worker: String,
+    headers: Headers,
+    breakers: Option<Breakers>,
 }
 
 /// A failure to be dead-lettered.
@@ -38,13 +46,31 @@ pub struct Letter {
 }
 
 impl DeadLetters {
-    /// Sends to `topic` with `producer`; `group` and `worker` go into the headers.
-    pub fn new(producer: Producer, topic: String, group: String, worker: String) -> Self {
+    /// Sends with `producer`; `group` and `worker` go into the headers.
+    pub fn new(producer: Producer, settings: DeadLetterSettings, group: String, worker: String) -> Self {
+        let DeadLetterSettings {
+            topic,
+            style,
+            breaker,
+        } = settings;
         Self {
             producer,
             topic,
-            group,
-            worker,
+            headers: Headers { style, group, worker },
+            breakers: breaker.map(Breakers::new),
+        }
+    }
+
+    /// Counts so many records of `chunk`, of which those at the positions `failed` (ascending, each once) failed. The first
+    /// that must not be written because too many fail, if there is one; then the ones before it may.
+    pub(crate) fn admit(&self, chunk: &Chunk, records: usize, failed: &[usize]) -> Option<Refusal> {
+        self.breakers.as_ref()?.admit(chunk, records, failed)
+    }
+
+    /// The record that was not admitted has passed.
+    pub(crate) fn close_breaker(&self, chunk: &Chunk) {
+        if let Some(breakers) = &self.breakers {
+            breakers.close(chunk);
         }
     }
 
@@ -57,13 +83,13 @@ impl DeadLetters {
         while !todo.is_empty() {
             // Unknown for now: the key decides; whether the topic is there, the send itself tells.
             let partitions = self.producer.partition_count(&self.topic).await.ok();
-            let texts: Vec<Headers> = todo
+            let headers: Vec<Vec<Header>> = todo
                 .iter()
-                .map(|at| self.headers(&letters[*at].0, letters[*at].1))
+                .map(|at| self.headers.of(&letters[*at].0, letters[*at].1))
                 .collect();
             let records: Vec<ProduceRecord<'_>> = todo
                 .iter()
-                .zip(&texts)
+                .zip(&headers)
                 .map(|(at, headers)| self.copy(&letters[*at].0, headers, partitions))
                 .collect();
             let results = self.producer.send(&records).await;
@@ -95,55 +121,22 @@ impl DeadLetters {
     fn copy<'a>(
         &'a self,
         record: &Record<'a>,
-        headers: &'a Headers,
+        headers: &'a [Header],
         partitions: Option<i32>,
     ) -> ProduceRecord<'a> {
         // The same partition keeps the order of a key's dead letters; without it, the key decides.
         let source = record.partition().partition;
         let partition = partitions.filter(|count| source < *count).map(|_| source);
-        let original = record
-            .headers()
-            .filter(|(name, _)| !name.starts_with(HEADER_PREFIX.as_bytes()));
-        let ours = headers
-            .0
-            .iter()
-            .map(|(name, value)| (name.as_bytes(), Some(value.as_bytes())));
         ProduceRecord {
             topic: &self.topic,
             partition,
             timestamp: (record.timestamp >= 0).then_some(record.timestamp),
             key: record.key,
             value: record.value,
-            headers: original.chain(ours).collect(),
+            headers: self.headers.beside(record, headers),
         }
     }
-
-    fn headers(&self, record: &Record<'_>, letter: &Letter) -> Headers {
-        let partition = record.partition();
-        let header = |name: &str, value: String| (format!("{HEADER_PREFIX}{name}"), value);
-        let class = match letter.failure.stage.as_str() {
-            "write" => "Rejected",
-            "decode" => "Undecodable",
-            _ => "TransformFailed",
-        };
-        Headers(vec![
-            header("topic", partition.topic.to_string()),
-            header("partition", partition.partition.to_string()),
-            header("offset", record.offset.to_string()),
-            header("timestamp", record.timestamp.to_string()),
-            header("group", self.group.clone()),
-            header("worker", self.worker.clone()),
-            header("stage", letter.failure.stage.as_str().to_owned()),
-            header("component", letter.failure.component.to_string()),
-            header("attempts", letter.attempts.to_string()),
-            header("error-class", class.to_owned()),
-            header("error-message", truncate(&letter.failure.message)),
-        ])
-    }
 }
-
-/// Names and values of the headers we add, all text.
-struct Headers(Vec<(String, String)>);
 
 /// What happens to a record that cannot be processed.
 #[derive(Clone)]
@@ -154,4 +147,13 @@ pub enum FailurePolicy {
     Stop,
     /// Drop and count it.
     Skip,
+}
+
+impl FailurePolicy {
+    /// Takes note of so many records of a chunk that did not fail.
+    pub(crate) fn passed(&self, chunk: &Chunk, records: usize) {
+        if let Self::DeadLetter(queue) = self {
+            queue.admit(chunk, records, &[]);
+        }
+    }
 }

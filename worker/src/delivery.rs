@@ -116,6 +116,7 @@ impl Delivery<'_> {
                     }
                     if !(again.is_empty() && delivered.later.is_empty()) {
                         self.metrics.write_failed(&self.writer.name, "record");
+                        self.metrics.retried(&self.writer.name);
                     }
                     if !again.is_empty() {
                         tokio::time::sleep(self.retry.random_backoff(segment.attempts)).await;
@@ -157,6 +158,7 @@ impl Delivery<'_> {
                         delivered.given_up += segment.outputs.len();
                         continue;
                     }
+                    self.metrics.retried(&self.writer.name);
                     // An outage is nobody's fault but the system's: it uses up no attempts of the records.
                     stack.push(Segment {
                         attempts: segment.attempts - 1,

@@ -141,12 +141,12 @@ async fn watchdog(shutdown: &mut Flag, budget: Duration) {
 }
 
 fn failure_policy(settings: &Settings) -> Result<FailurePolicy, EngineError> {
-    Ok(match (settings.on_exhausted, &settings.dead_letter_topic) {
-        (OnExhausted::DeadLetter, Some(topic)) => {
+    Ok(match (settings.on_exhausted, &settings.dead_letter) {
+        (OnExhausted::DeadLetter, Some(dead_letter)) => {
             let producer = Producer::new(&settings.producer_properties).map_err(EngineError::Producer)?;
             FailurePolicy::DeadLetter(Arc::new(DeadLetters::new(
                 producer,
-                topic.clone(),
+                dead_letter.clone(),
                 settings.group_id.clone(),
                 settings.worker_name.clone(),
             )))

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use crate::{
-    dead_letter::{FailurePolicy, Letter},
+    dead_letter::{DeadLetters, Exceeded, FailurePolicy, Letter},
     delivery::{Delivered, Delivery, Patience},
     parked::{Parked, Retry, Waiting},
     partition::{Report, Shared},
@@ -38,6 +38,8 @@ pub(crate) struct Lane {
     context: Arc<Context>,
     input: mpsc::UnboundedReceiver<Unit>,
     parked: Parked,
+    /// A failed record was made to wait.
+    stopped: bool,
 }
 
 /// Told to drain.
@@ -58,6 +60,7 @@ impl Lane {
             parked: Parked::new(context.shared.ordering),
             context,
             input,
+            stopped: false,
         }
     }
 
@@ -106,12 +109,40 @@ impl Lane {
             followers,
             ..
         } = waiting;
+        self.stopped = false;
         self.work(unit, retry, waits + 1).await?;
         drop(progress);
-        for follower in followers {
-            self.take(follower).await?;
+        let dead_letters = matches!(self.context.shared.policy, FailurePolicy::DeadLetter(_));
+        let closed = dead_letters && retry == Retry::Process && !self.stopped;
+        for mut follower in followers {
+            if closed {
+                self.process_anew(&mut follower);
+            }
+            if !follower.is_empty() {
+                self.take(follower).await?;
+            }
         }
         Ok(())
+    }
+
+    /// What failed behind a record that made the breaker wait failed before that was mended: it is processed again, at once.
+    fn process_anew(&mut self, unit: &mut Unit) {
+        while let Some(source) = unit.letters.first().map(|letter| letter.failure.source as u32) {
+            let Some(mut failed) = unit.take(|other| other == source) else {
+                unit.letters.remove(0);
+                continue;
+            };
+            failed.letters.clear();
+            let followers = self.parked.followers(unit, source);
+            self.parked.park(Waiting {
+                retry: Retry::Process,
+                due: Instant::now(),
+                waits: 0,
+                progress: self.context.troubles.at(failed.offset()),
+                followers: followers.into_iter().collect(),
+                unit: failed,
+            });
+        }
     }
 
     /// Finishes a unit, but for the records that have to wait.
@@ -129,7 +160,7 @@ impl Lane {
             Retry::Process => self.process_again(&unit).await,
         };
         if matches!(shared.policy, FailurePolicy::Stop) {
-            self.stop_at_failures(&mut unit, waits, true);
+            self.stop_at_failures(&mut unit, waits, true, PausedReason::RecordFailed, "");
         }
         if unit.is_empty() {
             return Ok(());
@@ -148,6 +179,13 @@ impl Lane {
                     attempts: refused.attempts,
                 },
             );
+        }
+        if let (Retry::Process, FailurePolicy::DeadLetter(queue)) = (retry, &shared.policy)
+            && unit.letters.is_empty()
+            && !unit.is_empty()
+        {
+            // Only a breaker makes records wait to be processed again.
+            queue.close_breaker(unit.chunk());
         }
         self.settle(unit, waits, given_up as u64, &progress).await;
         Ok(())
@@ -235,8 +273,16 @@ impl Lane {
         }
     }
 
-    /// `onExhausted: Stop`: the failed records of a unit wait. `before_writing`: and what comes after them with them.
-    fn stop_at_failures(&mut self, unit: &mut Unit, waits: u32, before_writing: bool) {
+    /// `onExhausted: Stop`, and an open breaker: the failed records of a unit wait. `before_writing`: and what comes after
+    /// them with them. `why` begins the message.
+    fn stop_at_failures(
+        &mut self,
+        unit: &mut Unit,
+        waits: u32,
+        before_writing: bool,
+        reason: PausedReason,
+        why: &str,
+    ) {
         while let Some(letter) = unit.letters.first().cloned() {
             let source = letter.failure.source as u32;
             let Some(mut failed) = unit.take(|other| other == source) else {
@@ -250,16 +296,20 @@ impl Lane {
                 false => VecDeque::new(),
             };
             if waits == 0 {
-                self.log("stopped", unit, &letter, 1);
+                self.log(&format!("{why}stopped"), unit, &letter, 1);
             }
             let failure = &letter.failure;
             let (stage, component) = (failure.stage.as_str(), &failure.component);
             let offset = failed.offset();
             let progress = self.context.troubles.at(offset);
             let partition = &self.context.partition;
-            let message = format!("{partition}@{offset}: {stage} {component}: {}", failure.message);
+            let message = format!(
+                "{why}{partition}@{offset}: {stage} {component}: {}",
+                failure.message
+            );
             progress.failing(letter.attempts.max(waits + 1), &message);
-            progress.hold(PausedReason::RecordFailed);
+            progress.hold(reason);
+            self.stopped = true;
             self.context.shared.metrics.failure(stage, component);
             self.parked.park(Waiting {
                 unit: failed,
@@ -278,10 +328,17 @@ impl Lane {
         let shared = &context.shared;
         let (mut dead_lettered, mut skipped) = (0, given_up);
         match &shared.policy {
-            _ if unit.letters.is_empty() => {}
-            FailurePolicy::Stop => self.stop_at_failures(&mut unit, waits, false),
+            policy if unit.letters.is_empty() => policy.passed(unit.chunk(), unit.len()),
+            FailurePolicy::Stop => {
+                self.stop_at_failures(&mut unit, waits, false, PausedReason::RecordFailed, "");
+            }
             FailurePolicy::DeadLetter(queue) => {
-                let letters = std::mem::take(&mut unit.letters);
+                let mut letters = std::mem::take(&mut unit.letters);
+                let refusal = admit(queue, &unit, &letters);
+                if let Some((source, _)) = refusal {
+                    let at = letters.partition_point(|letter| letter.failure.source < source);
+                    unit.letters = letters.split_off(at);
+                }
                 let records: Vec<_> = letters
                     .iter()
                     .map(|letter| (unit.chunk().record(letter.failure.source), letter))
@@ -293,6 +350,11 @@ impl Lane {
                     shared
                         .metrics
                         .dead_lettered(failure.stage.as_str(), &failure.component);
+                }
+                if let Some((_, limit)) = refusal {
+                    let why = format!("the dead letter breaker is open, {limit}: ");
+                    let reason = PausedReason::DeadLetterBreakerOpen;
+                    self.stop_at_failures(&mut unit, waits, false, reason, &why);
                 }
             }
             FailurePolicy::Skip => {
@@ -331,6 +393,17 @@ impl Lane {
             failure.message
         );
     }
+}
+
+/// The first failed record of the unit that must not go to the dead letter topic, and why.
+fn admit(queue: &DeadLetters, unit: &Unit, letters: &[Letter]) -> Option<(usize, Exceeded)> {
+    let mut failed: Vec<usize> = letters.iter().map(|letter| letter.failure.source).collect();
+    failed.dedup();
+    let sources = unit.sources();
+    let position = |source: &usize| sources.partition_point(|other| (*other as usize) < *source);
+    let positions: Vec<usize> = failed.iter().map(position).collect();
+    let refusal = queue.admit(unit.chunk(), unit.len(), &positions)?;
+    Some((failed[refusal.index], refusal.limit))
 }
 
 /// A record that became several outputs fails once per writer. Letters of records that have left the unit go with them.

@@ -36,6 +36,7 @@ mod partition;
 pub mod pipeline;
 pub mod producer;
 pub mod progress;
+mod rate;
 pub mod record;
 pub mod registry;
 pub mod retry;
@@ -43,6 +44,7 @@ pub mod run;
 pub mod secrets;
 pub mod settings;
 pub mod snapshot;
+pub mod stall;
 #[cfg(feature = "kubernetes")]
 pub mod status;
 pub mod telemetry;

@@ -80,6 +80,9 @@ pub struct Chunk {
     pub partition: TopicPartition,
     /// The assignment they were read under; completions of an older epoch are discarded.
     pub epoch: u64,
+    /// Timestamps are the brokers' (`message.timestamp.type` LogAppendTime) and not the producers'. A setting of the
+    /// topic, so one for the chunk.
+    pub log_append_time: bool,
     arena: Vec<u8>,
     headers: Vec<(Span, Span)>,
     entries: Vec<Entry>,
@@ -91,6 +94,7 @@ impl Chunk {
         Self {
             partition,
             epoch,
+            log_append_time: false,
             arena: Vec::new(),
             headers: Vec::new(),
             entries: Vec::new(),
@@ -127,6 +131,7 @@ impl Chunk {
         Self {
             partition: self.partition.clone(),
             epoch: self.epoch,
+            log_append_time: self.log_append_time,
             arena: Vec::with_capacity(self.arena.len()),
             headers: Vec::with_capacity(self.headers.len()),
             entries: Vec::with_capacity(self.entries.len()),
@@ -140,15 +145,22 @@ impl Chunk {
 
     /// A chunk of nothing but the record at `index`.
     pub fn single(&self, index: usize) -> Chunk {
+        self.select(&[index])
+    }
+
+    /// A chunk of the records at these indices, in this order.
+    pub fn select(&self, indices: &[usize]) -> Chunk {
         let mut chunk = Chunk::new(self.partition.clone(), self.epoch);
-        let record = self.record(index);
-        chunk.push(
-            record.offset,
-            record.timestamp,
-            record.key,
-            record.value,
-            record.headers(),
-        );
+        chunk.log_append_time = self.log_append_time;
+        for record in indices.iter().map(|index| self.record(*index)) {
+            chunk.push(
+                record.offset,
+                record.timestamp,
+                record.key,
+                record.value,
+                record.headers(),
+            );
+        }
         chunk
     }
 
@@ -205,6 +217,11 @@ impl<'a> Record<'a> {
     /// Topic and partition it was read from.
     pub fn partition(&self) -> &'a TopicPartition {
         &self.chunk.partition
+    }
+
+    /// True when the timestamp is the broker's and not the producer's.
+    pub fn log_append_time(&self) -> bool {
+        self.chunk.log_append_time
     }
 
     /// Headers in order, names may repeat; a None value is Kafka's null.

@@ -14,7 +14,7 @@ use std::{
 use crds::{
     WorkerConfig,
     client_config::{self, Properties},
-    spec::{Compression, DeliveryGuarantee, OnExhausted, Ordering, StartPosition},
+    spec::{Compression, DeliveryGuarantee, HeaderStyle, OnExhausted, Ordering, StartPosition},
     worker_config::FORMAT_VERSION,
 };
 use thiserror::Error;
@@ -22,6 +22,7 @@ use thiserror::Error;
 pub use self::{transforms::TransformError, validate::FieldError};
 use crate::{
     args::{Args, exit},
+    dead_letter::BreakerLimits,
     decode::Decoders,
     memory::{self, Budget},
     producer::Producer,
@@ -58,6 +59,8 @@ pub struct Settings {
     pub concurrency: usize,
     /// How many records go through transforms and writers together.
     pub batch: BatchLimits,
+    /// Most records to read per second.
+    pub records_per_second: Option<u64>,
     /// How much memory records may take.
     pub memory: Budget,
     /// When offsets are committed.
@@ -76,8 +79,10 @@ pub struct Settings {
     pub retry: RetryPolicy,
     /// What happens to a record that cannot be processed; DeadLetter only with a topic.
     pub on_exhausted: OnExhausted,
-    /// Where failed records go.
-    pub dead_letter_topic: Option<String>,
+    /// Where failed records go, and how.
+    pub dead_letter: Option<DeadLetterSettings>,
+    /// How long a partition may stand still before that is told.
+    pub stalled_after: Duration,
     /// How long a stopping worker may work on what it has begun.
     pub drain: Duration,
 }
@@ -91,6 +96,17 @@ pub struct BatchLimits {
     pub max_bytes: usize,
     /// How long a batch that is not full waits for more.
     pub linger: Duration,
+}
+
+/// `spec.errorHandling.deadLetter`, the parts that workers need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetterSettings {
+    /// Name of the topic.
+    pub topic: String,
+    /// Which headers are added.
+    pub style: HeaderStyle,
+    /// When to stop writing to it.
+    pub breaker: Option<BreakerLimits>,
 }
 
 /// A transform with its name in metrics and dead letters.
@@ -295,6 +311,7 @@ impl Settings {
                 max_bytes: processing.batch.max_bytes as usize,
                 linger: milliseconds(processing.batch.linger_milliseconds),
             },
+            records_per_second: processing.records_per_second.map(|limit| limit as u64),
             guarantee: processing.delivery_guarantee,
             ordering: processing.ordering,
             memory: Budget::new(None),
@@ -309,7 +326,15 @@ impl Settings {
                 max: Duration::from_secs(error_handling.retry.max_backoff_seconds as u64),
                 jitter_percent: error_handling.retry.jitter_percent as u32,
             },
-            dead_letter_topic: error_handling.dead_letter.map(|dead_letter| dead_letter.topic),
+            dead_letter: error_handling.dead_letter.map(|dead_letter| DeadLetterSettings {
+                topic: dead_letter.topic,
+                style: dead_letter.header_style,
+                breaker: dead_letter.breaker.map(|breaker| BreakerLimits {
+                    consecutive: breaker.max_consecutive as u64,
+                    percent: breaker.max_ratio_percent as u64,
+                }),
+            }),
+            stalled_after: Duration::from_secs(error_handling.stalled_after_seconds as u64),
             drain: Duration::from_secs(drain_seconds as u64),
         })
     }

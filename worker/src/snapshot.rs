@@ -66,6 +66,8 @@ pub struct PartitionSnapshot {
     pub oldest: Option<OldestRecord>,
     /// Why reading is held back.
     pub paused_reason: Option<PausedReason>,
+    /// It makes no progress although there is something to do: when it made progress last.
+    pub stalled_since: Option<Timestamp>,
 }
 
 /// The unfinished record that has waited longest.
@@ -91,6 +93,8 @@ pub enum PausedReason {
     WriterUnavailable,
     /// The dead letter topic does not take records.
     DeadLetterUnavailable,
+    /// Too many records fail for all of them to go to the dead letter topic.
+    DeadLetterBreakerOpen,
     /// `onExhausted: Stop` met a record that fails.
     RecordFailed,
     /// Later records are finished, so many that reading on makes no sense before the oldest one is.
@@ -104,6 +108,7 @@ impl PausedReason {
             PausedReason::Paused => "Paused",
             PausedReason::WriterUnavailable => "WriterUnavailable",
             PausedReason::DeadLetterUnavailable => "DeadLetterUnavailable",
+            PausedReason::DeadLetterBreakerOpen => "DeadLetterBreakerOpen",
             PausedReason::RecordFailed => "RecordFailed",
             PausedReason::OldestUnfinished => "OldestUnfinished",
         }

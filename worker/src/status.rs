@@ -174,7 +174,7 @@ mod tests {
                 "metadata": {"name": "orders"},
                 "status": {"workers": [{
                     "name": "orders-abc", "assigned": 2, "recordsTotal": 0, "deadLetteredTotal": 0, "skippedTotal": 0,
-                    "inFlight": 0, "reportedAt": "2026-01-31T10:00:00Z"
+                    "inFlight": 0, "stalled": 0, "reportedAt": "2026-01-31T10:00:00Z"
                 }]}
             })
         );

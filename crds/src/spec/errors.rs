@@ -6,11 +6,13 @@ use serde::{Deserialize, Serialize};
 
 /// What happens to records that fail. Failures of the systems around (writer down, login refused, table missing) are
 /// retried without end and never reach the dead letter topic.
-#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
     validation = Rule::new("!has(self.onExhausted) || self.onExhausted != 'DeadLetter' || has(self.deadLetter)")
-        .message("onExhausted DeadLetter needs deadLetter.topic; set it, or use onExhausted Stop or Skip")
+        .message("onExhausted DeadLetter needs deadLetter.topic; set it, or use onExhausted Stop or Skip"),
+    validation = Rule::new("!has(self.deadLetter) || !has(self.deadLetter.breaker) || !has(self.onExhausted) || self.onExhausted == 'DeadLetter'")
+        .message("deadLetter.breaker works only with onExhausted DeadLetter; remove the breaker, or set onExhausted DeadLetter")
 )]
 pub struct ErrorHandling {
     /// Retries of a failing write.
@@ -24,6 +26,27 @@ pub struct ErrorHandling {
     /// Where failed records go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letter: Option<DeadLetter>,
+    /// A partition that has something to do and whose finished offset has not moved for so many seconds counts as stalled:
+    /// shown in status.stalledPartitions and by condition Consuming. Nothing else follows from it. Must be longer than
+    /// the slowest batch takes.
+    #[serde(default = "stalled_after")]
+    #[schemars(range(min = 10, max = 86400))]
+    pub stalled_after_seconds: i32,
+}
+
+impl Default for ErrorHandling {
+    fn default() -> Self {
+        Self {
+            retry: Retry::default(),
+            on_exhausted: None,
+            dead_letter: None,
+            stalled_after_seconds: stalled_after(),
+        }
+    }
+}
+
+fn stalled_after() -> i32 {
+    300
 }
 
 impl ErrorHandling {
@@ -103,9 +126,59 @@ pub struct DeadLetter {
     /// Name of the topic, in the same cluster.
     #[schemars(length(min = 1, max = 249), regex(pattern = "^[a-zA-Z0-9._-]+$"))]
     pub topic: String,
+    /// Which headers a dead letter gets, so that tools made for other systems can read them. Native: kafka-consumer.dev/*,
+    /// all text. Connect: __connect.errors.*, as Kafka Connect writes them. Spring: kafka_dlt-*, as Spring for Apache Kafka
+    /// writes them, numbers in binary.
+    #[serde(default)]
+    pub header_style: HeaderStyle,
     /// Present: the operator creates the topic, with as many partitions as the largest input topic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provision: Option<DeadLetterProvision>,
+    /// Present: a partition of which too many records fail waits at the next one that fails instead of writing it to the
+    /// dead letter topic, because then the cause is not the records. It is tried again every retry.maxBackoffSeconds
+    /// and goes on when it passes; a changed spec, which restarts the workers, begins anew. Absent: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<DeadLetterBreaker>,
+}
+
+/// How many records of one partition may fail; both limits hold.
+#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DeadLetterBreaker {
+    /// Most failed records in a row.
+    #[serde(default = "max_consecutive")]
+    #[schemars(range(min = 1, max = 1000000))]
+    pub max_consecutive: i32,
+    /// Most failed records in percent of the last 10,000, judged from 100 records on. 100 means no limit of this kind.
+    #[serde(default = "max_ratio")]
+    #[schemars(range(min = 1, max = 100))]
+    pub max_ratio_percent: i32,
+}
+
+impl Default for DeadLetterBreaker {
+    fn default() -> Self {
+        Self {
+            max_consecutive: max_consecutive(),
+            max_ratio_percent: max_ratio(),
+        }
+    }
+}
+
+fn max_consecutive() -> i32 {
+    1000
+}
+
+fn max_ratio() -> i32 {
+    50
+}
+
+/// See `errorHandling.deadLetter.headerStyle`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum HeaderStyle {
+    #[default]
+    Native,
+    Connect,
+    Spring,
 }
 
 /// How the dead letter topic is created.

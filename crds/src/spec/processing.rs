@@ -34,6 +34,11 @@ pub struct Processing {
     #[serde(default = "commit_interval")]
     #[schemars(range(min = 10, max = 60000))]
     pub commit_interval_milliseconds: i32,
+    /// Most records that one worker reads per second, to spare what is behind the writers; after a pause up to one second's
+    /// worth at once. Absent: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000000))]
+    pub records_per_second: Option<i32>,
 }
 
 impl Default for Processing {
@@ -44,6 +49,7 @@ impl Default for Processing {
             concurrency: concurrency(),
             batch: Batch::default(),
             commit_interval_milliseconds: commit_interval(),
+            records_per_second: None,
         }
     }
 }

@@ -194,7 +194,8 @@ async fn with_on_exhausted_stop_the_partition_waits_visibly_while_others_flow_an
     scenario("stop", async |world| {
         let input = world.topic("orders", 2).await?;
         let output = world.topic("copy", 2).await?;
-        let retry = json!({"onExhausted": "Stop", "retry": {"maxBackoffSeconds": 1}});
+        let retry =
+            json!({"onExhausted": "Stop", "retry": {"maxBackoffSeconds": 1}, "stalledAfterSeconds": 10});
         let mut spec = copy(&input, &output, retry);
         spec["scaling"] = json!({"partitionsPerWorker": 2});
         spec["transforms"] =
@@ -225,6 +226,20 @@ async fn with_on_exhausted_stop_the_partition_waits_visibly_while_others_flow_an
         let group_id = world.group_id("orders");
         until_drained_but(world, &group_id, &input, 0).await?;
         stays_at(world, &group_id, 0, POISON_AT).await?;
+        let stalled = until("status tells that the partition is stalled", async || {
+            let group = world.group("orders").await?;
+            let status = group.status.clone().unwrap_or_default();
+            ensure!(
+                status.partitions.unwrap_or_default().stalled == Some(1),
+                "{}",
+                summary(&group)
+            );
+            Ok(status.stalled_partitions)
+        })
+        .await?;
+        assert_eq!(stalled.len(), 1, "{stalled:?}");
+        assert_eq!((stalled[0].partition, stalled[0].offset), (0, Some(POISON_AT)));
+        assert_eq!(stalled[0].reason, "RecordFailed");
 
         // Mended by somebody: it goes on with that very record.
         spec["transforms"][0]["vrl"]["source"] = json!(".sequence = to_int!(.sequence)");
@@ -283,6 +298,118 @@ async fn with_on_exhausted_skip_failing_records_are_dropped_and_counted() -> Res
             3.0
         );
         world.until_ready("orders", 2).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_carry_the_headers_of_kafka_connect_or_of_spring_when_asked_for() -> Result<()> {
+    scenario("header-style", async |world| {
+        let input = world.topic("orders", 2).await?;
+        let output = world.topic("copy", 2).await?;
+        for style in ["Connect", "Spring"] {
+            let name = style.to_lowercase();
+            let dead = world.topic_name(&name);
+            let letters = json!({"deadLetter": {"topic": dead, "headerStyle": style, "provision": {}}});
+            world.apply_group(&name, copy(&input, &output, letters)).await?;
+        }
+        poisoned(world, &input, Some("a poison record")).await?;
+        for (style, expected) in [
+            (
+                "connect",
+                vec![
+                    ("__connect.errors.topic", input.as_bytes().to_vec()),
+                    ("__connect.errors.partition", b"0".to_vec()),
+                    ("__connect.errors.offset", POISON_AT.to_string().into_bytes()),
+                    ("__connect.errors.stage", b"VALUE_CONVERTER".to_vec()),
+                ],
+            ),
+            (
+                "spring",
+                vec![
+                    ("kafka_dlt-original-topic", input.as_bytes().to_vec()),
+                    ("kafka_dlt-original-partition", 0_i32.to_be_bytes().to_vec()),
+                    ("kafka_dlt-original-offset", POISON_AT.to_be_bytes().to_vec()),
+                    ("kafka_dlt-original-timestamp-type", b"CreateTime".to_vec()),
+                ],
+            ),
+        ] {
+            let group_id = world.group_id(style);
+            world.kafka.until_drained(&group_id, &input).await?;
+            let letters = world.kafka.read_all(&world.topic_name(style)).await?;
+            assert_eq!(letters.len(), 1, "{style}: {letters:?}");
+            assert_eq!(letters[0].value.as_deref(), Some(&b"a poison record"[..]));
+            for (name, value) in expected {
+                let found = letters[0].headers.iter().find(|(header, _)| header == name);
+                assert_eq!(
+                    found.and_then(|(_, value)| value.as_ref()),
+                    Some(&value),
+                    "{style}: {name}"
+                );
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_everything_fails_the_breaker_keeps_it_out_of_the_dead_letter_topic_until_mended() -> Result<()>
+{
+    scenario("breaker", async |world| {
+        let input = world.topic("orders", 1).await?;
+        let output = world.topic("copy", 1).await?;
+        let dead = world.topic("dlq", 1).await?;
+        let breaker = json!({
+            "deadLetter": {"topic": dead, "breaker": {"maxConsecutive": 3}},
+            "retry": {"maxBackoffSeconds": 1},
+        });
+        let mut spec = copy(&input, &output, breaker);
+        spec["transforms"] =
+            json!([{"name": "broken", "type": "Vrl", "vrl": {"source": ".sequence = array!(.sequence)"}}]);
+        world.apply_group("orders", spec.clone()).await?;
+        world.until_ready("orders", 1).await?;
+
+        let ledger = Load::new(&input, "all", 0..1).produce(&world.kafka, 100).await?;
+        let condition = until("status tells that the breaker is open", async || {
+            let condition = world.until_condition("orders", "Consuming", "False").await?;
+            ensure!(condition.reason == "DeadLetterBreakerOpen", "{condition:?}");
+            Ok(condition)
+        })
+        .await?;
+        println!("  {}", condition.message);
+        let place = format!("{input}-0@3");
+        for part in [place.as_str(), "broken", "more than 3 records in a row"] {
+            assert!(
+                condition.message.contains(part),
+                "{part} is missing: {}",
+                condition.message
+            );
+        }
+        world.until_condition("orders", "Stalled", "True").await?;
+        stays_at(world, &world.group_id("orders"), 0, 3).await?;
+        assert_eq!(world.kafka.read_all(&dead).await?.len(), 3);
+        let events = world
+            .kubectl(&["get", "events", "-o", "jsonpath={.items[*].reason}"], None)
+            .await?
+            .ok("kubectl get events")?;
+        assert!(events.contains("DeadLetterBreakerOpen"), "{events}");
+
+        spec["transforms"][0]["vrl"]["source"] = json!(".seen = true");
+        world.apply_group("orders", spec).await?;
+        world
+            .kafka
+            .until_drained(&world.group_id("orders"), &input)
+            .await?;
+        assert_eq!(
+            world.kafka.read_all(&dead).await?.len(),
+            3,
+            "nothing followed the three"
+        );
+        let copied = world.kafka.read_all(&output).await?.len() as u64;
+        assert_eq!(copied, ledger.total() - 3);
+        world.until_ready("orders", 1).await?;
         Ok(())
     })
     .await

@@ -310,6 +310,7 @@ impl Assigned {
                 .held
                 .or(paused.then_some(PausedReason::Paused))
                 .or(far_ahead),
+            stalled_since: None,
         }
     }
 }

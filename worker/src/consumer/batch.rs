@@ -61,6 +61,14 @@ impl<'a> Message<'a> {
         unsafe { sys::rd_kafka_message_timestamp(self.raw, &mut kind) }
     }
 
+    /// True when that time is the broker's and not the producer's.
+    pub fn log_append_time(&self) -> bool {
+        let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: both pointers are valid for the call.
+        unsafe { sys::rd_kafka_message_timestamp(self.raw, &mut kind) };
+        kind == sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME
+    }
+
     pub fn key(&self) -> Option<&'a [u8]> {
         bytes(self.raw.key, self.raw.key_len)
     }
@@ -191,12 +199,14 @@ impl Source {
         }
     }
 
-    /// Waits up to `timeout` for records and hands each to `each`, in order.
-    pub fn drain(&mut self, timeout: Duration, mut each: impl FnMut(Read<'_>)) {
+    /// Waits up to `timeout` for records and hands at most `limit` of them to `each`, in order. Returns how many there
+    /// were.
+    pub fn drain(&mut self, timeout: Duration, limit: usize, mut each: impl FnMut(Read<'_>)) -> usize {
         let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        let limit = limit.min(BATCH);
         // SAFETY: `messages` has room for BATCH pointers; only this thread reads the queue.
         let count = unsafe {
-            sys::rd_kafka_consume_batch_queue(self.records.0, millis, self.messages.as_mut_ptr(), BATCH)
+            sys::rd_kafka_consume_batch_queue(self.records.0, millis, self.messages.as_mut_ptr(), limit)
         };
         let count = usize::try_from(count).unwrap_or(0);
         // Each pointer is owned from here on, so that a panic in `each` leaks nothing.
@@ -212,6 +222,7 @@ impl Source {
             let topic = if raw.rkt.is_null() { "" } else { borrowed.topic() };
             each(Read::Error(topic, raw.partition, raw.err.into()));
         }
+        count
     }
 
     /// Starts a commit; the outcome comes from [`Source::committed`].

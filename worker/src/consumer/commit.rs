@@ -86,7 +86,7 @@ impl PollLoop {
 
     fn take_committed(&mut self, outcome: batch::Committed) -> Settled {
         let mut settled = Settled::Done;
-        self.shared.metrics.committed(outcome.error.is_none());
+        self.shared.metrics.committed(outcome.error.map(word));
         self.commit_refused = outcome.error.is_some();
         if outcome.partitions.is_empty() {
             self.assigned
@@ -159,5 +159,29 @@ impl PollLoop {
                 None
             }
         }
+    }
+}
+
+/// The error as a metric label: of the errors that are worth telling apart, the rest in one.
+fn word(error: RDKafkaErrorCode) -> &'static str {
+    match error {
+        RDKafkaErrorCode::IllegalGeneration => "IllegalGeneration",
+        RDKafkaErrorCode::RebalanceInProgress => "RebalanceInProgress",
+        RDKafkaErrorCode::UnknownMemberId => "UnknownMemberId",
+        RDKafkaErrorCode::NoOffset => "NoOffset",
+        RDKafkaErrorCode::StaleMemberEpoch => "StaleMemberEpoch",
+        RDKafkaErrorCode::FencedMemberEpoch => "FencedMemberEpoch",
+        RDKafkaErrorCode::FencedInstanceId => "FencedInstanceId",
+        RDKafkaErrorCode::CoordinatorNotAvailable
+        | RDKafkaErrorCode::CoordinatorLoadInProgress
+        | RDKafkaErrorCode::NotCoordinator
+        | RDKafkaErrorCode::WaitingForCoordinator => "CoordinatorUnavailable",
+        RDKafkaErrorCode::OperationTimedOut | RDKafkaErrorCode::RequestTimedOut => "TimedOut",
+        RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown => "BrokersUnavailable",
+        RDKafkaErrorCode::GroupAuthorizationFailed | RDKafkaErrorCode::TopicAuthorizationFailed => {
+            "NotAuthorized"
+        }
+        RDKafkaErrorCode::UnknownTopicOrPartition => "UnknownTopicOrPartition",
+        _ => "Other",
     }
 }

@@ -68,9 +68,10 @@ async fn defaults_become_durations_and_properties() {
         (Duration::from_secs(1), Duration::from_secs(55))
     );
     assert_eq!(
-        (settings.on_exhausted, settings.dead_letter_topic),
+        (settings.on_exhausted, settings.dead_letter),
         (OnExhausted::Stop, None)
     );
+    assert_eq!(settings.stalled_after, Duration::from_secs(300));
     assert_eq!(settings.consumer_properties["group.id"], "shop.orders");
     assert_eq!(settings.producer_properties["acks"], "all");
     assert!(!settings.decoders.accept_anything());
@@ -80,10 +81,35 @@ async fn defaults_become_durations_and_properties() {
 async fn a_dead_letter_topic_makes_dead_letter_the_policy() {
     let document = with("/errorHandling/deadLetter", json!({"topic": "orders.dlq"}));
     let settings = built(&document, &Registry::new()).await.unwrap();
+    assert_eq!(settings.on_exhausted, OnExhausted::DeadLetter);
     assert_eq!(
-        (settings.on_exhausted, settings.dead_letter_topic.as_deref()),
-        (OnExhausted::DeadLetter, Some("orders.dlq"))
+        settings.dead_letter,
+        Some(DeadLetterSettings {
+            topic: "orders.dlq".into(),
+            style: HeaderStyle::Native,
+            breaker: None,
+        })
     );
+}
+
+#[tokio::test]
+async fn a_breaker_without_limits_has_the_default_ones() {
+    for (breaker, consecutive, percent) in [
+        (json!({}), 1000, 50),
+        (json!({"maxConsecutive": 3, "maxRatioPercent": 100}), 3, 100),
+    ] {
+        let dead_letter = json!({"topic": "orders.dlq", "headerStyle": "Spring", "breaker": breaker});
+        let document = with("/errorHandling/deadLetter", dead_letter);
+        let settings = built(&document, &Registry::new()).await.unwrap();
+        assert_eq!(
+            settings.dead_letter,
+            Some(DeadLetterSettings {
+                topic: "orders.dlq".into(),
+                style: HeaderStyle::Spring,
+                breaker: Some(BreakerLimits { consecutive, percent }),
+            })
+        );
+    }
 }
 
 #[test]
@@ -107,6 +133,11 @@ fn every_wrong_value_is_named_with_what_to_write() {
             "/processing/commitIntervalMilliseconds",
             json!(1),
             "write a number from 10 to 60000",
+        ),
+        (
+            "/processing/recordsPerSecond",
+            json!(0),
+            "processing.recordsPerSecond: 0 is out of range; write a number from 1 to 10000000",
         ),
         (
             "/processing/batch",
@@ -144,9 +175,29 @@ fn every_wrong_value_is_named_with_what_to_write() {
             "errorHandling.retry.maxAttempts: 0 is out of range",
         ),
         (
+            "/errorHandling/stalledAfterSeconds",
+            json!(9),
+            "errorHandling.stalledAfterSeconds: 9 is out of range; write a number from 10 to 86400",
+        ),
+        (
             "/errorHandling/deadLetter",
             json!({"topic": "orders"}),
             "is also an input topic",
+        ),
+        (
+            "/errorHandling",
+            json!({"onExhausted": "Skip", "deadLetter": {"topic": "dlq", "breaker": {}}}),
+            "errorHandling.deadLetter.breaker: works only with onExhausted DeadLetter",
+        ),
+        (
+            "/errorHandling/deadLetter",
+            json!({"topic": "dlq", "breaker": {"maxConsecutive": 0}}),
+            "errorHandling.deadLetter.breaker.maxConsecutive: 0 is out of range",
+        ),
+        (
+            "/errorHandling/deadLetter",
+            json!({"topic": "dlq", "breaker": {"maxRatioPercent": 101}}),
+            "errorHandling.deadLetter.breaker.maxRatioPercent: 101 is out of range",
         ),
         (
             "/writers",

@@ -127,6 +127,9 @@ fn processing(config: &WorkerConfig, check: &mut Check) {
         processing.commit_interval_milliseconds,
         10..=60_000,
     );
+    if let Some(limit) = processing.records_per_second {
+        check.range("processing.recordsPerSecond", limit, 1..=10_000_000);
+    }
     check.range(
         "processing.batch.maxRecords",
         processing.batch.max_records,
@@ -158,6 +161,34 @@ fn failures(config: &WorkerConfig, check: &mut Check) {
         1..=3600,
     );
     check.range("errorHandling.retry.jitterPercent", retry.jitter_percent, 0..=100);
+    check.range(
+        "errorHandling.stalledAfterSeconds",
+        config.error_handling.stalled_after_seconds,
+        10..=86_400,
+    );
+    if let Some(breaker) = config
+        .error_handling
+        .dead_letter
+        .as_ref()
+        .and_then(|dead_letter| dead_letter.breaker.as_ref())
+    {
+        check.range(
+            "errorHandling.deadLetter.breaker.maxConsecutive",
+            breaker.max_consecutive,
+            1..=1_000_000,
+        );
+        check.range(
+            "errorHandling.deadLetter.breaker.maxRatioPercent",
+            breaker.max_ratio_percent,
+            1..=100,
+        );
+        if config.error_handling.policy() != OnExhausted::DeadLetter {
+            check.fail(
+                "errorHandling.deadLetter.breaker",
+                "works only with onExhausted DeadLetter; remove the breaker, or set onExhausted DeadLetter",
+            );
+        }
+    }
     let loops = |topic: &String| config.topics.contains(topic);
     match &config.error_handling.dead_letter {
         Some(dead_letter) if loops(&dead_letter.topic) => check.fail(

@@ -1,11 +1,13 @@
 //! From a [`Snapshot`] to the entry in `status.workers`. Pure.
 
-use crds::status::WorkerStatus;
+use crds::status::{StalledPartition, WorkerStatus};
 use jiff::Timestamp;
 
-use crate::snapshot::{PausedReason, Snapshot};
+use crate::snapshot::{PartitionSnapshot, PausedReason, Snapshot};
 
 const MAX_ERROR_CHARS: usize = 1024;
+/// With 256 workers this stays far below what the API server stores in one object.
+const MAX_STALLED: usize = 8;
 
 /// What the resource's status says about this worker; the time of the report is set when it is sent.
 pub fn summarise(snapshot: &Snapshot) -> WorkerStatus {
@@ -14,6 +16,7 @@ pub fn summarise(snapshot: &Snapshot) -> WorkerStatus {
         .iter()
         .filter_map(|partition| partition.oldest.as_ref().map(|oldest| (partition, oldest)))
         .min_by_key(|(_, oldest)| oldest.since);
+    let stalled = stalled(partitions);
     let held_back = snapshot.paused.then_some(PausedReason::Paused);
     WorkerStatus {
         name: snapshot.worker.clone(),
@@ -24,8 +27,10 @@ pub fn summarise(snapshot: &Snapshot) -> WorkerStatus {
         // One unknown lag makes the sum unknown.
         lag: partitions.iter().map(|partition| partition.lag).sum(),
         in_flight: clamp(partitions.iter().map(|partition| partition.in_flight).sum()),
+        stalled: clamp(stalled.len() as u64) as i32,
+        stalled_partitions: stalled.into_iter().take(MAX_STALLED).collect(),
         oldest_in_flight: oldest.map(|(partition, oldest)| {
-            let since = Timestamp::from_second(oldest.since.as_second()).unwrap_or(oldest.since);
+            let since = whole_seconds(oldest.since);
             format!(
                 "{}-{}@{} since {since}",
                 partition.topic, partition.partition, oldest.offset
@@ -46,6 +51,29 @@ pub fn summarise(snapshot: &Snapshot) -> WorkerStatus {
     }
 }
 
+/// The stalled partitions, those that have waited longest first.
+fn stalled(partitions: &[PartitionSnapshot]) -> Vec<StalledPartition> {
+    let stalled = partitions.iter().filter_map(|partition| {
+        let oldest = partition.oldest.as_ref();
+        let reason = partition.paused_reason.map(PausedReason::as_str);
+        Some(StalledPartition {
+            topic: partition.topic.clone(),
+            partition: partition.partition,
+            offset: oldest.map(|oldest| oldest.offset).or(partition.watermark),
+            since: whole_seconds(partition.stalled_since?),
+            attempts: oldest.map_or(0, |oldest| clamp(oldest.attempts.into()) as i32),
+            reason: reason.unwrap_or("NoProgress").into(),
+        })
+    });
+    let mut stalled: Vec<StalledPartition> = stalled.collect();
+    stalled.sort_by(|a, b| (a.since, &a.topic, a.partition).cmp(&(b.since, &b.topic, b.partition)));
+    stalled
+}
+
+fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
 fn clamp(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
@@ -53,7 +81,7 @@ fn clamp(number: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::{OldestRecord, PartitionSnapshot};
+    use crate::snapshot::OldestRecord;
 
     fn partition(
         number: i32,
@@ -76,7 +104,47 @@ mod tests {
                 last_error: None,
             }),
             paused_reason: paused,
+            stalled_since: None,
         }
+    }
+
+    #[test]
+    fn stalled_partitions_are_counted_and_the_oldest_are_shown() {
+        let stalled = |number: i32, second: i64| PartitionSnapshot {
+            stalled_since: Some(Timestamp::from_millisecond(second * 1000 + 5).unwrap()),
+            ..partition(number, Some(5), Some("2026-01-31T10:00:00Z"), None)
+        };
+        let mut partitions: Vec<_> = (0..12)
+            .map(|number| stalled(number, i64::from(100 - number)))
+            .collect();
+        partitions[11].paused_reason = Some(PausedReason::RecordFailed);
+        partitions[10].oldest = None;
+        partitions[10].watermark = Some(7);
+        partitions.push(partition(12, Some(5), None, None));
+        let entry = summarise(&Snapshot {
+            partitions,
+            ..Snapshot::default()
+        });
+        assert_eq!(entry.stalled, 12);
+        let shown: Vec<i32> = entry
+            .stalled_partitions
+            .iter()
+            .map(|shown| shown.partition)
+            .collect();
+        assert_eq!(shown, [11, 10, 9, 8, 7, 6, 5, 4]);
+        let expected = |number, offset, attempts, second, reason: &str| StalledPartition {
+            topic: "orders".into(),
+            partition: number,
+            offset: Some(offset),
+            since: Timestamp::from_second(second).unwrap(),
+            attempts,
+            reason: reason.into(),
+        };
+        assert_eq!(
+            entry.stalled_partitions[0],
+            expected(11, 42, 3, 89, "RecordFailed")
+        );
+        assert_eq!(entry.stalled_partitions[1], expected(10, 7, 0, 90, "NoProgress"));
     }
 
     #[test]

@@ -45,6 +45,7 @@ labels! {
     KindLabels { kind: &'static str }
     ReasonLabels { reason: &'static str }
     PhaseLabels { phase: &'static str }
+    CodeLabels { code: &'static str }
 }
 
 /// Histograms of seconds per chunk, 10 µs to 2.6 s: CPU work.
@@ -67,10 +68,11 @@ impl MetricConstructor<Histogram> for WriteSeconds {
     }
 }
 
-const PAUSED_REASONS: [PausedReason; 5] = [
+const PAUSED_REASONS: [PausedReason; 6] = [
     PausedReason::Paused,
     PausedReason::WriterUnavailable,
     PausedReason::DeadLetterUnavailable,
+    PausedReason::DeadLetterBreakerOpen,
     PausedReason::RecordFailed,
     PausedReason::OldestUnfinished,
 ];
@@ -124,6 +126,7 @@ struct Inner {
     written: Family<WriterLabels, Counter>,
     given_up: Family<WriterLabels, Counter>,
     write_errors: Family<WriteErrorLabels, Counter>,
+    retries: Family<WriterLabels, Counter>,
     write_seconds: Family<WriterLabels, Histogram, WriteSeconds>,
     filtered: Family<TransformLabels, Counter>,
     transform_seconds: Family<TransformLabels, Histogram, CpuSeconds>,
@@ -133,11 +136,12 @@ struct Inner {
     dead_lettered: Family<FailureLabels, Counter>,
     skipped: Counter,
     commits: Counter,
-    commit_errors: Counter,
+    commit_errors: Family<CodeLabels, Counter>,
     last_commit: Gauge<f64, AtomicU64>,
     rebalances: Family<KindLabels, Counter>,
     assigned: Gauge,
     paused_partitions: Family<ReasonLabels, Gauge>,
+    stalled_partitions: Gauge,
     phase: Family<PhaseLabels, Gauge>,
     poll_age: Gauge<f64, AtomicU64>,
 }
@@ -176,6 +180,11 @@ impl Metrics {
                 "Records that may be lost, because AtMostOnce never repeats a write that may have happened",
             ),
             write_errors: add(r, "write_errors", "Attempts to write that failed, by class"),
+            retries: add(
+                r,
+                "retries",
+                "Attempts to write that repeat one that failed; a batch that is halved is not repeated",
+            ),
             write_seconds: family(
                 r,
                 "write_seconds",
@@ -205,11 +214,16 @@ impl Metrics {
             dead_lettered: add(r, "dead_lettered", "Records confirmed in the dead letter topic"),
             skipped: add(r, "skipped", "Failed records dropped by onExhausted Skip"),
             commits: add(r, "commits", "Commits of offsets"),
-            commit_errors: add(r, "commit_errors", "Commits that Kafka refused"),
+            commit_errors: add(r, "commit_errors", "Commits that Kafka refused, by its answer"),
             last_commit: add(r, "last_commit_timestamp_seconds", "Time of the last commit"),
             rebalances: add(r, "rebalances", "Times that partitions came or went"),
             assigned: add(r, "assigned_partitions", "Partitions assigned to this worker"),
             paused_partitions: add(r, "paused_partitions", "Partitions held back, by reason"),
+            stalled_partitions: add(
+                r,
+                "stalled_partitions",
+                "Partitions that make no progress although there is something to do",
+            ),
             phase: add(r, "phase", "1 for what the worker is doing"),
             poll_age: add(r, "poll_age_seconds", "Time since the poll thread last ran"),
             registry,
@@ -298,6 +312,14 @@ impl Metrics {
             .inc();
     }
 
+    /// An attempt to write is repeated.
+    pub fn retried(&self, name: &Arc<str>) {
+        self.0
+            .retries
+            .get_or_create(&WriterLabels { writer: name.clone() })
+            .inc();
+    }
+
     /// A record failed, whatever is done with it then.
     pub fn failure(&self, stage: &'static str, component: &Arc<str>) {
         self.0
@@ -325,15 +347,18 @@ impl Metrics {
         self.0.skipped.inc_by(records);
     }
 
-    /// A commit was answered.
-    pub fn committed(&self, accepted: bool) {
-        if accepted {
-            self.0.commits.inc();
-            self.0
-                .last_commit
-                .set(Timestamp::now().as_millisecond() as f64 / 1000.0);
-        } else {
-            self.0.commit_errors.inc();
+    /// A commit was answered; `refused` is the error it was refused with.
+    pub fn committed(&self, refused: Option<&'static str>) {
+        match refused {
+            None => {
+                self.0.commits.inc();
+                self.0
+                    .last_commit
+                    .set(Timestamp::now().as_millisecond() as f64 / 1000.0);
+            }
+            Some(code) => {
+                self.0.commit_errors.get_or_create(&CodeLabels { code }).inc();
+            }
         }
     }
 
@@ -372,6 +397,11 @@ impl Metrics {
     fn copy(&self, snapshot: &Snapshot) {
         let inner = &self.0;
         inner.assigned.set(snapshot.partitions.len() as i64);
+        let stalled = snapshot
+            .partitions
+            .iter()
+            .filter(|partition| partition.stalled_since.is_some());
+        inner.stalled_partitions.set(stalled.count() as i64);
         for (phase, name) in [
             (Phase::Joining, "Joining"),
             (Phase::Consuming, "Consuming"),
@@ -435,7 +465,8 @@ mod tests {
         metrics.write_failed(&"pg".into(), "transient");
         metrics.dead_lettered("decode", &"value".into());
         metrics.transformed(&"clean".into(), Duration::from_millis(1), 2);
-        metrics.committed(false);
+        metrics.retried(&"pg".into());
+        metrics.committed(Some("RebalanceInProgress"));
         metrics.rebalanced("revoked");
         metrics.paused_partitions([PausedReason::RecordFailed].into_iter());
         let text = text(&metrics, &Snapshot::default());
@@ -446,10 +477,13 @@ mod tests {
             "kcg_worker_write_errors_total{writer=\"pg\",class=\"transient\"} 1",
             "kcg_worker_dead_lettered_total{stage=\"decode\",component=\"value\"} 1",
             "kcg_worker_filtered_total{transform=\"clean\"} 2",
-            "kcg_worker_commit_errors_total 1",
+            "kcg_worker_retries_total{writer=\"pg\"} 1",
+            "kcg_worker_commit_errors_total{code=\"RebalanceInProgress\"} 1",
             "kcg_worker_rebalances_total{kind=\"revoked\"} 1",
             "kcg_worker_paused_partitions{reason=\"RecordFailed\"} 1",
             "kcg_worker_paused_partitions{reason=\"Paused\"} 0",
+            "kcg_worker_paused_partitions{reason=\"DeadLetterBreakerOpen\"} 0",
+            "kcg_worker_stalled_partitions 0",
             "kcg_worker_poll_age_seconds 1.5",
             "kcg_worker_phase{phase=\"Joining\"} 1",
         ] {

@@ -14,6 +14,7 @@ use self::verdicts::{
     stalled, stopped,
 };
 use super::conditions::{self, Truth, Verdict, whole_seconds};
+use super::workers;
 use crate::controller::build::labels::selector_text;
 use crate::controller::dereference::KafkaView;
 use crate::controller::pods::PodFacts;
@@ -70,13 +71,15 @@ pub fn compute(inputs: &Inputs<'_>) -> Computed {
     let total = topics
         .iter()
         .try_fold(0, |sum, topic| Some(sum + topic.partitions?));
-    let workers = Workers::of(inputs);
+    let deployed = Workers::of(inputs);
 
     let accepted = accepted(inputs);
     let reachable = reachable(inputs);
-    let available = available(inputs, &workers);
+    let available = available(inputs, &deployed);
     let owned = owned(group, total);
-    let consuming = consuming(inputs, facts.is_some(), &owned);
+    let present = |name: &str| inputs.pods.iter().any(|pod| pod.name == name);
+    let stuck = workers::stalled(&inputs.old.workers, present, inputs.now);
+    let consuming = consuming(inputs, facts.is_some(), &owned, stuck.as_ref());
     let stalled = stalled(inputs, &accepted, &reachable, &available, &consuming);
     let settles = inputs.settling && conditions::is_true(&inputs.old.conditions, condition::READY);
     let ready = ready(
@@ -104,9 +107,9 @@ pub fn compute(inputs: &Inputs<'_>) -> Computed {
         group_id: Some(inputs.group_id.clone()),
         group_state: group.map(|group| group.state.clone()),
         selector: Some(selector_text(inputs.name)),
-        replicas: Some(workers.wanted),
-        ready_replicas: Some(workers.ready),
-        updated_replicas: Some(workers.updated),
+        replicas: Some(deployed.wanted),
+        ready_replicas: Some(deployed.ready),
+        updated_replicas: Some(deployed.updated),
         worker_image: inputs
             .image
             .map(String::from)
@@ -114,6 +117,7 @@ pub fn compute(inputs: &Inputs<'_>) -> Computed {
         partitions: total.map(|total| PartitionsStatus {
             total,
             assigned: group.and_then(|group| group.assigned_partitions),
+            stalled: stuck.as_ref().map(|(count, _)| *count),
         }),
         topics,
         lag: lag(inputs.old, facts, now),
@@ -121,6 +125,7 @@ pub fn compute(inputs: &Inputs<'_>) -> Computed {
             .decision
             .map(scaling_status)
             .or_else(|| inputs.old.scaling.clone()),
+        stalled_partitions: stuck.map(|(_, shown)| shown).unwrap_or_default(),
         workers: inputs.old.workers.clone(),
     };
     Computed {

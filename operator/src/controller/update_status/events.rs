@@ -12,6 +12,15 @@ use crate::kafka::{ProvisionAction, Provisioned};
 /// The API's limit for notes.
 const LONGEST_NOTE: usize = 1000;
 
+/// Reasons of condition Consuming that users want to hear of at once.
+const HINDERED: [&str; 5] = [
+    "RecordFailed",
+    "DeadLetterBreakerOpen",
+    "DeadLetterUnavailable",
+    "WriterUnavailable",
+    "PartitionsStalled",
+];
+
 /// What happened between two statuses.
 pub fn events(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) -> Vec<Event> {
     let mut events = Vec::new();
@@ -51,7 +60,7 @@ pub fn events(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) ->
         let before = was(condition::CONSUMING);
         match (before.as_str(), now.reason.as_str()) {
             (_, "Paused" | "Stopped") => events.push(normal(&now.reason, &now.message)),
-            (_, "WriterUnavailable" | "DeadLetterUnavailable" | "RecordFailed") => {
+            (_, reason) if HINDERED.contains(&reason) => {
                 events.push(warning(&now.reason, &now.message));
             }
             _ => {}
@@ -63,7 +72,7 @@ pub fn events(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) ->
             ("Stopped", reason) if reason != "Stopped" => {
                 events.push(normal("Started", "desiredState is no longer Stopped"));
             }
-            ("WriterUnavailable" | "DeadLetterUnavailable" | "RecordFailed", "Consuming") => {
+            (before, "Consuming") if HINDERED.contains(&before) => {
                 events.push(normal("Consuming", &format!("{before} is over")));
             }
             _ => {}
@@ -183,6 +192,18 @@ mod tests {
             reasons(&consuming("Stopped"), &consuming("PartitionsNotOwned")),
             ["Started"]
         );
+    }
+
+    #[test]
+    fn what_hinders_workers_is_told_when_it_begins_and_when_it_is_over() {
+        let consuming = |truth, reason| status(&[("Consuming", truth, reason)], None);
+        let well = consuming(Truth::True, "Consuming");
+        for reason in HINDERED {
+            let ill = consuming(Truth::False, reason);
+            assert_eq!(reasons(&well, &ill), [reason]);
+            assert!(reasons(&ill, &ill).is_empty());
+            assert_eq!(reasons(&ill, &well), ["Consuming"]);
+        }
     }
 
     #[test]

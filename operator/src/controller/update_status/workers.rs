@@ -1,7 +1,7 @@
 //! The workers' own entries in `status.workers`. In: the entries and which pods exist. Out: what living workers complain
 //! of, and the patch that removes entries of the dead. Pure; never changes an entry.
 
-use crds::status::WorkerStatus;
+use crds::status::{StalledPartition, WorkerStatus};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -12,7 +12,15 @@ const STALE: SignedDuration = SignedDuration::from_mins(2);
 const YOUNG: SignedDuration = SignedDuration::from_secs(30);
 
 /// What hinders workers, in order of how much it needs somebody to act.
-const REASONS: [&str; 3] = ["RecordFailed", "DeadLetterUnavailable", "WriterUnavailable"];
+const REASONS: [&str; 4] = [
+    "RecordFailed",
+    "DeadLetterBreakerOpen",
+    "DeadLetterUnavailable",
+    "WriterUnavailable",
+];
+
+/// Most stalled partitions that are shown.
+const MAX_STALLED: usize = 16;
 
 /// The gravest complaint, with the words of the worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,15 +35,7 @@ pub fn complaint(
     present: impl Fn(&str) -> bool,
     now: Timestamp,
 ) -> Option<Complaint> {
-    let fresh: Vec<&WorkerStatus> = entries
-        .iter()
-        .filter(|entry| {
-            entry
-                .reported_at
-                .is_some_and(|at| now.duration_since(at) <= STALE)
-        })
-        .filter(|entry| present(&entry.name))
-        .collect();
+    let fresh = fresh(entries, present, now);
     REASONS.into_iter().find_map(|reason| {
         let mut held = fresh
             .iter()
@@ -53,6 +53,42 @@ pub fn complaint(
             message: format!("worker {}{others}: {words}", first.name),
         })
     })
+}
+
+/// How many partitions are stalled, as workers tell, and those that have waited longest. None when no worker tells anything.
+pub fn stalled(
+    entries: &[WorkerStatus],
+    present: impl Fn(&str) -> bool,
+    now: Timestamp,
+) -> Option<(i32, Vec<StalledPartition>)> {
+    let fresh = fresh(entries, present, now);
+    if fresh.is_empty() {
+        return None;
+    }
+    let count = fresh
+        .iter()
+        .fold(0_i32, |sum, entry| sum.saturating_add(entry.stalled));
+    let mut shown: Vec<StalledPartition> = fresh
+        .iter()
+        .flat_map(|entry| entry.stalled_partitions.iter().cloned())
+        .collect();
+    shown.sort_by(|a, b| (a.since, &a.topic, a.partition).cmp(&(b.since, &b.topic, b.partition)));
+    shown.truncate(MAX_STALLED);
+    Some((count, shown))
+}
+
+/// Entries of existing pods that are not too old to be true.
+fn fresh(entries: &[WorkerStatus], present: impl Fn(&str) -> bool, now: Timestamp) -> Vec<&WorkerStatus> {
+    let young = |entry: &&WorkerStatus| {
+        entry
+            .reported_at
+            .is_some_and(|at| now.duration_since(at) <= STALE)
+    };
+    entries
+        .iter()
+        .filter(young)
+        .filter(|entry| present(&entry.name))
+        .collect()
 }
 
 /// Names of entries whose pod seems to be gone.
@@ -104,6 +140,7 @@ mod tests {
             entry("b", Some("RecordFailed"), 5),
             entry("c", Some("RecordFailed"), 5),
             entry("d", None, 5),
+            entry("e", Some("DeadLetterBreakerOpen"), 5),
         ];
         let complaint = complaint(&entries, |_| true, now()).unwrap();
         assert_eq!(complaint.reason, "RecordFailed");
@@ -121,6 +158,38 @@ mod tests {
             None
         );
         assert_eq!(complaint(&[entry("a", Some("Paused"), 5)], |_| true, now()), None);
+    }
+
+    #[test]
+    fn stalled_partitions_of_living_workers_are_added_up_and_the_oldest_shown() {
+        let stalled_at =
+            |name: &str, count: i32, seconds_ago: i64, numbers: std::ops::Range<i32>| WorkerStatus {
+                stalled: count,
+                stalled_partitions: numbers
+                    .map(|partition| StalledPartition {
+                        topic: "orders".into(),
+                        partition,
+                        since: now() - SignedDuration::from_secs(partition.into()),
+                        ..Default::default()
+                    })
+                    .collect(),
+                ..entry(name, None, seconds_ago)
+            };
+        let entries = [
+            stalled_at("a", 12, 5, 0..8),
+            stalled_at("b", 10, 5, 10..20),
+            stalled_at("old", 5, 121, 30..35),
+            stalled_at("gone", 5, 5, 40..45),
+        ];
+        let (count, shown) = stalled(&entries, |name| name != "gone", now()).unwrap();
+        assert_eq!(count, 22);
+        let shown: Vec<i32> = shown.iter().map(|shown| shown.partition).collect();
+        assert_eq!(shown, [19, 18, 17, 16, 15, 14, 13, 12, 11, 10, 7, 6, 5, 4, 3, 2]);
+        assert_eq!(stalled(&entries, |_| false, now()), None);
+        assert_eq!(
+            stalled(&[entry("a", None, 5)], |_| true, now()),
+            Some((0, Vec::new()))
+        );
     }
 
     #[test]

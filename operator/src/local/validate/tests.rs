@@ -250,6 +250,14 @@ fn every_cel_rule_refuses_its_example() {
             "onExhausted DeadLetter needs deadLetter.topic",
         ),
         (
+            with(&[(
+                "/errorHandling",
+                json!({"onExhausted": "Stop", "deadLetter": {"topic": "dlq", "breaker": {}}}),
+            )]),
+            "spec.errorHandling",
+            "deadLetter.breaker works only with onExhausted DeadLetter",
+        ),
+        (
             with(&[("/scaling/minReplicas", json!(4))]),
             "spec.scaling",
             "must not be greater than maxReplicas",

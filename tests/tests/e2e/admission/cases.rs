@@ -270,6 +270,12 @@ fn policies() -> Vec<Case> {
             "onExhausted DeadLetter needs deadLetter.topic",
         ),
         Case(
+            "a breaker of dead letters that are not written",
+            json!({"errorHandling": {"onExhausted": "Skip", "deadLetter": {"topic": "dlq", "breaker": {}}}}),
+            "spec.errorHandling",
+            "deadLetter.breaker works only with onExhausted DeadLetter",
+        ),
+        Case(
             "more workers at least than at most",
             json!({"scaling": {"minReplicas": 3, "maxReplicas": 2}}),
             "spec.scaling",

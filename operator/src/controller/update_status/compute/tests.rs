@@ -161,7 +161,8 @@ fn a_group_that_is_well_says_so_everywhere() {
         status.partitions,
         Some(PartitionsStatus {
             total: 6,
-            assigned: Some(6)
+            assigned: Some(6),
+            stalled: None,
         })
     );
     let lag = status.lag.unwrap();
@@ -275,6 +276,13 @@ const TABLE: &[(&str, Edit, &str, &str, &str)] = &[
         "False/Stalled",
     ),
     (
+        "a breaker that is open",
+        |world| world.complain("DeadLetterBreakerOpen"),
+        "False/DeadLetterBreakerOpen",
+        "True/DeadLetterBreakerOpen",
+        "False/Stalled",
+    ),
+    (
         "paused is ready",
         |world| world.spec.desired_state = DesiredState::Paused,
         "True/Paused",
@@ -359,6 +367,49 @@ fn one_unanswered_question_does_not_make_ready_flap_but_is_told() {
 }
 
 #[test]
+fn partitions_that_make_no_progress_are_shown_and_told_unless_something_more_specific_is_known() {
+    let mut world = World::well();
+    let stuck = crds::status::StalledPartition {
+        topic: "orders".into(),
+        partition: 3,
+        offset: Some(17),
+        since: Timestamp::from_second(999_000).unwrap(),
+        attempts: 0,
+        reason: "NoProgress".into(),
+    };
+    world.complain("WriterUnavailable");
+    world.old.workers[0].stalled = 2;
+    world.old.workers[0].stalled_partitions = vec![stuck.clone()];
+    let computed = world.computed();
+    assert_eq!(says(&computed, "Consuming"), "False/WriterUnavailable");
+    assert_eq!(computed.status.partitions.as_ref().unwrap().stalled, Some(2));
+    assert_eq!(computed.status.stalled_partitions, [stuck]);
+
+    world.old.workers[0].paused_reason = None;
+    let computed = world.computed();
+    assert_eq!(says(&computed, "Consuming"), "False/PartitionsStalled");
+    assert_eq!(says(&computed, "Ready"), "False/PartitionsStalled");
+    assert_eq!(says(&computed, "Stalled"), "False/NotStalled");
+    let message = &conditions::find(&computed.status.conditions, "Consuming")
+        .unwrap()
+        .message;
+    assert!(
+        message.contains("2 partitions") && message.contains("orders-3@17 since"),
+        "{message}"
+    );
+
+    world.spec.desired_state = DesiredState::Paused;
+    assert_eq!(says(&world.computed(), "Consuming"), "False/Paused");
+
+    world.spec.desired_state = DesiredState::Running;
+    world.old.workers[0].stalled = 0;
+    world.old.workers[0].stalled_partitions.clear();
+    let computed = world.computed();
+    assert_eq!(says(&computed, "Consuming"), "True/Consuming");
+    assert_eq!(computed.status.partitions.as_ref().unwrap().stalled, Some(0));
+}
+
+#[test]
 fn a_quiet_group_gives_the_same_status_again() {
     let mut world = World::well();
     let first = world.computed().status;
@@ -377,7 +428,8 @@ fn unknown_lag_is_absent_and_partition_counts_are_remembered() {
         status.partitions,
         Some(PartitionsStatus {
             total: 6,
-            assigned: None
+            assigned: None,
+            stalled: None,
         })
     );
 }

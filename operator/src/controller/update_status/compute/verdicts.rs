@@ -3,7 +3,7 @@
 
 use crds::KafkaConsumerGroupStatus;
 use crds::spec::DesiredState;
-use crds::status::condition;
+use crds::status::{StalledPartition, condition};
 
 use super::super::conditions::{self, Truth, Verdict};
 use super::super::workers;
@@ -184,7 +184,12 @@ pub(super) fn available(inputs: &Inputs<'_>, workers: &Workers) -> Verdict {
     )
 }
 
-pub(super) fn consuming(inputs: &Inputs<'_>, kafka_known: bool, owned: &Owned) -> Verdict {
+pub(super) fn consuming(
+    inputs: &Inputs<'_>,
+    kafka_known: bool,
+    owned: &Owned,
+    stuck: Option<&(i32, Vec<StalledPartition>)>,
+) -> Verdict {
     match inputs.spec.desired_state {
         DesiredState::Stopped => {
             return Verdict::new(Truth::False, "Stopped", "desiredState is Stopped; offsets stay");
@@ -201,6 +206,17 @@ pub(super) fn consuming(inputs: &Inputs<'_>, kafka_known: bool, owned: &Owned) -
     let present = |name: &str| inputs.pods.iter().any(|pod| pod.name == name);
     if let Some(complaint) = workers::complaint(&inputs.old.workers, present, inputs.now) {
         return Verdict::new(Truth::False, complaint.reason, complaint.message);
+    }
+    if let Some((count @ 1.., shown)) = stuck {
+        let first = shown.first().map_or(String::new(), |first| {
+            let offset = first.offset.map_or(String::new(), |offset| format!("@{offset}"));
+            let (topic, partition, since) = (&first.topic, first.partition, first.since);
+            format!(", {topic}-{partition}{offset} since {since}")
+        });
+        let message = format!(
+            "{count} partitions make no progress although there is something to do{first}; see status.stalledPartitions and the logs of their workers"
+        );
+        return Verdict::new(Truth::False, "PartitionsStalled", message);
     }
     match owned {
         Owned::All => Verdict::new(
@@ -257,7 +273,10 @@ pub(super) fn stalled(
     {
         return yes(available);
     }
-    if consuming.reason == "RecordFailed" {
+    if matches!(
+        consuming.reason.as_str(),
+        "RecordFailed" | "DeadLetterBreakerOpen"
+    ) {
         return yes(consuming);
     }
     Verdict::new(Truth::False, "NotStalled", "nothing waits for a human")

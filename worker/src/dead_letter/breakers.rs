@@ -1,0 +1,121 @@
+//! The breakers of the partitions of this worker, or none when the resource asks for none. In: chunks with their failed
+//! records. Out: the first record that must not be written to the dead letter topic. Shared by everything that works on a
+//! partition; looked at once per chunk.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use super::breaker::{Breaker, Exceeded, Limits};
+use crate::record::{Chunk, TopicPartition};
+
+/// A record that the breaker keeps from the dead letter topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// Which of the failed ones it is.
+    pub index: usize,
+    /// Why.
+    pub limit: Exceeded,
+}
+
+/// One breaker per partition. A breaker of an earlier assignment is replaced: what was counted then may be mended.
+pub(super) struct Breakers {
+    limits: Limits,
+    partitions: Mutex<HashMap<TopicPartition, (u64, Breaker)>>,
+}
+
+impl Breakers {
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            partitions: Mutex::default(),
+        }
+    }
+
+    /// Counts so many records of `chunk`, of which the ones at the positions `failed` (ascending) failed; stops before the
+    /// first that must not be written.
+    pub fn admit(&self, chunk: &Chunk, records: usize, failed: &[usize]) -> Option<Refusal> {
+        self.with(chunk, |breaker| admit(breaker, records, failed))
+    }
+
+    /// The record that was refused has passed.
+    pub fn close(&self, chunk: &Chunk) {
+        self.with(chunk, Breaker::close);
+    }
+
+    fn with<R>(&self, chunk: &Chunk, change: impl FnOnce(&mut Breaker) -> R) -> R {
+        let mut partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = || (chunk.epoch, Breaker::new(self.limits));
+        let entry = partitions.entry(chunk.partition.clone()).or_insert_with(fresh);
+        if entry.0 != chunk.epoch {
+            *entry = fresh();
+        }
+        change(&mut entry.1)
+    }
+}
+
+fn admit(breaker: &mut Breaker, records: usize, failed: &[usize]) -> Option<Refusal> {
+    let mut at = 0;
+    for (index, position) in failed.iter().enumerate() {
+        breaker.passed((position - at) as u64);
+        if let Err(limit) = breaker.failed() {
+            return Some(Refusal { index, limit });
+        }
+        at = position + 1;
+    }
+    breaker.passed((records - at) as u64);
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(partition: i32, epoch: u64) -> Chunk {
+        Chunk::new(TopicPartition::new("orders", partition), epoch)
+    }
+
+    fn breakers(consecutive: u64) -> Breakers {
+        Breakers::new(Limits {
+            consecutive,
+            percent: 100,
+        })
+    }
+
+    fn refused(breakers: &Breakers, chunk: &Chunk, records: usize, failed: &[usize]) -> Option<usize> {
+        breakers
+            .admit(chunk, records, failed)
+            .map(|refusal| failed[refusal.index])
+    }
+
+    #[test]
+    fn the_first_record_over_the_limit_is_refused_across_chunks() {
+        let breakers = breakers(3);
+        let orders = chunk(0, 1);
+        assert_eq!(refused(&breakers, &orders, 10, &[1, 2, 4, 8, 9]), None);
+        assert_eq!(refused(&breakers, &orders, 10, &[0, 1, 2]), Some(1));
+        // Asked again, the same; another partition has a breaker of its own.
+        assert_eq!(refused(&breakers, &orders, 9, &[0, 1]), Some(0));
+        assert_eq!(refused(&breakers, &chunk(1, 1), 10, &[0, 1, 2]), None);
+        breakers.close(&orders);
+        assert_eq!(refused(&breakers, &orders, 8, &[0, 1, 2, 3]), Some(3));
+    }
+
+    #[test]
+    fn a_chunk_without_failures_ends_the_row() {
+        let breakers = breakers(2);
+        let orders = chunk(0, 1);
+        assert_eq!(refused(&breakers, &orders, 2, &[0, 1]), None);
+        assert_eq!(refused(&breakers, &orders, 2, &[]), None);
+        assert_eq!(refused(&breakers, &orders, 2, &[0, 1]), None);
+        assert_eq!(refused(&breakers, &orders, 2, &[0, 1]), Some(0));
+    }
+
+    #[test]
+    fn a_new_assignment_begins_with_a_closed_breaker() {
+        let breakers = breakers(1);
+        assert_eq!(refused(&breakers, &chunk(0, 1), 2, &[0, 1]), Some(1));
+        assert_eq!(refused(&breakers, &chunk(0, 2), 2, &[0]), None);
+    }
+}

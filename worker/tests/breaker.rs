@@ -1,0 +1,172 @@
+//! A whole worker against librdkafka's mock cluster: the breaker of the dead letter topic opens, holds the partition, and
+//! closes when the cause is mended while the worker runs.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use crds::client_config;
+use futures::future::BoxFuture;
+use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
+use serde_json::json;
+use tokio::sync::watch;
+use worker::{
+    Payload, Registry, WriteBatch, WriteError, Writer,
+    engine::{self, EngineHandles},
+    per_record,
+    producer::{ProduceRecord, Producer},
+    secrets::SecretFiles,
+    settings::Settings,
+    snapshot::{Board, PausedReason, Snapshot},
+    telemetry::{Liveness, Metrics},
+    writer::Rejected,
+};
+
+/// Generous: joining a group alone takes seconds, and machines are busy.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Counts what it takes.
+#[derive(Default)]
+struct Counting(AtomicU32);
+
+impl Writer for Counting {
+    fn write<'a>(&'a self, batch: WriteBatch<'a>) -> BoxFuture<'a, Result<Vec<Rejected>, WriteError>> {
+        self.0.fetch_add(batch.len() as u32, Ordering::SeqCst);
+        Box::pin(async { Ok(Vec::new()) })
+    }
+}
+
+async fn until(board: &Board, what: &str, holds: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
+    let wait = async {
+        loop {
+            let snapshot = board.read();
+            if holds(&snapshot) {
+                return snapshot;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    match tokio::time::timeout(DEADLINE, wait).await {
+        Ok(snapshot) => snapshot,
+        Err(_) => panic!("never: {what}; {:#?}", board.read()),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_breaker_holds_the_partition_at_the_next_failing_record_until_that_passes() {
+    let cluster: MockCluster<'static, DefaultProducerContext> = MockCluster::new(1).unwrap();
+    cluster.create_topic("orders", 1, 1).unwrap();
+    cluster.create_topic("dlq", 1, 1).unwrap();
+    let servers = cluster.bootstrap_servers();
+    let config: crds::WorkerConfig = serde_json::from_value(json!({
+        "formatVersion": 1,
+        "namespace": "shop", "name": "orders", "groupId": "shop.orders", "topics": ["orders"],
+        "kafka": {"bootstrapServers": [servers.split(',').next()]},
+        "consumer": {}, "processing": {"batch": {"maxRecords": 4}, "recordsPerSecond": 1000}, "decode": {},
+        "transforms": [{"name": "broken", "type": "Custom", "custom": {"name": "broken"}}],
+        "writers": [{"name": "out", "type": "Custom", "custom": {"name": "counting"}}],
+        "errorHandling": {
+            "retry": {"maxBackoffSeconds": 1},
+            "deadLetter": {"topic": "dlq", "breaker": {"maxConsecutive": 5}},
+        },
+        "drainSeconds": 5,
+    }))
+    .unwrap();
+    let producer = Producer::new(&client_config::producer(
+        &config.kafka,
+        &client_config::KafkaCredentials::default(),
+        crds::spec::Compression::None,
+    ))
+    .unwrap();
+    let values: Vec<String> = (0..20).map(|number| format!("record {number}")).collect();
+    let records: Vec<ProduceRecord<'_>> = values
+        .iter()
+        .map(|value| ProduceRecord {
+            topic: "orders",
+            partition: Some(0),
+            value: Some(value.as_bytes()),
+            ..ProduceRecord::default()
+        })
+        .collect();
+    assert!(producer.send(&records).await.iter().all(Result::is_ok));
+
+    // The first two records are good, then all fail until it is mended.
+    let mended = Arc::new(AtomicBool::new(false));
+    let written = Arc::new(Counting::default());
+    let (flag, counting) = (mended.clone(), written.clone());
+    let registry = Registry::new()
+        .transform("broken", move |_| {
+            let flag = flag.clone();
+            Ok(per_record("broken", move |record, out| {
+                if record.offset() < 2 || flag.load(Ordering::SeqCst) {
+                    out.emit(Payload::Keep, Payload::Keep);
+                    Ok(())
+                } else {
+                    Err("it is broken".into())
+                }
+            }))
+        })
+        .writer("counting", move |_| Ok(counting.clone()));
+    let nowhere = SecretFiles::new("/nowhere".into(), "/nowhere".into());
+    let settings = Settings::build(config, "worker-0", &nowhere, &registry)
+        .await
+        .unwrap();
+    let board = Board::default();
+    let (_resume, paused) = watch::channel(false);
+    let (stop, shutdown) = watch::channel(false);
+    let handles = EngineHandles {
+        board: board.clone(),
+        metrics: Metrics::new(),
+        liveness: Liveness::new(),
+        paused,
+        shutdown,
+    };
+    let worker = tokio::spawn(engine::run(settings, handles));
+
+    let open = |snapshot: &Snapshot| {
+        let partition = snapshot.partitions.first();
+        partition
+            .is_some_and(|partition| partition.paused_reason == Some(PausedReason::DeadLetterBreakerOpen))
+    };
+    let held = until(&board, "the breaker opens", open).await;
+    // Five in a row are written, the sixth is not: everything before it is finished, nothing behind it.
+    let partition = &held.partitions[0];
+    assert_eq!(partition.watermark, Some(7));
+    assert_eq!(held.dead_lettered_total, 5);
+    let error = partition.oldest.as_ref().unwrap().last_error.clone().unwrap();
+    for part in [
+        "more than 5 records in a row failed",
+        "orders-0@7",
+        "broken",
+        "it is broken",
+    ] {
+        assert!(error.contains(part), "{part} is not in {error}");
+    }
+    // It stays so through at least one more attempt.
+    let again = until(&board, "the record is tried again", |snapshot| {
+        let oldest = snapshot.partitions[0].oldest.as_ref();
+        oldest.is_some_and(|oldest| oldest.attempts > 1)
+    })
+    .await;
+    assert!(open(&again), "{again:#?}");
+    assert_eq!(
+        (again.dead_lettered_total, written.0.load(Ordering::SeqCst)),
+        (5, 2)
+    );
+
+    mended.store(true, Ordering::SeqCst);
+    let after = until(&board, "everything is finished", |snapshot| {
+        snapshot.records_total == 20
+    })
+    .await;
+    assert_eq!(after.dead_lettered_total, 5, "nothing followed the five");
+    assert_eq!(written.0.load(Ordering::SeqCst), 15);
+    assert_eq!(after.partitions[0].paused_reason, None);
+    stop.send_replace(true);
+    worker.await.unwrap().unwrap();
+}
