@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     batch::Failure,
+    planted::{impatient, now_and_then, planted},
     producer::{ProduceRecord, Producer},
     progress::{Progress, truncate},
     record::Record,
@@ -52,6 +53,12 @@ impl DeadLetters {
     /// be.
     pub async fn write(&self, letters: &[(Record<'_>, &Letter)], retry: &RetryPolicy, progress: &Progress) {
         let mut todo: Vec<usize> = (0..letters.len()).collect();
+        if planted("drop-dead-letter") && now_and_then(5) {
+            todo.clear();
+        }
+        if planted("dead-letter-twice") {
+            todo.extend(0..letters.len());
+        }
         let mut failures = 0;
         let started = tokio::time::Instant::now();
         while !todo.is_empty() {
@@ -66,7 +73,12 @@ impl DeadLetters {
                 .zip(&texts)
                 .map(|(at, headers)| self.copy(&letters[*at].0, headers, partitions))
                 .collect();
-            let results = self.producer.send(&records).await;
+            let send = self.producer.send(&records);
+            let results = if planted("dead-letter-not-awaited") {
+                impatient(send, || vec![Ok(()); records.len()]).await
+            } else {
+                send.await
+            };
             let mut error = None;
             let mut results = results.into_iter();
             todo.retain(|_| match results.next() {
@@ -114,7 +126,11 @@ impl DeadLetters {
             timestamp: (record.timestamp >= 0).then_some(record.timestamp),
             key: record.key,
             value: record.value,
-            headers: original.chain(ours).collect(),
+            headers: if planted("dead-letter-without-headers") {
+                ours.collect()
+            } else {
+                original.chain(ours).collect()
+            },
         }
     }
 
