@@ -4,15 +4,30 @@
 //! with it would prove nothing.
 
 /// What can be asked for. `tests/src/chaos/planted.rs` says what each must be blamed for.
-pub const BUGS: &[&str] = &[
+#[cfg(any(test, feature = "planted-bugs"))]
+pub(crate) const BUGS: &[&str] = &[
+    "at-most-once-commits-later",
+    "commit-before-write",
+    "commit-goes-back",
+    "commit-maximum",
+    "commit-nothing",
+    "commit-offset-plus-one",
     "corrupt-value",
     "dead-letter-not-awaited",
     "dead-letter-twice",
     "dead-letter-without-headers",
     "drop-dead-letter",
     "duplicate-write",
+    "failed-records-finished",
+    "finished-ahead-invented",
     "ignore-writer-error",
+    "key-order-by-chance",
+    "latest-on-new-partitions",
+    "lose-last-batch-on-shutdown",
+    "no-drain-on-revoke",
+    "partition-order-by-key",
     "reorder-within-batch",
+    "skip-first-record-after-assign",
     "swap-keys",
     "timestamp-of-now",
     "write-not-awaited",

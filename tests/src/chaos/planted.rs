@@ -7,82 +7,124 @@ use anyhow::{Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{Faults, Outcome, Row, SESSION_OF_A_CRASH, Scenario, Site, run};
-use crate::checker::Kind;
+use crate::checker::{Guarantee, Kind, Ordering};
 
 /// Runs that go on at the same time: most of each is waiting.
 const TOGETHER: usize = 4;
 
-/// A bug of `worker/src/planted.rs`.
+/// A bug of `worker/src/planted.rs`, and what it takes to make it show.
 #[derive(Clone, Copy, Debug)]
 pub struct Bug {
     pub name: &'static str,
     /// Each of these must be found.
     pub kinds: &'static [Kind],
-    provoked_by: Provocation,
     /// Tested by `make test` too; the others only by `make soak`.
     pub quick: bool,
+    guarantee: Guarantee,
+    ordering: Ordering,
+    /// The broker's confirmations come late, so that there is always something in flight.
+    slow: bool,
+    kills: u32,
+    restarts: u32,
 }
 
-/// What makes a bug show.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Provocation {
-    /// Nothing more than records.
-    Calm,
-    /// The same; confirmations of the broker come late.
-    SlowBroker,
-    Kills,
-    Restarts,
-}
-
-use Provocation::{Calm, Kills, Restarts, SlowBroker};
-
-const fn bug(name: &'static str, provoked_by: Provocation, kinds: &'static [Kind]) -> Bug {
-    Bug {
-        name,
-        kinds,
-        provoked_by,
-        quick: false,
+impl Bug {
+    /// It shows without any fault.
+    const fn new(name: &'static str, kinds: &'static [Kind]) -> Self {
+        Self {
+            name,
+            kinds,
+            quick: false,
+            guarantee: Guarantee::AtLeastOnce,
+            ordering: Ordering::PerPartition,
+            slow: false,
+            kills: 0,
+            restarts: 0,
+        }
     }
-}
 
-const fn quick(bug: Bug) -> Bug {
-    Bug { quick: true, ..bug }
+    const fn quick(self) -> Self {
+        Self { quick: true, ..self }
+    }
+
+    const fn slow(self) -> Self {
+        Self { slow: true, ..self }
+    }
+
+    const fn ordering(self, ordering: Ordering) -> Self {
+        Self { ordering, ..self }
+    }
+
+    const fn guarantee(self, guarantee: Guarantee) -> Self {
+        Self { guarantee, ..self }
+    }
+
+    /// Workers must be killed for it to show; 20 times at most.
+    const fn kills(self) -> Self {
+        Self { kills: 6, ..self }
+    }
+
+    /// Workers must be restarted for it to show.
+    const fn restarts(self) -> Self {
+        Self { restarts: 4, ..self }
+    }
 }
 
 /// All of them.
 pub const BUGS: &[Bug] = &[
     // The writer of topics.
-    quick(bug("ignore-writer-error", Calm, &[Kind::Lost])),
-    bug("write-not-awaited", SlowBroker, &[Kind::CommittedPastUndone]),
-    bug("duplicate-write", Calm, &[Kind::Duplicated]),
-    quick(bug("reorder-within-batch", Calm, &[Kind::ReorderedPerKey])),
-    bug("corrupt-value", Calm, &[Kind::Corrupted, Kind::Lost]),
-    bug("wrong-key", Calm, &[Kind::Corrupted]),
-    bug("swap-keys", Calm, &[Kind::Corrupted]),
-    bug("timestamp-of-now", Calm, &[Kind::Corrupted]),
+    Bug::new("ignore-writer-error", &[Kind::Lost]).quick(),
+    Bug::new("write-not-awaited", &[Kind::CommittedPastUndone]).slow(),
+    Bug::new("duplicate-write", &[Kind::Duplicated]),
+    Bug::new("reorder-within-batch", &[Kind::ReorderedPerKey]).quick(),
+    Bug::new("corrupt-value", &[Kind::Corrupted, Kind::Lost]),
+    Bug::new("wrong-key", &[Kind::Corrupted]),
+    Bug::new("swap-keys", &[Kind::Corrupted]),
+    Bug::new("timestamp-of-now", &[Kind::Corrupted]),
     // Dead letters.
-    quick(bug("drop-dead-letter", Calm, &[Kind::DeadLetterLost])),
-    bug(
-        "dead-letter-not-awaited",
-        SlowBroker,
-        &[Kind::CommittedPastUndone],
-    ),
-    bug("dead-letter-twice", Calm, &[Kind::DeadLetterDuplicated]),
-    bug("dead-letter-without-headers", Calm, &[Kind::Corrupted]),
+    Bug::new("drop-dead-letter", &[Kind::DeadLetterLost]).quick(),
+    Bug::new("failed-records-finished", &[Kind::DeadLetterLost]),
+    Bug::new("dead-letter-not-awaited", &[Kind::CommittedPastUndone]).slow(),
+    Bug::new("dead-letter-twice", &[Kind::DeadLetterDuplicated]),
+    Bug::new("dead-letter-without-headers", &[Kind::Corrupted]),
+    // Commits.
+    Bug::new("commit-before-write", &[Kind::CommittedPastUndone, Kind::Lost])
+        .slow()
+        .kills(),
+    Bug::new("commit-maximum", &[Kind::CommittedPastUndone])
+        .slow()
+        .ordering(Ordering::PerKey),
+    Bug::new("commit-offset-plus-one", &[Kind::CommittedPastUndone]).quick(),
+    Bug::new("commit-goes-back", &[Kind::CommittedWentBack]),
+    Bug::new("commit-nothing", &[Kind::Unfinished]),
+    Bug::new("finished-ahead-invented", &[Kind::Lost])
+        .restarts()
+        .ordering(Ordering::PerKey),
+    Bug::new("at-most-once-commits-later", &[Kind::Duplicated])
+        .slow()
+        .kills()
+        .guarantee(Guarantee::AtMostOnce),
+    // Order.
+    Bug::new("partition-order-by-key", &[Kind::ReorderedInPartition]).slow(),
+    Bug::new("key-order-by-chance", &[Kind::ReorderedPerKey])
+        .slow()
+        .ordering(Ordering::PerKey),
+    // Rebalances, beginning and end.
+    Bug::new("no-drain-on-revoke", &[Kind::Lost]).slow().restarts(),
+    Bug::new("skip-first-record-after-assign", &[Kind::Lost]),
+    Bug::new("latest-on-new-partitions", &[Kind::Lost]),
+    Bug::new("lose-last-batch-on-shutdown", &[Kind::Lost])
+        .slow()
+        .restarts()
+        .quick(),
 ];
 
 impl Bug {
     /// A run that must show it.
     pub fn scenario(&self) -> Scenario {
-        let kills = match self.provoked_by {
-            Kills => 6,
-            _ => 0,
-        };
-        let restarts = match self.provoked_by {
-            Restarts => 4,
-            _ => 0,
-        };
         let mut scenario = Scenario {
+            guarantee: self.guarantee,
+            ordering: self.ordering,
             workers: 2,
             partitions: 4,
             rate: 300,
@@ -90,8 +132,8 @@ impl Bug {
             records: 1500,
             poison_every: 10,
             faults: Faults {
-                kills,
-                restarts,
+                kills: self.kills,
+                restarts: self.restarts,
                 ..Faults::default()
             },
             bug: Some(self.name),
@@ -99,10 +141,10 @@ impl Bug {
             patience: Duration::from_secs(20),
             ..Scenario::new("planted")
         };
-        if kills > 0 {
+        if self.kills > 0 {
             scenario.session = SESSION_OF_A_CRASH;
         }
-        if self.provoked_by == SlowBroker {
+        if self.slow {
             scenario.client.push(("linger.ms", "500"));
             // Waiting for a dead letter takes as long, and would hide that nobody waits for the rest of its batch.
             scenario.poison_every = 150;
