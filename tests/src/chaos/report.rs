@@ -91,13 +91,6 @@ impl Row {
 
     pub fn cells(&self) -> [String; 12] {
         let broken: Vec<&str> = self.broken.iter().map(|kind| kind.name()).collect();
-        let allowed = |guarantee| {
-            if self.guarantee == guarantee {
-                self.allowance
-            } else {
-                0
-            }
-        };
         [
             self.bug.unwrap_or(&self.scenario).to_string(),
             self.guarantee.to_string(),
@@ -106,8 +99,15 @@ impl Row {
             self.records.to_string(),
             self.lost.to_string(),
             self.duplicated.to_string(),
-            allowed(Guarantee::AtLeastOnce).to_string(),
-            self.reordered.to_string(),
+            match self.guarantee {
+                Guarantee::AtMostOnce => format!("{} lost", self.allowance),
+                Guarantee::AtLeastOnce => format!("{} duplicated", self.allowance),
+                Guarantee::ExactlyOnce => "0".into(),
+            },
+            match self.ordering {
+                Ordering::Unordered => "any order".into(),
+                _ => self.reordered.to_string(),
+            },
             self.aborted_visible.to_string(),
             format!("{:.0}", self.seconds),
             match (self.passed, self.bug) {
@@ -124,7 +124,7 @@ impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "chaos {} {} {}: {} records, {}: {} lost, {} duplicated ({} allowed), {} reordered, {} aborted seen, {} dead \
+            "chaos {} {} {}: {} records, {}: {} lost, {} duplicated (crashes allow {}), {} reordered, {} aborted seen, {} dead \
              letters, {:.0} s",
             self.bug.unwrap_or(&self.scenario),
             self.guarantee,
@@ -134,7 +134,7 @@ impl fmt::Display for Row {
             self.lost,
             self.duplicated,
             self.allowance,
-            self.reordered,
+            self.cells()[8],
             self.aborted_visible,
             self.dead_letters,
             self.seconds

@@ -4,71 +4,54 @@
 
 use anyhow::Result;
 use harness::{
-    chaos::{self, Faults, SESSION_OF_A_CRASH, Scenario, Site, planted},
+    chaos::{self, SESSION_OF_A_CRASH, Scenario, Site, planted},
     checker::{Guarantee, Ordering},
     env::KafkaEnv,
     local::program,
     world::alone,
 };
 
-/// What the worker promises so far, and in which order.
-const PROMISES: &[(Guarantee, Ordering)] = &[(Guarantee::AtLeastOnce, Ordering::PerPartition)];
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_killed_worker_processes_lose_nothing_and_keep_the_order_of_partitions() -> Result<()> {
+    run(&kills(20, Guarantee::AtLeastOnce, Ordering::PerPartition)).await
+}
 
 #[tokio::test(flavor = "multi_thread")]
-async fn twenty_killed_worker_processes_lose_nothing_and_keep_the_order_of_keys() -> Result<()> {
-    let faults = Faults {
-        kills: 20,
-        ..Faults::default()
-    };
-    for (guarantee, ordering) in PROMISES {
-        let scenario = Scenario {
-            session: SESSION_OF_A_CRASH,
-            ..scenario("kills", faults, *guarantee, *ordering)
-        };
-        run(&scenario, false).await?;
-    }
-    Ok(())
+async fn killed_worker_processes_keep_the_order_of_keys_where_only_that_is_promised() -> Result<()> {
+    run(&kills(8, Guarantee::AtLeastOnce, Ordering::PerKey)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_worker_processes_lose_nothing_where_no_order_is_promised() -> Result<()> {
+    run(&kills(8, Guarantee::AtLeastOnce, Ordering::Unordered)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_worker_processes_repeat_nothing_with_at_most_once() -> Result<()> {
+    run(&kills(8, Guarantee::AtMostOnce, Ordering::PerPartition)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_was_frozen_beyond_its_session_spoils_nothing_when_it_goes_on() -> Result<()> {
-    let faults = Faults {
-        zombies: 3,
-        zombie_seconds: 3,
-        ..Faults::default()
-    };
-    for (guarantee, ordering) in PROMISES {
-        let scenario = Scenario {
-            session: SESSION_OF_A_CRASH,
-            ..scenario("zombies", faults, *guarantee, *ordering)
-        };
-        run(&scenario, false).await?;
-    }
-    Ok(())
+    let mut scenario = Scenario::new("zombies");
+    scenario.session = SESSION_OF_A_CRASH;
+    scenario.faults.zombies = 3;
+    scenario.faults.zombie_seconds = 3;
+    run(&scenario).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_restarted_one_after_the_other_neither_lose_nor_repeat_a_record() -> Result<()> {
-    let faults = Faults {
-        restarts: 5,
-        ..Faults::default()
-    };
-    for (guarantee, ordering) in PROMISES {
-        run(&scenario("restarts", faults, *guarantee, *ordering), false).await?;
-    }
-    Ok(())
+    let mut scenario = Scenario::new("restarts");
+    scenario.faults.restarts = 5;
+    run(&scenario).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cut_connections_neither_lose_nor_repeat_a_record() -> Result<()> {
-    let faults = Faults {
-        cuts: 6,
-        ..Faults::default()
-    };
-    for (guarantee, ordering) in PROMISES {
-        run(&scenario("cuts", faults, *guarantee, *ordering), true).await?;
-    }
-    Ok(())
+    let mut scenario = Scenario::new("cuts");
+    scenario.faults.cuts = 6;
+    run(&scenario).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,23 +81,25 @@ async fn workers_with_planted_bugs_are_blamed_for_them() -> Result<()> {
     Ok(())
 }
 
-fn scenario(name: &str, faults: Faults, guarantee: Guarantee, ordering: Ordering) -> Scenario {
-    Scenario {
-        guarantee,
-        ordering,
-        faults,
-        ..Scenario::new(name)
-    }
+fn kills(kills: u32, guarantee: Guarantee, ordering: Ordering) -> Scenario {
+    let mut scenario = Scenario::new("kills");
+    (scenario.guarantee, scenario.ordering) = (guarantee, ordering);
+    scenario.session = SESSION_OF_A_CRASH;
+    scenario.faults.kills = kills;
+    scenario
 }
 
 /// Runs a scenario; its promise must be kept. The workers' logs stay when it was not.
-async fn run(scenario: &Scenario, proxied: bool) -> Result<()> {
+async fn run(scenario: &Scenario) -> Result<()> {
     let _alone = alone().await;
     let env = KafkaEnv::read()?;
     let folder = tempfile::tempdir()?;
     let site = Site {
         bootstrap: env.kafka.clone(),
-        proxied: if proxied { Some(env.proxied()?) } else { None },
+        proxied: match scenario.faults.cuts {
+            0 => None,
+            _ => Some(env.proxied()?),
+        },
         worker: match &env.worker {
             Some(path) => path.clone(),
             None => program("kafka-consumer-worker")?,
