@@ -70,3 +70,13 @@ test_targets() {
         done
     done
 }
+
+# build_planted_worker: a worker with bugs that an environment variable switches on, for testing the tests:
+# target/planted/kafka-consumer-worker. In a file of its own, and before the normal worker is built: what else runs or is put
+# into images must not have them. The profile is dev: nobody asks how fast a bug is.
+build_planted_worker() {
+    cargo build --workspace --locked --bin kafka-consumer-worker --features kafka-consumer-worker/planted-bugs
+    mkdir -p "$CARGO_TARGET_DIR/planted"
+    cp -f "$CARGO_TARGET_DIR/debug/kafka-consumer-worker" "$CARGO_TARGET_DIR/planted/kafka-consumer-worker.new"
+    mv -f "$CARGO_TARGET_DIR/planted/kafka-consumer-worker.new" "$CARGO_TARGET_DIR/planted/kafka-consumer-worker"
+}

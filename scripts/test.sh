@@ -84,7 +84,8 @@ if [[ $what != unit ]]; then
     # Built before the cluster is up: a test that does not compile costs no cluster, and the build no test its timing.
     mapfile -t targets < <(test_targets tests)
     step "building the end-to-end tests" cargo test --workspace --locked --no-run "${targets[@]}"
-    # Local mode is tested with the programs themselves.
+    step "building the worker with planted bugs" build_planted_worker
+    # Local mode is tested with the programs themselves. After the planted bugs, so that nothing else has them.
     step "building the programs" cargo build --workspace --locked --bins
     step "images" deploy/image.sh
     cluster=1

@@ -1,7 +1,7 @@
 //! The environment that `tests/cluster/exec.sh` sets. Read once per scenario; nothing else in the tests looks at it.
 //! Refuses to go on without a cluster: a test that skips itself proves nothing.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -44,6 +44,39 @@ impl Env {
     /// A variable that only some tests need, such as `POSTGRES_URL` or `KAFKA_CA_FILE`.
     pub fn variable(&self, name: &str) -> Result<String> {
         required(name)
+    }
+}
+
+/// What tests of bare worker processes need: a Kafka and nothing else.
+#[derive(Clone, Debug)]
+pub struct KafkaEnv {
+    /// Plaintext brokers.
+    pub kafka: String,
+    /// A worker to test in place of the one beside the tests.
+    pub worker: Option<PathBuf>,
+    /// A worker that was built with the feature `planted-bugs`, in place of the one in target/planted.
+    pub planted_worker: Option<PathBuf>,
+}
+
+impl KafkaEnv {
+    /// Reads the variables.
+    pub fn read() -> Result<Self> {
+        let path = |name| std::env::var_os(name).map(PathBuf::from);
+        Ok(Self {
+            kafka: required("KAFKA_BOOTSTRAP_SERVERS")?,
+            worker: path("KCG_WORKER_BINARY"),
+            planted_worker: path("KCG_PLANTED_WORKER_BINARY"),
+        })
+    }
+
+    /// The listener of the broker that tells clients to connect elsewhere: its own address, and the one it tells, where
+    /// a proxy has to listen.
+    pub fn proxied(&self) -> Result<(String, SocketAddr)> {
+        let address = required("KAFKA_PROXY_ADDRESS")?;
+        let address = address.parse().with_context(|| {
+            format!("KAFKA_PROXY_ADDRESS is {address}, but must be an IP address and a port")
+        })?;
+        Ok((required("KAFKA_PROXIED_SERVERS")?, address))
     }
 }
 

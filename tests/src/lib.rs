@@ -21,11 +21,17 @@
 //! | [`worker_pages`] | metrics, status and logs of workers |
 //! | [`dry_run`] | what the API server says to a resource |
 //! | [`local`] | the product's programs as processes, for local mode |
+//! | [`ledger`] | records whose content follows from their position, and the log of acknowledged ones |
+//! | [`checker`] | all that was seen of a run, judged: lost, repeated, reordered, committed too early ... |
+//! | [`chaos`] | worker processes, killed, stopped and cut off while records flow |
+//! | [`soak`] | the same at length: `make soak` |
 //! | [`bench`] | no test: `make bench` |
 
 pub mod audit;
 pub mod bench;
+pub mod chaos;
 pub mod check;
+pub mod checker;
 pub mod command;
 pub mod consumer_groups;
 pub mod dry_run;
@@ -33,10 +39,13 @@ pub mod env;
 pub mod install;
 pub mod kafka;
 pub mod kubernetes;
+pub mod ledger;
 pub mod load;
 pub mod local;
 pub mod postgres;
+mod process;
 pub mod sink;
+pub mod soak;
 pub mod wait;
 pub mod worker_pages;
 pub mod world;

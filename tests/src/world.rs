@@ -11,13 +11,18 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 use futures::FutureExt;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{command, consumer_groups, env::Env, install, kafka::Kafka, postgres::Postgres, until};
 
 /// One scenario at a time. Longest: 30 kills with their recoveries; a scenario that hangs must not eat the whole run.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 const LONGEST: Duration = Duration::from_secs(900);
+
+/// For tests that need no operator, and nobody who kills things beside them.
+pub async fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().await
+}
 
 /// What a test body works with.
 pub struct World {

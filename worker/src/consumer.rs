@@ -33,6 +33,7 @@ use self::{
 use crate::{
     engine::{EngineError, EngineHandles},
     partition::{Report, Shared},
+    planted::planted,
     progress::truncate,
     rate::Rate,
     settings::Settings,
@@ -112,6 +113,9 @@ impl PollLoop {
         let mut config = ClientConfig::new();
         for (key, value) in &settings.consumer_properties {
             config.set(key, value);
+        }
+        if planted("latest-on-new-partitions") {
+            config.set("auto.offset.reset", "latest");
         }
         let consumer: BaseConsumer<Context> = config
             .create_with_context(Context::default())

@@ -10,6 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     batch::Failure,
+    planted::{impatient, now_and_then, planted},
     producer::{ProduceRecord, Producer},
     progress::Progress,
     record::{Chunk, Record},
@@ -78,6 +79,12 @@ impl DeadLetters {
     /// be.
     pub async fn write(&self, letters: &[(Record<'_>, &Letter)], retry: &RetryPolicy, progress: &Progress) {
         let mut todo: Vec<usize> = (0..letters.len()).collect();
+        if planted("drop-dead-letter") && now_and_then(5) {
+            todo.clear();
+        }
+        if planted("dead-letter-twice") {
+            todo.extend(0..letters.len());
+        }
         let mut failures = 0;
         let started = tokio::time::Instant::now();
         while !todo.is_empty() {
@@ -92,7 +99,12 @@ impl DeadLetters {
                 .zip(&headers)
                 .map(|(at, headers)| self.copy(&letters[*at].0, headers, partitions))
                 .collect();
-            let results = self.producer.send(&records).await;
+            let send = self.producer.send(&records);
+            let results = if planted("dead-letter-not-awaited") {
+                impatient(send, || vec![Ok(()); records.len()]).await
+            } else {
+                send.await
+            };
             let mut error = None;
             let mut results = results.into_iter();
             todo.retain(|_| match results.next() {

@@ -34,6 +34,7 @@ pub mod offsets;
 mod parked;
 mod partition;
 pub mod pipeline;
+mod planted;
 pub mod producer;
 pub mod progress;
 mod rate;

@@ -14,6 +14,7 @@ use crate::{
     batch::Batch,
     dead_letter::Letter,
     offsets::Sequence,
+    planted::planted,
     record::{Chunk, Offset},
 };
 
@@ -206,14 +207,17 @@ impl Unit {
     /// records of a key stay in one lane; or in equal runs. Records without a key have no order among each other.
     pub fn deal(mut self, ordering: Ordering, lanes: usize) -> Vec<(usize, Unit)> {
         let count = self.len();
-        if ordering == Ordering::PerPartition || lanes <= 1 || count == 0 {
+        let together = ordering == Ordering::PerPartition && !planted("partition-order-by-key");
+        if together || lanes <= 1 || count == 0 {
             return vec![(0, self)];
         }
         // Where the last chunk ended, the next begins, so that small chunks do not all go to the first lane.
         let turn = self.first as usize;
         let run = count.div_ceil(lanes);
         let lane_of = |source: u32| match (ordering, self.key(source)) {
-            (Ordering::PerKey, Some(key)) => lane_of_key(key, lanes),
+            (Ordering::PerKey | Ordering::PerPartition, Some(key)) if !planted("key-order-by-chance") => {
+                lane_of_key(key, lanes)
+            }
             _ => (turn + source as usize / run) % lanes,
         };
         let lane_of: Vec<usize> = (0..count as u32).map(lane_of).collect();

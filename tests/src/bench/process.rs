@@ -1,60 +1,13 @@
-//! CPU time and memory of a process from /proc, the same way for every subject, and processes that end with us. Linux
-//! only. The kernel counts CPU time of all threads exactly and shows it in hundredths of a second.
+//! CPU time and memory of a process from /proc, the same way for every subject. Linux only. The kernel counts CPU time of all threads exactly and shows it in hundredths of a second.
 
-use std::{
-    fs,
-    process::{Child, ExitStatus},
-    thread,
-    time::{Duration, Instant},
-};
+use std::{fs, thread, time::Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+
+pub(super) use crate::process::Running;
 
 /// USER_HZ: what /proc counts in, 100 on every architecture we run on.
 const TICKS_PER_SECOND: f64 = 100.0;
-
-/// Between two looks at a process whose end is waited for.
-const PAUSE: Duration = Duration::from_millis(10);
-
-/// A started process, killed when dropped.
-pub(super) struct Running(pub Child);
-
-impl Running {
-    pub fn pid(&self) -> u32 {
-        self.0.id()
-    }
-
-    /// An error when it has ended though it should run.
-    pub fn check(&mut self) -> Result<()> {
-        match self.0.try_wait()? {
-            Some(status) => bail!("it ended by itself: {status}"),
-            None => Ok(()),
-        }
-    }
-
-    /// Waits for the end. `look` is called all the while.
-    pub fn wait(&mut self, limit: Duration, mut look: impl FnMut()) -> Result<ExitStatus> {
-        let started = Instant::now();
-        loop {
-            look();
-            if let Some(status) = self.0.try_wait()? {
-                return Ok(status);
-            }
-            if started.elapsed() > limit {
-                bail!("it has not ended after {} s", limit.as_secs());
-            }
-            thread::sleep(PAUSE);
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// From now on: time, CPU time of a process, and what else went on.
 pub(super) struct Window {

@@ -3,11 +3,10 @@
 //! has counted every record, none failed, and it ends with exit code 0.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::PathBuf,
-    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -20,6 +19,8 @@ use super::{
     subjects::{Bench, SLOWEST, START, STOP},
     topics,
 };
+use crate::process::WorkerProcess;
+pub(super) use crate::process::free_address;
 
 /// Between two looks at a worker: at the start and at the end, where they decide about the result; and in between, where
 /// they only cost it CPU time.
@@ -37,26 +38,14 @@ pub(super) struct Worker {
 
 impl Worker {
     pub fn start(bench: &Bench, work: Work, topic: &str, group: &str) -> Result<Self> {
-        let config = bench.scratch.join("worker.json");
-        fs::write(
-            &config,
-            serde_json::to_string_pretty(&worker_config(work, &bench.bootstrap, topic, group)?)?,
-        )?;
-        let log = bench.scratch.join("worker.log");
+        let config = worker_config(work, &bench.bootstrap, topic, group)?;
+        // Only the last run's log is of use.
+        let _ = fs::remove_file(bench.scratch.join("bench.log"));
         let address = free_address()?;
-        let process = Command::new(&bench.worker)
-            .args(["--exit-on-stdin-eof", "--no-report-status", "--name", "bench"])
-            .args(["--http-address", &address.to_string()])
-            .arg("--config")
-            .arg(&config)
-            .env_remove("RUST_LOG")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(File::create(&log)?)
-            .spawn()
-            .with_context(|| format!("cannot start {}", bench.worker.display()))?;
+        let at = (bench.scratch.as_path(), address);
+        let WorkerProcess { process, log } = WorkerProcess::start(&bench.worker, "bench", at, &config, &[])?;
         Ok(Self {
-            process: Running(process),
+            process,
             address,
             log,
         })
@@ -119,13 +108,10 @@ impl Worker {
         let log = self.log.clone();
         let result = work(&mut self).and_then(|value| self.stop().map(|()| value));
         result.with_context(|| {
-            let text = fs::read_to_string(&log).unwrap_or_default();
-            let lines: Vec<&str> = text.lines().rev().take(10).collect();
-            let end: Vec<&str> = lines.into_iter().rev().collect();
             format!(
                 "the worker, whose log {} ends with:\n{}",
                 log.display(),
-                end.join("\n")
+                WorkerProcess::last_words(&log, 10)
             )
         })
     }
@@ -149,11 +135,6 @@ pub(super) fn run(bench: &Bench, case: &Case, round: u32) -> Result<(Spent, f64)
         );
     }
     Ok(measured)
-}
-
-/// An address that nobody listens on. Somebody may take it before its user does, who then says so.
-pub(super) fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
 }
 
 /// The body of a successful answer.

@@ -2,6 +2,7 @@
 //! cluster of `tests/cluster` (`make e2e`) and fail without it.
 
 mod admission;
+mod chaos;
 mod dead_letters;
 mod group_protocol;
 mod install;

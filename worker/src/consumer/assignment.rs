@@ -19,6 +19,7 @@ use crate::{
     lane::Context,
     offsets::{Sequence, Tracker, ahead},
     partition::{PartitionTask, Report, Shared, Work},
+    planted::{now_and_then, planted},
     progress::Troubles,
     record::{Chunk, Offset, TopicPartition},
     snapshot::{OldestRecord, PartitionSnapshot, PausedReason},
@@ -121,7 +122,10 @@ impl Assigned {
             troubles,
             ordering: shared.ordering,
             flights: VecDeque::new(),
-            handover: Handover::new(shared.guarantee == DeliveryGuarantee::AtMostOnce, input),
+            handover: Handover::new(
+                shared.guarantee == DeliveryGuarantee::AtMostOnce && !planted("at-most-once-commits-later"),
+                input,
+            ),
             drain,
             task: runtime.spawn(task.run()).abort_handle(),
         }
@@ -129,7 +133,10 @@ impl Assigned {
 
     /// The chunk that the record at `offset` goes into; None if an earlier owner has finished it.
     pub fn filling(&mut self, offset: Offset) -> Option<&mut Chunk> {
-        if !self.finished.is_empty() && self.was_finished(offset) {
+        let first = self.filling.is_empty() && self.tracker.committable().is_none();
+        if !self.finished.is_empty() && self.was_finished(offset)
+            || first && planted("skip-first-record-after-assign")
+        {
             // It takes its place in the order of the deliveries.
             self.dispatch();
             self.tracker.deliver_finished(offset);
@@ -180,6 +187,9 @@ impl Assigned {
         let (len, bytes) = (chunk.len(), chunk.bytes());
         let end = chunk.record(len - 1).offset + 1;
         let range = self.tracker.deliver(chunk.offsets());
+        if planted("commit-before-write") {
+            self.tracker.complete(range.clone());
+        }
         self.metrics.received(len, bytes);
         self.flights.push_back(Flight {
             first: range.start,
@@ -213,6 +223,12 @@ impl Assigned {
         }
     }
 
+    /// A bug on purpose: ends the task, and calls everything finished.
+    pub fn pretend_finished(&mut self) {
+        self.abort();
+        self.tracker.complete(0..Sequence::MAX);
+    }
+
     /// Ends the task at once; what it has begun is not finished.
     pub fn abort(&self) {
         self.task.abort();
@@ -244,7 +260,18 @@ impl Assigned {
                 .committable()
                 .map(|offset| (offset, self.metadata(offset))),
         };
-        let (offset, metadata) = position?;
+        let (mut offset, mut metadata) = position?;
+        if planted("commit-maximum") {
+            let ahead = self.tracker.ahead(usize::MAX);
+            offset = ahead.last().map_or(offset, |range| range.end);
+            metadata.clear();
+        }
+        if planted("commit-offset-plus-one") {
+            offset += 1;
+        }
+        if planted("commit-goes-back") && now_and_then(7) {
+            offset = (offset - 3).max(0);
+        }
         let position = Position { offset, metadata };
         (self.committed.as_ref() != Some(&position)).then_some(position)
     }
@@ -253,6 +280,10 @@ impl Assigned {
     fn metadata(&self, offset: Offset) -> String {
         if self.ordering == Ordering::PerPartition {
             return String::new();
+        }
+        if planted("finished-ahead-invented") {
+            // The record at the offset itself is never in there.
+            return ahead::encode(offset, std::slice::from_ref(&(offset + 1..offset + 4)));
         }
         ahead::encode(offset, &self.tracker.ahead(ahead::MAX_RANGES))
     }

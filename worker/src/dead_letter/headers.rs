@@ -10,7 +10,7 @@
 use crds::spec::HeaderStyle;
 
 use super::Letter;
-use crate::{batch::Stage, progress::truncate, record::Record};
+use crate::{batch::Stage, planted::planted, progress::truncate, record::Record};
 
 /// Prefix of the headers of style Native.
 pub const HEADER_PREFIX: &str = "kafka-consumer.dev/";
@@ -39,7 +39,10 @@ impl Headers {
 
     /// The record's own headers as they were, but for those of an earlier dead letter, and then `ours`.
     pub fn beside<'a>(&self, record: &Record<'a>, ours: &'a [Header]) -> Vec<(&'a [u8], Option<&'a [u8]>)> {
-        let kept = record.headers().filter(|(name, _)| !self.replaces(name));
+        let forgets = planted("dead-letter-without-headers");
+        let kept = record
+            .headers()
+            .filter(|(name, _)| !forgets && !self.replaces(name));
         let added = ours
             .iter()
             .map(|(name, value)| (name.as_bytes(), Some(value.as_slice())));

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     batch::OutputRecord,
+    planted::{impatient, now_and_then, planted},
     producer::{ErrorClass, ProduceRecord, Producer, SendError},
 };
 
@@ -42,7 +43,13 @@ impl KafkaWriter {
                 records.push(to_produce(&self.topic, &record));
             }
         }
-        let results = self.producer.send(&records).await;
+        spoil(&mut records);
+        let send = self.producer.send(&records);
+        let results = if planted("write-not-awaited") {
+            impatient(send, || vec![Ok(()); records.len()]).await
+        } else {
+            send.await
+        };
         let mut rejected = Vec::new();
         let mut worst: Option<&SendError> = None;
         for (result, position) in results.iter().zip(&positions) {
@@ -65,6 +72,36 @@ impl KafkaWriter {
             ErrorClass::Systemic => WriteError::Systemic(error.message.clone()),
             ErrorClass::Transient | ErrorClass::Record => WriteError::Transient(error.message.clone()),
         })
+    }
+}
+
+/// Bugs on purpose.
+fn spoil(records: &mut Vec<ProduceRecord<'_>>) {
+    if planted("ignore-writer-error") && now_and_then(20) {
+        // As if the last one had failed, and nobody had looked.
+        records.pop();
+    }
+    if planted("duplicate-write") && now_and_then(20) {
+        records.extend_from_within(..);
+    }
+    if planted("reorder-within-batch") {
+        records.reverse();
+    }
+    if planted("swap-keys")
+        && let [first, .., last] = &mut records[..]
+    {
+        std::mem::swap(&mut first.key, &mut last.key);
+    }
+    for record in records {
+        if planted("corrupt-value") && now_and_then(50) {
+            record.value = Some(b"{}");
+        }
+        if planted("wrong-key") && now_and_then(50) {
+            record.key = Some(b"0-0");
+        }
+        if planted("timestamp-of-now") {
+            record.timestamp = None;
+        }
     }
 }
 

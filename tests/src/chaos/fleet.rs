@@ -1,0 +1,148 @@
+//! The workers of a run: each a process under a name of its own, started again after every fault. A worker that ends without
+//! being told to, or not with exit code 0 when told to, is noted and started again: the run goes on, its outcome says so.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use crds::WorkerConfig;
+
+use super::{Scenario, Site, plan::Act, proxy::Proxy};
+use crate::process::WorkerProcess;
+
+/// From SIGTERM to the end: the drain budget is 25 s, and leaving the group takes a few.
+const END: Duration = Duration::from_secs(60);
+
+/// Between two looks at a process whose end is waited for.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// How much of a log is shown of a worker that has ended.
+const LAST_WORDS: usize = 3;
+
+/// All workers of a group.
+pub(super) struct Fleet {
+    binary: PathBuf,
+    folder: PathBuf,
+    config: WorkerConfig,
+    environment: Vec<(&'static str, &'static str)>,
+    workers: Vec<WorkerProcess>,
+    ended: Vec<String>,
+}
+
+impl Fleet {
+    pub fn start(site: &Site, scenario: &Scenario, folder: &Path, config: WorkerConfig) -> Result<Self> {
+        let mut fleet = Self {
+            binary: site.worker.clone(),
+            folder: folder.to_path_buf(),
+            config,
+            environment: scenario
+                .bug
+                .map(|bug| ("KCG_PLANTED_BUG", bug))
+                .into_iter()
+                .collect(),
+            workers: Vec::new(),
+            ended: Vec::new(),
+        };
+        for number in 0..scenario.workers {
+            let worker = fleet.start_worker(number)?;
+            fleet.workers.push(worker);
+        }
+        Ok(fleet)
+    }
+
+    fn start_worker(&self, number: usize) -> Result<WorkerProcess> {
+        // Nobody looks at its pages.
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        WorkerProcess::start(
+            &self.binary,
+            &name(number),
+            (&self.folder, address),
+            &self.config,
+            &self.environment,
+        )
+    }
+
+    /// Lets a fault happen, and what follows from it: a new process, or the old one going on.
+    pub async fn act(&mut self, act: &Act, proxy: Option<&Proxy>) -> Result<()> {
+        match act {
+            Act::Kill { worker } => {
+                // Dropped: killed with SIGKILL and waited for.
+                self.workers[*worker] = self.replaced(*worker)?;
+            }
+            Act::Restart { worker } => {
+                self.workers[*worker].process.signal("TERM")?;
+                self.until_ended(*worker).await?;
+                self.workers[*worker] = self.start_worker(*worker)?;
+            }
+            Act::Freeze { worker, time, .. } => {
+                self.workers[*worker].process.signal("STOP")?;
+                tokio::time::sleep(*time).await;
+                self.workers[*worker].process.signal("CONT")?;
+            }
+            Act::Cut { closed } => proxy.context("a cut needs the proxy")?.cut(*closed),
+        }
+        Ok(())
+    }
+
+    fn replaced(&mut self, worker: usize) -> Result<WorkerProcess> {
+        self.workers[worker].process.0.kill()?;
+        self.workers[worker].process.0.wait()?;
+        self.start_worker(worker)
+    }
+
+    /// Starts those that have ended although nobody told them to.
+    pub fn restart_ended(&mut self) -> Result<()> {
+        for number in 0..self.workers.len() {
+            if let Err(error) = self.workers[number].process.check() {
+                self.note(number, &error.to_string());
+                self.workers[number] = self.start_worker(number)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn until_ended(&mut self, worker: usize) -> Result<()> {
+        let started = Instant::now();
+        loop {
+            match self.workers[worker].process.0.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => {
+                    self.note(worker, &format!("told to stop, it ended with {status}"));
+                    return Ok(());
+                }
+                None if started.elapsed() > END => {
+                    self.note(
+                        worker,
+                        &format!("told to stop, it did not within {} s", END.as_secs()),
+                    );
+                    return Ok(());
+                }
+                None => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+
+    /// Stops all of them; returns what was noted about the whole run.
+    pub async fn stop(mut self) -> Result<Vec<String>> {
+        self.restart_ended()?;
+        for worker in &self.workers {
+            worker.process.signal("TERM")?;
+        }
+        for number in 0..self.workers.len() {
+            self.until_ended(number).await?;
+        }
+        Ok(self.ended)
+    }
+
+    fn note(&mut self, worker: usize, what: &str) {
+        let words = WorkerProcess::last_words(&self.workers[worker].log, LAST_WORDS);
+        self.ended.push(format!("{}: {what}: {words}", name(worker)));
+    }
+}
+
+fn name(number: usize) -> String {
+    format!("worker-{number}")
+}

@@ -1,0 +1,187 @@
+//! Which faults, to whom, in which order: everything follows from the seed. Pure.
+
+use std::{fmt, time::Duration};
+
+use serde::Serialize;
+
+/// How many faults of each kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Faults {
+    /// SIGKILL, and a new process at once.
+    pub kills: u32,
+    /// SIGTERM, and a new process when the old one has ended well.
+    pub restarts: u32,
+    /// SIGSTOP until the session is over, then SIGCONT.
+    pub zombies: u32,
+    /// Longest time that a zombie stands still beyond its session, in seconds.
+    pub zombie_seconds: u64,
+    /// All connections to the broker are closed, and for a moment there are no new ones.
+    pub cuts: u32,
+}
+
+impl Faults {
+    /// Takes note of a fault that took place.
+    pub fn count(&mut self, act: &Act) {
+        match act {
+            Act::Kill { .. } => self.kills += 1,
+            Act::Restart { .. } => self.restarts += 1,
+            Act::Freeze { longest_seconds, .. } => {
+                self.zombies += 1;
+                self.zombie_seconds = *longest_seconds;
+            }
+            Act::Cut { .. } => self.cuts += 1,
+        }
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds = [
+            (self.kills, "kills"),
+            (self.restarts, "restarts"),
+            (self.zombies, "zombies"),
+            (self.cuts, "cuts"),
+        ];
+        let some: Vec<String> = kinds
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, name)| format!("{count} {name}"))
+            .collect();
+        f.write_str(if some.is_empty() { "no faults" } else { "" })?;
+        f.write_str(&some.join(", "))
+    }
+}
+
+/// A fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Act {
+    Kill {
+        worker: usize,
+    },
+    Restart {
+        worker: usize,
+    },
+    Freeze {
+        worker: usize,
+        time: Duration,
+        longest_seconds: u64,
+    },
+    Cut {
+        closed: Duration,
+    },
+}
+
+/// A fault and what comes before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Wait until every partition has moved on since the last fault. Not always: a crash must be survived in the middle of
+    /// recovering from another, too.
+    pub patient: bool,
+    pub pause: Duration,
+    pub act: Act,
+}
+
+/// Longest pause before a fault: several commit intervals.
+const LONGEST_PAUSE_MILLIS: u64 = 1000;
+
+/// The faults of a run.
+pub fn plan(seed: u64, faults: &Faults, workers: usize, session: Duration) -> Vec<Step> {
+    let mut random = Random(seed);
+    let mut acts = Vec::new();
+    for _ in 0..faults.kills {
+        let worker = random.below(workers as u64) as usize;
+        acts.push(Act::Kill { worker });
+    }
+    for turn in 0..faults.restarts {
+        // One after the other, as in a rolling restart.
+        let worker = turn as usize % workers;
+        acts.push(Act::Restart { worker });
+    }
+    for _ in 0..faults.zombies {
+        let worker = random.below(workers as u64) as usize;
+        let beyond = 500 + random.below(faults.zombie_seconds.max(1) * 1000);
+        acts.push(Act::Freeze {
+            worker,
+            time: session + Duration::from_millis(beyond),
+            longest_seconds: faults.zombie_seconds,
+        });
+    }
+    for _ in 0..faults.cuts {
+        let closed = Duration::from_millis(random.below(1000));
+        acts.push(Act::Cut { closed });
+    }
+    // Fisher and Yates; clean restarts keep their order among themselves only by luck, which nobody needs.
+    for last in (1..acts.len()).rev() {
+        acts.swap(last, random.below(last as u64 + 1) as usize);
+    }
+    acts.into_iter()
+        .map(|act| Step {
+            // A clean stop during a rebalance is allowed to leave work undone to nobody; it waits like the others.
+            patient: !matches!(act, Act::Kill { .. }) || random.below(4) > 0,
+            pause: Duration::from_millis(random.below(LONGEST_PAUSE_MILLIS)),
+            act,
+        })
+        .collect()
+}
+
+/// splitmix64: small, and the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound.max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FAULTS: Faults = Faults {
+        kills: 40,
+        restarts: 7,
+        zombies: 20,
+        zombie_seconds: 5,
+        cuts: 9,
+    };
+    const SESSION: Duration = Duration::from_secs(6);
+
+    #[test]
+    fn a_plan_has_the_faults_that_were_asked_for_and_follows_from_its_seed() {
+        let steps = plan(7, &FAULTS, 4, SESSION);
+        let mut counted = Faults::default();
+        steps.iter().for_each(|step| counted.count(&step.act));
+        assert_eq!(counted, FAULTS);
+        assert_eq!(steps, plan(7, &FAULTS, 4, SESSION));
+        assert_ne!(steps, plan(8, &FAULTS, 4, SESSION));
+    }
+
+    #[test]
+    fn all_workers_are_hit_and_zombies_outlive_their_session() {
+        let steps = plan(1, &FAULTS, 4, SESSION);
+        let mut hit = [0; 4];
+        for step in &steps {
+            match step.act {
+                Act::Kill { worker } | Act::Restart { worker } => hit[worker] += 1,
+                Act::Freeze { worker, time, .. } => {
+                    hit[worker] += 1;
+                    assert!(time > SESSION && time <= SESSION + Duration::from_millis(5500));
+                }
+                Act::Cut { .. } => {}
+            }
+        }
+        assert!(hit.iter().all(|count| *count > 0), "{hit:?}");
+        let impatient = steps.iter().filter(|step| !step.patient).count();
+        assert!((1..=20).contains(&impatient), "{impatient}");
+    }
+
+    #[test]
+    fn faults_are_told_in_words() {
+        assert_eq!(FAULTS.to_string(), "40 kills, 7 restarts, 20 zombies, 9 cuts");
+        assert_eq!(Faults::default().to_string(), "no faults");
+    }
+}

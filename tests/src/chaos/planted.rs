@@ -1,0 +1,178 @@
+//! The checker checked: a worker with one bug planted into it (`worker/src/planted.rs`) must be blamed for just that, within
+//! 20 kills. A checker that misses one would be no evidence.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::{Faults, Outcome, Row, SESSION_OF_A_CRASH, Scenario, Site, run};
+use crate::checker::{Guarantee, Kind, Ordering};
+
+/// Runs that go on at the same time: most of each is waiting.
+const TOGETHER: usize = 4;
+
+/// A bug of `worker/src/planted.rs`, and what it takes to make it show.
+#[derive(Clone, Copy, Debug)]
+pub struct Bug {
+    pub name: &'static str,
+    /// Each of these must be found.
+    pub kinds: &'static [Kind],
+    /// Tested by `make test` too; the others only by `make soak`.
+    pub quick: bool,
+    guarantee: Guarantee,
+    ordering: Ordering,
+    /// The broker's confirmations come late, so that there is always something in flight.
+    slow: bool,
+    kills: u32,
+    restarts: u32,
+}
+
+impl Bug {
+    /// It shows without any fault.
+    const fn new(name: &'static str, kinds: &'static [Kind]) -> Self {
+        Self {
+            name,
+            kinds,
+            quick: false,
+            guarantee: Guarantee::AtLeastOnce,
+            ordering: Ordering::PerPartition,
+            slow: false,
+            kills: 0,
+            restarts: 0,
+        }
+    }
+
+    const fn quick(self) -> Self {
+        Self { quick: true, ..self }
+    }
+
+    const fn slow(self) -> Self {
+        Self { slow: true, ..self }
+    }
+
+    const fn ordering(self, ordering: Ordering) -> Self {
+        Self { ordering, ..self }
+    }
+
+    const fn guarantee(self, guarantee: Guarantee) -> Self {
+        Self { guarantee, ..self }
+    }
+
+    /// Workers must be killed for it to show; 20 times at most.
+    const fn kills(self) -> Self {
+        Self { kills: 6, ..self }
+    }
+
+    /// Workers must be restarted for it to show.
+    const fn restarts(self) -> Self {
+        Self { restarts: 4, ..self }
+    }
+}
+
+/// All of them.
+pub const BUGS: &[Bug] = &[
+    // The writer of topics.
+    Bug::new("ignore-writer-error", &[Kind::Lost]).quick(),
+    Bug::new("write-not-awaited", &[Kind::CommittedPastUndone]).slow(),
+    Bug::new("duplicate-write", &[Kind::Duplicated]),
+    Bug::new("reorder-within-batch", &[Kind::ReorderedPerKey]).quick(),
+    Bug::new("corrupt-value", &[Kind::Corrupted, Kind::Lost]),
+    Bug::new("wrong-key", &[Kind::Corrupted]),
+    Bug::new("swap-keys", &[Kind::Corrupted]),
+    Bug::new("timestamp-of-now", &[Kind::Corrupted]),
+    // Dead letters.
+    Bug::new("drop-dead-letter", &[Kind::DeadLetterLost]).quick(),
+    Bug::new("failed-records-finished", &[Kind::DeadLetterLost]),
+    Bug::new("dead-letter-not-awaited", &[Kind::CommittedPastUndone]).slow(),
+    Bug::new("dead-letter-twice", &[Kind::DeadLetterDuplicated]),
+    Bug::new("dead-letter-without-headers", &[Kind::Corrupted]),
+    // Commits.
+    Bug::new("commit-before-write", &[Kind::CommittedPastUndone, Kind::Lost])
+        .slow()
+        .kills(),
+    Bug::new("commit-maximum", &[Kind::CommittedPastUndone])
+        .slow()
+        .ordering(Ordering::PerKey),
+    Bug::new("commit-offset-plus-one", &[Kind::CommittedPastUndone]).quick(),
+    Bug::new("commit-goes-back", &[Kind::CommittedWentBack]),
+    Bug::new("commit-nothing", &[Kind::Unfinished]),
+    Bug::new("finished-ahead-invented", &[Kind::Lost])
+        .restarts()
+        .ordering(Ordering::PerKey),
+    Bug::new("at-most-once-commits-later", &[Kind::Duplicated])
+        .slow()
+        .kills()
+        .guarantee(Guarantee::AtMostOnce),
+    // Order.
+    Bug::new("partition-order-by-key", &[Kind::ReorderedInPartition]).slow(),
+    Bug::new("key-order-by-chance", &[Kind::ReorderedPerKey])
+        .slow()
+        .ordering(Ordering::PerKey),
+    // Rebalances, beginning and end.
+    Bug::new("no-drain-on-revoke", &[Kind::Lost]).slow().restarts(),
+    Bug::new("skip-first-record-after-assign", &[Kind::Lost]),
+    Bug::new("latest-on-new-partitions", &[Kind::Lost]),
+    Bug::new("lose-last-batch-on-shutdown", &[Kind::Lost])
+        .slow()
+        .restarts()
+        .quick(),
+];
+
+impl Bug {
+    /// A run that must show it.
+    pub fn scenario(&self) -> Scenario {
+        let mut scenario = Scenario {
+            guarantee: self.guarantee,
+            ordering: self.ordering,
+            workers: 2,
+            partitions: 4,
+            rate: 300,
+            // Some seconds of records when there are no faults to wait for.
+            records: 1500,
+            poison_every: 10,
+            faults: Faults {
+                kills: self.kills,
+                restarts: self.restarts,
+                ..Faults::default()
+            },
+            bug: Some(self.name),
+            // A group that a bug has stopped need not be waited for as long as a healthy one.
+            patience: Duration::from_secs(20),
+            ..Scenario::new("planted")
+        };
+        if self.kills > 0 {
+            scenario.session = SESSION_OF_A_CRASH;
+        }
+        if self.slow {
+            scenario.client.push(("linger.ms", "500"));
+            // Waiting for a dead letter takes as long, and would hide that nobody waits for the rest of its batch.
+            scenario.poison_every = 150;
+        }
+        scenario
+    }
+
+    /// The row of a run of this bug.
+    pub fn row(&self, outcome: &Outcome) -> Row {
+        let broken = outcome.broken();
+        Row {
+            passed: self.kinds.iter().all(|kind| broken.contains(kind)),
+            ..Row::new(outcome)
+        }
+    }
+}
+
+/// Runs these bugs, several at a time. Rows of bugs that were missed say so.
+pub async fn rows(site: &Site, bugs: impl IntoIterator<Item = &'static Bug>) -> Result<Vec<Row>> {
+    ensure!(
+        site.worker.is_file(),
+        "{} is not there: build the worker with `--features planted-bugs` and put it there, as scripts/test.sh and \
+         scripts/soak.sh do",
+        site.worker.display()
+    );
+    stream::iter(bugs)
+        .map(async |bug| Ok(bug.row(&run(site, &bug.scenario()).await?)))
+        .buffered(TOGETHER)
+        .try_collect()
+        .await
+}

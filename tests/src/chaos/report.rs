@@ -1,0 +1,179 @@
+//! An outcome as a row: of a table, and of results.json.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Serialize;
+
+use super::{Faults, Outcome};
+use crate::checker::{Guarantee, Kind, Ordering};
+
+/// What is told of a run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    pub scenario: String,
+    pub guarantee: Guarantee,
+    pub ordering: Ordering,
+    pub seed: u64,
+    pub workers: usize,
+    pub partitions: i32,
+    pub faults: Faults,
+    pub records: u64,
+    pub lost: u64,
+    pub duplicated: u64,
+    /// Most that the crashes were allowed to repeat or lose.
+    pub allowance: u64,
+    pub reordered: u64,
+    pub aborted_visible: u64,
+    pub dead_letters: u64,
+    /// Everything that was found, allowed or not.
+    pub found: BTreeMap<Kind, u64>,
+    /// What was not allowed.
+    pub broken: Vec<Kind>,
+    /// Workers that ended when they should not have.
+    pub ended: usize,
+    pub seconds: f64,
+    /// The planted bug, in runs that test the checker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bug: Option<&'static str>,
+    /// Everything promised was kept; with a planted bug: it was found, by the right name.
+    pub passed: bool,
+}
+
+impl Row {
+    pub fn new(outcome: &Outcome) -> Self {
+        let (scenario, verdict) = (&outcome.scenario, &outcome.verdict);
+        Self {
+            scenario: scenario.name.clone(),
+            guarantee: scenario.guarantee,
+            ordering: scenario.ordering,
+            seed: scenario.seed,
+            workers: scenario.workers,
+            partitions: scenario.partitions,
+            faults: outcome.done,
+            records: verdict.expected,
+            lost: verdict.count(Kind::Lost) + verdict.count(Kind::DeadLetterLost),
+            duplicated: verdict.count(Kind::Duplicated) + verdict.count(Kind::DeadLetterDuplicated),
+            allowance: scenario.allowance(),
+            reordered: match scenario.ordering {
+                Ordering::PerPartition => verdict.count(Kind::ReorderedInPartition),
+                _ => verdict.count(Kind::ReorderedPerKey),
+            },
+            aborted_visible: verdict.count(Kind::AbortedVisible),
+            dead_letters: verdict.letters,
+            found: verdict
+                .findings
+                .iter()
+                .map(|(kind, finding)| (*kind, finding.count))
+                .collect(),
+            broken: outcome.broken(),
+            ended: outcome.ended.len(),
+            seconds: outcome.seconds,
+            bug: scenario.bug,
+            passed: outcome.kept().is_ok(),
+        }
+    }
+
+    /// The column titles that belong to [`Row::cells`].
+    pub const TITLES: [&str; 12] = [
+        "scenario",
+        "guarantee",
+        "ordering",
+        "faults",
+        "records",
+        "lost",
+        "duplicated",
+        "allowed",
+        "reordered",
+        "aborted seen",
+        "seconds",
+        "result",
+    ];
+
+    pub fn cells(&self) -> [String; 12] {
+        let broken: Vec<&str> = self.broken.iter().map(|kind| kind.name()).collect();
+        [
+            self.bug.unwrap_or(&self.scenario).to_string(),
+            self.guarantee.to_string(),
+            self.ordering.to_string(),
+            self.faults.to_string(),
+            self.records.to_string(),
+            self.lost.to_string(),
+            self.duplicated.to_string(),
+            match self.guarantee {
+                Guarantee::AtMostOnce => format!("{} lost", self.allowance),
+                Guarantee::AtLeastOnce => format!("{} duplicated", self.allowance),
+                Guarantee::ExactlyOnce => "0".into(),
+            },
+            match self.ordering {
+                Ordering::Unordered => "any order".into(),
+                _ => self.reordered.to_string(),
+            },
+            self.aborted_visible.to_string(),
+            format!("{:.0}", self.seconds),
+            match (self.passed, self.bug) {
+                (true, None) => "kept".into(),
+                (true, Some(_)) => format!("found: {}", broken.join(", ")),
+                (false, None) => format!("BROKEN: {}", broken.join(", ")),
+                (false, Some(_)) => format!("NOT FOUND, only: {}", broken.join(", ")),
+            },
+        ]
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "chaos {} {} {}: {} records, {}: {} lost, {} duplicated (crashes allow {}), {} reordered, {} aborted seen, {} dead \
+             letters, {:.0} s",
+            self.bug.unwrap_or(&self.scenario),
+            self.guarantee,
+            self.ordering,
+            self.records,
+            self.faults,
+            self.lost,
+            self.duplicated,
+            self.allowance,
+            self.cells()[8],
+            self.aborted_visible,
+            self.dead_letters,
+            self.seconds
+        )?;
+        if !self.broken.is_empty() {
+            let broken: Vec<String> = self
+                .broken
+                .iter()
+                .map(|kind| format!("{} {}", self.found.get(kind).unwrap_or(&0), kind.name()))
+                .collect();
+            write!(f, "; not allowed: {}", broken.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+/// A Markdown table, its columns aligned.
+pub fn table(rows: &[Row]) -> String {
+    let mut lines: Vec<Vec<String>> = vec![Row::TITLES.map(String::from).to_vec()];
+    lines.extend(rows.iter().map(|row| row.cells().to_vec()));
+    let widths: Vec<usize> = (0..Row::TITLES.len())
+        .map(|column| {
+            lines
+                .iter()
+                .map(|line| line[column].len())
+                .max()
+                .unwrap_or_default()
+        })
+        .collect();
+    lines.insert(1, widths.iter().map(|width| "-".repeat(*width)).collect());
+    lines
+        .iter()
+        .map(|line| {
+            let cells: Vec<String> = line
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| format!("{cell:width$}"))
+                .collect();
+            format!("| {} |\n", cells.join(" | "))
+        })
+        .collect()
+}

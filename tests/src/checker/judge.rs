@@ -1,0 +1,235 @@
+//! The checking itself: one pass over each log, one over the samples. Every record of the input is looked at a constant number
+//! of times, so that millions of records and thousands of samples take seconds.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{Arrival, History, Kind, Place, Sample, Sent, Verdict, What};
+
+/// What became of one record of the input.
+#[derive(Clone, Copy, Default)]
+struct Fate {
+    /// Where it arrived first.
+    output: Option<Place>,
+    letter: Option<Place>,
+}
+
+/// The fates of all records, and the input they belong to.
+struct Fates<'a> {
+    inputs: &'a BTreeMap<i32, Vec<Sent>>,
+    fates: BTreeMap<i32, Vec<Fate>>,
+}
+
+impl<'a> Fates<'a> {
+    fn new(inputs: &'a BTreeMap<i32, Vec<Sent>>) -> Self {
+        let fates = inputs
+            .iter()
+            .map(|(partition, sent)| (*partition, vec![Fate::default(); sent.len()]))
+            .collect();
+        Self { inputs, fates }
+    }
+
+    fn find(&mut self, partition: i32, seq: u64) -> Option<(Sent, &mut Fate)> {
+        let index = usize::try_from(seq).ok()?;
+        let sent = self.inputs.get(&partition)?.get(index)?;
+        Some((*sent, self.fates.get_mut(&partition)?.get_mut(index)?))
+    }
+
+    fn all(&self) -> impl Iterator<Item = (i32, u64, &Sent, &Fate)> {
+        let partitions = self.inputs.iter().zip(self.fates.values());
+        partitions.flat_map(|((partition, sent), fates)| {
+            (0..)
+                .zip(sent.iter().zip(fates))
+                .map(|(seq, (sent, fate))| (*partition, seq, sent, fate))
+        })
+    }
+}
+
+/// Judges a history. The order of its logs does not matter, that of its samples does.
+pub fn check(mut history: History) -> Verdict {
+    history.output.sort_unstable_by_key(|arrival| arrival.place);
+    history.letters.sort_unstable_by_key(|arrival| arrival.place);
+    let mut verdict = Verdict {
+        expected: history.inputs.values().map(|sent| sent.len() as u64).sum(),
+        arrived: history.output.len() as u64,
+        letters: history.letters.len() as u64,
+        aborted: history
+            .uncommitted_total
+            .saturating_sub(history.output.len() as u64),
+        ..Verdict::default()
+    };
+    let mut fates = Fates::new(&history.inputs);
+    arrivals(&history.output, &mut fates, &mut verdict);
+    letters(&history.letters, &mut fates, &mut verdict);
+    losses(&fates, &mut verdict);
+    live(&history, &mut verdict);
+    commits(&history.samples, &fates, &mut verdict);
+    verdict
+}
+
+fn arrivals(output: &[Arrival], fates: &mut Fates<'_>, verdict: &mut Verdict) {
+    // Highest sequence number so far, by key, and by input and output partition.
+    let mut keys: HashMap<(i32, u32), u64> = HashMap::new();
+    let mut lanes: HashMap<(i32, i32), u64> = HashMap::new();
+    for arrival in output {
+        let Some((partition, seq)) = identity(arrival, "output", verdict) else {
+            continue;
+        };
+        let name = || format!("{partition}/{seq} at {} of the output", at(arrival.place));
+        let Some((sent, fate)) = fates.find(partition, seq) else {
+            verdict.note(Kind::Unknown, 1, name);
+            continue;
+        };
+        if sent.poison {
+            verdict.note(Kind::Misplaced, 1, name);
+            continue;
+        }
+        if fate.output.is_some() {
+            verdict.note(Kind::Duplicated, 1, name);
+            continue;
+        }
+        fate.output = Some(arrival.place);
+        for (highest, kind) in [
+            (
+                keys.entry((partition, sent.key)).or_insert(seq),
+                Kind::ReorderedPerKey,
+            ),
+            (
+                lanes.entry((partition, arrival.place.partition)).or_insert(seq),
+                Kind::ReorderedInPartition,
+            ),
+        ] {
+            if *highest > seq {
+                verdict.note(kind, 1, || format!("{} after {highest}", name()));
+            }
+            *highest = seq.max(*highest);
+        }
+    }
+}
+
+fn letters(letters: &[Arrival], fates: &mut Fates<'_>, verdict: &mut Verdict) {
+    for arrival in letters {
+        let Some((partition, seq)) = identity(arrival, "dead letters", verdict) else {
+            continue;
+        };
+        let name = || format!("{partition}/{seq} at {} of the dead letters", at(arrival.place));
+        let Some((sent, fate)) = fates.find(partition, seq) else {
+            verdict.note(Kind::Unknown, 1, name);
+            continue;
+        };
+        if !sent.poison {
+            verdict.note(Kind::Misplaced, 1, name);
+        }
+        match fate.letter {
+            Some(_) => verdict.note(Kind::DeadLetterDuplicated, 1, name),
+            None => fate.letter = Some(arrival.place),
+        }
+    }
+}
+
+fn identity(arrival: &Arrival, log: &str, verdict: &mut Verdict) -> Option<(i32, u64)> {
+    let kind = match arrival.what {
+        What::Record { partition, seq } => return Some((partition, seq)),
+        What::Corrupted => Kind::Corrupted,
+        What::Foreign => Kind::Unknown,
+    };
+    verdict.note(kind, 1, || format!("{} of the {log}", at(arrival.place)));
+    None
+}
+
+fn losses(fates: &Fates<'_>, verdict: &mut Verdict) {
+    for (partition, seq, sent, fate) in fates.all() {
+        let kind = match (sent.poison, fate.output, fate.letter) {
+            (true, _, None) => Kind::DeadLetterLost,
+            (false, None, None) => Kind::Lost,
+            _ => continue,
+        };
+        verdict.note(kind, 1, || format!("{partition}/{seq}"));
+    }
+}
+
+fn live(history: &History, verdict: &mut Verdict) {
+    for place in &history.live {
+        // Sorted by check().
+        let found = history
+            .output
+            .binary_search_by_key(place, |arrival| arrival.place);
+        if found.is_err() {
+            verdict.note(Kind::AbortedVisible, 1, || {
+                format!("{} of the output", at(*place))
+            });
+        }
+    }
+}
+
+fn commits(samples: &[Sample], fates: &Fates<'_>, verdict: &mut Verdict) {
+    for ((partition, sent), fates) in fates.inputs.iter().zip(fates.fates.values()) {
+        // Records below this are covered by a commit that was looked at.
+        let mut covered = 0;
+        let mut highest: Option<i64> = None;
+        let end = sent.last().map_or(0, |last| last.offset + 1);
+        for (number, sample) in samples.iter().enumerate() {
+            let Some(committed) = sample.committed.get(partition).copied() else {
+                // A group that knew an offset and knows none any more has gone back to the start.
+                if let Some(before) = highest.take() {
+                    verdict.note(Kind::CommittedWentBack, 1, || {
+                        format!("partition {partition} from {before} to nothing in sample {number}")
+                    });
+                }
+                continue;
+            };
+            if let Some(before) = highest.filter(|before| *before > committed) {
+                verdict.note(Kind::CommittedWentBack, 1, || {
+                    format!("partition {partition} from {before} to {committed} in sample {number}")
+                });
+            }
+            // From here on, so that one step back is one finding.
+            highest = Some(committed);
+            while sent.get(covered).is_some_and(|record| record.offset < committed) {
+                let (record, fate) = (&sent[covered], &fates[covered]);
+                if !done(record, fate, sample) {
+                    verdict.note(Kind::CommittedPastUndone, 1, || {
+                        format!("{partition}/{covered}, committed is {committed} in sample {number}")
+                    });
+                }
+                covered += 1;
+            }
+        }
+        let most = samples
+            .iter()
+            .filter_map(|sample| sample.committed.get(partition))
+            .max();
+        let beyond = most.map_or(0, |most| (most - end).max(0));
+        verdict.note(Kind::CommittedPastUndone, beyond as u64, || {
+            format!(
+                "partition {partition} ends at {end}, committed was {}",
+                end + beyond
+            )
+        });
+        let last = samples
+            .last()
+            .map(|sample| sample.committed.get(partition).copied());
+        if let Some(last) = last {
+            let rest = sent
+                .iter()
+                .rev()
+                .take_while(|record| last.is_none_or(|last| record.offset >= last))
+                .count();
+            verdict.note(Kind::Unfinished, rest as u64, || {
+                format!("partition {partition} ends at {end}, committed is {last:?}")
+            });
+        }
+    }
+}
+
+/// Whether the record was where it belongs when the sample was taken.
+fn done(record: &Sent, fate: &Fate, sample: &Sample) -> bool {
+    let before = |place: Option<Place>, ends: &BTreeMap<i32, i64>| {
+        place.is_some_and(|place| ends.get(&place.partition).is_some_and(|end| place.offset < *end))
+    };
+    // A healthy record among the dead letters is a finding of its own, and done.
+    before(fate.letter, &sample.letter_ends) || (!record.poison && before(fate.output, &sample.output_ends))
+}
+
+fn at(place: Place) -> String {
+    format!("{}@{}", place.partition, place.offset)
+}

@@ -1,0 +1,71 @@
+//! Which anomalies a guarantee allows, and how many.
+
+use std::fmt;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::{Kind, Verdict};
+
+/// `processing.deliveryGuarantee`, as the resource spells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum Guarantee {
+    AtMostOnce,
+    AtLeastOnce,
+    ExactlyOnce,
+}
+
+/// `processing.ordering`, as the resource spells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum Ordering {
+    PerPartition,
+    PerKey,
+    Unordered,
+}
+
+impl fmt::Display for Guarantee {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Ordering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// What a run was promised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Promise {
+    pub guarantee: Guarantee,
+    pub ordering: Ordering,
+    /// What crashes may cost: records repeated with [`Guarantee::AtLeastOnce`], lost with [`Guarantee::AtMostOnce`]. 0 when
+    /// nothing crashes.
+    pub allowance: u64,
+}
+
+impl Promise {
+    /// How many anomalies of this kind are no fault.
+    pub fn allows(&self, kind: Kind) -> u64 {
+        match (kind, self.guarantee, self.ordering) {
+            (Kind::Duplicated | Kind::DeadLetterDuplicated, Guarantee::AtLeastOnce, _)
+            | (Kind::Lost | Kind::DeadLetterLost, Guarantee::AtMostOnce, _) => self.allowance,
+            // That is what it means.
+            (Kind::CommittedPastUndone, Guarantee::AtMostOnce, _)
+            | (Kind::ReorderedPerKey, _, Ordering::Unordered)
+            | (Kind::ReorderedInPartition, _, Ordering::Unordered | Ordering::PerKey) => u64::MAX,
+            _ => 0,
+        }
+    }
+
+    /// What breaks the promise.
+    pub fn broken_by(&self, verdict: &Verdict) -> Vec<Kind> {
+        Kind::ALL
+            .into_iter()
+            .filter(|kind| verdict.count(*kind) > self.allows(*kind))
+            .collect()
+    }
+}

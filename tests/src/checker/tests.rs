@@ -1,0 +1,277 @@
+use super::*;
+
+/// Two partitions: 0 has records at the offsets 0 to 4, of the keys 0 0 1 0 1, the third is poison; 1 has one at 10.
+fn inputs() -> BTreeMap<i32, Vec<Sent>> {
+    let sent = |offset, key, poison| Sent { offset, key, poison };
+    [
+        (
+            0,
+            vec![
+                sent(0, 0, false),
+                sent(1, 0, false),
+                sent(2, 1, true),
+                sent(3, 0, false),
+                sent(4, 1, false),
+            ],
+        ),
+        (1, vec![sent(10, 0, false)]),
+    ]
+    .into()
+}
+
+/// A log with these records of the input in its partition 0, in this order.
+fn log(records: &[(i32, u64)]) -> Vec<Arrival> {
+    (0..)
+        .zip(records)
+        .map(|(offset, (partition, seq))| {
+            arrival(
+                offset,
+                What::Record {
+                    partition: *partition,
+                    seq: *seq,
+                },
+            )
+        })
+        .collect()
+}
+
+fn arrival(offset: i64, what: What) -> Arrival {
+    Arrival {
+        place: Place { partition: 0, offset },
+        what,
+    }
+}
+
+fn sample(committed: [i64; 2], output_end: i64, letter_end: i64) -> Sample {
+    Sample {
+        committed: (0..).zip(committed).collect(),
+        output_ends: [(0, output_end)].into(),
+        letter_ends: [(0, letter_end)].into(),
+    }
+}
+
+/// Nothing wrong with it.
+fn good() -> History {
+    let output = log(&[(0, 0), (0, 1), (1, 0), (0, 3), (0, 4)]);
+    History {
+        inputs: inputs(),
+        uncommitted_total: output.len() as u64,
+        live: output.iter().map(|arrival| arrival.place).collect(),
+        output,
+        letters: log(&[(0, 2)]),
+        samples: vec![
+            sample([0, 10], 0, 0),
+            sample([2, 10], 2, 0),
+            sample([2, 11], 3, 1),
+            sample([5, 11], 5, 1),
+        ],
+    }
+}
+
+/// The findings after a change: kinds and how often.
+fn findings(change: impl FnOnce(&mut History)) -> Vec<(Kind, u64)> {
+    let mut history = good();
+    change(&mut history);
+    let verdict = check(history);
+    verdict
+        .findings
+        .iter()
+        .map(|(kind, finding)| {
+            assert!(!finding.examples.is_empty() && finding.examples.len() <= EXAMPLES);
+            (*kind, finding.count)
+        })
+        .collect()
+}
+
+#[test]
+fn a_history_without_faults_is_blamed_for_nothing() {
+    assert_eq!(findings(|_| {}), []);
+    let verdict = check(good());
+    assert_eq!((verdict.expected, verdict.arrived, verdict.letters), (6, 5, 1));
+    assert_eq!(verdict.to_string(), "6 written, 5 arrived, 1 dead letters");
+}
+
+#[test]
+fn a_record_that_never_arrives_is_lost() {
+    let lost = findings(|history| {
+        history.output.remove(1);
+        // Where nothing is committed past it, that is all there is to say.
+        history.samples.clear();
+        history.live.clear();
+    });
+    assert_eq!(lost, [(Kind::Lost, 1)]);
+}
+
+#[test]
+fn a_replay_is_duplicates_and_reorders_nothing() {
+    let replay = findings(|history| {
+        history.output = log(&[(0, 0), (0, 1), (1, 0), (0, 0), (0, 1), (0, 3), (0, 4)]);
+        history.samples.clear();
+    });
+    assert_eq!(replay, [(Kind::Duplicated, 2)]);
+}
+
+#[test]
+fn a_late_record_is_reordered_in_its_key_or_only_in_its_partition() {
+    let same_key = findings(|history| {
+        history.output = log(&[(0, 1), (0, 0), (1, 0), (0, 3), (0, 4)]);
+        history.samples.clear();
+    });
+    assert_eq!(
+        same_key,
+        [(Kind::ReorderedPerKey, 1), (Kind::ReorderedInPartition, 1)]
+    );
+    let other_key = findings(|history| {
+        history.output = log(&[(0, 0), (0, 1), (1, 0), (0, 4), (0, 3)]);
+        history.samples.clear();
+    });
+    assert_eq!(other_key, [(Kind::ReorderedInPartition, 1)]);
+}
+
+#[test]
+fn a_record_seen_and_then_gone_was_aborted_and_visible() {
+    let place = Place {
+        partition: 0,
+        offset: 99,
+    };
+    assert_eq!(
+        findings(|history| history.live.push(place)),
+        [(Kind::AbortedVisible, 1)]
+    );
+}
+
+#[test]
+fn a_commit_ahead_of_the_output_or_of_the_dead_letters_is_past_undone_also_when_they_come_later() {
+    let output = findings(|history| history.samples[1] = sample([2, 10], 1, 0));
+    assert_eq!(output, [(Kind::CommittedPastUndone, 1)]);
+    let letters = findings(|history| history.samples[3] = sample([5, 11], 5, 0));
+    assert_eq!(letters, [(Kind::CommittedPastUndone, 1)]);
+    let beyond = findings(|history| history.samples.push(sample([6, 11], 5, 1)));
+    assert_eq!(beyond, [(Kind::CommittedPastUndone, 1)]);
+}
+
+#[test]
+fn a_lower_commit_than_before_went_back_once() {
+    let back = findings(|history| {
+        history.samples.extend([
+            sample([3, 11], 5, 1),
+            sample([4, 11], 5, 1),
+            sample([5, 11], 5, 1),
+        ]);
+    });
+    assert_eq!(back, [(Kind::CommittedWentBack, 1)]);
+    let gone = findings(|history| {
+        let mut nothing = sample([5, 11], 5, 1);
+        nothing.committed.remove(&1);
+        history.samples.extend([nothing, sample([5, 11], 5, 1)]);
+    });
+    assert_eq!(gone, [(Kind::CommittedWentBack, 1)]);
+}
+
+#[test]
+fn what_is_behind_the_last_commit_is_unfinished() {
+    let behind = findings(|history| history.samples[3] = sample([3, 11], 5, 1));
+    assert_eq!(behind, [(Kind::Unfinished, 2)]);
+    let never = findings(|history| {
+        for sample in &mut history.samples {
+            sample.committed.remove(&1);
+        }
+    });
+    assert_eq!(never, [(Kind::Unfinished, 1)]);
+}
+
+#[test]
+fn changed_foreign_and_unacknowledged_records_are_told_apart() {
+    let end = 5;
+    let corrupted = findings(|history| history.output.push(arrival(end, What::Corrupted)));
+    assert_eq!(corrupted, [(Kind::Corrupted, 1)]);
+    let letter = findings(|history| history.letters.push(arrival(end, What::Corrupted)));
+    assert_eq!(letter, [(Kind::Corrupted, 1)]);
+    let foreign = findings(|history| history.output.push(arrival(end, What::Foreign)));
+    assert_eq!(foreign, [(Kind::Unknown, 1)]);
+    for (partition, seq) in [(0, 5), (7, 0)] {
+        let record = What::Record { partition, seq };
+        assert_eq!(
+            findings(|history| history.output.push(arrival(end, record))),
+            [(Kind::Unknown, 1)]
+        );
+        assert_eq!(
+            findings(|history| history.letters.push(arrival(end, record))),
+            [(Kind::Unknown, 1)]
+        );
+    }
+}
+
+#[test]
+fn poison_in_the_output_and_health_among_the_dead_letters_are_misplaced() {
+    let record = |seq| What::Record { partition: 0, seq };
+    let poison = findings(|history| history.output.push(arrival(5, record(2))));
+    assert_eq!(poison, [(Kind::Misplaced, 1)]);
+    let healthy = findings(|history| history.letters.push(arrival(1, record(3))));
+    assert_eq!(healthy, [(Kind::Misplaced, 1)]);
+}
+
+#[test]
+fn a_dead_letter_missing_or_twice_is_told() {
+    let missing = findings(|history| {
+        history.letters.clear();
+        history.samples.clear();
+    });
+    assert_eq!(missing, [(Kind::DeadLetterLost, 1)]);
+    let twice = findings(|history| history.letters = log(&[(0, 2), (0, 2)]));
+    assert_eq!(twice, [(Kind::DeadLetterDuplicated, 1)]);
+}
+
+#[test]
+fn records_that_only_read_uncommitted_sees_are_aborted_and_no_fault() {
+    let mut history = good();
+    history.uncommitted_total = 8;
+    let verdict = check(history);
+    assert_eq!((verdict.aborted, verdict.findings.len()), (3, 0));
+}
+
+#[test]
+fn each_guarantee_and_ordering_allows_what_it_says_and_nothing_else() {
+    let verdict = |kind, count| {
+        let mut verdict = Verdict::default();
+        verdict.note(kind, count, String::new);
+        verdict
+    };
+    let promise = |guarantee, ordering| Promise {
+        guarantee,
+        ordering,
+        allowance: 3,
+    };
+    for guarantee in [
+        Guarantee::AtMostOnce,
+        Guarantee::AtLeastOnce,
+        Guarantee::ExactlyOnce,
+    ] {
+        for ordering in [Ordering::PerPartition, Ordering::PerKey, Ordering::Unordered] {
+            let promise = promise(guarantee, ordering);
+            for kind in Kind::ALL {
+                let three = match kind {
+                    Kind::Duplicated | Kind::DeadLetterDuplicated => guarantee == Guarantee::AtLeastOnce,
+                    Kind::Lost | Kind::DeadLetterLost => guarantee == Guarantee::AtMostOnce,
+                    Kind::CommittedPastUndone => guarantee == Guarantee::AtMostOnce,
+                    Kind::ReorderedPerKey => ordering == Ordering::Unordered,
+                    Kind::ReorderedInPartition => ordering != Ordering::PerPartition,
+                    _ => false,
+                };
+                let unlimited = three
+                    && matches!(
+                        kind,
+                        Kind::CommittedPastUndone | Kind::ReorderedPerKey | Kind::ReorderedInPartition
+                    );
+                for (count, allowed) in [(1, three), (3, three), (4, unlimited)] {
+                    let broken = promise.broken_by(&verdict(kind, count));
+                    assert_eq!(
+                        broken.is_empty(),
+                        allowed,
+                        "{guarantee} {ordering} {kind:?} {count}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! Records whose content follows from where they are: run, partition, sequence number. So one that arrives can be told to be
+//! one of ours, untouched and where it belongs, without keeping a copy of it; and a ledger need only say which of them the
+//! broker has acknowledged, and at which offset. Some are poison: not JSON, so that they must end in the dead letter topic as
+//! they are. Pure; [`feed`] writes them.
+
+pub mod feed;
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+use serde::Deserialize;
+
+use crate::{
+    checker::{Arrival, Place, Sent, What},
+    kafka::{Message, Record},
+};
+
+/// Headers that the product adds to a dead letter; everything else must be the input's own.
+const ADDED_HEADERS: &str = "kafka-consumer.dev/";
+
+/// Stands in front of the document of a poisoned record.
+const POISON: &str = "poison ";
+
+/// What the records of a run look like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Unique among everything that was ever written to the topics.
+    pub run: String,
+    /// Keys of each partition.
+    pub keys: u32,
+    /// One record of this many is poison; 0: none.
+    pub poison_every: u64,
+    /// Timestamp of the first record; broker and retention must accept it.
+    pub epoch: i64,
+}
+
+/// A record's value, as JSON.
+#[derive(Deserialize)]
+struct Document<'a> {
+    run: &'a str,
+    partition: i32,
+    seq: u64,
+    key: &'a str,
+    checksum: &'a str,
+}
+
+impl Shape {
+    /// Number of the record's key within its partition: every key again and again, in no simple order.
+    pub fn key(&self, seq: u64) -> u32 {
+        let mixed = (seq ^ (seq >> 7)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
+        (mixed % u64::from(self.keys.max(1))) as u32
+    }
+
+    pub fn is_poison(&self, seq: u64) -> bool {
+        self.poison_every > 0 && seq % self.poison_every == self.poison_every / 2
+    }
+
+    fn key_text(&self, partition: i32, seq: u64) -> String {
+        format!("{partition}-{}", self.key(seq))
+    }
+
+    fn value(&self, partition: i32, seq: u64) -> String {
+        let key = self.key_text(partition, seq);
+        let checksum = checksum(&self.run, partition, seq, &key);
+        let prefix = if self.is_poison(seq) { POISON } else { "" };
+        format!(
+            r#"{prefix}{{"run":"{}","partition":{partition},"seq":{seq},"key":"{key}","checksum":"{checksum}"}}"#,
+            self.run
+        )
+    }
+
+    /// The record itself. Poison has headers, one of them null and one twice, because those must survive, too.
+    pub fn message(&self, partition: i32, seq: u64) -> Message {
+        let headers = if self.is_poison(seq) {
+            vec![
+                (
+                    "trace".to_string(),
+                    Some(format!("{partition}/{seq}").into_bytes()),
+                ),
+                ("empty".to_string(), None),
+                ("trace".to_string(), Some(b"again".to_vec())),
+            ]
+        } else {
+            Vec::new()
+        };
+        Message {
+            partition: Some(partition),
+            key: Some(self.key_text(partition, seq).into_bytes()),
+            value: Some(self.value(partition, seq).into_bytes()),
+            headers,
+            // Differs from record to record, and never gets so far ahead that a broker refuses it.
+            timestamp: Some(self.epoch + (seq % 1000) as i64),
+        }
+    }
+
+    /// Judges a record of the output topic or, with `letter`, of the dead letter topic.
+    pub fn identify(&self, record: &Record, letter: bool) -> Arrival {
+        Arrival {
+            place: Place {
+                partition: record.partition,
+                offset: record.offset,
+            },
+            what: self.what(record, letter),
+        }
+    }
+
+    fn what(&self, record: &Record, letter: bool) -> What {
+        let text = record
+            .value
+            .as_deref()
+            .and_then(|value| std::str::from_utf8(value).ok());
+        let Some(text) = text else { return What::Corrupted };
+        let document = text.strip_prefix(POISON).unwrap_or(text);
+        let Ok(document) = serde_json::from_str::<Document<'_>>(document) else {
+            return What::Corrupted;
+        };
+        let Document {
+            run,
+            partition,
+            seq,
+            key,
+            ..
+        } = document;
+        if document.checksum != checksum(run, partition, seq, key) {
+            return What::Corrupted;
+        }
+        if run != self.run {
+            return What::Foreign;
+        }
+        let expected = self.message(partition, seq);
+        let headers = record
+            .headers
+            .iter()
+            .filter(|(name, _)| !letter || !name.starts_with(ADDED_HEADERS));
+        let untouched = record.key == expected.key
+            && record.value == expected.value
+            && record.timestamp == expected.timestamp
+            && headers.eq(&expected.headers);
+        if untouched {
+            What::Record { partition, seq }
+        } else {
+            What::Corrupted
+        }
+    }
+}
+
+/// The first half of a SHA-256: a record that was changed by accident or by a bug does not keep it.
+fn checksum(run: &str, partition: i32, seq: u64, key: &str) -> String {
+    let digest = openssl::sha::sha256(format!("{run}/{partition}/{seq}/{key}").as_bytes());
+    digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The acknowledged records: the offset of each, by partition, in the order of sequence numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ledger {
+    pub shape: Shape,
+    pub offsets: BTreeMap<i32, Vec<i64>>,
+}
+
+impl Ledger {
+    pub fn new(shape: Shape) -> Self {
+        Self {
+            shape,
+            offsets: BTreeMap::new(),
+        }
+    }
+
+    /// Takes note of the next record of a partition. Refuses an order of the log that is not the order of writing: then the
+    /// input itself would be out of order, and nothing that follows would mean anything.
+    pub fn acknowledged(&mut self, partition: i32, seq: u64, offset: i64) -> Result<()> {
+        let offsets = self.offsets.entry(partition).or_default();
+        ensure!(
+            offsets.len() as u64 == seq && offsets.last().is_none_or(|last| *last < offset),
+            "record {seq} of partition {partition} landed at {offset}, the {} records before it ended at {:?}",
+            offsets.len(),
+            offsets.last()
+        );
+        offsets.push(offset);
+        Ok(())
+    }
+
+    pub fn total(&self) -> u64 {
+        self.offsets.values().map(|offsets| offsets.len() as u64).sum()
+    }
+
+    /// What the checker needs to know of the records.
+    pub fn inputs(&self) -> BTreeMap<i32, Vec<Sent>> {
+        self.offsets
+            .iter()
+            .map(|(partition, offsets)| {
+                let sent = (0..)
+                    .zip(offsets)
+                    .map(|(seq, offset)| Sent {
+                        offset: *offset,
+                        key: self.shape.key(seq),
+                        poison: self.shape.is_poison(seq),
+                    })
+                    .collect();
+                (*partition, sent)
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape() -> Shape {
+        Shape {
+            run: "r".into(),
+            keys: 3,
+            poison_every: 10,
+            epoch: 1_000,
+        }
+    }
+
+    fn record(shape: &Shape, partition: i32, seq: u64) -> Record {
+        let message = shape.message(partition, seq);
+        Record {
+            partition: 7,
+            offset: 70,
+            timestamp: message.timestamp,
+            key: message.key,
+            value: message.value,
+            headers: message.headers,
+        }
+    }
+
+    #[test]
+    fn an_untouched_record_is_recognised_poison_and_dead_letter_included() {
+        for seq in [0, 4, 5, 999] {
+            let arrival = shape().identify(&record(&shape(), 2, seq), false);
+            assert_eq!(arrival.what, What::Record { partition: 2, seq });
+            assert_eq!((arrival.place.partition, arrival.place.offset), (7, 70));
+        }
+        let mut letter = record(&shape(), 2, 5);
+        letter
+            .headers
+            .push((format!("{ADDED_HEADERS}offset"), Some(b"5".to_vec())));
+        assert_eq!(
+            shape().identify(&letter, true).what,
+            What::Record { partition: 2, seq: 5 }
+        );
+        assert_eq!(shape().identify(&letter, false).what, What::Corrupted);
+    }
+
+    #[test]
+    fn every_change_of_a_record_is_noticed() {
+        let changes: [fn(&mut Record); 7] = [
+            |record| record.value = None,
+            |record| record.value = Some(b"{}".to_vec()),
+            |record| record.value.as_mut().unwrap()[30] ^= 1,
+            |record| record.key = Some(b"2-99".to_vec()),
+            |record| record.key = None,
+            |record| record.timestamp = None,
+            |record| drop(record.headers.pop()),
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            let mut changed = record(&shape(), 2, 5);
+            change(&mut changed);
+            assert_eq!(shape().identify(&changed, true).what, What::Corrupted, "{number}");
+        }
+        let other = Shape {
+            run: "other".into(),
+            ..shape()
+        };
+        assert_eq!(shape().identify(&record(&other, 2, 5), true).what, What::Foreign);
+    }
+
+    #[test]
+    fn all_keys_occur_and_poison_is_as_frequent_as_asked() {
+        let shape = shape();
+        let mut keys = [0; 3];
+        (0..300).for_each(|seq| keys[shape.key(seq) as usize] += 1);
+        assert!(keys.iter().all(|count| *count > 50), "{keys:?}");
+        assert_eq!((0..300).filter(|seq| shape.is_poison(*seq)).count(), 30);
+    }
+
+    #[test]
+    fn a_log_out_of_order_is_refused() {
+        let mut ledger = Ledger::new(shape());
+        ledger.acknowledged(0, 0, 5).unwrap();
+        ledger.acknowledged(0, 1, 9).unwrap();
+        assert!(ledger.clone().acknowledged(0, 2, 9).is_err());
+        assert!(ledger.clone().acknowledged(0, 3, 10).is_err());
+        assert_eq!(ledger.total(), 2);
+        assert_eq!(ledger.inputs()[&0][1].offset, 9);
+    }
+}

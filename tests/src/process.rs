@@ -1,0 +1,118 @@
+//! Processes that end with us, and the real worker among them: started with a configuration document, as local mode and the
+//! kubelet start it. It takes the end of its stdin as SIGTERM, which comes even if this program is killed.
+
+use std::{
+    fs::{self, File},
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use crds::WorkerConfig;
+
+/// Between two looks at a process whose end is waited for.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// A started process, killed when dropped.
+pub(crate) struct Running(pub Child);
+
+impl Running {
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// An error when it has ended though it should run.
+    pub fn check(&mut self) -> Result<()> {
+        match self.0.try_wait()? {
+            Some(status) => bail!("it ended by itself: {status}"),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for the end. `look` is called all the while.
+    pub fn wait(&mut self, limit: Duration, mut look: impl FnMut()) -> Result<ExitStatus> {
+        let started = Instant::now();
+        loop {
+            look();
+            if let Some(status) = self.0.try_wait()? {
+                return Ok(status);
+            }
+            if started.elapsed() > limit {
+                bail!("it has not ended after {} s", limit.as_secs());
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// Sends a signal by its name, such as STOP.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        let status = Command::new("kill")
+            .args(["-s", name, &self.pid().to_string()])
+            .status()
+            .context("cannot run kill")?;
+        ensure!(status.success(), "kill -s {name} {} failed", self.pid());
+        Ok(())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A worker process.
+pub(crate) struct WorkerProcess {
+    pub process: Running,
+    pub log: PathBuf,
+}
+
+impl WorkerProcess {
+    /// Starts `binary` under a name that is unique in its group. Configuration and log lie in `folder`; a worker that is
+    /// started again under its name goes on with its log. `address` is where its pages are; port 0 takes any.
+    /// `environment` is added to ours.
+    pub fn start(
+        binary: &Path,
+        name: &str,
+        (folder, address): (&Path, SocketAddr),
+        config: &WorkerConfig,
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
+        let document = folder.join(format!("{name}.json"));
+        fs::write(&document, serde_json::to_string_pretty(config)?)?;
+        let log = folder.join(format!("{name}.log"));
+        let process = Command::new(binary)
+            .args(["--exit-on-stdin-eof", "--no-report-status", "--name", name])
+            .args(["--http-address", &address.to_string()])
+            .arg("--config")
+            .arg(&document)
+            .env_remove("RUST_LOG")
+            .envs(environment.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(File::options().create(true).append(true).open(&log)?)
+            .spawn()
+            .with_context(|| format!("cannot start {}", binary.display()))?;
+        Ok(Self {
+            process: Running(process),
+            log,
+        })
+    }
+
+    /// The last lines of its log.
+    pub fn last_words(log: &Path, lines: usize) -> String {
+        let text = fs::read_to_string(log).unwrap_or_default();
+        let all: Vec<&str> = text.lines().collect();
+        all[all.len().saturating_sub(lines)..].join("\n")
+    }
+}
+
+/// An address that nobody listens on. Somebody may take it before its user does, who then says so.
+pub(crate) fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
+}

@@ -1,0 +1,119 @@
+//! Short forms of `make soak`: workers as bare processes, killed, restarted, frozen and cut off; every record is accounted
+//! for. They need the cluster's Kafka and nothing else of it. And the checker itself: a worker with a planted bug must be
+//! blamed for it.
+
+use anyhow::Result;
+use harness::{
+    chaos::{self, SESSION_OF_A_CRASH, Scenario, Site, planted},
+    checker::{Guarantee, Ordering},
+    env::KafkaEnv,
+    local::program,
+    world::alone,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_killed_worker_processes_lose_nothing_and_keep_the_order_of_partitions() -> Result<()> {
+    run(&kills(20, Guarantee::AtLeastOnce, Ordering::PerPartition)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_worker_processes_keep_the_order_of_keys_where_only_that_is_promised() -> Result<()> {
+    run(&kills(8, Guarantee::AtLeastOnce, Ordering::PerKey)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_worker_processes_lose_nothing_where_no_order_is_promised() -> Result<()> {
+    run(&kills(8, Guarantee::AtLeastOnce, Ordering::Unordered)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_worker_processes_repeat_nothing_with_at_most_once() -> Result<()> {
+    run(&kills(8, Guarantee::AtMostOnce, Ordering::PerPartition)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_was_frozen_beyond_its_session_spoils_nothing_when_it_goes_on() -> Result<()> {
+    let mut scenario = Scenario::new("zombies");
+    scenario.session = SESSION_OF_A_CRASH;
+    scenario.faults.zombies = 3;
+    scenario.faults.zombie_seconds = 3;
+    run(&scenario).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_restarted_one_after_the_other_neither_lose_nor_repeat_a_record() -> Result<()> {
+    let mut scenario = Scenario::new("restarts");
+    scenario.faults.restarts = 5;
+    run(&scenario).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cut_connections_neither_lose_nor_repeat_a_record() -> Result<()> {
+    let mut scenario = Scenario::new("cuts");
+    scenario.faults.cuts = 6;
+    run(&scenario).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_with_planted_bugs_are_blamed_for_them() -> Result<()> {
+    let _alone = alone().await;
+    let env = KafkaEnv::read()?;
+    let worker = match &env.planted_worker {
+        Some(path) => path.clone(),
+        // Beside the folder of the profile.
+        None => program("kafka-consumer-worker")?
+            .ancestors()
+            .nth(2)
+            .unwrap_or(std::path::Path::new("/"))
+            .join("planted/kafka-consumer-worker"),
+    };
+    let folder = tempfile::tempdir()?;
+    let site = Site {
+        bootstrap: env.kafka.clone(),
+        proxied: None,
+        worker,
+        folder: folder.path().to_path_buf(),
+    };
+    let rows = planted::rows(&site, planted::BUGS.iter().filter(|bug| bug.quick)).await?;
+    let missed: Vec<_> = rows.iter().filter(|row| !row.passed).collect();
+    assert!(missed.is_empty(), "{missed:#?}");
+    assert!(rows.len() >= 4, "{} planted bugs", rows.len());
+    Ok(())
+}
+
+fn kills(kills: u32, guarantee: Guarantee, ordering: Ordering) -> Scenario {
+    let mut scenario = Scenario::new("kills");
+    (scenario.guarantee, scenario.ordering) = (guarantee, ordering);
+    scenario.session = SESSION_OF_A_CRASH;
+    scenario.faults.kills = kills;
+    scenario
+}
+
+/// Runs a scenario; its promise must be kept. The workers' logs stay when it was not.
+async fn run(scenario: &Scenario) -> Result<()> {
+    let _alone = alone().await;
+    let env = KafkaEnv::read()?;
+    let folder = tempfile::tempdir()?;
+    let site = Site {
+        bootstrap: env.kafka.clone(),
+        proxied: match scenario.faults.cuts {
+            0 => None,
+            _ => Some(env.proxied()?),
+        },
+        worker: match &env.worker {
+            Some(path) => path.clone(),
+            None => program("kafka-consumer-worker")?,
+        },
+        folder: folder.path().to_path_buf(),
+    };
+    let outcome = chaos::run(&site, scenario).await?;
+    let kept = outcome.kept();
+    if kept.is_err() {
+        let _ = folder.keep();
+    }
+    kept?;
+    // What would have passed with nothing to check.
+    assert!(outcome.verdict.arrived > 1000, "{}", outcome.verdict);
+    assert!(outcome.verdict.letters > 20, "{}", outcome.verdict);
+    Ok(())
+}
