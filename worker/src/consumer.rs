@@ -84,6 +84,10 @@ pub(crate) struct PollLoop {
 struct PollSettings {
     worker: String,
     group: String,
+    /// One of the input topics.
+    topic: String,
+    /// The members share out the partitions, not the broker.
+    classic: bool,
     commit_interval: Duration,
     drain: Duration,
     max_records: usize,
@@ -135,6 +139,8 @@ impl PollLoop {
             settings: PollSettings {
                 worker: settings.worker_name.clone(),
                 group: settings.group_id.clone(),
+                topic: settings.topics.first().cloned().unwrap_or_default(),
+                classic: !settings.consumer_properties.contains_key("group.protocol"),
                 commit_interval: settings.commit_interval,
                 drain: settings.drain,
                 max_records: settings.batch.max_records,

@@ -1,9 +1,18 @@
 //! Stopping: drain all partitions within the budget, commit, leave the group.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use rdkafka::{consumer::Consumer, error::RDKafkaErrorCode, topic_partition_list::TopicPartitionList};
 
 use super::PollLoop;
 use crate::{engine::EngineError, planted::planted, snapshot::Phase};
+
+/// One question to the coordinator; between two of them the process shows that it is alive.
+const QUESTION: Duration = Duration::from_secs(1);
+/// For a worker that is stopped right after its start: so long after finding the coordinator it is a member.
+const JOINING: Duration = Duration::from_millis(200);
+/// Between two looks whether the group is left.
+const ANSWER: Duration = Duration::from_millis(10);
 
 impl PollLoop {
     /// Begins to stop when asked to; true when everything is drained, or the budget is spent.
@@ -32,24 +41,66 @@ impl PollLoop {
 
     /// Commits the rest and leaves the group.
     pub(super) fn close(mut self) -> Result<(), EngineError> {
+        let budget = self.settings.drain;
         let unfinished = self.assigned.iter().filter(|entry| !entry.ended).count();
         for entry in &self.assigned {
             entry.abort();
         }
+        self.await_coordinator();
         self.commit_and_wait(|_| true);
         // librdkafka waits for an answer to every rebalance it has told us of, else closing would hang.
         self.answer_open_rebalances();
         self.phase = Phase::Stopped;
         self.publish();
-        self.context.close();
-        // Dropping the consumer answers the last revoke, sends LeaveGroup and joins its threads.
-        drop(self.source.into_consumer());
+        self.leave();
         match unfinished {
             0 => Ok(()),
-            partitions => Err(EngineError::DrainTimeout {
-                partitions,
-                budget: self.settings.drain,
-            }),
+            partitions => Err(EngineError::DrainTimeout { partitions, budget }),
+        }
+    }
+    /// Leaves the group and closes the client. Closing alone sends no LeaveGroup for a member without partitions, or in the
+    /// middle of a rebalance (librdkafka 2.12, cooperative); then the next rebalance waits for it, for a whole session
+    /// timeout. So the subscription ends first, and its end is waited for, within what is left of the drain budget.
+    fn leave(self) {
+        self.context.close();
+        let consumer = self.source.consumer();
+        consumer.unsubscribe();
+        let deadline = self.stopping.unwrap_or_else(Instant::now);
+        while self.settings.classic && self.source.is_member() && Instant::now() < deadline {
+            self.handles.liveness.tick();
+            // Rebalances are answered in here. A record that comes all the same is nobody's yet, and read again.
+            let _ = consumer.poll(ANSWER);
+        }
+        // Dropping the consumer waits for the answer to LeaveGroup and joins its threads.
+        drop(self.source.into_consumer());
+    }
+
+    /// Waits, within what is left of the drain budget, until the coordinator answers. librdkafka sends it everything over one
+    /// connection, and the broker answers a JoinGroup only when all members have joined: behind one, commits wait,
+    /// and LeaveGroup is given up after 5 s.
+    fn await_coordinator(&mut self) {
+        let deadline = self.stopping.unwrap_or_else(Instant::now);
+        if !self.source.is_member() {
+            // Nobody waits for one who has not joined yet, but it may be about to.
+            std::thread::sleep(JOINING);
+            if !self.source.is_member() {
+                return;
+            }
+        }
+        // Any question will do.
+        let mut question = TopicPartitionList::new();
+        question.add_partition(&self.settings.topic, 0);
+        loop {
+            self.handles.liveness.tick();
+            let answer = self
+                .source
+                .consumer()
+                .committed_offsets(question.clone(), QUESTION);
+            let waiting = answer
+                .is_err_and(|error| error.rdkafka_error_code() == Some(RDKafkaErrorCode::OperationTimedOut));
+            if !waiting || Instant::now() >= deadline {
+                return;
+            }
         }
     }
 }
