@@ -111,14 +111,22 @@ impl Scenario {
         }
     }
 
-    /// What all crashes of this run together may repeat (or lose, with at-most-once). Each: for every partition of the
-    /// worker what is read and not finished, four batches at most; and what is finished and not committed, for which a
-    /// second of the whole load is counted, though commits are due every 200 ms, because rebalances hold them up. The partitions
-    /// twice, because the worker may just have taken over those of another.
+    /// What all crashes of this run together may repeat, or lose with at-most-once. Each: for every partition of the worker
+    /// what is read and not finished, four batches at most; twice, because the worker may just have taken over those of
+    /// another. And repeat what is finished and not committed, for which a second of the whole load is counted, though
+    /// commits are due every 200 ms, because rebalances hold them up.
     pub fn allowance(&self) -> u64 {
         let crashes = u64::from(self.faults.kills + self.faults.zombies);
+        let uncommitted = match self.guarantee {
+            Guarantee::AtMostOnce => 0,
+            Guarantee::AtLeastOnce | Guarantee::ExactlyOnce => self.rate,
+        };
+        crashes * (self.in_hand() + uncommitted)
+    }
+
+    fn in_hand(&self) -> u64 {
         let owned = (self.partitions as u64).div_ceil(self.workers as u64);
-        crashes * (2 * owned * 4 * self.batch + self.rate)
+        2 * owned * 4 * self.batch
     }
 
     pub fn promise(&self) -> Promise {
@@ -126,6 +134,7 @@ impl Scenario {
             guarantee: self.guarantee,
             ordering: self.ordering,
             allowance: self.allowance(),
+            late: u64::from(self.faults.zombies) * self.in_hand(),
         }
     }
 

@@ -212,6 +212,8 @@ impl fmt::Display for Verdict {
 }
 
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;

@@ -1,31 +1,24 @@
 //! The Kafka side of a test: topics, records in, records out, offsets. A plain client of the broker, independent of the
 //! product's own code.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+mod read;
+
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use rdkafka::{
-    ClientConfig, Message as _, Offset, TopicPartitionList,
+    ClientConfig, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
-    message::{BorrowedMessage, Header, Headers, OwnedHeaders},
+    message::{Header, OwnedHeaders},
     producer::{FutureProducer, FutureRecord, Producer, future_producer::Delivery},
     types::RDKafkaErrorCode as Code,
 };
 
 /// For one request to a healthy broker on a busy machine.
 const REQUEST: Duration = Duration::from_secs(30);
-/// Between two looks at whether to go on.
-const TICK: Duration = Duration::from_millis(100);
 
 /// A Kafka cluster and how to log in to it.
 #[derive(Clone, Debug)]
@@ -212,64 +205,6 @@ impl Kafka {
         Ok(landed)
     }
 
-    /// Reads every record that is in a topic now, partition after partition in the order of offsets.
-    pub async fn read_all(&self, topic: &str) -> Result<Vec<Record>> {
-        let mut records = self.fold(topic, Vec::new(), Vec::push).await?;
-        records.sort_by_key(|record| (record.partition, record.offset));
-        Ok(records)
-    }
-
-    /// Hands every record that is in a topic now to `take`, in the order of offsets within each partition, so that a topic
-    /// need not fit into memory.
-    pub async fn fold<T: Send + 'static>(
-        &self,
-        topic: &str,
-        mut into: T,
-        mut take: impl FnMut(&mut T, Record) + Send + 'static,
-    ) -> Result<T> {
-        let topic = topic.to_string();
-        let partitions = self.partitions(&topic).await?;
-        let this = self.clone().with("enable.partition.eof", "true");
-        this.blocking(move |consumer| {
-            consumer.assign(&from_the_beginning(&topic, partitions)?)?;
-            let mut ended = 0;
-            while ended < partitions {
-                match consumer.poll(REQUEST) {
-                    Some(Ok(message)) => take(&mut into, record(&message)),
-                    Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
-                    Some(Err(error)) => bail!("reading {topic}: {error}"),
-                    None => bail!("reading {topic}: nothing for {} s", REQUEST.as_secs()),
-                }
-            }
-            Ok(into)
-        })
-        .await
-    }
-
-    /// Reads a topic from its beginning while it grows, until `stop`, handing each record to `take`.
-    pub async fn follow<T: Send + 'static>(
-        &self,
-        topic: &str,
-        mut into: T,
-        mut take: impl FnMut(&mut T, Record) + Send + 'static,
-        stop: Arc<AtomicBool>,
-    ) -> Result<T> {
-        let topic = topic.to_string();
-        let partitions = self.partitions(&topic).await?;
-        self.blocking(move |consumer| {
-            consumer.assign(&from_the_beginning(&topic, partitions)?)?;
-            while !stop.load(Ordering::Relaxed) {
-                match consumer.poll(TICK) {
-                    Some(Ok(message)) => take(&mut into, record(&message)),
-                    Some(Err(error)) => bail!("following {topic}: {error}"),
-                    None => {}
-                }
-            }
-            Ok(into)
-        })
-        .await
-    }
-
     /// End offset of each partition.
     pub async fn end_offsets(&self, topic: &str) -> Result<BTreeMap<i32, i64>> {
         let topic = topic.to_string();
@@ -406,32 +341,6 @@ pub(crate) fn flush(producer: &FutureProducer) -> Result<()> {
     producer
         .flush(Duration::from_secs(300))
         .context("the producer could not write everything")
-}
-
-fn from_the_beginning(topic: &str, partitions: usize) -> Result<TopicPartitionList> {
-    let mut assignment = TopicPartitionList::new();
-    for partition in 0..partitions as i32 {
-        assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
-    }
-    Ok(assignment)
-}
-
-fn record(message: &BorrowedMessage<'_>) -> Record {
-    Record {
-        partition: message.partition(),
-        offset: message.offset(),
-        timestamp: message.timestamp().to_millis(),
-        key: message.key().map(<[u8]>::to_vec),
-        value: message.payload().map(<[u8]>::to_vec),
-        headers: message.headers().map(headers).unwrap_or_default(),
-    }
-}
-
-fn headers<H: Headers>(headers: &H) -> Vec<(String, Option<Vec<u8>>)> {
-    headers
-        .iter()
-        .map(|header| (header.key.to_string(), header.value.map(<[u8]>::to_vec)))
-        .collect()
 }
 
 fn options() -> AdminOptions {

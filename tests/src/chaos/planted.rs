@@ -110,7 +110,7 @@ pub const BUGS: &[Bug] = &[
         .slow()
         .ordering(Ordering::PerKey),
     // Rebalances, beginning and end.
-    Bug::new("no-drain-on-revoke", &[Kind::Lost]).slow().restarts(),
+    Bug::new("no-drain-on-revoke", &[Kind::Lost]).slow().kills(),
     Bug::new("skip-first-record-after-assign", &[Kind::Lost]),
     Bug::new("latest-on-new-partitions", &[Kind::Lost]),
     Bug::new("lose-last-batch-on-shutdown", &[Kind::Lost])

@@ -105,7 +105,7 @@ impl Row {
                 Guarantee::ExactlyOnce => "0".into(),
             },
             match self.ordering {
-                Ordering::Unordered => "any order".into(),
+                Ordering::Unordered => "allowed".into(),
                 _ => self.reordered.to_string(),
             },
             self.aborted_visible.to_string(),
@@ -124,7 +124,7 @@ impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "chaos {} {} {}: {} records, {}: {} lost, {} duplicated (crashes allow {}), {} reordered, {} aborted seen, {} dead \
+            "chaos {} {} {}: {} records, {}: {} lost, {} duplicated (crashes allow {}), reordered: {}, {} aborted seen, {} dead \
              letters, {:.0} s",
             self.bug.unwrap_or(&self.scenario),
             self.guarantee,

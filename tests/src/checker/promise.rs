@@ -45,6 +45,9 @@ pub struct Promise {
     /// What crashes may cost: records repeated with [`Guarantee::AtLeastOnce`], lost with [`Guarantee::AtMostOnce`]. 0 when
     /// nothing crashes.
     pub allowance: u64,
+    /// Records that workers may have had in hand when they were frozen. With [`Guarantee::AtMostOnce`] they are committed
+    /// already, so others go on behind them, and they are written late.
+    pub late: u64,
 }
 
 impl Promise {
@@ -53,6 +56,10 @@ impl Promise {
         match (kind, self.guarantee, self.ordering) {
             (Kind::Duplicated | Kind::DeadLetterDuplicated, Guarantee::AtLeastOnce, _)
             | (Kind::Lost | Kind::DeadLetterLost, Guarantee::AtMostOnce, _) => self.allowance,
+            (Kind::ReorderedInPartition, Guarantee::AtMostOnce, Ordering::PerPartition)
+            | (Kind::ReorderedPerKey, Guarantee::AtMostOnce, Ordering::PerPartition | Ordering::PerKey) => {
+                self.late
+            }
             // That is what it means.
             (Kind::CommittedPastUndone, Guarantee::AtMostOnce, _)
             | (Kind::ReorderedPerKey, _, Ordering::Unordered)

@@ -4,9 +4,9 @@
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{faults::FAULTS, *};
 
-const PARTITIONS: i32 = 2;
+pub(super) const PARTITIONS: i32 = 2;
 const KEYS: u32 = 4;
 const OUTPUTS: i32 = 3;
 
@@ -178,173 +178,6 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..60)
 }
 
-/// A fault put into a history; returns what must be found, or None when there is no place for it.
-type Fault = fn(&mut History, prop::sample::Index) -> Option<Kind>;
-
-/// The first arrival of each record, by its place in the output.
-fn firsts(history: &History) -> Vec<usize> {
-    let mut seen = std::collections::HashSet::new();
-    (0..history.output.len())
-        .filter(|at| match history.output[*at].what {
-            What::Record { partition, seq } => seen.insert((partition, seq)),
-            _ => false,
-        })
-        .collect()
-}
-
-const FAULTS: [Fault; 13] = [
-    |history, index| {
-        // Every copy of it.
-        let what = history.output.get(index.index(history.output.len().max(1)))?.what;
-        history.output.retain(|arrival| arrival.what != what);
-        Some(Kind::Lost)
-    },
-    |history, index| {
-        let arrival = *history.output.get(index.index(history.output.len().max(1)))?;
-        history.output.push(at_the_end(&history.output, arrival));
-        Some(Kind::Duplicated)
-    },
-    |history, index| {
-        // Two first arrivals of a key change places.
-        let (first, second) = two_of_a_key(history, index)?;
-        let what = history.output[first].what;
-        history.output[first].what = history.output[second].what;
-        history.output[second].what = what;
-        Some(Kind::ReorderedPerKey)
-    },
-    |history, index| {
-        let (first, second) = two_of_a_key(history, index)?;
-        let what = history.output[first].what;
-        history.output[first].what = history.output[second].what;
-        history.output[second].what = what;
-        Some(Kind::ReorderedInPartition)
-    },
-    |history, index| {
-        let end = at_the_end(&history.output, *history.output.first()?);
-        history.live.insert(index.index(history.live.len()), end.place);
-        Some(Kind::AbortedVisible)
-    },
-    |history, index| {
-        // A commit that comes one look too early, and one record too far.
-        let partition = index.index(PARTITIONS as usize) as i32;
-        let at = index.index(history.samples.len());
-        let sample = &history.samples[at];
-        let now = sample.committed[&partition];
-        let next = history.inputs[&partition]
-            .iter()
-            .enumerate()
-            .find(|(_, record)| record.offset >= now)?;
-        let (seq, record) = (next.0 as u64, *next.1);
-        let what = What::Record { partition, seq };
-        let log = if record.poison {
-            (&history.letters, &sample.letter_ends)
-        } else {
-            (&history.output, &sample.output_ends)
-        };
-        let written = |arrival: &&Arrival| {
-            arrival.what == what && arrival.place.offset < log.1[&arrival.place.partition]
-        };
-        if log.0.iter().any(|arrival| written(&arrival)) {
-            return None;
-        }
-        for later in &mut history.samples[at..] {
-            let committed = later.committed.get_mut(&partition)?;
-            *committed = (*committed).max(record.offset + 1);
-        }
-        Some(Kind::CommittedPastUndone)
-    },
-    |history, index| {
-        let at = index.index(history.output.len().max(1));
-        history.output.get_mut(at)?.what = What::Corrupted;
-        Some(Kind::Corrupted)
-    },
-    |history, index| {
-        let at = index.index(history.output.len().max(1));
-        history.output.get_mut(at)?.what = What::Record {
-            partition: index.index(9) as i32 + PARTITIONS,
-            seq: 0,
-        };
-        Some(Kind::Unknown)
-    },
-    |history, index| {
-        let arrival = *history.output.get(index.index(history.output.len().max(1)))?;
-        let end = Place {
-            partition: 0,
-            offset: history.letters.len() as i64,
-        };
-        history.letters.push(Arrival {
-            place: end,
-            ..arrival
-        });
-        Some(Kind::Misplaced)
-    },
-    |history, index| {
-        let what = history
-            .letters
-            .get(index.index(history.letters.len().max(1)))?
-            .what;
-        history.letters.retain(|arrival| arrival.what != what);
-        Some(Kind::DeadLetterLost)
-    },
-    |history, index| {
-        let arrival = *history.letters.get(index.index(history.letters.len().max(1)))?;
-        let end = Place {
-            partition: 0,
-            offset: history.letters.len() as i64,
-        };
-        history.letters.push(Arrival {
-            place: end,
-            ..arrival
-        });
-        Some(Kind::DeadLetterDuplicated)
-    },
-    |history, index| {
-        let partition = index.index(PARTITIONS as usize) as i32;
-        let at = 1 + index.index(history.samples.len() - 1);
-        let before = history.samples[at - 1].committed[&partition];
-        *history.samples[at].committed.get_mut(&partition)? = (before > 0).then(|| before - 1)?;
-        Some(Kind::CommittedWentBack)
-    },
-    |history, index| {
-        let partition = index.index(PARTITIONS as usize) as i32;
-        let last = history.samples.last_mut()?;
-        *last.committed.get_mut(&partition)? -= 1;
-        Some(Kind::Unfinished)
-    },
-];
-
-fn two_of_a_key(history: &History, index: prop::sample::Index) -> Option<(usize, usize)> {
-    let firsts = firsts(history);
-    let first = *firsts.get(index.index(firsts.len().max(1)))?;
-    let key = |at: usize| match history.output[at].what {
-        What::Record { partition, seq } => {
-            Some((partition, history.inputs.get(&partition)?.get(seq as usize)?.key))
-        }
-        _ => None,
-    };
-    let second = firsts
-        .iter()
-        .copied()
-        .find(|at| *at > first && key(*at) == key(first))?;
-    Some((first, second))
-}
-
-fn at_the_end(log: &[Arrival], arrival: Arrival) -> Arrival {
-    let partition = arrival.place.partition;
-    let offset = log
-        .iter()
-        .filter(|other| other.place.partition == partition)
-        .map(|other| other.place.offset + 1)
-        .max();
-    Arrival {
-        place: Place {
-            partition,
-            offset: offset.unwrap_or_default(),
-        },
-        ..arrival
-    }
-}
-
 fn total(verdict: &Verdict) -> u64 {
     Kind::ALL.into_iter().map(|kind| verdict.count(kind)).sum()
 }
@@ -360,6 +193,7 @@ proptest! {
             guarantee: Guarantee::AtLeastOnce,
             ordering: Ordering::PerPartition,
             allowance: u64::MAX,
+            late: 0,
         };
         prop_assert!(promise.broken_by(&verdict).is_empty(), "{}", verdict);
         let calm = steps.iter().all(|step| !matches!(step, Step::Crash(_) | Step::Zombie(..)));

@@ -231,6 +231,30 @@ fn records_that_only_read_uncommitted_sees_are_aborted_and_no_fault() {
 }
 
 #[test]
+fn records_in_the_hands_of_a_frozen_worker_may_come_late_with_at_most_once_only() {
+    let mut verdict = Verdict::default();
+    verdict.note(Kind::ReorderedPerKey, 3, String::new);
+    verdict.note(Kind::ReorderedInPartition, 3, String::new);
+    let promise = |guarantee, late| Promise {
+        guarantee,
+        ordering: Ordering::PerPartition,
+        allowance: 0,
+        late,
+    };
+    assert!(promise(Guarantee::AtMostOnce, 3).broken_by(&verdict).is_empty());
+    for promise in [
+        promise(Guarantee::AtMostOnce, 2),
+        promise(Guarantee::AtLeastOnce, 3),
+        promise(Guarantee::ExactlyOnce, 3),
+    ] {
+        assert_eq!(
+            promise.broken_by(&verdict),
+            [Kind::ReorderedPerKey, Kind::ReorderedInPartition]
+        );
+    }
+}
+
+#[test]
 fn each_guarantee_and_ordering_allows_what_it_says_and_nothing_else() {
     let verdict = |kind, count| {
         let mut verdict = Verdict::default();
@@ -241,6 +265,7 @@ fn each_guarantee_and_ordering_allows_what_it_says_and_nothing_else() {
         guarantee,
         ordering,
         allowance: 3,
+        late: 0,
     };
     for guarantee in [
         Guarantee::AtMostOnce,

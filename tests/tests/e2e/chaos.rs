@@ -18,17 +18,17 @@ async fn twenty_killed_worker_processes_lose_nothing_and_keep_the_order_of_parti
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_worker_processes_keep_the_order_of_keys_where_only_that_is_promised() -> Result<()> {
-    run(&kills(8, Guarantee::AtLeastOnce, Ordering::PerKey)).await
+    run(&kills(6, Guarantee::AtLeastOnce, Ordering::PerKey)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_worker_processes_lose_nothing_where_no_order_is_promised() -> Result<()> {
-    run(&kills(8, Guarantee::AtLeastOnce, Ordering::Unordered)).await
+    run(&kills(6, Guarantee::AtLeastOnce, Ordering::Unordered)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_worker_processes_repeat_nothing_with_at_most_once() -> Result<()> {
-    run(&kills(8, Guarantee::AtMostOnce, Ordering::PerPartition)).await
+    run(&kills(6, Guarantee::AtMostOnce, Ordering::PerPartition)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

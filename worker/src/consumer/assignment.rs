@@ -270,7 +270,7 @@ impl Assigned {
             offset += 1;
         }
         if planted("commit-goes-back") && now_and_then(7) {
-            offset = (offset - 3).max(0);
+            offset = 0;
         }
         let position = Position { offset, metadata };
         (self.committed.as_ref() != Some(&position)).then_some(position)
