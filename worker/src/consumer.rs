@@ -8,6 +8,7 @@ mod close;
 mod commit;
 pub(crate) mod context;
 mod handover;
+mod read;
 mod rebalance;
 
 use std::{
@@ -20,16 +21,10 @@ use rdkafka::{
     ClientConfig,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
-    topic_partition_list::{Offset as KafkaOffset, TopicPartitionList},
 };
 use tokio::sync::watch;
 
-use self::{
-    assignment::Assigned,
-    batch::{Read, Source},
-    context::Context,
-    rebalance::Revocation,
-};
+use self::{assignment::Assigned, batch::Source, context::Context, rebalance::Revocation};
 use crate::{
     engine::{EngineError, EngineHandles},
     partition::{Report, Shared},
@@ -252,77 +247,6 @@ impl PollLoop {
         Ok(())
     }
 
-    fn has_room(&self) -> bool {
-        if self.stopping.is_some() {
-            return false;
-        }
-        let (mut records, mut bytes) = (0, 0);
-        for entry in &self.assigned {
-            records += entry.in_flight();
-            bytes += entry.bytes_in_flight();
-        }
-        let max_records = self.settings.max_records * BATCHES_IN_FLIGHT * self.assigned.len().max(1);
-        records < max_records && bytes < self.settings.bytes_in_flight
-    }
-
-    /// Reads what is there, waiting a tick at most, and puts it into the chunks of its partitions.
-    fn read(&mut self, limit: usize) {
-        let Self {
-            source,
-            assigned,
-            settings,
-            ..
-        } = self;
-        let mut run: Option<(usize, i32, Option<usize>)> = None;
-        let mut errors = Vec::new();
-        let read = source.drain(TICK, limit, |read| match read {
-            Read::Record(message) => {
-                let (topic, partition) = (message.topic_id(), message.partition());
-                let index = match run {
-                    Some((run_topic, run_partition, index))
-                        if (run_topic, run_partition) == (topic, partition) =>
-                    {
-                        index
-                    }
-                    _ => {
-                        let found = position(assigned, message.topic(), partition);
-                        run = Some((topic, partition, found));
-                        found
-                    }
-                };
-                // Not ours (any more): whoever gets the partition reads it again.
-                let Some(entry) = index.and_then(|index| assigned.get_mut(index)) else {
-                    return;
-                };
-                let Some(filling) = entry.filling(message.offset()) else {
-                    return;
-                };
-                if filling.is_empty() {
-                    filling.log_append_time = message.log_append_time();
-                }
-                filling.push(
-                    message.offset(),
-                    message.timestamp(),
-                    message.key(),
-                    message.value(),
-                    settings.headers.then(|| message.headers()).into_iter().flatten(),
-                );
-                if filling.len() >= settings.max_records || filling.bytes() >= settings.max_bytes {
-                    entry.dispatch();
-                }
-            }
-            Read::Error(topic, partition, code) => {
-                errors.push(format!("reading {topic}-{partition}: {code}"))
-            }
-        });
-        if let Some(rate) = &mut self.rate {
-            rate.take(read);
-        }
-        for error in errors {
-            self.note_error(&error);
-        }
-    }
-
     fn housekeeping(&mut self) {
         self.last_housekeeping = Instant::now();
         let paused = *self.handles.paused.borrow();
@@ -336,59 +260,6 @@ impl PollLoop {
         self.pass_markers();
         self.hold_and_release();
         self.publish();
-    }
-
-    /// Takes in how far idle partitions are read, which may be behind their last record: transaction markers are none.
-    /// Not from end-of-partition events: for one at offset n, the batch call moves the position to n + 1, from where
-    /// reading goes on after a pause, without record n.
-    fn pass_markers(&mut self) {
-        if !self.assigned.iter().any(Assigned::is_idle) {
-            return;
-        }
-        let Ok(positions) = self.source.consumer().position() else {
-            return;
-        };
-        for element in positions.elements() {
-            if let KafkaOffset::Offset(offset) = element.offset()
-                && let Some(index) = position(&self.assigned, element.topic(), element.partition())
-            {
-                self.assigned[index].read_up_to(offset);
-            }
-        }
-    }
-
-    /// Pauses partitions that cannot go on, so that they do not fill the memory that others need, and resumes them.
-    fn hold_and_release(&mut self) {
-        let mut pause = TopicPartitionList::new();
-        let mut resume = TopicPartitionList::new();
-        let several = self.assigned.len() > 1;
-        let limit = self.settings.bytes_in_flight;
-        for entry in self.assigned.iter_mut().filter(|entry| !entry.draining) {
-            let bytes = entry.bytes_in_flight();
-            let stuck = entry.troubles.oldest().held.is_some() || entry.is_far_ahead();
-            // Wide hysteresis: pausing throws the prefetched records away and resuming takes up to a second.
-            let greedy = several && bytes > if entry.held { limit / 8 } else { limit / 2 };
-            let hold = self.paused || stuck || greedy;
-            if hold != entry.held {
-                entry.held = hold;
-                let list = if hold { &mut pause } else { &mut resume };
-                list.add_partition(&entry.partition.topic, entry.partition.partition);
-            }
-        }
-        for (list, name) in [(&pause, "pause"), (&resume, "resume")] {
-            if list.count() == 0 {
-                continue;
-            }
-            let consumer = self.source.consumer();
-            let done = if name == "pause" {
-                consumer.pause(list)
-            } else {
-                consumer.resume(list)
-            };
-            if let Err(error) = done {
-                self.note_error(&format!("{name}: {error}"));
-            }
-        }
     }
 
     fn note_error(&mut self, error: &str) {
@@ -434,13 +305,6 @@ impl PollLoop {
             partitions,
         });
     }
-}
-
-/// Where a partition that is being read is in the list.
-fn position(assigned: &[Assigned], topic: &str, partition: i32) -> Option<usize> {
-    assigned.iter().position(|entry| {
-        entry.partition.partition == partition && *entry.partition.topic == *topic && !entry.draining
-    })
 }
 
 /// Receiver side of the flags that the rest of the worker sets.

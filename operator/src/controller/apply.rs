@@ -2,7 +2,9 @@
 //! server-side apply, in the order in which the objects need each other, and only what differs: a child that already
 //! holds everything wanted costs no write, and usually no read. Never takes over an object that belongs to others.
 
-use std::collections::BTreeSet;
+mod children;
+mod orphans;
+
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -11,20 +13,20 @@ use crds::spec::{DesiredState, ScalingMode};
 use crds::{KafkaConsumerGroup, KafkaConsumerGroupSpec};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, Patch, PatchParams};
-use kube::core::NamespaceResourceScope;
-use kube::runtime::reflector::Store;
+use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use serde_json::json;
 use thiserror::Error;
 
+use self::children::Children;
+use self::orphans::delete_orphans;
 use super::Scope;
 use super::build::labels::{APPLIED_HASH_ANNOTATION, hash};
 use super::build::{Applied, Prepared, Resources};
 use super::dereference::Observed;
-use super::diff::{contains, fingerprint};
-use super::memory::{Mark, Memory};
+
+use super::memory::Memory;
 use super::validate::ValidatedGroup;
 use crate::scaling::Decision;
 
@@ -191,153 +193,6 @@ pub async fn seed_replicas(
     }
 }
 
-struct Children<'a> {
-    scope: &'a Scope,
-    group: &'a ValidatedGroup,
-    memory: &'a mut Memory,
-    /// Asked the API server itself, in this reconcile.
-    owner_lives: bool,
-}
-
-impl Children<'_> {
-    /// Makes sure that the cluster holds `desired`, and returns what it holds.
-    async fn ensure_seen<K, C>(&mut self, desired: K, cache: &Store<C>) -> Result<K, Error>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-        K: Clone + Serialize + DeserializeOwned + std::fmt::Debug + 'static,
-        C: Cached<K>,
-    {
-        let kind = kind_of::<K>();
-        let name = desired.name_any();
-        let (desired, hash) = with_hash(desired);
-        let key = kube::runtime::reflector::ObjectRef::<C>::new(&name).within(&self.group.namespace);
-        if let Some(cached) = cache.get(&key)
-            && let Some(mark) = self.memory.marks.get(kind)
-            && mark.desired == hash
-            && Some(&mark.resource_version) == cached.meta().resource_version.as_ref()
-        {
-            return Ok(C::object(&cached).unwrap_or(desired));
-        }
-        let api: Api<K> = Api::namespaced(self.scope.context.client.clone(), &self.group.namespace);
-        let read = api.get_opt(&name).await;
-        let live = read.map_err(|source| Error::Read {
-            kind,
-            name: name.clone(),
-            source: Box::new(source),
-        })?;
-        let missing = live.is_none();
-        if let Some(live) = live {
-            self.belongs(&live, kind)?;
-            let json = serde_json::to_value(&live).unwrap_or_default();
-            let print = fingerprint(&json);
-            let verified = self
-                .memory
-                .marks
-                .get(kind)
-                .is_some_and(|mark| mark.desired == hash && mark.fingerprint == print);
-            if verified || contains(&json, &serde_json::to_value(&desired).unwrap_or_default()) {
-                self.mark(kind, hash, &live, print);
-                return Ok(live);
-            }
-        }
-        // Deleting a group deletes its children, and the watches do not tell in which order.
-        if missing {
-            self.owner_lives().await?;
-        }
-        tracing::info!(
-            group = self.group.name,
-            namespace = self.group.namespace,
-            kind,
-            name,
-            "apply"
-        );
-        let parameters = PatchParams::apply(OPERATOR_MANAGER).force();
-        let applied = api
-            .patch(&name, &parameters, &Patch::Apply(&desired))
-            .await
-            .map_err(|source| Error::Write {
-                kind,
-                name,
-                source: Box::new(source),
-            })?;
-        let print = fingerprint(&serde_json::to_value(&applied).unwrap_or_default());
-        self.mark(kind, hash, &applied, print);
-        Ok(applied)
-    }
-
-    async fn owner_lives(&mut self) -> Result<(), Error> {
-        if self.owner_lives {
-            return Ok(());
-        }
-        let (kind, name) = ("KafkaConsumerGroup", self.group.name.clone());
-        let api: Api<KafkaConsumerGroup> =
-            Api::namespaced(self.scope.context.client.clone(), &self.group.namespace);
-        match api.get_metadata_opt(&name).await {
-            Ok(Some(owner)) if owner.metadata.uid.as_ref() == Some(&self.group.owner.uid) => {
-                self.owner_lives = true;
-                Ok(())
-            }
-            Ok(_) => Err(Error::Gone),
-            Err(source) => Err(Error::Read {
-                kind,
-                name,
-                source: Box::new(source),
-            }),
-        }
-    }
-
-    fn mark<K: Resource>(&mut self, kind: &'static str, desired: String, live: &K, fingerprint: String) {
-        let resource_version = live.meta().resource_version.clone().unwrap_or_default();
-        self.memory.marks.insert(
-            kind,
-            Mark {
-                desired,
-                resource_version,
-                fingerprint,
-            },
-        );
-    }
-
-    /// Ours, or abandoned by an earlier life of this group (deleted with `--cascade=orphan`), which is adopted.
-    fn belongs<K: Resource>(&self, live: &K, kind: &'static str) -> Result<(), Error> {
-        let name = live.name_any();
-        let owners = live.meta().owner_references.clone().unwrap_or_default();
-        let Some(controller) = owners.iter().find(|owner| owner.controller == Some(true)) else {
-            let managed = live.labels().get("app.kubernetes.io/managed-by");
-            let ours = managed.is_some_and(|manager| manager == OPERATOR_MANAGER);
-            return if ours {
-                Ok(())
-            } else {
-                Err(Error::Conflict { kind, name })
-            };
-        };
-        if controller.uid == self.group.owner.uid {
-            Ok(())
-        } else if controller.kind == self.group.owner.kind && controller.name == self.group.owner.name {
-            Err(Error::Leftover { kind, name })
-        } else {
-            Err(Error::Conflict { kind, name })
-        }
-    }
-}
-
-/// What a cache holds of a `K`: all of it, or only its metadata.
-trait Cached<K>: Resource<DynamicType = ()> + Clone + 'static {
-    fn object(&self) -> Option<K>;
-}
-
-impl Cached<Deployment> for Deployment {
-    fn object(&self) -> Option<Deployment> {
-        Some(self.clone())
-    }
-}
-
-impl<K: Resource<DynamicType = ()> + Clone + 'static> Cached<K> for kube::core::PartialObjectMeta<K> {
-    fn object(&self) -> Option<K> {
-        None
-    }
-}
-
 /// The object with the hash of itself as an annotation.
 fn with_hash<K: Resource + Serialize>(mut desired: K) -> (K, String) {
     let hash = hash(serde_json::to_string(&desired).unwrap_or_default().as_bytes());
@@ -389,54 +244,6 @@ async fn tell_pods(scope: &Scope, group: &ValidatedGroup, pods: &[Arc<Pod>]) -> 
             Err(source) => {
                 return Err(Error::Write {
                     kind: "Pod",
-                    name,
-                    source: Box::new(source),
-                });
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Children that this group owns under names that it no longer uses.
-async fn delete_orphans(scope: &Scope, group: &ValidatedGroup) -> Result<(), Error> {
-    let caches = &scope.caches;
-    orphans(scope, group, &caches.deployments).await?;
-    orphans(scope, group, &caches.disruption_budgets).await?;
-    orphans(scope, group, &caches.config_maps).await?;
-    orphans(scope, group, &caches.role_bindings).await?;
-    orphans(scope, group, &caches.roles).await?;
-    orphans(scope, group, &caches.service_accounts).await
-}
-
-async fn orphans<C>(scope: &Scope, group: &ValidatedGroup, cache: &Store<C>) -> Result<(), Error>
-where
-    C: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-    C: Clone + DeserializeOwned + std::fmt::Debug + 'static,
-{
-    let kept = super::build::labels::child_name(&group.name);
-    let orphans: BTreeSet<String> = cache
-        .state_filter(|child| {
-            let mut owners = child.owner_references().iter();
-            owners.any(|owner| owner.uid == group.owner.uid) && child.name_any() != kept
-        })
-        .iter()
-        .map(|child| child.name_any())
-        .collect();
-    let api: Api<C> = Api::namespaced(scope.context.client.clone(), &group.namespace);
-    for name in orphans {
-        tracing::info!(
-            group = group.name,
-            namespace = group.namespace,
-            name,
-            "delete orphan"
-        );
-        match api.delete(&name, &DeleteParams::background()).await {
-            Ok(_) => {}
-            Err(error) if is_not_found(&error) => {}
-            Err(source) => {
-                return Err(Error::Write {
-                    kind: kind_of::<C>(),
                     name,
                     source: Box::new(source),
                 });

@@ -1,72 +1,27 @@
 //! The `kcg_worker_*` metrics, counted per chunk and never per record. Handles of partitions are taken at their assignment
 //! and removed when they move; the few labels of writers and transforms are looked up for every batch.
 
+mod families;
+
 use std::{
-    sync::{Arc, OnceLock, atomic::AtomicU64},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use jiff::Timestamp;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text},
-    metrics::{
-        counter::Counter,
-        family::{Family, MetricConstructor},
-        gauge::Gauge,
-        histogram::{Histogram, exponential_buckets},
-        info::Info,
-    },
-    registry::{Metric, Registry},
+    encoding::text,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
 };
 
+use self::families::{
+    CodeLabels, FailureLabels, Families, KindLabels, PartitionLabels, PhaseLabels, ReasonLabels,
+    TransformLabels, WriteErrorLabels, WriterLabels,
+};
 use crate::{
     record::TopicPartition,
     snapshot::{PausedReason, Phase, Snapshot},
 };
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PartitionLabels {
-    topic: Arc<str>,
-    partition: i32,
-}
-
-macro_rules! labels {
-    ($($name:ident { $($label:ident: $kind:ty),+ })+) => {$(
-        #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-        struct $name { $($label: $kind),+ }
-    )+};
-}
-
-labels! {
-    WriterLabels { writer: Arc<str> }
-    WriteErrorLabels { writer: Arc<str>, class: &'static str }
-    TransformLabels { transform: Arc<str> }
-    FailureLabels { stage: &'static str, component: Arc<str> }
-    KindLabels { kind: &'static str }
-    ReasonLabels { reason: &'static str }
-    PhaseLabels { phase: &'static str }
-    CodeLabels { code: &'static str }
-}
-
-/// Histograms of seconds per chunk, 10 µs to 2.6 s: CPU work.
-#[derive(Clone, Copy)]
-struct CpuSeconds;
-
-impl MetricConstructor<Histogram> for CpuSeconds {
-    fn new_metric(&self) -> Histogram {
-        Histogram::new(exponential_buckets(0.000_01, 4.0, 10))
-    }
-}
-
-/// Histograms of seconds per batch, 0.5 ms to 65 s: systems behind writers, up to and past their timeouts.
-#[derive(Clone, Copy)]
-struct WriteSeconds;
-
-impl MetricConstructor<Histogram> for WriteSeconds {
-    fn new_metric(&self) -> Histogram {
-        Histogram::new(exponential_buckets(0.000_5, 2.0, 18))
-    }
-}
 
 const PAUSED_REASONS: [PausedReason; 6] = [
     PausedReason::Paused,
@@ -114,37 +69,7 @@ impl PartitionMetrics {
 
 /// All metrics of the worker; clones share them.
 #[derive(Clone)]
-pub struct Metrics(Arc<Inner>);
-
-struct Inner {
-    registry: Registry,
-    records_in: Family<PartitionLabels, Counter>,
-    bytes_in: Family<PartitionLabels, Counter>,
-    records_done: Family<PartitionLabels, Counter>,
-    lag: Family<PartitionLabels, Gauge>,
-    in_flight: Family<PartitionLabels, Gauge>,
-    written: Family<WriterLabels, Counter>,
-    given_up: Family<WriterLabels, Counter>,
-    write_errors: Family<WriteErrorLabels, Counter>,
-    retries: Family<WriterLabels, Counter>,
-    write_seconds: Family<WriterLabels, Histogram, WriteSeconds>,
-    filtered: Family<TransformLabels, Counter>,
-    transform_seconds: Family<TransformLabels, Histogram, CpuSeconds>,
-    decode_seconds: Histogram,
-    batch_records: Histogram,
-    failures: Family<FailureLabels, Counter>,
-    dead_lettered: Family<FailureLabels, Counter>,
-    skipped: Counter,
-    commits: Counter,
-    commit_errors: Family<CodeLabels, Counter>,
-    last_commit: Gauge<f64, AtomicU64>,
-    rebalances: Family<KindLabels, Counter>,
-    assigned: Gauge,
-    paused_partitions: Family<ReasonLabels, Gauge>,
-    stalled_partitions: Gauge,
-    phase: Family<PhaseLabels, Gauge>,
-    poll_age: Gauge<f64, AtomicU64>,
-}
+pub struct Metrics(Arc<Families>);
 
 impl Default for Metrics {
     fn default() -> Self {
@@ -155,79 +80,7 @@ impl Default for Metrics {
 impl Metrics {
     /// A registry of its own, with everything at zero.
     pub fn new() -> Self {
-        let mut registry = Registry::with_prefix("kcg_worker");
-        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "Version of the worker", version);
-        let r = &mut registry;
-        Self(Arc::new(Inner {
-            records_in: add(r, "records_in", "Records read"),
-            bytes_in: add(r, "bytes_in", "Bytes of keys, values and headers read"),
-            records_done: add(
-                r,
-                "records_done",
-                "Records finished: written, dead-lettered, filtered or skipped",
-            ),
-            lag: add(
-                r,
-                "lag_records",
-                "Records from the first unfinished one to the end of the partition",
-            ),
-            in_flight: add(r, "in_flight_records", "Records read and not finished"),
-            written: add(r, "records_written", "Records that a writer has confirmed"),
-            given_up: add(
-                r,
-                "records_given_up",
-                "Records that may be lost, because AtMostOnce never repeats a write that may have happened",
-            ),
-            write_errors: add(r, "write_errors", "Attempts to write that failed, by class"),
-            retries: add(
-                r,
-                "retries",
-                "Attempts to write that repeat one that failed; a batch that is halved is not repeated",
-            ),
-            write_seconds: family(
-                r,
-                "write_seconds",
-                "Time of one attempt to write a batch",
-                WriteSeconds,
-            ),
-            filtered: add(r, "filtered", "Records that a transform left out"),
-            transform_seconds: family(
-                r,
-                "transform_seconds",
-                "Time of a transform for one chunk",
-                CpuSeconds,
-            ),
-            decode_seconds: register(
-                r,
-                "decode_seconds",
-                "Time of the decoders for one chunk",
-                CpuSeconds.new_metric(),
-            ),
-            batch_records: register(
-                r,
-                "batch_records",
-                "Records per chunk",
-                Histogram::new(exponential_buckets(1.0, 4.0, 9)),
-            ),
-            failures: add(r, "failures", "Records that failed, by stage and component"),
-            dead_lettered: add(r, "dead_lettered", "Records confirmed in the dead letter topic"),
-            skipped: add(r, "skipped", "Failed records dropped by onExhausted Skip"),
-            commits: add(r, "commits", "Commits of offsets"),
-            commit_errors: add(r, "commit_errors", "Commits that Kafka refused, by its answer"),
-            last_commit: add(r, "last_commit_timestamp_seconds", "Time of the last commit"),
-            rebalances: add(r, "rebalances", "Times that partitions came or went"),
-            assigned: add(r, "assigned_partitions", "Partitions assigned to this worker"),
-            paused_partitions: add(r, "paused_partitions", "Partitions held back, by reason"),
-            stalled_partitions: add(
-                r,
-                "stalled_partitions",
-                "Partitions that make no progress although there is something to do",
-            ),
-            phase: add(r, "phase", "1 for what the worker is doing"),
-            poll_age: add(r, "poll_age_seconds", "Time since the poll thread last ran"),
-            registry,
-        }))
+        Self(Arc::new(Families::new()))
     }
 
     /// Metrics of a partition, from its assignment on.
@@ -416,24 +269,6 @@ impl Metrics {
     }
 }
 
-fn register<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
-    registry.register(name, help, metric.clone());
-    metric
-}
-
-fn add<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
-    register(registry, name, help, M::default())
-}
-
-fn family<L, C>(registry: &mut Registry, name: &str, help: &str, constructor: C) -> Family<L, Histogram, C>
-where
-    L: Clone + std::hash::Hash + Eq,
-    C: Clone,
-    Family<L, Histogram, C>: Metric,
-{
-    register(registry, name, help, Family::new_with_constructor(constructor))
-}
-
 fn labels_of(partition: &TopicPartition) -> PartitionLabels {
     PartitionLabels {
         topic: partition.topic.clone(),
@@ -448,79 +283,4 @@ impl std::fmt::Debug for Metrics {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn text(metrics: &Metrics, snapshot: &Snapshot) -> String {
-        metrics.encode(snapshot, Duration::from_millis(1500)).unwrap()
-    }
-
-    #[test]
-    fn what_the_engine_tells_is_in_the_text() {
-        let metrics = Metrics::new();
-        metrics
-            .partition(&TopicPartition::new("orders", 3))
-            .received(7, 700);
-        metrics.written(&"pg".into(), 5);
-        metrics.write_failed(&"pg".into(), "transient");
-        metrics.dead_lettered("decode", &"value".into());
-        metrics.transformed(&"clean".into(), Duration::from_millis(1), 2);
-        metrics.retried(&"pg".into());
-        metrics.committed(Some("RebalanceInProgress"));
-        metrics.rebalanced("revoked");
-        metrics.paused_partitions([PausedReason::RecordFailed].into_iter());
-        let text = text(&metrics, &Snapshot::default());
-        for line in [
-            "kcg_worker_records_in_total{topic=\"orders\",partition=\"3\"} 7",
-            "kcg_worker_bytes_in_total{topic=\"orders\",partition=\"3\"} 700",
-            "kcg_worker_records_written_total{writer=\"pg\"} 5",
-            "kcg_worker_write_errors_total{writer=\"pg\",class=\"transient\"} 1",
-            "kcg_worker_dead_lettered_total{stage=\"decode\",component=\"value\"} 1",
-            "kcg_worker_filtered_total{transform=\"clean\"} 2",
-            "kcg_worker_retries_total{writer=\"pg\"} 1",
-            "kcg_worker_commit_errors_total{code=\"RebalanceInProgress\"} 1",
-            "kcg_worker_rebalances_total{kind=\"revoked\"} 1",
-            "kcg_worker_paused_partitions{reason=\"RecordFailed\"} 1",
-            "kcg_worker_paused_partitions{reason=\"Paused\"} 0",
-            "kcg_worker_paused_partitions{reason=\"DeadLetterBreakerOpen\"} 0",
-            "kcg_worker_stalled_partitions 0",
-            "kcg_worker_poll_age_seconds 1.5",
-            "kcg_worker_phase{phase=\"Joining\"} 1",
-        ] {
-            assert!(text.contains(line), "{line} is not in\n{text}");
-        }
-        assert!(text.ends_with("# EOF\n"));
-    }
-
-    #[test]
-    fn an_unknown_lag_has_no_series_and_a_known_one_may_be_zero() {
-        let metrics = Metrics::new();
-        let partition = metrics.partition(&TopicPartition::new("orders", 3));
-        partition.state(None, 2);
-        let before = text(&metrics, &Snapshot::default());
-        assert!(
-            before.contains("kcg_worker_in_flight_records{topic=\"orders\",partition=\"3\"} 2"),
-            "{before}"
-        );
-        assert!(!before.contains("kcg_worker_lag_records{"), "{before}");
-        partition.state(Some(0), 0);
-        let after = text(&metrics, &Snapshot::default());
-        assert!(
-            after.contains("kcg_worker_lag_records{topic=\"orders\",partition=\"3\"} 0"),
-            "{after}"
-        );
-    }
-
-    #[test]
-    fn a_partition_that_moved_leaves_no_series_behind() {
-        let metrics = Metrics::new();
-        let partition = TopicPartition::new("orders", 3);
-        let handle = metrics.partition(&partition);
-        handle.received(1, 1);
-        handle.state(Some(5), 1);
-        metrics.forget(&partition);
-        handle.state(Some(4), 0);
-        let text = text(&metrics, &Snapshot::default());
-        assert!(!text.contains("topic=\"orders\""), "{text}");
-    }
-}
+mod tests;

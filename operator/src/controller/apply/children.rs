@@ -1,0 +1,165 @@
+//! One child of a group: read only when the cache and what is remembered do not say that it is as wanted, written only
+//! when it differs, never taken from somebody else.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::{Patch, PatchParams};
+use kube::core::NamespaceResourceScope;
+use kube::runtime::reflector::Store;
+use kube::{Api, Resource, ResourceExt};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crds::KafkaConsumerGroup;
+use crds::names::OPERATOR_MANAGER;
+
+use super::super::Scope;
+use super::super::diff::{contains, fingerprint};
+use super::super::memory::{Mark, Memory};
+use super::super::validate::ValidatedGroup;
+use super::{Error, kind_of, with_hash};
+
+pub(super) struct Children<'a> {
+    pub scope: &'a Scope,
+    pub group: &'a ValidatedGroup,
+    pub memory: &'a mut Memory,
+    /// Asked the API server itself, in this reconcile.
+    pub owner_lives: bool,
+}
+
+impl Children<'_> {
+    /// Makes sure that the cluster holds `desired`, and returns what it holds.
+    pub async fn ensure_seen<K, C>(&mut self, desired: K, cache: &Store<C>) -> Result<K, Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+        K: Clone + Serialize + DeserializeOwned + std::fmt::Debug + 'static,
+        C: Cached<K>,
+    {
+        let kind = kind_of::<K>();
+        let name = desired.name_any();
+        let (desired, hash) = with_hash(desired);
+        let key = kube::runtime::reflector::ObjectRef::<C>::new(&name).within(&self.group.namespace);
+        if let Some(cached) = cache.get(&key)
+            && let Some(mark) = self.memory.marks.get(kind)
+            && mark.desired == hash
+            && Some(&mark.resource_version) == cached.meta().resource_version.as_ref()
+        {
+            return Ok(C::object(&cached).unwrap_or(desired));
+        }
+        let api: Api<K> = Api::namespaced(self.scope.context.client.clone(), &self.group.namespace);
+        let read = api.get_opt(&name).await;
+        let live = read.map_err(|source| Error::Read {
+            kind,
+            name: name.clone(),
+            source: Box::new(source),
+        })?;
+        let missing = live.is_none();
+        if let Some(live) = live {
+            self.belongs(&live, kind)?;
+            let json = serde_json::to_value(&live).unwrap_or_default();
+            let print = fingerprint(&json);
+            let verified = self
+                .memory
+                .marks
+                .get(kind)
+                .is_some_and(|mark| mark.desired == hash && mark.fingerprint == print);
+            if verified || contains(&json, &serde_json::to_value(&desired).unwrap_or_default()) {
+                self.mark(kind, hash, &live, print);
+                return Ok(live);
+            }
+        }
+        // Deleting a group deletes its children, and the watches do not tell in which order.
+        if missing {
+            self.owner_lives().await?;
+        }
+        tracing::info!(
+            group = self.group.name,
+            namespace = self.group.namespace,
+            kind,
+            name,
+            "apply"
+        );
+        let parameters = PatchParams::apply(OPERATOR_MANAGER).force();
+        let applied = api
+            .patch(&name, &parameters, &Patch::Apply(&desired))
+            .await
+            .map_err(|source| Error::Write {
+                kind,
+                name,
+                source: Box::new(source),
+            })?;
+        let print = fingerprint(&serde_json::to_value(&applied).unwrap_or_default());
+        self.mark(kind, hash, &applied, print);
+        Ok(applied)
+    }
+
+    async fn owner_lives(&mut self) -> Result<(), Error> {
+        if self.owner_lives {
+            return Ok(());
+        }
+        let (kind, name) = ("KafkaConsumerGroup", self.group.name.clone());
+        let api: Api<KafkaConsumerGroup> =
+            Api::namespaced(self.scope.context.client.clone(), &self.group.namespace);
+        match api.get_metadata_opt(&name).await {
+            Ok(Some(owner)) if owner.metadata.uid.as_ref() == Some(&self.group.owner.uid) => {
+                self.owner_lives = true;
+                Ok(())
+            }
+            Ok(_) => Err(Error::Gone),
+            Err(source) => Err(Error::Read {
+                kind,
+                name,
+                source: Box::new(source),
+            }),
+        }
+    }
+
+    fn mark<K: Resource>(&mut self, kind: &'static str, desired: String, live: &K, fingerprint: String) {
+        let resource_version = live.meta().resource_version.clone().unwrap_or_default();
+        self.memory.marks.insert(
+            kind,
+            Mark {
+                desired,
+                resource_version,
+                fingerprint,
+            },
+        );
+    }
+
+    /// Ours, or abandoned by an earlier life of this group (deleted with `--cascade=orphan`), which is adopted.
+    fn belongs<K: Resource>(&self, live: &K, kind: &'static str) -> Result<(), Error> {
+        let name = live.name_any();
+        let owners = live.meta().owner_references.clone().unwrap_or_default();
+        let Some(controller) = owners.iter().find(|owner| owner.controller == Some(true)) else {
+            let managed = live.labels().get("app.kubernetes.io/managed-by");
+            let ours = managed.is_some_and(|manager| manager == OPERATOR_MANAGER);
+            return if ours {
+                Ok(())
+            } else {
+                Err(Error::Conflict { kind, name })
+            };
+        };
+        if controller.uid == self.group.owner.uid {
+            Ok(())
+        } else if controller.kind == self.group.owner.kind && controller.name == self.group.owner.name {
+            Err(Error::Leftover { kind, name })
+        } else {
+            Err(Error::Conflict { kind, name })
+        }
+    }
+}
+
+/// What a cache holds of a `K`: all of it, or only its metadata.
+pub(super) trait Cached<K>: Resource<DynamicType = ()> + Clone + 'static {
+    fn object(&self) -> Option<K>;
+}
+
+impl Cached<Deployment> for Deployment {
+    fn object(&self) -> Option<Deployment> {
+        Some(self.clone())
+    }
+}
+
+impl<K: Resource<DynamicType = ()> + Clone + 'static> Cached<K> for kube::core::PartialObjectMeta<K> {
+    fn object(&self) -> Option<K> {
+        None
+    }
+}

@@ -1,0 +1,62 @@
+//! Deletes the children that a group has under names of an earlier release.
+
+use std::collections::BTreeSet;
+
+use kube::api::DeleteParams;
+use kube::core::NamespaceResourceScope;
+use kube::runtime::reflector::Store;
+use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+
+use super::super::Scope;
+use super::super::build::labels::child_name;
+use super::super::validate::ValidatedGroup;
+use super::{Error, is_not_found, kind_of};
+
+/// Children that this group owns under names that it no longer uses.
+pub(super) async fn delete_orphans(scope: &Scope, group: &ValidatedGroup) -> Result<(), Error> {
+    let caches = &scope.caches;
+    orphans(scope, group, &caches.deployments).await?;
+    orphans(scope, group, &caches.disruption_budgets).await?;
+    orphans(scope, group, &caches.config_maps).await?;
+    orphans(scope, group, &caches.role_bindings).await?;
+    orphans(scope, group, &caches.roles).await?;
+    orphans(scope, group, &caches.service_accounts).await
+}
+
+async fn orphans<C>(scope: &Scope, group: &ValidatedGroup, cache: &Store<C>) -> Result<(), Error>
+where
+    C: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    C: Clone + DeserializeOwned + std::fmt::Debug + 'static,
+{
+    let kept = child_name(&group.name);
+    let orphans: BTreeSet<String> = cache
+        .state_filter(|child| {
+            let mut owners = child.owner_references().iter();
+            owners.any(|owner| owner.uid == group.owner.uid) && child.name_any() != kept
+        })
+        .iter()
+        .map(|child| child.name_any())
+        .collect();
+    let api: Api<C> = Api::namespaced(scope.context.client.clone(), &group.namespace);
+    for name in orphans {
+        tracing::info!(
+            group = group.name,
+            namespace = group.namespace,
+            name,
+            "delete orphan"
+        );
+        match api.delete(&name, &DeleteParams::background()).await {
+            Ok(_) => {}
+            Err(error) if is_not_found(&error) => {}
+            Err(source) => {
+                return Err(Error::Write {
+                    kind: kind_of::<C>(),
+                    name,
+                    source: Box::new(source),
+                });
+            }
+        }
+    }
+    Ok(())
+}
