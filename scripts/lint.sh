@@ -136,6 +136,8 @@ licences() {
         CARGO_TARGET_DIR=$work/cargo-deny nice -n 19 cargo install --quiet --locked --root "$directory" \
             "cargo-deny@$CARGO_DENY_VERSION"
     fi
+    # Also the crates of other platforms, which no build here has fetched. Costs nothing when all are there.
+    cargo fetch --locked --quiet
     # Advisories are not checked here: their database is not in the repository, and lint works without a network.
     "$directory/bin/cargo-deny" --offline --locked check --hide-inclusion-graph licenses bans sources
 }

@@ -91,10 +91,11 @@ impl World {
     /// A name for a topic that somebody else creates; it is deleted with the scenario.
     pub fn topic_name(&self, suffix: &str) -> String {
         let name = format!("{}.{suffix}", self.namespace);
-        self.topics
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(name.clone());
+        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        // A request that names a topic twice is refused.
+        if !topics.contains(&name) {
+            topics.push(name.clone());
+        }
         name
     }
 
