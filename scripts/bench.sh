@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # bench.sh [ARGUMENT...]: starts a Kafka for itself alone on 127.0.0.1, fills it once, and measures the worker beside a raw
-# librdkafka loop and Kafka's own ConsumerPerformance. About 20 minutes, with --quick 3; nothing else should run meanwhile.
+# librdkafka loop and Kafka's own ConsumerPerformance. About 10 minutes, with --quick 3; nothing else should run meanwhile.
 #   --rounds N       how often each case is run, default 5     --case TEXT    only cases with this in their name
 #   --quick          a tenth of the records, 2 rounds          --update-docs  write the result into docs/benchmarks.md
 # Results: target/bench/. Settings from the environment:
