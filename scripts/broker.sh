@@ -6,7 +6,7 @@
 #   listeners      ",PROXIED://HOST:PORT" for a listener whose clients go through a proxy; may be empty
 #   advertised     what it tells its clients, in the same form
 # and which get start_broker, stop_broker and build_programs. They hold a lock of their own in file descriptor 9.
-: "${broker_config:=}" "${listeners:=}" "${advertised:=}"
+: "${port:?}" "${broker_config:=}" "${listeners:=}" "${advertised:=}"
 # Kafka's jars, and daemons that are told by the state folder among their arguments.
 . tests/cluster/lib.sh
 
