@@ -29,6 +29,9 @@ pub use writer::*;
 const GROUP_ID_PATTERN: &str = "^[a-zA-Z0-9._-]+$";
 const TOPIC_PATTERN: &str = "^[a-zA-Z0-9._-]+$";
 
+/// The beginning of CEL rules for groups with ExactlyOnce.
+const NOT_EXACTLY_ONCE: &str = "!has(self.processing) || !has(self.processing.deliveryGuarantee) || self.processing.deliveryGuarantee != 'ExactlyOnce'";
+
 /// Which topics to consume, how to transform each record, where to write it, and how safe delivery must be.
 #[allow(clippy::duplicated_attributes)] // Columns share types and priorities.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
@@ -99,6 +102,10 @@ const TOPIC_PATTERN: &str = "^[a-zA-Z0-9._-]+$";
         .message("the first transform is of type Fields, which reads JSON; set decode: {value: {type: Json}}"),
     validation = Rule::new("self.writers.all(w, !has(w.file)) || (has(self.worker) && has(self.worker.volumeMounts) && self.writers.all(w, !has(w.file) || self.worker.volumeMounts.exists(m, w.file.directory == m.mountPath || w.file.directory.startsWith(m.mountPath + '/'))))")
         .message("a File writer needs a volume: its directory must lie in a worker.volumeMounts mountPath, because the container's root file system is read-only; add worker.volumes and worker.volumeMounts"),
+    validation = Rule::new(format!("{NOT_EXACTLY_ONCE} || (size(self.writers) == 1 && self.writers[0].type in ['Kafka', 'Postgres'])"))
+        .message("deliveryGuarantee ExactlyOnce needs exactly one writer, of type Kafka or Postgres, because only these can store records and offsets in one transaction; use one such writer, or AtLeastOnce"),
+    validation = Rule::new(format!("{NOT_EXACTLY_ONCE} || !has(self.consumer) || !has(self.consumer.isolationLevel) || self.consumer.isolationLevel == 'ReadCommitted'"))
+        .message("deliveryGuarantee ExactlyOnce needs consumer.isolationLevel ReadCommitted, because records of aborted transactions must not be processed; remove isolationLevel, or use AtLeastOnce"),
     validation = Rule::new(group_protocol_rule()).message(GROUP_PROTOCOL_MESSAGE)
 )]
 pub struct KafkaConsumerGroupSpec {

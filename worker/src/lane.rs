@@ -186,8 +186,8 @@ impl Lane {
         let shared = &self.context.shared;
         let patience = match (shared.guarantee, shared.ordering) {
             (DeliveryGuarantee::AtMostOnce, _) => Patience::Once,
-            (DeliveryGuarantee::AtLeastOnce, Ordering::PerPartition) => Patience::Wait,
-            (DeliveryGuarantee::AtLeastOnce, Ordering::PerKey | Ordering::Unordered) => Patience::HandBack,
+            (_, Ordering::PerPartition) => Patience::Wait,
+            (_, Ordering::PerKey | Ordering::Unordered) => Patience::HandBack,
         };
         let deliveries = unit.todo.iter().map(async |todo| {
             let delivery = Delivery {

@@ -7,11 +7,18 @@ use serde::{Deserialize, Serialize};
 /// Delivery guarantee, ordering, concurrency and batching.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("!has(self.deliveryGuarantee) || self.deliveryGuarantee != 'ExactlyOnce' || !has(self.ordering) || self.ordering != 'Unordered'")
+        .message("deliveryGuarantee ExactlyOnce needs an order, because what is finished out of order would not fit into a transaction's offsets; use ordering PerPartition or PerKey, or AtLeastOnce")
+)]
 pub struct Processing {
     /// AtLeastOnce: a record's offset is committed only after every writer (or the dead letter topic) has confirmed it;
     /// after a crash records may be written again, none is lost. AtMostOnce: offsets are committed before records are
     /// handed to transforms and writers, and a write that may have happened is never repeated; after a crash or an
-    /// outage records may be missing, none is written twice.
+    /// outage records may be missing, none is written twice. ExactlyOnce: what is written and the offsets are stored in one
+    /// transaction, so that neither a crash nor a frozen worker loses or repeats a record; with a Kafka writer consumers
+    /// must read with isolation.level read_committed, and dead letters are part of the transaction. Needs exactly one
+    /// writer, of type Kafka or Postgres, isolationLevel ReadCommitted, and an ordering other than Unordered.
     #[serde(default)]
     pub delivery_guarantee: DeliveryGuarantee,
     /// PerPartition: the records of a partition are written in the order of their offsets, one batch at a time. PerKey: only
@@ -30,7 +37,8 @@ pub struct Processing {
     #[serde(default)]
     pub batch: Batch,
     /// Time between commits of finished offsets, in milliseconds. Offsets are also committed when a partition moves and
-    /// at shutdown. Shorter means fewer records again after a crash.
+    /// at shutdown. Shorter means fewer records again after a crash. With ExactlyOnce and a Kafka writer it is the length
+    /// of a transaction, and so how late others see what is written; 100 to 1000 make sense.
     #[serde(default = "commit_interval")]
     #[schemars(range(min = 10, max = 60000))]
     pub commit_interval_milliseconds: i32,
@@ -68,6 +76,7 @@ pub enum DeliveryGuarantee {
     #[default]
     AtLeastOnce,
     AtMostOnce,
+    ExactlyOnce,
 }
 
 /// See `processing.ordering`.

@@ -217,6 +217,25 @@ fn every_wrong_value_is_named_with_what_to_write() {
 }
 
 #[test]
+fn exactly_once_is_refused_where_it_cannot_be_kept() {
+    let mut document = with("/processing/deliveryGuarantee", json!("ExactlyOnce"));
+    let message = error(parsed(&document)).to_string();
+    assert!(
+        message.contains("ExactlyOnce needs exactly one writer, of type Kafka or Postgres"),
+        "{message}"
+    );
+    document["writers"] = json!([{"name": "a", "type": "Kafka", "kafka": {"topic": "clean"}}]);
+    assert!(parsed(&document).is_ok());
+    document["processing"]["ordering"] = json!("Unordered");
+    document["consumer"]["isolationLevel"] = json!("ReadUncommitted");
+    let message = error(parsed(&document)).to_string();
+    assert!(
+        message.contains("processing.ordering: Unordered") && message.contains("use ReadCommitted"),
+        "{message}"
+    );
+}
+
+#[test]
 fn timeouts_that_the_broker_decides_are_refused_with_its_protocol() {
     let mut document = with("/consumer/groupProtocol", json!("Consumer"));
     assert!(parsed(&document).is_ok());

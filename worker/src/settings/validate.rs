@@ -8,7 +8,10 @@ use std::{collections::HashSet, fmt, ops::RangeInclusive};
 use crds::{
     WorkerConfig,
     client_config::{ALLOWED_CLIENT_CONFIG, CLASSIC_ONLY_CLIENT_CONFIG, GROUP_PROTOCOL_MESSAGE},
-    spec::{GroupProtocol, OnExhausted, StartPositionType},
+    spec::{
+        DeliveryGuarantee, GroupProtocol, IsolationLevel, OnExhausted, Ordering, StartPositionType,
+        WriterType,
+    },
 };
 
 /// A field, what is wrong with it, and what to write.
@@ -145,6 +148,33 @@ fn processing(config: &WorkerConfig, check: &mut Check) {
         processing.batch.linger_milliseconds,
         0..=60_000,
     );
+    if processing.delivery_guarantee == DeliveryGuarantee::ExactlyOnce {
+        exactly_once(config, check);
+    }
+}
+
+fn exactly_once(config: &WorkerConfig, check: &mut Check) {
+    let transactional =
+        |writer: &crds::spec::Writer| matches!(writer.kind, WriterType::Kafka | WriterType::Postgres);
+    if !matches!(&config.writers[..], [writer] if transactional(writer)) {
+        check.fail(
+            "processing.deliveryGuarantee",
+            "ExactlyOnce needs exactly one writer, of type Kafka or Postgres, because only these can store records and \
+             offsets in one transaction; use one such writer, or AtLeastOnce",
+        );
+    }
+    if config.processing.ordering == Ordering::Unordered {
+        check.fail(
+            "processing.ordering",
+            "Unordered does not go with ExactlyOnce; use PerPartition or PerKey, or AtLeastOnce",
+        );
+    }
+    if config.consumer.isolation_level != IsolationLevel::ReadCommitted {
+        check.fail(
+            "consumer.isolationLevel",
+            "ReadUncommitted does not go with ExactlyOnce; use ReadCommitted, or AtLeastOnce",
+        );
+    }
 }
 
 fn failures(config: &WorkerConfig, check: &mut Check) {

@@ -120,6 +120,35 @@ fn every_cel_rule_refuses_its_example() {
             "would loop for ever",
         ),
         (
+            with(&[("/processing/deliveryGuarantee", json!("ExactlyOnce"))]),
+            "spec",
+            "ExactlyOnce needs exactly one writer, of type Kafka or Postgres",
+        ),
+        (
+            with(&[
+                ("/processing/deliveryGuarantee", json!("ExactlyOnce")),
+                (
+                    "/writers",
+                    json!([{"name": "a", "type": "Kafka", "kafka": {"topic": "clean"}}]),
+                ),
+                ("/consumer/isolationLevel", json!("ReadUncommitted")),
+            ]),
+            "spec",
+            "ExactlyOnce needs consumer.isolationLevel ReadCommitted",
+        ),
+        (
+            with(&[
+                ("/processing/deliveryGuarantee", json!("ExactlyOnce")),
+                ("/processing/ordering", json!("Unordered")),
+                (
+                    "/writers",
+                    json!([{"name": "a", "type": "Kafka", "kafka": {"topic": "clean"}}]),
+                ),
+            ]),
+            "spec.processing",
+            "ExactlyOnce needs an order",
+        ),
+        (
             with(&[("/writers/1/file/directory", json!("/other"))]),
             "spec",
             "a File writer needs a volume",

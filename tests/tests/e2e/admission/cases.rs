@@ -45,6 +45,40 @@ fn whole_spec() -> Vec<Case> {
             "would loop for ever",
         ),
         Case(
+            "exactly once with two writers",
+            json!({
+                "processing": {"deliveryGuarantee": "ExactlyOnce"},
+                "writers": [{"name": "a", "type": "Kafka", "kafka": {"topic": "clean"}}, {"name": "b", "type": "Stdout"}],
+            }),
+            "spec",
+            "ExactlyOnce needs exactly one writer, of type Kafka or Postgres",
+        ),
+        Case(
+            "exactly once with a writer that has no transactions",
+            json!({"processing": {"deliveryGuarantee": "ExactlyOnce"}, "writers": [{"name": "a", "type": "Stdout"}]}),
+            "spec",
+            "ExactlyOnce needs exactly one writer, of type Kafka or Postgres",
+        ),
+        Case(
+            "exactly once of records that were aborted",
+            json!({
+                "processing": {"deliveryGuarantee": "ExactlyOnce"},
+                "consumer": {"isolationLevel": "ReadUncommitted"},
+                "writers": [{"name": "a", "type": "Kafka", "kafka": {"topic": "clean"}}],
+            }),
+            "spec",
+            "ExactlyOnce needs consumer.isolationLevel ReadCommitted",
+        ),
+        Case(
+            "exactly once without any order",
+            json!({
+                "processing": {"deliveryGuarantee": "ExactlyOnce", "ordering": "Unordered"},
+                "writers": [{"name": "a", "type": "Kafka", "kafka": {"topic": "clean"}}],
+            }),
+            "spec.processing",
+            "ExactlyOnce needs an order",
+        ),
+        Case(
             "files without a volume",
             json!({"writers": file("/data")}),
             "spec",
