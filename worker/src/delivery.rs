@@ -1,11 +1,13 @@
 //! Writes outputs with one writer until each of them is written, known to be refused, or to be tried later: backoff
-//! without end when the system behind the writer is away, halving when a batch is refused as a whole. Cancel-safe in the
-//! sense of at-least-once: a dropped call may have written a part.
+//! without end when the system behind the writer is away, together with all others who write with it ([`Circuit`]),
+//! halving when a batch is refused as a whole. Cancel-safe in the sense of at-least-once: a dropped call may have written a
+//! part.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc};
 
 use crate::{
     batch::{Batch, Failure, Stage},
+    circuit::{Circuit, Failed, Pass, UNAVAILABLE_AFTER},
     progress::Progress,
     retry::RetryPolicy,
     settings::NamedWriter,
@@ -14,10 +16,6 @@ use crate::{
     unit::Todo,
     writer::{WriteBatch, WriteError},
 };
-
-/// After this long without success the partition counts as held back by the writer and stops being read: long enough
-/// for a reconnect or a leader change, short against the 30 s in which the resource's status must tell.
-const UNAVAILABLE_AFTER: Duration = Duration::from_secs(5);
 
 /// What to do when it does not work at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +55,7 @@ pub(crate) struct Delivered {
 /// Where to and how.
 pub(crate) struct Delivery<'a> {
     pub writer: &'a NamedWriter,
+    pub circuit: &'a Circuit,
     pub batch: &'a Batch,
     pub patience: Patience,
     pub retry: &'a RetryPolicy,
@@ -84,6 +83,8 @@ impl Delivery<'_> {
         }];
         let mut outage = Outage::default();
         while let Some(mut segment) = stack.pop() {
+            let waiting = |error: &str| wait_for_writer(self.progress, outage.failures, error);
+            let pass = self.circuit.admit(waiting).await;
             segment.attempts += 1;
             let started = tokio::time::Instant::now();
             let batch = WriteBatch::new(self.batch, &segment.outputs);
@@ -91,6 +92,7 @@ impl Delivery<'_> {
             self.metrics.wrote(&self.writer.name, started.elapsed());
             match result {
                 Ok(rejected) => {
+                    pass.answered();
                     outage = Outage::default();
                     self.progress.recovered();
                     let written = segment.outputs.len() - rejected.len();
@@ -127,6 +129,7 @@ impl Delivery<'_> {
                     }
                 }
                 Err(WriteError::Refused(message)) => {
+                    pass.answered();
                     self.metrics.write_failed(&self.writer.name, "record");
                     outage = Outage::default();
                     if let [output] = segment.outputs[..] {
@@ -144,16 +147,18 @@ impl Delivery<'_> {
                     let systemic = matches!(error, WriteError::Systemic(_));
                     let class = if systemic { "systemic" } else { "transient" };
                     self.metrics.write_failed(&self.writer.name, class);
-                    outage.failed(self, &error);
-                    // Somebody must mend a systemic error, so there is no use in hurrying.
-                    let failures = if systemic {
-                        outage.failures.max(3)
-                    } else {
-                        outage.failures
-                    };
-                    tokio::time::sleep(self.retry.random_backoff(failures)).await;
+                    let open = outage.failed(self, pass, &error);
+                    if !open {
+                        // Somebody must mend a systemic error, so there is no use in hurrying.
+                        let failures = if systemic {
+                            outage.failures.max(3)
+                        } else {
+                            outage.failures
+                        };
+                        tokio::time::sleep(self.retry.random_backoff(failures)).await;
+                    }
                     if self.patience == Patience::Once && !systemic {
-                        // The wait comes first all the same: an outage must cost few batches, not all of them.
+                        // The wait comes first, here or before the next batch: an outage must cost few of them, not all.
                         self.metrics.given_up(&self.writer.name, segment.outputs.len());
                         delivered.given_up += segment.outputs.len();
                         continue;
@@ -200,33 +205,53 @@ impl Delivery<'_> {
     }
 }
 
+/// Tells that a partition waits for a writer to come back.
+pub(crate) fn wait_for_writer(progress: &Progress, attempts: u32, error: &str) {
+    progress.failing(attempts, error);
+    progress.hold(PausedReason::WriterUnavailable);
+}
+
 /// Failures in a row that say the system behind the writer is away.
 #[derive(Default)]
 struct Outage {
     failures: u32,
     since: Option<tokio::time::Instant>,
+    /// For [`Failed::seen`].
+    seen: Option<u64>,
 }
 
 impl Outage {
-    fn failed(&mut self, delivery: &Delivery<'_>, error: &WriteError) {
+    /// True when others wait as well.
+    fn failed(&mut self, delivery: &Delivery<'_>, pass: Pass<'_>, error: &WriteError) -> bool {
         self.failures = self.failures.saturating_add(1);
         let since = *self.since.get_or_insert_with(tokio::time::Instant::now);
         let writer = &delivery.writer.name;
         let message = format!("writer {writer}: {error}");
-        // The 1st, 2nd, 4th, 8th ... failure: an outage of hours must not fill the log.
-        if self.failures.is_power_of_two() {
+        let systemic = matches!(error, WriteError::Systemic(_));
+        let failed = Failed {
+            systemic,
+            failures: self.failures,
+            seen: self.seen.replace(pass.answers()),
+            error: &message,
+        };
+        let open = pass.failed(failed, delivery.retry);
+        let lost = delivery.patience == Patience::Once && !systemic;
+        // The 1st, 2nd, 4th, 8th ... failure: an outage of hours must not fill the log. What all wait for is logged once.
+        if self.failures.is_power_of_two() && (lost || !open) {
             let partition = delivery.batch.chunk().partition.to_string();
-            let next = match delivery.patience {
-                Patience::Once if matches!(error, WriteError::Transient(_)) => {
-                    "these records may be lost, because AtMostOnce never repeats a write"
-                }
-                _ => "trying again",
+            let next = match lost {
+                true => "these records may be lost, because AtMostOnce never repeats a write",
+                false => "trying again",
             };
             tracing::warn!(%writer, partition, attempt = self.failures, "{message}; {next}");
         }
         delivery.progress.failing(self.failures, &message);
-        if matches!(error, WriteError::Systemic(_)) || since.elapsed() >= UNAVAILABLE_AFTER {
+        if open || systemic || since.elapsed() >= UNAVAILABLE_AFTER {
             delivery.progress.hold(PausedReason::WriterUnavailable);
         }
+        open
     }
 }
+
+#[cfg(test)]
+mod tests;

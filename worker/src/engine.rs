@@ -8,6 +8,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::{
     args::exit,
+    circuit::Circuit,
     consumer::{Flag, PollLoop},
     dead_letter::{DeadLetters, FailurePolicy},
     partition::Shared,
@@ -100,6 +101,10 @@ pub async fn run(settings: Settings, handles: EngineHandles) -> Result<(), Engin
             handles.metrics.clone(),
         ),
         writers: settings.writers.clone(),
+        circuits: writers
+            .iter()
+            .map(|writer| Circuit::new(writer.name.clone(), handles.metrics.clone()))
+            .collect(),
         policy,
         retry: settings.retry.clone(),
         guarantee: settings.guarantee,

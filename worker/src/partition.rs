@@ -11,6 +11,7 @@ use tokio::{
 
 use crate::{
     batch::Batch,
+    circuit::Circuit,
     dead_letter::FailurePolicy,
     lane::{Context, Lane},
     offsets::Sequence,
@@ -26,6 +27,8 @@ use crate::{
 pub(crate) struct Shared {
     pub pipeline: Pipeline,
     pub writers: Vec<NamedWriter>,
+    /// The breakers of the writers, in their order.
+    pub circuits: Vec<Circuit>,
     pub policy: FailurePolicy,
     pub retry: RetryPolicy,
     pub guarantee: DeliveryGuarantee,

@@ -1,6 +1,8 @@
 //! Whole partitions: real router, lanes and pipeline, a writer that does as it is told. Waits are a few milliseconds, and
 //! nothing depends on how long anything takes: what must not happen would be seen in the order of the writes.
 
+mod writers;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, mpsc as std_mpsc},
@@ -13,6 +15,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::Context;
 use crate::{
+    circuit::Circuit,
     dead_letter::FailurePolicy,
     decode::Decoders,
     partition::{PartitionTask, Report, Shared, Work},
@@ -34,6 +37,8 @@ enum Does {
     Later,
     Refuse,
     Fail,
+    /// Somebody has to mend something.
+    Break,
 }
 
 #[derive(Default)]
@@ -67,6 +72,9 @@ impl Writer for Script {
             if does.contains(&Does::Fail) {
                 return Err(WriteError::Transient("away".into()));
             }
+            if does.contains(&Does::Break) {
+                return Err(WriteError::Systemic("broken".into()));
+            }
             let mut rejected = Vec::new();
             for (position, (record, does)) in batch.records().zip(does).enumerate() {
                 match does {
@@ -99,6 +107,17 @@ const FIRST: Offset = 100;
 
 fn start(ordering: Ordering, guarantee: DeliveryGuarantee, policy: FailurePolicy) -> Running {
     let script = Arc::new(Script::default());
+    let longest = Duration::from_millis(8);
+    run_on(shared(&script, ordering, guarantee, policy, longest), script)
+}
+
+fn shared(
+    script: &Arc<Script>,
+    ordering: Ordering,
+    guarantee: DeliveryGuarantee,
+    policy: FailurePolicy,
+    longest: Duration,
+) -> Arc<Shared> {
     let metrics = Metrics::new();
     let refuse_bad = per_record("check", |record, output| match record.value {
         Some(b"bad") => Err("bad".into()),
@@ -112,17 +131,18 @@ fn start(ordering: Ordering, guarantee: DeliveryGuarantee, policy: FailurePolicy
         transform: refuse_bad,
     };
     let decoders = Decoders::new(&Decode::default(), false);
-    let shared = Shared {
+    Arc::new(Shared {
         pipeline: Pipeline::new(decoders, vec![transform], metrics.clone()),
         writers: vec![NamedWriter {
             name: "script".into(),
             writer: script.clone(),
         }],
+        circuits: vec![Circuit::new("script".into(), metrics.clone())],
         policy,
         retry: RetryPolicy {
             max_attempts: 3,
-            initial: Duration::from_millis(2),
-            max: Duration::from_millis(8),
+            initial: longest / 4,
+            max: longest,
             jitter_percent: 0,
         },
         guarantee,
@@ -131,13 +151,17 @@ fn start(ordering: Ordering, guarantee: DeliveryGuarantee, policy: FailurePolicy
         lanes: Semaphore::new(3),
         cores: Semaphore::new(2),
         metrics,
-    };
+    })
+}
+
+/// A partition of its own.
+fn run_on(shared: Arc<Shared>, script: Arc<Script>) -> Running {
     let (input, receiver) = mpsc::unbounded_channel();
     let (drain, draining) = watch::channel(false);
     let (report_to, reports) = std_mpsc::channel();
     let troubles = Troubles::default();
     let context = Context {
-        shared: Arc::new(shared),
+        shared,
         partition: TopicPartition::new("t", 0),
         epoch: 1,
         troubles: troubles.clone(),
@@ -338,22 +362,6 @@ async fn with_stop_a_refused_record_goes_on_once_its_writer_takes_it() {
         written.sort();
         assert_eq!(written, [100, 101, 102, 103], "{ordering:?}");
     }
-}
-
-#[tokio::test]
-async fn at_most_once_never_repeats_a_write_that_may_have_happened() {
-    let mut running = start(
-        Ordering::PerPartition,
-        DeliveryGuarantee::AtMostOnce,
-        FailurePolicy::Skip,
-    );
-    running.script.tell(101, &[Does::Fail, Does::Accept]);
-    running.script.tell(102, &[Does::Later, Does::Accept]);
-    running.send("a b");
-    running.send("c c");
-    running.finished(100..104).await;
-    // A refused record was not written, so it may be tried again; the one written beside it may not.
-    assert_eq!((running.skipped, running.script.written()), (2, vec![103, 102]));
 }
 
 #[tokio::test]

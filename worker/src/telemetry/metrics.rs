@@ -165,6 +165,14 @@ impl Metrics {
             .inc();
     }
 
+    /// The breaker of a writer opened or closed.
+    pub fn writer_open(&self, name: &Arc<str>, open: bool) {
+        self.0
+            .writer_open
+            .get_or_create(&WriterLabels { writer: name.clone() })
+            .set(open.into());
+    }
+
     /// An attempt to write is repeated.
     pub fn retried(&self, name: &Arc<str>) {
         self.0

@@ -70,6 +70,7 @@ pub(super) struct Families {
     pub given_up: Family<WriterLabels, Counter>,
     pub write_errors: Family<WriteErrorLabels, Counter>,
     pub retries: Family<WriterLabels, Counter>,
+    pub writer_open: Family<WriterLabels, Gauge>,
     pub write_seconds: Family<WriterLabels, Histogram, WriteSeconds>,
     pub filtered: Family<TransformLabels, Counter>,
     pub transform_seconds: Family<TransformLabels, Histogram, CpuSeconds>,
@@ -121,6 +122,11 @@ impl Families {
                 r,
                 "retries",
                 "Attempts to write that repeat one that failed; a batch that is halved is not repeated",
+            ),
+            writer_open: add(
+                r,
+                "writer_open",
+                "1 while the system behind a writer is away, so that one batch at a time tries it and the others wait",
             ),
             write_seconds: family(
                 r,
