@@ -30,7 +30,7 @@ async fn built(document: &Value, registry: &Registry) -> Result<Settings, Settin
     Settings::build(parsed(document)?, "worker-1", &nowhere, registry).await
 }
 
-fn error(result: Result<Settings, SettingsError>) -> SettingsError {
+fn error<T>(result: Result<T, SettingsError>) -> SettingsError {
     result.err().unwrap()
 }
 
