@@ -190,7 +190,7 @@ impl Lane {
         let source = unit.sources().first().copied().unwrap_or_default();
         let record = Arc::new(unit.chunk().single(source as usize));
         let shared = &self.context.shared;
-        let batch = shared.process(record).await;
+        let batch = shared.runs.process(record, &self.context.troubles).await;
         Unit::new(batch, unit.first() + u64::from(source), shared.writers.len())
     }
 

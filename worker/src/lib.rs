@@ -43,6 +43,7 @@ pub mod record;
 pub mod registry;
 pub mod retry;
 pub mod run;
+mod runs;
 pub mod secrets;
 pub mod settings;
 pub mod snapshot;

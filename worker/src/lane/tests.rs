@@ -23,6 +23,7 @@ use crate::{
     progress::Troubles,
     record::{Chunk, Offset, TopicPartition},
     retry::RetryPolicy,
+    runs::Runs,
     settings::{NamedTransform, NamedWriter},
     snapshot::PausedReason,
     telemetry::Metrics,
@@ -132,7 +133,12 @@ fn shared(
     };
     let decoders = Decoders::new(&Decode::default(), false);
     Arc::new(Shared {
-        pipeline: Pipeline::new(decoders, vec![transform], metrics.clone()),
+        runs: Arc::new(Runs::new(
+            Pipeline::new(decoders, vec![transform], metrics.clone()),
+            2,
+            Duration::from_secs(60),
+            metrics.clone(),
+        )),
         writers: vec![NamedWriter {
             name: "script".into(),
             writer: script.clone(),
@@ -149,7 +155,6 @@ fn shared(
         ordering,
         concurrency: 3,
         lanes: Semaphore::new(3),
-        cores: Semaphore::new(2),
         metrics,
     })
 }

@@ -175,6 +175,11 @@ fn every_wrong_value_is_named_with_what_to_write() {
             "errorHandling.retry.maxAttempts: 0 is out of range",
         ),
         (
+            "/errorHandling/transformTimeoutSeconds",
+            json!(0),
+            "errorHandling.transformTimeoutSeconds: 0 is out of range; write a number from 1 to 3600",
+        ),
+        (
             "/errorHandling/stalledAfterSeconds",
             json!(9),
             "errorHandling.stalledAfterSeconds: 9 is out of range; write a number from 10 to 86400",

@@ -23,12 +23,13 @@ use crate::{
     snapshot::{PausedReason, Phase, Snapshot},
 };
 
-const PAUSED_REASONS: [PausedReason; 6] = [
+const PAUSED_REASONS: [PausedReason; 7] = [
     PausedReason::Paused,
     PausedReason::WriterUnavailable,
     PausedReason::DeadLetterUnavailable,
     PausedReason::DeadLetterBreakerOpen,
     PausedReason::RecordFailed,
+    PausedReason::TransformSlow,
     PausedReason::OldestUnfinished,
 ];
 
@@ -128,6 +129,11 @@ impl Metrics {
             .get_or_create(&labels)
             .observe(time.as_secs_f64());
         self.0.filtered.get_or_create(&labels).inc_by(filtered as u64);
+    }
+
+    /// So many threads of transforms that took too long still run.
+    pub fn left_alone(&self, threads: usize) {
+        self.0.left_alone.set(threads as i64);
     }
 
     /// A writer took `time` for one attempt, whatever came of it.

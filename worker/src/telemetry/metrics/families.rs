@@ -74,6 +74,7 @@ pub(super) struct Families {
     pub write_seconds: Family<WriterLabels, Histogram, WriteSeconds>,
     pub filtered: Family<TransformLabels, Counter>,
     pub transform_seconds: Family<TransformLabels, Histogram, CpuSeconds>,
+    pub left_alone: Gauge,
     pub decode_seconds: Histogram,
     pub batch_records: Histogram,
     pub failures: Family<FailureLabels, Counter>,
@@ -140,6 +141,11 @@ impl Families {
                 "transform_seconds",
                 "Time of a transform for one chunk",
                 CpuSeconds,
+            ),
+            left_alone: add(
+                r,
+                "transforms_left_alone",
+                "Runs of transforms that took too long, are not waited for any more, and still go on",
             ),
             decode_seconds: register(
                 r,
