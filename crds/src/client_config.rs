@@ -343,7 +343,8 @@ mod tests {
     fn a_record_is_given_up_before_its_transaction() {
         let kafka = kafka("{bootstrapServers: ['a:1']}");
         let credentials = KafkaCredentials::default();
-        let properties = transactional_producer(&kafka, &credentials, Compression::None, "shop.orders.w-1", 60_000);
+        let properties =
+            transactional_producer(&kafka, &credentials, Compression::None, "shop.orders.w-1", 60_000);
         assert_eq!(properties["transactional.id"], "shop.orders.w-1");
         let number = |key: &str| properties[key].parse::<i32>().unwrap();
         assert!(number("message.timeout.ms") < number("transaction.timeout.ms") - 60_000);

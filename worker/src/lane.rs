@@ -159,7 +159,10 @@ impl Lane {
         };
         let progress = context.troubles.at(unit.offset());
         let mut delivered = self.write(&unit, &progress).await;
-        if let Some(spoiled) = delivered.iter_mut().find_map(|delivered| delivered.spoiled.take()) {
+        if let Some(spoiled) = delivered
+            .iter_mut()
+            .find_map(|delivered| delivered.spoiled.take())
+        {
             return self.spoil(spoiled).await;
         }
         // Waiting for dead letters is no work: it must not keep others from theirs.

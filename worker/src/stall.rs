@@ -99,7 +99,9 @@ impl Stalls {
             };
             let mut mark = before.remove(&key).unwrap_or_else(|| fresh.clone());
             let arrived = shown.lag > mark.lag && mark.lag.is_some();
-            let held_back = shown.paused_reason.is_some_and(|reason| reason != PausedReason::Paused);
+            let held_back = shown
+                .paused_reason
+                .is_some_and(|reason| reason != PausedReason::Paused);
             let work = shown.in_flight > 0 || arrived || held_back;
             if paused || !work || shown.watermark != mark.watermark {
                 if mark.stalled {

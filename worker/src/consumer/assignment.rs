@@ -408,12 +408,7 @@ impl Assigned {
 
     /// What status shows. `end` is the end of the partition, where known; `outage` what keeps transactions from being
     /// committed.
-    pub fn snapshot(
-        &self,
-        paused: bool,
-        end: Option<Offset>,
-        outage: Option<&Trouble>,
-    ) -> PartitionSnapshot {
+    pub fn snapshot(&self, paused: bool, end: Option<Offset>, outage: Option<&Trouble>) -> PartitionSnapshot {
         let mut trouble = self.troubles.oldest();
         if trouble == Trouble::default() {
             trouble = outage.cloned().unwrap_or_default();

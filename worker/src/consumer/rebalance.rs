@@ -13,11 +13,7 @@ use rdkafka::{
     topic_partition_list::{Offset as KafkaOffset, TopicPartitionList},
 };
 
-use super::{
-    Assigned, PollLoop,
-    assignment::Start,
-    context::Event,
-};
+use super::{Assigned, PollLoop, assignment::Start, context::Event};
 use crate::{
     engine::EngineError,
     offsets::ahead,

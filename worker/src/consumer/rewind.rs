@@ -38,7 +38,9 @@ impl PollLoop {
                 Some(Instant::now() + AGAIN)
             }
         };
-        let Some(transact) = &mut self.transact else { return };
+        let Some(transact) = &mut self.transact else {
+            return;
+        };
         match again {
             Some(at) => transact.state = State::Rewinding(at),
             None => {
@@ -93,10 +95,7 @@ impl PollLoop {
     }
 
     fn anew(&mut self, partition: TopicPartition, committed: Option<Position>) -> Option<Assigned> {
-        let old = self
-            .assigned
-            .iter()
-            .find(|entry| entry.partition == partition)?;
+        let old = self.assigned.iter().find(|entry| entry.partition == partition)?;
         let finished = committed.as_ref().map(|position| {
             ahead::decode(position.offset, &position.metadata).unwrap_or_else(|unreadable| {
                 tracing::warn!(%partition, offset = position.offset, "{unreadable}");
@@ -117,6 +116,11 @@ impl PollLoop {
             cautious,
         };
         self.next_epoch += 1;
-        Some(Assigned::start(start, &self.shared, &self.runtime, &self.report_to))
+        Some(Assigned::start(
+            start,
+            &self.shared,
+            &self.runtime,
+            &self.report_to,
+        ))
     }
 }

@@ -185,7 +185,9 @@ impl PollLoop {
     }
 
     pub(super) fn take_event(&mut self, event: Event) {
-        let Some(transact) = &mut self.transact else { return };
+        let Some(transact) = &mut self.transact else {
+            return;
+        };
         match (event, &mut transact.state) {
             (Event::Quiet, State::Closing) => self.commit_transaction(),
             (Event::Committed, State::Committing(positions)) => {
@@ -266,7 +268,9 @@ impl PollLoop {
             offsets = TopicPartitionList::new();
         }
         let group = self.source.consumer().group_metadata();
-        let Some(transact) = &mut self.transact else { return };
+        let Some(transact) = &mut self.transact else {
+            return;
+        };
         match group {
             Some(group) if !positions.is_empty() => {
                 transact.state = State::Committing(positions);
@@ -282,10 +286,14 @@ impl PollLoop {
     /// Ends the work on all partitions, because what they have written will be gone.
     pub(super) fn abort_transaction(&mut self, spoiled: Spoiled) {
         let Spoiled { message, cause } = spoiled;
-        let Some(transact) = &mut self.transact else { return };
+        let Some(transact) = &mut self.transact else {
+            return;
+        };
         self.shared.metrics.transaction("aborted");
         match cause {
-            Cause::Moved => tracing::info!("aborting a transaction, because partitions have moved: {message}"),
+            Cause::Moved => {
+                tracing::info!("aborting a transaction, because partitions have moved: {message}")
+            }
             Cause::Record => tracing::warn!("aborting a transaction: {message}"),
             Cause::Unavailable | Cause::Systemic => {
                 transact.failed(message.clone(), cause == Cause::Systemic, false);

@@ -62,7 +62,11 @@ impl Producer {
             message: error.to_string(),
             kind: TransactionErrorKind::Systemic,
         })?;
-        self.settle(&client, "registering the transactional.id", client.init_transactions(CALL))
+        self.settle(
+            &client,
+            "registering the transactional.id",
+            client.init_transactions(CALL),
+        )
     }
 
     /// Begins a transaction. Asks no broker.
@@ -83,7 +87,9 @@ impl Producer {
 
     /// Commits. Everything sent must have been answered for.
     pub fn commit(&self) -> Result<(), TransactionError> {
-        self.with("committing a transaction", |client| client.commit_transaction(CALL))
+        self.with("committing a transaction", |client| {
+            client.commit_transaction(CALL)
+        })
     }
 
     /// Aborts; what was sent and not answered for is answered for with an error.
@@ -101,7 +107,9 @@ impl Producer {
     /// For a broker that takes records but not batches of them: the next client makes smaller ones.
     pub fn shrink_batches(&self) {
         self.shared.batched.change(|properties| {
-            let size = properties.get("batch.size").and_then(|size| size.parse::<u32>().ok());
+            let size = properties
+                .get("batch.size")
+                .and_then(|size| size.parse::<u32>().ok());
             match size.map(|size| size / 4).filter(|size| *size >= SMALLEST_BATCH) {
                 Some(size) => properties.insert("batch.size".into(), size.to_string()),
                 None => properties.insert("batch.num.messages".into(), "1".into()),
@@ -147,7 +155,10 @@ impl Producer {
             },
         };
         let kind = kind(code, &flags);
-        if matches!(kind, TransactionErrorKind::NewClient | TransactionErrorKind::Systemic) {
+        if matches!(
+            kind,
+            TransactionErrorKind::NewClient | TransactionErrorKind::Systemic
+        ) {
             self.shared.batched.discard(client);
         }
         let mut message = format!("{what}: {error}");
@@ -195,10 +206,22 @@ mod tests {
     fn librdkafka_says_what_can_be_done_and_permissions_are_somebodys_to_mend() {
         let of = |code, retriable, abort| kind(code, &Flags { retriable, abort });
         use RDKafkaErrorCode as Code;
-        assert_eq!(of(Code::OperationTimedOut, true, false), TransactionErrorKind::Again);
-        assert_eq!(of(Code::IllegalGeneration, false, true), TransactionErrorKind::Moved);
-        assert_eq!(of(Code::MessageTimedOut, false, true), TransactionErrorKind::Abort);
-        assert_eq!(of(Code::ProducerFenced, false, false), TransactionErrorKind::NewClient);
+        assert_eq!(
+            of(Code::OperationTimedOut, true, false),
+            TransactionErrorKind::Again
+        );
+        assert_eq!(
+            of(Code::IllegalGeneration, false, true),
+            TransactionErrorKind::Moved
+        );
+        assert_eq!(
+            of(Code::MessageTimedOut, false, true),
+            TransactionErrorKind::Abort
+        );
+        assert_eq!(
+            of(Code::ProducerFenced, false, false),
+            TransactionErrorKind::NewClient
+        );
         let refused = Code::TransactionalIdAuthorizationFailed;
         assert_eq!(of(refused, false, false), TransactionErrorKind::Systemic);
     }

@@ -155,7 +155,11 @@ impl Families {
             commits: add(r, "commits", "Commits of offsets"),
             commit_errors: add(r, "commit_errors", "Commits that Kafka refused, by its answer"),
             last_commit: add(r, "last_commit_timestamp_seconds", "Time of the last commit"),
-            transactions: add(r, "transactions", "Transactions with ExactlyOnce and a Kafka writer, by outcome"),
+            transactions: add(
+                r,
+                "transactions",
+                "Transactions with ExactlyOnce and a Kafka writer, by outcome",
+            ),
             rebalances: add(r, "rebalances", "Times that partitions came or went"),
             assigned: add(r, "assigned_partitions", "Partitions assigned to this worker"),
             paused_partitions: add(r, "paused_partitions", "Partitions held back, by reason"),
