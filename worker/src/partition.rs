@@ -19,6 +19,7 @@ use crate::{
     runs::Runs,
     settings::NamedWriter,
     telemetry::Metrics,
+    transaction::{self, Gate},
     unit::{Finished, Unit},
 };
 
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     pub concurrency: usize,
     /// One permit per lane that may write at the same time.
     pub lanes: Semaphore,
+    /// With transactions: where lanes have to be while they write.
+    pub gate: Option<Arc<Gate>>,
     pub metrics: Metrics,
 }
 
@@ -58,6 +61,8 @@ pub(crate) enum Report {
     },
     /// The task has ended; nothing more comes from it.
     Ended { partition: TopicPartition, epoch: u64 },
+    /// What became of the transaction.
+    Transaction(transaction::Event),
 }
 
 /// One partition's task.

@@ -155,6 +155,7 @@ fn shared(
         ordering,
         concurrency: 3,
         lanes: Semaphore::new(3),
+        gate: None,
         metrics,
     })
 }
@@ -230,6 +231,7 @@ impl Running {
                         }
                     }
                     Report::Ended { .. } => self.ended = true,
+                    Report::Transaction(_) => {}
                 }
             }
             if so(self) {
