@@ -130,6 +130,7 @@ fn start(ordering: Ordering, guarantee: DeliveryGuarantee, policy: FailurePolicy
         concurrency: 3,
         lanes: Semaphore::new(3),
         cores: Semaphore::new(2),
+        gate: None,
         metrics,
     };
     let (input, receiver) = mpsc::unbounded_channel();
@@ -201,6 +202,7 @@ impl Running {
                         }
                     }
                     Report::Ended { .. } => self.ended = true,
+                    Report::Transaction(event) => panic!("there are no transactions: {event:?}"),
                 }
             }
             if so(self) {
