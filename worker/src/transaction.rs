@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use self::refusals::Refusals;
 pub(crate) use self::transactor::{Command, Transactor};
+use crate::snapshot::PausedReason;
 
 /// Where lanes may be while they write. Closed at first.
 #[derive(Debug)]
@@ -72,6 +73,8 @@ pub(crate) enum Event {
 pub(crate) struct Spoiled {
     pub message: String,
     pub cause: Cause,
+    /// What status shows while it goes on.
+    pub reason: PausedReason,
 }
 
 /// What is behind it.
@@ -87,6 +90,17 @@ pub(crate) enum Cause {
     Systemic,
 }
 
+impl Spoiled {
+    /// By the writer, or by a call.
+    pub fn new(cause: Cause, message: String) -> Self {
+        Self {
+            message,
+            cause,
+            reason: PausedReason::WriterUnavailable,
+        }
+    }
+}
+
 impl Cause {
     /// As a metric label: that of the writer's failure.
     pub fn class(self) -> &'static str {
@@ -100,25 +114,40 @@ impl Cause {
 
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt;
-
     use super::*;
+
+    /// Lets the others go on as far as they can.
+    async fn settle() {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    }
 
     #[tokio::test]
     async fn a_closed_gate_is_empty_and_lets_nobody_in_until_it_opens() {
         let gate = Gate::closed();
-        let mut late = Box::pin(gate.enter());
-        assert!((&mut late).now_or_never().is_none());
+        let enter = |gate: Arc<Gate>| tokio::spawn(async move { drop(gate.enter().await) });
+        let close = |gate: Arc<Gate>| tokio::spawn(async move { gate.close().await });
+        let early = enter(gate.clone());
+        settle().await;
+        assert!(!early.is_finished());
         gate.open();
-        drop(late.await);
+        early.await.unwrap();
+
         let inside = gate.enter().await;
-        let mut closing = Box::pin(gate.close());
-        assert!((&mut closing).now_or_never().is_none(), "somebody is inside");
-        let second = gate.enter().now_or_never();
-        assert!(second.is_none(), "closing comes before those who come later");
+        let closing = close(gate.clone());
+        settle().await;
+        let late = enter(gate.clone());
+        settle().await;
+        assert!(!closing.is_finished(), "somebody is inside");
         drop(inside);
-        closing.await;
+        closing.await.unwrap();
+        settle().await;
+        assert!(
+            !late.is_finished(),
+            "who comes while it is being closed waits until it opens"
+        );
         gate.open();
-        assert!(gate.enter().await.is_some());
+        late.await.unwrap();
     }
 }

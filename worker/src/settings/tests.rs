@@ -30,7 +30,7 @@ async fn built(document: &Value, registry: &Registry) -> Result<Settings, Settin
     Settings::build(parsed(document)?, "worker-1", &nowhere, registry).await
 }
 
-fn error<T>(result: Result<T, SettingsError>) -> SettingsError {
+fn error(result: Result<Settings, SettingsError>) -> SettingsError {
     result.err().unwrap()
 }
 
@@ -224,7 +224,8 @@ fn every_wrong_value_is_named_with_what_to_write() {
 #[test]
 fn exactly_once_is_refused_where_it_cannot_be_kept() {
     let mut document = with("/processing/deliveryGuarantee", json!("ExactlyOnce"));
-    let message = error(parsed(&document)).to_string();
+    let refusal = |document: &Value| parsed(document).err().unwrap().to_string();
+    let message = refusal(&document);
     assert!(
         message.contains("ExactlyOnce needs exactly one writer, of type Kafka or Postgres"),
         "{message}"
@@ -233,7 +234,7 @@ fn exactly_once_is_refused_where_it_cannot_be_kept() {
     assert!(parsed(&document).is_ok());
     document["processing"]["ordering"] = json!("Unordered");
     document["consumer"]["isolationLevel"] = json!("ReadUncommitted");
-    let message = error(parsed(&document)).to_string();
+    let message = refusal(&document);
     assert!(
         message.contains("processing.ordering: Unordered") && message.contains("use ReadCommitted"),
         "{message}"
