@@ -17,7 +17,7 @@ use crate::{
 
 /// After this long without success the partition counts as held back by the writer and stops being read: long enough
 /// for a reconnect or a leader change, short against the 30 s in which the resource's status must tell.
-const UNAVAILABLE_AFTER: Duration = Duration::from_secs(5);
+pub(crate) const UNAVAILABLE_AFTER: Duration = Duration::from_secs(5);
 
 /// What to do when it does not work at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,21 +129,19 @@ impl Delivery<'_> {
                 Err(WriteError::Refused(message)) => {
                     self.metrics.write_failed(&self.writer.name, "record");
                     outage = Outage::default();
-                    if let [output] = segment.outputs[..] {
-                        delivered
-                            .refused
-                            .push(self.refused(output, message, segment.attempts));
-                    } else {
-                        let right = segment.outputs.split_off(segment.outputs.len() / 2);
+                    if let Some(middle) = self.middle(&segment.outputs) {
+                        let right = segment.outputs.split_off(middle);
                         for outputs in [right, segment.outputs] {
                             stack.push(Segment { outputs, attempts: 0 });
                         }
+                    } else {
+                        let refused = self.refused(segment.outputs[0], message, segment.attempts);
+                        delivered.refused.push(refused);
                     }
                 }
-                Err(error @ (WriteError::Transient(_) | WriteError::Systemic(_))) => {
+                Err(error) => {
                     let systemic = matches!(error, WriteError::Systemic(_));
-                    let class = if systemic { "systemic" } else { "transient" };
-                    self.metrics.write_failed(&self.writer.name, class);
+                    self.metrics.write_failed(&self.writer.name, error.class());
                     outage.failed(self, &error);
                     // Somebody must mend a systemic error, so there is no use in hurrying.
                     let failures = if systemic {
@@ -189,6 +187,16 @@ impl Delivery<'_> {
             .collect()
     }
 
+    /// Where to halve a batch: between two records, so that the outputs of a record are written together or not at all. None
+    /// when all are of one record.
+    fn middle(&self, outputs: &[u32]) -> Option<usize> {
+        let middle = (outputs.len() / 2).max(1);
+        let between = |at: &usize| self.batch.source(outputs[at - 1]) != self.batch.source(outputs[*at]);
+        (middle..outputs.len())
+            .find(between)
+            .or_else(|| (1..middle).rev().find(between))
+    }
+
     fn refused(&self, output: u32, message: String, attempts: u32) -> Refused {
         let failure = Failure {
             source: self.batch.source(output) as usize,
@@ -214,7 +222,9 @@ impl Outage {
         let writer = &delivery.writer.name;
         let message = format!("writer {writer}: {error}");
         // The 1st, 2nd, 4th, 8th ... failure: an outage of hours must not fill the log.
-        if self.failures.is_power_of_two() {
+        // The writer itself tells once that somebody else has claimed its partition.
+        let told = matches!(error, WriteError::Fenced(_));
+        if self.failures.is_power_of_two() && !told {
             let partition = delivery.batch.chunk().partition.to_string();
             let next = match delivery.patience {
                 Patience::Once if matches!(error, WriteError::Transient(_)) => {
