@@ -22,6 +22,7 @@
 
 pub mod args;
 pub mod batch;
+mod claim;
 pub mod consumer;
 pub mod control;
 pub mod dead_letter;

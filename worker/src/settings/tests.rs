@@ -219,7 +219,7 @@ fn every_wrong_value_is_named_with_what_to_write() {
 #[test]
 fn exactly_once_is_refused_where_it_cannot_be_kept() {
     let mut document = with("/processing/deliveryGuarantee", json!("ExactlyOnce"));
-    let message = error(parsed(&document)).to_string();
+    let message = parsed(&document).unwrap_err().to_string();
     assert!(
         message.contains("ExactlyOnce needs exactly one writer, of type Kafka or Postgres"),
         "{message}"
@@ -228,7 +228,7 @@ fn exactly_once_is_refused_where_it_cannot_be_kept() {
     assert!(parsed(&document).is_ok());
     document["processing"]["ordering"] = json!("Unordered");
     document["consumer"]["isolationLevel"] = json!("ReadUncommitted");
-    let message = error(parsed(&document)).to_string();
+    let message = parsed(&document).unwrap_err().to_string();
     assert!(
         message.contains("processing.ordering: Unordered") && message.contains("use ReadCommitted"),
         "{message}"
