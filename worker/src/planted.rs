@@ -26,6 +26,8 @@ pub(crate) const BUGS: &[&str] = &[
     "lose-last-batch-on-shutdown",
     "no-drain-on-revoke",
     "partition-order-by-key",
+    "postgres-ignores-finished",
+    "postgres-offsets-outside-transaction",
     "reorder-within-batch",
     "skip-first-record-after-assign",
     "swap-keys",

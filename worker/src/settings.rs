@@ -282,6 +282,8 @@ impl Settings {
             secrets,
             producer: &producer,
             worker_name,
+            group_id: &group_id,
+            guarantee: processing.delivery_guarantee,
             registry,
         };
         let mut built = Vec::with_capacity(writers.len());
