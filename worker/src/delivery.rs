@@ -134,7 +134,7 @@ impl Delivery<'_> {
                 Err(error) if self.patience == Patience::Rewind => {
                     let cause = match error {
                         WriteError::Refused(_) => Cause::Record,
-                        WriteError::Transient(_) => Cause::Unavailable,
+                        WriteError::Transient(_) | WriteError::Fenced(_) => Cause::Unavailable,
                         WriteError::Systemic(_) => Cause::Systemic,
                     };
                     self.metrics.write_failed(&self.writer.name, cause.class());

@@ -1,6 +1,8 @@
 //! Whole partitions: real router, lanes and pipeline, a writer that does as it is told. Waits are a few milliseconds, and
 //! nothing depends on how long anything takes: what must not happen would be seen in the order of the writes.
 
+mod exactly_once;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, mpsc as std_mpsc},
@@ -15,6 +17,7 @@ use super::Context;
 use crate::{
     dead_letter::FailurePolicy,
     decode::Decoders,
+    offsets::FinishedSet,
     partition::{PartitionTask, Report, Shared, Work},
     pipeline::Pipeline,
     progress::Troubles,
@@ -33,6 +36,7 @@ enum Does {
     Accept,
     Later,
     Refuse,
+    RefuseBatch,
     Fail,
 }
 
@@ -40,6 +44,8 @@ enum Does {
 struct Script {
     script: Mutex<HashMap<Offset, Vec<Does>>>,
     written: Mutex<Vec<Offset>>,
+    /// The answers to claims; without any, nothing is finished.
+    claims: Mutex<Vec<Result<FinishedSet, WriteError>>>,
 }
 
 impl Script {
@@ -67,6 +73,9 @@ impl Writer for Script {
             if does.contains(&Does::Fail) {
                 return Err(WriteError::Transient("away".into()));
             }
+            if does.contains(&Does::RefuseBatch) {
+                return Err(WriteError::Refused("one of them".into()));
+            }
             let mut rejected = Vec::new();
             for (position, (record, does)) in batch.records().zip(does).enumerate() {
                 match does {
@@ -80,6 +89,11 @@ impl Writer for Script {
             }
             Ok(rejected)
         })
+    }
+
+    fn claim<'a>(&'a self, _: &'a TopicPartition, _: u64) -> BoxFuture<'a, Result<FinishedSet, WriteError>> {
+        let answer = self.claims.lock().unwrap().pop();
+        Box::pin(async { answer.unwrap_or_else(|| Ok(FinishedSet::default())) })
     }
 }
 
@@ -98,10 +112,24 @@ struct Running {
 const FIRST: Offset = 100;
 
 fn start(ordering: Ordering, guarantee: DeliveryGuarantee, policy: FailurePolicy) -> Running {
-    let script = Arc::new(Script::default());
+    start_with(Script::default(), ordering, guarantee, policy)
+}
+
+fn start_with(
+    script: Script,
+    ordering: Ordering,
+    guarantee: DeliveryGuarantee,
+    policy: FailurePolicy,
+) -> Running {
+    let script = Arc::new(script);
     let metrics = Metrics::new();
     let refuse_bad = per_record("check", |record, output| match record.value {
         Some(b"bad") => Err("bad".into()),
+        Some(b"twice") => {
+            output.keep();
+            output.keep();
+            Ok(())
+        }
         _ => {
             output.keep();
             Ok(())
@@ -130,6 +158,7 @@ fn start(ordering: Ordering, guarantee: DeliveryGuarantee, policy: FailurePolicy
         concurrency: 3,
         lanes: Semaphore::new(3),
         cores: Semaphore::new(2),
+        gate: None,
         metrics,
     };
     let (input, receiver) = mpsc::unbounded_channel();
@@ -163,13 +192,17 @@ fn start(ordering: Ordering, guarantee: DeliveryGuarantee, policy: FailurePolicy
 }
 
 impl Running {
-    /// Sends one chunk; a key of "-" is none, a trailing "!" makes the transform fail.
+    /// Sends one chunk; a key of "-" is none, a trailing "!" makes the transform fail, a trailing "2" makes two outputs.
     fn send(&mut self, keys: &str) {
         let mut chunk = Chunk::new(TopicPartition::new("t", 0), 1);
         let first = self.delivered;
         for word in keys.split(' ') {
-            let key = word.trim_end_matches('!');
-            let value: &[u8] = if word.ends_with('!') { b"bad" } else { b"good" };
+            let key = word.trim_end_matches(['!', '2']);
+            let value: &[u8] = match word.chars().last() {
+                Some('!') => b"bad",
+                Some('2') => b"twice",
+                _ => b"good",
+            };
             let key = (key != "-").then_some(key.as_bytes());
             chunk.push(FIRST + self.delivered as i64, 0, key, Some(value), []);
             self.delivered += 1;
@@ -201,6 +234,7 @@ impl Running {
                         }
                     }
                     Report::Ended { .. } => self.ended = true,
+                    Report::Transaction(_) => {}
                 }
             }
             if so(self) {
