@@ -1,6 +1,6 @@
 //! The Postgres writer with ExactlyOnce against a real server: whatever breaks, each record is written once, and the offsets say
 //! so.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::single_range_in_vec_init)]
 #![cfg(feature = "postgres")]
 
 #[path = "postgres/once.rs"]

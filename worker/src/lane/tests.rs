@@ -2,22 +2,21 @@
 //! nothing depends on how long anything takes: what must not happen would be seen in the order of the writes.
 
 mod exactly_once;
+mod script;
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, mpsc as std_mpsc},
+    sync::{Arc, mpsc as std_mpsc},
     time::Duration,
 };
 
 use crds::spec::{Decode, DeliveryGuarantee, Ordering};
-use futures::future::BoxFuture;
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use self::script::{Does, Script};
 use super::Context;
 use crate::{
     dead_letter::FailurePolicy,
     decode::Decoders,
-    offsets::FinishedSet,
     partition::{PartitionTask, Report, Shared, Work},
     pipeline::Pipeline,
     progress::Troubles,
@@ -27,75 +26,7 @@ use crate::{
     snapshot::PausedReason,
     telemetry::Metrics,
     transform::per_record,
-    writer::{Rejected, WriteBatch, WriteError, Writer},
 };
-
-/// What the writer does with a record, by offset; the last instruction stays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Does {
-    Accept,
-    Later,
-    Refuse,
-    RefuseBatch,
-    Fail,
-}
-
-#[derive(Default)]
-struct Script {
-    script: Mutex<HashMap<Offset, Vec<Does>>>,
-    written: Mutex<Vec<Offset>>,
-    /// The answers to claims; without any, nothing is finished.
-    claims: Mutex<Vec<Result<FinishedSet, WriteError>>>,
-}
-
-impl Script {
-    fn tell(&self, offset: Offset, does: &[Does]) {
-        self.script.lock().unwrap().insert(offset, does.to_vec());
-    }
-
-    fn next(&self, offset: Offset) -> Does {
-        match self.script.lock().unwrap().get_mut(&offset) {
-            Some(does) if does.len() > 1 => does.remove(0),
-            Some(does) => does[0],
-            None => Does::Accept,
-        }
-    }
-
-    fn written(&self) -> Vec<Offset> {
-        self.written.lock().unwrap().clone()
-    }
-}
-
-impl Writer for Script {
-    fn write<'a>(&'a self, batch: WriteBatch<'a>) -> BoxFuture<'a, Result<Vec<Rejected>, WriteError>> {
-        Box::pin(async move {
-            let does: Vec<Does> = batch.records().map(|record| self.next(record.offset())).collect();
-            if does.contains(&Does::Fail) {
-                return Err(WriteError::Transient("away".into()));
-            }
-            if does.contains(&Does::RefuseBatch) {
-                return Err(WriteError::Refused("one of them".into()));
-            }
-            let mut rejected = Vec::new();
-            for (position, (record, does)) in batch.records().zip(does).enumerate() {
-                match does {
-                    Does::Accept => self.written.lock().unwrap().push(record.offset()),
-                    _ => rejected.push(Rejected {
-                        position,
-                        message: "no".into(),
-                        retryable: does == Does::Later,
-                    }),
-                }
-            }
-            Ok(rejected)
-        })
-    }
-
-    fn claim<'a>(&'a self, _: &'a TopicPartition, _: u64) -> BoxFuture<'a, Result<FinishedSet, WriteError>> {
-        let answer = self.claims.lock().unwrap().pop();
-        Box::pin(async { answer.unwrap_or_else(|| Ok(FinishedSet::default())) })
-    }
-}
 
 struct Running {
     script: Arc<Script>,

@@ -110,13 +110,15 @@ mod tests {
 
     #[test]
     fn what_lies_below_a_committed_offset_is_forgotten() {
-        let mut finished = set(3, &[5..7, 9..11, 20..22]);
+        let mut finished = set(3, &[5..7, 9..11, 20..22, 30..31]);
         finished.finish_below(2);
         assert_eq!(finished.next(), 3);
         finished.finish_below(10);
-        assert_eq!(finished, set(11, &[20..22]));
+        assert_eq!(finished, set(11, &[20..22, 30..31]));
         finished.finish_below(20);
-        assert_eq!(finished, set(22, &[]));
+        assert_eq!((finished.next(), finished.ranges()), (22, 1));
+        finished.finish_below(40);
+        assert_eq!(finished, set(40, &[]));
     }
 
     proptest! {

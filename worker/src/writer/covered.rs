@@ -73,8 +73,11 @@ mod tests {
 
     #[test]
     fn a_record_counts_only_with_all_its_outputs() {
-        let batch = batch(&[(10, 2), (11, 1), (12, 3)]);
-        assert_eq!(WriteBatch::new(&batch, &[1, 2, 3, 4]).covered(&[]), [11..12]);
+        let batch = batch(&[(10, 2), (11, 1), (12, 3), (13, 1)]);
+        assert_eq!(
+            WriteBatch::new(&batch, &[1, 2, 3, 4, 6]).covered(&[]),
+            [11..12, 13..14]
+        );
         assert_eq!(
             WriteBatch::new(&batch, &[0, 1, 3, 4, 5]).covered(&[]),
             [10..11, 12..13]

@@ -4,7 +4,11 @@ use std::ops::Range;
 
 use crds::spec::{DeliveryGuarantee, Ordering};
 
-use super::{Does, FIRST, Script, start_with};
+use super::{
+    FIRST,
+    script::{Does, Script},
+    start_with,
+};
 use crate::{
     dead_letter::FailurePolicy, offsets::FinishedSet, record::Offset, snapshot::PausedReason,
     writer::WriteError,
@@ -44,7 +48,7 @@ async fn nothing_is_processed_before_the_partition_is_claimed() {
     let mut running = start(vec![
         Err(WriteError::Systemic("no table".into())),
         Err(WriteError::Transient("away".into())),
-        Ok(finished(&[0..FIRST + 1])),
+        Ok(finished(std::slice::from_ref(&(0..FIRST + 1)))),
     ]);
     running.send("a b");
     running

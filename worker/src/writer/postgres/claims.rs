@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
 };
 
@@ -19,9 +19,16 @@ pub(super) struct Claim {
     /// written: batches of a partition wait for each other's row lock anyway, and here they need no connection for it.
     pub owner_epoch: tokio::sync::Mutex<Option<i64>>,
     floor: AtomicI64,
+    lost_before: AtomicBool,
 }
 
 impl Claim {
+    /// Another worker has made a claim. True the first time: it may take some rounds until the group has decided, and the log
+    /// needs it once.
+    pub fn lost(&self) -> bool {
+        !self.lost_before.swap(true, Ordering::Relaxed)
+    }
+
     /// Kafka has confirmed that everything below is finished.
     pub fn floor(&self) -> Offset {
         self.floor.load(Ordering::Relaxed)
@@ -44,6 +51,7 @@ impl Claims {
             assignment,
             owner_epoch: tokio::sync::Mutex::new(None),
             floor: AtomicI64::new(0),
+            lost_before: AtomicBool::new(false),
         });
         claims.insert(partition.clone(), claim.clone());
         Some(claim)
@@ -70,6 +78,7 @@ mod tests {
         let claims = Claims::default();
         let partition = TopicPartition::new("t", 0);
         let first = claims.of(&partition, 1).unwrap();
+        assert!(first.lost() && !first.lost());
         claims.committed(&partition, 1, 7);
         claims.committed(&partition, 1, 5);
         claims.committed(&partition, 2, 9);

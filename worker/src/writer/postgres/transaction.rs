@@ -111,14 +111,16 @@ impl PostgresWriter {
         match result {
             Ok((rejected, owner_epoch)) => {
                 if ours.replace(owner_epoch).is_none() {
-                    tracing::info!(%partition, owner_epoch, "claimed in the database, while writing");
+                    tracing::debug!(%partition, owner_epoch, "claimed in the database, while writing");
                 }
                 Ok(rejected)
             }
             Err(error) => {
                 if matches!(error, WriteError::Fenced(_)) {
                     *ours = None;
-                    tracing::warn!(%partition, "{error}");
+                    if claim.lost() {
+                        tracing::warn!(%partition, "{error}");
+                    }
                 }
                 Err(error)
             }
