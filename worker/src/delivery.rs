@@ -139,7 +139,7 @@ impl Delivery<'_> {
                     };
                     self.metrics.write_failed(&self.writer.name, cause.class());
                     let message = format!("writer {}: {error}", self.writer.name);
-                    delivered.spoiled = Some(Spoiled { message, cause });
+                    delivered.spoiled = Some(Spoiled::new(cause, message));
                     return delivered;
                 }
                 Err(WriteError::Refused(message)) => {

@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use self::refusals::Refusals;
 pub(crate) use self::transactor::{Command, Transactor};
+use crate::snapshot::PausedReason;
 
 /// Where lanes may be while they write. Closed at first.
 #[derive(Debug)]
@@ -72,6 +73,8 @@ pub(crate) enum Event {
 pub(crate) struct Spoiled {
     pub message: String,
     pub cause: Cause,
+    /// What status shows while it goes on.
+    pub reason: PausedReason,
 }
 
 /// What is behind it.
@@ -85,6 +88,17 @@ pub(crate) enum Cause {
     Unavailable,
     /// Writing does not work until somebody mends something.
     Systemic,
+}
+
+impl Spoiled {
+    /// By the writer, or by a call.
+    pub fn new(cause: Cause, message: String) -> Self {
+        Self {
+            message,
+            cause,
+            reason: PausedReason::WriterUnavailable,
+        }
+    }
 }
 
 impl Cause {

@@ -188,7 +188,10 @@ impl Transactor {
                 .call(move |producer| producer.send_offsets(&call.0, &call.1))
                 .await;
             match sent {
-                Err(error) if error.kind == TransactionErrorKind::Again => tokio::time::sleep(AGAIN).await,
+                Err(error) if error.kind == TransactionErrorKind::Again => {
+                    self.report(Event::Trouble(error.to_string()));
+                    tokio::time::sleep(AGAIN).await;
+                }
                 Err(error) => return Err(error),
                 Ok(()) => break,
             }
@@ -308,12 +311,10 @@ async fn call(
 }
 
 fn spoiled(error: TransactionError) -> Spoiled {
-    Spoiled {
-        message: error.message,
-        cause: match error.kind {
-            TransactionErrorKind::Moved => Cause::Moved,
-            TransactionErrorKind::Systemic => Cause::Systemic,
-            _ => Cause::Unavailable,
-        },
-    }
+    let cause = match error.kind {
+        TransactionErrorKind::Moved => Cause::Moved,
+        TransactionErrorKind::Systemic => Cause::Systemic,
+        _ => Cause::Unavailable,
+    };
+    Spoiled::new(cause, error.message)
 }
