@@ -165,7 +165,7 @@ impl Running {
                         }
                     }
                     Report::Ended { .. } => self.ended = true,
-                    Report::Transaction(_) => {}
+                    Report::Transaction(event) => panic!("there are no transactions: {event:?}"),
                 }
             }
             if so(self) {

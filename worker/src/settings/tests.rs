@@ -219,7 +219,8 @@ fn every_wrong_value_is_named_with_what_to_write() {
 #[test]
 fn exactly_once_is_refused_where_it_cannot_be_kept() {
     let mut document = with("/processing/deliveryGuarantee", json!("ExactlyOnce"));
-    let message = parsed(&document).unwrap_err().to_string();
+    let refusal = |document: &Value| parsed(document).err().unwrap().to_string();
+    let message = refusal(&document);
     assert!(
         message.contains("ExactlyOnce needs exactly one writer, of type Kafka or Postgres"),
         "{message}"
@@ -228,7 +229,7 @@ fn exactly_once_is_refused_where_it_cannot_be_kept() {
     assert!(parsed(&document).is_ok());
     document["processing"]["ordering"] = json!("Unordered");
     document["consumer"]["isolationLevel"] = json!("ReadUncommitted");
-    let message = parsed(&document).unwrap_err().to_string();
+    let message = refusal(&document);
     assert!(
         message.contains("processing.ordering: Unordered") && message.contains("use ReadCommitted"),
         "{message}"
