@@ -133,12 +133,12 @@ impl Delivery<'_> {
                         });
                     }
                 }
-                // The breaker stays closed: a spoiled transaction holds all lanes back by itself, and waiting inside would hold
-                // it up.
+                // The breaker stays closed: a spoiled transaction holds all lanes back by itself, and a lane that waited inside
+                // would hold it up.
                 Err(error) if self.patience == Patience::Rewind => {
                     let cause = match error {
                         WriteError::Refused(_) => Cause::Record,
-                        WriteError::Transient(_) => Cause::Unavailable,
+                        WriteError::Transient(_) | WriteError::Fenced(_) => Cause::Unavailable,
                         WriteError::Systemic(_) => Cause::Systemic,
                     };
                     self.metrics.write_failed(&self.writer.name, cause.class());
@@ -150,21 +150,19 @@ impl Delivery<'_> {
                     pass.answered();
                     self.metrics.write_failed(&self.writer.name, "record");
                     outage = Outage::default();
-                    if let [output] = segment.outputs[..] {
-                        delivered
-                            .refused
-                            .push(self.refused(output, message, segment.attempts));
-                    } else {
-                        let right = segment.outputs.split_off(segment.outputs.len() / 2);
+                    if let Some(middle) = self.middle(&segment.outputs) {
+                        let right = segment.outputs.split_off(middle);
                         for outputs in [right, segment.outputs] {
                             stack.push(Segment { outputs, attempts: 0 });
                         }
+                    } else {
+                        let refused = self.refused(segment.outputs[0], message, segment.attempts);
+                        delivered.refused.push(refused);
                     }
                 }
-                Err(error @ (WriteError::Transient(_) | WriteError::Systemic(_))) => {
+                Err(error) => {
                     let systemic = matches!(error, WriteError::Systemic(_));
-                    let class = if systemic { "systemic" } else { "transient" };
-                    self.metrics.write_failed(&self.writer.name, class);
+                    self.metrics.write_failed(&self.writer.name, error.class());
                     let open = outage.failed(self, pass, &error);
                     if !open {
                         // Somebody must mend a systemic error, so there is no use in hurrying.
@@ -212,6 +210,16 @@ impl Delivery<'_> {
             .collect()
     }
 
+    /// Where to halve a batch: between two records, so that the outputs of a record are written together or not at all. None
+    /// when all are of one record.
+    fn middle(&self, outputs: &[u32]) -> Option<usize> {
+        let middle = (outputs.len() / 2).max(1);
+        let between = |at: &usize| self.batch.source(outputs[at - 1]) != self.batch.source(outputs[*at]);
+        (middle..outputs.len())
+            .find(between)
+            .or_else(|| (1..middle).rev().find(between))
+    }
+
     fn refused(&self, output: u32, message: String, attempts: u32) -> Refused {
         let failure = Failure {
             source: self.batch.source(output) as usize,
@@ -252,10 +260,17 @@ impl Outage {
             seen: self.seen.replace(pass.answers()),
             error: &message,
         };
-        let open = pass.failed(failed, delivery.retry);
+        // The system has answered one whose partition somebody else has claimed. The writer itself tells of that once.
+        let fenced = matches!(error, WriteError::Fenced(_));
+        let open = if fenced {
+            pass.answered();
+            false
+        } else {
+            pass.failed(failed, delivery.retry)
+        };
         let lost = delivery.patience == Patience::Once && !systemic;
         // The 1st, 2nd, 4th, 8th ... failure: an outage of hours must not fill the log. What all wait for is logged once.
-        if self.failures.is_power_of_two() && (lost || !open) {
+        if self.failures.is_power_of_two() && (lost || !open) && !fenced {
             let partition = delivery.batch.chunk().partition.to_string();
             let next = match lost {
                 true => "these records may be lost, because AtMostOnce never repeats a write",

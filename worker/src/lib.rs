@@ -23,6 +23,7 @@
 pub mod args;
 pub mod batch;
 mod circuit;
+mod claim;
 pub mod consumer;
 pub mod control;
 pub mod dead_letter;

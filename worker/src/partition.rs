@@ -11,6 +11,7 @@ use tokio::{
 
 use crate::{
     circuit::Circuit,
+    claim,
     dead_letter::FailurePolicy,
     lane::{Context, Lane},
     offsets::Sequence,
@@ -96,6 +97,9 @@ impl PartitionTask {
             partition: self.context.partition.clone(),
             epoch: self.context.epoch,
         };
+        let Some(mut claimed) = claim::claim(&self.context).await else {
+            return;
+        };
         let mut lanes = Lanes::new(self.context.clone());
         let mut draining = self.context.draining.clone();
         loop {
@@ -112,13 +116,15 @@ impl PartitionTask {
                     None => break,
                 },
             };
-            let Work { chunk, first } = work;
-            let shared = &self.context.shared;
-            shared.metrics.batch(chunk.len());
-            let batch = shared.runs.process(Arc::new(chunk), &self.context.troubles).await;
-            let unit = Unit::new(batch, first, shared.writers.len());
-            for (lane, unit) in unit.deal(shared.ordering, shared.concurrency) {
-                lanes.send(lane, unit);
+            for work in claimed.unfinished(work) {
+                let Work { chunk, first } = work;
+                let shared = &self.context.shared;
+                shared.metrics.batch(chunk.len());
+                let batch = shared.runs.process(Arc::new(chunk), &self.context.troubles).await;
+                let unit = Unit::new(batch, first, shared.writers.len());
+                for (lane, unit) in unit.deal(shared.ordering, shared.concurrency) {
+                    lanes.send(lane, unit);
+                }
             }
         }
         lanes.finish().await;

@@ -30,6 +30,8 @@ pub(crate) const BUGS: &[&str] = &[
     "no-rewind-after-abort",
     "offsets-outside-transaction",
     "partition-order-by-key",
+    "postgres-ignores-finished",
+    "postgres-offsets-outside-transaction",
     "reorder-within-batch",
     "skip-first-record-after-assign",
     "swap-keys",

@@ -317,6 +317,8 @@ impl Settings {
             producer: &producer,
             transactions: transactions.as_ref(),
             worker_name,
+            group_id: &group_id,
+            guarantee: processing.delivery_guarantee,
             registry,
         };
         let mut built = Vec::with_capacity(writers.len());

@@ -175,12 +175,9 @@ impl PollLoop {
     /// Ends the transaction when it is time, and goes on after an abort.
     pub(super) fn serve_transaction(&mut self) {
         let Some(transact) = &self.transact else { return };
+        let due = transact.since.elapsed() >= self.settings.commit_interval;
         match transact.state {
-            State::Open
-                if transact.since.elapsed() >= self.settings.commit_interval && self.is_uncommitted() =>
-            {
-                self.close_gate();
-            }
+            State::Open if due && self.is_uncommitted() => self.close_gate(),
             State::Rewinding(at) if Instant::now() >= at => self.rewind(),
             _ => {}
         }

@@ -1,18 +1,19 @@
 //! Whole partitions: real router, lanes and pipeline, a writer that does as it is told. Waits are a few milliseconds, and
 //! nothing depends on how long anything takes: what must not happen would be seen in the order of the writes.
 
+mod exactly_once;
+mod script;
 mod writers;
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, mpsc as std_mpsc},
+    sync::{Arc, mpsc as std_mpsc},
     time::Duration,
 };
 
 use crds::spec::{Decode, DeliveryGuarantee, Ordering};
-use futures::future::BoxFuture;
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use self::script::{Does, Script};
 use super::Context;
 use crate::{
     circuit::Circuit,
@@ -28,69 +29,7 @@ use crate::{
     snapshot::PausedReason,
     telemetry::Metrics,
     transform::per_record,
-    writer::{Rejected, WriteBatch, WriteError, Writer},
 };
-
-/// What the writer does with a record, by offset; the last instruction stays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Does {
-    Accept,
-    Later,
-    Refuse,
-    Fail,
-    /// Somebody has to mend something.
-    Break,
-}
-
-#[derive(Default)]
-struct Script {
-    script: Mutex<HashMap<Offset, Vec<Does>>>,
-    written: Mutex<Vec<Offset>>,
-}
-
-impl Script {
-    fn tell(&self, offset: Offset, does: &[Does]) {
-        self.script.lock().unwrap().insert(offset, does.to_vec());
-    }
-
-    fn next(&self, offset: Offset) -> Does {
-        match self.script.lock().unwrap().get_mut(&offset) {
-            Some(does) if does.len() > 1 => does.remove(0),
-            Some(does) => does[0],
-            None => Does::Accept,
-        }
-    }
-
-    fn written(&self) -> Vec<Offset> {
-        self.written.lock().unwrap().clone()
-    }
-}
-
-impl Writer for Script {
-    fn write<'a>(&'a self, batch: WriteBatch<'a>) -> BoxFuture<'a, Result<Vec<Rejected>, WriteError>> {
-        Box::pin(async move {
-            let does: Vec<Does> = batch.records().map(|record| self.next(record.offset())).collect();
-            if does.contains(&Does::Fail) {
-                return Err(WriteError::Transient("away".into()));
-            }
-            if does.contains(&Does::Break) {
-                return Err(WriteError::Systemic("broken".into()));
-            }
-            let mut rejected = Vec::new();
-            for (position, (record, does)) in batch.records().zip(does).enumerate() {
-                match does {
-                    Does::Accept => self.written.lock().unwrap().push(record.offset()),
-                    _ => rejected.push(Rejected {
-                        position,
-                        message: "no".into(),
-                        retryable: does == Does::Later,
-                    }),
-                }
-            }
-            Ok(rejected)
-        })
-    }
-}
 
 struct Running {
     script: Arc<Script>,
@@ -107,8 +46,16 @@ struct Running {
 const FIRST: Offset = 100;
 
 fn start(ordering: Ordering, guarantee: DeliveryGuarantee, policy: FailurePolicy) -> Running {
-    let script = Arc::new(Script::default());
-    let longest = Duration::from_millis(8);
+    start_with(Script::default(), ordering, guarantee, policy)
+}
+
+fn start_with(
+    script: Script,
+    ordering: Ordering,
+    guarantee: DeliveryGuarantee,
+    policy: FailurePolicy,
+) -> Running {
+    let (script, longest) = (Arc::new(script), Duration::from_millis(8));
     run_on(shared(&script, ordering, guarantee, policy, longest), script)
 }
 
@@ -122,6 +69,11 @@ fn shared(
     let metrics = Metrics::new();
     let refuse_bad = per_record("check", |record, output| match record.value {
         Some(b"bad") => Err("bad".into()),
+        Some(b"twice") => {
+            output.keep();
+            output.keep();
+            Ok(())
+        }
         _ => {
             output.keep();
             Ok(())
@@ -193,13 +145,17 @@ fn run_on(shared: Arc<Shared>, script: Arc<Script>) -> Running {
 }
 
 impl Running {
-    /// Sends one chunk; a key of "-" is none, a trailing "!" makes the transform fail.
+    /// Sends one chunk; a key of "-" is none, a trailing "!" makes the transform fail, a trailing "2" makes two outputs.
     fn send(&mut self, keys: &str) {
         let mut chunk = Chunk::new(TopicPartition::new("t", 0), 1);
         let first = self.delivered;
         for word in keys.split(' ') {
-            let key = word.trim_end_matches('!');
-            let value: &[u8] = if word.ends_with('!') { b"bad" } else { b"good" };
+            let key = word.trim_end_matches(['!', '2']);
+            let value: &[u8] = match word.chars().last() {
+                Some('!') => b"bad",
+                Some('2') => b"twice",
+                _ => b"good",
+            };
             let key = (key != "-").then_some(key.as_bytes());
             chunk.push(FIRST + self.delivered as i64, 0, key, Some(value), []);
             self.delivered += 1;
