@@ -6,6 +6,7 @@
 /// What can be asked for. `tests/src/chaos/planted.rs` says what each must be blamed for.
 #[cfg(any(test, feature = "planted-bugs"))]
 pub(crate) const BUGS: &[&str] = &[
+    "abort-is-committed",
     "at-most-once-commits-later",
     "commit-before-write",
     "commit-goes-back",
@@ -14,6 +15,7 @@ pub(crate) const BUGS: &[&str] = &[
     "commit-offset-plus-one",
     "corrupt-value",
     "dead-letter-not-awaited",
+    "dead-letter-outside-transaction",
     "dead-letter-twice",
     "dead-letter-without-headers",
     "drop-dead-letter",
@@ -25,13 +27,18 @@ pub(crate) const BUGS: &[&str] = &[
     "latest-on-new-partitions",
     "lose-last-batch-on-shutdown",
     "no-drain-on-revoke",
+    "no-rewind-after-abort",
+    "offsets-outside-transaction",
     "partition-order-by-key",
+    "postgres-ignores-finished",
+    "postgres-offsets-outside-transaction",
     "reorder-within-batch",
     "skip-first-record-after-assign",
     "swap-keys",
     "timestamp-of-now",
     "write-not-awaited",
     "wrong-key",
+    "zombie-not-fenced",
 ];
 
 /// Whether this bug was asked for.
