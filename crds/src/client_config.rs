@@ -227,6 +227,33 @@ pub fn producer(kafka: &Kafka, credentials: &KafkaCredentials, compression: Comp
     properties
 }
 
+/// Properties of the worker's producer with ExactlyOnce: `transactional_id` is unique among all workers of the cluster and
+/// stays the same when a worker starts again, so that what it left open is aborted at once.
+pub fn transactional_producer(
+    kafka: &Kafka,
+    credentials: &KafkaCredentials,
+    compression: Compression,
+    transactional_id: &str,
+    commit_interval_milliseconds: i32,
+) -> Properties {
+    let mut properties = producer(kafka, credentials, compression);
+    let mut set = |key: &str, value: String| properties.insert(key.to_string(), value);
+    set("transactional.id", transactional_id.to_string());
+    // A transaction lasts for a commit interval and as long as its last records and the commit take. The broker aborts that
+    // of a worker that has died after this time; until then readers behind it wait.
+    let timeout = commit_interval_milliseconds + TRANSACTION_ALLOWANCE_MILLISECONDS;
+    set("transaction.timeout.ms", timeout.to_string());
+    // A record that no broker confirms in time aborts the transaction, which is tried again as a whole.
+    set("message.timeout.ms", MESSAGE_TIMEOUT_MILLISECONDS.to_string());
+    properties
+}
+
+/// Longer than a change of leaders takes, which is some seconds.
+const MESSAGE_TIMEOUT_MILLISECONDS: i32 = 10_000;
+
+/// Time for the last record of a transaction, and as much again for the commit.
+const TRANSACTION_ALLOWANCE_MILLISECONDS: i32 = 2 * MESSAGE_TIMEOUT_MILLISECONDS;
+
 const PRODUCER_ONLY: &[&str] = &["linger.ms"];
 
 const CONSUMER_ONLY: &[&str] = &[
@@ -311,6 +338,19 @@ mod tests {
         let properties = producer(&kafka, &KafkaCredentials::default(), Compression::Lz4);
         assert!(!properties.contains_key("fetch.queue.backoff.ms"));
     }
+
+    #[test]
+    fn a_record_is_given_up_before_its_transaction() {
+        let kafka = kafka("{bootstrapServers: ['a:1']}");
+        let credentials = KafkaCredentials::default();
+        let properties =
+            transactional_producer(&kafka, &credentials, Compression::None, "shop.orders.w-1", 60_000);
+        assert_eq!(properties["transactional.id"], "shop.orders.w-1");
+        let number = |key: &str| properties[key].parse::<i32>().unwrap();
+        assert!(number("message.timeout.ms") < number("transaction.timeout.ms") - 60_000);
+        assert_eq!(properties["enable.idempotence"], "true");
+    }
+
     #[test]
     fn the_group_protocol_decides_who_assigns() {
         let kafka = kafka("{bootstrapServers: ['a:1']}");

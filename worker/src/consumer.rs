@@ -10,6 +10,8 @@ pub(crate) mod context;
 mod handover;
 mod read;
 mod rebalance;
+mod rewind;
+mod transact;
 
 use std::{
     sync::{Arc, mpsc as std_mpsc},
@@ -24,7 +26,9 @@ use rdkafka::{
 };
 use tokio::sync::watch;
 
-use self::{assignment::Assigned, batch::Source, context::Context, rebalance::Revocation};
+use self::{
+    assignment::Assigned, batch::Source, context::Context, rebalance::Revocation, transact::Transact,
+};
 use crate::{
     engine::{EngineError, EngineHandles},
     partition::{Report, Shared},
@@ -69,6 +73,7 @@ pub(crate) struct PollLoop {
     last_housekeeping: Instant,
     counters: Counters,
     stalls: Stalls,
+    transact: Option<Transact>,
     rate: Option<Rate>,
     last_error: Option<String>,
     logged: Vec<(String, Instant)>,
@@ -94,11 +99,19 @@ struct PollSettings {
     headers: bool,
 }
 
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Counters {
     done: u64,
     dead_lettered: u64,
     skipped: u64,
+}
+
+impl Counters {
+    fn add(&mut self, more: Counters) {
+        self.done += more.done;
+        self.dead_lettered += more.dead_lettered;
+        self.skipped += more.skipped;
+    }
 }
 
 impl PollLoop {
@@ -124,6 +137,7 @@ impl PollLoop {
         let (report_to, reports) = std_mpsc::channel();
         let now = Instant::now();
         let paused = *handles.paused.borrow();
+        let transact = Transact::start(settings, shared.gate.as_ref(), &runtime, &report_to);
         Ok(Self {
             context: consumer.client().context().clone(),
             source: Source::new(consumer),
@@ -157,6 +171,7 @@ impl PollLoop {
             last_housekeeping: now,
             counters: Counters::default(),
             stalls: Stalls::new(settings.stalled_after),
+            transact,
             rate: settings.records_per_second.map(|limit| Rate::new(limit, now)),
             last_error: None,
             logged: Vec::new(),
@@ -169,7 +184,7 @@ impl PollLoop {
         loop {
             self.handles.liveness.tick();
             self.serve_client()?;
-            self.serve_rebalance();
+            self.serve_rebalance()?;
             self.take_reports()?;
             for entry in self.assigned.iter_mut().filter(|entry| !entry.draining) {
                 entry.dispatch_if_due(self.settings.linger);
@@ -215,6 +230,7 @@ impl PollLoop {
 
     fn take(&mut self, report: Report) -> Result<(), EngineError> {
         match report {
+            Report::Transaction(event) => self.take_event(event),
             Report::Done {
                 partition,
                 epoch,
@@ -227,12 +243,16 @@ impl PollLoop {
                 let Some(entry) = self.assigned.iter_mut().find(current) else {
                     return Ok(());
                 };
-                let count = finished.len();
                 entry.complete(&finished);
-                entry.metrics.done(count);
-                self.counters.done += count as u64;
-                self.counters.dead_lettered += dead_lettered;
-                self.counters.skipped += skipped;
+                entry.uncounted.add(Counters {
+                    done: finished.len() as u64,
+                    dead_lettered,
+                    skipped,
+                });
+                // Inside of a transaction they count with its commit.
+                if self.transact.is_none() {
+                    self.counters.add(entry.count());
+                }
             }
             Report::Ended { partition, epoch } => {
                 let current = |entry: &&mut Assigned| entry.partition == partition && entry.epoch == epoch;
@@ -275,6 +295,7 @@ impl PollLoop {
 
     /// Shows the world how things are.
     fn publish(&mut self) {
+        let outage = self.transact.as_ref().and_then(Transact::trouble);
         let mut partitions: Vec<_> = self
             .assigned
             .iter()
@@ -282,7 +303,7 @@ impl PollLoop {
                 let end = self
                     .source
                     .cached_end(&entry.partition.topic, entry.partition.partition);
-                entry.snapshot(self.paused, end)
+                entry.snapshot(self.paused, end, outage.as_ref())
             })
             .collect();
         self.stalls.look(&mut partitions, self.paused);

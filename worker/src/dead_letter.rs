@@ -11,12 +11,13 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     batch::Failure,
     planted::{impatient, now_and_then, planted},
-    producer::{ProduceRecord, Producer},
+    producer::{ErrorClass, ProduceRecord, Producer},
     progress::Progress,
     record::{Chunk, Record},
     retry::RetryPolicy,
     settings::DeadLetterSettings,
     snapshot::PausedReason,
+    transaction::{Cause, Spoiled},
 };
 
 pub(crate) use self::{breaker::Exceeded, breakers::Refusal};
@@ -76,8 +77,13 @@ impl DeadLetters {
     }
 
     /// Writes all letters, in order, and returns when every one of them is confirmed: after minutes or hours if need
-    /// be.
-    pub async fn write(&self, letters: &[(Record<'_>, &Letter)], retry: &RetryPolicy, progress: &Progress) {
+    /// be. Inside of a transaction the first failure spoils it.
+    pub(crate) async fn write(
+        &self,
+        letters: &[(Record<'_>, &Letter)],
+        retry: &RetryPolicy,
+        progress: &Progress,
+    ) -> Result<(), Spoiled> {
         let mut todo: Vec<usize> = (0..letters.len()).collect();
         if planted("drop-dead-letter") && now_and_then(5) {
             todo.clear();
@@ -110,7 +116,7 @@ impl DeadLetters {
             todo.retain(|_| match results.next() {
                 Some(Ok(())) => false,
                 Some(Err(failed)) => {
-                    error.get_or_insert(failed.to_string());
+                    error.get_or_insert(failed);
                     true
                 }
                 None => true,
@@ -118,6 +124,13 @@ impl DeadLetters {
             let Some(error) = error else { continue };
             failures += 1;
             let message = format!("dead letter topic {}: {error}", self.topic);
+            if self.producer.is_transactional() {
+                let cause = match error.class {
+                    ErrorClass::Systemic | ErrorClass::Record => Cause::Systemic,
+                    ErrorClass::Transient => Cause::Unavailable,
+                };
+                return Err(Spoiled { message, cause });
+            }
             if u32::is_power_of_two(failures) {
                 tracing::warn!(topic = %self.topic, attempt = failures, "{message}; nothing is committed past these records");
             }
@@ -128,6 +141,7 @@ impl DeadLetters {
             tokio::time::sleep(retry.random_backoff(failures)).await;
         }
         progress.recovered();
+        Ok(())
     }
 
     fn copy<'a>(

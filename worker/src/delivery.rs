@@ -11,6 +11,7 @@ use crate::{
     settings::NamedWriter,
     snapshot::PausedReason,
     telemetry::Metrics,
+    transaction::{Cause, Spoiled},
     unit::Todo,
     writer::{WriteBatch, WriteError},
 };
@@ -28,6 +29,8 @@ pub(crate) enum Patience {
     HandBack,
     /// Never repeat a write that may have happened.
     Once,
+    /// Give up at the first failure that is not a record's own: the writes are part of a transaction, which is spoiled.
+    Rewind,
 }
 
 /// A record that stays refused, with the number of attempts it took.
@@ -52,6 +55,8 @@ pub(crate) struct Delivered {
     pub later: Vec<Later>,
     /// Outputs that may or may not have been written, with [`Patience::Once`].
     pub given_up: usize,
+    /// With [`Patience::Rewind`]: the transaction cannot be committed, and none of this counts.
+    pub spoiled: Option<Spoiled>,
 }
 
 /// Where to and how.
@@ -125,6 +130,17 @@ impl Delivery<'_> {
                             attempts: segment.attempts,
                         });
                     }
+                }
+                Err(error) if self.patience == Patience::Rewind => {
+                    let cause = match error {
+                        WriteError::Refused(_) => Cause::Record,
+                        WriteError::Transient(_) => Cause::Unavailable,
+                        WriteError::Systemic(_) => Cause::Systemic,
+                    };
+                    self.metrics.write_failed(&self.writer.name, cause.class());
+                    let message = format!("writer {}: {error}", self.writer.name);
+                    delivered.spoiled = Some(Spoiled { message, cause });
+                    return delivered;
                 }
                 Err(WriteError::Refused(message)) => {
                     self.metrics.write_failed(&self.writer.name, "record");

@@ -12,11 +12,13 @@ use crate::{
     dead_letter::{DeadLetters, FailurePolicy},
     partition::Shared,
     pipeline::Pipeline,
+    planted::planted,
     producer::{Producer, ProducerError},
     record::TopicPartition,
     settings::Settings,
     snapshot::Board,
     telemetry::{Liveness, Metrics},
+    transaction::Gate,
 };
 use crds::spec::OnExhausted;
 
@@ -107,6 +109,7 @@ pub async fn run(settings: Settings, handles: EngineHandles) -> Result<(), Engin
         concurrency: settings.concurrency,
         lanes: Semaphore::new(settings.concurrency),
         cores: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
+        gate: settings.transactions.as_ref().map(|_| Gate::closed()),
         metrics: handles.metrics.clone(),
     });
     let drain = settings.drain;
@@ -143,7 +146,12 @@ async fn watchdog(shutdown: &mut Flag, budget: Duration) {
 fn failure_policy(settings: &Settings) -> Result<FailurePolicy, EngineError> {
     Ok(match (settings.on_exhausted, &settings.dead_letter) {
         (OnExhausted::DeadLetter, Some(dead_letter)) => {
-            let producer = Producer::new(&settings.producer_properties).map_err(EngineError::Producer)?;
+            let producer = match &settings.transactions {
+                Some(transactions) if !planted("dead-letter-outside-transaction") => {
+                    transactions.producer.clone()
+                }
+                _ => Producer::new(&settings.producer_properties).map_err(EngineError::Producer)?,
+            };
             FailurePolicy::DeadLetter(Arc::new(DeadLetters::new(
                 producer,
                 dead_letter.clone(),

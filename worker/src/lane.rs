@@ -22,6 +22,7 @@ use crate::{
     progress::{Progress, Troubles},
     record::TopicPartition,
     snapshot::PausedReason,
+    transaction::{Event, Spoiled},
     unit::Unit,
 };
 
@@ -148,8 +149,22 @@ impl Lane {
         if unit.is_empty() {
             return Ok(());
         }
+        let _inside = match &shared.gate {
+            Some(gate) => tokio::select! {
+                biased;
+                _ = draining.wait_for(|draining| *draining) => return Err(Drained),
+                inside = gate.enter() => inside,
+            },
+            None => None,
+        };
         let progress = context.troubles.at(unit.offset());
-        let delivered = self.write(&unit, &progress).await;
+        let mut delivered = self.write(&unit, &progress).await;
+        if let Some(spoiled) = delivered
+            .iter_mut()
+            .find_map(|delivered| delivered.spoiled.take())
+        {
+            return self.spoil(spoiled).await;
+        }
         // Waiting for dead letters is no work: it must not keep others from theirs.
         drop(permit);
         self.park_later(&mut unit, &delivered, waits);
@@ -170,8 +185,17 @@ impl Lane {
             // Only a breaker makes records wait to be processed again.
             queue.close_breaker(unit.chunk());
         }
-        self.settle(unit, waits, given_up as u64, &progress).await;
-        Ok(())
+        match self.settle(unit, waits, given_up as u64, &progress).await {
+            Ok(()) => Ok(()),
+            Err(spoiled) => self.spoil(spoiled).await,
+        }
+    }
+
+    /// Says that the transaction cannot be committed. The poll loop answers by ending this task, and reads the records again.
+    async fn spoil(&self, spoiled: Spoiled) -> Result<(), Drained> {
+        let report = Report::Transaction(Event::Spoiled(spoiled));
+        let _ = self.context.reports.send(report);
+        std::future::pending().await
     }
 
     async fn process_again(&self, unit: &Unit) -> Unit {
@@ -185,6 +209,7 @@ impl Lane {
     async fn write(&self, unit: &Unit, progress: &Progress) -> Vec<Delivered> {
         let shared = &self.context.shared;
         let patience = match (shared.guarantee, shared.ordering) {
+            _ if shared.gate.is_some() => Patience::Rewind,
             (DeliveryGuarantee::AtMostOnce, _) => Patience::Once,
             (_, Ordering::PerPartition) => Patience::Wait,
             (_, Ordering::PerKey | Ordering::Unordered) => Patience::HandBack,

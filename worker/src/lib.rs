@@ -49,6 +49,7 @@ pub mod stall;
 #[cfg(feature = "kubernetes")]
 pub mod status;
 pub mod telemetry;
+pub mod transaction;
 pub mod transform;
 mod unit;
 pub mod writer;

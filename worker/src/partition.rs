@@ -19,6 +19,7 @@ use crate::{
     retry::RetryPolicy,
     settings::NamedWriter,
     telemetry::Metrics,
+    transaction::{self, Gate},
     unit::{Finished, Unit},
 };
 
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     pub lanes: Semaphore,
     /// One permit per core: more chunks at once in the pipeline would only take each other's time.
     pub cores: Semaphore,
+    /// With transactions: where lanes have to be while they write.
+    pub gate: Option<Arc<Gate>>,
     pub metrics: Metrics,
 }
 
@@ -75,6 +78,8 @@ pub(crate) enum Report {
     },
     /// The task has ended; nothing more comes from it.
     Ended { partition: TopicPartition, epoch: u64 },
+    /// What became of the transaction.
+    Transaction(transaction::Event),
 }
 
 /// One partition's task.

@@ -5,10 +5,14 @@
 //! A broker refuses whole record batches, with innocent records in them. Such records are sent again one by one through
 //! a second client that makes no batches, so that a [`ErrorClass::Record`] is always the fault of that record. Later
 //! records with the same key are sent again after them: twice in the right order beats once in the wrong one.
+//!
+//! A transactional producer has no second client, because a record that fails spoils its transaction anyway: what a broker
+//! refused with others is answered with [`SendError::in_doubt`].
 
 mod classify;
 mod client;
 mod pending;
+mod transactional;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -27,6 +31,7 @@ use tokio::{sync::Mutex, time::Instant};
 pub use classify::ErrorClass;
 use client::{Handle, Lane};
 use pending::Slab;
+pub use transactional::{TransactionError, TransactionErrorKind};
 
 /// How long a partition count is trusted: growing a topic is rare, and a stale count only means that a dead letter goes
 /// to a partition that the broker chose.
@@ -65,6 +70,8 @@ pub struct SendError {
     pub class: ErrorClass,
     /// True when the client had to be replaced by a new one; sending again is all there is to do.
     pub fatal: bool,
+    /// True when the broker refused the record together with others, so that it may be innocent.
+    pub in_doubt: bool,
 }
 
 /// A producer that cannot be created.
@@ -97,7 +104,8 @@ pub struct Producer {
 
 struct Shared {
     batched: Lane,
-    alone: Lane,
+    /// For records that a broker has refused together with others; none inside of transactions.
+    alone: Option<Lane>,
     slab: Arc<Slab>,
     partition_counts: Mutex<HashMap<String, (Instant, i32)>>,
 }
@@ -105,16 +113,25 @@ struct Shared {
 impl Producer {
     /// Creates the client; connects in the background.
     pub fn new(properties: &Properties) -> Result<Self, ProducerError> {
+        let mut unbatched = properties.clone();
+        unbatched.insert("batch.num.messages".into(), "1".into());
+        unbatched.insert("linger.ms".into(), "0".into());
+        Self::create(properties, Some(unbatched))
+    }
+
+    /// With a `transactional.id` among the properties: sends only between [`Producer::begin`] and the end of a transaction.
+    pub fn transactional(properties: &Properties) -> Result<Self, ProducerError> {
+        Self::create(properties, None)
+    }
+
+    fn create(properties: &Properties, unbatched: Option<Properties>) -> Result<Self, ProducerError> {
         let slab = Arc::new(Slab::default());
         let batched = Lane::new(properties.clone(), slab.clone());
         batched.client().map_err(|error| match error {
             client::NoClient::Create(error) => error,
             client::NoClient::Closed => ProducerError::Create("closed".into()),
         })?;
-        let mut unbatched = properties.clone();
-        unbatched.insert("batch.num.messages".into(), "1".into());
-        unbatched.insert("linger.ms".into(), "0".into());
-        let alone = Lane::new(unbatched, slab.clone());
+        let alone = unbatched.map(|properties| Lane::new(properties, slab.clone()));
         let partition_counts = Mutex::default();
         Ok(Self {
             shared: Arc::new(Shared {
@@ -132,6 +149,15 @@ impl Producer {
         let mut results = vec![Ok(()); records.len()];
         let everything: Vec<usize> = (0..records.len()).collect();
         let failures = self.attempt(&self.shared.batched, records, &everything).await;
+        let Some(alone) = &self.shared.alone else {
+            for failure in failures {
+                results[failure.position] = Err(SendError {
+                    in_doubt: failure.suspect,
+                    ..failure.error
+                });
+            }
+            return results;
+        };
         let suspects: Vec<usize> = failures
             .iter()
             .filter(|failure| failure.suspect)
@@ -145,7 +171,7 @@ impl Producer {
             for position in &again {
                 results[*position] = Ok(());
             }
-            for failure in self.attempt(&self.shared.alone, records, &again).await {
+            for failure in self.attempt(alone, records, &again).await {
                 results[failure.position] = Err(failure.error);
             }
         }
@@ -179,7 +205,10 @@ impl Producer {
     /// Waits until everything sent is answered, at most `timeout`, then closes the connections. Later sends fail.
     /// Returns the number of records that were given up.
     pub async fn close(&self, timeout: Duration) -> usize {
-        let lanes = [self.shared.batched.close(), self.shared.alone.close()];
+        let lanes = [
+            self.shared.batched.close(),
+            self.shared.alone.as_ref().and_then(Lane::close),
+        ];
         let closing = tokio::task::spawn_blocking(move || {
             lanes
                 .into_iter()
@@ -295,6 +324,7 @@ fn no_client(error: client::NoClient) -> SendError {
         message: error.to_string(),
         class,
         fatal: false,
+        in_doubt: false,
     }
 }
 

@@ -25,10 +25,11 @@ use crate::{
     dead_letter::BreakerLimits,
     decode::Decoders,
     memory::{self, Budget},
-    producer::Producer,
+    producer::{Producer, ProducerError},
     registry::Registry,
     retry::RetryPolicy,
     secrets::{SecretError, SecretFiles},
+    transaction::Refusals,
     transform::Transform,
     writer::{
         Writer,
@@ -53,6 +54,8 @@ pub struct Settings {
     pub consumer_properties: Properties,
     /// Properties of the producer for dead letters; contain credentials.
     pub producer_properties: Properties,
+    /// With ExactlyOnce and a Kafka writer: what transactions are made with.
+    pub transactions: Option<Transactional>,
     /// Where partitions without a committed offset start; its timestamp is there when it needs one.
     pub start_position: StartPosition,
     /// Partitions processed at the same time.
@@ -85,6 +88,15 @@ pub struct Settings {
     pub stalled_after: Duration,
     /// How long a stopping worker may work on what it has begun.
     pub drain: Duration,
+}
+
+/// The producer of the writer and of dead letters, and what it is known to be refused.
+#[derive(Clone)]
+pub struct Transactional {
+    /// Sends inside of transactions only.
+    pub producer: Producer,
+    /// Shared with the writer.
+    pub refusals: Arc<Refusals>,
 }
 
 /// Limits of one batch; it is closed by whichever is reached first.
@@ -153,6 +165,9 @@ pub enum SettingsError {
     /// A Secret or ConfigMap for the connection to Kafka.
     #[error("kafka: {0}")]
     Secret(#[from] SecretError),
+    /// The producer of transactions.
+    #[error(transparent)]
+    Producer(#[from] ProducerError),
     /// A transform.
     #[error(transparent)]
     Transform(#[from] TransformError),
@@ -278,9 +293,27 @@ impl Settings {
             producers.push((compression, producer.clone()));
             Ok(producer)
         };
+        let transactional_writer = match processing.delivery_guarantee {
+            DeliveryGuarantee::ExactlyOnce => writers.iter().find_map(|writer| writer.kafka.as_ref()),
+            _ => None,
+        };
+        let transactions = match transactional_writer {
+            Some(writer) => Some(Transactional {
+                producer: Producer::transactional(&client_config::transactional_producer(
+                    &kafka,
+                    &credentials,
+                    writer.compression,
+                    &format!("{group_id}.{worker_name}"),
+                    processing.commit_interval_milliseconds,
+                ))?,
+                refusals: Arc::default(),
+            }),
+            None => None,
+        };
         let context = WriterContext {
             secrets,
             producer: &producer,
+            transactions: transactions.as_ref(),
             worker_name,
             registry,
         };
@@ -302,6 +335,7 @@ impl Settings {
             name,
             consumer_properties: client_config::consumer(&kafka, &credentials, &group_id, &consumer),
             producer_properties: producer_properties(Compression::default()),
+            transactions,
             group_id,
             topics,
             start_position: consumer.start_position,

@@ -2,8 +2,8 @@
 //! partitions, several times a second. Out: since when each one has been stalled, and what changed. Knows no clock;
 //! decides nothing else: whatever holds a partition back goes on by itself or says why.
 //!
-//! "Something to do" is a record that was read and is not finished, or records that arrived since and were not read. Lag
-//! alone is none: transaction markers at the end of a partition are never read, so it may stay above 0 for ever.
+//! "Something to do" is a record that was read and is not finished, or records that arrived since and were not read, or
+//! whatever holds the partition back. Lag alone is none: transaction markers at the end of a partition are never read, so it may stay above 0 for ever.
 
 use std::{
     collections::HashMap,
@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 use crate::{
     record::{Offset, TopicPartition},
-    snapshot::PartitionSnapshot,
+    snapshot::{PartitionSnapshot, PausedReason},
 };
 
 /// Watches the partitions of a worker.
@@ -99,7 +99,10 @@ impl Stalls {
             };
             let mut mark = before.remove(&key).unwrap_or_else(|| fresh.clone());
             let arrived = shown.lag > mark.lag && mark.lag.is_some();
-            let work = shown.in_flight > 0 || arrived;
+            let held_back = shown
+                .paused_reason
+                .is_some_and(|reason| reason != PausedReason::Paused);
+            let work = shown.in_flight > 0 || arrived || held_back;
             if paused || !work || shown.watermark != mark.watermark {
                 if mark.stalled {
                     changes.push(Change {
@@ -171,7 +174,7 @@ mod tests {
                 lag,
                 in_flight,
                 oldest: None,
-                paused_reason: Some(PausedReason::WriterUnavailable),
+                paused_reason: (in_flight > 0).then_some(PausedReason::WriterUnavailable),
                 stalled_since: None,
             }];
             let now = self.start + Duration::from_secs(self.seconds);

@@ -14,13 +14,13 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::handover::Handover;
+use super::{Counters, handover::Handover};
 use crate::{
     lane::Context,
     offsets::{Sequence, Tracker, ahead},
     partition::{PartitionTask, Report, Shared, Work},
     planted::{now_and_then, planted},
-    progress::Troubles,
+    progress::{Trouble, Troubles},
     record::{Chunk, Offset, TopicPartition},
     snapshot::{OldestRecord, PartitionSnapshot, PausedReason},
     telemetry::PartitionMetrics,
@@ -44,6 +44,28 @@ struct Flight {
     since: Timestamp,
 }
 
+/// With transactions, finished records must all be told in the commit's metadata, or they would be written again. So few
+/// records may be with the lanes, that even if every other one of them is finished it fits, unless their offsets lie far
+/// apart. Then see [`Assigned::fits`].
+const MAX_HANDED_ON: usize = 2000;
+
+/// How a partition is begun.
+pub(super) struct Start {
+    pub partition: TopicPartition,
+    /// Unique; what completes under another one is discarded.
+    pub epoch: u64,
+    /// Stays the same when the partition is read again after an abort.
+    pub assignment: u64,
+    /// Ranges of offsets above the committed one that need no work any more.
+    pub finished: Vec<Range<Offset>>,
+    /// What is committed, where the partition is read again from there.
+    pub committed: Option<Position>,
+    /// It is paused in librdkafka.
+    pub held: bool,
+    /// One record after the other.
+    pub cautious: bool,
+}
+
 /// What to commit: the offset, and what is finished above it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Position {
@@ -55,6 +77,7 @@ pub(super) struct Position {
 pub(super) struct Assigned {
     pub partition: TopicPartition,
     pub epoch: u64,
+    pub assignment: u64,
     pub tracker: Tracker,
     /// Committed by us in this epoch.
     committed: Option<Position>,
@@ -68,12 +91,19 @@ pub(super) struct Assigned {
     pub ended: bool,
     pub troubles: Troubles,
     pub metrics: PartitionMetrics,
-    ordering: Ordering,
+    /// Finished records that nobody has been told of yet.
+    pub uncounted: Counters,
+    /// Finished records above the committed offset are told in the commit.
+    ahead: bool,
+    /// See [`Start::cautious`].
+    cautious: bool,
     filling: Chunk,
     /// Since when the chunk is being filled.
     filling_since: Option<Instant>,
-    /// Finished by an earlier owner.
+    /// Finished by an earlier owner, but for what was passed already.
     finished: VecDeque<Range<Offset>>,
+    /// Everything below was read.
+    read_to: Offset,
     flights: VecDeque<Flight>,
     handover: Handover,
     drain: watch::Sender<bool>,
@@ -81,16 +111,22 @@ pub(super) struct Assigned {
 }
 
 impl Assigned {
-    /// Starts the partition's task on the current runtime. `finished`: ranges of offsets above the committed one that
-    /// need no work any more.
+    /// Starts the partition's task on the current runtime.
     pub fn start(
-        partition: TopicPartition,
-        epoch: u64,
-        finished: Vec<Range<Offset>>,
+        start: Start,
         shared: &Arc<Shared>,
         runtime: &tokio::runtime::Handle,
         reports: &std_mpsc::Sender<Report>,
     ) -> Self {
+        let Start {
+            partition,
+            epoch,
+            assignment,
+            finished,
+            committed,
+            held,
+            cautious,
+        } = start;
         let (input, receiver) = mpsc::unbounded_channel();
         let (drain, draining) = watch::channel(false);
         let troubles = Troubles::default();
@@ -106,26 +142,41 @@ impl Assigned {
             context: Arc::new(context),
             input: receiver,
         };
+        let mut tracker = Tracker::default();
+        if let Some(position) = &committed {
+            tracker.deliver_end(position.offset);
+        }
+        let handover = match shared.guarantee {
+            DeliveryGuarantee::AtMostOnce if !planted("at-most-once-commits-later") => {
+                Handover::committed_first(input)
+            }
+            _ if cautious => Handover::metered(0, input),
+            _ if shared.gate.is_some() => Handover::metered(MAX_HANDED_ON, input),
+            _ => Handover::at_once(input),
+        };
         Self {
             metrics: shared.metrics.partition(&partition),
+            uncounted: Counters::default(),
             filling: Chunk::new(partition.clone(), epoch),
             filling_since: None,
             finished: finished.into(),
+            read_to: 0,
             partition,
             epoch,
-            tracker: Tracker::default(),
-            committed: None,
+            assignment,
+            tracker,
+            committed,
             committing: None,
-            held: false,
+            held,
             draining: false,
             ended: false,
             troubles,
-            ordering: shared.ordering,
+            // In partition order nothing is finished ahead, but for a writer that refuses one record of several and
+            // `onExhausted: Stop`: repeating those is fine, unless exactly once is promised.
+            ahead: shared.ordering != Ordering::PerPartition || shared.gate.is_some(),
+            cautious,
             flights: VecDeque::new(),
-            handover: Handover::new(
-                shared.guarantee == DeliveryGuarantee::AtMostOnce && !planted("at-most-once-commits-later"),
-                input,
-            ),
+            handover,
             drain,
             task: runtime.spawn(task.run()).abort_handle(),
         }
@@ -134,6 +185,7 @@ impl Assigned {
     /// The chunk that the record at `offset` goes into; None if an earlier owner has finished it.
     pub fn filling(&mut self, offset: Offset) -> Option<&mut Chunk> {
         let first = self.filling.is_empty() && self.tracker.committable().is_none();
+        self.read_to = offset + 1;
         if !self.finished.is_empty() && self.was_finished(offset)
             || first && planted("skip-first-record-after-assign")
         {
@@ -153,6 +205,12 @@ impl Assigned {
             self.finished.pop_front();
         }
         self.finished.front().is_some_and(|range| range.contains(&offset))
+    }
+
+    /// True when the chunk that is being filled must be handed on.
+    pub fn is_full(&self, max_records: usize, max_bytes: usize) -> bool {
+        let max_records = if self.cautious { 1 } else { max_records };
+        self.filling.len() >= max_records || self.filling.bytes() >= max_bytes
     }
 
     /// True when everything that was read is finished.
@@ -199,6 +257,7 @@ impl Assigned {
         });
         let first = range.start;
         self.handover.offer(end, Work { chunk, first });
+        self.handover.make_room(self.tracker.span());
     }
 
     /// Records are finished.
@@ -212,6 +271,14 @@ impl Assigned {
             self.tracker.complete(run);
         }
         self.flights.retain(|flight| flight.open > 0);
+        self.handover.make_room(self.tracker.span());
+    }
+
+    /// Counts the finished records that were not.
+    pub fn count(&mut self) -> Counters {
+        let counters = std::mem::take(&mut self.uncounted);
+        self.metrics.done(counters.done as usize);
+        counters
     }
 
     /// Tells the task to finish what it has begun and to start nothing. What was not handed on is read again by the next
@@ -276,16 +343,46 @@ impl Assigned {
         (self.committed.as_ref() != Some(&position)).then_some(position)
     }
 
-    /// In partition order nothing is finished ahead.
     fn metadata(&self, offset: Offset) -> String {
-        if self.ordering == Ordering::PerPartition {
+        if !self.ahead {
             return String::new();
         }
         if planted("finished-ahead-invented") {
             // The record at the offset itself is never in there.
             return ahead::encode(offset, std::slice::from_ref(&(offset + 1..offset + 4)));
         }
-        ahead::encode(offset, &self.tracker.ahead(ahead::MAX_RANGES))
+        ahead::encode(offset, &self.finished_ahead(ahead::MAX_RANGES))
+    }
+
+    /// What is finished above the watermark: by us, and by an earlier owner where we have not read yet.
+    fn finished_ahead(&self, limit: usize) -> Vec<Range<Offset>> {
+        let mut ranges = self.tracker.ahead(limit);
+        for range in &self.finished {
+            let unread = range.start.max(self.read_to)..range.end;
+            if unread.is_empty() {
+                continue;
+            }
+            if let Some(last) = ranges.last_mut().filter(|last| last.end == unread.start) {
+                last.end = unread.end;
+            } else if ranges.len() < limit {
+                ranges.push(unread);
+            }
+        }
+        ranges
+    }
+
+    /// True when a commit can tell everything that is finished. If not, a transaction must not be committed.
+    pub fn fits(&self) -> bool {
+        let Some(offset) = self.tracker.committable() else {
+            return true;
+        };
+        let ranges = self.finished_ahead(ahead::MAX_RANGES + 1);
+        ahead::decode(offset, &ahead::encode(offset, &ranges)).is_ok_and(|told| told == ranges)
+    }
+
+    /// True while records have to be processed one after the other: what is finished ahead has not been passed.
+    pub fn is_cautious(&self) -> bool {
+        self.cautious && !(self.finished.is_empty() && self.tracker.span() == 0)
     }
 
     /// True when records wait for a commit before they may be handed on.
@@ -309,9 +406,13 @@ impl Assigned {
         }
     }
 
-    /// What status shows. `end` is the end of the partition, where known.
-    pub fn snapshot(&self, paused: bool, end: Option<Offset>) -> PartitionSnapshot {
-        let trouble = self.troubles.oldest();
+    /// What status shows. `end` is the end of the partition, where known; `outage` what keeps transactions from being
+    /// committed.
+    pub fn snapshot(&self, paused: bool, end: Option<Offset>, outage: Option<&Trouble>) -> PartitionSnapshot {
+        let mut trouble = self.troubles.oldest();
+        if trouble == Trouble::default() {
+            trouble = outage.cloned().unwrap_or_default();
+        }
         let watermark = self.tracker.committable();
         let oldest = self
             .tracker
@@ -331,7 +432,7 @@ impl Assigned {
         PartitionSnapshot {
             topic: self.partition.topic.to_string(),
             partition: self.partition.partition,
-            epoch: self.epoch,
+            epoch: self.assignment,
             committed: self.committed.as_ref().map(|position| position.offset),
             watermark,
             lag,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::{consumer::Consumer, error::RDKafkaErrorCode, topic_partition_list::TopicPartitionList};
 
-use super::PollLoop;
+use super::{PollLoop, transact::END_BUDGET};
 use crate::{engine::EngineError, planted::planted, snapshot::Phase};
 
 /// One question to the coordinator; between two of them the process shows that it is alive.
@@ -47,9 +47,14 @@ impl PollLoop {
             entry.abort();
         }
         self.await_coordinator();
-        self.commit_and_wait(|_| true);
+        if self.transact.is_some() {
+            self.end_transaction(unfinished == 0)?;
+            self.await_abort(Instant::now() + END_BUDGET)?;
+        } else {
+            self.commit_and_wait(|_| true);
+        }
         // librdkafka waits for an answer to every rebalance it has told us of, else closing would hang.
-        self.answer_open_rebalances();
+        self.answer_open_rebalances()?;
         self.phase = Phase::Stopped;
         self.publish();
         self.leave();

@@ -29,6 +29,9 @@ enum Settled {
 impl PollLoop {
     /// Commits what is finished, once per interval, without waiting for the answer.
     pub(super) fn serve_commits(&mut self) {
+        if self.transact.is_some() {
+            return self.serve_transaction();
+        }
         while let Some(outcome) = self.source.committed(Duration::ZERO) {
             self.commit_running = false;
             self.take_committed(outcome);

@@ -1,5 +1,6 @@
-//! How chunks get from the poll loop to the partition's task: at once, or, with AtMostOnce, only after the broker has
-//! confirmed the commit of their offsets. Pure but for the channel.
+//! How chunks get from the poll loop to the partition's task: at once; or, with AtMostOnce, only after the broker has
+//! confirmed the commit of their offsets; or, with transactions, so that only so many records are there at a time. Pure but
+//! for the channel.
 
 use std::collections::VecDeque;
 
@@ -12,6 +13,16 @@ pub(super) struct Handover {
     /// None once everything has been handed on that ever will be.
     task: Option<mpsc::UnboundedSender<Work>>,
     commit_first: Option<CommitFirst>,
+    metered: Option<Metered>,
+}
+
+/// Chunks that wait for room.
+struct Metered {
+    waiting: VecDeque<Work>,
+    /// Records in them.
+    records: usize,
+    /// Records that may be with the task, from the first unfinished one to the last. A chunk alone may have more.
+    limit: usize,
 }
 
 /// Chunks that wait for the commit, each with the offset behind its last record.
@@ -26,18 +37,60 @@ struct CommitFirst {
 }
 
 impl Handover {
-    pub fn new(commit_first: bool, task: mpsc::UnboundedSender<Work>) -> Self {
+    pub fn at_once(task: mpsc::UnboundedSender<Work>) -> Self {
         Self {
             task: Some(task),
-            commit_first: commit_first.then(CommitFirst::default),
+            commit_first: None,
+            metered: None,
+        }
+    }
+
+    pub fn committed_first(task: mpsc::UnboundedSender<Work>) -> Self {
+        Self {
+            commit_first: Some(CommitFirst::default()),
+            ..Self::at_once(task)
+        }
+    }
+
+    pub fn metered(limit: usize, task: mpsc::UnboundedSender<Work>) -> Self {
+        Self {
+            metered: Some(Metered {
+                waiting: VecDeque::new(),
+                records: 0,
+                limit,
+            }),
+            ..Self::at_once(task)
         }
     }
 
     /// Takes a chunk that ends before `end`.
     pub fn offer(&mut self, end: Offset, work: Work) {
-        match &mut self.commit_first {
-            Some(queue) => queue.waiting.push_back((end, work)),
-            None => self.send(work),
+        match (&mut self.commit_first, &mut self.metered) {
+            (Some(queue), _) => queue.waiting.push_back((end, work)),
+            (None, Some(queue)) => {
+                queue.records += work.chunk.len();
+                queue.waiting.push_back(work);
+            }
+            (None, None) => self.send(work),
+        }
+    }
+
+    /// Hands on what there is room for; `span` is how many records there are from the first unfinished one on, with those that
+    /// wait here.
+    pub fn make_room(&mut self, span: usize) {
+        let mut ready = Vec::new();
+        if let Some(queue) = &mut self.metered {
+            let mut there = span.saturating_sub(queue.records);
+            while let Some(next) = queue.waiting.front()
+                && (there == 0 || there + next.chunk.len() <= queue.limit)
+            {
+                there += next.chunk.len();
+                queue.records -= next.chunk.len();
+                ready.extend(queue.waiting.pop_front());
+            }
+        }
+        for work in ready {
+            self.send(work);
         }
     }
 
@@ -93,6 +146,10 @@ impl Handover {
     /// No more chunks will come. True when the task will end by itself, after everything that was or will be handed on:
     /// what is committed already must not be dropped. False when the task may drop what it has not begun.
     pub fn finish(&mut self) -> bool {
+        if let Some(queue) = &mut self.metered {
+            queue.waiting.clear();
+            queue.records = 0;
+        }
         let Some(queue) = &mut self.commit_first else {
             return false;
         };
@@ -133,7 +190,7 @@ mod tests {
     #[test]
     fn without_a_commit_first_chunks_go_on_at_once() {
         let (input, mut task) = mpsc::unbounded_channel();
-        let mut handover = Handover::new(false, input);
+        let mut handover = Handover::at_once(input);
         handover.offer(5, work(0));
         assert_eq!((received(&mut task), handover.to_commit()), (vec![0], None));
         assert!(!handover.finish());
@@ -142,7 +199,7 @@ mod tests {
     #[test]
     fn a_chunk_goes_on_only_when_its_offsets_are_committed() {
         let (input, mut task) = mpsc::unbounded_channel();
-        let mut handover = Handover::new(true, input);
+        let mut handover = Handover::committed_first(input);
         assert_eq!(handover.to_commit(), Some(None));
         handover.offer(5, work(0));
         handover.offer(8, work(5));
@@ -160,7 +217,7 @@ mod tests {
     #[test]
     fn at_the_end_what_is_being_committed_is_still_handed_on_and_the_rest_is_not() {
         let (input, mut task) = mpsc::unbounded_channel();
-        let mut handover = Handover::new(true, input);
+        let mut handover = Handover::committed_first(input);
         handover.offer(5, work(0));
         handover.committing();
         handover.offer(8, work(5));
@@ -170,5 +227,32 @@ mod tests {
         assert_eq!(received(&mut task), [0]);
         let ended = matches!(task.try_recv(), Err(mpsc::error::TryRecvError::Disconnected));
         assert!(ended, "the task ends by itself");
+    }
+
+    #[test]
+    fn with_a_limit_chunks_wait_for_room_and_one_alone_always_has_it() {
+        let chunk = |first: u64, records: i64| {
+            let mut chunk = Chunk::new(TopicPartition::new("t", 0), 1);
+            (0..records).for_each(|offset| chunk.push(offset, 0, None, None, []));
+            Work { chunk, first }
+        };
+        let (input, mut task) = mpsc::unbounded_channel();
+        let mut handover = Handover::metered(5, input);
+        handover.offer(9, chunk(0, 9));
+        handover.make_room(9);
+        assert_eq!(received(&mut task), [0], "larger than the limit, and alone");
+        handover.offer(11, chunk(9, 2));
+        handover.offer(14, chunk(11, 3));
+        handover.offer(15, chunk(14, 1));
+        handover.make_room(15);
+        assert!(received(&mut task).is_empty());
+        // Two of the first chunk are left, and 6 wait.
+        handover.make_room(8);
+        assert_eq!(received(&mut task), [9]);
+        handover.make_room(5);
+        assert_eq!(received(&mut task), [11]);
+        assert!(!handover.finish());
+        handover.make_room(0);
+        assert!(received(&mut task).is_empty(), "what waits at the end is dropped");
     }
 }

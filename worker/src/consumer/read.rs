@@ -9,7 +9,7 @@ use super::{Assigned, BATCHES_IN_FLIGHT, PollLoop, TICK, batch::Read};
 
 impl PollLoop {
     pub(super) fn has_room(&self) -> bool {
-        if self.stopping.is_some() {
+        if self.stopping.is_some() || self.is_rewinding() {
             return false;
         }
         let (mut records, mut bytes) = (0, 0);
@@ -63,7 +63,7 @@ impl PollLoop {
                     message.value(),
                     settings.headers.then(|| message.headers()).into_iter().flatten(),
                 );
-                if filling.len() >= settings.max_records || filling.bytes() >= settings.max_bytes {
+                if entry.is_full(settings.max_records, settings.max_bytes) {
                     entry.dispatch();
                 }
             }

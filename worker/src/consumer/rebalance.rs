@@ -13,12 +13,14 @@ use rdkafka::{
     topic_partition_list::{Offset as KafkaOffset, TopicPartitionList},
 };
 
-use super::{Assigned, PollLoop, context::Event};
+use super::{Assigned, PollLoop, assignment::Start, context::Event};
 use crate::{
+    engine::EngineError,
     offsets::ahead,
     planted::planted,
     record::{Offset, TopicPartition},
     snapshot::Phase,
+    transaction::{Cause, Spoiled},
 };
 
 /// How long revoked partitions may finish what they have begun: below librdkafka's default session timeout of 45 s with
@@ -27,7 +29,7 @@ const REVOKE_BUDGET: Duration = Duration::from_secs(10);
 
 /// For asking what was committed: the coordinator answers in milliseconds; one that fails over takes a few seconds, and
 /// without an answer records are only repeated.
-const COMMITTED_BUDGET: Duration = Duration::from_secs(5);
+pub(super) const COMMITTED_BUDGET: Duration = Duration::from_secs(5);
 
 /// Partitions on their way out.
 pub(super) struct Revocation {
@@ -37,51 +39,71 @@ pub(super) struct Revocation {
 
 impl PollLoop {
     /// Takes the next event, unless a revocation is still being worked on.
-    pub(super) fn serve_rebalance(&mut self) {
+    pub(super) fn serve_rebalance(&mut self) -> Result<(), EngineError> {
         if let Some(revocation) = &self.revocation {
             let leaving = |entry: &Assigned| revocation.contains(&entry.partition);
             let busy = self.assigned.iter().any(|entry| leaving(entry) && !entry.ended);
             if busy && Instant::now() < revocation.deadline {
-                return;
+                return Ok(());
             }
-            self.finish_revocation(true);
+            self.finish_revocation(true)?;
         }
         while self.revocation.is_none() {
             match self.context.next_event() {
                 Some(Event::Assign(partitions)) => self.assign(&partitions),
-                Some(Event::Revoke { partitions, lost }) => self.revoke(partitions, lost),
-                None => return,
+                Some(Event::Revoke { partitions, lost }) => self.revoke(partitions, lost)?,
+                None => return Ok(()),
             }
         }
+        Ok(())
     }
 
     fn assign(&mut self, partitions: &[(String, i32)]) {
         self.shared.metrics.rebalanced("assigned");
         tracing::info!(partitions = describe(partitions), "assigned");
         let list = list(partitions);
+        let mut unknown = None;
         if self.stopping.is_none() {
-            let mut finished = self.finished_ahead(&list);
+            let mut finished = self.finished_ahead(&list).unwrap_or_else(|error| {
+                unknown = Some(error);
+                HashMap::new()
+            });
             for (topic, partition) in partitions {
                 self.source.forward(topic, *partition);
                 let partition = TopicPartition::new(topic.as_str(), *partition);
                 self.assigned.retain(|entry| entry.partition != partition);
-                let epoch = self.next_epoch;
-                self.next_epoch += 1;
-                let finished = finished.remove(&partition).unwrap_or_default();
-                let entry = Assigned::start(
+                let start = Start {
+                    epoch: self.next_epoch,
+                    assignment: self.next_epoch,
+                    finished: finished.remove(&partition).unwrap_or_default(),
                     partition,
-                    epoch,
-                    finished,
+                    committed: None,
+                    held: false,
+                    cautious: false,
+                };
+                self.next_epoch += 1;
+                self.assigned.push(Assigned::start(
+                    start,
                     &self.shared,
                     &self.runtime,
                     &self.report_to,
-                );
-                self.assigned.push(entry);
+                ));
             }
         }
         // Start offsets are the committed ones: librdkafka asks for them.
         if let Err(error) = self.source.consumer().incremental_assign(&list) {
             self.note_error(&format!("assign: {error}"));
+        }
+        match unknown {
+            // Begun anew once it is known.
+            Some(message) if self.transact.is_some() && !self.is_rewinding() => {
+                self.abort_transaction(Spoiled {
+                    message,
+                    cause: Cause::Moved,
+                });
+            }
+            Some(message) => self.note_error(&message),
+            None => {}
         }
         if self.stopping.is_none() {
             self.phase = Phase::Consuming;
@@ -90,25 +112,29 @@ impl PollLoop {
     }
 
     /// What earlier owners have finished above the committed offsets, from the commits' metadata. In partition order nobody
-    /// writes any.
-    fn finished_ahead(&mut self, list: &TopicPartitionList) -> HashMap<TopicPartition, Vec<Range<Offset>>> {
+    /// writes any, but with transactions.
+    fn finished_ahead(
+        &mut self,
+        list: &TopicPartitionList,
+    ) -> Result<HashMap<TopicPartition, Vec<Range<Offset>>>, String> {
         let mut finished = HashMap::new();
-        if self.shared.ordering == Ordering::PerPartition || list.count() == 0 {
-            return finished;
+        let none = self.shared.ordering == Ordering::PerPartition && self.transact.is_none();
+        if none || list.count() == 0 {
+            return Ok(finished);
         }
-        let committed = match self
+        let committed = self
             .source
             .consumer()
             .committed_offsets(list.clone(), COMMITTED_BUDGET)
-        {
-            Ok(committed) => committed,
-            Err(error) => {
-                self.note_error(&format!(
-                    "what is finished ahead of the committed offsets cannot be read and will be processed again: {error}"
-                ));
-                return finished;
-            }
-        };
+            .map_err(|error| {
+                format!(
+                    "what is finished ahead of the committed offsets cannot be read{}: {error}",
+                    match self.transact {
+                        None => " and will be processed again",
+                        Some(_) => "",
+                    }
+                )
+            })?;
         for element in committed.elements() {
             let KafkaOffset::Offset(offset) = element.offset() else {
                 continue;
@@ -121,10 +147,10 @@ impl PollLoop {
                 Err(unreadable) => tracing::warn!(%partition, offset, "{unreadable}"),
             }
         }
-        finished
+        Ok(finished)
     }
 
-    fn revoke(&mut self, partitions: Vec<(String, i32)>, lost: bool) {
+    fn revoke(&mut self, partitions: Vec<(String, i32)>, lost: bool) -> Result<(), EngineError> {
         self.shared
             .metrics
             .rebalanced(if lost { "lost" } else { "revoked" });
@@ -149,13 +175,14 @@ impl PollLoop {
         self.revocation = Some(revocation);
         if lost {
             // Somebody else may have read on from our last commit already: a commit now would be wrong or refused.
-            self.finish_revocation(false);
+            self.finish_revocation(false)?;
         }
+        Ok(())
     }
 
-    fn finish_revocation(&mut self, commit: bool) {
-        let Some(revocation) = self.revocation.take() else {
-            return;
+    fn finish_revocation(&mut self, commit: bool) -> Result<(), EngineError> {
+        let Some(revocation) = &self.revocation else {
+            return Ok(());
         };
         let unfinished = self
             .assigned
@@ -163,13 +190,18 @@ impl PollLoop {
             .filter(|entry| revocation.contains(&entry.partition) && !entry.ended)
             .inspect(|entry| entry.abort())
             .count();
-        if commit {
-            if unfinished > 0 {
-                tracing::warn!(
-                    partitions = unfinished,
-                    "gave up partitions before their work was done; it will be repeated"
-                );
-            }
+        if commit && unfinished > 0 {
+            tracing::warn!(
+                partitions = unfinished,
+                "gave up partitions before their work was done; it will be repeated"
+            );
+        }
+        // While it waits, transactions must know which partitions are on their way out.
+        self.end_transaction(commit && unfinished == 0)?;
+        let Some(revocation) = self.revocation.take() else {
+            return Ok(());
+        };
+        if commit && self.transact.is_none() {
             self.commit_and_wait(|entry| revocation.contains(&entry.partition));
         }
         self.assigned.retain(|entry| {
@@ -184,11 +216,12 @@ impl PollLoop {
             self.note_error(&format!("unassign: {error}"));
         }
         self.housekeeping();
+        Ok(())
     }
 
     /// Answers what is left of the rebalances at the end, when everything is drained and committed.
-    pub(super) fn answer_open_rebalances(&mut self) {
-        self.finish_revocation(false);
+    pub(super) fn answer_open_rebalances(&mut self) -> Result<(), EngineError> {
+        self.finish_revocation(false)?;
         while let Some(event) = self.context.next_event() {
             let consumer = self.source.consumer();
             let answered = match &event {
@@ -199,11 +232,12 @@ impl PollLoop {
                 tracing::debug!(%error, ?event, "rebalance while closing");
             }
         }
+        Ok(())
     }
 }
 
 impl Revocation {
-    fn contains(&self, partition: &TopicPartition) -> bool {
+    pub(super) fn contains(&self, partition: &TopicPartition) -> bool {
         self.partitions
             .iter()
             .any(|(topic, number)| *partition.topic == **topic && partition.partition == *number)

@@ -13,6 +13,7 @@ use crate::{
     planted::planted,
     progress::Progress,
     snapshot::PausedReason,
+    transaction::Spoiled,
     unit::Unit,
 };
 
@@ -67,7 +68,13 @@ impl Lane {
     }
 
     /// Does with the failed records what the resource says, and reports the unit as finished.
-    pub(super) async fn settle(&mut self, mut unit: Unit, waits: u32, given_up: u64, progress: &Progress) {
+    pub(super) async fn settle(
+        &mut self,
+        mut unit: Unit,
+        waits: u32,
+        given_up: u64,
+        progress: &Progress,
+    ) -> Result<(), Spoiled> {
         let context = self.context.clone();
         let shared = &context.shared;
         let (mut dead_lettered, mut skipped) = (0, given_up);
@@ -90,7 +97,7 @@ impl Lane {
                     .iter()
                     .map(|letter| (unit.chunk().record(letter.failure.source), letter))
                     .collect();
-                queue.write(&records, &shared.retry, progress).await;
+                queue.write(&records, &shared.retry, progress).await?;
                 dead_lettered = letters.len() as u64;
                 for Letter { failure, .. } in &letters {
                     shared.metrics.failure(failure.stage.as_str(), &failure.component);
@@ -115,7 +122,7 @@ impl Lane {
             }
         }
         if unit.is_empty() {
-            return;
+            return Ok(());
         }
         let report = Report::Done {
             partition: context.partition.clone(),
@@ -126,6 +133,7 @@ impl Lane {
         };
         // The poll loop outlives its lanes except when it has failed; then nothing is committed any more anyway.
         let _ = context.reports.send(report);
+        Ok(())
     }
 
     fn log(&self, what: &str, unit: &Unit, letter: &Letter, records: usize) {

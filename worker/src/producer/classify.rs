@@ -89,6 +89,23 @@ fn advice(code: Code) -> Option<&'static str> {
     })
 }
 
+/// What to do about an error of a transaction, beside the broker's own words.
+pub(super) fn transaction_advice(code: Code) -> Option<&'static str> {
+    Some(match code {
+        Code::TransactionalIdAuthorizationFailed => {
+            "the user may not use this transactional.id; grant it Write and Describe on the TransactionalId with the prefix of the group id and a dot"
+        }
+        Code::GroupAuthorizationFailed => "the user may not commit offsets; grant it Read on the group",
+        Code::InvalidTransactionTimeout => {
+            "the broker's transaction.max.timeout.ms is too small; raise it, or shorten processing.commitIntervalMilliseconds"
+        }
+        Code::ProducerFenced | Code::InvalidProducerEpoch => {
+            "another client has used the same transactional.id, or the transaction took longer than its timeout; a new client is started"
+        }
+        _ => return None,
+    })
+}
+
 fn describe(topic: &str, code: Code) -> String {
     match advice(code) {
         Some(advice) => format!("topic {topic:?}: {code}: {advice}"),
@@ -108,6 +125,7 @@ pub(super) fn error(topic: &str, code: Code, trouble: Option<&str>) -> SendError
         message,
         class,
         fatal: false,
+        in_doubt: false,
     }
 }
 
@@ -122,6 +140,7 @@ pub(super) fn fatal(topic: &str, code: Code, reason: &str) -> SendError {
         message: format!("{} ({reason}); a new client is started", describe(topic, code)),
         class,
         fatal: true,
+        in_doubt: false,
     }
 }
 

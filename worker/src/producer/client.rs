@@ -2,7 +2,7 @@
 //! [`Lane`] drops it and makes a new one at the next send. Closing and dropping happen off the tokio workers.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -10,9 +10,11 @@ use crds::client_config::Properties;
 use rdkafka::{
     ClientConfig, ClientContext,
     config::{FromClientConfigAndContext, RDKafkaLogLevel},
+    consumer::ConsumerGroupMetadata,
     error::{KafkaError, RDKafkaErrorCode},
     message::DeliveryResult,
     producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
+    topic_partition_list::TopicPartitionList,
 };
 
 use super::{ProducerError, pending::Slab};
@@ -34,7 +36,7 @@ enum State {
 
 /// A place for one client at a time.
 pub(super) struct Lane {
-    properties: Properties,
+    properties: Mutex<Properties>,
     slab: Arc<Slab>,
     state: Mutex<State>,
 }
@@ -42,7 +44,7 @@ pub(super) struct Lane {
 impl Lane {
     pub fn new(properties: Properties, slab: Arc<Slab>) -> Self {
         Self {
-            properties,
+            properties: Mutex::new(properties),
             slab,
             state: Mutex::new(State::Absent),
         }
@@ -55,10 +57,27 @@ impl Lane {
             State::Open(handle) => Ok(handle.clone()),
             State::Closed => Err(NoClient::Closed),
             State::Absent => {
-                let handle = Arc::new(Handle::create(&self.properties, self.slab.clone())?);
+                let handle = Arc::new(Handle::create(&self.properties(), self.slab.clone())?);
                 *state = State::Open(handle.clone());
                 Ok(handle)
             }
+        }
+    }
+
+    /// Changes what the next client is made of.
+    pub fn change(&self, change: impl FnOnce(&mut Properties)) {
+        change(&mut self.properties());
+    }
+
+    fn properties(&self) -> MutexGuard<'_, Properties> {
+        self.properties.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The client, if there is one.
+    pub fn current(&self) -> Option<Arc<Handle>> {
+        match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+            State::Open(handle) => Some(handle.clone()),
+            State::Absent | State::Closed => None,
         }
     }
 
@@ -134,6 +153,44 @@ impl Handle {
         match producer.flush(timeout) {
             Ok(()) => 0,
             Err(_) => usize::try_from(producer.in_flight_count()).unwrap_or_default(),
+        }
+    }
+}
+
+/// Transactions. Each call blocks for its timeout at most.
+impl Handle {
+    pub fn init_transactions(&self, timeout: Duration) -> Result<(), KafkaError> {
+        self.transactional(|producer| producer.init_transactions(timeout))
+    }
+
+    pub fn begin_transaction(&self) -> Result<(), KafkaError> {
+        self.transactional(|producer| producer.begin_transaction())
+    }
+
+    pub fn send_offsets(
+        &self,
+        offsets: &TopicPartitionList,
+        group: &ConsumerGroupMetadata,
+        timeout: Duration,
+    ) -> Result<(), KafkaError> {
+        self.transactional(|producer| producer.send_offsets_to_transaction(offsets, group, timeout))
+    }
+
+    pub fn commit_transaction(&self, timeout: Duration) -> Result<(), KafkaError> {
+        self.transactional(|producer| producer.commit_transaction(timeout))
+    }
+
+    pub fn abort_transaction(&self, timeout: Duration) -> Result<(), KafkaError> {
+        self.transactional(|producer| producer.abort_transaction(timeout))
+    }
+
+    fn transactional(
+        &self,
+        call: impl FnOnce(&ThreadedProducer<Context>) -> Result<(), KafkaError>,
+    ) -> Result<(), KafkaError> {
+        match &self.producer {
+            Some(producer) => call(producer),
+            None => Err(KafkaError::Canceled),
         }
     }
 }

@@ -15,8 +15,8 @@ use prometheus_client::{
 };
 
 use self::families::{
-    CodeLabels, FailureLabels, Families, KindLabels, PartitionLabels, PhaseLabels, ReasonLabels,
-    TransformLabels, WriteErrorLabels, WriterLabels,
+    CodeLabels, FailureLabels, Families, KindLabels, OutcomeLabels, PartitionLabels, PhaseLabels,
+    ReasonLabels, TransformLabels, WriteErrorLabels, WriterLabels,
 };
 use crate::{
     record::TopicPartition,
@@ -213,6 +213,14 @@ impl Metrics {
                 self.0.commit_errors.get_or_create(&CodeLabels { code }).inc();
             }
         }
+    }
+
+    /// A transaction ended; `outcome` is committed or aborted.
+    pub fn transaction(&self, outcome: &'static str) {
+        self.0
+            .transactions
+            .get_or_create(&OutcomeLabels { outcome })
+            .inc();
     }
 
     /// Partitions came or went; `kind` is assigned, revoked or lost.

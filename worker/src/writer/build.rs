@@ -10,6 +10,7 @@ use crate::{
     producer::{Producer, ProducerError},
     registry::Registry,
     secrets::{SecretError, SecretFiles},
+    settings::Transactional,
 };
 
 /// What writers are made of besides their configuration.
@@ -19,6 +20,8 @@ pub struct WriterContext<'a> {
     pub secrets: &'a SecretFiles,
     /// Gives the worker's producer for a compression; writers of the same compression share one.
     pub producer: &'a (dyn Fn(Compression) -> Result<Producer, ProducerError> + Send + Sync),
+    /// With ExactlyOnce and a Kafka writer.
+    pub transactions: Option<&'a Transactional>,
     /// Name of the worker, unique in the group; part of file names.
     pub worker_name: &'a str,
     /// The user's own writers.
@@ -69,6 +72,10 @@ pub async fn build(
         }
         WriterType::Kafka => {
             let kafka = config.kafka.as_ref().ok_or_else(|| missing("kafka"))?;
+            if let Some(Transactional { producer, refusals }) = context.transactions {
+                let writer = KafkaWriter::transactional(&kafka.topic, producer.clone(), refusals.clone());
+                return Ok(Arc::new(writer));
+            }
             let producer = (context.producer)(kafka.compression)
                 .map_err(|source| BuildWriterError::Producer { name: name(), source })?;
             Ok(Arc::new(KafkaWriter::new(&kafka.topic, producer)))

@@ -1,8 +1,11 @@
 //! Produces to a topic of the same cluster: key, value, headers and timestamp are kept, the partition follows from the
 //! key. At least once. When part of a batch is not confirmed, the writer remembers what was, so that the engine's next
 //! call with the same records sends only the rest; a crash in between still writes records twice.
+//!
+//! Inside of transactions nothing is remembered, because everything is written again; but for what the broker is known to
+//! refuse ([`Refusals`]).
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use futures::future::BoxFuture;
 
@@ -14,6 +17,7 @@ use crate::{
     batch::OutputRecord,
     planted::{impatient, now_and_then, planted},
     producer::{ErrorClass, ProduceRecord, Producer, SendError},
+    transaction::Refusals,
 };
 
 /// Writes to one topic.
@@ -21,6 +25,8 @@ pub struct KafkaWriter {
     topic: String,
     producer: Producer,
     confirmed: Confirmed,
+    /// With a transactional producer.
+    refusals: Option<Arc<Refusals>>,
 }
 
 impl KafkaWriter {
@@ -30,7 +36,57 @@ impl KafkaWriter {
             topic: topic.into(),
             producer,
             confirmed: Confirmed::default(),
+            refusals: None,
         }
+    }
+
+    /// Writes to `topic` inside of transactions.
+    pub fn transactional(topic: &str, producer: Producer, refusals: Arc<Refusals>) -> Self {
+        Self {
+            refusals: Some(refusals),
+            ..Self::new(topic, producer)
+        }
+    }
+
+    async fn produce_in_transaction(
+        &self,
+        batch: WriteBatch<'_>,
+        refusals: &Refusals,
+    ) -> Result<Vec<Rejected>, WriteError> {
+        let mut rejected = Vec::new();
+        let mut outputs = Vec::with_capacity(batch.len());
+        let mut records = Vec::with_capacity(batch.len());
+        for (position, output) in batch.records().enumerate() {
+            match refusals.of(&output) {
+                Some(message) => rejected.push(rejection(position, message)),
+                None => {
+                    outputs.push((position, output));
+                    records.push(to_produce(&self.topic, &output));
+                }
+            }
+        }
+        spoil(&mut records);
+        let results = self.producer.send(&records).await;
+        let mut worst: Option<&SendError> = None;
+        for ((result, (position, output)), record) in results.iter().zip(&outputs).zip(&records) {
+            let Err(error) = result else { continue };
+            if error.class == ErrorClass::Record && !error.in_doubt {
+                rejected.push(rejection(*position, error.message.clone()));
+                continue;
+            }
+            if error.in_doubt {
+                refusals.suspect(output, record);
+            }
+            if worst.is_none_or(|worst| worst.class == ErrorClass::Transient) {
+                worst = Some(error);
+            }
+        }
+        let Some(error) = worst else { return Ok(rejected) };
+        Err(match error.class {
+            ErrorClass::Systemic => WriteError::Systemic(error.message.clone()),
+            ErrorClass::Transient => WriteError::Transient(error.message.clone()),
+            ErrorClass::Record => WriteError::Refused(error.message.clone()),
+        })
     }
 
     async fn produce(&self, batch: WriteBatch<'_>) -> Result<Vec<Rejected>, WriteError> {
@@ -54,11 +110,9 @@ impl KafkaWriter {
         let mut worst: Option<&SendError> = None;
         for (result, position) in results.iter().zip(&positions) {
             match result {
-                Err(error) if error.class == ErrorClass::Record => rejected.push(Rejected {
-                    position: *position,
-                    message: error.message.clone(),
-                    retryable: false,
-                }),
+                Err(error) if error.class == ErrorClass::Record => {
+                    rejected.push(rejection(*position, error.message.clone()));
+                }
                 Err(error) if worst.is_none_or(|worst| worst.class != ErrorClass::Systemic) => {
                     worst = Some(error)
                 }
@@ -72,6 +126,14 @@ impl KafkaWriter {
             ErrorClass::Systemic => WriteError::Systemic(error.message.clone()),
             ErrorClass::Transient | ErrorClass::Record => WriteError::Transient(error.message.clone()),
         })
+    }
+}
+
+fn rejection(position: usize, message: String) -> Rejected {
+    Rejected {
+        position,
+        message,
+        retryable: false,
     }
 }
 
@@ -143,7 +205,10 @@ fn to_produce<'a>(topic: &'a str, record: &OutputRecord<'a>) -> ProduceRecord<'a
 
 impl Writer for KafkaWriter {
     fn write<'a>(&'a self, batch: WriteBatch<'a>) -> BoxFuture<'a, Result<Vec<Rejected>, WriteError>> {
-        Box::pin(self.produce(batch))
+        match &self.refusals {
+            Some(refusals) => Box::pin(self.produce_in_transaction(batch, refusals)),
+            None => Box::pin(self.produce(batch)),
+        }
     }
 }
 
@@ -176,6 +241,7 @@ mod tests {
                 message: String::new(),
                 class,
                 fatal: false,
+                in_doubt: false,
             })
         };
         let results = [

@@ -36,6 +36,7 @@ labels! {
     ReasonLabels { reason: &'static str }
     PhaseLabels { phase: &'static str }
     CodeLabels { code: &'static str }
+    OutcomeLabels { outcome: &'static str }
 }
 
 /// Histograms of seconds per chunk, 10 µs to 2.6 s: CPU work.
@@ -81,6 +82,7 @@ pub(super) struct Families {
     pub commits: Counter,
     pub commit_errors: Family<CodeLabels, Counter>,
     pub last_commit: Gauge<f64, AtomicU64>,
+    pub transactions: Family<OutcomeLabels, Counter>,
     pub rebalances: Family<KindLabels, Counter>,
     pub assigned: Gauge,
     pub paused_partitions: Family<ReasonLabels, Gauge>,
@@ -153,6 +155,11 @@ impl Families {
             commits: add(r, "commits", "Commits of offsets"),
             commit_errors: add(r, "commit_errors", "Commits that Kafka refused, by its answer"),
             last_commit: add(r, "last_commit_timestamp_seconds", "Time of the last commit"),
+            transactions: add(
+                r,
+                "transactions",
+                "Transactions with ExactlyOnce and a Kafka writer, by outcome",
+            ),
             rebalances: add(r, "rebalances", "Times that partitions came or went"),
             assigned: add(r, "assigned_partitions", "Partitions assigned to this worker"),
             paused_partitions: add(r, "paused_partitions", "Partitions held back, by reason"),

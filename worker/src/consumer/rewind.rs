@@ -1,0 +1,126 @@
+//! Reading partitions again from their committed offsets, after a transaction was aborted: what they had written is gone.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::{
+    consumer::Consumer,
+    error::KafkaError,
+    topic_partition_list::{Offset as KafkaOffset, TopicPartitionList},
+};
+
+use super::{
+    Assigned, PollLoop,
+    assignment::{Position, Start},
+    rebalance::COMMITTED_BUDGET,
+    transact::State,
+};
+use crate::{offsets::ahead, planted::planted, record::TopicPartition, transaction::Command};
+
+/// For moving the position: librdkafka's own threads answer.
+const SEEK_BUDGET: Duration = Duration::from_secs(5);
+
+/// Between two attempts, while the coordinator does not answer.
+const AGAIN: Duration = Duration::from_secs(1);
+
+impl PollLoop {
+    /// Begins all partitions anew, or tries again later.
+    pub(super) fn rewind(&mut self) {
+        let again = match self.rewound() {
+            Ok(entries) => {
+                for entry in entries {
+                    self.assigned.retain(|old| old.partition != entry.partition);
+                    self.assigned.push(entry);
+                }
+                None
+            }
+            Err(error) => {
+                self.note_error(&format!("reading again from the committed offsets: {error}"));
+                Some(Instant::now() + AGAIN)
+            }
+        };
+        let Some(transact) = &mut self.transact else {
+            return;
+        };
+        match again {
+            Some(at) => transact.state = State::Rewinding(at),
+            None => {
+                transact.begun();
+                transact.command(Command::Open);
+            }
+        }
+        self.housekeeping();
+    }
+
+    /// The partitions anew, but for those on their way out.
+    fn rewound(&mut self) -> Result<Vec<Assigned>, KafkaError> {
+        let leaving = |entry: &&Assigned| {
+            let revocation = self.revocation.as_ref();
+            revocation.is_some_and(|revocation| revocation.contains(&entry.partition))
+        };
+        let mut staying = TopicPartitionList::new();
+        for entry in self.assigned.iter().filter(|entry| !leaving(entry)) {
+            staying.add_partition(&entry.partition.topic, entry.partition.partition);
+        }
+        if staying.count() == 0 || self.stopping.is_some() {
+            return Ok(Vec::new());
+        }
+        let consumer = self.source.consumer();
+        let committed = consumer.committed_offsets(staying, COMMITTED_BUDGET)?;
+        let mut starts = Vec::new();
+        let mut targets = TopicPartitionList::new();
+        for element in committed.elements() {
+            element.error()?;
+            let partition = TopicPartition::new(element.topic(), element.partition());
+            let (target, position) = match element.offset() {
+                KafkaOffset::Offset(offset) => {
+                    let metadata = element.metadata().to_owned();
+                    (KafkaOffset::Offset(offset), Some(Position { offset, metadata }))
+                }
+                // Nothing was ever committed: as at the first start (client_config.rs).
+                _ => (KafkaOffset::Beginning, None),
+            };
+            targets.add_partition_offset(element.topic(), element.partition(), target)?;
+            starts.push((partition, position));
+        }
+        if !planted("no-rewind-after-abort") {
+            let reached = consumer.seek_partitions(targets, SEEK_BUDGET)?;
+            for element in reached.elements() {
+                element.error()?;
+            }
+        }
+        Ok(starts
+            .into_iter()
+            .filter_map(|(partition, committed)| self.anew(partition, committed))
+            .collect())
+    }
+
+    fn anew(&mut self, partition: TopicPartition, committed: Option<Position>) -> Option<Assigned> {
+        let old = self.assigned.iter().find(|entry| entry.partition == partition)?;
+        let finished = committed.as_ref().map(|position| {
+            ahead::decode(position.offset, &position.metadata).unwrap_or_else(|unreadable| {
+                tracing::warn!(%partition, offset = position.offset, "{unreadable}");
+                Vec::new()
+            })
+        });
+        let cautious = self
+            .transact
+            .as_ref()
+            .is_some_and(|transact| transact.cautious.contains(&partition));
+        let start = Start {
+            assignment: old.assignment,
+            held: old.held,
+            epoch: self.next_epoch,
+            finished: finished.unwrap_or_default(),
+            partition,
+            committed,
+            cautious,
+        };
+        self.next_epoch += 1;
+        Some(Assigned::start(
+            start,
+            &self.shared,
+            &self.runtime,
+            &self.report_to,
+        ))
+    }
+}

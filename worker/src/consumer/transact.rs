@@ -1,0 +1,373 @@
+//! The poll loop's side of transactions ([`crate::transaction`]): when one ends, with which offsets, and what happens when it
+//! cannot be committed. Then the work on all partitions is ended, the transaction aborted, and each partition read again from
+//! its committed offset (`rewind.rs`). Calls that block are made elsewhere; only where partitions are given up, and at the
+//! end, the loop waits for the outcome, within a budget.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, mpsc as std_mpsc},
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    consumer::Consumer,
+    topic_partition_list::{Offset as KafkaOffset, TopicPartitionList},
+};
+use tokio::sync::mpsc;
+
+use super::{Assigned, PollLoop, assignment::Position};
+use crate::{
+    engine::EngineError,
+    partition::Report,
+    planted::planted,
+    progress::{Trouble, truncate},
+    record::TopicPartition,
+    retry::RetryPolicy,
+    settings::Settings,
+    snapshot::PausedReason,
+    transaction::{Cause, Command, Event, Gate, Refusals, Spoiled, Transactor},
+};
+
+/// How long partitions that are given up wait for the end of the transaction: as long as a commit without transactions.
+pub(super) const END_BUDGET: Duration = Duration::from_secs(5);
+
+/// After this long without a commit the partitions count as held back by the writer.
+const UNAVAILABLE_AFTER: Duration = Duration::from_secs(5);
+
+/// Between two signs of life while waiting.
+const TICK: Duration = Duration::from_millis(100);
+
+/// See the module.
+pub(super) struct Transact {
+    commands: mpsc::UnboundedSender<Command>,
+    refusals: Arc<Refusals>,
+    retry: RetryPolicy,
+    pub(super) state: State,
+    /// When the transaction began.
+    since: Instant,
+    outage: Option<Outage>,
+    /// Partitions whose finished records did not fit into a commit.
+    pub(super) cautious: HashSet<TopicPartition>,
+}
+
+/// Where the current transaction is.
+pub(super) enum State {
+    Open,
+    /// The gate is being closed.
+    Closing,
+    /// These positions are being committed: partition, epoch, position.
+    Committing(Vec<(TopicPartition, u64, Position)>),
+    Aborting,
+    /// Aborted; at this time the partitions are to be read again.
+    Rewinding(Instant),
+}
+
+/// What keeps transactions from being committed.
+struct Outage {
+    since: Instant,
+    systemic: bool,
+    /// No transaction can begin; else they begin and are spoiled.
+    beginning: bool,
+    failures: u32,
+    message: String,
+}
+
+impl Transact {
+    /// Starts the part that makes the calls, if `settings` ask for transactions.
+    pub fn start(
+        settings: &Settings,
+        gate: Option<&Arc<Gate>>,
+        runtime: &tokio::runtime::Handle,
+        reports: &std_mpsc::Sender<Report>,
+    ) -> Option<Self> {
+        let transactional = settings.transactions.as_ref()?;
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let transactor = Transactor::new(
+            gate?.clone(),
+            transactional.producer.clone(),
+            transactional.refusals.clone(),
+            settings.retry.clone(),
+            reports.clone(),
+            receiver,
+        );
+        runtime.spawn(transactor.run());
+        Some(Self {
+            commands,
+            refusals: transactional.refusals.clone(),
+            retry: settings.retry.clone(),
+            state: State::Open,
+            since: Instant::now(),
+            outage: None,
+            cautious: HashSet::new(),
+        })
+    }
+
+    pub(super) fn command(&self, command: Command) {
+        // It ends only with the process, or by a panic, which the log tells.
+        let _ = self.commands.send(command);
+    }
+
+    /// The next transaction has begun.
+    pub(super) fn begun(&mut self) {
+        self.state = State::Open;
+        self.since = Instant::now();
+    }
+
+    /// Nothing may be read for now.
+    pub fn is_rewinding(&self) -> bool {
+        matches!(self.state, State::Aborting | State::Rewinding(_))
+    }
+
+    /// For the status of each partition.
+    pub fn trouble(&self) -> Option<Trouble> {
+        let outage = self.outage.as_ref()?;
+        let told = outage.systemic || outage.since.elapsed() >= UNAVAILABLE_AFTER;
+        Some(Trouble {
+            attempts: outage.failures,
+            last_error: Some(truncate(&outage.message)),
+            held: told.then_some(PausedReason::WriterUnavailable),
+        })
+    }
+
+    fn failed(&mut self, message: String, systemic: bool, beginning: bool) {
+        let outage = self.outage.get_or_insert_with(|| Outage {
+            since: Instant::now(),
+            systemic,
+            beginning,
+            failures: 0,
+            message: String::new(),
+        });
+        outage.failures = outage.failures.saturating_add(1);
+        outage.systemic = systemic;
+        outage.message = message;
+    }
+
+    /// How long to wait before the next transaction.
+    fn backoff(&self, cause: Cause) -> Duration {
+        let failures = self.outage.as_ref().map_or(0, |outage| outage.failures);
+        match cause {
+            Cause::Moved | Cause::Record => Duration::ZERO,
+            Cause::Unavailable => self.retry.random_backoff(failures),
+            // Somebody must mend it, so there is no use in hurrying.
+            Cause::Systemic => self.retry.random_backoff(failures.max(3)),
+        }
+    }
+}
+
+impl PollLoop {
+    /// Ends the transaction when it is time, and goes on after an abort.
+    pub(super) fn serve_transaction(&mut self) {
+        let Some(transact) = &self.transact else { return };
+        match transact.state {
+            State::Open if transact.since.elapsed() >= self.settings.commit_interval => {
+                if self.is_uncommitted() {
+                    self.close_gate();
+                }
+            }
+            State::Rewinding(at) if Instant::now() >= at => self.rewind(),
+            _ => {}
+        }
+    }
+
+    pub(super) fn is_rewinding(&self) -> bool {
+        self.transact.as_ref().is_some_and(Transact::is_rewinding)
+    }
+
+    fn is_uncommitted(&self) -> bool {
+        self.assigned.iter().any(|entry| entry.uncommitted().is_some())
+    }
+
+    fn close_gate(&mut self) {
+        if let Some(transact) = &mut self.transact {
+            transact.state = State::Closing;
+            transact.command(Command::Close);
+        }
+    }
+
+    pub(super) fn take_event(&mut self, event: Event) {
+        let Some(transact) = &mut self.transact else {
+            return;
+        };
+        match (event, &mut transact.state) {
+            (Event::Quiet, State::Closing) => self.commit_transaction(),
+            (Event::Committed, State::Committing(positions)) => {
+                let positions = std::mem::take(positions);
+                transact.begun();
+                transact.outage = None;
+                self.shared.metrics.committed(None);
+                self.shared.metrics.transaction("committed");
+                for (partition, epoch, position) in positions {
+                    transact.refusals.forget_below(&partition, position.offset);
+                    let current =
+                        |entry: &&mut Assigned| entry.partition == partition && entry.epoch == epoch;
+                    if let Some(entry) = self.assigned.iter_mut().find(current) {
+                        let offset = position.offset;
+                        entry.committing(position);
+                        entry.commit_answered(Some(offset));
+                        self.counters.add(entry.count());
+                        if !entry.is_cautious() {
+                            transact.cautious.remove(&partition);
+                        }
+                    }
+                }
+            }
+            // An answer to what was wanted before the transaction was spoiled.
+            (Event::Quiet | Event::Committed, _) => {}
+            (Event::Spoiled(_), State::Aborting | State::Rewinding(_)) => {}
+            (Event::Spoiled(spoiled), _) => self.abort_transaction(spoiled),
+            (Event::Aborted, _) => {
+                transact.state = State::Rewinding(Instant::now());
+                self.rewind();
+            }
+            (Event::Trouble(message), _) => {
+                transact.failed(message.clone(), false, true);
+                self.note_error(&message);
+            }
+            (Event::Recovered, _) => {
+                transact.outage = transact.outage.take().filter(|outage| !outage.beginning);
+            }
+        }
+    }
+
+    /// The gate is closed: what is finished now is what was written.
+    fn commit_transaction(&mut self) {
+        let too_far: Vec<TopicPartition> = self
+            .assigned
+            .iter()
+            .filter(|entry| !entry.fits())
+            .map(|entry| entry.partition.clone())
+            .collect();
+        if let Some(first) = too_far.first() {
+            let message = format!(
+                "{first}: more records were finished out of order than a commit can tell; they are written again, one after the other"
+            );
+            if let Some(transact) = &mut self.transact {
+                transact.cautious.extend(too_far);
+            }
+            return self.abort_transaction(Spoiled {
+                message,
+                cause: Cause::Record,
+            });
+        }
+        let mut offsets = TopicPartitionList::new();
+        let mut positions = Vec::new();
+        for entry in &self.assigned {
+            let Some(position) = entry.uncommitted() else {
+                continue;
+            };
+            let mut element = offsets.add_partition(&entry.partition.topic, entry.partition.partition);
+            // Fails only for offsets that are no offsets; ours come from the broker.
+            let _ = element.set_offset(KafkaOffset::Offset(position.offset));
+            if !position.metadata.is_empty() {
+                element.set_metadata(&position.metadata);
+            }
+            positions.push((entry.partition.clone(), entry.epoch, position));
+        }
+        if planted("offsets-outside-transaction") {
+            let _ = self.source.commit(&offsets);
+            offsets = TopicPartitionList::new();
+        }
+        let group = self.source.consumer().group_metadata();
+        let Some(transact) = &mut self.transact else {
+            return;
+        };
+        match group {
+            Some(group) if !positions.is_empty() => {
+                transact.state = State::Committing(positions);
+                transact.command(Command::Commit { offsets, group });
+            }
+            _ => {
+                transact.state = State::Open;
+                transact.command(Command::Open);
+            }
+        }
+    }
+
+    /// Ends the work on all partitions, because what they have written will be gone.
+    pub(super) fn abort_transaction(&mut self, spoiled: Spoiled) {
+        let Spoiled { message, cause } = spoiled;
+        let Some(transact) = &mut self.transact else {
+            return;
+        };
+        self.shared.metrics.transaction("aborted");
+        match cause {
+            Cause::Moved => {
+                tracing::info!("aborting a transaction, because partitions have moved: {message}")
+            }
+            Cause::Record => tracing::warn!("aborting a transaction: {message}"),
+            Cause::Unavailable | Cause::Systemic => {
+                transact.failed(message.clone(), cause == Cause::Systemic, false);
+                // The 1st, 2nd, 4th, 8th ... failure: an outage of hours must not fill the log.
+                let attempt = transact.outage.as_ref().map_or(0, |outage| outage.failures);
+                if attempt.is_power_of_two() {
+                    tracing::warn!(attempt, "aborting a transaction: {message}; trying again");
+                }
+            }
+        }
+        for entry in &mut self.assigned {
+            entry.drain();
+            entry.abort();
+        }
+        let backoff = transact.backoff(cause);
+        transact.state = State::Aborting;
+        transact.command(Command::Abort { backoff });
+    }
+
+    /// Ends the transaction now: with a commit, or, when that takes longer than the budget or `commit` is false, with an
+    /// abort that is only begun. Its records are then read again by whoever gets the partitions next.
+    pub(super) fn end_transaction(&mut self, commit: bool) -> Result<(), EngineError> {
+        if self.transact.is_none() || self.is_rewinding() {
+            return Ok(());
+        }
+        if commit && self.settle_transaction(Instant::now() + END_BUDGET)? {
+            return Ok(());
+        }
+        if !self.is_rewinding() {
+            let message = match commit {
+                true => "partitions are given up, and the transaction could not be committed in time",
+                false => "partitions are given up before the work on them was done",
+            };
+            self.abort_transaction(Spoiled {
+                message: message.into(),
+                cause: Cause::Moved,
+            });
+        }
+        Ok(())
+    }
+
+    /// True when everything that is finished is committed.
+    fn settle_transaction(&mut self, deadline: Instant) -> Result<bool, EngineError> {
+        loop {
+            match self.transact.as_ref().map(|transact| &transact.state) {
+                None => return Ok(true),
+                Some(State::Open) if !self.is_uncommitted() => return Ok(true),
+                Some(State::Open) => self.close_gate(),
+                Some(State::Aborting | State::Rewinding(_)) => return Ok(false),
+                Some(State::Closing | State::Committing(_)) => {}
+            }
+            if !self.wait_for_report(deadline)? {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Waits until a transaction that is being aborted is, so that nobody has to wait for its timeout.
+    pub(super) fn await_abort(&mut self, deadline: Instant) -> Result<(), EngineError> {
+        let aborting = |this: &Self| {
+            let state = this.transact.as_ref().map(|transact| &transact.state);
+            matches!(state, Some(State::Aborting))
+        };
+        while aborting(self) && self.wait_for_report(deadline)? {}
+        Ok(())
+    }
+
+    /// False when the time is over.
+    fn wait_for_report(&mut self, deadline: Instant) -> Result<bool, EngineError> {
+        self.handles.liveness.tick();
+        let left = deadline.saturating_duration_since(Instant::now());
+        if let Ok(report) = self.reports.recv_timeout(left.min(TICK)) {
+            self.take(report)?;
+        }
+        Ok(!left.is_zero())
+    }
+}

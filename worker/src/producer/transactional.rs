@@ -1,0 +1,228 @@
+//! The transactional side of the producer: one client with a `transactional.id`, whose transactions somebody else begins and
+//! ends. Each call blocks and answers what came of it; what to do about it, the caller decides. A client that met a fatal
+//! error is dropped, and the next [`Producer::initialise`] makes a new one, which fences the old.
+
+use std::time::Duration;
+
+use rdkafka::{
+    consumer::ConsumerGroupMetadata,
+    error::{KafkaError, RDKafkaErrorCode},
+    topic_partition_list::TopicPartitionList,
+};
+
+use super::{Producer, classify, client::Handle};
+
+/// One call. librdkafka goes on with what a timed-out call has begun, and the same call is made again.
+const CALL: Duration = Duration::from_secs(10);
+
+/// Below this many bytes, batches hold one record each.
+const SMALLEST_BATCH: u32 = 16 * 1024;
+
+/// A transaction that did not go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct TransactionError {
+    /// What is wrong and what to do.
+    pub message: String,
+    /// Its kind.
+    pub kind: TransactionErrorKind,
+}
+
+/// What can be done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransactionErrorKind {
+    /// The same call again.
+    Again,
+    /// The group has moved on: the partitions belong to somebody else, or will in a moment. Abort and read again.
+    Moved,
+    /// Abort and read again.
+    Abort,
+    /// The client is of no use any more: make a new one and read again.
+    NewClient,
+    /// As `NewClient`, and somebody has to mend something: permissions, for example.
+    Systemic,
+}
+
+/// What librdkafka says of an error, beside its code.
+struct Flags {
+    retriable: bool,
+    abort: bool,
+}
+
+impl Producer {
+    /// True when records are sent inside of transactions.
+    pub fn is_transactional(&self) -> bool {
+        self.shared.alone.is_none()
+    }
+
+    /// Makes the client if there is none, and registers its `transactional.id`: what an earlier client of that name has left
+    /// open is aborted, and that client is fenced.
+    pub fn initialise(&self) -> Result<(), TransactionError> {
+        let client = self.shared.batched.client().map_err(|error| TransactionError {
+            message: error.to_string(),
+            kind: TransactionErrorKind::Systemic,
+        })?;
+        self.settle(
+            &client,
+            "registering the transactional.id",
+            client.init_transactions(CALL),
+        )
+    }
+
+    /// Begins a transaction. Asks no broker.
+    pub fn begin(&self) -> Result<(), TransactionError> {
+        self.with("beginning a transaction", |client| client.begin_transaction())
+    }
+
+    /// Puts offsets of the group into the transaction; fails when `group` does not own the partitions any more.
+    pub fn send_offsets(
+        &self,
+        offsets: &TopicPartitionList,
+        group: &ConsumerGroupMetadata,
+    ) -> Result<(), TransactionError> {
+        self.with("putting offsets into a transaction", |client| {
+            client.send_offsets(offsets, group, CALL)
+        })
+    }
+
+    /// Commits. Everything sent must have been answered for.
+    pub fn commit(&self) -> Result<(), TransactionError> {
+        self.with("committing a transaction", |client| {
+            client.commit_transaction(CALL)
+        })
+    }
+
+    /// Aborts; what was sent and not answered for is answered for with an error.
+    pub fn abort(&self) -> Result<(), TransactionError> {
+        self.with("aborting a transaction", |client| client.abort_transaction(CALL))
+    }
+
+    /// Drops the client.
+    pub fn renew(&self) {
+        if let Some(client) = self.shared.batched.current() {
+            self.shared.batched.discard(&client);
+        }
+    }
+
+    /// For a broker that takes records but not batches of them: the next client makes smaller ones.
+    pub fn shrink_batches(&self) {
+        self.shared.batched.change(|properties| {
+            let size = properties
+                .get("batch.size")
+                .and_then(|size| size.parse::<u32>().ok());
+            match size.map(|size| size / 4).filter(|size| *size >= SMALLEST_BATCH) {
+                Some(size) => properties.insert("batch.size".into(), size.to_string()),
+                None => properties.insert("batch.num.messages".into(), "1".into()),
+            };
+        });
+        self.renew();
+    }
+
+    fn with(
+        &self,
+        what: &str,
+        call: impl FnOnce(&Handle) -> Result<(), KafkaError>,
+    ) -> Result<(), TransactionError> {
+        // Never a new one: it would have no transaction.
+        let Some(client) = self.shared.batched.current() else {
+            return Err(TransactionError {
+                message: format!("{what}: the client is gone"),
+                kind: TransactionErrorKind::NewClient,
+            });
+        };
+        let result = call(&client);
+        self.settle(&client, what, result)
+    }
+
+    /// Judges the outcome of a call, and drops a client that is of no use any more.
+    fn settle(
+        &self,
+        client: &std::sync::Arc<Handle>,
+        what: &str,
+        result: Result<(), KafkaError>,
+    ) -> Result<(), TransactionError> {
+        let Err(error) = result else { return Ok(()) };
+        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+        let flags = match &error {
+            KafkaError::Transaction(error) => Flags {
+                retriable: error.is_retriable(),
+                abort: error.txn_requires_abort(),
+            },
+            // The wait for outstanding records ran out.
+            _ => Flags {
+                retriable: code == RDKafkaErrorCode::OperationTimedOut,
+                abort: false,
+            },
+        };
+        let kind = kind(code, &flags);
+        if matches!(
+            kind,
+            TransactionErrorKind::NewClient | TransactionErrorKind::Systemic
+        ) {
+            self.shared.batched.discard(client);
+        }
+        let mut message = format!("{what}: {error}");
+        if let Some(advice) = classify::transaction_advice(code) {
+            message.push_str(": ");
+            message.push_str(advice);
+        }
+        if let Some(trouble) = self.trouble() {
+            message.push_str("; latest trouble: ");
+            message.push_str(&trouble);
+        }
+        Err(TransactionError { message, kind })
+    }
+}
+
+fn kind(code: RDKafkaErrorCode, flags: &Flags) -> TransactionErrorKind {
+    match code {
+        RDKafkaErrorCode::TransactionalIdAuthorizationFailed
+        | RDKafkaErrorCode::ClusterAuthorizationFailed
+        | RDKafkaErrorCode::GroupAuthorizationFailed
+        | RDKafkaErrorCode::TopicAuthorizationFailed
+        | RDKafkaErrorCode::InvalidTransactionTimeout
+        | RDKafkaErrorCode::UnsupportedFeature => TransactionErrorKind::Systemic,
+        _ if flags.retriable => TransactionErrorKind::Again,
+        RDKafkaErrorCode::IllegalGeneration
+        | RDKafkaErrorCode::UnknownMemberId
+        | RDKafkaErrorCode::FencedInstanceId
+        | RDKafkaErrorCode::FencedMemberEpoch
+        | RDKafkaErrorCode::StaleMemberEpoch
+        | RDKafkaErrorCode::RebalanceInProgress
+            if flags.abort =>
+        {
+            TransactionErrorKind::Moved
+        }
+        _ if flags.abort => TransactionErrorKind::Abort,
+        _ => TransactionErrorKind::NewClient,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn librdkafka_says_what_can_be_done_and_permissions_are_somebodys_to_mend() {
+        let of = |code, retriable, abort| kind(code, &Flags { retriable, abort });
+        use RDKafkaErrorCode as Code;
+        assert_eq!(
+            of(Code::OperationTimedOut, true, false),
+            TransactionErrorKind::Again
+        );
+        assert_eq!(
+            of(Code::IllegalGeneration, false, true),
+            TransactionErrorKind::Moved
+        );
+        assert_eq!(
+            of(Code::MessageTimedOut, false, true),
+            TransactionErrorKind::Abort
+        );
+        assert_eq!(
+            of(Code::ProducerFenced, false, false),
+            TransactionErrorKind::NewClient
+        );
+        let refused = Code::TransactionalIdAuthorizationFailed;
+        assert_eq!(of(refused, false, false), TransactionErrorKind::Systemic);
+    }
+}

@@ -1,0 +1,132 @@
+//! Exactly once with the Kafka writer: what the lanes of a worker write, its dead letters and its offsets go into one
+//! transaction after the other. Lanes write inside of the [`Gate`]; to end a transaction the gate is closed, which waits for
+//! those inside, so that at that moment what is finished is exactly what was written. The poll loop decides when
+//! (`consumer/transact.rs`); the [`Transactor`] makes the calls, on threads that may block.
+//!
+//! Nothing that was written can be taken back alone: a record that is not confirmed spoils the transaction. Then it is
+//! aborted, and the partitions are read again from what is committed.
+
+mod refusals;
+mod transactor;
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+pub use self::refusals::Refusals;
+pub(crate) use self::transactor::{Command, Transactor};
+
+/// Where lanes may be while they write. Closed at first.
+#[derive(Debug)]
+pub(crate) struct Gate(Semaphore);
+
+/// More than there can be lanes: concurrency is 1024 at most, for each partition.
+const EVERYBODY: u32 = 1 << 24;
+
+/// A lane is inside while this lives.
+pub(crate) type Inside<'a> = SemaphorePermit<'a>;
+
+impl Gate {
+    pub fn closed() -> Arc<Self> {
+        Arc::new(Self(Semaphore::new(0)))
+    }
+
+    /// Waits until the gate is open, and keeps it from being closed.
+    pub async fn enter(&self) -> Option<Inside<'_>> {
+        // The semaphore itself is never closed.
+        self.0.acquire().await.ok()
+    }
+
+    /// Lets nobody in any more and waits for those inside. Only of an open gate.
+    pub async fn close(&self) {
+        if let Ok(all) = self.0.acquire_many(EVERYBODY).await {
+            all.forget();
+        }
+    }
+
+    /// Only of a closed gate.
+    pub fn open(&self) {
+        self.0.add_permits(EVERYBODY as usize);
+    }
+}
+
+/// What became of the transaction.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The gate is closed and nobody is inside.
+    Quiet,
+    /// Committed, and the next one has begun.
+    Committed,
+    /// It cannot be committed any more. From a lane, or from the commit.
+    Spoiled(Spoiled),
+    /// Aborted, and the next one has begun; the gate is closed.
+    Aborted,
+    /// There cannot be a transaction for now; it is tried again.
+    Trouble(String),
+    /// There can, again.
+    Recovered,
+}
+
+/// Why a transaction cannot be committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Spoiled {
+    pub message: String,
+    pub cause: Cause,
+}
+
+/// What is behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Partitions have moved to another worker: nobody's fault.
+    Moved,
+    /// The broker has refused a record: known by now, or found out before the next transaction.
+    Record,
+    /// Writing does not work for now.
+    Unavailable,
+    /// Writing does not work until somebody mends something.
+    Systemic,
+}
+
+impl Cause {
+    /// As a metric label: that of the writer's failure.
+    pub fn class(self) -> &'static str {
+        match self {
+            Cause::Record => "record",
+            Cause::Systemic => "systemic",
+            Cause::Moved | Cause::Unavailable => "transient",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_closed_gate_is_empty_and_lets_nobody_in_until_it_opens() {
+        let gate = Gate::closed();
+        let late = tokio::spawn({
+            let gate = gate.clone();
+            async move { drop(gate.enter().await) }
+        });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!late.is_finished());
+        gate.open();
+        late.await.unwrap();
+        let inside = gate.enter().await;
+        let closing = tokio::spawn({
+            let gate = gate.clone();
+            async move { gate.close().await }
+        });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!closing.is_finished(), "somebody is inside");
+        let second = tokio::time::timeout(Duration::from_secs(1), gate.enter()).await;
+        assert!(second.is_err(), "closing comes before those who come later");
+        drop(inside);
+        closing.await.unwrap();
+        gate.open();
+        assert!(gate.enter().await.is_some());
+    }
+}
