@@ -38,7 +38,6 @@ pub(crate) const BUGS: &[&str] = &[
     "timestamp-of-now",
     "write-not-awaited",
     "wrong-key",
-    "zombie-not-fenced",
 ];
 
 /// Whether this bug was asked for.

@@ -29,7 +29,6 @@ pub struct Bug {
     kills: u32,
     restarts: u32,
     fences: u32,
-    zombies: u32,
 }
 
 impl Bug {
@@ -47,7 +46,6 @@ impl Bug {
             kills: 0,
             restarts: 0,
             fences: 0,
-            zombies: 0,
         }
     }
 
@@ -80,11 +78,6 @@ impl Bug {
     /// Transactions must be aborted for it to show.
     const fn fences(self) -> Self {
         Self { fences: 6, ..self }
-    }
-
-    /// A worker must be frozen and go on for it to show.
-    const fn zombies(self) -> Self {
-        Self { zombies: 3, ..self }
     }
 
     /// With ExactlyOnce and this writer.
@@ -166,10 +159,6 @@ pub const BUGS: &[Bug] = &[
         .kills()
         .fences()
         .exactly_once(Sink::Kafka),
-    Bug::new("zombie-not-fenced", &[Kind::Duplicated, Kind::CommittedWentBack])
-        .either()
-        .zombies()
-        .exactly_once(Sink::Kafka),
     // Transactions of PostgreSQL.
     Bug::new("postgres-offsets-outside-transaction", &[Kind::Duplicated])
         .kills()
@@ -197,8 +186,6 @@ impl Bug {
                 kills: self.kills,
                 restarts: self.restarts,
                 fences: self.fences,
-                zombies: self.zombies,
-                zombie_seconds: 3,
                 ..Faults::default()
             },
             bug: Some(self.name),
@@ -206,7 +193,7 @@ impl Bug {
             patience: Duration::from_secs(20),
             ..Scenario::new("planted")
         };
-        if self.kills + self.zombies > 0 {
+        if self.kills > 0 {
             scenario.session = SESSION_OF_A_CRASH;
         }
         if self.slow {
