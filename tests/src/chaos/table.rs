@@ -73,8 +73,9 @@ impl Table {
              create trigger log after insert or update on {schema}.copies
                  for each row execute function {schema}.log();
              create table {schema}.kafka_consumer_offsets (
-                 group_id text, topic text, partition int, next_offset bigint, ahead text, owner text, owner_epoch bigint,
-                 updated_at timestamptz, primary key (group_id, topic, partition));"
+                 group_id text not null, topic text not null, partition int not null, next_offset bigint not null,
+                 ahead text not null, owner text not null, owner_epoch bigint not null, updated_at timestamptz not null,
+                 primary key (group_id, topic, partition));"
         );
         let made = table.postgres.client.batch_execute(&sql).await;
         made.with_context(|| format!("cannot make the schema {schema}"))?;
@@ -129,10 +130,8 @@ impl Table {
             let partition: i32 = row.try_get(0)?;
             look.ends
                 .extend(row.try_get::<_, Option<i64>>(1)?.map(|end| (partition, end)));
-            // A worker may have put its name there before it has an offset to store.
-            let stored: Option<i64> = row.try_get(2)?;
-            let stored = stored.filter(|offset| *offset >= 0);
-            look.stored.extend(stored.map(|offset| (partition, offset)));
+            look.stored
+                .extend(row.try_get::<_, Option<i64>>(2)?.map(|next| (partition, next)));
         }
         Ok(look)
     }
