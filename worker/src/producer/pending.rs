@@ -8,7 +8,7 @@ use std::sync::{
 };
 
 use rdkafka::error::RDKafkaErrorCode;
-use tokio::sync::{Notify, futures::Notified, oneshot};
+use tokio::sync::{Notify, futures::Notified, oneshot, watch};
 
 // The number holds a slot above and an index below.
 const INDEX_BITS: u32 = 32;
@@ -42,6 +42,7 @@ struct Slots {
 pub(super) struct Slab {
     slots: Mutex<Slots>,
     reports: Notify,
+    failed: watch::Sender<bool>,
     trouble: Mutex<Option<String>>,
     troubled: AtomicBool,
 }
@@ -89,6 +90,9 @@ impl Slab {
                 local: false,
             }),
         );
+        if failure.is_some() {
+            self.failed.send_replace(true);
+        }
         if failure.is_none() && self.troubled.swap(false, Ordering::Relaxed) {
             *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
@@ -98,6 +102,12 @@ impl Slab {
     /// Resolves at the next answer.
     pub fn report(&self) -> Notified<'_> {
         self.reports.notified()
+    }
+
+    /// Resolves once a record has failed, now or before.
+    pub async fn first_failure(&self) {
+        // The sender is ours, so the wait ends in no other way.
+        let _ = self.failed.subscribe().wait_for(|failed| *failed).await;
     }
 
     /// Notes what the client complains about; the next success clears it. A mere `consequence` does not replace the

@@ -4,19 +4,20 @@
 
 use std::time::Duration;
 
+use crds::client_config::Properties;
 use rdkafka::{
     consumer::ConsumerGroupMetadata,
     error::{KafkaError, RDKafkaErrorCode},
     topic_partition_list::TopicPartitionList,
 };
 
-use super::{Producer, classify, client::Handle};
+use super::{Producer, ProducerError, classify, client::Handle};
 
 /// One call. librdkafka goes on with what a timed-out call has begun, and the same call is made again.
 const CALL: Duration = Duration::from_secs(10);
 
 /// Below this many bytes, batches hold one record each.
-const SMALLEST_BATCH: u32 = 16 * 1024;
+const SMALLEST_BATCH: usize = 1024;
 
 /// A transaction that did not go on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -104,18 +105,36 @@ impl Producer {
         }
     }
 
-    /// For a broker that takes records but not batches of them: the next client makes smaller ones.
-    pub fn shrink_batches(&self) {
+    /// For a broker that takes records, but not these `bytes` of records together: the next client makes smaller batches.
+    pub fn shrink_batches(&self, bytes: usize) {
         self.shared.batched.change(|properties| {
-            let size = properties
-                .get("batch.size")
-                .and_then(|size| size.parse::<u32>().ok());
-            match size.map(|size| size / 4).filter(|size| *size >= SMALLEST_BATCH) {
-                Some(size) => properties.insert("batch.size".into(), size.to_string()),
-                None => properties.insert("batch.num.messages".into(), "1".into()),
-            };
+            let now = properties.get("batch.size").and_then(|size| size.parse().ok());
+            let smaller = now.unwrap_or(usize::MAX).min(bytes) / 4;
+            properties.insert("batch.size".into(), smaller.max(SMALLEST_BATCH).to_string());
+            if smaller < SMALLEST_BATCH {
+                properties.insert("batch.num.messages".into(), "1".into());
+            }
         });
         self.renew();
+    }
+
+    /// A client that sends each record by itself, for finding out which one a broker refuses.
+    pub fn trial(&self) -> Result<Producer, ProducerError> {
+        let mut properties = Properties::new();
+        self.shared.batched.change(|ours| properties.clone_from(ours));
+        if let Some(id) = properties.get_mut("transactional.id") {
+            id.push_str(".trial");
+        }
+        properties.insert("batch.num.messages".into(), "1".into());
+        properties.insert("linger.ms".into(), "0".into());
+        // What is in flight behind a refused request is sent again by librdkafka 2.12, for 10 s, though the transaction is over.
+        properties.insert("max.in.flight.requests.per.connection".into(), "1".into());
+        Producer::transactional(&properties)
+    }
+
+    /// Returns when a record has failed.
+    pub async fn first_failure(&self) {
+        self.shared.slab.first_failure().await;
     }
 
     fn with(

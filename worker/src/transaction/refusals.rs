@@ -32,6 +32,12 @@ pub(super) struct Suspect {
 }
 
 impl Suspect {
+    /// Of key and value.
+    pub fn bytes(&self) -> usize {
+        let len = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+        len(&self.key) + len(&self.value)
+    }
+
     pub fn record(&self) -> ProduceRecord<'_> {
         ProduceRecord {
             topic: &self.topic,

@@ -9,11 +9,11 @@ use std::{
 use rdkafka::{consumer::ConsumerGroupMetadata, topic_partition_list::TopicPartitionList};
 use tokio::sync::mpsc;
 
-use super::{Cause, Event, Gate, Refusals, Spoiled};
+use super::{Cause, Event, Gate, Refusals, Spoiled, refusals::Suspect};
 use crate::{
     partition::Report,
     planted::planted,
-    producer::{ErrorClass, Producer, TransactionError, TransactionErrorKind},
+    producer::{ErrorClass, Producer, SendError, TransactionError, TransactionErrorKind},
     retry::RetryPolicy,
 };
 
@@ -97,8 +97,16 @@ impl Transactor {
                 },
                 Command::Abort { backoff } => {
                     self.close().await;
-                    self.abort().await;
-                    self.try_suspects().await;
+                    match self.refusals.take_suspects() {
+                        suspects if suspects.is_empty() => self.abort().await,
+                        suspects => {
+                            // After a refused batch librdkafka 2.12 goes on with the sequence numbers behind it, so that the
+                            // broker refuses the next transaction of the same client, too.
+                            self.producer.renew();
+                            self.registered = false;
+                            self.try_alone(suspects).await;
+                        }
+                    }
                     tokio::time::sleep(backoff).await;
                     self.begin().await;
                     self.report(Event::Aborted);
@@ -212,50 +220,90 @@ impl Transactor {
         }
     }
 
-    /// Finds out which of the suspects the broker really refuses. Each refusal spoils the transaction that it is tried in.
-    async fn try_suspects(&mut self) {
-        let suspects = self.refusals.take_suspects();
+    /// Finds out which of the suspects the broker really refuses, in transactions that are all aborted: sent by a client
+    /// that makes no batches, so that every refusal is of that record. The first one spoils the transaction, so the others are
+    /// tried again in the next.
+    async fn try_alone(&mut self, suspects: Vec<Suspect>) {
         let mut convicted = 0;
-        let mut rest = &suspects[..];
-        while !rest.is_empty() {
-            self.begin().await;
-            while let Some((suspect, later)) = rest.split_first() {
-                match self.producer.send(&[suspect.record()]).await.pop() {
-                    Some(Err(error)) if error.class == ErrorClass::Record => {
-                        rest = later;
-                        convicted += 1;
-                        self.refusals.convict(suspect, error.message);
-                        break;
-                    }
-                    Some(Err(_)) => {
-                        // The brokers are away: when the records come again, it is found out again.
-                        self.abort().await;
-                        return;
-                    }
-                    _ => rest = later,
+        let mut open: Vec<&Suspect> = suspects.iter().collect();
+        while !open.is_empty() {
+            let before = open.len();
+            let answers = match self.trial(&open).await {
+                Ok(answers) => answers,
+                Err(error) => {
+                    // When the records come again, it is found out again.
+                    tracing::debug!(%error, "which records the broker refuses is not known yet");
+                    return;
                 }
+            };
+            let mut answers = answers.into_iter();
+            open.retain(|suspect| match answers.next() {
+                Some(Err(error)) if error.class == ErrorClass::Record => {
+                    self.refusals.convict(suspect, error.message);
+                    convicted += 1;
+                    false
+                }
+                Some(Err(_)) => true,
+                _ => false,
+            });
+            if open.len() == before {
+                return;
             }
-            self.abort().await;
         }
-        if !suspects.is_empty() && convicted == 0 {
+        if convicted == 0 {
+            let bytes = suspects.iter().map(Suspect::bytes).sum();
+            self.producer.shrink_batches(bytes);
             tracing::warn!(
-                "the broker takes each record alone, but not together: sending smaller batches from now on; a topic's \
-                 max.message.bytes below 1 MiB does that"
+                "the broker takes each of {} records alone, but not together: sending smaller batches from now on; a \
+                 topic's max.message.bytes below 1 MiB does that",
+                suspects.len()
             );
-            self.producer.shrink_batches();
-            self.registered = false;
+        }
+    }
+
+    async fn trial(&self, suspects: &[&Suspect]) -> Result<Vec<Result<(), SendError>>, TransactionError> {
+        let producer = self.producer.trial().map_err(|error| TransactionError {
+            message: error.to_string(),
+            kind: TransactionErrorKind::Systemic,
+        })?;
+        call(&producer, |producer| {
+            producer.initialise().and_then(|()| producer.begin())
+        })
+        .await?;
+        let records: Vec<_> = suspects.iter().map(|suspect| suspect.record()).collect();
+        let over = async {
+            // What is behind the first refused record is not sent any more, and answered for by the abort.
+            producer.first_failure().await;
+            call(&producer, Producer::abort).await
+        };
+        let mut sent = std::pin::pin!(producer.send(&records));
+        tokio::select! {
+            answers = &mut sent => {
+                // If not, the next client of that name does it, or the broker in a while.
+                let _ = call(&producer, Producer::abort).await;
+                Ok(answers)
+            }
+            _ = over => Ok(sent.await),
         }
     }
 
     async fn call(
         &self,
-        call: impl FnOnce(&Producer) -> Result<(), TransactionError> + Send + 'static,
+        made: impl FnOnce(&Producer) -> Result<(), TransactionError> + Send + 'static,
     ) -> Result<(), TransactionError> {
-        let producer = self.producer.clone();
-        match tokio::task::spawn_blocking(move || call(&producer)).await {
-            Ok(result) => result,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
+        call(&self.producer, made).await
+    }
+}
+
+/// Makes a call that blocks, where it may.
+async fn call(
+    producer: &Producer,
+    made: impl FnOnce(&Producer) -> Result<(), TransactionError> + Send + 'static,
+) -> Result<(), TransactionError> {
+    let producer = producer.clone();
+    match tokio::task::spawn_blocking(move || made(&producer)).await {
+        Ok(result) => result,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 
