@@ -21,7 +21,7 @@ pub struct Row {
     pub records: u64,
     pub lost: u64,
     pub duplicated: u64,
-    /// Most that the crashes were allowed to repeat or lose.
+    /// Most that the crashes were allowed to repeat or lose; of dead letters, where that is all they may cost.
     pub allowance: u64,
     pub reordered: u64,
     /// Records of aborted transactions.
@@ -57,7 +57,11 @@ impl Row {
             records: verdict.expected,
             lost: verdict.count(Kind::Lost) + verdict.count(Kind::DeadLetterLost),
             duplicated: verdict.count(Kind::Duplicated) + verdict.count(Kind::DeadLetterDuplicated),
-            allowance: scenario.allowance(),
+            allowance: match (scenario.guarantee, scenario.sink) {
+                (Guarantee::ExactlyOnce, Sink::Kafka) => 0,
+                (Guarantee::ExactlyOnce, Sink::Postgres) => scenario.letters(),
+                _ => scenario.allowance(),
+            },
             reordered: match scenario.ordering {
                 Ordering::PerPartition => verdict.count(Kind::ReorderedInPartition),
                 _ => verdict.count(Kind::ReorderedPerKey),
@@ -124,7 +128,7 @@ impl Row {
                 Guarantee::AtMostOnce => format!("{} lost", self.allowance),
                 Guarantee::AtLeastOnce => format!("{} duplicated", self.allowance),
                 Guarantee::ExactlyOnce if self.sink == Sink::Postgres => {
-                    format!("{} dead letters duplicated", self.allowance)
+                    format!("{} dead letters", self.allowance)
                 }
                 Guarantee::ExactlyOnce => "0".into(),
             },

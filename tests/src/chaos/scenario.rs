@@ -77,18 +77,35 @@ impl Scenario {
     /// another. And repeat what is finished and not committed, for which a second of the whole load is counted, though
     /// commits are due every 200 ms, because rebalances hold them up.
     pub fn allowance(&self) -> u64 {
+        self.crashes() * self.repeated()
+    }
+
+    /// The same for dead letters: so many of a run of records are poison, and one more where the run begins.
+    pub fn letters(&self) -> u64 {
+        let poison = self.repeated().checked_div(self.poison_every);
+        poison.map_or(0, |poison| self.crashes() * (poison + 2 * self.owned()))
+    }
+
+    fn crashes(&self) -> u64 {
         // What is aborted is repeated, if it was not to be part of the transaction.
-        let crashes = u64::from(self.faults.kills + self.faults.zombies + self.faults.fences);
-        let uncommitted = match self.guarantee {
-            Guarantee::AtMostOnce => 0,
-            Guarantee::AtLeastOnce | Guarantee::ExactlyOnce => self.rate,
-        };
-        crashes * (self.in_hand() + uncommitted)
+        u64::from(self.faults.kills + self.faults.zombies + self.faults.fences)
+    }
+
+    fn repeated(&self) -> u64 {
+        self.in_hand()
+            + match self.guarantee {
+                Guarantee::AtMostOnce => 0,
+                Guarantee::AtLeastOnce | Guarantee::ExactlyOnce => self.rate,
+            }
     }
 
     fn in_hand(&self) -> u64 {
-        let owned = (self.partitions as u64).div_ceil(self.workers as u64);
-        2 * owned * 4 * self.batch
+        2 * self.owned() * 4 * self.batch
+    }
+
+    /// Partitions of a worker.
+    fn owned(&self) -> u64 {
+        (self.partitions as u64).div_ceil(self.workers as u64)
     }
 
     pub fn promise(&self) -> Promise {
@@ -97,6 +114,7 @@ impl Scenario {
             ordering: self.ordering,
             sink: self.sink,
             allowance: self.allowance(),
+            letters: self.letters(),
             late: u64::from(self.faults.zombies) * self.in_hand(),
         }
     }
@@ -133,5 +151,26 @@ impl Scenario {
             &spec,
             spec.transforms.clone(),
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_crashes_cost_something_and_of_dead_letters_a_fraction() {
+        let mut scenario = Scenario::new("x");
+        scenario.faults.restarts = 9;
+        scenario.faults.storms = 9;
+        assert_eq!((scenario.allowance(), scenario.letters()), (0, 0));
+        scenario.faults.kills = 2;
+        // Two partitions of twice four batches of 20, and a second of records; each 50th, and one more for each partition.
+        assert_eq!(
+            (scenario.allowance(), scenario.letters()),
+            (2 * 920, 2 * (920 / 50 + 4))
+        );
+        scenario.poison_every = 0;
+        assert_eq!(scenario.letters(), 0);
     }
 }

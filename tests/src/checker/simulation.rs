@@ -283,6 +283,7 @@ proptest! {
                 Mode::Table => Sink::Postgres,
             },
             allowance: u64::MAX,
+            letters: u64::MAX,
             late: 0,
         };
         prop_assert!(promise.broken_by(&verdict).is_empty(), "{}", verdict);
