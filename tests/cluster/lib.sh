@@ -59,7 +59,10 @@ require_own_cluster() {
 
 # --- processes ----------------------------------------------------------------------------------------
 
-in_netns() { nsenter --net="$NETNS_FILE" -- "$@"; }
+# How commands get into the cluster's network. A script that wants to stay where it is empties it.
+ENTER=(nsenter --net="$NETNS_FILE" --)
+
+in_netns() { "${ENTER[@]}" "$@"; }
 
 # Starts a daemon in the cluster's network. setsid and nsenter replace themselves by the command, so $!
 # is the daemon. File descriptor 9 is the lock of up.sh and down.sh, which a daemon must not hold.
@@ -67,7 +70,7 @@ start_daemon() {
     local name=$1 pid attempt
     shift
     mkdir -p "$KCG_STATE/pids" "$KCG_STATE/logs"
-    setsid nsenter --net="$NETNS_FILE" -- "$@" </dev/null >>"$KCG_STATE/logs/$name.log" 2>&1 9>&- &
+    setsid "${ENTER[@]}" "$@" </dev/null >>"$KCG_STATE/logs/$name.log" 2>&1 9>&- &
     pid=$!
     echo "$pid" >"$KCG_STATE/pids/$name"
     # Until the new process has become setsid it is a copy of this script, which is_ours does not know.

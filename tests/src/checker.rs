@@ -5,6 +5,9 @@
 //! What it rests on: records of a key arrive in one partition of the output topic, and each sample reads the committed
 //! offsets *before* it looks where output and dead letter topic end. So what a sample says to be committed must lie before
 //! the ends of the same sample; a slow harness makes that weaker, never wrong.
+//!
+//! An output that is a table is judged by the log of its writes, which is a topic in all that matters here: its partitions are
+//! those of the input, its offsets are given in the order of writing, and what was rolled back leaves a gap.
 
 mod judge;
 mod promise;
@@ -15,7 +18,7 @@ use serde::Serialize;
 
 pub use self::{
     judge::check,
-    promise::{Guarantee, Ordering, Promise},
+    promise::{Guarantee, Ordering, Promise, Sink},
 };
 
 /// A position in a topic.
@@ -53,10 +56,13 @@ pub struct Arrival {
     pub what: What,
 }
 
-/// What the harness saw at a moment: first the offsets that the group had committed, then where the topics ended.
+/// What the harness saw at a moment: first the offsets that the group had committed, then those that it stores beside its rows,
+/// then where the topics ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
     pub committed: BTreeMap<i32, i64>,
+    /// Positions in the database; none when the output is a topic, or no offsets are kept with the rows.
+    pub stored: BTreeMap<i32, i64>,
     pub output_ends: BTreeMap<i32, i64>,
     pub letter_ends: BTreeMap<i32, i64>,
 }
@@ -93,7 +99,7 @@ pub enum Kind {
     ReorderedInPartition,
     /// Seen by a `read_committed` consumer, and not there at the end.
     AbortedVisible,
-    /// Covered by a committed offset, and not in output or dead letter topic at that moment; or no such record exists.
+    /// Covered by a committed or stored offset, and not in output or dead letter topic at that moment; or no such record exists.
     CommittedPastUndone,
     /// In output or dead letter topic, but not as it was written.
     Corrupted,
@@ -105,7 +111,7 @@ pub enum Kind {
     DeadLetterLost,
     /// In the dead letter topic again.
     DeadLetterDuplicated,
-    /// The committed offset of a partition was lower than before.
+    /// The committed offset of a partition, or the one stored beside its rows, was lower than before.
     CommittedWentBack,
     /// Records behind the last committed offsets although the group had all the time it needed.
     Unfinished,

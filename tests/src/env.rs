@@ -47,7 +47,7 @@ impl Env {
     }
 }
 
-/// What tests of bare worker processes need: a Kafka and nothing else.
+/// What tests of bare worker processes need: a Kafka, and a PostgreSQL for some.
 #[derive(Clone, Debug)]
 pub struct KafkaEnv {
     /// Plaintext brokers.
@@ -67,6 +67,11 @@ impl KafkaEnv {
             worker: path("KCG_WORKER_BINARY"),
             planted_worker: path("KCG_PLANTED_WORKER_BINARY"),
         })
+    }
+
+    /// A database that its user owns.
+    pub fn postgres(&self) -> Result<String> {
+        required("POSTGRES_URL")
     }
 
     /// The listener of the broker that tells clients to connect elsewhere: its own address, and the one it tells, where

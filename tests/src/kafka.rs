@@ -13,7 +13,7 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
-    producer::{FutureProducer, FutureRecord, Producer, future_producer::Delivery},
+    producer::{BaseProducer, FutureProducer, FutureRecord, Producer, future_producer::Delivery},
     types::RDKafkaErrorCode as Code,
 };
 
@@ -180,6 +180,21 @@ impl Kafka {
             // Longer than any outage that a test makes: a record is either acknowledged or the test has failed.
             .set("message.timeout.ms", "300000");
         config.create().context("no producer")
+    }
+
+    /// Takes over a transactional id, as a producer does at its start: the broker aborts the transaction that is open under
+    /// it, and refuses the producer that had it.
+    pub async fn fence(&self, transactional_id: &str) -> Result<()> {
+        let mut config = self.config.clone();
+        config.set("transactional.id", transactional_id);
+        let id = transactional_id.to_string();
+        tokio::task::spawn_blocking(move || {
+            let producer: BaseProducer = config.create().context("no producer")?;
+            producer
+                .init_transactions(REQUEST)
+                .with_context(|| format!("cannot take over the transactions of {id}"))
+        })
+        .await?
     }
 
     /// Writes records in this order and returns where they landed, once the broker has all of them.

@@ -34,14 +34,14 @@ pub struct Shape {
     pub epoch: i64,
 }
 
-/// A record's value, as JSON.
-#[derive(Deserialize)]
-struct Document<'a> {
-    run: &'a str,
-    partition: i32,
-    seq: u64,
-    key: &'a str,
-    checksum: &'a str,
+/// A record's value, as JSON; or the row that was made of it, whose columns are these fields.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Document<'a> {
+    pub run: &'a str,
+    pub partition: i32,
+    pub seq: u64,
+    pub key: &'a str,
+    pub checksum: &'a str,
 }
 
 impl Shape {
@@ -104,6 +104,27 @@ impl Shape {
         }
     }
 
+    /// Judges a row: it has all that is in a value, and nothing of key, headers and timestamp.
+    pub fn what_row(&self, row: Document<'_>) -> What {
+        let Document {
+            run,
+            partition,
+            seq,
+            key,
+            ..
+        } = row;
+        if row.checksum != checksum(run, partition, seq, key) {
+            return What::Corrupted;
+        }
+        if run != self.run {
+            return What::Foreign;
+        }
+        match key == self.key_text(partition, seq) {
+            true => What::Record { partition, seq },
+            false => What::Corrupted,
+        }
+    }
+
     fn what(&self, record: &Record, letter: bool) -> What {
         let text = record
             .value
@@ -114,19 +135,10 @@ impl Shape {
         let Ok(document) = serde_json::from_str::<Document<'_>>(document) else {
             return What::Corrupted;
         };
-        let Document {
-            run,
-            partition,
-            seq,
-            key,
-            ..
-        } = document;
-        if document.checksum != checksum(run, partition, seq, key) {
-            return What::Corrupted;
-        }
-        if run != self.run {
-            return What::Foreign;
-        }
+        let what = self.what_row(document);
+        let What::Record { partition, seq } = what else {
+            return what;
+        };
         let expected = self.message(partition, seq);
         let headers = record
             .headers
@@ -266,6 +278,35 @@ mod tests {
             ..shape()
         };
         assert_eq!(shape().identify(&record(&other, 2, 5), true).what, What::Foreign);
+    }
+
+    #[test]
+    fn a_row_is_recognised_by_the_fields_of_its_value_and_every_change_of_them_is_noticed() {
+        let shape = shape();
+        let key = shape.key_text(2, 6);
+        let checksum = checksum("r", 2, 6, &key);
+        let row = Document {
+            run: "r",
+            partition: 2,
+            seq: 6,
+            key: &key,
+            checksum: &checksum,
+        };
+        assert_eq!(shape.what_row(row), What::Record { partition: 2, seq: 6 });
+        for changed in [
+            Document { run: "q", ..row },
+            Document { partition: 1, ..row },
+            Document { seq: 7, ..row },
+            Document { key: "2-9", ..row },
+            Document { checksum: "", ..row },
+        ] {
+            assert_eq!(shape.what_row(changed), What::Corrupted, "{changed:?}");
+        }
+        let other = Shape {
+            run: "other".into(),
+            ..shape
+        };
+        assert_eq!(other.what_row(row), What::Foreign);
     }
 
     #[test]

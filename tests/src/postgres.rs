@@ -20,7 +20,12 @@ impl Drop for Postgres {
 impl Postgres {
     /// Connects to the cluster's database.
     pub async fn connect(env: &Env) -> Result<Self> {
-        let (client, connection) = tokio_postgres::connect(&env.variable("POSTGRES_URL")?, NoTls)
+        Self::connect_to(&env.variable("POSTGRES_URL")?).await
+    }
+
+    /// Connects to any database.
+    pub async fn connect_to(url: &str) -> Result<Self> {
+        let (client, connection) = tokio_postgres::connect(url, NoTls)
             .await
             .context("PostgreSQL does not answer")?;
         let connection = tokio::spawn(async move {

@@ -75,7 +75,7 @@ pub(crate) struct WorkerProcess {
 impl WorkerProcess {
     /// Starts `binary` under a name that is unique in its group. Configuration and log lie in `folder`; a worker that is
     /// started again under its name goes on with its log. `address` is where its pages are; port 0 takes any.
-    /// `environment` is added to ours.
+    /// `environment` is added to ours. Secrets, if it needs any, lie below [`WorkerProcess::secrets`].
     pub fn start(
         binary: &Path,
         name: &str,
@@ -91,6 +91,8 @@ impl WorkerProcess {
             .args(["--http-address", &address.to_string()])
             .arg("--config")
             .arg(&document)
+            .arg("--secrets-dir")
+            .arg(Self::secrets(folder, name))
             .env_remove("RUST_LOG")
             .envs(environment.iter().copied())
             .stdin(Stdio::piped())
@@ -102,6 +104,11 @@ impl WorkerProcess {
             process: Running(process),
             log,
         })
+    }
+
+    /// Where a worker of this name finds its Secrets: a folder for each, with a file for each key.
+    pub fn secrets(folder: &Path, name: &str) -> PathBuf {
+        folder.join(format!("{name}.secrets"))
     }
 
     /// The last lines of its log.

@@ -1,26 +1,28 @@
-//! `make soak`: the scenarios of the end-to-end tests at length, and every planted bug. In: a Kafka that is up (scripts/soak.sh
-//! brings one), workers to test. Out: a table and target/soak/results.json; an error when any promise was broken or any
-//! planted bug was missed.
+//! `make soak`: the scenarios of the end-to-end tests at length, and every planted bug. In: a Kafka and a PostgreSQL that are up
+//! (scripts/soak.sh brings them), workers to test. Out: a table and target/soak/results.json; an error when any promise was
+//! broken or any planted bug was missed.
+
+mod plan;
 
 use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 
 use crate::{
-    chaos::{self, Faults, Row, SESSION_OF_A_CRASH, Scenario, Site, planted, random_seed, report},
-    checker::{Guarantee, Ordering},
+    chaos::{self, Row, Site, planted, report},
+    checker::{Guarantee, Ordering, Sink},
 };
 
 #[derive(Parser, Debug)]
 #[command(
     name = "soak",
-    about = "Kills, restarts, freezes and cuts off workers, and checks every record; use scripts/soak.sh, which brings a Kafka"
+    about = "Kills, restarts, freezes and cuts off workers, and checks every record; use scripts/soak.sh, which brings a Kafka \
+             and a PostgreSQL"
 )]
 struct Cli {
     /// Plaintext brokers.
@@ -35,6 +37,10 @@ struct Cli {
     #[arg(long, value_name = "IP:PORT", requires = "proxied_servers")]
     proxy_address: Option<SocketAddr>,
 
+    /// URL of a database that its user owns, for everything that writes to tables.
+    #[arg(long, value_name = "URL", env = "SOAK_POSTGRES_URL", hide_env_values = true)]
+    postgres_url: Option<String>,
+
     /// The worker to test [default: beside this program].
     #[arg(long, value_name = "FILE")]
     worker: Option<PathBuf>,
@@ -43,15 +49,15 @@ struct Cli {
     #[arg(long, value_name = "FILE")]
     planted_worker: Option<PathBuf>,
 
-    /// A few minutes: 30 kills, 10 rolling restarts, 5 zombies, 10 cuts.
+    /// Some minutes: a tenth of everything, or less.
     #[arg(long)]
     quick: bool,
 
-    /// Kills [default: 1000].
+    /// Kills [default: 1000 with AtLeastOnce, else 300].
     #[arg(long)]
     kills: Option<u32>,
 
-    /// Records that are written at least while workers are killed [default: 5000000].
+    /// Records that are written at least while workers are killed [default: 5000000 with AtLeastOnce and a topic].
     #[arg(long)]
     records: Option<u64>,
 
@@ -59,7 +65,7 @@ struct Cli {
     #[arg(long)]
     restarts: Option<u32>,
 
-    /// Workers frozen for longer than their session [default: 50].
+    /// Workers frozen for longer than their session [default: 50 with AtLeastOnce, else 25].
     #[arg(long)]
     zombies: Option<u32>,
 
@@ -71,17 +77,29 @@ struct Cli {
     #[arg(long)]
     cuts: Option<u32>,
 
+    /// Transactions aborted from outside [default: 300].
+    #[arg(long)]
+    aborts: Option<u32>,
+
+    /// Workers that join and leave at once [default: 50].
+    #[arg(long)]
+    storms: Option<u32>,
+
     /// Run only scenarios whose name contains this; may be repeated. Planted bugs are named planted-<bug>.
     #[arg(long, value_name = "TEXT")]
     scenario: Vec<String>,
 
-    /// With this guarantee; may be repeated.
-    #[arg(long, value_enum, default_values_t = [Guarantee::AtLeastOnce])]
+    /// With this guarantee; may be repeated. Without this, --ordering and --sink, a choice that docs/reliability.md tells.
+    #[arg(long, value_enum)]
     guarantee: Vec<Guarantee>,
 
-    /// In this order; may be repeated.
-    #[arg(long, value_enum, default_values_t = [Ordering::PerPartition])]
+    /// In this order; may be repeated [default: PerPartition].
+    #[arg(long, value_enum)]
     ordering: Vec<Ordering>,
+
+    /// With a writer of this type; may be repeated [default: Kafka].
+    #[arg(long, value_enum)]
+    sink: Vec<Sink>,
 
     /// The faults of an earlier run again.
     #[arg(long)]
@@ -95,83 +113,6 @@ struct Cli {
 impl Cli {
     fn wants(&self, name: &str) -> bool {
         self.scenario.is_empty() || self.scenario.iter().any(|text| name.contains(text.as_str()))
-    }
-
-    /// The scenarios that were asked for, in the order of running.
-    fn scenarios(&self) -> Vec<Scenario> {
-        let count = |asked: Option<u32>, full, quick| asked.unwrap_or(if self.quick { quick } else { full });
-        let faults = Faults::default();
-        let kinds = [
-            (
-                "kills",
-                Faults {
-                    kills: count(self.kills, 1000, 30),
-                    ..faults
-                },
-            ),
-            (
-                "restarts",
-                Faults {
-                    restarts: count(self.restarts, 100, 10),
-                    ..faults
-                },
-            ),
-            (
-                "zombies",
-                Faults {
-                    zombies: count(self.zombies, 50, 5),
-                    zombie_seconds: self.zombie_seconds.unwrap_or(if self.quick { 5 } else { 60 }),
-                    ..faults
-                },
-            ),
-            (
-                "cuts",
-                Faults {
-                    cuts: count(self.cuts, 100, 10),
-                    ..faults
-                },
-            ),
-        ];
-        let mut scenarios = Vec::new();
-        for guarantee in &self.guarantee {
-            for ordering in &self.ordering {
-                for (name, faults) in kinds {
-                    if !self.wants(name) || (name == "cuts" && self.proxied_servers.is_none()) {
-                        continue;
-                    }
-                    scenarios.push(self.scenario(name, faults, *guarantee, *ordering));
-                }
-            }
-        }
-        scenarios
-    }
-
-    fn scenario(&self, name: &str, faults: Faults, guarantee: Guarantee, ordering: Ordering) -> Scenario {
-        let crashes = faults.kills + faults.zombies > 0;
-        let plain = Scenario::new(name);
-        Scenario {
-            guarantee,
-            ordering,
-            workers: 4,
-            partitions: 12,
-            rate: if self.quick { 1000 } else { 2000 },
-            batch: 50,
-            records: match self.records {
-                Some(records) => records,
-                None if name == "kills" && !self.quick => 5_000_000,
-                None => 0,
-            },
-            session: if crashes {
-                SESSION_OF_A_CRASH
-            } else {
-                plain.session
-            },
-            faults,
-            seed: self.seed.unwrap_or_else(random_seed),
-            // A zombie that stands still for a minute must not look like a group that does.
-            patience: plain.patience + Duration::from_secs(faults.zombie_seconds),
-            ..plain
-        }
     }
 }
 
@@ -196,12 +137,13 @@ async fn run(cli: &Cli) -> Result<Vec<Row>> {
     let site = Site {
         bootstrap: cli.bootstrap_servers.clone(),
         proxied: cli.proxied_servers.clone().zip(cli.proxy_address),
+        postgres: cli.postgres_url.clone(),
         worker: cli.worker.clone().unwrap_or(beside),
         folder: cli.output.join("runs"),
     };
     fs::create_dir_all(&site.folder).with_context(|| format!("cannot make {}", site.folder.display()))?;
     let mut rows = Vec::new();
-    for scenario in cli.scenarios() {
+    for scenario in plan::scenarios(cli) {
         let outcome = chaos::run(&site, &scenario).await?;
         if let Err(error) = outcome.kept() {
             println!("  {error:#}");

@@ -10,8 +10,8 @@ use std::{
 use anyhow::{Context, Result};
 use crds::WorkerConfig;
 
-use super::{Scenario, Site, plan::Act, proxy::Proxy};
-use crate::process::WorkerProcess;
+use super::{Scenario, Site, output::Route, plan::Act, proxy::Proxy};
+use crate::{kafka::Kafka, process::WorkerProcess};
 
 /// From SIGTERM to the end: the drain budget is 25 s, and leaving the group takes a few.
 const END: Duration = Duration::from_secs(60);
@@ -27,17 +27,25 @@ pub(super) struct Fleet {
     binary: PathBuf,
     folder: PathBuf,
     config: WorkerConfig,
+    route: Route,
     environment: Vec<(&'static str, &'static str)>,
     workers: Vec<WorkerProcess>,
     ended: Vec<String>,
 }
 
 impl Fleet {
-    pub fn start(site: &Site, scenario: &Scenario, folder: &Path, config: WorkerConfig) -> Result<Self> {
+    pub fn start(
+        site: &Site,
+        scenario: &Scenario,
+        folder: &Path,
+        config: WorkerConfig,
+        route: Route,
+    ) -> Result<Self> {
         let mut fleet = Self {
             binary: site.worker.clone(),
             folder: folder.to_path_buf(),
             config,
+            route,
             environment: scenario
                 .bug
                 .map(|bug| ("KCG_PLANTED_BUG", bug))
@@ -56,9 +64,11 @@ impl Fleet {
     fn start_worker(&self, number: usize) -> Result<WorkerProcess> {
         // Nobody looks at its pages.
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let name = name(number);
+        self.route.give_secrets(&self.folder, &name)?;
         WorkerProcess::start(
             &self.binary,
-            &name(number),
+            &name,
             (&self.folder, address),
             &self.config,
             &self.environment,
@@ -66,7 +76,7 @@ impl Fleet {
     }
 
     /// Lets a fault happen, and what follows from it: a new process, or the old one going on.
-    pub async fn act(&mut self, act: &Act, proxy: Option<&Proxy>) -> Result<()> {
+    pub async fn act(&mut self, act: &Act, kafka: &Kafka, proxy: Option<&Proxy>) -> Result<()> {
         match act {
             Act::Kill { worker } => {
                 // Dropped: killed with SIGKILL and waited for.
@@ -83,6 +93,16 @@ impl Fleet {
                 self.workers[*worker].process.signal("CONT")?;
             }
             Act::Cut { closed } => proxy.context("a cut needs the proxy")?.cut(*closed),
+            Act::Fence { worker } => self.route.abort(kafka, &name(*worker)).await?,
+            Act::Storm { stay } => {
+                let number = self.workers.len();
+                self.workers.push(self.start_worker(number)?);
+                tokio::time::sleep(*stay).await;
+                self.restart_ended()?;
+                self.workers[number].process.signal("TERM")?;
+                self.until_ended(number).await?;
+                self.workers.pop();
+            }
         }
         Ok(())
     }

@@ -17,6 +17,10 @@ pub struct Faults {
     pub zombie_seconds: u64,
     /// All connections to the broker are closed, and for a moment there are no new ones.
     pub cuts: u32,
+    /// The open transaction of a worker is aborted behind its back.
+    pub fences: u32,
+    /// A further worker joins the group, and leaves it soon: all partitions move, twice.
+    pub storms: u32,
 }
 
 impl Faults {
@@ -30,6 +34,8 @@ impl Faults {
                 self.zombie_seconds = *longest_seconds;
             }
             Act::Cut { .. } => self.cuts += 1,
+            Act::Fence { .. } => self.fences += 1,
+            Act::Storm { .. } => self.storms += 1,
         }
     }
 }
@@ -41,6 +47,8 @@ impl fmt::Display for Faults {
             (self.restarts, "restarts"),
             (self.zombies, "zombies"),
             (self.cuts, "cuts"),
+            (self.fences, "forced aborts"),
+            (self.storms, "rebalance storms"),
         ];
         let some: Vec<String> = kinds
             .iter()
@@ -69,13 +77,20 @@ pub enum Act {
     Cut {
         closed: Duration,
     },
+    Fence {
+        worker: usize,
+    },
+    Storm {
+        /// From its start until it is told to stop.
+        stay: Duration,
+    },
 }
 
 /// A fault and what comes before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// Wait until every partition has moved on since the last fault. Not always: a crash must be survived in the middle of
-    /// recovering from another, too.
+    /// Wait until every partition has moved on since the last fault. Not always: a crash or an abort must be survived in the
+    /// middle of recovering from another, too.
     pub patient: bool,
     pub pause: Duration,
     pub act: Act,
@@ -83,6 +98,9 @@ pub struct Step {
 
 /// Longest pause before a fault: several commit intervals.
 const LONGEST_PAUSE_MILLIS: u64 = 1000;
+
+/// Shortest stay of a further worker: a process that has not come so far as to listen to signals would die of one.
+const SHORTEST_STAY_MILLIS: u64 = 1000;
 
 /// The faults of a run.
 pub fn plan(seed: u64, faults: &Faults, workers: usize, session: Duration) -> Vec<Step> {
@@ -110,6 +128,14 @@ pub fn plan(seed: u64, faults: &Faults, workers: usize, session: Duration) -> Ve
         let closed = Duration::from_millis(random.below(1000));
         acts.push(Act::Cut { closed });
     }
+    for _ in 0..faults.fences {
+        let worker = random.below(workers as u64) as usize;
+        acts.push(Act::Fence { worker });
+    }
+    for _ in 0..faults.storms {
+        let stay = Duration::from_millis(SHORTEST_STAY_MILLIS + random.below(2000));
+        acts.push(Act::Storm { stay });
+    }
     // Fisher and Yates; clean restarts keep their order among themselves only by luck, which nobody needs.
     for last in (1..acts.len()).rev() {
         acts.swap(last, random.below(last as u64 + 1) as usize);
@@ -117,7 +143,7 @@ pub fn plan(seed: u64, faults: &Faults, workers: usize, session: Duration) -> Ve
     acts.into_iter()
         .map(|act| Step {
             // A clean stop during a rebalance is allowed to leave work undone to nobody; it waits like the others.
-            patient: !matches!(act, Act::Kill { .. }) || random.below(4) > 0,
+            patient: !matches!(act, Act::Kill { .. } | Act::Fence { .. }) || random.below(4) > 0,
             pause: Duration::from_millis(random.below(LONGEST_PAUSE_MILLIS)),
             act,
         })
@@ -147,6 +173,8 @@ mod tests {
         zombies: 20,
         zombie_seconds: 5,
         cuts: 9,
+        fences: 11,
+        storms: 3,
     };
     const SESSION: Duration = Duration::from_secs(6);
 
@@ -166,22 +194,25 @@ mod tests {
         let mut hit = [0; 4];
         for step in &steps {
             match step.act {
-                Act::Kill { worker } | Act::Restart { worker } => hit[worker] += 1,
+                Act::Kill { worker } | Act::Restart { worker } | Act::Fence { worker } => hit[worker] += 1,
                 Act::Freeze { worker, time, .. } => {
                     hit[worker] += 1;
                     assert!(time > SESSION && time <= SESSION + Duration::from_millis(5500));
                 }
-                Act::Cut { .. } => {}
+                Act::Cut { .. } | Act::Storm { .. } => {}
             }
         }
         assert!(hit.iter().all(|count| *count > 0), "{hit:?}");
         let impatient = steps.iter().filter(|step| !step.patient).count();
-        assert!((1..=20).contains(&impatient), "{impatient}");
+        assert!((1..=25).contains(&impatient), "{impatient}");
     }
 
     #[test]
     fn faults_are_told_in_words() {
-        assert_eq!(FAULTS.to_string(), "40 kills, 7 restarts, 20 zombies, 9 cuts");
+        assert_eq!(
+            FAULTS.to_string(),
+            "40 kills, 7 restarts, 20 zombies, 9 cuts, 11 forced aborts, 3 rebalance storms"
+        );
         assert_eq!(Faults::default().to_string(), "no faults");
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{Faults, Outcome, Row, SESSION_OF_A_CRASH, Scenario, Site, run};
-use crate::checker::{Guarantee, Kind, Ordering};
+use crate::checker::{Guarantee, Kind, Ordering, Sink};
 
 /// Runs that go on at the same time: most of each is waiting.
 const TOGETHER: usize = 4;
@@ -16,16 +16,19 @@ const TOGETHER: usize = 4;
 #[derive(Clone, Copy, Debug)]
 pub struct Bug {
     pub name: &'static str,
-    /// Each of these must be found.
+    /// Each of these must be found; or one, when it is up to chance which.
     pub kinds: &'static [Kind],
     /// Tested by `make test` too; the others only by `make soak`.
     pub quick: bool,
     guarantee: Guarantee,
     ordering: Ordering,
+    sink: Sink,
+    either: bool,
     /// The broker's confirmations come late, so that there is always something in flight.
     slow: bool,
     kills: u32,
     restarts: u32,
+    fences: u32,
 }
 
 impl Bug {
@@ -37,9 +40,12 @@ impl Bug {
             quick: false,
             guarantee: Guarantee::AtLeastOnce,
             ordering: Ordering::PerPartition,
+            sink: Sink::Kafka,
+            either: false,
             slow: false,
             kills: 0,
             restarts: 0,
+            fences: 0,
         }
     }
 
@@ -67,6 +73,25 @@ impl Bug {
     /// Workers must be restarted for it to show.
     const fn restarts(self) -> Self {
         Self { restarts: 4, ..self }
+    }
+
+    /// Transactions must be aborted for it to show.
+    const fn fences(self) -> Self {
+        Self { fences: 6, ..self }
+    }
+
+    /// With ExactlyOnce and this writer.
+    const fn exactly_once(self, sink: Sink) -> Self {
+        Self {
+            guarantee: Guarantee::ExactlyOnce,
+            sink,
+            ..self
+        }
+    }
+
+    /// One of the kinds is enough.
+    const fn either(self) -> Self {
+        Self { either: true, ..self }
     }
 }
 
@@ -117,6 +142,31 @@ pub const BUGS: &[Bug] = &[
         .slow()
         .restarts()
         .quick(),
+    // Transactions of Kafka.
+    Bug::new("no-rewind-after-abort", &[Kind::Lost])
+        .fences()
+        .exactly_once(Sink::Kafka)
+        .quick(),
+    Bug::new("abort-is-committed", &[Kind::Lost])
+        .fences()
+        .exactly_once(Sink::Kafka),
+    Bug::new("offsets-outside-transaction", &[Kind::Duplicated, Kind::Lost])
+        .either()
+        .kills()
+        .fences()
+        .exactly_once(Sink::Kafka),
+    Bug::new("dead-letter-outside-transaction", &[Kind::DeadLetterDuplicated])
+        .kills()
+        .fences()
+        .exactly_once(Sink::Kafka),
+    // Transactions of PostgreSQL.
+    Bug::new("postgres-offsets-outside-transaction", &[Kind::Duplicated])
+        .kills()
+        .exactly_once(Sink::Postgres)
+        .quick(),
+    Bug::new("postgres-ignores-finished", &[Kind::Duplicated])
+        .kills()
+        .exactly_once(Sink::Postgres),
 ];
 
 impl Bug {
@@ -125,6 +175,7 @@ impl Bug {
         let mut scenario = Scenario {
             guarantee: self.guarantee,
             ordering: self.ordering,
+            sink: self.sink,
             workers: 2,
             partitions: 4,
             rate: 300,
@@ -134,6 +185,7 @@ impl Bug {
             faults: Faults {
                 kills: self.kills,
                 restarts: self.restarts,
+                fences: self.fences,
                 ..Faults::default()
             },
             bug: Some(self.name),
@@ -156,7 +208,10 @@ impl Bug {
     pub fn row(&self, outcome: &Outcome) -> Row {
         let broken = outcome.broken();
         Row {
-            passed: self.kinds.iter().all(|kind| broken.contains(kind)),
+            passed: match self.either {
+                false => self.kinds.iter().all(|kind| broken.contains(kind)),
+                true => self.kinds.iter().any(|kind| broken.contains(kind)),
+            },
             ..Row::new(outcome)
         }
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::Serialize;
 
 use super::{Faults, Outcome};
-use crate::checker::{Guarantee, Kind, Ordering};
+use crate::checker::{Guarantee, Kind, Ordering, Sink};
 
 /// What is told of a run.
 #[derive(Clone, Debug, Serialize)]
@@ -13,6 +13,7 @@ pub struct Row {
     pub scenario: String,
     pub guarantee: Guarantee,
     pub ordering: Ordering,
+    pub sink: Sink,
     pub seed: u64,
     pub workers: usize,
     pub partitions: i32,
@@ -20,9 +21,11 @@ pub struct Row {
     pub records: u64,
     pub lost: u64,
     pub duplicated: u64,
-    /// Most that the crashes were allowed to repeat or lose.
+    /// Most that the crashes were allowed to repeat or lose; of dead letters, where that is all they may cost.
     pub allowance: u64,
     pub reordered: u64,
+    /// Records of aborted transactions.
+    pub aborted: u64,
     pub aborted_visible: u64,
     pub dead_letters: u64,
     /// Everything that was found, allowed or not.
@@ -46,6 +49,7 @@ impl Row {
             scenario: scenario.name.clone(),
             guarantee: scenario.guarantee,
             ordering: scenario.ordering,
+            sink: scenario.sink,
             seed: scenario.seed,
             workers: scenario.workers,
             partitions: scenario.partitions,
@@ -53,11 +57,16 @@ impl Row {
             records: verdict.expected,
             lost: verdict.count(Kind::Lost) + verdict.count(Kind::DeadLetterLost),
             duplicated: verdict.count(Kind::Duplicated) + verdict.count(Kind::DeadLetterDuplicated),
-            allowance: scenario.allowance(),
+            allowance: match (scenario.guarantee, scenario.sink) {
+                (Guarantee::ExactlyOnce, Sink::Kafka) => 0,
+                (Guarantee::ExactlyOnce, Sink::Postgres) => scenario.letters(),
+                _ => scenario.allowance(),
+            },
             reordered: match scenario.ordering {
                 Ordering::PerPartition => verdict.count(Kind::ReorderedInPartition),
                 _ => verdict.count(Kind::ReorderedPerKey),
             },
+            aborted: verdict.aborted,
             aborted_visible: verdict.count(Kind::AbortedVisible),
             dead_letters: verdict.letters,
             found: verdict
@@ -73,28 +82,44 @@ impl Row {
         }
     }
 
+    fn reordered_in_words(&self) -> String {
+        match self.ordering {
+            Ordering::Unordered => "allowed".into(),
+            _ => self.reordered.to_string(),
+        }
+    }
+
     /// The column titles that belong to [`Row::cells`].
-    pub const TITLES: [&str; 12] = [
+    pub const TITLES: [&str; 14] = [
         "scenario",
         "guarantee",
         "ordering",
+        "sink",
         "faults",
         "records",
         "lost",
         "duplicated",
         "allowed",
         "reordered",
+        "aborted",
         "aborted seen",
         "seconds",
         "result",
     ];
 
-    pub fn cells(&self) -> [String; 12] {
-        let broken: Vec<&str> = self.broken.iter().map(|kind| kind.name()).collect();
+    pub fn cells(&self) -> [String; 14] {
+        let mut broken: Vec<&str> = self.broken.iter().map(|kind| kind.name()).collect();
+        if self.ended > 0 {
+            broken.push("workers ended");
+        }
+        if self.faults.fences > 0 && self.aborted == 0 {
+            broken.push("nothing aborted");
+        }
         [
             self.bug.unwrap_or(&self.scenario).to_string(),
             self.guarantee.to_string(),
             self.ordering.to_string(),
+            self.sink.to_string(),
             self.faults.to_string(),
             self.records.to_string(),
             self.lost.to_string(),
@@ -102,12 +127,13 @@ impl Row {
             match self.guarantee {
                 Guarantee::AtMostOnce => format!("{} lost", self.allowance),
                 Guarantee::AtLeastOnce => format!("{} duplicated", self.allowance),
+                Guarantee::ExactlyOnce if self.sink == Sink::Postgres => {
+                    format!("{} dead letters", self.allowance)
+                }
                 Guarantee::ExactlyOnce => "0".into(),
             },
-            match self.ordering {
-                Ordering::Unordered => "allowed".into(),
-                _ => self.reordered.to_string(),
-            },
+            self.reordered_in_words(),
+            self.aborted.to_string(),
             self.aborted_visible.to_string(),
             format!("{:.0}", self.seconds),
             match (self.passed, self.bug) {
@@ -124,17 +150,19 @@ impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "chaos {} {} {}: {} records, {}: {} lost, {} duplicated (crashes allow {}), reordered: {}, {} aborted seen, {} dead \
-             letters, {:.0} s",
+            "chaos {} {} {} {}: {} records, {}: {} lost, {} duplicated (crashes allow {}), reordered: {}, {} aborted, {} of them \
+             seen, {} dead letters, {:.0} s",
             self.bug.unwrap_or(&self.scenario),
             self.guarantee,
             self.ordering,
+            self.sink,
             self.records,
             self.faults,
             self.lost,
             self.duplicated,
-            self.allowance,
             self.cells()[8],
+            self.reordered_in_words(),
+            self.aborted,
             self.aborted_visible,
             self.dead_letters,
             self.seconds

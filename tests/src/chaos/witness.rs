@@ -1,5 +1,10 @@
 //! Looks on while a run goes on: committed offsets and ends of topics, in that order, again and again; and the output as a
 //! `read_committed` consumer sees it live. With clients of its own, past every proxy.
+//!
+//! The samples are taken with `read_uncommitted`, for two reasons. A transaction is committed on each partition by itself, that
+//! of the offsets perhaps before that of the output; so what is committed has been written, and may lie behind a transaction
+//! that still looks open. Where `read_committed` ends would blame workers for that, so the end is that of the log. And
+//! `read_committed` waits for offsets that are part of an open transaction; here those count that are committed now.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +23,7 @@ use rdkafka::{
 };
 use tokio::task::JoinHandle;
 
-use super::Topics;
+use super::output::{Output, Route};
 use crate::{
     checker::{Place, Sample},
     kafka::Kafka,
@@ -38,34 +43,27 @@ pub(super) struct Witness {
     stop: Arc<AtomicBool>,
     latest: Arc<Mutex<Offsets>>,
     samples: JoinHandle<Result<Vec<Sample>>>,
-    live: JoinHandle<Result<Vec<Place>>>,
+    /// Of a topic; PostgreSQL shows nobody what is not committed.
+    live: Option<JoinHandle<Result<Vec<Place>>>>,
 }
 
 impl Witness {
-    pub fn start(kafka: &Kafka, topics: &Topics) -> Self {
+    pub fn start(kafka: &Kafka, route: &Route) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let latest: Arc<Mutex<Offsets>> = Arc::default();
         let samples = tokio::spawn(sample(
             kafka
                 .clone()
-                .with("group.id", &topics.group)
-                // A transaction's end reaches one partition after the other. Where a `read_committed` consumer would still
-                // wait, its records are there all the same.
+                .with("group.id", &route.group)
                 .with("isolation.level", "read_uncommitted"),
-            [&topics.input, &topics.output, &topics.letters].map(String::clone),
+            route.clone(),
             stop.clone(),
             latest.clone(),
         ));
-        let (kafka, output, stopped) = (kafka.clone(), topics.output.clone(), stop.clone());
-        let live = tokio::spawn(async move {
-            let take = |places: &mut Vec<Place>, record: crate::Record| {
-                places.push(Place {
-                    partition: record.partition,
-                    offset: record.offset,
-                });
-            };
-            kafka.follow(&output, Vec::new(), take, stopped).await
-        });
+        let live = match &route.output {
+            Output::Table(_) => None,
+            Output::Topic(topic) => Some(tokio::spawn(follow(kafka.clone(), topic.clone(), stop.clone()))),
+        };
         Self {
             stop,
             latest,
@@ -81,36 +79,63 @@ impl Witness {
 
     /// True when an observer has failed; [`Witness::stop`] says why.
     pub fn has_ended(&self) -> bool {
-        self.samples.is_finished() || self.live.is_finished()
+        self.samples.is_finished() || self.live.as_ref().is_some_and(JoinHandle::is_finished)
     }
 
     /// A last look, then everything that was seen.
     pub async fn stop(self) -> Result<(Vec<Sample>, Vec<Place>)> {
         self.stop.store(true, Ordering::Relaxed);
-        Ok((self.samples.await??, self.live.await??))
+        let live = match self.live {
+            Some(live) => live.await??,
+            None => Vec::new(),
+        };
+        Ok((self.samples.await??, live))
     }
+}
+
+async fn follow(kafka: Kafka, topic: String, stop: Arc<AtomicBool>) -> Result<Vec<Place>> {
+    let take = |places: &mut Vec<Place>, record: crate::Record| {
+        places.push(Place {
+            partition: record.partition,
+            offset: record.offset,
+        });
+    };
+    kafka.follow(&topic, Vec::new(), take, stop).await
 }
 
 async fn sample(
     kafka: Kafka,
-    [input, output, letters]: [String; 3],
+    route: Route,
     stop: Arc<AtomicBool>,
     latest: Arc<Mutex<Offsets>>,
 ) -> Result<Vec<Sample>> {
-    let partitions = kafka.partitions(&input).await? as i32;
+    let partitions = kafka.partitions(&route.input).await? as i32;
+    let runtime = tokio::runtime::Handle::current();
     kafka
         .blocking(move |consumer| {
             let mut samples: Vec<Sample> = Vec::new();
             loop {
                 // Before the sample, so that the last one is taken after everything else has ended.
                 let last = stop.load(Ordering::Relaxed);
-                let committed = committed(consumer, &input, partitions)?;
-                // Without a new commit there is nothing new to judge.
-                if samples.last().is_none_or(|sample| sample.committed != committed) {
+                let committed = committed(consumer, &route.input, partitions)?;
+                let table = match &route.output {
+                    Output::Topic(_) => None,
+                    Output::Table(table) => {
+                        Some(runtime.block_on(table.look(&route.group, &route.input, partitions))?)
+                    }
+                };
+                let stored = table.as_ref().map(|look| look.stored.clone()).unwrap_or_default();
+                // Without a new offset there is nothing new to judge.
+                let known = |sample: &Sample| sample.committed == committed && sample.stored == stored;
+                if !samples.last().is_some_and(known) {
                     samples.push(Sample {
-                        output_ends: ends(consumer, &output, partitions)?,
-                        letter_ends: ends(consumer, &letters, partitions)?,
+                        output_ends: match (&route.output, table) {
+                            (Output::Topic(topic), _) => ends(consumer, topic, partitions)?,
+                            (Output::Table(_), look) => look.unwrap_or_default().ends,
+                        },
+                        letter_ends: ends(consumer, &route.letters, partitions)?,
                         committed: committed.clone(),
+                        stored,
                     });
                     *latest.lock().unwrap_or_else(PoisonError::into_inner) = committed;
                 }

@@ -1,4 +1,4 @@
-//! Faults to put into a simulated history, one of each kind.
+//! Faults to put into a simulated history, at least one of each kind.
 
 use proptest::prelude::prop;
 
@@ -18,8 +18,8 @@ fn firsts(history: &History) -> Vec<usize> {
         .collect()
 }
 
-/// One of each kind.
-pub(super) const FAULTS: [Fault; 13] = [
+/// At least one of each kind.
+pub(super) const FAULTS: [Fault; 15] = [
     |history, index| {
         // Every copy of it.
         let what = history.output.get(index.index(history.output.len().max(1)))?.what;
@@ -51,35 +51,8 @@ pub(super) const FAULTS: [Fault; 13] = [
         history.live.insert(index.index(history.live.len()), end.place);
         Some(Kind::AbortedVisible)
     },
-    |history, index| {
-        // A commit that comes one look too early, and one record too far.
-        let partition = index.index(PARTITIONS as usize) as i32;
-        let at = index.index(history.samples.len());
-        let sample = &history.samples[at];
-        let now = sample.committed[&partition];
-        let next = history.inputs[&partition]
-            .iter()
-            .enumerate()
-            .find(|(_, record)| record.offset >= now)?;
-        let (seq, record) = (next.0 as u64, *next.1);
-        let what = What::Record { partition, seq };
-        let log = if record.poison {
-            (&history.letters, &sample.letter_ends)
-        } else {
-            (&history.output, &sample.output_ends)
-        };
-        let written = |arrival: &&Arrival| {
-            arrival.what == what && arrival.place.offset < log.1[&arrival.place.partition]
-        };
-        if log.0.iter().any(|arrival| written(&arrival)) {
-            return None;
-        }
-        for later in &mut history.samples[at..] {
-            let committed = later.committed.get_mut(&partition)?;
-            *committed = (*committed).max(record.offset + 1);
-        }
-        Some(Kind::CommittedPastUndone)
-    },
+    |history, index| too_early(history, index, |sample| &mut sample.committed),
+    |history, index| too_early(history, index, |sample| &mut sample.stored),
     |history, index| {
         let at = index.index(history.output.len().max(1));
         history.output.get_mut(at)?.what = What::Corrupted;
@@ -125,13 +98,8 @@ pub(super) const FAULTS: [Fault; 13] = [
         });
         Some(Kind::DeadLetterDuplicated)
     },
-    |history, index| {
-        let partition = index.index(PARTITIONS as usize) as i32;
-        let at = 1 + index.index(history.samples.len() - 1);
-        let before = history.samples[at - 1].committed[&partition];
-        *history.samples[at].committed.get_mut(&partition)? = (before > 0).then(|| before - 1)?;
-        Some(Kind::CommittedWentBack)
-    },
+    |history, index| back(history, index, |sample| &mut sample.committed),
+    |history, index| back(history, index, |sample| &mut sample.stored),
     |history, index| {
         let partition = index.index(PARTITIONS as usize) as i32;
         let last = history.samples.last_mut()?;
@@ -139,6 +107,48 @@ pub(super) const FAULTS: [Fault; 13] = [
         Some(Kind::Unfinished)
     },
 ];
+
+/// Where a sample has the offsets of the fault.
+type Positions = fn(&mut Sample) -> &mut BTreeMap<i32, i64>;
+
+/// An offset that comes one look too early, and one record too far.
+fn too_early(history: &mut History, index: prop::sample::Index, positions: Positions) -> Option<Kind> {
+    let partition = index.index(PARTITIONS as usize) as i32;
+    let at = index.index(history.samples.len());
+    let now = *positions(&mut history.samples[at]).get(&partition)?;
+    let sample = &history.samples[at];
+    let next = history.inputs[&partition]
+        .iter()
+        .enumerate()
+        .find(|(_, record)| record.offset >= now)?;
+    let (seq, record) = (next.0 as u64, *next.1);
+    let what = What::Record { partition, seq };
+    let (log, ends) = if record.poison {
+        (&history.letters, &sample.letter_ends)
+    } else {
+        (&history.output, &sample.output_ends)
+    };
+    let written = |arrival: &Arrival| {
+        let end = ends.get(&arrival.place.partition);
+        arrival.what == what && end.is_some_and(|end| arrival.place.offset < *end)
+    };
+    if log.iter().any(written) {
+        return None;
+    }
+    for later in &mut history.samples[at..] {
+        let position = positions(later).get_mut(&partition)?;
+        *position = (*position).max(record.offset + 1);
+    }
+    Some(Kind::CommittedPastUndone)
+}
+
+fn back(history: &mut History, index: prop::sample::Index, positions: Positions) -> Option<Kind> {
+    let partition = index.index(PARTITIONS as usize) as i32;
+    let at = 1 + index.index(history.samples.len() - 1);
+    let before = *positions(&mut history.samples[at - 1]).get(&partition)?;
+    *positions(&mut history.samples[at]).get_mut(&partition)? = (before > 0).then(|| before - 1)?;
+    Some(Kind::CommittedWentBack)
+}
 
 fn two_of_a_key(history: &History, index: prop::sample::Index) -> Option<(usize, usize)> {
     let firsts = firsts(history);

@@ -161,64 +161,107 @@ fn live(history: &History, verdict: &mut Verdict) {
     }
 }
 
+/// Offsets as a sample has them, by partition.
+type Positions = fn(&Sample) -> &BTreeMap<i32, i64>;
+
 fn commits(samples: &[Sample], fates: &Fates<'_>, verdict: &mut Verdict) {
+    let kinds: [(&str, Positions); 2] = [
+        ("committed", |sample| &sample.committed),
+        ("stored", |sample| &sample.stored),
+    ];
     for ((partition, sent), fates) in fates.inputs.iter().zip(fates.fates.values()) {
-        // Records below this are covered by a commit that was looked at.
-        let mut covered = 0;
+        for (name, positions) in kinds {
+            let track = Track {
+                name,
+                partition: *partition,
+                positions: samples
+                    .iter()
+                    .map(|sample| positions(sample).get(partition).copied())
+                    .collect(),
+            };
+            track.went_back(verdict);
+            track.past_undone(samples, sent, fates, verdict);
+        }
+        // Stored offsets are not asked for this: they may stand still while there are dead letters only.
+        unfinished(*partition, sent, samples, verdict);
+    }
+}
+
+/// An offset of a partition, from sample to sample.
+struct Track {
+    name: &'static str,
+    partition: i32,
+    positions: Vec<Option<i64>>,
+}
+
+impl Track {
+    fn went_back(&self, verdict: &mut Verdict) {
+        let Track { name, partition, .. } = self;
         let mut highest: Option<i64> = None;
-        let end = sent.last().map_or(0, |last| last.offset + 1);
-        for (number, sample) in samples.iter().enumerate() {
-            let Some(committed) = sample.committed.get(partition).copied() else {
+        for (number, position) in self.positions.iter().enumerate() {
+            let Some(now) = *position else {
                 // A group that knew an offset and knows none any more has gone back to the start.
                 if let Some(before) = highest.take() {
                     verdict.note(Kind::CommittedWentBack, 1, || {
-                        format!("partition {partition} from {before} to nothing in sample {number}")
+                        format!("partition {partition}, {name} from {before} to nothing in sample {number}")
                     });
                 }
                 continue;
             };
-            if let Some(before) = highest.filter(|before| *before > committed) {
+            if let Some(before) = highest.filter(|before| *before > now) {
                 verdict.note(Kind::CommittedWentBack, 1, || {
-                    format!("partition {partition} from {before} to {committed} in sample {number}")
+                    format!("partition {partition}, {name} from {before} to {now} in sample {number}")
                 });
             }
             // From here on, so that one step back is one finding.
-            highest = Some(committed);
-            while sent.get(covered).is_some_and(|record| record.offset < committed) {
+            highest = Some(now);
+        }
+    }
+
+    fn past_undone(&self, samples: &[Sample], sent: &[Sent], fates: &[Fate], verdict: &mut Verdict) {
+        let Track { name, partition, .. } = self;
+        // Records below this are covered by an offset that was looked at.
+        let mut covered = 0;
+        for (number, (sample, position)) in samples.iter().zip(&self.positions).enumerate() {
+            let Some(now) = *position else { continue };
+            while sent.get(covered).is_some_and(|record| record.offset < now) {
                 let (record, fate) = (&sent[covered], &fates[covered]);
                 if !done(record, fate, sample) {
                     verdict.note(Kind::CommittedPastUndone, 1, || {
-                        format!("{partition}/{covered}, committed is {committed} in sample {number}")
+                        format!("{partition}/{covered}, {name} is {now} in sample {number}")
                     });
                 }
                 covered += 1;
             }
         }
-        let most = samples
-            .iter()
-            .filter_map(|sample| sample.committed.get(partition))
-            .max();
+        let end = end(sent);
+        let most = self.positions.iter().flatten().max();
         let beyond = most.map_or(0, |most| (most - end).max(0));
         verdict.note(Kind::CommittedPastUndone, beyond as u64, || {
-            format!(
-                "partition {partition} ends at {end}, committed was {}",
-                end + beyond
-            )
+            format!("partition {partition} ends at {end}, {name} was {}", end + beyond)
         });
-        let last = samples
-            .last()
-            .map(|sample| sample.committed.get(partition).copied());
-        if let Some(last) = last {
-            let rest = sent
-                .iter()
-                .rev()
-                .take_while(|record| last.is_none_or(|last| record.offset >= last))
-                .count();
-            verdict.note(Kind::Unfinished, rest as u64, || {
-                format!("partition {partition} ends at {end}, committed is {last:?}")
-            });
-        }
     }
+}
+
+fn unfinished(partition: i32, sent: &[Sent], samples: &[Sample], verdict: &mut Verdict) {
+    let Some(last) = samples.last() else { return };
+    let committed = last.committed.get(&partition).copied();
+    let rest = sent
+        .iter()
+        .rev()
+        .take_while(|record| committed.is_none_or(|committed| record.offset >= committed))
+        .count();
+    verdict.note(Kind::Unfinished, rest as u64, || {
+        format!(
+            "partition {partition} ends at {}, committed is {committed:?}",
+            end(sent)
+        )
+    });
+}
+
+/// Behind the last record.
+fn end(sent: &[Sent]) -> i64 {
+    sent.last().map_or(0, |last| last.offset + 1)
 }
 
 /// Whether the record was where it belongs when the sample was taken.

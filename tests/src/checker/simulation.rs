@@ -10,27 +10,51 @@ pub(super) const PARTITIONS: i32 = 2;
 const KEYS: u32 = 4;
 const OUTPUTS: i32 = 3;
 
+/// How workers store their offsets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// For themselves, after the records.
+    Apart,
+    /// In one transaction with records and dead letters.
+    Transactions,
+    /// In one transaction with the rows. Dead letters come before it, the group's own offsets after it.
+    Table,
+}
+
 /// Something that happens to the owner of a partition.
 #[derive(Clone, Debug)]
 enum Step {
     /// Writes this many records.
     Write(i32, usize),
-    /// Commits all that is written, or all but a few.
+    /// Commits all that is written; without transactions, all but a few.
     Commit(i32, usize),
-    /// Dies: the next owner begins at the committed offset.
+    /// Dies, or its transaction is aborted: the next owner begins at the committed offset.
     Crash(i32),
-    /// A former owner, which stood still, writes once more what it had read from the committed offset on.
+    /// A former owner, which stood still, writes once more what it had read from the committed offset on. Its transaction
+    /// comes to nothing.
     Zombie(i32, usize),
     /// The harness looks.
     Look,
 }
 
+#[derive(Default)]
 struct Partition {
     next: usize,
     committed: usize,
+    /// With a table: where its next owner begins.
+    stored: usize,
+    /// What is written and not committed yet.
+    open: Written,
+}
+
+#[derive(Default)]
+struct Written {
+    output: Vec<Arrival>,
+    letters: Vec<Arrival>,
 }
 
 struct World {
+    mode: Mode,
     history: History,
     partitions: Vec<Partition>,
     ends: BTreeMap<i32, i64>,
@@ -38,7 +62,7 @@ struct World {
 }
 
 impl World {
-    fn new(records: usize) -> Self {
+    fn new(mode: Mode, records: usize) -> Self {
         let sent = |at: usize| Sent {
             // Offsets have gaps where transactions end.
             offset: (at + at / 5) as i64,
@@ -49,16 +73,12 @@ impl World {
             .map(|partition| (partition, (0..records).map(sent).collect()))
             .collect();
         let mut world = Self {
+            mode,
             history: History {
                 inputs,
                 ..History::default()
             },
-            partitions: (0..PARTITIONS)
-                .map(|_| Partition {
-                    next: 0,
-                    committed: 0,
-                })
-                .collect(),
+            partitions: (0..PARTITIONS).map(|_| Partition::default()).collect(),
             ends: (0..OUTPUTS).map(|output| (output, 0)).collect(),
             letter_ends: [(0, 0)].into(),
         };
@@ -70,23 +90,31 @@ impl World {
         &self.history.inputs[&partition]
     }
 
-    fn write(&mut self, partition: i32, from: usize, count: usize) -> usize {
+    fn state(&mut self, partition: i32) -> &mut Partition {
+        &mut self.partitions[partition as usize]
+    }
+
+    /// Appends records to the logs; nobody sees them yet.
+    fn write(&mut self, partition: i32, from: usize, count: usize) -> (usize, Written) {
         let to = (from + count).min(self.sent(partition).len());
+        let mut written = Written::default();
         for seq in from..to {
             let sent = self.sent(partition)[seq];
-            // By key alone, as a producer does.
-            let target = if sent.poison {
-                0
-            } else {
-                (partition as u32 * KEYS + sent.key) as i32 % OUTPUTS
+            let target = match (sent.poison, self.mode) {
+                (true, _) => 0,
+                // The log of a table is divided as the input is.
+                (false, Mode::Table) => partition,
+                // By key alone, as a producer does.
+                (false, _) => (partition as u32 * KEYS + sent.key) as i32 % OUTPUTS,
             };
-            let ends = if sent.poison {
-                &mut self.letter_ends
+            let (ends, log) = if sent.poison {
+                (&mut self.letter_ends, &mut written.letters)
             } else {
-                &mut self.ends
+                self.history.uncommitted_total += 1;
+                (&mut self.ends, &mut written.output)
             };
             let end = ends.entry(target).or_default();
-            let arrival = Arrival {
+            log.push(Arrival {
                 place: Place {
                     partition: target,
                     offset: *end,
@@ -95,57 +123,102 @@ impl World {
                     partition,
                     seq: seq as u64,
                 },
-            };
+            });
             *end += 1;
-            if sent.poison {
-                self.history.letters.push(arrival);
-            } else {
-                self.history.output.push(arrival);
-                self.history.live.push(arrival.place);
-                self.history.uncommitted_total += 1;
-            }
         }
-        to
+        if self.mode == Mode::Table {
+            self.history.letters.append(&mut written.letters);
+        }
+        (to, written)
+    }
+
+    /// From now on everybody sees them.
+    fn publish(&mut self, written: Written) {
+        let places = written.output.iter().map(|arrival| arrival.place);
+        self.history.live.extend(places);
+        self.history.output.extend(written.output);
+        self.history.letters.extend(written.letters);
+    }
+
+    /// A topic ends behind all that is written, a table's log behind all that can be seen.
+    fn output_ends(&self) -> BTreeMap<i32, i64> {
+        if self.mode != Mode::Table {
+            return self.ends.clone();
+        }
+        let mut ends = BTreeMap::new();
+        for Arrival { place, .. } in &self.history.output {
+            let end = ends.entry(place.partition).or_default();
+            *end = place.offset.max(*end - 1) + 1;
+        }
+        ends
     }
 
     fn look(&mut self) {
-        let committed = (0..)
-            .zip(&self.partitions)
-            .map(|(partition, state)| {
-                let sent = self.sent(partition);
-                let end = sent.last().map_or(0, |last| last.offset + 1);
-                (
-                    partition,
-                    sent.get(state.committed).map_or(end, |record| record.offset),
-                )
-            })
-            .collect();
-        self.history.samples.push(Sample {
-            committed,
-            output_ends: self.ends.clone(),
+        let offsets = |position: fn(&Partition) -> usize| -> BTreeMap<i32, i64> {
+            (0..)
+                .zip(&self.partitions)
+                .map(|(partition, state)| {
+                    let sent = self.sent(partition);
+                    let end = sent.last().map_or(0, |last| last.offset + 1);
+                    let next = sent.get(position(state));
+                    (partition, next.map_or(end, |record| record.offset))
+                })
+                .collect()
+        };
+        let sample = Sample {
+            committed: offsets(|state| state.committed),
+            stored: match self.mode {
+                Mode::Table => offsets(|state| state.stored),
+                _ => BTreeMap::new(),
+            },
+            output_ends: self.output_ends(),
             letter_ends: self.letter_ends.clone(),
-        });
+        };
+        self.history.samples.push(sample);
     }
 
     fn step(&mut self, step: &Step) {
+        let mode = self.mode;
         match *step {
             Step::Write(partition, count) => {
-                let next = self.partitions[partition as usize].next;
-                self.partitions[partition as usize].next = self.write(partition, next, count);
+                let next = self.state(partition).next;
+                let (next, mut written) = self.write(partition, next, count);
+                let state = self.state(partition);
+                state.next = next;
+                if mode == Mode::Apart {
+                    self.publish(written);
+                } else {
+                    state.open.output.append(&mut written.output);
+                    state.open.letters.append(&mut written.letters);
+                }
             }
             Step::Commit(partition, but) => {
-                let state = &mut self.partitions[partition as usize];
-                state.committed = state.committed.max(state.next.saturating_sub(but));
+                let state = self.state(partition);
+                let open = std::mem::take(&mut state.open);
+                state.committed = match mode {
+                    Mode::Apart => state.committed.max(state.next.saturating_sub(but)),
+                    Mode::Transactions => state.next,
+                    Mode::Table => state.stored,
+                };
+                state.stored = state.next;
+                self.publish(open);
             }
             Step::Crash(partition) => {
-                let state = &mut self.partitions[partition as usize];
-                state.next = state.committed;
+                let state = self.state(partition);
+                state.open = Written::default();
+                state.next = match mode {
+                    Mode::Table => state.stored,
+                    _ => state.committed,
+                };
             }
             Step::Zombie(partition, count) => {
                 // It had read on from the commit, and what it had not read it cannot write.
-                let state = &self.partitions[partition as usize];
+                let state = self.state(partition);
                 let (committed, next) = (state.committed, state.next);
-                self.write(partition, committed, count.min(next - committed));
+                let (_, written) = self.write(partition, committed, count.min(next - committed));
+                if mode == Mode::Apart {
+                    self.publish(written);
+                }
             }
             Step::Look => self.look(),
         }
@@ -153,17 +226,23 @@ impl World {
 }
 
 /// The history of these steps, brought to its end.
-fn history(records: usize, steps: &[Step]) -> History {
-    let mut world = World::new(records);
+fn history(mode: Mode, records: usize, steps: &[Step]) -> History {
+    let mut world = World::new(mode, records);
     for step in steps {
         world.step(step);
     }
     for partition in 0..PARTITIONS {
         world.step(&Step::Write(partition, records));
         world.step(&Step::Commit(partition, 0));
+        // The group's own offsets are one behind those of a table.
+        world.step(&Step::Commit(partition, 0));
     }
     world.look();
     world.history
+}
+
+fn modes() -> impl Strategy<Value = Mode> {
+    prop::sample::select(vec![Mode::Apart, Mode::Transactions, Mode::Table])
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -185,32 +264,45 @@ fn total(verdict: &Verdict) -> u64 {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// Crashes and zombies repeat records, and that is all they do.
+    /// Crashes and zombies repeat records, and that is all they do; with transactions not even that.
     #[test]
-    fn workers_that_do_everything_right_are_never_blamed(records in 1..60_usize, steps in steps()) {
-        let verdict = check(history(records, &steps));
+    fn workers_that_do_everything_right_are_never_blamed(
+        mode in modes(),
+        records in 1..60_usize,
+        steps in steps(),
+    ) {
+        let verdict = check(history(mode, records, &steps));
         let promise = Promise {
-            guarantee: Guarantee::AtLeastOnce,
+            guarantee: match mode {
+                Mode::Apart => Guarantee::AtLeastOnce,
+                Mode::Transactions | Mode::Table => Guarantee::ExactlyOnce,
+            },
             ordering: Ordering::PerPartition,
+            sink: match mode {
+                Mode::Apart | Mode::Transactions => Sink::Kafka,
+                Mode::Table => Sink::Postgres,
+            },
             allowance: u64::MAX,
+            letters: u64::MAX,
             late: 0,
         };
         prop_assert!(promise.broken_by(&verdict).is_empty(), "{}", verdict);
         let calm = steps.iter().all(|step| !matches!(step, Step::Crash(_) | Step::Zombie(..)));
         if calm {
-            prop_assert_eq!(total(&verdict), 0, "{}", verdict);
+            prop_assert_eq!((total(&verdict), verdict.aborted), (0, 0), "{}", verdict);
         }
     }
 
     /// A fault more is a finding more, of its own kind.
     #[test]
     fn every_fault_is_found(
+        mode in modes(),
         records in 12..60_usize,
         steps in steps(),
         fault in prop::sample::select((0..FAULTS.len()).collect::<Vec<_>>()),
         index in any::<prop::sample::Index>(),
     ) {
-        let mut history = history(records, &steps);
+        let mut history = history(mode, records, &steps);
         let before = check(history.clone());
         if let Some(kind) = FAULTS[fault](&mut history, index) {
             let after = check(history);
@@ -239,7 +331,7 @@ fn there_is_a_fault_of_every_kind() {
                 .current()
         })
         .flat_map(|index| FAULTS.iter().map(move |fault| (fault, index)))
-        .filter_map(|(fault, index)| fault(&mut history(40, &steps), index))
+        .filter_map(|(fault, index)| fault(&mut history(Mode::Table, 40, &steps), index))
         .collect();
     assert_eq!(Vec::from_iter(kinds), Kind::ALL);
 }

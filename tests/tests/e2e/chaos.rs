@@ -1,11 +1,11 @@
 //! Short forms of `make soak`: workers as bare processes, killed, restarted, frozen and cut off; every record is accounted
-//! for. They need the cluster's Kafka and nothing else of it. And the checker itself: a worker with a planted bug must be
-//! blamed for it.
+//! for. They need the cluster's Kafka and PostgreSQL and nothing else of it. And the checker itself: a worker with a planted
+//! bug must be blamed for it.
 
 use anyhow::Result;
 use harness::{
     chaos::{self, SESSION_OF_A_CRASH, Scenario, Site, planted},
-    checker::{Guarantee, Ordering},
+    checker::{Guarantee, Ordering, Sink},
     env::KafkaEnv,
     local::program,
     world::alone,
@@ -55,6 +55,51 @@ async fn cut_connections_neither_lose_nor_repeat_a_record() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn killed_worker_processes_neither_lose_nor_repeat_a_record_with_exactly_once() -> Result<()> {
+    run(&kills(6, Guarantee::ExactlyOnce, Ordering::PerPartition)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_worker_processes_are_exactly_once_where_only_the_order_of_keys_is_promised() -> Result<()> {
+    run(&kills(6, Guarantee::ExactlyOnce, Ordering::PerKey)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_that_others_abort_neither_lose_nor_repeat_a_record() -> Result<()> {
+    run(&aborts(Sink::Kafka)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_was_frozen_within_a_transaction_repeats_nothing_when_it_goes_on() -> Result<()> {
+    let mut scenario = Scenario::new("zombies");
+    scenario.guarantee = Guarantee::ExactlyOnce;
+    scenario.session = SESSION_OF_A_CRASH;
+    scenario.faults.zombies = 2;
+    scenario.faults.zombie_seconds = 3;
+    run(&scenario).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_restarted_one_after_the_other_are_exactly_once() -> Result<()> {
+    let mut scenario = Scenario::new("restarts");
+    scenario.guarantee = Guarantee::ExactlyOnce;
+    scenario.faults.restarts = 4;
+    run(&scenario).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_worker_processes_neither_lose_nor_repeat_a_row_with_exactly_once() -> Result<()> {
+    let mut scenario = kills(6, Guarantee::ExactlyOnce, Ordering::PerPartition);
+    scenario.sink = Sink::Postgres;
+    run(&scenario).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_postgresql_ends_neither_lose_nor_repeat_a_row() -> Result<()> {
+    run(&aborts(Sink::Postgres)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn workers_with_planted_bugs_are_blamed_for_them() -> Result<()> {
     let _alone = alone().await;
     let env = KafkaEnv::read()?;
@@ -71,6 +116,7 @@ async fn workers_with_planted_bugs_are_blamed_for_them() -> Result<()> {
     let site = Site {
         bootstrap: env.kafka.clone(),
         proxied: None,
+        postgres: Some(env.postgres()?),
         worker,
         folder: folder.path().to_path_buf(),
     };
@@ -89,6 +135,13 @@ fn kills(kills: u32, guarantee: Guarantee, ordering: Ordering) -> Scenario {
     scenario
 }
 
+fn aborts(sink: Sink) -> Scenario {
+    let mut scenario = Scenario::new("aborts");
+    (scenario.guarantee, scenario.sink) = (Guarantee::ExactlyOnce, sink);
+    scenario.faults.fences = 6;
+    scenario
+}
+
 /// Runs a scenario; its promise must be kept. The workers' logs stay when it was not.
 async fn run(scenario: &Scenario) -> Result<()> {
     let _alone = alone().await;
@@ -99,6 +152,10 @@ async fn run(scenario: &Scenario) -> Result<()> {
         proxied: match scenario.faults.cuts {
             0 => None,
             _ => Some(env.proxied()?),
+        },
+        postgres: match scenario.sink {
+            Sink::Kafka => None,
+            Sink::Postgres => Some(env.postgres()?),
         },
         worker: match &env.worker {
             Some(path) => path.clone(),

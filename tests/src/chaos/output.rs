@@ -1,0 +1,116 @@
+//! Where the workers of a run write: a topic or a table. What has to be done differently for the two is here; everything else
+//! need not know which it is.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::{Site, table::Table};
+use crate::{
+    checker::{Arrival, Sink},
+    kafka::Kafka,
+    ledger::Shape,
+};
+
+/// From where to where the records of a run go.
+#[derive(Clone)]
+pub(super) struct Route {
+    pub input: String,
+    pub output: Output,
+    pub letters: String,
+    pub group: String,
+}
+
+/// A topic or a table.
+#[derive(Clone)]
+pub(super) enum Output {
+    Topic(String),
+    Table(Arc<Table>),
+}
+
+impl Route {
+    /// Makes everything that a run needs; `run` is unique.
+    pub async fn create(site: &Site, sink: Sink, kafka: &Kafka, run: &str, partitions: i32) -> Result<Self> {
+        let name = |suffix: &str| format!("chaos-{run}.{suffix}");
+        let route = Self {
+            input: name("in"),
+            output: match sink {
+                Sink::Kafka => Output::Topic(name("out")),
+                Sink::Postgres => {
+                    let url = site.postgres.as_deref();
+                    let url = url.context("this scenario needs a PostgreSQL, and the site has none")?;
+                    Output::Table(Arc::new(Table::create(url, &format!("chaos-{run}")).await?))
+                }
+            },
+            letters: name("dlq"),
+            group: name("group"),
+        };
+        for topic in route.topics() {
+            kafka.create_topic(&topic, partitions).await?;
+        }
+        Ok(route)
+    }
+
+    /// Removes it with all that was seen in it.
+    pub async fn remove(&self, kafka: &Kafka) -> Result<()> {
+        kafka.delete_topics(&self.topics()).await?;
+        match &self.output {
+            Output::Topic(_) => Ok(()),
+            Output::Table(table) => table.remove().await,
+        }
+    }
+
+    fn topics(&self) -> Vec<String> {
+        let mut topics = vec![self.input.clone(), self.letters.clone()];
+        if let Output::Topic(topic) = &self.output {
+            topics.push(topic.clone());
+        }
+        topics
+    }
+
+    /// `spec.writers[0]`.
+    pub fn writer(&self) -> Value {
+        match &self.output {
+            Output::Topic(topic) => json!({"name": "copy", "type": "Kafka", "kafka": {"topic": topic}}),
+            Output::Table(table) => json!({"name": "copy", "type": "Postgres", "postgres": table.writer()}),
+        }
+    }
+
+    /// Puts what a worker needs to log in into its folder.
+    pub fn give_secrets(&self, folder: &Path, worker: &str) -> Result<()> {
+        match &self.output {
+            Output::Topic(_) => Ok(()),
+            Output::Table(table) => table.give_secret(folder, worker),
+        }
+    }
+
+    /// Has the transaction aborted that a worker has open.
+    pub async fn abort(&self, kafka: &Kafka, worker: &str) -> Result<()> {
+        match &self.output {
+            // The worker's own transactional id; with another one nothing would be aborted, which the outcome tells.
+            Output::Topic(_) => kafka.fence(&format!("{}.{worker}", self.group)).await,
+            Output::Table(table) => table.abort(worker).await,
+        }
+    }
+
+    /// The output as others see it at the end, and the number of all records that were written, aborted ones included.
+    pub async fn read(&self, kafka: &Kafka, shape: &Shape) -> Result<(Vec<Arrival>, u64)> {
+        let topic = match &self.output {
+            Output::Table(table) => return table.read(shape).await,
+            Output::Topic(topic) => topic,
+        };
+        let shape = shape.clone();
+        let output = kafka
+            .fold(topic, Vec::new(), move |log, record| {
+                log.push(shape.identify(&record, false));
+            })
+            .await?;
+        let written = kafka
+            .clone()
+            .with("isolation.level", "read_uncommitted")
+            .fold(topic, 0, |count, _| *count += 1)
+            .await?;
+        Ok((output, written))
+    }
+}

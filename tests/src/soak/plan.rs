@@ -1,0 +1,236 @@
+//! Which scenarios a soak runs, and how much of each. Pure: from the command line to a list.
+
+use std::time::Duration;
+
+use super::Cli;
+use crate::{
+    chaos::{Faults, SESSION_OF_A_CRASH, Scenario, random_seed},
+    checker::{Guarantee, Ordering, Sink},
+};
+
+/// What happens to the workers of a scenario; by these names scenarios are asked for.
+const KINDS: [&str; 6] = ["kills", "restarts", "zombies", "cuts", "aborts", "storms"];
+
+/// What is run when nothing else is asked for: everything with the default, and with the others what tells them from it.
+const CHOICE: [(Guarantee, Sink, &[&str]); 4] = [
+    (Guarantee::AtLeastOnce, Sink::Kafka, &KINDS),
+    (Guarantee::AtMostOnce, Sink::Kafka, &["kills"]),
+    (
+        Guarantee::ExactlyOnce,
+        Sink::Kafka,
+        &["kills", "aborts", "zombies", "storms"],
+    ),
+    (
+        Guarantee::ExactlyOnce,
+        Sink::Postgres,
+        &["kills", "aborts", "zombies"],
+    ),
+];
+
+/// A scenario, in words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Wish {
+    kind: &'static str,
+    guarantee: Guarantee,
+    ordering: Ordering,
+    sink: Sink,
+}
+
+impl Wish {
+    /// Whether there is something to hit.
+    fn makes_sense(&self, cli: &Cli) -> bool {
+        match self.kind {
+            "cuts" => cli.proxied_servers.is_some(),
+            // The others have no transactions in Kafka.
+            "aborts" => self.guarantee == Guarantee::ExactlyOnce || self.sink == Sink::Postgres,
+            _ => true,
+        }
+    }
+
+    fn faults(&self, cli: &Cli) -> Faults {
+        let default = self.guarantee == Guarantee::AtLeastOnce;
+        let count = |asked: Option<u32>, full, quick| asked.unwrap_or(if cli.quick { quick } else { full });
+        let mut faults = Faults::default();
+        match self.kind {
+            "kills" if default => faults.kills = count(cli.kills, 1000, 30),
+            "kills" => faults.kills = count(cli.kills, 300, 20),
+            "restarts" => faults.restarts = count(cli.restarts, 100, 10),
+            "cuts" => faults.cuts = count(cli.cuts, 100, 10),
+            "aborts" => faults.fences = count(cli.aborts, 300, 20),
+            "storms" => faults.storms = count(cli.storms, 50, 5),
+            _ => {
+                faults.zombies = count(
+                    cli.zombies,
+                    if default { 50 } else { 25 },
+                    if default { 5 } else { 2 },
+                );
+                faults.zombie_seconds = cli.zombie_seconds.unwrap_or(if cli.quick { 5 } else { 60 });
+            }
+        }
+        faults
+    }
+
+    fn scenario(&self, cli: &Cli) -> Scenario {
+        let faults = self.faults(cli);
+        let crashes = faults.kills + faults.zombies > 0;
+        let plain = Scenario::new(self.kind);
+        Scenario {
+            guarantee: self.guarantee,
+            ordering: self.ordering,
+            sink: self.sink,
+            workers: 4,
+            partitions: 12,
+            rate: if cli.quick { 1000 } else { 2000 },
+            batch: 50,
+            records: match (cli.records, self.kind, self.guarantee, self.sink) {
+                (Some(records), ..) => records,
+                (None, "kills", Guarantee::AtLeastOnce, Sink::Kafka) if !cli.quick => 5_000_000,
+                _ => 0,
+            },
+            session: if crashes {
+                SESSION_OF_A_CRASH
+            } else {
+                plain.session
+            },
+            faults,
+            seed: cli.seed.unwrap_or_else(random_seed),
+            // A zombie that stands still for a minute must not look like a group that does.
+            patience: plain.patience + Duration::from_secs(faults.zombie_seconds),
+            ..plain
+        }
+    }
+}
+
+/// The scenarios that were asked for, in the order of running.
+pub(super) fn scenarios(cli: &Cli) -> Vec<Scenario> {
+    wishes(cli)
+        .into_iter()
+        .filter(|wish| cli.wants(wish.kind) && wish.makes_sense(cli))
+        .map(|wish| wish.scenario(cli))
+        .collect()
+}
+
+fn wishes(cli: &Cli) -> Vec<Wish> {
+    let with = |guarantee, ordering, sink, kinds: &[&'static str]| -> Vec<Wish> {
+        let wish = |kind: &&'static str| Wish {
+            kind,
+            guarantee,
+            ordering,
+            sink,
+        };
+        kinds.iter().map(wish).collect()
+    };
+    if cli.guarantee.is_empty() && cli.ordering.is_empty() && cli.sink.is_empty() {
+        let choice = CHOICE.iter();
+        return choice
+            .flat_map(|(guarantee, sink, kinds)| with(*guarantee, Ordering::PerPartition, *sink, kinds))
+            .collect();
+    }
+    let mut wishes = Vec::new();
+    for guarantee in or(&cli.guarantee, Guarantee::AtLeastOnce) {
+        for ordering in or(&cli.ordering, Ordering::PerPartition) {
+            for sink in or(&cli.sink, Sink::Kafka) {
+                wishes.extend(with(guarantee, ordering, sink, &KINDS));
+            }
+        }
+    }
+    wishes
+}
+
+fn or<T: Copy>(asked: &[T], default: T) -> Vec<T> {
+    if asked.is_empty() {
+        vec![default]
+    } else {
+        asked.to_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    fn scenarios_of(arguments: &str) -> Vec<Scenario> {
+        let all = format!(
+            "soak --bootstrap-servers a:1 --proxied-servers a:2 --proxy-address 127.0.0.1:3 {arguments}"
+        );
+        scenarios(&Cli::parse_from(all.split_whitespace()))
+    }
+
+    fn told(scenarios: &[Scenario]) -> Vec<String> {
+        scenarios
+            .iter()
+            .map(|scenario| {
+                let Scenario {
+                    guarantee,
+                    ordering,
+                    sink,
+                    faults,
+                    ..
+                } = scenario;
+                format!("{guarantee} {ordering} {sink} {faults}")
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_soak_without_wishes_has_all_of_the_default_and_kills_and_aborts_of_the_others() {
+        assert_eq!(
+            told(&scenarios_of("")),
+            [
+                "AtLeastOnce PerPartition Kafka 1000 kills",
+                "AtLeastOnce PerPartition Kafka 100 restarts",
+                "AtLeastOnce PerPartition Kafka 50 zombies",
+                "AtLeastOnce PerPartition Kafka 100 cuts",
+                "AtLeastOnce PerPartition Kafka 50 rebalance storms",
+                "AtMostOnce PerPartition Kafka 300 kills",
+                "ExactlyOnce PerPartition Kafka 300 kills",
+                "ExactlyOnce PerPartition Kafka 300 forced aborts",
+                "ExactlyOnce PerPartition Kafka 25 zombies",
+                "ExactlyOnce PerPartition Kafka 50 rebalance storms",
+                "ExactlyOnce PerPartition Postgres 300 kills",
+                "ExactlyOnce PerPartition Postgres 300 forced aborts",
+                "ExactlyOnce PerPartition Postgres 25 zombies",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_quick_soak_has_the_same_scenarios_with_a_tenth_of_the_faults_or_less() {
+        let (full, quick) = (scenarios_of(""), scenarios_of("--quick"));
+        assert_eq!(full.len(), quick.len());
+        let count = |faults: &Faults| {
+            faults.kills + faults.restarts + faults.zombies + faults.cuts + faults.fences + faults.storms
+        };
+        for (full, quick) in full.iter().zip(&quick) {
+            assert_eq!((full.guarantee, full.sink), (quick.guarantee, quick.sink));
+            assert!(count(&quick.faults) > 0 && count(&quick.faults) * 10 <= count(&full.faults));
+        }
+    }
+
+    #[test]
+    fn guarantees_orderings_and_sinks_are_combined_and_what_has_nothing_to_hit_is_left_out() {
+        let scenarios = scenarios_of(
+            "--guarantee AtLeastOnce --guarantee ExactlyOnce --sink Postgres --scenario aborts --aborts 7",
+        );
+        assert_eq!(
+            told(&scenarios),
+            [
+                "AtLeastOnce PerPartition Postgres 7 forced aborts",
+                "ExactlyOnce PerPartition Postgres 7 forced aborts",
+            ]
+        );
+        assert!(scenarios_of("--guarantee AtLeastOnce --scenario aborts").is_empty());
+        let both =
+            scenarios_of("--ordering PerKey --sink Kafka --sink Postgres --scenario kills --records 5");
+        assert_eq!(
+            told(&both),
+            [
+                "AtLeastOnce PerKey Kafka 1000 kills",
+                "AtLeastOnce PerKey Postgres 1000 kills",
+            ]
+        );
+        assert!(both.iter().all(|scenario| scenario.records == 5));
+    }
+}
