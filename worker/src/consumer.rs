@@ -193,6 +193,11 @@ impl PollLoop {
                 entry.dispatch_if_due(self.settings.linger);
             }
             self.serve_commits();
+            if self.transact.as_ref().is_some_and(Transact::has_ended) {
+                return Err(EngineError::Thread(
+                    "the task that ends transactions is gone, see the log".into(),
+                ));
+            }
             if self.last_housekeeping.elapsed() >= HOUSEKEEPING {
                 self.housekeeping();
             }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::single_range_in_vec_init)]
 #![cfg(feature = "postgres")]
 
-#[path = "postgres/once.rs"]
+#[path = "postgres_exactly_once/once.rs"]
 mod once;
 #[path = "postgres/server.rs"]
 mod server;

@@ -31,6 +31,17 @@ fn cluster(topics: &[(&str, i32)]) -> Cluster {
 }
 
 fn producer(cluster: &Cluster, overrides: &[(&str, &str)]) -> Producer {
+    Producer::new(&properties(cluster, overrides)).unwrap()
+}
+
+fn transactional(cluster: &Cluster, overrides: &[(&str, &str)]) -> Producer {
+    let mut properties = properties(cluster, overrides);
+    properties.insert("transactional.id".into(), "group.worker".into());
+    properties.insert("message.timeout.ms".into(), "10000".into());
+    Producer::transactional(&properties).unwrap()
+}
+
+fn properties(cluster: &Cluster, overrides: &[(&str, &str)]) -> client_config::Properties {
     let servers: Vec<String> = cluster
         .bootstrap_servers()
         .split(',')
@@ -46,7 +57,7 @@ fn producer(cluster: &Cluster, overrides: &[(&str, &str)]) -> Producer {
     for (key, value) in overrides {
         properties.insert(key.to_string(), value.to_string());
     }
-    Producer::new(&properties).unwrap()
+    properties
 }
 
 /// Everything in a partition, up to `count` messages.
@@ -362,4 +373,55 @@ async fn the_kafka_writer_rejects_only_the_record_that_is_too_large() {
         [(1, false)]
     );
     assert_eq!(read(&cluster, "out", 0, 2).len(), 2);
+}
+
+/// Two records: the first became two outputs, of which the second is too large for the client.
+fn with_a_large_second_output() -> Batch {
+    let mut chunk = Chunk::new(TopicPartition::new("in", 0), 1);
+    chunk.push(10, 0, Some(b"a"), Some(b"first"), []);
+    chunk.push(11, 0, Some(b"b"), Some(b"second"), []);
+    let input = Batch::identity(Arc::new(chunk));
+    let mut builder = input.next();
+    builder.emit(0, worker::Payload::Keep, worker::Payload::Keep);
+    builder.emit(0, worker::Payload::Keep, worker::Payload::New(&[b'x'; 5000]));
+    builder.emit(1, worker::Payload::Keep, worker::Payload::Keep);
+    builder.finish().0
+}
+
+#[tokio::test]
+async fn in_a_transaction_a_record_is_written_with_all_of_its_outputs_or_with_none() {
+    let cluster = cluster(&[("out", 1)]);
+    let producer = transactional(&cluster, &[("message.max.bytes", "2000")]);
+    let writer = KafkaWriter::transactional("out", producer.clone(), Arc::default());
+    let calls = producer.clone();
+    let begin = move || calls.initialise().and_then(|()| calls.begin()).unwrap();
+    tokio::task::spawn_blocking(begin).await.unwrap();
+    let batch = with_a_large_second_output();
+    let all = WriteBatch::new(&batch, &[0, 1, 2]);
+    let error = writer.write(all).await.unwrap_err();
+    assert!(matches!(error, WriteError::Refused(_)), "{error}");
+
+    // Now it is known, and the others of its batch go on without it.
+    let calls = producer.clone();
+    let again = move || calls.abort().and_then(|()| calls.begin()).unwrap();
+    tokio::task::spawn_blocking(again).await.unwrap();
+    let rejected = writer.write(all).await.unwrap();
+    let positions: Vec<usize> = rejected.iter().map(|rejected| rejected.position).collect();
+    assert_eq!(positions, [1]);
+    assert!(
+        rejected[0].message.contains("message.max.bytes"),
+        "{}",
+        rejected[0].message
+    );
+    tokio::task::spawn_blocking(move || producer.commit().unwrap())
+        .await
+        .unwrap();
+    // The mock cluster shows aborted records, too: what the first attempt has written, and one of the second.
+    let values: Vec<_> = read(&cluster, "out", 0, 3)
+        .iter()
+        .map(|message| message.payload().unwrap_or_default().to_vec())
+        .collect();
+    assert_eq!(values.last().unwrap(), b"second");
+    let firsts = values.iter().filter(|value| **value == b"first").count();
+    assert!(firsts <= 1, "{values:?}");
 }

@@ -107,8 +107,13 @@ impl Transact {
     }
 
     pub(super) fn command(&self, command: Command) {
-        // It ends only with the process, or by a panic, which the log tells.
+        // Nobody takes it after a panic; then [`Transact::has_ended`].
         let _ = self.commands.send(command);
+    }
+
+    /// True after a panic in the part that makes the calls.
+    pub fn has_ended(&self) -> bool {
+        self.commands.is_closed()
     }
 
     /// The next transaction has begun.

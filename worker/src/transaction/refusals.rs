@@ -97,11 +97,20 @@ impl Refusals {
 
     /// The suspect was refused alone.
     pub(super) fn convict(&self, suspect: &Suspect, why: String) {
+        self.remember(suspect.id.clone(), why);
+    }
+
+    /// This output is refused whatever it is sent with.
+    pub(crate) fn refused(&self, output: &OutputRecord<'_>, why: String) {
+        self.remember(id(output), why);
+    }
+
+    fn remember(&self, id: OutputId, why: String) {
         let mut state = self.state();
         if state.refused.len() >= MOST {
             state.refused.clear();
         }
-        state.refused.insert(suspect.id.clone(), why);
+        state.refused.insert(id, why);
     }
 
     /// Everything below `offset` is committed and will not come again.

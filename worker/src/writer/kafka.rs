@@ -48,31 +48,44 @@ impl KafkaWriter {
         }
     }
 
+    /// Of a record with several outputs all are written or none, because none can be taken back alone.
     async fn produce_in_transaction(
         &self,
         batch: WriteBatch<'_>,
         refusals: &Refusals,
     ) -> Result<Vec<Rejected>, WriteError> {
-        let mut rejected = Vec::new();
-        let mut outputs = Vec::with_capacity(batch.len());
-        let mut records = Vec::with_capacity(batch.len());
-        for (position, output) in batch.records().enumerate() {
-            match refusals.of(&output) {
-                Some(message) => rejected.push(rejection(position, message)),
-                None => {
-                    outputs.push((position, output));
-                    records.push(to_produce(&self.topic, &output));
-                }
-            }
-        }
+        let all: Vec<OutputRecord<'_>> = batch.records().collect();
+        let mut rejected: Vec<Rejected> = all
+            .iter()
+            .enumerate()
+            .filter_map(|(position, output)| Some(rejection(position, refusals.of(output)?)))
+            .collect();
+        let failed: HashSet<usize> = rejected.iter().map(|known| all[known.position].source).collect();
+        let positions: Vec<usize> = (0..all.len())
+            .filter(|position| !failed.contains(&all[*position].source))
+            .collect();
+        let mut records: Vec<ProduceRecord<'_>> = positions
+            .iter()
+            .map(|position| to_produce(&self.topic, &all[*position]))
+            .collect();
         spoil(&mut records);
         let results = self.producer.send(&records).await;
+        let alone = |position: usize| {
+            let source = |other: usize| all.get(other).map(|output| output.source);
+            let same = |other: usize| source(other) == source(position);
+            !(same(position + 1) || position > 0 && same(position - 1))
+        };
         let mut worst: Option<&SendError> = None;
-        for ((result, (position, output)), record) in results.iter().zip(&outputs).zip(&records) {
+        for ((result, position), record) in results.iter().zip(&positions).zip(&records) {
             let Err(error) = result else { continue };
+            let output = &all[*position];
             if error.class == ErrorClass::Record && !error.in_doubt {
-                rejected.push(rejection(*position, error.message.clone()));
-                continue;
+                if alone(*position) {
+                    rejected.push(rejection(*position, error.message.clone()));
+                    continue;
+                }
+                // The others may be in the transaction already: once more, without them.
+                refusals.refused(output, error.message.clone());
             }
             if error.in_doubt {
                 refusals.suspect(output, record);
