@@ -1,7 +1,7 @@
 # Each target calls a script; settings come from the environment and are explained at the top of that script.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit e2e bench soak lint generate image cluster cluster-down clean
+.PHONY: help demo test unit e2e bench soak soak-tracker lint generate image cluster cluster-down clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ bench: ## records/s, CPU and memory of the worker against a raw librdkafka loop,
 
 soak: ## hours of killed, frozen and cut off workers, every record accounted for; ARGS=--quick for minutes
 	@scripts/soak.sh $(ARGS)
+
+soak-tracker: ## a million random schedules of the offset tracker, less than a minute once built
+	@scripts/soak-tracker.sh
 
 generate: ## write the CRD, its copy in the chart, and deploy/install.yaml
 	@scripts/generate.sh

@@ -186,8 +186,8 @@ pub struct WorkerStatus {
     /// The unfinished record that has waited longest, "topic-partition@offset since time".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_in_flight: Option<String>,
-    /// Why reading is held back: Paused, WriterUnavailable, DeadLetterUnavailable, DeadLetterBreakerOpen, RecordFailed.
-    /// Absent: it is not.
+    /// Why reading is held back: Paused, WriterUnavailable, DeadLetterUnavailable, DeadLetterBreakerOpen, RecordFailed,
+    /// TransformSlow. Absent: it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_reason: Option<String>,
     /// Partitions assigned to it that make no progress although there is something to do.

@@ -171,6 +171,9 @@ async fn run_with(
             break;
         }
         tokio::time::sleep(step.pause).await;
+        if matches!(step.act, Act::Cut { .. }) {
+            settled(kafka, route, scenario).await?;
+        }
         moved = witness.committed();
         fleet.restart_ended()?;
         fleet.act(&step.act, kafka, proxy.as_ref()).await?;
@@ -210,6 +213,17 @@ async fn all_move(witness: &Witness, before: &witness::Offsets, scenario: &Scena
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// Waits until the group is complete and at rest: a cut in the middle of a rebalance may cost a member its place in the group,
+/// and then it is a crash.
+async fn settled(kafka: &Kafka, route: &Route, scenario: &Scenario) -> Result<()> {
+    let started = Instant::now();
+    let complete = Some(("Stable".to_string(), scenario.workers));
+    while kafka.group(&route.group).await? != complete && started.elapsed() < scenario.patience {
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
 }
 
 /// Waits until everything is committed. A group that does not get there is judged all the same.

@@ -19,8 +19,8 @@ pub mod exit {
     pub const CREDENTIALS: u8 = 3;
     /// Kafka refuses this member for good: fenced, or a fatal error of librdkafka.
     pub const KAFKA_FATAL: u8 = 4;
-    /// The drain budget ran out, or the process was stuck or told twice to stop: what was finished in time is committed,
-    /// the rest is read again by the next owner.
+    /// The drain budget ran out, transforms do not come back, or the process was stuck or told twice to stop: what was
+    /// finished in time is committed, the rest is read again by the next owner.
     pub const STUCK: u8 = 5;
     /// A panic outside transforms and writers; Rust's own code.
     pub const PANIC: u8 = 101;
@@ -33,7 +33,7 @@ Exit codes:
     2  wrong flags, or a configuration document that cannot be used
     3  a Secret or ConfigMap file is missing, unreadable or not what it must be
     4  Kafka refuses this member for good (fenced, fatal error)
-    5  the drain budget ran out, the process was stuck, or it was told twice to stop
+    5  the drain budget ran out, transforms do not come back, the process was stuck, or it was told twice to stop
   101  a panic, which is a bug";
 
 /// Consumes the topics of one KafkaConsumerGroup: transforms each record, writes it, commits what is finished.

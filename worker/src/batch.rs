@@ -1,7 +1,10 @@
 //! What the transforms make of a chunk: a [`Batch`] of outputs that mostly point back into the chunk. An identity
 //! pipeline copies nothing.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use crate::record::{Chunk, Offset, Record, Span};
 
@@ -188,6 +191,7 @@ impl Batch {
             outputs: Vec::with_capacity(self.outputs.len()),
             failures: self.failures.clone(),
             filtered: 0,
+            beats: None,
         }
     }
 
@@ -244,11 +248,26 @@ pub struct BatchBuilder<'i> {
     outputs: Vec<Output>,
     failures: Vec<Failure>,
     filtered: usize,
+    beats: Option<&'i AtomicU64>,
 }
 
-impl BatchBuilder<'_> {
+impl<'i> BatchBuilder<'i> {
+    /// Counts every call as a sign of life.
+    pub(crate) fn beating(mut self, beats: &'i AtomicU64) -> Self {
+        self.beats = Some(beats);
+        self
+    }
+
+    fn beat(&self) {
+        if let Some(beats) = self.beats {
+            // Nobody else writes: a plain store, which costs nothing, is enough.
+            beats.store(beats.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        }
+    }
+
     /// Adds an output made from the input at index `from`; several calls make several outputs.
     pub fn emit(&mut self, from: usize, key: Payload<'_>, value: Payload<'_>) {
+        self.beat();
         let input = self.input.outputs[from];
         let key = self.slot(key, input.key);
         let value = self.slot(value, input.value);
@@ -266,6 +285,7 @@ impl BatchBuilder<'_> {
 
     /// Marks the record behind the input at index `from` as failed; outputs already made from it are withdrawn.
     pub fn fail(&mut self, from: usize, stage: Stage, component: &Arc<str>, message: impl Into<String>) {
+        self.beat();
         let source = self.input.outputs[from].source;
         while self.outputs.last().is_some_and(|last| last.source == source) {
             self.outputs.pop();
@@ -287,6 +307,7 @@ impl BatchBuilder<'_> {
 
     /// Notes that an input was left out on purpose, for metrics.
     pub fn filter(&mut self) {
+        self.beat();
         self.filtered += 1;
     }
 

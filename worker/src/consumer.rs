@@ -64,6 +64,8 @@ pub(crate) struct PollLoop {
     report_to: std_mpsc::Sender<Report>,
     phase: Phase,
     stopping: Option<Instant>,
+    /// It stops because so many threads do not come back.
+    stuck: Option<usize>,
     paused: bool,
     /// A commit is on its way; the next waits for its answer.
     commit_running: bool,
@@ -165,6 +167,7 @@ impl PollLoop {
             report_to,
             phase: Phase::Joining,
             stopping: None,
+            stuck: None,
             commit_running: false,
             commit_refused: false,
             last_commit: now,

@@ -129,7 +129,11 @@ impl DeadLetters {
                     ErrorClass::Systemic | ErrorClass::Record => Cause::Systemic,
                     ErrorClass::Transient => Cause::Unavailable,
                 };
-                return Err(Spoiled { message, cause });
+                return Err(Spoiled {
+                    message,
+                    cause,
+                    reason: PausedReason::DeadLetterUnavailable,
+                });
             }
             if u32::is_power_of_two(failures) {
                 tracing::warn!(topic = %self.topic, attempt = failures, "{message}; nothing is committed past these records");

@@ -1,11 +1,13 @@
 //! Writes outputs with one writer until each of them is written, known to be refused, or to be tried later: backoff
-//! without end when the system behind the writer is away, halving when a batch is refused as a whole. Cancel-safe in the
-//! sense of at-least-once: a dropped call may have written a part.
+//! without end when the system behind the writer is away, together with all others who write with it ([`Circuit`]),
+//! halving when a batch is refused as a whole. Cancel-safe in the sense of at-least-once: a dropped call may have written a
+//! part.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc};
 
 use crate::{
     batch::{Batch, Failure, Stage},
+    circuit::{Circuit, Failed, Pass, UNAVAILABLE_AFTER},
     progress::Progress,
     retry::RetryPolicy,
     settings::NamedWriter,
@@ -15,10 +17,6 @@ use crate::{
     unit::Todo,
     writer::{WriteBatch, WriteError},
 };
-
-/// After this long without success the partition counts as held back by the writer and stops being read: long enough
-/// for a reconnect or a leader change, short against the 30 s in which the resource's status must tell.
-const UNAVAILABLE_AFTER: Duration = Duration::from_secs(5);
 
 /// What to do when it does not work at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +60,7 @@ pub(crate) struct Delivered {
 /// Where to and how.
 pub(crate) struct Delivery<'a> {
     pub writer: &'a NamedWriter,
+    pub circuit: &'a Circuit,
     pub batch: &'a Batch,
     pub patience: Patience,
     pub retry: &'a RetryPolicy,
@@ -89,6 +88,8 @@ impl Delivery<'_> {
         }];
         let mut outage = Outage::default();
         while let Some(mut segment) = stack.pop() {
+            let waiting = |error: &str| wait_for_writer(self.progress, outage.failures, error);
+            let pass = self.circuit.admit(waiting).await;
             segment.attempts += 1;
             let started = tokio::time::Instant::now();
             let batch = WriteBatch::new(self.batch, &segment.outputs);
@@ -96,6 +97,7 @@ impl Delivery<'_> {
             self.metrics.wrote(&self.writer.name, started.elapsed());
             match result {
                 Ok(rejected) => {
+                    pass.answered();
                     outage = Outage::default();
                     self.progress.recovered();
                     let written = segment.outputs.len() - rejected.len();
@@ -131,45 +133,48 @@ impl Delivery<'_> {
                         });
                     }
                 }
+                // The breaker stays closed: a spoiled transaction holds all lanes back by itself, and a lane that waited inside
+                // would hold it up.
                 Err(error) if self.patience == Patience::Rewind => {
                     let cause = match error {
                         WriteError::Refused(_) => Cause::Record,
-                        WriteError::Transient(_) => Cause::Unavailable,
+                        WriteError::Transient(_) | WriteError::Fenced(_) => Cause::Unavailable,
                         WriteError::Systemic(_) => Cause::Systemic,
                     };
                     self.metrics.write_failed(&self.writer.name, cause.class());
                     let message = format!("writer {}: {error}", self.writer.name);
-                    delivered.spoiled = Some(Spoiled { message, cause });
+                    delivered.spoiled = Some(Spoiled::new(cause, message));
                     return delivered;
                 }
                 Err(WriteError::Refused(message)) => {
+                    pass.answered();
                     self.metrics.write_failed(&self.writer.name, "record");
                     outage = Outage::default();
-                    if let [output] = segment.outputs[..] {
-                        delivered
-                            .refused
-                            .push(self.refused(output, message, segment.attempts));
-                    } else {
-                        let right = segment.outputs.split_off(segment.outputs.len() / 2);
+                    if let Some(middle) = self.middle(&segment.outputs) {
+                        let right = segment.outputs.split_off(middle);
                         for outputs in [right, segment.outputs] {
                             stack.push(Segment { outputs, attempts: 0 });
                         }
+                    } else {
+                        let refused = self.refused(segment.outputs[0], message, segment.attempts);
+                        delivered.refused.push(refused);
                     }
                 }
-                Err(error @ (WriteError::Transient(_) | WriteError::Systemic(_))) => {
+                Err(error) => {
                     let systemic = matches!(error, WriteError::Systemic(_));
-                    let class = if systemic { "systemic" } else { "transient" };
-                    self.metrics.write_failed(&self.writer.name, class);
-                    outage.failed(self, &error);
-                    // Somebody must mend a systemic error, so there is no use in hurrying.
-                    let failures = if systemic {
-                        outage.failures.max(3)
-                    } else {
-                        outage.failures
-                    };
-                    tokio::time::sleep(self.retry.random_backoff(failures)).await;
+                    self.metrics.write_failed(&self.writer.name, error.class());
+                    let open = outage.failed(self, pass, &error);
+                    if !open {
+                        // Somebody must mend a systemic error, so there is no use in hurrying.
+                        let failures = if systemic {
+                            outage.failures.max(3)
+                        } else {
+                            outage.failures
+                        };
+                        tokio::time::sleep(self.retry.random_backoff(failures)).await;
+                    }
                     if self.patience == Patience::Once && !systemic {
-                        // The wait comes first all the same: an outage must cost few batches, not all of them.
+                        // The wait comes first, here or before the next batch: an outage must cost few of them, not all.
                         self.metrics.given_up(&self.writer.name, segment.outputs.len());
                         delivered.given_up += segment.outputs.len();
                         continue;
@@ -205,6 +210,16 @@ impl Delivery<'_> {
             .collect()
     }
 
+    /// Where to halve a batch: between two records, so that the outputs of a record are written together or not at all. None
+    /// when all are of one record.
+    fn middle(&self, outputs: &[u32]) -> Option<usize> {
+        let middle = (outputs.len() / 2).max(1);
+        let between = |at: &usize| self.batch.source(outputs[at - 1]) != self.batch.source(outputs[*at]);
+        (middle..outputs.len())
+            .find(between)
+            .or_else(|| (1..middle).rev().find(between))
+    }
+
     fn refused(&self, output: u32, message: String, attempts: u32) -> Refused {
         let failure = Failure {
             source: self.batch.source(output) as usize,
@@ -216,33 +231,60 @@ impl Delivery<'_> {
     }
 }
 
+/// Tells that a partition waits for a writer to come back.
+pub(crate) fn wait_for_writer(progress: &Progress, attempts: u32, error: &str) {
+    progress.failing(attempts, error);
+    progress.hold(PausedReason::WriterUnavailable);
+}
+
 /// Failures in a row that say the system behind the writer is away.
 #[derive(Default)]
 struct Outage {
     failures: u32,
     since: Option<tokio::time::Instant>,
+    /// For [`Failed::seen`].
+    seen: Option<u64>,
 }
 
 impl Outage {
-    fn failed(&mut self, delivery: &Delivery<'_>, error: &WriteError) {
+    /// True when others wait as well.
+    fn failed(&mut self, delivery: &Delivery<'_>, pass: Pass<'_>, error: &WriteError) -> bool {
         self.failures = self.failures.saturating_add(1);
         let since = *self.since.get_or_insert_with(tokio::time::Instant::now);
         let writer = &delivery.writer.name;
         let message = format!("writer {writer}: {error}");
-        // The 1st, 2nd, 4th, 8th ... failure: an outage of hours must not fill the log.
-        if self.failures.is_power_of_two() {
+        let systemic = matches!(error, WriteError::Systemic(_));
+        let failed = Failed {
+            systemic,
+            failures: self.failures,
+            seen: self.seen.replace(pass.answers()),
+            error: &message,
+        };
+        // The system has answered one whose partition somebody else has claimed. The writer itself tells of that once.
+        let fenced = matches!(error, WriteError::Fenced(_));
+        let open = if fenced {
+            pass.answered();
+            false
+        } else {
+            pass.failed(failed, delivery.retry)
+        };
+        let lost = delivery.patience == Patience::Once && !systemic;
+        // The 1st, 2nd, 4th, 8th ... failure: an outage of hours must not fill the log. What all wait for is logged once.
+        if self.failures.is_power_of_two() && (lost || !open) && !fenced {
             let partition = delivery.batch.chunk().partition.to_string();
-            let next = match delivery.patience {
-                Patience::Once if matches!(error, WriteError::Transient(_)) => {
-                    "these records may be lost, because AtMostOnce never repeats a write"
-                }
-                _ => "trying again",
+            let next = match lost {
+                true => "these records may be lost, because AtMostOnce never repeats a write",
+                false => "trying again",
             };
             tracing::warn!(%writer, partition, attempt = self.failures, "{message}; {next}");
         }
         delivery.progress.failing(self.failures, &message);
-        if matches!(error, WriteError::Systemic(_)) || since.elapsed() >= UNAVAILABLE_AFTER {
+        if open || systemic || since.elapsed() >= UNAVAILABLE_AFTER {
             delivery.progress.hold(PausedReason::WriterUnavailable);
         }
+        open
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::{
     args::exit,
+    circuit::Circuit,
     consumer::{Flag, PollLoop},
     dead_letter::{DeadLetters, FailurePolicy},
     partition::Shared,
@@ -15,6 +16,7 @@ use crate::{
     planted::planted,
     producer::{Producer, ProducerError},
     record::TopicPartition,
+    runs::Runs,
     settings::Settings,
     snapshot::Board,
     telemetry::{Liveness, Metrics},
@@ -71,6 +73,18 @@ pub enum EngineError {
         /// The budget.
         budget: Duration,
     },
+    /// Transforms take the cores for nothing.
+    #[error(
+        "{threads} runs of transforms have not come back within {} s each, and nothing else ends them; restarting. The log names \
+         their records; mend the transform, or raise errorHandling.transformTimeoutSeconds if it is only slow",
+        limit.as_secs()
+    )]
+    TransformsStuck {
+        /// How many threads.
+        threads: usize,
+        /// The limit for one record.
+        limit: Duration,
+    },
     /// The consumer did not close.
     #[error("leaving the group took longer than {} s; ending without it", CLOSE_BUDGET.as_secs())]
     CloseHung,
@@ -85,7 +99,9 @@ impl EngineError {
         match self {
             EngineError::Client(_) | EngineError::Producer(_) => exit::CONFIG,
             EngineError::Fatal(_) | EngineError::StrayRecord | EngineError::TaskDied(_) => exit::KAFKA_FATAL,
-            EngineError::DrainTimeout { .. } | EngineError::CloseHung => exit::STUCK,
+            EngineError::DrainTimeout { .. }
+            | EngineError::TransformsStuck { .. }
+            | EngineError::CloseHung => exit::STUCK,
             EngineError::Thread(_) => exit::PANIC,
         }
     }
@@ -95,20 +111,30 @@ impl EngineError {
 pub async fn run(settings: Settings, handles: EngineHandles) -> Result<(), EngineError> {
     let writers = settings.writers.clone();
     let policy = failure_policy(&settings)?;
+    let pipeline = Pipeline::new(
+        settings.decoders.clone(),
+        settings.transforms.clone(),
+        handles.metrics.clone(),
+    );
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let shared = Arc::new(Shared {
-        pipeline: Pipeline::new(
-            settings.decoders.clone(),
-            settings.transforms.clone(),
+        runs: Arc::new(Runs::new(
+            pipeline,
+            cores,
+            settings.transform_timeout,
             handles.metrics.clone(),
-        ),
+        )),
         writers: settings.writers.clone(),
+        circuits: writers
+            .iter()
+            .map(|writer| Circuit::new(writer.name.clone(), handles.metrics.clone()))
+            .collect(),
         policy,
         retry: settings.retry.clone(),
         guarantee: settings.guarantee,
         ordering: settings.ordering,
         concurrency: settings.concurrency,
         lanes: Semaphore::new(settings.concurrency),
-        cores: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
         gate: settings.transactions.as_ref().map(|_| Gate::closed()),
         metrics: handles.metrics.clone(),
     });

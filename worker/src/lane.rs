@@ -9,17 +9,17 @@ use std::sync::{Arc, mpsc as std_mpsc};
 use crds::spec::{DeliveryGuarantee, Ordering};
 use futures::future::join_all;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{SemaphorePermit, mpsc, watch},
     time::{Instant, sleep_until},
 };
 
 use self::settle::add_letter;
 use crate::{
     dead_letter::{FailurePolicy, Letter},
-    delivery::{Delivered, Delivery, Patience},
+    delivery::{Delivered, Delivery, Patience, wait_for_writer},
     parked::{Parked, Retry, Waiting},
     partition::{Report, Shared},
-    progress::{Progress, Troubles},
+    progress::Troubles,
     record::TopicPartition,
     snapshot::PausedReason,
     transaction::{Event, Spoiled},
@@ -35,6 +35,18 @@ pub(crate) struct Context {
     pub reports: std_mpsc::Sender<Report>,
     /// True: finish what has begun, start nothing.
     pub draining: watch::Receiver<bool>,
+}
+
+impl Context {
+    /// Waits for a lane's turn to write. While a writer is away, nothing is begun, and no other lane kept from its turn.
+    async fn permit(&self, unit: &Unit) -> Result<SemaphorePermit<'_>, Drained> {
+        let progress = self.troubles.at(unit.offset());
+        for todo in unit.todo.iter().filter(|todo| !todo.outputs.is_empty()) {
+            let waiting = |error: &str| wait_for_writer(&progress, todo.attempts, error);
+            self.shared.circuits[todo.writer].passable(waiting).await;
+        }
+        self.shared.lanes.acquire().await.map_err(|_| Drained)
+    }
 }
 
 /// See the module.
@@ -137,7 +149,7 @@ impl Lane {
         let permit = tokio::select! {
             biased;
             _ = draining.wait_for(|draining| *draining) => return Err(Drained),
-            permit = shared.lanes.acquire() => permit.map_err(|_| Drained)?,
+            permit = context.permit(&unit) => permit?,
         };
         let mut unit = match retry {
             Retry::Write => unit,
@@ -158,7 +170,7 @@ impl Lane {
             None => None,
         };
         let progress = context.troubles.at(unit.offset());
-        let mut delivered = self.write(&unit, &progress).await;
+        let mut delivered = self.write(&unit).await;
         if let Some(spoiled) = delivered
             .iter_mut()
             .find_map(|delivered| delivered.spoiled.take())
@@ -202,11 +214,11 @@ impl Lane {
         let source = unit.sources().first().copied().unwrap_or_default();
         let record = Arc::new(unit.chunk().single(source as usize));
         let shared = &self.context.shared;
-        let batch = shared.process(record).await;
+        let batch = shared.runs.process(record, &self.context.troubles).await;
         Unit::new(batch, unit.first() + u64::from(source), shared.writers.len())
     }
 
-    async fn write(&self, unit: &Unit, progress: &Progress) -> Vec<Delivered> {
+    async fn write(&self, unit: &Unit) -> Vec<Delivered> {
         let shared = &self.context.shared;
         let patience = match (shared.guarantee, shared.ordering) {
             _ if shared.gate.is_some() => Patience::Rewind,
@@ -215,12 +227,15 @@ impl Lane {
             (_, Ordering::PerKey | Ordering::Unordered) => Patience::HandBack,
         };
         let deliveries = unit.todo.iter().map(async |todo| {
+            // Each its own: the success of one must not hide the trouble of another.
+            let progress = self.context.troubles.at(unit.offset());
             let delivery = Delivery {
                 writer: &shared.writers[todo.writer],
+                circuit: &shared.circuits[todo.writer],
                 batch: unit.batch(),
                 patience,
                 retry: &shared.retry,
-                progress,
+                progress: &progress,
                 metrics: &shared.metrics,
             };
             delivery.run(todo).await

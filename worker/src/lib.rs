@@ -22,6 +22,8 @@
 
 pub mod args;
 pub mod batch;
+mod circuit;
+mod claim;
 pub mod consumer;
 pub mod control;
 pub mod dead_letter;
@@ -42,6 +44,7 @@ pub mod record;
 pub mod registry;
 pub mod retry;
 pub mod run;
+mod runs;
 pub mod secrets;
 pub mod settings;
 pub mod snapshot;

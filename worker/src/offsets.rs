@@ -6,9 +6,11 @@
 //! commit's metadata ([`ahead`]), so that a restart does not repeat it.
 
 pub mod ahead;
+mod finished;
 
 use std::{collections::VecDeque, ops::Range};
 
+pub use self::finished::FinishedSet;
 use crate::record::Offset;
 
 /// Sequence number of a delivered record, dense from 0 within one epoch.

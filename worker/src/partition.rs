@@ -10,13 +10,14 @@ use tokio::{
 };
 
 use crate::{
-    batch::Batch,
+    circuit::Circuit,
+    claim,
     dead_letter::FailurePolicy,
     lane::{Context, Lane},
     offsets::Sequence,
-    pipeline::Pipeline,
     record::{Chunk, TopicPartition},
     retry::RetryPolicy,
+    runs::Runs,
     settings::NamedWriter,
     telemetry::Metrics,
     transaction::{self, Gate},
@@ -25,8 +26,10 @@ use crate::{
 
 /// What all partitions of a worker share.
 pub(crate) struct Shared {
-    pub pipeline: Pipeline,
+    pub runs: Arc<Runs>,
     pub writers: Vec<NamedWriter>,
+    /// The breakers of the writers, in their order.
+    pub circuits: Vec<Circuit>,
     pub policy: FailurePolicy,
     pub retry: RetryPolicy,
     pub guarantee: DeliveryGuarantee,
@@ -35,28 +38,9 @@ pub(crate) struct Shared {
     pub concurrency: usize,
     /// One permit per lane that may write at the same time.
     pub lanes: Semaphore,
-    /// One permit per core: more chunks at once in the pipeline would only take each other's time.
-    pub cores: Semaphore,
     /// With transactions: where lanes have to be while they write.
     pub gate: Option<Arc<Gate>>,
     pub metrics: Metrics,
-}
-
-impl Shared {
-    /// Runs the pipeline, on a CPU thread if it has anything to do.
-    pub async fn process(self: &Arc<Self>, chunk: Arc<Chunk>) -> Batch {
-        if self.pipeline.is_identity() {
-            return self.pipeline.process(chunk);
-        }
-        // Closed never; without a permit it would only be slower.
-        let _permit = self.cores.acquire().await;
-        let shared = self.clone();
-        match tokio::task::spawn_blocking(move || shared.pipeline.process(chunk)).await {
-            Ok(batch) => batch,
-            // Panics of transforms are caught inside, so this one is a bug of ours: let it end the worker, visibly.
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
-    }
 }
 
 /// Records handed to a partition's task.
@@ -113,6 +97,9 @@ impl PartitionTask {
             partition: self.context.partition.clone(),
             epoch: self.context.epoch,
         };
+        let Some(mut claimed) = claim::claim(&self.context).await else {
+            return;
+        };
         let mut lanes = Lanes::new(self.context.clone());
         let mut draining = self.context.draining.clone();
         loop {
@@ -129,13 +116,15 @@ impl PartitionTask {
                     None => break,
                 },
             };
-            let Work { chunk, first } = work;
-            let shared = &self.context.shared;
-            shared.metrics.batch(chunk.len());
-            let batch = shared.process(Arc::new(chunk)).await;
-            let unit = Unit::new(batch, first, shared.writers.len());
-            for (lane, unit) in unit.deal(shared.ordering, shared.concurrency) {
-                lanes.send(lane, unit);
+            for work in claimed.unfinished(work) {
+                let Work { chunk, first } = work;
+                let shared = &self.context.shared;
+                shared.metrics.batch(chunk.len());
+                let batch = shared.runs.process(Arc::new(chunk), &self.context.troubles).await;
+                let unit = Unit::new(batch, first, shared.writers.len());
+                for (lane, unit) in unit.deal(shared.ordering, shared.concurrency) {
+                    lanes.send(lane, unit);
+                }
             }
         }
         lanes.finish().await;

@@ -1,5 +1,5 @@
 //! Decode and transform: from a chunk to a batch, on a CPU thread. No IO, no waiting. A transform that panics costs the
-//! record it panicked on, not the worker.
+//! record it panicked on, not the worker. How long it may take is looked after from outside (`runs`).
 
 use std::{
     any::Any,
@@ -12,6 +12,7 @@ use crate::{
     batch::{Batch, Failure, Stage},
     decode::Decoders,
     record::Chunk,
+    runs::Run,
     settings::NamedTransform,
     telemetry::Metrics,
 };
@@ -38,18 +39,34 @@ impl Pipeline {
         self.transforms.is_empty() && self.decoders.accept_anything()
     }
 
+    /// The name of a transform, by its place.
+    pub(crate) fn name_of(&self, transform: usize) -> Arc<str> {
+        match self.transforms.get(transform) {
+            Some(transform) => transform.name.clone(),
+            None => "decode".into(),
+        }
+    }
+
     /// Runs all steps. Every record of the chunk is in the outputs, in the failures, or filtered out.
     pub fn process(&self, chunk: Arc<Chunk>) -> Batch {
-        let mut batch = Batch::identity(chunk);
+        self.run(Batch::identity(chunk), &Run::default())
+    }
+
+    /// [`Pipeline::process`] for some records of a chunk, with signs of life. Stops half-way when nobody waits for it.
+    pub(crate) fn run(&self, mut batch: Batch, run: &Run) -> Batch {
         let started = Instant::now();
         self.decoders.check(&mut batch);
         self.metrics.decoded(started.elapsed());
-        for transform in &self.transforms {
-            if batch.is_empty() {
+        for (index, transform) in self.transforms.iter().enumerate() {
+            if batch.is_empty() || !run.begin(index) {
                 break;
             }
             let started = Instant::now();
-            let (next, filtered) = apply(transform, &batch);
+            let (next, filtered) = apply(transform, &batch, run);
+            if run.is_left_alone() {
+                // The records are processed again, and counted then.
+                break;
+            }
             batch = next;
             self.metrics
                 .transformed(&transform.name, started.elapsed(), filtered);
@@ -58,8 +75,8 @@ impl Pipeline {
     }
 }
 
-fn apply(transform: &NamedTransform, input: &Batch) -> (Batch, usize) {
-    match try_apply(transform, input) {
+fn apply(transform: &NamedTransform, input: &Batch, run: &Run) -> (Batch, usize) {
+    match try_apply(transform, input, run) {
         Ok(done) => done,
         Err(_) if input.len() > 1 => {
             // One of the records makes it panic: one by one, the others are saved.
@@ -67,7 +84,7 @@ fn apply(transform: &NamedTransform, input: &Batch) -> (Batch, usize) {
             let mut filtered = 0;
             for index in 0..input.len() {
                 let single = input.single(index);
-                match try_apply(transform, &single) {
+                match try_apply(transform, &single, run) {
                     Ok((batch, count)) => {
                         output.append(&batch);
                         filtered += count;
@@ -85,9 +102,13 @@ fn apply(transform: &NamedTransform, input: &Batch) -> (Batch, usize) {
     }
 }
 
-fn try_apply(transform: &NamedTransform, input: &Batch) -> Result<(Batch, usize), Box<dyn Any + Send>> {
+fn try_apply(
+    transform: &NamedTransform,
+    input: &Batch,
+    run: &Run,
+) -> Result<(Batch, usize), Box<dyn Any + Send>> {
     catch_unwind(AssertUnwindSafe(|| {
-        let mut builder = input.next();
+        let mut builder = input.next().beating(&run.beats);
         transform.transform.apply(input, &mut builder);
         builder.finish()
     }))

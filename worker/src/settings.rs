@@ -84,6 +84,8 @@ pub struct Settings {
     pub on_exhausted: OnExhausted,
     /// Where failed records go, and how.
     pub dead_letter: Option<DeadLetterSettings>,
+    /// How long the transforms may take for one record.
+    pub transform_timeout: Duration,
     /// How long a partition may stand still before that is told.
     pub stalled_after: Duration,
     /// How long a stopping worker may work on what it has begun.
@@ -315,6 +317,8 @@ impl Settings {
             producer: &producer,
             transactions: transactions.as_ref(),
             worker_name,
+            group_id: &group_id,
+            guarantee: processing.delivery_guarantee,
             registry,
         };
         let mut built = Vec::with_capacity(writers.len());
@@ -368,6 +372,7 @@ impl Settings {
                     percent: breaker.max_ratio_percent as u64,
                 }),
             }),
+            transform_timeout: Duration::from_secs(error_handling.transform_timeout_seconds as u64),
             stalled_after: Duration::from_secs(error_handling.stalled_after_seconds as u64),
             drain: Duration::from_secs(drain_seconds as u64),
         })

@@ -97,6 +97,8 @@ pub enum PausedReason {
     DeadLetterBreakerOpen,
     /// `onExhausted: Stop` met a record that fails.
     RecordFailed,
+    /// A transform shows no sign of life.
+    TransformSlow,
     /// Later records are finished, so many that reading on makes no sense before the oldest one is.
     OldestUnfinished,
 }
@@ -110,6 +112,7 @@ impl PausedReason {
             PausedReason::DeadLetterUnavailable => "DeadLetterUnavailable",
             PausedReason::DeadLetterBreakerOpen => "DeadLetterBreakerOpen",
             PausedReason::RecordFailed => "RecordFailed",
+            PausedReason::TransformSlow => "TransformSlow",
             PausedReason::OldestUnfinished => "OldestUnfinished",
         }
     }

@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use self::refusals::Refusals;
 pub(crate) use self::transactor::{Command, Transactor};
+use crate::snapshot::PausedReason;
 
 /// Where lanes may be while they write. Closed at first.
 #[derive(Debug)]
@@ -72,6 +73,8 @@ pub(crate) enum Event {
 pub(crate) struct Spoiled {
     pub message: String,
     pub cause: Cause,
+    /// What status shows while it goes on.
+    pub reason: PausedReason,
 }
 
 /// What is behind it.
@@ -87,6 +90,17 @@ pub(crate) enum Cause {
     Systemic,
 }
 
+impl Spoiled {
+    /// By the writer, or by a call.
+    pub fn new(cause: Cause, message: String) -> Self {
+        Self {
+            message,
+            cause,
+            reason: PausedReason::WriterUnavailable,
+        }
+    }
+}
+
 impl Cause {
     /// As a metric label: that of the writer's failure.
     pub fn class(self) -> &'static str {
@@ -100,33 +114,40 @@ impl Cause {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    /// Lets the others go on as far as they can.
+    async fn settle() {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
     async fn a_closed_gate_is_empty_and_lets_nobody_in_until_it_opens() {
         let gate = Gate::closed();
-        let late = tokio::spawn({
-            let gate = gate.clone();
-            async move { drop(gate.enter().await) }
-        });
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        assert!(!late.is_finished());
+        let enter = |gate: Arc<Gate>| tokio::spawn(async move { drop(gate.enter().await) });
+        let close = |gate: Arc<Gate>| tokio::spawn(async move { gate.close().await });
+        let early = enter(gate.clone());
+        settle().await;
+        assert!(!early.is_finished());
         gate.open();
-        late.await.unwrap();
+        early.await.unwrap();
+
         let inside = gate.enter().await;
-        let closing = tokio::spawn({
-            let gate = gate.clone();
-            async move { gate.close().await }
-        });
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        let closing = close(gate.clone());
+        settle().await;
+        let late = enter(gate.clone());
+        settle().await;
         assert!(!closing.is_finished(), "somebody is inside");
-        let second = tokio::time::timeout(Duration::from_secs(1), gate.enter()).await;
-        assert!(second.is_err(), "closing comes before those who come later");
         drop(inside);
         closing.await.unwrap();
+        settle().await;
+        assert!(
+            !late.is_finished(),
+            "who comes while it is being closed waits until it opens"
+        );
         gate.open();
-        assert!(gate.enter().await.is_some());
+        late.await.unwrap();
     }
 }

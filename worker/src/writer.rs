@@ -3,6 +3,7 @@
 pub mod blackhole;
 pub mod build;
 mod confirmed;
+mod covered;
 pub mod file;
 #[cfg(feature = "http")]
 pub mod http;
@@ -14,7 +15,11 @@ pub mod stdout;
 
 use futures::future::BoxFuture;
 
-use crate::batch::{Batch, OutputRecord};
+use crate::{
+    batch::{Batch, OutputRecord},
+    offsets::FinishedSet,
+    record::{Offset, TopicPartition},
+};
 
 /// Part of a batch: the outputs a writer is to write now.
 #[derive(Clone, Copy, Debug)]
@@ -39,9 +44,24 @@ impl<'a> WriteBatch<'a> {
         self.selected.is_empty()
     }
 
+    /// What the outputs are of.
+    pub(crate) fn batch(&self) -> &'a Batch {
+        self.batch
+    }
+
+    /// Indices of the outputs in it, ascending.
+    pub(crate) fn selected(&self) -> &'a [u32] {
+        self.selected
+    }
+
     /// The assignment under which the records were read.
     pub fn epoch(&self) -> u64 {
         self.batch.chunk().epoch
+    }
+
+    /// The partition of the records.
+    pub fn partition(&self) -> &'a TopicPartition {
+        &self.batch.chunk().partition
     }
 
     /// The records in order; all are of one partition.
@@ -77,6 +97,22 @@ pub enum WriteError {
     /// never dead-lettered.
     #[error("{0}")]
     Systemic(String),
+    /// Nothing was written, because another worker has claimed the partition since this one did: tried again with backoff.
+    /// The group takes the partition away from the one that does not belong to it any more.
+    #[error("{0}")]
+    Fenced(String),
+}
+
+impl WriteError {
+    /// Its class, as a metric label.
+    pub(crate) fn class(&self) -> &'static str {
+        match self {
+            WriteError::Refused(_) => "record",
+            WriteError::Transient(_) => "transient",
+            WriteError::Systemic(_) => "systemic",
+            WriteError::Fenced(_) => "fenced",
+        }
+    }
 }
 
 /// A writer, called for several partitions at once, and without the order of partitions (`processing.ordering`) for several
@@ -85,6 +121,20 @@ pub trait Writer: Send + Sync {
     /// Writes the batch. `Ok` means that every record that is not in the answer is written durably. A batch may come again
     /// after an error or a crash, then possibly cut differently.
     fn write<'a>(&'a self, batch: WriteBatch<'a>) -> BoxFuture<'a, Result<Vec<Rejected>, WriteError>>;
+
+    /// Takes over a partition at the beginning of an assignment: for writers that store offsets in one transaction with what
+    /// they write (`ExactlyOnce`). The answer says which records need no work any more. Called again after an error.
+    fn claim<'a>(
+        &'a self,
+        _partition: &'a TopicPartition,
+        _epoch: u64,
+    ) -> BoxFuture<'a, Result<FinishedSet, WriteError>> {
+        Box::pin(async { Ok(FinishedSet::default()) })
+    }
+
+    /// Kafka has confirmed a commit of this assignment: all records below `offset` are finished, also those that were never
+    /// written.
+    fn committed(&self, _partition: &TopicPartition, _epoch: u64, _offset: Offset) {}
 
     /// False when the writer never looks at headers. When nobody does, they are not read.
     fn reads_headers(&self) -> bool {

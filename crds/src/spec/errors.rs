@@ -26,6 +26,14 @@ pub struct ErrorHandling {
     /// Where failed records go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letter: Option<DeadLetter>,
+    /// Longest time that the transforms may take for one record, in seconds. A record that takes longer has failed in its
+    /// transform, and onExhausted says what becomes of it; the others of its batch pass. Code cannot be stopped from
+    /// outside: it is left alone, and when more than 8 such runs still go on, the worker restarts. A transform of type
+    /// Custom that emits nothing before it has seen the whole batch must be faster than this with
+    /// processing.batch.maxRecords records.
+    #[serde(default = "transform_timeout")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub transform_timeout_seconds: i32,
     /// A partition that has something to do and whose finished offset has not moved for so many seconds counts as stalled:
     /// shown in status.stalledPartitions and by condition Consuming. Nothing else follows from it. Must be longer than
     /// the slowest batch takes.
@@ -40,9 +48,14 @@ impl Default for ErrorHandling {
             retry: Retry::default(),
             on_exhausted: None,
             dead_letter: None,
+            transform_timeout_seconds: transform_timeout(),
             stalled_after_seconds: stalled_after(),
         }
     }
+}
+
+fn transform_timeout() -> i32 {
+    60
 }
 
 fn stalled_after() -> i32 {

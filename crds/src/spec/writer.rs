@@ -212,10 +212,22 @@ pub struct PostgresWriter {
     /// field is left out.
     #[serde(default)]
     pub unknown_fields: UnknownFields,
+    /// Table for the offsets with deliveryGuarantee ExactlyOnce, with or without schema, in the same database. It must exist;
+    /// several groups may share it.
+    #[serde(default = "offsets_table")]
+    #[schemars(
+        length(min = 1, max = 127),
+        regex(pattern = r"^[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)?$")
+    )]
+    pub offsets_table: String,
     /// Time for one batch, in seconds.
     #[serde(default = "statement_timeout")]
     #[schemars(range(min = 1, max = 600))]
     pub timeout_seconds: i32,
+}
+
+fn offsets_table() -> String {
+    "kafka_consumer_offsets".into()
 }
 
 fn statement_timeout() -> i32 {

@@ -4,6 +4,7 @@
 mod admission;
 mod chaos;
 mod dead_letters;
+mod exactly_once;
 mod group_protocol;
 mod install;
 mod kills;

@@ -396,14 +396,16 @@ impl Assigned {
         self.handover.committing();
     }
 
-    /// A commit was answered: with the offset it has committed, or not at all.
-    pub fn commit_answered(&mut self, committed: Option<Offset>) {
+    /// A commit was answered: with the offset it has committed, or not at all. Gives back the offset if it is news of this
+    /// epoch.
+    pub fn commit_answered(&mut self, committed: Option<Offset>) -> Option<Offset> {
         self.handover.answered(committed);
         // The answer to a commit of an earlier epoch may come now; it says nothing of ours.
         let ours = self.committing.take();
-        if let Some(position) = ours.filter(|position| Some(position.offset) == committed) {
-            self.committed = Some(position);
-        }
+        let position = ours.filter(|position| Some(position.offset) == committed)?;
+        let offset = position.offset;
+        self.committed = Some(position);
+        Some(offset)
     }
 
     /// What status shows. `end` is the end of the partition, where known; `outage` what keeps transactions from being

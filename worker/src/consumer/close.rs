@@ -15,16 +15,18 @@ const JOINING: Duration = Duration::from_millis(200);
 const ANSWER: Duration = Duration::from_millis(10);
 
 impl PollLoop {
-    /// Begins to stop when asked to; true when everything is drained, or the budget is spent.
+    /// Begins to stop when asked to, or when too many transforms do not come back; true when everything is drained, or the
+    /// budget is spent.
     pub(super) fn serve_stop(&mut self) -> bool {
         let deadline = match self.stopping {
             Some(deadline) => deadline,
-            None if *self.handles.shutdown.borrow() => {
+            None if self.told_to_stop() => {
                 tracing::info!(
                     budget_seconds = self.settings.drain.as_secs(),
                     "stopping: finishing what has begun"
                 );
                 self.phase = Phase::Draining;
+                self.stuck = self.shared.runs.too_many_left_alone();
                 for entry in &mut self.assigned {
                     entry.drain();
                     if planted("lose-last-batch-on-shutdown") {
@@ -39,9 +41,16 @@ impl PollLoop {
         self.assigned.iter().all(|entry| entry.ended) || Instant::now() >= deadline
     }
 
+    /// By somebody, or by transforms that do not come back: nothing else than a restart ends those.
+    fn told_to_stop(&self) -> bool {
+        *self.handles.shutdown.borrow() || self.shared.runs.too_many_left_alone().is_some()
+    }
+
     /// Commits the rest and leaves the group.
     pub(super) fn close(mut self) -> Result<(), EngineError> {
         let budget = self.settings.drain;
+        let limit = self.shared.runs.limit();
+        let stuck = self.stuck;
         let unfinished = self.assigned.iter().filter(|entry| !entry.ended).count();
         for entry in &self.assigned {
             entry.abort();
@@ -58,6 +67,9 @@ impl PollLoop {
         self.phase = Phase::Stopped;
         self.publish();
         self.leave();
+        if let Some(threads) = stuck {
+            return Err(EngineError::TransformsStuck { threads, limit });
+        }
         match unfinished {
             0 => Ok(()),
             partitions => Err(EngineError::DrainTimeout { partitions, budget }),

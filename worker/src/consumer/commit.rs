@@ -93,9 +93,9 @@ impl PollLoop {
         self.shared.metrics.committed(outcome.error.map(word));
         self.commit_refused = outcome.error.is_some();
         if outcome.partitions.is_empty() {
-            self.assigned
-                .iter_mut()
-                .for_each(|entry| entry.commit_answered(None));
+            for entry in &mut self.assigned {
+                entry.commit_answered(None);
+            }
         }
         for (topic, partition, offset, error) in outcome.partitions {
             let error = error.or(outcome.error);
@@ -103,7 +103,12 @@ impl PollLoop {
                 *entry.partition.topic == *topic && entry.partition.partition == partition
             };
             if let Some(entry) = self.assigned.iter_mut().find(of_partition) {
-                entry.commit_answered(error.is_none().then_some(offset));
+                let confirmed = entry.commit_answered(error.is_none().then_some(offset));
+                if let Some(offset) = confirmed {
+                    for named in &self.shared.writers {
+                        named.writer.committed(&entry.partition, entry.epoch, offset);
+                    }
+                }
             }
             self.commit_refused |= error.is_some();
             match error {

@@ -249,7 +249,8 @@ mod tests {
         // Two of the first chunk are left, and 6 wait.
         handover.make_room(8);
         assert_eq!(received(&mut task), [9]);
-        handover.make_room(5);
+        // Two of those are left, and 4 wait.
+        handover.make_room(6);
         assert_eq!(received(&mut task), [11]);
         assert!(!handover.finish());
         handover.make_room(0);

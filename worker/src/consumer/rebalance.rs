@@ -97,10 +97,7 @@ impl PollLoop {
         match unknown {
             // Begun anew once it is known.
             Some(message) if self.transact.is_some() && !self.is_rewinding() => {
-                self.abort_transaction(Spoiled {
-                    message,
-                    cause: Cause::Moved,
-                });
+                self.abort_transaction(Spoiled::new(Cause::Moved, message));
             }
             Some(message) => self.note_error(&message),
             None => {}

@@ -45,6 +45,8 @@ pub(super) struct Transact {
     pub(super) state: State,
     /// When the transaction began.
     since: Instant,
+    /// When its end began.
+    ending: Instant,
     outage: Option<Outage>,
     /// Partitions whose finished records did not fit into a commit.
     pub(super) cautious: HashSet<TopicPartition>,
@@ -70,6 +72,7 @@ struct Outage {
     beginning: bool,
     failures: u32,
     message: String,
+    reason: PausedReason,
 }
 
 impl Transact {
@@ -97,6 +100,7 @@ impl Transact {
             retry: settings.retry.clone(),
             state: State::Open,
             since: Instant::now(),
+            ending: Instant::now(),
             outage: None,
             cautious: HashSet::new(),
         })
@@ -120,26 +124,39 @@ impl Transact {
 
     /// For the status of each partition.
     pub fn trouble(&self) -> Option<Trouble> {
-        let outage = self.outage.as_ref()?;
+        let Some(outage) = &self.outage else {
+            let waited = self.ending.elapsed();
+            let late = !matches!(self.state, State::Open) && waited >= UNAVAILABLE_AFTER;
+            return late.then(|| Trouble {
+                attempts: 1,
+                last_error: Some(format!(
+                    "the transaction could not be ended for {} s: the brokers do not answer",
+                    waited.as_secs()
+                )),
+                held: Some(PausedReason::WriterUnavailable),
+            });
+        };
         let told = outage.systemic || outage.since.elapsed() >= UNAVAILABLE_AFTER;
         Some(Trouble {
             attempts: outage.failures,
             last_error: Some(truncate(&outage.message)),
-            held: told.then_some(PausedReason::WriterUnavailable),
+            held: told.then_some(outage.reason),
         })
     }
 
-    fn failed(&mut self, message: String, systemic: bool, beginning: bool) {
+    fn failed(&mut self, message: &str, cause: Cause, reason: PausedReason, beginning: bool) {
         let outage = self.outage.get_or_insert_with(|| Outage {
             since: Instant::now(),
-            systemic,
+            systemic: false,
             beginning,
             failures: 0,
             message: String::new(),
+            reason,
         });
         outage.failures = outage.failures.saturating_add(1);
-        outage.systemic = systemic;
-        outage.message = message;
+        outage.systemic = cause == Cause::Systemic;
+        outage.message = message.into();
+        outage.reason = reason;
     }
 
     /// How long to wait before the next transaction.
@@ -158,12 +175,9 @@ impl PollLoop {
     /// Ends the transaction when it is time, and goes on after an abort.
     pub(super) fn serve_transaction(&mut self) {
         let Some(transact) = &self.transact else { return };
+        let due = transact.since.elapsed() >= self.settings.commit_interval;
         match transact.state {
-            State::Open if transact.since.elapsed() >= self.settings.commit_interval => {
-                if self.is_uncommitted() {
-                    self.close_gate();
-                }
-            }
+            State::Open if due && self.is_uncommitted() => self.close_gate(),
             State::Rewinding(at) if Instant::now() >= at => self.rewind(),
             _ => {}
         }
@@ -180,6 +194,7 @@ impl PollLoop {
     fn close_gate(&mut self) {
         if let Some(transact) = &mut self.transact {
             transact.state = State::Closing;
+            transact.ending = Instant::now();
             transact.command(Command::Close);
         }
     }
@@ -220,7 +235,12 @@ impl PollLoop {
                 self.rewind();
             }
             (Event::Trouble(message), _) => {
-                transact.failed(message.clone(), false, true);
+                transact.failed(
+                    &message,
+                    Cause::Unavailable,
+                    PausedReason::WriterUnavailable,
+                    true,
+                );
                 self.note_error(&message);
             }
             (Event::Recovered, _) => {
@@ -244,10 +264,7 @@ impl PollLoop {
             if let Some(transact) = &mut self.transact {
                 transact.cautious.extend(too_far);
             }
-            return self.abort_transaction(Spoiled {
-                message,
-                cause: Cause::Record,
-            });
+            return self.abort_transaction(Spoiled::new(Cause::Record, message));
         }
         let mut offsets = TopicPartitionList::new();
         let mut positions = Vec::new();
@@ -285,7 +302,11 @@ impl PollLoop {
 
     /// Ends the work on all partitions, because what they have written will be gone.
     pub(super) fn abort_transaction(&mut self, spoiled: Spoiled) {
-        let Spoiled { message, cause } = spoiled;
+        let Spoiled {
+            message,
+            cause,
+            reason,
+        } = spoiled;
         let Some(transact) = &mut self.transact else {
             return;
         };
@@ -296,7 +317,7 @@ impl PollLoop {
             }
             Cause::Record => tracing::warn!("aborting a transaction: {message}"),
             Cause::Unavailable | Cause::Systemic => {
-                transact.failed(message.clone(), cause == Cause::Systemic, false);
+                transact.failed(&message, cause, reason, false);
                 // The 1st, 2nd, 4th, 8th ... failure: an outage of hours must not fill the log.
                 let attempt = transact.outage.as_ref().map_or(0, |outage| outage.failures);
                 if attempt.is_power_of_two() {
@@ -310,6 +331,7 @@ impl PollLoop {
         }
         let backoff = transact.backoff(cause);
         transact.state = State::Aborting;
+        transact.ending = Instant::now();
         transact.command(Command::Abort { backoff });
     }
 
@@ -327,10 +349,7 @@ impl PollLoop {
                 true => "partitions are given up, and the transaction could not be committed in time",
                 false => "partitions are given up before the work on them was done",
             };
-            self.abort_transaction(Spoiled {
-                message: message.into(),
-                cause: Cause::Moved,
-            });
+            self.abort_transaction(Spoiled::new(Cause::Moved, message.into()));
         }
         Ok(())
     }

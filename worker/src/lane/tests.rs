@@ -1,18 +1,22 @@
 //! Whole partitions: real router, lanes and pipeline, a writer that does as it is told. Waits are a few milliseconds, and
 //! nothing depends on how long anything takes: what must not happen would be seen in the order of the writes.
 
+mod exactly_once;
+mod script;
+mod writers;
+
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, mpsc as std_mpsc},
+    sync::{Arc, mpsc as std_mpsc},
     time::Duration,
 };
 
 use crds::spec::{Decode, DeliveryGuarantee, Ordering};
-use futures::future::BoxFuture;
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use self::script::{Does, Script};
 use super::Context;
 use crate::{
+    circuit::Circuit,
     dead_letter::FailurePolicy,
     decode::Decoders,
     partition::{PartitionTask, Report, Shared, Work},
@@ -20,68 +24,12 @@ use crate::{
     progress::Troubles,
     record::{Chunk, Offset, TopicPartition},
     retry::RetryPolicy,
+    runs::Runs,
     settings::{NamedTransform, NamedWriter},
     snapshot::PausedReason,
     telemetry::Metrics,
     transform::per_record,
-    writer::{Rejected, WriteBatch, WriteError, Writer},
 };
-
-/// What the writer does with a record, by offset; the last instruction stays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Does {
-    Accept,
-    Later,
-    Refuse,
-    Fail,
-}
-
-#[derive(Default)]
-struct Script {
-    script: Mutex<HashMap<Offset, Vec<Does>>>,
-    written: Mutex<Vec<Offset>>,
-}
-
-impl Script {
-    fn tell(&self, offset: Offset, does: &[Does]) {
-        self.script.lock().unwrap().insert(offset, does.to_vec());
-    }
-
-    fn next(&self, offset: Offset) -> Does {
-        match self.script.lock().unwrap().get_mut(&offset) {
-            Some(does) if does.len() > 1 => does.remove(0),
-            Some(does) => does[0],
-            None => Does::Accept,
-        }
-    }
-
-    fn written(&self) -> Vec<Offset> {
-        self.written.lock().unwrap().clone()
-    }
-}
-
-impl Writer for Script {
-    fn write<'a>(&'a self, batch: WriteBatch<'a>) -> BoxFuture<'a, Result<Vec<Rejected>, WriteError>> {
-        Box::pin(async move {
-            let does: Vec<Does> = batch.records().map(|record| self.next(record.offset())).collect();
-            if does.contains(&Does::Fail) {
-                return Err(WriteError::Transient("away".into()));
-            }
-            let mut rejected = Vec::new();
-            for (position, (record, does)) in batch.records().zip(does).enumerate() {
-                match does {
-                    Does::Accept => self.written.lock().unwrap().push(record.offset()),
-                    _ => rejected.push(Rejected {
-                        position,
-                        message: "no".into(),
-                        retryable: does == Does::Later,
-                    }),
-                }
-            }
-            Ok(rejected)
-        })
-    }
-}
 
 struct Running {
     script: Arc<Script>,
@@ -98,10 +46,34 @@ struct Running {
 const FIRST: Offset = 100;
 
 fn start(ordering: Ordering, guarantee: DeliveryGuarantee, policy: FailurePolicy) -> Running {
-    let script = Arc::new(Script::default());
+    start_with(Script::default(), ordering, guarantee, policy)
+}
+
+fn start_with(
+    script: Script,
+    ordering: Ordering,
+    guarantee: DeliveryGuarantee,
+    policy: FailurePolicy,
+) -> Running {
+    let (script, longest) = (Arc::new(script), Duration::from_millis(8));
+    run_on(shared(&script, ordering, guarantee, policy, longest), script)
+}
+
+fn shared(
+    script: &Arc<Script>,
+    ordering: Ordering,
+    guarantee: DeliveryGuarantee,
+    policy: FailurePolicy,
+    longest: Duration,
+) -> Arc<Shared> {
     let metrics = Metrics::new();
     let refuse_bad = per_record("check", |record, output| match record.value {
         Some(b"bad") => Err("bad".into()),
+        Some(b"twice") => {
+            output.keep();
+            output.keep();
+            Ok(())
+        }
         _ => {
             output.keep();
             Ok(())
@@ -112,32 +84,42 @@ fn start(ordering: Ordering, guarantee: DeliveryGuarantee, policy: FailurePolicy
         transform: refuse_bad,
     };
     let decoders = Decoders::new(&Decode::default(), false);
-    let shared = Shared {
-        pipeline: Pipeline::new(decoders, vec![transform], metrics.clone()),
+    Arc::new(Shared {
+        runs: Arc::new(Runs::new(
+            Pipeline::new(decoders, vec![transform], metrics.clone()),
+            2,
+            Duration::from_secs(60),
+            metrics.clone(),
+        )),
         writers: vec![NamedWriter {
             name: "script".into(),
             writer: script.clone(),
         }],
+        circuits: vec![Circuit::new("script".into(), metrics.clone())],
         policy,
         retry: RetryPolicy {
             max_attempts: 3,
-            initial: Duration::from_millis(2),
-            max: Duration::from_millis(8),
+            initial: longest / 4,
+            max: longest,
             jitter_percent: 0,
         },
         guarantee,
         ordering,
         concurrency: 3,
         lanes: Semaphore::new(3),
-        cores: Semaphore::new(2),
+        gate: None,
         metrics,
-    };
+    })
+}
+
+/// A partition of its own.
+fn run_on(shared: Arc<Shared>, script: Arc<Script>) -> Running {
     let (input, receiver) = mpsc::unbounded_channel();
     let (drain, draining) = watch::channel(false);
     let (report_to, reports) = std_mpsc::channel();
     let troubles = Troubles::default();
     let context = Context {
-        shared: Arc::new(shared),
+        shared,
         partition: TopicPartition::new("t", 0),
         epoch: 1,
         troubles: troubles.clone(),
@@ -163,13 +145,17 @@ fn start(ordering: Ordering, guarantee: DeliveryGuarantee, policy: FailurePolicy
 }
 
 impl Running {
-    /// Sends one chunk; a key of "-" is none, a trailing "!" makes the transform fail.
+    /// Sends one chunk; a key of "-" is none, a trailing "!" makes the transform fail, a trailing "2" makes two outputs.
     fn send(&mut self, keys: &str) {
         let mut chunk = Chunk::new(TopicPartition::new("t", 0), 1);
         let first = self.delivered;
         for word in keys.split(' ') {
-            let key = word.trim_end_matches('!');
-            let value: &[u8] = if word.ends_with('!') { b"bad" } else { b"good" };
+            let key = word.trim_end_matches(['!', '2']);
+            let value: &[u8] = match word.chars().last() {
+                Some('!') => b"bad",
+                Some('2') => b"twice",
+                _ => b"good",
+            };
             let key = (key != "-").then_some(key.as_bytes());
             chunk.push(FIRST + self.delivered as i64, 0, key, Some(value), []);
             self.delivered += 1;
@@ -201,6 +187,7 @@ impl Running {
                         }
                     }
                     Report::Ended { .. } => self.ended = true,
+                    Report::Transaction(event) => panic!("there are no transactions: {event:?}"),
                 }
             }
             if so(self) {
@@ -338,22 +325,6 @@ async fn with_stop_a_refused_record_goes_on_once_its_writer_takes_it() {
         written.sort();
         assert_eq!(written, [100, 101, 102, 103], "{ordering:?}");
     }
-}
-
-#[tokio::test]
-async fn at_most_once_never_repeats_a_write_that_may_have_happened() {
-    let mut running = start(
-        Ordering::PerPartition,
-        DeliveryGuarantee::AtMostOnce,
-        FailurePolicy::Skip,
-    );
-    running.script.tell(101, &[Does::Fail, Does::Accept]);
-    running.script.tell(102, &[Does::Later, Does::Accept]);
-    running.send("a b");
-    running.send("c c");
-    running.finished(100..104).await;
-    // A refused record was not written, so it may be tried again; the one written beside it may not.
-    assert_eq!((running.skipped, running.script.written()), (2, vec![103, 102]));
 }
 
 #[tokio::test]

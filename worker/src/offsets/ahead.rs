@@ -25,9 +25,17 @@ impl fmt::Display for Unreadable {
     }
 }
 
-/// The text for `ranges`, ascending and all above `committed`. Empty without ranges.
+/// The text for `ranges`, ascending and all above `committed`, as far as it fits. Empty without ranges.
 pub fn encode(committed: Offset, ranges: &[Range<Offset>]) -> String {
-    let room = (MAX_TEXT - PREFIX.len()) / 4 * 3;
+    encode_within((MAX_TEXT - PREFIX.len()) / 4 * 3, committed, ranges)
+}
+
+/// [`encode`] for a place that takes any length.
+pub fn encode_all(committed: Offset, ranges: &[Range<Offset>]) -> String {
+    encode_within(usize::MAX, committed, ranges)
+}
+
+fn encode_within(room: usize, committed: Offset, ranges: &[Range<Offset>]) -> String {
     let mut bytes = Vec::new();
     let mut at = committed;
     for range in ranges {

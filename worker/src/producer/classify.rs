@@ -84,7 +84,7 @@ fn advice(code: Code) -> Option<&'static str> {
         }
         Code::SSL => "the TLS handshake failed; check kafka.tls and its Secrets",
         Code::MessageTimedOut => "no broker confirmed it in time; it is sent again",
-        Code::PurgeQueue | Code::PurgeInflight => "the producer was closed before a broker confirmed it",
+        Code::PurgeQueue | Code::PurgeInflight => "the client gave it up before a broker confirmed it",
         _ => return None,
     })
 }

@@ -175,6 +175,11 @@ fn every_wrong_value_is_named_with_what_to_write() {
             "errorHandling.retry.maxAttempts: 0 is out of range",
         ),
         (
+            "/errorHandling/transformTimeoutSeconds",
+            json!(0),
+            "errorHandling.transformTimeoutSeconds: 0 is out of range; write a number from 1 to 3600",
+        ),
+        (
             "/errorHandling/stalledAfterSeconds",
             json!(9),
             "errorHandling.stalledAfterSeconds: 9 is out of range; write a number from 10 to 86400",
@@ -219,7 +224,8 @@ fn every_wrong_value_is_named_with_what_to_write() {
 #[test]
 fn exactly_once_is_refused_where_it_cannot_be_kept() {
     let mut document = with("/processing/deliveryGuarantee", json!("ExactlyOnce"));
-    let message = error(parsed(&document)).to_string();
+    let refusal = |document: &Value| parsed(document).err().unwrap().to_string();
+    let message = refusal(&document);
     assert!(
         message.contains("ExactlyOnce needs exactly one writer, of type Kafka or Postgres"),
         "{message}"
@@ -228,7 +234,7 @@ fn exactly_once_is_refused_where_it_cannot_be_kept() {
     assert!(parsed(&document).is_ok());
     document["processing"]["ordering"] = json!("Unordered");
     document["consumer"]["isolationLevel"] = json!("ReadUncommitted");
-    let message = error(parsed(&document)).to_string();
+    let message = refusal(&document);
     assert!(
         message.contains("processing.ordering: Unordered") && message.contains("use ReadCommitted"),
         "{message}"

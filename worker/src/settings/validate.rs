@@ -192,6 +192,11 @@ fn failures(config: &WorkerConfig, check: &mut Check) {
     );
     check.range("errorHandling.retry.jitterPercent", retry.jitter_percent, 0..=100);
     check.range(
+        "errorHandling.transformTimeoutSeconds",
+        config.error_handling.transform_timeout_seconds,
+        1..=3600,
+    );
+    check.range(
         "errorHandling.stalledAfterSeconds",
         config.error_handling.stalled_after_seconds,
         10..=86_400,

@@ -23,12 +23,13 @@ use crate::{
     snapshot::{PausedReason, Phase, Snapshot},
 };
 
-const PAUSED_REASONS: [PausedReason; 6] = [
+const PAUSED_REASONS: [PausedReason; 7] = [
     PausedReason::Paused,
     PausedReason::WriterUnavailable,
     PausedReason::DeadLetterUnavailable,
     PausedReason::DeadLetterBreakerOpen,
     PausedReason::RecordFailed,
+    PausedReason::TransformSlow,
     PausedReason::OldestUnfinished,
 ];
 
@@ -130,6 +131,11 @@ impl Metrics {
         self.0.filtered.get_or_create(&labels).inc_by(filtered as u64);
     }
 
+    /// So many threads of transforms that took too long still run.
+    pub fn left_alone(&self, threads: usize) {
+        self.0.left_alone.set(threads as i64);
+    }
+
     /// A writer took `time` for one attempt, whatever came of it.
     pub fn wrote(&self, name: &Arc<str>, time: Duration) {
         self.0
@@ -163,6 +169,14 @@ impl Metrics {
                 class,
             })
             .inc();
+    }
+
+    /// The breaker of a writer opened or closed.
+    pub fn writer_open(&self, name: &Arc<str>, open: bool) {
+        self.0
+            .writer_open
+            .get_or_create(&WriterLabels { writer: name.clone() })
+            .set(open.into());
     }
 
     /// An attempt to write is repeated.

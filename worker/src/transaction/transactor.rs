@@ -20,6 +20,9 @@ use crate::{
 /// Between two calls of which librdkafka says that they may be repeated.
 const AGAIN: Duration = Duration::from_millis(50);
 
+/// So many of them, each of which waits for 10 s before it says so.
+const ATTEMPTS: u32 = 3;
+
 /// What the poll loop wants.
 pub(crate) enum Command {
     /// Close the gate, and say when nobody is inside.
@@ -93,7 +96,12 @@ impl Transactor {
                         self.begin().await;
                         self.open();
                     }
-                    Err(error) => self.report(Event::Spoiled(spoiled(error))),
+                    Err(error) => {
+                        if error.kind == TransactionErrorKind::NewClient {
+                            self.start_over();
+                        }
+                        self.report(Event::Spoiled(spoiled(error)));
+                    }
                 },
                 Command::Abort { backoff } => {
                     self.close().await;
@@ -102,8 +110,7 @@ impl Transactor {
                         suspects => {
                             // After a refused batch librdkafka 2.12 goes on with the sequence numbers behind it, so that the
                             // broker refuses the next transaction of the same client, too.
-                            self.producer.renew();
-                            self.registered = false;
+                            self.start_over();
                             self.try_alone(suspects).await;
                         }
                     }
@@ -181,41 +188,47 @@ impl Transactor {
         offsets: TopicPartitionList,
         group: ConsumerGroupMetadata,
     ) -> Result<(), TransactionError> {
-        let call = Arc::new((offsets, group));
-        loop {
-            let call = call.clone();
-            let sent = self
-                .call(move |producer| producer.send_offsets(&call.0, &call.1))
-                .await;
-            match sent {
-                Err(error) if error.kind == TransactionErrorKind::Again => tokio::time::sleep(AGAIN).await,
-                Err(error) => return Err(error),
-                Ok(()) => break,
-            }
-        }
-        // Never given up: an unanswered commit may have happened, and only the same call again tells.
-        loop {
-            match self.call(Producer::commit).await {
-                Err(error) if error.kind == TransactionErrorKind::Again => {
-                    self.report(Event::Trouble(error.to_string()));
-                    tokio::time::sleep(AGAIN).await;
-                }
-                committed => return committed,
-            }
-        }
+        let offsets = Arc::new((offsets, group));
+        self.insist(move |producer| {
+            let (offsets, group) = &*offsets;
+            producer.send_offsets(offsets, group)
+        })
+        .await?;
+        self.insist(Producer::commit).await
     }
 
     /// Aborts; a client that cannot is replaced, and its successor aborts for it.
-    async fn abort(&self) {
+    async fn abort(&mut self) {
+        if let Err(error) = self.insist(Producer::abort).await {
+            tracing::debug!(%error, "a new client takes over");
+            self.start_over();
+        }
+    }
+
+    fn start_over(&mut self) {
+        self.producer.renew();
+        self.registered = false;
+    }
+
+    /// Makes the same call again while librdkafka says so, but not for ever: a new client of the same name finds out from the
+    /// broker how the transaction ended, too, and sometimes only that helps.
+    async fn insist(
+        &self,
+        made: impl Fn(&Producer) -> Result<(), TransactionError> + Clone + Send + 'static,
+    ) -> Result<(), TransactionError> {
+        let mut attempt = 0;
         loop {
-            match self.call(Producer::abort).await {
-                Ok(()) => return,
-                Err(error) if error.kind == TransactionErrorKind::Again => tokio::time::sleep(AGAIN).await,
-                Err(error) => {
-                    tracing::debug!(%error, "a new client takes over");
-                    self.producer.renew();
-                    return;
+            match self.call(made.clone()).await {
+                Err(error) if error.kind == TransactionErrorKind::Again => {
+                    attempt += 1;
+                    self.report(Event::Trouble(error.to_string()));
+                    if attempt == ATTEMPTS {
+                        let kind = TransactionErrorKind::NewClient;
+                        return Err(TransactionError { kind, ..error });
+                    }
+                    tokio::time::sleep(AGAIN).await;
                 }
+                outcome => return outcome,
             }
         }
     }
@@ -308,12 +321,10 @@ async fn call(
 }
 
 fn spoiled(error: TransactionError) -> Spoiled {
-    Spoiled {
-        message: error.message,
-        cause: match error.kind {
-            TransactionErrorKind::Moved => Cause::Moved,
-            TransactionErrorKind::Systemic => Cause::Systemic,
-            _ => Cause::Unavailable,
-        },
-    }
+    let cause = match error.kind {
+        TransactionErrorKind::Moved => Cause::Moved,
+        TransactionErrorKind::Systemic => Cause::Systemic,
+        _ => Cause::Unavailable,
+    };
+    Spoiled::new(cause, error.message)
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crds::spec::{self, Compression, WriterType};
+use crds::spec::{self, Compression, DeliveryGuarantee, WriterType};
 
 use super::{Writer, blackhole::Blackhole, file::FileWriter, kafka::KafkaWriter, stdout::StdoutWriter};
 use crate::{
@@ -24,6 +24,10 @@ pub struct WriterContext<'a> {
     pub transactions: Option<&'a Transactional>,
     /// Name of the worker, unique in the group; part of file names.
     pub worker_name: &'a str,
+    /// Kafka's group.id.
+    pub group_id: &'a str,
+    /// With ExactlyOnce, writers keep offsets as well.
+    pub guarantee: DeliveryGuarantee,
     /// The user's own writers.
     pub registry: &'a Registry,
 }
@@ -98,7 +102,7 @@ pub async fn build(
         WriterType::Postgres => {
             let postgres = config.postgres.as_ref().ok_or_else(|| missing("postgres"))?;
             let writer = super::postgres::PostgresWriter::new(postgres, context.secrets.clone());
-            Ok(Arc::new(writer.map_err(|error| match error {
+            let writer = writer.map_err(|error| match error {
                 super::postgres::NewPostgresError::Secret(source) => {
                     BuildWriterError::Secret { name: name(), source }
                 }
@@ -106,7 +110,15 @@ pub async fn build(
                     name: name(),
                     message: other.to_string(),
                 },
-            })?))
+            })?;
+            Ok(match context.guarantee {
+                DeliveryGuarantee::ExactlyOnce => Arc::new(writer.exactly_once(
+                    &postgres.offsets_table,
+                    context.group_id,
+                    context.worker_name,
+                )),
+                _ => Arc::new(writer),
+            })
         }
         WriterType::Custom => {
             let custom = config.custom.as_ref().ok_or_else(|| missing("custom"))?;

@@ -7,15 +7,20 @@
 //! - Tombstones, values that are no objects, missing keys and (unless `unknownFields: Ignore`) fields without a column
 //!   are refused one by one; what only PostgreSQL can tell (constraints, types) is refused for the batch.
 //!
+//! With `ExactlyOnce`, the offsets of the records are written in the same transaction ([`transaction`]).
+//!
 //! The connection URL is read from its Secret at each connect, so a corrected Secret heals without a restart. Creates
 //! and alters nothing in the database.
 
+mod claims;
 mod classify;
 mod connect;
+mod offsets;
 mod rows;
 mod sql;
 mod table;
 mod text;
+mod transaction;
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -25,7 +30,7 @@ use std::{
 use crds::spec;
 use futures::future::BoxFuture;
 use tokio::{
-    sync::Semaphore,
+    sync::{Semaphore, SemaphorePermit},
     time::{Instant, timeout},
 };
 use tokio_postgres::types::{ToSql, Type};
@@ -34,9 +39,15 @@ use self::{
     connect::{Connector, Session},
     rows::{Encoded, Group, Rows},
     table::Table,
+    transaction::Offsets,
 };
 use super::{Rejected, WriteBatch, WriteError, Writer};
-use crate::secrets::{SecretError, SecretFiles};
+use crate::{
+    batch::OutputRecord,
+    offsets::FinishedSet,
+    record::{Offset, TopicPartition},
+    secrets::{SecretError, SecretFiles},
+};
 
 /// PostgreSQL works on that many batches of one worker at once; with its default of 100 connections, 20 workers and
 /// other users have room.
@@ -86,6 +97,8 @@ pub struct PostgresWriter {
     timeout: Duration,
     permits: Semaphore,
     idle: Mutex<Vec<Session>>,
+    /// With `ExactlyOnce`.
+    offsets: Option<Offsets>,
 }
 
 impl PostgresWriter {
@@ -106,38 +119,54 @@ impl PostgresWriter {
             timeout,
             permits: Semaphore::new(MAX_CONNECTIONS),
             idle: Mutex::default(),
+            offsets: None,
         })
     }
 
+    /// Stores offsets with the rows, in table `offsets`, for `ExactlyOnce`.
+    pub fn exactly_once(mut self, offsets: &str, group: &str, worker: &str) -> Self {
+        self.offsets = Some(Offsets::new(offsets, group, worker));
+        self
+    }
+
     async fn write_batch(&self, batch: WriteBatch<'_>) -> Result<Vec<Rejected>, WriteError> {
-        if batch.is_empty() {
-            return Ok(Vec::new());
-        }
+        let (_permit, mut session) = self.session().await?;
+        let result = self.in_time(self.write_with(&mut session, &batch)).await;
+        self.put_back(session, &result);
+        result
+    }
+
+    async fn session(&self) -> Result<(SemaphorePermit<'_>, Session), WriteError> {
         let closed = |_| WriteError::Transient("the writer is closed".into());
-        let _permit = self.permits.acquire().await.map_err(closed)?;
-        let mut session = match self.idle_session() {
+        let permit = self.permits.acquire().await.map_err(closed)?;
+        let session = match self.idle_session() {
             Some(session) => session,
             None => self.connector.connect(&self.table).await?,
         };
-        // A session that is not put back is closed: after a cancelled write, and after errors that it may not survive.
-        let Ok(result) = timeout(
-            self.timeout + NETWORK_ALLOWANCE,
-            self.write_with(&mut session, &batch),
-        )
-        .await
-        else {
-            return Err(WriteError::Transient(format!(
+        Ok((permit, session))
+    }
+
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, WriteError>>) -> Result<T, WriteError> {
+        let limit = self.timeout + NETWORK_ALLOWANCE;
+        timeout(limit, work).await.unwrap_or_else(|_| {
+            Err(WriteError::Transient(format!(
                 "PostgreSQL did not answer within {} s",
-                (self.timeout + NETWORK_ALLOWANCE).as_secs()
-            )));
-        };
-        if matches!(result, Ok(_) | Err(WriteError::Refused(_))) {
+                limit.as_secs()
+            )))
+        })
+    }
+
+    /// A session that is not put back is closed: after a cancelled write, and after errors that it may not survive.
+    fn put_back<T>(&self, session: Session, result: &Result<T, WriteError>) {
+        if matches!(
+            result,
+            Ok(_) | Err(WriteError::Refused(_) | WriteError::Fenced(_))
+        ) {
             self.idle
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .push(session);
         }
-        result
     }
 
     fn idle_session(&self) -> Option<Session> {
@@ -151,24 +180,36 @@ impl PostgresWriter {
         session: &mut Session,
         batch: &WriteBatch<'_>,
     ) -> Result<Vec<Rejected>, WriteError> {
-        let mut encoded = self.encode(&session.table, batch)?;
-        let ttl = match self.unknown_fields {
-            spec::UnknownFields::Reject => TABLE_TTL_REJECT,
-            spec::UnknownFields::Ignore => TABLE_TTL_IGNORE,
-        };
-        if encoded.unknown_fields && session.table_read.elapsed() > ttl {
-            session.table = table::read(&session.client, &self.table).await?;
-            session.table_read = Instant::now();
-            encoded = self.encode(&session.table, batch)?;
+        let mut encoded = self.encode(&session.table, batch.records())?;
+        if encoded.unknown_fields && self.refresh(session).await? {
+            encoded = self.encode(&session.table, batch.records())?;
         }
         let Encoded { groups, rejected, .. } = encoded;
         self.upsert(session, &groups).await?;
         Ok(rejected)
     }
 
-    fn encode<'a>(&self, table: &Table, batch: &WriteBatch<'a>) -> Result<Encoded<'a>, WriteError> {
+    /// Reads the columns again if that is some time ago: a field without a column may have got one. True if it did.
+    async fn refresh(&self, session: &mut Session) -> Result<bool, WriteError> {
+        let ttl = match self.unknown_fields {
+            spec::UnknownFields::Reject => TABLE_TTL_REJECT,
+            spec::UnknownFields::Ignore => TABLE_TTL_IGNORE,
+        };
+        let stale = session.table_read.elapsed() > ttl;
+        if stale {
+            session.table = table::read(&session.client, &self.table).await?;
+            session.table_read = Instant::now();
+        }
+        Ok(stale)
+    }
+
+    fn encode<'a>(
+        &self,
+        table: &Table,
+        records: impl IntoIterator<Item = OutputRecord<'a>>,
+    ) -> Result<Encoded<'a>, WriteError> {
         let rows = Rows::new(table, &self.key, self.unknown_fields).map_err(WriteError::Systemic)?;
-        Ok(rows.encode(batch))
+        Ok(rows.encode(records))
     }
 
     async fn upsert(&self, session: &mut Session, groups: &[Group<'_>]) -> Result<(), WriteError> {
@@ -191,20 +232,38 @@ impl PostgresWriter {
         };
         let Err(error) = result else { return Ok(()) };
         let error = classify::write(&error, &session.table, &self.key);
-        // The server does not say which column it was; for one record it is worth finding out.
-        if let (WriteError::Refused(message), [group]) = (&error, groups)
-            && group.len() == 1
-            && let Some(column) = misfit(session, group).await
-        {
-            return Err(WriteError::Refused(format!("column {column:?}: {message}")));
-        }
-        Err(error)
+        Err(explain(session, groups, error).await)
     }
 }
 
 impl Writer for PostgresWriter {
     fn write<'a>(&'a self, batch: WriteBatch<'a>) -> BoxFuture<'a, Result<Vec<Rejected>, WriteError>> {
-        Box::pin(self.write_batch(batch))
+        Box::pin(async move {
+            match &self.offsets {
+                _ if batch.is_empty() => Ok(Vec::new()),
+                Some(offsets) => self.write_with_offsets(offsets, &batch).await,
+                None => self.write_batch(batch).await,
+            }
+        })
+    }
+
+    fn claim<'a>(
+        &'a self,
+        partition: &'a TopicPartition,
+        epoch: u64,
+    ) -> BoxFuture<'a, Result<FinishedSet, WriteError>> {
+        Box::pin(async move {
+            match &self.offsets {
+                Some(offsets) => self.claim_partition(offsets, partition, epoch).await,
+                None => Ok(FinishedSet::default()),
+            }
+        })
+    }
+
+    fn committed(&self, partition: &TopicPartition, epoch: u64, offset: Offset) {
+        if let Some(offsets) = &self.offsets {
+            offsets.claims.committed(partition, epoch, offset);
+        }
     }
 
     fn reads_headers(&self) -> bool {
@@ -233,6 +292,17 @@ async fn insert(
         .collect();
     client.execute_typed(&sql, &parameters).await?;
     Ok(())
+}
+
+/// The server does not say which column it was; for one record it is worth finding out.
+async fn explain(session: &Session, groups: &[Group<'_>], error: WriteError) -> WriteError {
+    if let (WriteError::Refused(message), [group]) = (&error, groups)
+        && group.len() == 1
+        && let Some(column) = misfit(session, group).await
+    {
+        return WriteError::Refused(format!("column {column:?}: {message}"));
+    }
+    error
 }
 
 /// The first column whose type does not take the text of the only row of the group.

@@ -13,9 +13,10 @@ use crate::kafka::{ProvisionAction, Provisioned};
 const LONGEST_NOTE: usize = 1000;
 
 /// Reasons of condition Consuming that users want to hear of at once.
-const HINDERED: [&str; 5] = [
+const HINDERED: [&str; 6] = [
     "RecordFailed",
     "DeadLetterBreakerOpen",
+    "TransformSlow",
     "DeadLetterUnavailable",
     "WriterUnavailable",
     "PartitionsStalled",

@@ -12,9 +12,10 @@ const STALE: SignedDuration = SignedDuration::from_mins(2);
 const YOUNG: SignedDuration = SignedDuration::from_secs(30);
 
 /// What hinders workers, in order of how much it needs somebody to act.
-const REASONS: [&str; 4] = [
+const REASONS: [&str; 5] = [
     "RecordFailed",
     "DeadLetterBreakerOpen",
+    "TransformSlow",
     "DeadLetterUnavailable",
     "WriterUnavailable",
 ];

@@ -120,26 +120,28 @@ fn every_cel_rule_refuses_its_example() {
             "would loop for ever",
         ),
         (
-            with(&[("/processing/deliveryGuarantee", json!("ExactlyOnce"))]),
+            with(&[("/processing", json!({"deliveryGuarantee": "ExactlyOnce"}))]),
             "spec",
             "ExactlyOnce needs exactly one writer, of type Kafka or Postgres",
         ),
         (
             with(&[
-                ("/processing/deliveryGuarantee", json!("ExactlyOnce")),
+                ("/processing", json!({"deliveryGuarantee": "ExactlyOnce"})),
                 (
                     "/writers",
                     json!([{"name": "a", "type": "Kafka", "kafka": {"topic": "clean"}}]),
                 ),
-                ("/consumer/isolationLevel", json!("ReadUncommitted")),
+                ("/consumer", json!({"isolationLevel": "ReadUncommitted"})),
             ]),
             "spec",
             "ExactlyOnce needs consumer.isolationLevel ReadCommitted",
         ),
         (
             with(&[
-                ("/processing/deliveryGuarantee", json!("ExactlyOnce")),
-                ("/processing/ordering", json!("Unordered")),
+                (
+                    "/processing",
+                    json!({"deliveryGuarantee": "ExactlyOnce", "ordering": "Unordered"}),
+                ),
                 (
                     "/writers",
                     json!([{"name": "a", "type": "Kafka", "kafka": {"topic": "clean"}}]),

@@ -71,9 +71,11 @@ pub(super) struct Families {
     pub given_up: Family<WriterLabels, Counter>,
     pub write_errors: Family<WriteErrorLabels, Counter>,
     pub retries: Family<WriterLabels, Counter>,
+    pub writer_open: Family<WriterLabels, Gauge>,
     pub write_seconds: Family<WriterLabels, Histogram, WriteSeconds>,
     pub filtered: Family<TransformLabels, Counter>,
     pub transform_seconds: Family<TransformLabels, Histogram, CpuSeconds>,
+    pub left_alone: Gauge,
     pub decode_seconds: Histogram,
     pub batch_records: Histogram,
     pub failures: Family<FailureLabels, Counter>,
@@ -124,6 +126,11 @@ impl Families {
                 "retries",
                 "Attempts to write that repeat one that failed; a batch that is halved is not repeated",
             ),
+            writer_open: add(
+                r,
+                "writer_open",
+                "1 while the system behind a writer is away, so that one batch at a time tries it and the others wait",
+            ),
             write_seconds: family(
                 r,
                 "write_seconds",
@@ -136,6 +143,11 @@ impl Families {
                 "transform_seconds",
                 "Time of a transform for one chunk",
                 CpuSeconds,
+            ),
+            left_alone: add(
+                r,
+                "transforms_left_alone",
+                "Runs of transforms that took too long, are not waited for any more, and still go on",
             ),
             decode_seconds: register(
                 r,

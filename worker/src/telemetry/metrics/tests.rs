@@ -17,6 +17,7 @@ fn what_the_engine_tells_is_in_the_text() {
     metrics.dead_lettered("decode", &"value".into());
     metrics.transformed(&"clean".into(), Duration::from_millis(1), 2);
     metrics.retried(&"pg".into());
+    metrics.writer_open(&"pg".into(), true);
     metrics.committed(Some("RebalanceInProgress"));
     metrics.rebalanced("revoked");
     metrics.paused_partitions([PausedReason::RecordFailed].into_iter());
@@ -29,6 +30,7 @@ fn what_the_engine_tells_is_in_the_text() {
         "kcg_worker_dead_lettered_total{stage=\"decode\",component=\"value\"} 1",
         "kcg_worker_filtered_total{transform=\"clean\"} 2",
         "kcg_worker_retries_total{writer=\"pg\"} 1",
+        "kcg_worker_writer_open{writer=\"pg\"} 1",
         "kcg_worker_commit_errors_total{code=\"RebalanceInProgress\"} 1",
         "kcg_worker_rebalances_total{kind=\"revoked\"} 1",
         "kcg_worker_paused_partitions{reason=\"RecordFailed\"} 1",

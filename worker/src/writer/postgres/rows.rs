@@ -18,10 +18,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{Key, table::Table, text};
-use crate::{
-    batch::OutputRecord,
-    writer::{Rejected, WriteBatch},
-};
+use crate::{batch::OutputRecord, writer::Rejected};
 
 /// Text of a column, None is NULL.
 type Text<'a> = Option<Cow<'a, str>>;
@@ -93,13 +90,13 @@ impl<'t> Rows<'t> {
     }
 
     /// Encodes a batch; a record that cannot be a row is rejected and the others go on.
-    pub fn encode<'a>(&self, batch: &WriteBatch<'a>) -> Encoded<'a> {
+    pub fn encode<'a>(&self, records: impl IntoIterator<Item = OutputRecord<'a>>) -> Encoded<'a> {
         let mut encoded = Encoded {
             groups: Vec::new(),
             rejected: Vec::new(),
             unknown_fields: false,
         };
-        for (position, record) in batch.records().enumerate() {
+        for (position, record) in records.into_iter().enumerate() {
             match self.row(&record, &mut encoded.unknown_fields) {
                 Ok(row) => self.add(&mut encoded.groups, row),
                 Err(message) => encoded.rejected.push(Rejected {
@@ -232,7 +229,7 @@ mod tests {
     use crate::{
         batch::Batch,
         record::{Chunk, TopicPartition},
-        writer::postgres::table::tests::table,
+        writer::{WriteBatch, postgres::table::tests::table},
     };
 
     /// Indices of the columns, and the rows in them.
@@ -254,7 +251,7 @@ mod tests {
         ]);
         let encoded = Rows::new(&table, &key, unknown_fields)
             .unwrap()
-            .encode(&WriteBatch::new(&batch, &all));
+            .encode(WriteBatch::new(&batch, &all).records());
         let groups = encoded.groups.iter().map(|group| {
             let row = |n: usize| {
                 let texts = group

@@ -1,0 +1,156 @@
+//! A transform that waits at some records until a gate is opened. The limit is long enough for a busy machine to start a
+//! thread, and the only thing that is waited for.
+
+use std::sync::{Condvar, atomic::AtomicU32};
+
+use crds::spec::Decode;
+
+use super::*;
+use crate::{decode::Decoders, settings::NamedTransform, transform::per_record};
+
+const LIMIT: Duration = Duration::from_millis(400);
+
+/// Shut as long as the test runs, so that the runtime can end.
+#[derive(Clone, Default)]
+struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    fn open(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+
+    fn wait(&self) {
+        let open = self.0.0.lock().unwrap();
+        drop(self.0.1.wait_while(open, |open| !*open).unwrap());
+    }
+}
+
+struct World {
+    runs: Arc<Runs>,
+    gate: Gate,
+    calls: Arc<AtomicU32>,
+    troubles: Troubles,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.gate.open();
+    }
+}
+
+/// Records with the value "stuck" wait at the gate, those with "slow" take an eighth of the limit.
+fn world() -> World {
+    let (gate, calls) = (Gate::default(), Arc::new(AtomicU32::new(0)));
+    let (shut, count) = (gate.clone(), calls.clone());
+    let transform = per_record("clean", move |record, output| {
+        count.fetch_add(1, Ordering::SeqCst);
+        match record.value {
+            Some(b"stuck") => shut.wait(),
+            Some(b"slow") => std::thread::sleep(LIMIT / 8),
+            _ => {}
+        }
+        output.keep();
+        Ok(())
+    });
+    let named = NamedTransform {
+        name: "clean".into(),
+        transform,
+    };
+    let metrics = Metrics::new();
+    let decoders = Decoders::new(&Decode::default(), false);
+    let pipeline = Pipeline::new(decoders, vec![named], metrics.clone());
+    World {
+        runs: Arc::new(Runs::new(pipeline, 16, LIMIT, metrics)),
+        gate,
+        calls,
+        troubles: Troubles::default(),
+    }
+}
+
+fn chunk(partition: i32, values: &str) -> Arc<Chunk> {
+    let mut chunk = Chunk::new(TopicPartition::new("orders", partition), 1);
+    for (offset, value) in (100..).zip(values.split(' ')) {
+        chunk.push(offset, 0, None, Some(value.as_bytes()), []);
+    }
+    Arc::new(chunk)
+}
+
+impl World {
+    /// The offsets that passed and those that failed.
+    async fn process(&self, chunk: Arc<Chunk>) -> (Vec<Offset>, Vec<Offset>) {
+        let batch = self.runs.process(chunk.clone(), &self.troubles).await;
+        let failed = batch.failures().iter().map(|failure| {
+            assert_eq!((failure.stage, &*failure.component), (Stage::Transform, "clean"));
+            assert!(failure.message.contains("transformTimeoutSeconds"), "{failure:?}");
+            chunk.record(failure.source).offset
+        });
+        (
+            batch.outputs().map(|output| output.offset()).collect(),
+            failed.collect(),
+        )
+    }
+
+    fn left_alone(&self) -> usize {
+        self.runs.lock().threads
+    }
+
+    async fn until(&self, so: impl Fn(&World) -> bool) {
+        while !so(self) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_takes_too_long_fails_and_the_others_pass_in_order() {
+    let world = world();
+    let told = async {
+        let held = |world: &World| world.troubles.oldest().held == Some(PausedReason::TransformSlow);
+        world.until(held).await;
+        world.troubles.oldest().last_error
+    };
+    let (result, told) = tokio::join!(world.process(chunk(0, "a b stuck c d")), told);
+    assert_eq!(result, (vec![100, 101, 103, 104], vec![102]));
+    assert!(told.is_some_and(|told| told.starts_with("transform clean: no record done for")));
+    assert_eq!(world.troubles.oldest(), Default::default());
+    // Once in the chunk, once by itself.
+    assert_eq!(world.left_alone(), 2);
+    assert_eq!(world.runs.too_many_left_alone(), None);
+    // Everything else goes on.
+    assert_eq!(world.process(chunk(0, "a b")).await, (vec![100, 101], vec![]));
+}
+
+#[tokio::test]
+async fn a_record_that_is_stuck_is_not_tried_again_before_its_run_has_ended() {
+    let world = world();
+    assert_eq!(world.process(chunk(0, "stuck")).await, (vec![], vec![100]));
+    assert_eq!(world.process(chunk(0, "stuck a")).await, (vec![101], vec![100]));
+    // Once the record that is stuck, once the other.
+    assert_eq!((world.left_alone(), world.calls.load(Ordering::SeqCst)), (1, 2));
+    // The same offset of another partition is another record.
+    assert_eq!(world.process(chunk(1, "a")).await, (vec![100], vec![]));
+    world.gate.open();
+    world.until(|world| world.left_alone() == 0).await;
+    assert_eq!(world.process(chunk(0, "stuck a")).await, (vec![100, 101], vec![]));
+}
+
+#[tokio::test]
+async fn slow_is_not_stuck_however_many_records_there_are() {
+    let world = world();
+    let (passed, failed) = world.process(chunk(0, &["slow"; 10].join(" "))).await;
+    assert_eq!((passed.len(), failed.len(), world.left_alone()), (10, 0, 0));
+    assert_eq!(world.calls.load(Ordering::SeqCst), 10);
+}
+
+#[tokio::test]
+async fn more_runs_that_do_not_come_back_than_allowed_are_told() {
+    let world = world();
+    let stuck = async |partitions: std::ops::Range<i32>| {
+        let runs = partitions.map(|partition| world.process(chunk(partition, "stuck")));
+        futures::future::join_all(runs).await;
+        world.runs.too_many_left_alone()
+    };
+    assert_eq!(stuck(0..8).await, None);
+    assert_eq!(stuck(8..9).await, Some(9));
+}

@@ -1,0 +1,186 @@
+//! The table that holds the offsets beside the rows: one row per group and partition. Who owns the partition, and which
+//! offsets are finished. Its statements, and what their errors mean. It is never created or altered here.
+
+use tokio_postgres::{
+    Client, Error, Row,
+    types::{ToSql, Type},
+};
+
+use super::{classify, sql};
+use crate::{offsets::FinishedSet, record::TopicPartition, writer::WriteError};
+
+/// See the module.
+pub(super) struct OffsetsTable {
+    /// As configured.
+    name: String,
+    /// As SQL.
+    quoted: String,
+    group: String,
+    owner: String,
+}
+
+/// The row of a partition.
+#[derive(Debug)]
+pub(super) struct Owned {
+    pub owner: String,
+    /// Counts the claims; whoever made the last one owns the partition.
+    pub owner_epoch: i64,
+    pub finished: FinishedSet,
+}
+
+type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
+
+const KEY: &str = "group_id = $1 AND topic = $2 AND partition = $3";
+const COLUMNS: &str = "owner::text, owner_epoch::bigint, next_offset::bigint, ahead::text";
+
+impl OffsetsTable {
+    /// Rows of this consumer group, owned by this worker.
+    pub fn new(name: &str, group: &str, owner: &str) -> Self {
+        Self {
+            name: name.into(),
+            quoted: sql::quote_table(name),
+            group: group.into(),
+            owner: owner.into(),
+        }
+    }
+
+    /// What to run when there is no such table.
+    fn create(&self) -> String {
+        format!(
+            "CREATE TABLE {} (group_id text NOT NULL, topic text NOT NULL, partition int NOT NULL, next_offset bigint NOT NULL, \
+             ahead text NOT NULL, owner text NOT NULL, owner_epoch bigint NOT NULL, updated_at timestamptz NOT NULL, \
+             PRIMARY KEY (group_id, topic, partition));",
+            self.quoted
+        )
+    }
+
+    /// Makes this worker the owner, and locks the row until the end of the transaction.
+    pub async fn claim(&self, client: &Client, partition: &TopicPartition) -> Result<Owned, WriteError> {
+        let sql = format!(
+            "INSERT INTO {} AS o (group_id, topic, partition, next_offset, ahead, owner, owner_epoch, updated_at) \
+             VALUES ($1, $2, $3, 0, '', $4, 1, now()) \
+             ON CONFLICT (group_id, topic, partition) \
+             DO UPDATE SET owner = excluded.owner, owner_epoch = o.owner_epoch + 1, updated_at = now() \
+             RETURNING {COLUMNS}",
+            self.quoted
+        );
+        let topic = &*partition.topic;
+        let mut parameters = self.key(&topic, partition).to_vec();
+        parameters.push((&self.owner, Type::TEXT));
+        let rows = client.query_typed(&sql, &parameters).await;
+        match self.read(partition, rows)? {
+            Some(owned) => Ok(owned),
+            None => Err(WriteError::Systemic(format!(
+                "the table {:?} takes no row for {partition}: remove the trigger or rule that keeps it out",
+                self.name
+            ))),
+        }
+    }
+
+    /// Locks the row until the end of the transaction. None when there is none.
+    pub async fn lock(
+        &self,
+        client: &Client,
+        partition: &TopicPartition,
+    ) -> Result<Option<Owned>, WriteError> {
+        let sql = format!("SELECT {COLUMNS} FROM {} WHERE {KEY} FOR UPDATE", self.quoted);
+        let topic = &*partition.topic;
+        let rows = client.query_typed(&sql, &self.key(&topic, partition)).await;
+        self.read(partition, rows)
+    }
+
+    /// Stores what is finished, in the row that is locked.
+    pub async fn store(
+        &self,
+        client: &Client,
+        partition: &TopicPartition,
+        finished: &FinishedSet,
+    ) -> Result<(), WriteError> {
+        let sql = format!(
+            "UPDATE {} SET next_offset = $4, ahead = $5, updated_at = now() WHERE {KEY}",
+            self.quoted
+        );
+        let (topic, next, ahead) = (&*partition.topic, finished.next(), finished.ahead());
+        let mut parameters = self.key(&topic, partition).to_vec();
+        parameters.extend([(&next as _, Type::INT8), (&ahead as _, Type::TEXT)]);
+        match client.execute_typed(&sql, &parameters).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.error(&error)),
+        }
+    }
+
+    fn key<'a>(&'a self, topic: &'a &'a str, partition: &'a TopicPartition) -> [Parameter<'a>; 3] {
+        [
+            (&self.group, Type::TEXT),
+            (topic, Type::TEXT),
+            (&partition.partition, Type::INT4),
+        ]
+    }
+
+    fn read(
+        &self,
+        partition: &TopicPartition,
+        rows: Result<Vec<Row>, Error>,
+    ) -> Result<Option<Owned>, WriteError> {
+        let rows = rows.map_err(|error| self.error(&error))?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let columns = || -> Result<(String, i64, i64, String), Error> {
+            Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))
+        };
+        let (owner, owner_epoch, next, ahead) = columns().map_err(|error| self.error(&error))?;
+        // To take nothing for finished would write rows twice.
+        let finished = FinishedSet::decode(next, &ahead).map_err(|_| {
+            WriteError::Systemic(format!(
+                "the column ahead of table {:?} was not written by this worker, in the row of {partition}: restore it, or \
+                 delete the row to have the records from Kafka's committed offset on written again",
+                self.name
+            ))
+        })?;
+        Ok(Some(Owned {
+            owner,
+            owner_epoch,
+            finished,
+        }))
+    }
+
+    fn error(&self, error: &Error) -> WriteError {
+        let advice = error.code().and_then(|code| match code.code() {
+            "42P01" | "42P10" | "42703" => Some(format!("create the table: {}", self.create())),
+            "42501" => Some(format!(
+                "grant the user of the connection URL SELECT, INSERT and UPDATE on {}",
+                self.quoted
+            )),
+            _ => None,
+        });
+        let error = classify::other(error, &format!("offsets in table {:?}", self.name));
+        let with = |message: String| match advice {
+            Some(advice) => format!("{message}; {advice}"),
+            None => message,
+        };
+        match error {
+            WriteError::Systemic(message) => WriteError::Systemic(with(message)),
+            WriteError::Transient(message) => WriteError::Transient(with(message)),
+            // Not the records are at fault, so nothing of this may end in the dead letter topic.
+            WriteError::Refused(message) => WriteError::Systemic(format!(
+                "{message}; the table must be as the documentation of the writer says: {}",
+                self.create()
+            )),
+            fenced => fenced,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_statement_that_creates_the_table_is_one_line() {
+        let create = OffsetsTable::new("app.offsets", "g", "w").create();
+        assert!(
+            create.starts_with("CREATE TABLE \"app\".\"offsets\" (group_id text NOT NULL, "),
+            "{create}"
+        );
+        assert!(!create.contains('\n') && !create.contains("  "), "{create}");
+    }
+}

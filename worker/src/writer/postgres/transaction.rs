@@ -1,0 +1,293 @@
+//! `ExactlyOnce`: a batch and the offsets of its records in one transaction, under the lock of the partition's row. What is
+//! finished already is left out, so a batch whose commit has no known outcome is simply written again. Two round trips:
+//! begin and lock; rows, offsets and commit.
+//!
+//! A row that another worker has claimed since we did refuses our batch, and our next one claims it back. That is safe
+//! whoever of both is right, because everybody writes in the order of the offsets and leaves out what is finished; it ends
+//! when the group has taken the partition from the one that should not have it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures::{
+    FutureExt, TryFutureExt,
+    future::{BoxFuture, join, maybe_done},
+    poll,
+};
+use tokio_postgres::Client;
+
+use super::{
+    PostgresWriter,
+    claims::Claims,
+    classify,
+    connect::Session,
+    explain, insert,
+    offsets::{OffsetsTable, Owned},
+    rows::Group,
+    table::Table,
+};
+use crate::{
+    batch::Batch,
+    offsets::FinishedSet,
+    planted::planted,
+    record::{Offset, TopicPartition},
+    writer::{Rejected, WriteBatch, WriteError},
+};
+
+/// A worker that is frozen in the middle of a transaction holds the row's lock against its successor, until the server ends
+/// its session: after 5 s, because one that runs is back within milliseconds. Read committed, because the row must be seen as
+/// it is once the lock is there, and not as it was at the beginning.
+const BEGIN: &str =
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = 5000";
+
+/// Where the offsets are, and which partitions are ours.
+pub(super) struct Offsets {
+    pub table: OffsetsTable,
+    pub claims: Claims,
+}
+
+impl Offsets {
+    /// In this table, for this group and worker.
+    pub fn new(table: &str, group: &str, worker: &str) -> Self {
+        Self {
+            table: OffsetsTable::new(table, group, worker),
+            claims: Claims::default(),
+        }
+    }
+}
+
+/// Rows to be written, and outputs that cannot be, each with the reason.
+struct Plan<'a> {
+    groups: Vec<Group<'a>>,
+    refused: Vec<(u32, String)>,
+    /// A field has no column.
+    unknown_fields: bool,
+}
+
+impl PostgresWriter {
+    /// Claims a partition for an assignment.
+    pub(super) async fn claim_partition(
+        &self,
+        offsets: &Offsets,
+        partition: &TopicPartition,
+        assignment: u64,
+    ) -> Result<FinishedSet, WriteError> {
+        let claim = offsets.claims.of(partition, assignment);
+        let claim = claim.ok_or_else(|| superseded(partition))?;
+        let mut ours = claim.owner_epoch.lock().await;
+        let (_permit, session) = self.session().await?;
+        let result = self
+            .in_time(offsets.table.claim(&session.client, partition))
+            .await;
+        self.put_back(session, &result);
+        let owned = result?;
+        *ours = Some(owned.owner_epoch);
+        tracing::info!(
+            %partition,
+            owner_epoch = owned.owner_epoch,
+            next_offset = owned.finished.next(),
+            finished_up_to = owned.finished.end(),
+            "claimed in the database"
+        );
+        if planted("postgres-ignores-finished") {
+            return Ok(FinishedSet::default());
+        }
+        Ok(owned.finished)
+    }
+
+    /// Writes a batch and its offsets.
+    pub(super) async fn write_with_offsets(
+        &self,
+        offsets: &Offsets,
+        batch: &WriteBatch<'_>,
+    ) -> Result<Vec<Rejected>, WriteError> {
+        let partition = batch.partition();
+        let claim = offsets.claims.of(partition, batch.epoch());
+        let claim = claim.ok_or_else(|| superseded(partition))?;
+        let mut ours = claim.owner_epoch.lock().await;
+        let (_permit, mut session) = self.session().await?;
+        let write = self.write_once(&offsets.table, &mut session, batch, *ours, claim.floor());
+        let result = self.in_time(write).await;
+        self.put_back(session, &result);
+        match result {
+            Ok((rejected, owner_epoch)) => {
+                if ours.replace(owner_epoch).is_none() {
+                    tracing::debug!(%partition, owner_epoch, "claimed in the database, while writing");
+                }
+                Ok(rejected)
+            }
+            Err(error) => {
+                if matches!(error, WriteError::Fenced(_)) {
+                    *ours = None;
+                    if claim.lost() {
+                        tracing::warn!(%partition, "{error}");
+                    }
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The refused outputs, and the number of the claim that was written under.
+    async fn write_once(
+        &self,
+        offsets: &OffsetsTable,
+        session: &mut Session,
+        batch: &WriteBatch<'_>,
+        ours: Option<i64>,
+        floor: Offset,
+    ) -> Result<(Vec<Rejected>, i64), WriteError> {
+        let partition = batch.partition();
+        // Before the lock is there, because most often nothing is finished yet.
+        let mut plan = self.plan(&session.table, batch.batch(), batch.selected())?;
+        if plan.unknown_fields && self.refresh(session).await? {
+            plan = self.plan(&session.table, batch.batch(), batch.selected())?;
+        }
+        let owned = self.begin(offsets, &session.client, partition, ours).await?;
+        let mut finished = owned.finished;
+        finished.finish_below(floor);
+        let is_new = |output: &u32| !finished.contains(batch.batch().output(*output as usize).offset());
+        let mut new: Vec<u32> = batch.selected().iter().copied().filter(is_new).collect();
+        if planted("postgres-ignores-finished") {
+            new = batch.selected().to_vec();
+        }
+        if new.len() < batch.len() {
+            plan = self.plan(&session.table, batch.batch(), &new)?;
+        }
+        let refused: Vec<usize> = plan
+            .refused
+            .iter()
+            .map(|(output, _)| batch.batch().source(*output) as usize)
+            .collect();
+        for range in batch.covered(&refused) {
+            finished.insert(range);
+        }
+        let written = self
+            .commit(offsets, session, &plan.groups, partition, &finished)
+            .await;
+        if let Err(error) = written {
+            return Err(explain(session, &plan.groups, error).await);
+        }
+        let position = |output: &u32| batch.selected().partition_point(|other| other < output);
+        let rejected = plan.refused.into_iter().map(|(output, message)| Rejected {
+            position: position(&output),
+            message,
+            retryable: false,
+        });
+        Ok((rejected.collect(), owned.owner_epoch))
+    }
+
+    /// The rows of these outputs. A record of which an output cannot be a row is left out whole.
+    fn plan<'a>(&self, table: &Table, batch: &'a Batch, selected: &[u32]) -> Result<Plan<'a>, WriteError> {
+        let outputs = |selected: &[u32]| -> Vec<_> {
+            let output = |index: &u32| batch.output(*index as usize);
+            selected.iter().map(output).collect()
+        };
+        let encoded = self.encode(table, outputs(selected))?;
+        let mut reasons: BTreeMap<u32, String> = BTreeMap::new();
+        for rejected in encoded.rejected {
+            let source = batch.source(selected[rejected.position]);
+            reasons.entry(source).or_insert(rejected.message);
+        }
+        let (out, kept): (Vec<u32>, Vec<u32>) = selected
+            .iter()
+            .partition(|output| reasons.contains_key(&batch.source(**output)));
+        let reason = |output: u32| {
+            let reason = reasons.get(&batch.source(output));
+            (output, reason.cloned().unwrap_or_default())
+        };
+        let rows: usize = encoded.groups.iter().map(Group::len).sum();
+        let groups = match rows == kept.len() {
+            true => encoded.groups,
+            false => self.encode(table, outputs(&kept))?.groups,
+        };
+        Ok(Plan {
+            groups,
+            refused: out.into_iter().map(reason).collect(),
+            unknown_fields: encoded.unknown_fields,
+        })
+    }
+
+    /// Begins a transaction in which nobody else writes to the partition: as the owner `ours` (anew without one).
+    async fn begin(
+        &self,
+        offsets: &OffsetsTable,
+        client: &Client,
+        partition: &TopicPartition,
+        ours: Option<i64>,
+    ) -> Result<Owned, WriteError> {
+        let row = async {
+            match ours {
+                Some(_) => offsets.lock(client, partition).await,
+                None => offsets.claim(client, partition).await.map(Some),
+            }
+        };
+        // Polled in this order, and sent when first polled.
+        let (begun, owned) = join(client.batch_execute(BEGIN), row).await;
+        begun.map_err(|error| classify::other(&error, "beginning a transaction"))?;
+        let owned = owned?;
+        let fenced = match owned {
+            Some(owned) if ours.is_none_or(|ours| ours == owned.owner_epoch) => return Ok(owned),
+            Some(owned) => format!(
+                "{partition} was claimed in the database by worker {:?} (owner_epoch {}); if the group gives it to both for \
+                 long, one of them is cut off from Kafka",
+                owned.owner, owned.owner_epoch
+            ),
+            None => format!("the row of {partition} is gone from the table of offsets; a new one is made"),
+        };
+        let ended = client.batch_execute("ROLLBACK").await;
+        ended.map_err(|error| classify::other(&error, "ending a transaction"))?;
+        Err(WriteError::Fenced(fenced))
+    }
+
+    /// Writes rows and offsets, and ends the transaction.
+    async fn commit(
+        &self,
+        offsets: &OffsetsTable,
+        session: &Session,
+        groups: &[Group<'_>],
+        partition: &TopicPartition,
+        finished: &FinishedSet,
+    ) -> Result<(), WriteError> {
+        let (client, table) = (&session.client, &session.table);
+        let classify = |error| classify::write(&error, table, &self.key);
+        let mut requests: Vec<BoxFuture<'_, Result<(), WriteError>>> = Vec::with_capacity(groups.len() + 2);
+        for group in groups {
+            requests.push(insert(client, table, &self.key, group).map_err(classify).boxed());
+        }
+        let late = planted("postgres-offsets-outside-transaction");
+        let store = offsets.store(client, partition, finished);
+        let commit = client.batch_execute("COMMIT").map_err(classify);
+        if late {
+            requests.push(commit.boxed());
+            together(requests).await?;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            return store.await;
+        }
+        requests.push(store.boxed());
+        requests.push(commit.boxed());
+        together(requests).await
+    }
+}
+
+/// Sends all requests at once, in order, and waits for all answers: in a transaction, what comes after one that fails fails
+/// too, the commit included. The first error.
+async fn together(requests: Vec<BoxFuture<'_, Result<(), WriteError>>>) -> Result<(), WriteError> {
+    let mut answers: Vec<_> = requests
+        .into_iter()
+        .map(|request| Box::pin(maybe_done(request)))
+        .collect();
+    for answer in &mut answers {
+        // A request is sent when it is polled for the first time.
+        let _ = poll!(answer.as_mut());
+    }
+    let mut result = Ok(());
+    for mut answer in answers {
+        answer.as_mut().await;
+        result = result.and(answer.as_mut().take_output().unwrap_or(Ok(())));
+    }
+    result
+}
+
+fn superseded(partition: &TopicPartition) -> WriteError {
+    WriteError::Fenced(format!("{partition} has been assigned to this worker anew since"))
+}

@@ -1,0 +1,345 @@
+//! The Postgres writer with ExactlyOnce against a real server: whatever breaks, each record is written once, and the offsets say
+//! so.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::single_range_in_vec_init)]
+#![cfg(feature = "postgres")]
+
+#[path = "postgres/once.rs"]
+mod once;
+#[path = "postgres/server.rs"]
+mod server;
+
+use std::{sync::Arc, time::Duration};
+
+use once::{AtCommit, GROUP, Once, batch, partition, run, write};
+use worker::{
+    Batch, Payload, WriteBatch, WriteError, Writer, offsets::FinishedSet, writer::postgres::PostgresWriter,
+};
+
+fn finished(ranges: &[std::ops::Range<i64>]) -> FinishedSet {
+    let mut finished = FinishedSet::default();
+    ranges.iter().cloned().for_each(|range| finished.insert(range));
+    finished
+}
+
+/// Writes until it works, as the engine does; how often it was fenced before.
+async fn insist(writer: &PostgresWriter, batch: &Batch) -> usize {
+    let mut fenced = 0;
+    loop {
+        match write(writer, batch).await {
+            Ok(rejected) => {
+                assert_eq!(rejected, []);
+                return fenced;
+            }
+            Err(WriteError::Fenced(_)) => fenced += 1,
+            Err(WriteError::Transient(_)) => tokio::time::sleep(Duration::from_millis(50)).await,
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn rows_and_offsets_are_stored_together_and_committed_offsets_close_the_holes() {
+    let Some(once) = Once::new().await else { return };
+    let writer = once.writer("a");
+    assert_eq!(writer.claim(&partition(), 1).await, Ok(FinishedSet::default()));
+    assert_eq!(insist(&writer, &run(1, 100..103)).await, 0);
+    assert_eq!(once.finished().await, finished(&[100..103]));
+    // 103 went to the dead letter topic, and Kafka has confirmed the offset behind it.
+    assert_eq!(insist(&writer, &run(1, 104..106)).await, 0);
+    assert_eq!(once.finished().await, finished(&[100..103, 104..106]));
+    writer.committed(&partition(), 1, 104);
+    writer.committed(&partition(), 7, 1000);
+    assert_eq!(insist(&writer, &run(1, 108..109)).await, 0);
+    assert_eq!(once.finished().await, finished(&[0..106, 108..109]));
+    assert_eq!(once.writes().await, [100, 101, 102, 104, 105, 108]);
+    let next = once.writer("b").claim(&partition(), 1).await;
+    assert_eq!(next, Ok(finished(&[0..106, 108..109])));
+}
+
+#[tokio::test]
+async fn a_batch_that_comes_again_is_not_written_again_however_it_is_cut() {
+    let Some(once) = Once::new().await else { return };
+    let (first, second) = (once.writer("a"), once.writer("b"));
+    insist(&first, &run(1, 0..4)).await;
+    insist(&first, &run(1, 0..4)).await;
+    insist(&first, &run(1, 2..6)).await;
+    second.claim(&partition(), 1).await.unwrap();
+    insist(&second, &run(1, 3..8)).await;
+    assert_eq!(once.writes().await, [0, 1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(once.finished().await, finished(&[0..8]));
+    // The same records of another group are others.
+    let other = once.db.writer(serde_json::json!({"keyColumns": ["id"]}));
+    let other = other.exactly_once(&once.offsets, "another", "c");
+    insist(&other, &run(1, 0..1)).await;
+    assert_eq!(once.writes().await.len(), 9);
+}
+
+#[tokio::test]
+async fn a_worker_whose_partition_was_claimed_writes_nothing_then_claims_it_back_and_goes_on() {
+    let Some(once) = Once::new().await else { return };
+    let (first, second) = (once.writer("first"), once.writer("second"));
+    first.claim(&partition(), 1).await.unwrap();
+    insist(&first, &run(1, 0..2)).await;
+    second.claim(&partition(), 1).await.unwrap();
+    match write(&first, &run(1, 2..4)).await {
+        Err(WriteError::Fenced(message)) => assert!(message.contains("worker \"second\""), "{message}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(once.writes().await, [0, 1]);
+    insist(&second, &run(1, 2..3)).await;
+    assert_eq!(insist(&first, &run(1, 2..4)).await, 0, "it has claimed it back");
+    assert_eq!(insist(&second, &run(1, 3..5)).await, 1);
+    assert_eq!(once.writes().await, [0, 1, 2, 3, 4]);
+    // A deleted row is no reason to write nothing for ever: a new one is made.
+    once.db.sql(&format!("DELETE FROM {}", once.offsets)).await;
+    assert_eq!(insist(&second, &run(1, 5..6)).await, 1);
+    assert_eq!(once.finished().await, finished(&[5..6]));
+}
+
+#[tokio::test]
+async fn an_earlier_assignment_of_the_same_worker_writes_nothing_more() {
+    let Some(once) = Once::new().await else { return };
+    let writer = once.writer("a");
+    writer.claim(&partition(), 1).await.unwrap();
+    writer.claim(&partition(), 2).await.unwrap();
+    for _ in 0..2 {
+        let result = write(&writer, &run(1, 0..1)).await;
+        assert!(matches!(result, Err(WriteError::Fenced(_))), "{result:?}");
+        assert_eq!(insist(&writer, &run(2, 0..1)).await, 0);
+    }
+    assert_eq!(once.writes().await, [0]);
+}
+
+#[tokio::test]
+async fn a_refused_record_leaves_a_hole_and_the_others_are_written_once() {
+    let Some(once) = Once::new().await else { return };
+    let writer = once.writer("a");
+    writer.claim(&partition(), 1).await.unwrap();
+    // 13 violates a constraint: the batch is refused, and halved by the engine.
+    let three = run(1, 12..15);
+    let refused = write(&writer, &three).await;
+    assert!(matches!(refused, Err(WriteError::Refused(_))), "{refused:?}");
+    assert_eq!(once.finished().await, FinishedSet::default());
+    for (output, expected) in [([0], true), ([1], false), ([2], true)] {
+        let result = writer.write(WriteBatch::new(&three, &output)).await;
+        assert_eq!(result.is_ok(), expected, "{result:?}");
+    }
+    assert_eq!(once.finished().await, finished(&[12..13, 14..15]));
+    // What cannot be a row is refused alone, and again when the batch comes again.
+    let mixed = batch(
+        1,
+        [
+            (14, r#"{"id": 14, "n": 1}"#),
+            (15, "[]"),
+            (16, r#"{"id": 16, "n": 1}"#),
+        ],
+    );
+    for _ in 0..2 {
+        let rejected = write(&writer, &mixed).await.unwrap();
+        assert_eq!(rejected.iter().map(|r| r.position).collect::<Vec<_>>(), [1]);
+    }
+    assert_eq!(once.finished().await, finished(&[12..13, 14..15, 16..17]));
+    assert_eq!(once.writes().await, [12, 14, 16]);
+}
+
+#[tokio::test]
+async fn a_value_that_does_not_fit_is_told_with_its_column() {
+    let Some(once) = Once::new().await else { return };
+    let result = write(&once.writer("a"), &batch(1, [(0, r#"{"id": 1, "n": 99999}"#)])).await;
+    match result {
+        Err(WriteError::Refused(message)) => assert!(message.starts_with("column \"n\""), "{message}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_outputs_of_a_record_are_written_all_or_none() {
+    let Some(once) = Once::new().await else { return };
+    let writer = once.writer("a");
+    let input = run(1, 0..3);
+    let mut builder = input.next();
+    for (from, value) in [
+        (0, r#"{"id": 20}"#),
+        (0, r#"{"id": 21}"#),
+        (1, r#"{"id": 22}"#),
+        (1, r#"{"id": 23, "nowhere": 1}"#),
+        (1, r#"{"id": 24}"#),
+        (2, r#"{"id": 25}"#),
+    ] {
+        builder.emit(from, Payload::Keep, Payload::New(value.as_bytes()));
+    }
+    let (batch, _) = builder.finish();
+    let rejected = write(&writer, &batch).await.unwrap();
+    assert_eq!(rejected.iter().map(|r| r.position).collect::<Vec<_>>(), [2, 3, 4]);
+    assert!(rejected.iter().all(|r| r.message.contains("\"nowhere\"")));
+    assert_eq!(once.writes().await, [20, 21, 25]);
+    assert_eq!(once.finished().await, finished(&[0..1, 2..3]));
+}
+
+#[tokio::test]
+async fn a_missing_table_of_offsets_is_told_with_the_statement_that_creates_it_and_heals() {
+    let Some(once) = Once::without_offsets().await else {
+        return;
+    };
+    let writer = once.writer("a");
+    let systemic = |result: WriteError| match result {
+        WriteError::Systemic(message) => message,
+        other => panic!("{other:?}"),
+    };
+    let claimed = systemic(writer.claim(&partition(), 1).await.unwrap_err());
+    let written = systemic(write(&writer, &run(1, 0..1)).await.unwrap_err());
+    assert!(
+        !claimed.contains('\n') && claimed.ends_with("PRIMARY KEY (group_id, topic, partition));"),
+        "{claimed}"
+    );
+    assert_eq!(once.writes().await.len(), 0);
+    let (_, create) = written.split_once("create the table: ").unwrap();
+    once.db.sql(create).await;
+    insist(&writer, &run(1, 0..1)).await;
+    // Other columns are no table of offsets either.
+    once.db
+        .sql(&format!("ALTER TABLE {} DROP COLUMN ahead", once.offsets))
+        .await;
+    let message = systemic(write(&writer, &run(1, 1..2)).await.unwrap_err());
+    assert!(message.contains("CREATE TABLE"), "{message}");
+    assert_eq!(once.writes().await, [0]);
+}
+
+#[tokio::test]
+async fn text_that_is_not_ours_stops_the_partition_instead_of_writing_twice() {
+    let Some(once) = Once::new().await else { return };
+    let writer = once.writer("a");
+    insist(&writer, &run(1, 0..1)).await;
+    once.db
+        .sql(&format!("UPDATE {} SET ahead = 'x'", once.offsets))
+        .await;
+    for result in [
+        writer.claim(&partition(), 1).await.map(drop),
+        write(&writer, &run(1, 1..2)).await.map(drop),
+    ] {
+        match result {
+            Err(WriteError::Systemic(message)) => assert!(message.contains("column ahead"), "{message}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(once.writes().await, [0]);
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_at_the_commit_neither_loses_nor_repeats_records() {
+    for at_commit in [AtCommit::CutBefore, AtCommit::CutAfter] {
+        let Some(once) = Once::new().await else { return };
+        let proxy = once.through_proxy().await;
+        let writer = once.writer("a");
+        insist(&writer, &run(1, 0..3)).await;
+        proxy.tell(at_commit);
+        let lost = write(&writer, &run(1, 3..6)).await;
+        assert!(matches!(lost, Err(WriteError::Transient(_))), "{lost:?}");
+        let written: &[i64] = match at_commit {
+            AtCommit::CutAfter => &[0, 1, 2, 3, 4, 5],
+            _ => &[0, 1, 2],
+        };
+        assert_eq!(once.writes().await, written, "{at_commit:?}");
+        proxy.tell(AtCommit::Pass);
+        insist(&writer, &run(1, 3..6)).await;
+        assert_eq!(once.writes().await, [0, 1, 2, 3, 4, 5], "{at_commit:?}");
+        // The same while it claims the partition with the batch.
+        proxy.tell(at_commit);
+        let other = once.writer("b");
+        let lost = write(&other, &run(1, 6..8)).await;
+        assert!(matches!(lost, Err(WriteError::Transient(_))), "{lost:?}");
+        proxy.tell(AtCommit::Pass);
+        insist(&other, &run(1, 6..8)).await;
+        assert_eq!(once.writes().await, [0, 1, 2, 3, 4, 5, 6, 7], "{at_commit:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_the_server_ends_within_the_commit_is_repeated() {
+    let Some(once) = Once::new().await else { return };
+    once.db
+        .sql(
+            "CREATE SEQUENCE $TABLE_commits;
+             CREATE FUNCTION $TABLE_die() RETURNS trigger LANGUAGE plpgsql AS
+                 'BEGIN IF nextval(''$TABLE_commits'') = 2 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;
+                  RETURN NULL; END';
+             CREATE CONSTRAINT TRIGGER die AFTER INSERT ON $TABLE DEFERRABLE INITIALLY DEFERRED
+                 FOR EACH ROW EXECUTE FUNCTION $TABLE_die();",
+        )
+        .await;
+    let writer = once.writer("a");
+    insist(&writer, &run(1, 0..1)).await;
+    let lost = write(&writer, &run(1, 1..3)).await;
+    assert!(matches!(lost, Err(WriteError::Transient(_))), "{lost:?}");
+    assert_eq!(once.writes().await, [0]);
+    insist(&writer, &run(1, 1..3)).await;
+    assert_eq!(once.writes().await, [0, 1, 2]);
+}
+
+#[tokio::test]
+async fn a_worker_that_is_frozen_in_a_transaction_does_not_keep_the_partition() {
+    let Some(once) = Once::new().await else { return };
+    let proxy = once.through_proxy().await;
+    let frozen = once.writer("frozen");
+    insist(&frozen, &run(1, 0..1)).await;
+    proxy.tell(AtCommit::Freeze);
+    let late = tokio::spawn(async move { (write(&frozen, &run(1, 1..3)).await, frozen) });
+    // Until it holds the lock.
+    let locked = format!("SELECT 1 FROM {} FOR UPDATE SKIP LOCKED", once.offsets);
+    while !once.db.client.query(&locked, &[]).await.unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    std::fs::write(once.db.secrets.path().join("db/url"), &once.db.url).unwrap();
+    let next = once.writer("next");
+    let known = next.claim(&partition(), 1).await;
+    assert_eq!(known, Ok(finished(&[0..1])));
+    insist(&next, &run(1, 1..3)).await;
+    let (result, frozen) = late.await.unwrap();
+    assert!(matches!(result, Err(WriteError::Transient(_))), "{result:?}");
+    assert_eq!(insist(&frozen, &run(1, 1..4)).await, 1);
+    assert_eq!(once.writes().await, [0, 1, 2, 3]);
+}
+
+#[tokio::test]
+async fn lanes_of_a_partition_write_at_the_same_time() {
+    let Some(once) = Once::new().await else { return };
+    let writer = Arc::new(once.writer("a"));
+    let batches = Arc::new([run(1, 20..120), run(1, 120..220)]);
+    let lanes: Vec<_> = (0..8_u32)
+        .map(|lane| {
+            let (writer, batches) = (writer.clone(), batches.clone());
+            tokio::spawn(async move {
+                for batch in batches.iter() {
+                    let mine: Vec<u32> = (0..100).filter(|output| output % 8 == lane).collect();
+                    let written = writer.write(WriteBatch::new(batch, &mine)).await;
+                    assert_eq!(written, Ok(vec![]));
+                }
+            })
+        })
+        .collect();
+    for lane in lanes {
+        lane.await.unwrap();
+    }
+    let mut writes = once.writes().await;
+    writes.sort();
+    assert_eq!(writes, (20..220).collect::<Vec<_>>());
+    assert_eq!(once.finished().await, finished(&[20..220]));
+}
+
+#[tokio::test]
+async fn workers_that_all_believe_in_their_partition_write_each_record_once_and_in_order() {
+    let Some(once) = Once::new().await else { return };
+    let work = async |name: &str| {
+        let writer = once.writer(name);
+        writer.claim(&partition(), 1).await.unwrap();
+        for start in (20..420).step_by(10) {
+            insist(&writer, &run(1, start..start + 10)).await;
+        }
+    };
+    tokio::join!(work("a"), work("b"), work("c"));
+    assert_eq!(once.writes().await, (20..420).collect::<Vec<_>>());
+    assert_eq!(once.finished().await, finished(&[20..420]));
+    let sql = format!("SELECT group_id FROM {}", once.offsets);
+    let row = once.db.client.query_one(&sql, &[]).await.unwrap();
+    assert_eq!(row.get::<_, &str>(0), GROUP);
+}
