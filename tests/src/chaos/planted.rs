@@ -162,11 +162,11 @@ pub const BUGS: &[Bug] = &[
     // Transactions of PostgreSQL.
     Bug::new("postgres-offsets-outside-transaction", &[Kind::Duplicated])
         .kills()
-        .exactly_once(Sink::Postgres)
-        .quick(),
+        .exactly_once(Sink::Postgres),
     Bug::new("postgres-ignores-finished", &[Kind::Duplicated])
         .kills()
-        .exactly_once(Sink::Postgres),
+        .exactly_once(Sink::Postgres)
+        .quick(),
 ];
 
 impl Bug {
