@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # bench.sh [ARGUMENT...]: starts a Kafka for itself alone on 127.0.0.1, fills it once, and measures the worker beside a raw
-# librdkafka loop and Kafka's own ConsumerPerformance. About 10 minutes, with --quick 3; nothing else should run meanwhile.
+# librdkafka loop and others. About 30 minutes, with --quick 8; nothing else should run meanwhile.
 #   --rounds N       how often each case is run, default 5     --case TEXT    only cases with this in their name
 #   --quick          a tenth of the records, 2 rounds          --update-docs  write the result into docs/benchmarks.md
 # Results: target/bench/. Settings from the environment:
@@ -25,7 +25,7 @@ clean_up() {
 }
 
 [[ $KCG_STATE == /* && $KCG_STATE != *[[:space:]]* ]] || die "BENCH_STATE must be an absolute path without spaces"
-build_programs kafka-consumer-operator kafka-consumer-worker bench
+build_programs kafka-consumer-operator kafka-consumer-worker bench bench-worker
 
 mkdir -p "$KCG_STATE"
 exec 9>"$KCG_STATE/lock"
@@ -33,8 +33,8 @@ flock -n 9 || die "another bench.sh uses $KCG_STATE"
 trap clean_up EXIT
 trap 'exit 130' INT TERM
 start_broker
+arguments=(--bootstrap-servers "127.0.0.1:$port" --kafka-jars "$KAFKA_JARS" --broker-pid "$(<"$KCG_STATE/pids/kafka")")
 # In the background, so that a signal is served at once.
-"$binaries/bench" run --bootstrap-servers "127.0.0.1:$port" --kafka-jars "$KAFKA_JARS" \
-    --broker-pid "$(<"$KCG_STATE/pids/kafka")" --command-line "scripts/bench.sh${*:+ $*}" "$@" 9>&- &
+"$binaries/bench" run "${arguments[@]}" --command-line "scripts/bench.sh${*:+ $*}" "$@" 9>&- &
 bench_pid=$!
 wait "$bench_pid"

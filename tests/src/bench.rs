@@ -9,10 +9,13 @@ mod cases;
 mod idle;
 mod machine;
 mod process;
+mod range;
 mod raw;
 mod report;
 mod subjects;
+mod table;
 mod topics;
+mod work;
 mod worker;
 
 use std::{
@@ -27,8 +30,9 @@ use clap::{Args, Parser, Subcommand};
 
 use self::{
     cases::{CASES, Case, Data, Subject},
+    process::Servers,
     report::Report,
-    subjects::Bench,
+    subjects::{Bench, Run},
 };
 use crate::Kafka;
 
@@ -45,7 +49,12 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Load the topics, run all cases, print the table.
-    Run(RunArgs),
+    Run {
+        #[command(flatten)]
+        wishes: Wishes,
+        #[command(flatten)]
+        site: Site,
+    },
     /// Read a topic once with bare librdkafka; started by `run`.
     Raw {
         #[arg(long)]
@@ -54,15 +63,15 @@ enum Command {
         topic: String,
         #[arg(long)]
         records: u64,
+        /// Fail if there are more.
+        #[arg(long)]
+        exactly: bool,
     },
 }
 
+/// What users say.
 #[derive(Args, Debug)]
-struct RunArgs {
-    /// A Kafka with nothing else to do; gets topics named bench-*.
-    #[arg(long, value_name = "HOST:PORT")]
-    bootstrap_servers: String,
-
+struct Wishes {
     /// How often each case is run [default: 5, with --quick 2].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: Option<u32>,
@@ -78,6 +87,14 @@ struct RunArgs {
     /// Write machine, commands and tables into docs/benchmarks.md.
     #[arg(long)]
     update_docs: bool,
+}
+
+/// What scripts/bench.sh has prepared.
+#[derive(Args, Debug)]
+struct Site {
+    /// A Kafka with nothing else to do; gets topics named bench-*.
+    #[arg(long, value_name = "HOST:PORT")]
+    bootstrap_servers: String,
 
     /// Kafka's jars, for the subject java; without it java is left out.
     #[arg(long, value_name = "DIR")]
@@ -87,7 +104,7 @@ struct RunArgs {
     #[arg(long, value_name = "PID")]
     broker_pid: Option<u32>,
 
-    /// Where kafka-consumer-worker and kafka-consumer-operator are [default: beside this program].
+    /// Where kafka-consumer-worker, kafka-consumer-operator and bench-worker are [default: beside this program].
     #[arg(long, value_name = "DIR")]
     binaries: Option<PathBuf>,
 
@@ -96,101 +113,135 @@ struct RunArgs {
     command_line: String,
 }
 
+impl Wishes {
+    fn wants(&self, name: &str) -> bool {
+        self.case.is_empty() || self.case.iter().any(|text| name.contains(text))
+    }
+
+    fn cases(&self) -> Vec<&'static Case> {
+        CASES.iter().filter(|case| self.wants(case.name)).collect()
+    }
+
+    fn rounds(&self) -> u32 {
+        self.rounds.unwrap_or(if self.quick { 2 } else { 5 })
+    }
+}
+
 /// All of `main`.
 pub fn main() -> Result<()> {
     match Cli::parse().command {
-        Command::Run(args) => run(&args),
+        Command::Run { wishes, site } => run(&wishes, &site),
         Command::Raw {
             bootstrap_servers,
             topic,
             records,
-        } => raw::run(&bootstrap_servers, &topic, records),
+            exactly,
+        } => raw::run(&bootstrap_servers, &topic, records, exactly),
     }
 }
 
-fn run(args: &RunArgs) -> Result<()> {
-    let cases: Vec<&Case> = CASES
-        .iter()
-        .filter(|case| args.case.is_empty() || args.case.iter().any(|text| case.name.contains(text)))
-        .collect();
+fn run(wishes: &Wishes, site: &Site) -> Result<()> {
+    let cases = wishes.cases();
     ensure!(
         !cases.is_empty(),
         "no case is called like that; there are: {}",
-        CASES.map(|case| case.name).join(", ")
+        CASES.iter().map(|case| case.name).collect::<Vec<_>>().join(", ")
     );
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .context("the tests crate has no parent folder")?;
     let results = repository.join("target/bench");
     fs::create_dir_all(&results).with_context(|| format!("cannot make {}", results.display()))?;
+    let bench = prepare(wishes, site, &results)?;
 
+    let runs = measure(&bench, &cases, wishes.rounds())?;
+    let settle = Duration::from_secs(if bench.quick { 3 } else { 10 });
+    let idle = vec![idle::worker(&bench, settle)?, idle::operator(&bench, settle)?];
+
+    let report = Report::new(&cases, &runs, idle);
+    println!("\n{}", report.tables());
+    fs::write(results.join("results.json"), report.json()?).context("cannot write results.json")?;
+    println!("written: {}", results.join("results.json").display());
+    if wishes.update_docs {
+        let docs = repository.join("docs/benchmarks.md");
+        report::update_docs(
+            &docs,
+            &machine::describe(&bench, &site.command_line, wishes.rounds()),
+            &report,
+        )?;
+        println!("written: {}", docs.display());
+    }
+    Ok(())
+}
+
+fn prepare(wishes: &Wishes, site: &Site, results: &Path) -> Result<Bench> {
     let program = std::env::current_exe().context("cannot find this program")?;
-    let binaries = match &args.binaries {
+    let binaries = match &site.binaries {
         Some(folder) => folder.clone(),
         None => program.parent().map(Path::to_path_buf).unwrap_or_default(),
     };
     let bench = Bench {
-        bootstrap: args.bootstrap_servers.clone(),
-        kafka: Kafka::new(&args.bootstrap_servers),
+        bootstrap: site.bootstrap_servers.clone(),
+        kafka: Kafka::new(&site.bootstrap_servers),
         runtime: tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?,
-        quick: args.quick,
+        quick: wishes.quick,
         worker: binaries.join("kafka-consumer-worker"),
+        bench_worker: binaries.join("bench-worker"),
         operator: binaries.join("kafka-consumer-operator"),
         program,
-        jars: args.kafka_jars.clone(),
-        broker: args.broker_pid,
-        scratch: results.clone(),
+        jars: site.kafka_jars.clone(),
+        servers: Servers {
+            broker: site.broker_pid,
+            database: None,
+        },
+        scratch: results.to_path_buf(),
     };
-    ensure!(
-        bench.worker.exists(),
-        "there is no {}; build it with cargo build --release -p kafka-consumer-worker",
-        bench.worker.display()
-    );
+    for program in [&bench.worker, &bench.bench_worker] {
+        ensure!(
+            program.exists(),
+            "there is no {}; scripts/bench.sh builds it",
+            program.display()
+        );
+    }
+    Ok(bench)
+}
 
-    let mut data: Vec<Data> = cases.iter().map(|case| case.data).collect();
-    data.dedup();
+/// Loads what the cases read, and runs them by turns.
+fn measure(bench: &Bench, cases: &[&Case], rounds: u32) -> Result<Vec<Run>> {
+    let mut data: Vec<Data> = Vec::new();
+    for case in cases {
+        if !data.contains(&case.data) {
+            data.push(case.data);
+        }
+    }
     for data in &data {
-        topics::load(&bench, *data)?;
+        topics::load(bench, *data)?;
     }
     for data in &data {
         // The broker's code gets compiled and the topic into the page cache: no subject pays for that.
         println!("warming up: {}", data.name());
-        subjects::raw(&bench, *data)?;
+        subjects::raw(bench, *data)?;
     }
-
-    let rounds = args.rounds.unwrap_or(if args.quick { 2 } else { 5 });
-    let mut log = fs::File::create(results.join("runs.jsonl")).context("cannot write runs.jsonl")?;
+    let mut log = fs::File::create(bench.scratch.join("runs.jsonl")).context("cannot write runs.jsonl")?;
     let mut runs = Vec::new();
     for round in 1..=rounds {
-        for case in &cases {
+        for case in cases {
             for subject in case.subjects {
-                if *subject == Subject::Java && bench.jars.is_none() {
+                let possible = match subject {
+                    Subject::Java => bench.jars.is_some(),
+                    _ => true,
+                };
+                if !possible {
                     continue;
                 }
-                let run = subjects::run(&bench, case, *subject, round)?;
+                let run = subjects::run(bench, case, *subject, round)?;
                 println!("{round}/{rounds}  {run}");
                 writeln!(log, "{}", serde_json::to_string(&run)?)?;
                 runs.push(run);
             }
         }
     }
-    let settle = Duration::from_secs(if args.quick { 3 } else { 10 });
-    let idle = vec![idle::worker(&bench, settle)?, idle::operator(&bench, settle)?];
-
-    let report = Report::new(runs, idle);
-    println!("\n{}", report.tables());
-    fs::write(results.join("results.json"), report.json()?).context("cannot write results.json")?;
-    println!("written: {}", results.join("results.json").display());
-    if args.update_docs {
-        let docs = repository.join("docs/benchmarks.md");
-        report::update_docs(
-            &docs,
-            &machine::describe(&bench, &args.command_line, rounds),
-            &report,
-        )?;
-        println!("written: {}", docs.display());
-    }
-    Ok(())
+    Ok(runs)
 }
