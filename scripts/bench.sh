@@ -11,6 +11,9 @@
 . "$(dirname "$0")/lib.sh"
 KCG_STATE=${BENCH_STATE:-$KCG_CACHE/bench}
 port=${BENCH_PORT:-19192}
+# Groups with the protocol Consumer may have the short session of a case.
+broker_config="group.consumer.min.session.timeout.ms=6000
+group.consumer.min.heartbeat.interval.ms=1000"
 . scripts/broker.sh
 
 bench_pid=none

@@ -14,6 +14,7 @@ mod raw;
 mod report;
 mod subjects;
 mod table;
+mod takeover;
 mod topics;
 mod work;
 mod worker;
@@ -143,9 +144,10 @@ pub fn main() -> Result<()> {
 fn run(wishes: &Wishes, site: &Site) -> Result<()> {
     let cases = wishes.cases();
     ensure!(
-        !cases.is_empty(),
-        "no case is called like that; there are: {}",
-        CASES.iter().map(|case| case.name).collect::<Vec<_>>().join(", ")
+        !cases.is_empty() || wishes.wants(takeover::NAME),
+        "no case is called like that; there are: {}, {}",
+        CASES.iter().map(|case| case.name).collect::<Vec<_>>().join(", "),
+        takeover::NAME
     );
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
@@ -155,10 +157,14 @@ fn run(wishes: &Wishes, site: &Site) -> Result<()> {
     let bench = prepare(wishes, site, &results)?;
 
     let runs = measure(&bench, &cases, wishes.rounds())?;
+    let takeovers = match wishes.wants(takeover::NAME) {
+        true => takeover::run(&bench, wishes.rounds())?,
+        false => Vec::new(),
+    };
     let settle = Duration::from_secs(if bench.quick { 3 } else { 10 });
     let idle = vec![idle::worker(&bench, settle)?, idle::operator(&bench, settle)?];
 
-    let report = Report::new(&cases, &runs, idle);
+    let report = Report::new(&cases, &runs, idle, takeovers);
     println!("\n{}", report.tables());
     fs::write(results.join("results.json"), report.json()?).context("cannot write results.json")?;
     println!("written: {}", results.join("results.json").display());

@@ -12,6 +12,7 @@ use super::{
     range::Range,
     subjects::Run,
     table::{hundredths, markdown, thousands},
+    takeover::{self, Takeover},
 };
 
 /// The generated part of the document lies between these lines.
@@ -25,6 +26,7 @@ const CLEAN: f64 = 0.05;
 pub(super) struct Report {
     lines: Vec<Line>,
     idle: Vec<Idle>,
+    takeovers: Vec<Takeover>,
     runs: usize,
     disturbed: usize,
 }
@@ -48,7 +50,7 @@ struct Compared {
 }
 
 impl Report {
-    pub fn new(cases: &[&Case], runs: &[Run], idle: Vec<Idle>) -> Self {
+    pub fn new(cases: &[&Case], runs: &[Run], idle: Vec<Idle>, takeovers: Vec<Takeover>) -> Self {
         let mut lines: Vec<Line> = Vec::new();
         for run in runs {
             if lines
@@ -83,6 +85,7 @@ impl Report {
         Self {
             lines,
             idle,
+            takeovers,
             disturbed: runs
                 .iter()
                 .filter(|run| run.others.is_some_and(|others| others > CLEAN))
@@ -91,11 +94,14 @@ impl Report {
         }
     }
 
-    /// The tables, in Markdown; without a case that was measured, without its table.
+    /// The tables, in Markdown; without a case, or a takeover, that was measured, without its table.
     pub fn tables(&self) -> String {
         let mut tables = Vec::new();
         if !self.lines.is_empty() {
             tables.push(self.speed());
+        }
+        if !self.takeovers.is_empty() {
+            tables.push(self.standstill());
         }
         tables.push(self.memory());
         let mut text = format!(
@@ -144,6 +150,31 @@ impl Report {
         markdown(&rows)
     }
 
+    fn standstill(&self) -> String {
+        let mut rows = vec![
+            [
+                "worker gets",
+                "groupProtocol",
+                "session",
+                "first partition goes on after, s",
+                "last partition, s",
+                "trials",
+            ]
+            .map(String::from),
+        ];
+        rows.extend(self.takeovers.iter().map(|line| {
+            [
+                format!("SIG{}", line.signal),
+                line.protocol.into(),
+                line.session.into(),
+                line.first.text(hundredths),
+                line.last.text(hundredths),
+                line.trials.to_string(),
+            ]
+        }));
+        markdown(&rows)
+    }
+
     fn memory(&self) -> String {
         let mut rows = vec![["idle process", "peak RSS, MiB"].map(String::from)];
         for entry in &self.idle {
@@ -182,7 +213,15 @@ impl Report {
             let peak = rounded(*entry.peak_rss_mib.as_ref().ok()?);
             Some(json!({"case": "idle", "subject": entry.subject, "peak_rss_mib": peak}))
         });
-        let rows: Vec<Value> = busy.chain(idle).collect();
+        let takeovers = self.takeovers.iter().map(|line| {
+            json!({
+                "case": takeover::NAME,
+                "subject": format!("SIG{}, {}, session {}", line.signal, line.protocol, line.session),
+                "first_seconds": rounded(line.first.median),
+                "last_seconds": rounded(line.last.median),
+            })
+        });
+        let rows: Vec<Value> = busy.chain(idle).chain(takeovers).collect();
         Ok(serde_json::to_string_pretty(&rows)? + "\n")
     }
 }
@@ -276,7 +315,7 @@ mod tests {
             run("raw", 2, 1000.0),
             run("worker", 2, 600.0),
         ];
-        let report = Report::new(&[&case(Yardstick::Subject("raw"))], &runs, Vec::new());
+        let report = Report::new(&[&case(Yardstick::Subject("raw"))], &runs, Vec::new(), Vec::new());
         let worker = &report.lines[1];
         let expected = Range::of([0.6, 0.8].into_iter());
         assert_eq!(worker.compared.as_ref().map(|compared| compared.share), expected);
@@ -287,7 +326,7 @@ mod tests {
     #[test]
     fn a_rate_can_be_the_yardstick() {
         let runs = [run("worker", 1, 900.0)];
-        let report = Report::new(&[&case(Yardstick::Rate(1000.0))], &runs, Vec::new());
+        let report = Report::new(&[&case(Yardstick::Rate(1000.0))], &runs, Vec::new(), Vec::new());
         assert!(report.tables().contains("0.90 (0.90-0.90) of 1,000/s"));
     }
 
@@ -304,7 +343,7 @@ mod tests {
             },
         ];
         let cases = [&case(Yardstick::Subject("raw"))];
-        let report = Report::new(&cases, &[run("raw", 1, 100.0)], idle);
+        let report = Report::new(&cases, &[run("raw", 1, 100.0)], idle, Vec::new());
         let rows: Value = serde_json::from_str(&report.json().unwrap()).unwrap();
         assert_eq!(
             rows,
