@@ -4,7 +4,7 @@
 #   --rounds N       how often each case is run, default 5     --case TEXT    only cases with this in their name
 #   --quick          a tenth of the records, 2 rounds          --update-docs  write the result into docs/benchmarks.md
 # Results: target/bench/. Settings from the environment:
-#   BENCH_PORT   port of the broker, default 19192; its controller gets the next one
+#   BENCH_PORT   port of the broker, default 19192; its controller gets the next one, PostgreSQL the one after
 #   BENCH_STATE  where broker and topics (5 GB) are kept between runs, default $KCG_CACHE/bench; may be deleted
 #   PROFILE      cargo's profile, default release; only that one says anything about speed
 #   KUBECONFIG   a cluster with the CRD, to measure the idle operator too; nothing is changed there
@@ -15,6 +15,12 @@ port=${BENCH_PORT:-19192}
 broker_config="group.consumer.min.session.timeout.ms=6000
 group.consumer.min.heartbeat.interval.ms=1000"
 . scripts/broker.sh
+# In this machine's own network, and not where the broker is: PostgreSQL's user has to get through.
+. tests/cluster/postgres.sh
+# shellcheck disable=SC2034 # for its functions
+ENTER=() HOST=127.0.0.1
+database_port=$((port + 2))
+database=/tmp/kcg-bench-$database_port
 
 bench_pid=none
 
@@ -25,10 +31,25 @@ clean_up() {
         wait "$bench_pid" 2>/dev/null || true
     fi
     stop_broker
+    stop_database
+}
+
+# New each time. Functions of the cluster, which see another state folder for as long as they run.
+start_database() {
+    stop_database
+    mkdir -p "$database"
+    chmod 755 "$database"
+    (KCG_STATE=$database start_postgres "$database_port")
+}
+
+stop_database() {
+    KCG_STATE=$database stop_daemon postgres INT 30
+    rm -rf "$database"
 }
 
 [[ $KCG_STATE == /* && $KCG_STATE != *[[:space:]]* ]] || die "BENCH_STATE must be an absolute path without spaces"
 build_programs kafka-consumer-operator kafka-consumer-worker bench bench-worker
+needs=" $("$binaries/bench" needs "$@" | tr '\n' ' ')"
 
 mkdir -p "$KCG_STATE"
 exec 9>"$KCG_STATE/lock"
@@ -37,6 +58,15 @@ trap clean_up EXIT
 trap 'exit 130' INT TERM
 start_broker
 arguments=(--bootstrap-servers "127.0.0.1:$port" --kafka-jars "$KAFKA_JARS" --broker-pid "$(<"$KCG_STATE/pids/kafka")")
+if [[ $needs == *" postgres "* ]]; then
+    if (newest_bin) >/dev/null 2>&1; then
+        start_database
+        arguments+=(--postgres-url "postgresql://kcg:kcg@$HOST:$database_port/kcg"
+            --postgres-pid "$(<"$database/pids/postgres")")
+    else
+        say "PostgreSQL is not installed (apt-get install postgresql), so nothing is written to it"
+    fi
+fi
 # In the background, so that a signal is served at once.
 "$binaries/bench" run "${arguments[@]}" --command-line "scripts/bench.sh${*:+ $*}" "$@" 9>&- &
 bench_pid=$!

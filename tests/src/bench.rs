@@ -6,6 +6,8 @@
 //! loses records or ends with an error gives no number, it ends the whole run.
 
 mod cases;
+mod copy_merge;
+mod database;
 mod idle;
 mod machine;
 mod process;
@@ -68,6 +70,24 @@ enum Command {
         #[arg(long)]
         exactly: bool,
     },
+    /// Write a topic into PostgreSQL by COPY and INSERT ... ON CONFLICT; started by `run`.
+    CopyMerge {
+        #[arg(long)]
+        bootstrap_servers: String,
+        #[arg(long)]
+        topic: String,
+        #[arg(long)]
+        records: u64,
+        #[arg(long)]
+        postgres_url: String,
+        #[arg(long)]
+        connections: usize,
+    },
+    /// Print what `run` with these arguments needs beside a Kafka: postgres.
+    Needs {
+        #[command(flatten)]
+        wishes: Wishes,
+    },
 }
 
 /// What users say.
@@ -105,6 +125,14 @@ struct Site {
     #[arg(long, value_name = "PID")]
     broker_pid: Option<u32>,
 
+    /// A PostgreSQL with nothing else to do; gets a table named bench_orders. Without it its case is left out.
+    #[arg(long, value_name = "URL")]
+    postgres_url: Option<String>,
+
+    /// Process of that PostgreSQL.
+    #[arg(long, value_name = "PID")]
+    postgres_pid: Option<u32>,
+
     /// Where kafka-consumer-worker, kafka-consumer-operator and bench-worker are [default: beside this program].
     #[arg(long, value_name = "DIR")]
     binaries: Option<PathBuf>,
@@ -138,11 +166,27 @@ pub fn main() -> Result<()> {
             records,
             exactly,
         } => raw::run(&bootstrap_servers, &topic, records, exactly),
+        Command::CopyMerge {
+            bootstrap_servers,
+            topic,
+            records,
+            postgres_url,
+            connections,
+        } => copy_merge::run(&bootstrap_servers, &topic, records, &postgres_url, connections),
+        Command::Needs { wishes } => {
+            let postgres = wishes.cases().iter().any(|case| case.needs_postgres());
+            for (wanted, name) in [(postgres, "postgres")] {
+                if wanted {
+                    println!("{name}");
+                }
+            }
+            Ok(())
+        }
     }
 }
 
 fn run(wishes: &Wishes, site: &Site) -> Result<()> {
-    let cases = wishes.cases();
+    let mut cases = wishes.cases();
     ensure!(
         !cases.is_empty() || wishes.wants(takeover::NAME),
         "no case is called like that; there are: {}, {}",
@@ -155,6 +199,13 @@ fn run(wishes: &Wishes, site: &Site) -> Result<()> {
     let results = repository.join("target/bench");
     fs::create_dir_all(&results).with_context(|| format!("cannot make {}", results.display()))?;
     let bench = prepare(wishes, site, &results)?;
+    cases.retain(|case| {
+        let possible = bench.database.is_some() || !case.needs_postgres();
+        if !possible {
+            println!("{}: skipped, there is no --postgres-url", case.name);
+        }
+        possible
+    });
 
     let runs = measure(&bench, &cases, wishes.rounds())?;
     let takeovers = match wishes.wants(takeover::NAME) {
@@ -200,8 +251,9 @@ fn prepare(wishes: &Wishes, site: &Site, results: &Path) -> Result<Bench> {
         jars: site.kafka_jars.clone(),
         servers: Servers {
             broker: site.broker_pid,
-            database: None,
+            database: site.postgres_pid,
         },
+        database: site.postgres_url.clone(),
         scratch: results.to_path_buf(),
     };
     for program in [&bench.worker, &bench.bench_worker] {

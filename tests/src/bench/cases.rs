@@ -13,6 +13,8 @@ pub(super) enum Data {
     Orders,
     /// The same, fewer and on eight partitions.
     OrdersOn8,
+    /// The same, fewer still: for writers slower than Kafka.
+    OrdersFew,
     /// Nothing.
     Empty,
 }
@@ -22,7 +24,7 @@ impl Data {
         match self {
             Data::P100 => "p100",
             Data::P1k => "p1k",
-            Data::Orders => "orders",
+            Data::Orders | Data::OrdersFew => "orders",
             Data::OrdersOn8 => "orders-on-8",
             Data::Empty => "empty",
         }
@@ -34,6 +36,7 @@ impl Data {
             Data::P1k => 2_000_000,
             Data::Orders => 3_000_000,
             Data::OrdersOn8 => 1_000_000,
+            Data::OrdersFew => 400_000,
             Data::Empty => 0,
         };
         if quick { all / 10 } else { all }
@@ -58,6 +61,8 @@ pub(super) enum Subject {
     Raw,
     Worker(Work),
     Java,
+    /// COPY and merge, written by hand, over so many connections.
+    CopyMerge(usize),
 }
 
 impl Subject {
@@ -67,6 +72,8 @@ impl Subject {
             Subject::Worker(Work::Copy(guarantee)) => guarantee.name(),
             Subject::Worker(_) => "worker",
             Subject::Java => "java",
+            Subject::CopyMerge(1) => "copy-merge",
+            Subject::CopyMerge(_) => "copy-merge, 4 connections",
         }
     }
 }
@@ -87,6 +94,12 @@ pub(super) struct Case {
     pub data: Data,
     pub yardstick: Yardstick,
     pub subjects: &'static [Subject],
+}
+
+impl Case {
+    pub fn needs_postgres(&self) -> bool {
+        self.subjects.contains(&Subject::Worker(Work::Postgres))
+    }
 }
 
 const RAW: Yardstick = Yardstick::Subject("raw");
@@ -159,6 +172,17 @@ pub(super) const CASES: &[Case] = &[
             Subject::Worker(Work::Copy(Guarantee::ExactlyOnce)),
         ],
     },
+    Case {
+        name: "orders-postgres",
+        data: Data::OrdersFew,
+        yardstick: Yardstick::Subject("copy-merge"),
+        subjects: &[
+            Subject::CopyMerge(1),
+            // As many as the worker uses.
+            Subject::CopyMerge(4),
+            Subject::Worker(Work::Postgres),
+        ],
+    },
 ];
 
 #[cfg(test)]
@@ -177,7 +201,14 @@ mod tests {
 
     #[test]
     fn topics_of_different_content_have_different_names() {
-        let all = [Data::P100, Data::P1k, Data::Orders, Data::OrdersOn8, Data::Empty];
+        let all = [
+            Data::P100,
+            Data::P1k,
+            Data::Orders,
+            Data::OrdersOn8,
+            Data::OrdersFew,
+            Data::Empty,
+        ];
         let mut names: Vec<String> = all
             .iter()
             .flat_map(|data| [true, false].map(|quick| data.topic(quick)))

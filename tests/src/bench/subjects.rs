@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::{
     cases::{Case, Data, Subject},
+    database,
     process::{Running, Servers, Spent, Window, ended_children_cpu_seconds, peak_rss_mib},
     worker,
 };
@@ -41,8 +42,16 @@ pub(super) struct Bench {
     pub operator: PathBuf,
     pub jars: Option<PathBuf>,
     pub servers: Servers,
+    /// URL of a PostgreSQL, if there is one.
+    pub database: Option<String>,
     /// For configuration and logs of the subjects.
     pub scratch: PathBuf,
+}
+
+impl Bench {
+    pub fn database(&self) -> Result<&str> {
+        self.database.as_deref().context("this needs --postgres-url")
+    }
 }
 
 /// One run.
@@ -82,13 +91,20 @@ impl fmt::Display for Run {
 
 /// Runs a subject once.
 pub(super) fn run(bench: &Bench, case: &Case, subject: Subject, round: u32) -> Result<Run> {
+    if case.needs_postgres() {
+        database::prepare(bench, case.name)?;
+    }
     let records = case.data.records(bench.quick);
     let (spent, peak) = match subject {
         Subject::Raw => raw(bench, case.data),
         Subject::Worker(work) => worker::run(bench, case, work, round),
         Subject::Java => java(bench, case.data),
+        Subject::CopyMerge(connections) => copy_merge(bench, case.data, connections),
     }
     .with_context(|| format!("{} in case {}", subject.name(), case.name))?;
+    if case.needs_postgres() {
+        database::finish(bench, records)?;
+    }
     let millions = records as f64 / 1e6;
     Ok(Run {
         case: case.name,
@@ -99,7 +115,11 @@ pub(super) fn run(bench: &Bench, case: &Case, subject: Subject, round: u32) -> R
         records_per_second: records as f64 / spent.seconds,
         cpu_seconds_per_million: spent.cpu_seconds / millions,
         broker_cpu_seconds_per_million: spent.servers.broker.map(|cpu| cpu / millions),
-        database_cpu_seconds_per_million: spent.servers.database.map(|cpu| cpu / millions),
+        database_cpu_seconds_per_million: spent
+            .servers
+            .database
+            .filter(|_| case.needs_postgres())
+            .map(|cpu| cpu / millions),
         peak_rss_mib: peak,
         others: spent.others,
     })
@@ -109,6 +129,18 @@ pub(super) fn run(bench: &Bench, case: &Case, subject: Subject, round: u32) -> R
 pub(super) fn raw(bench: &Bench, data: Data) -> Result<(Spent, f64)> {
     let mut command = raw_command(bench, &data.topic(bench.quick), data.records(bench.quick));
     watch(bench, "the raw loop", &mut command)
+}
+
+/// The loop that copies and merges, as a process of this program.
+fn copy_merge(bench: &Bench, data: Data, connections: usize) -> Result<(Spent, f64)> {
+    let mut command = Command::new(&bench.program);
+    command
+        .args(["copy-merge", "--bootstrap-servers", &bench.bootstrap])
+        .args(["--topic", &data.topic(bench.quick)])
+        .args(["--records", &data.records(bench.quick).to_string()])
+        .args(["--postgres-url", bench.database()?])
+        .args(["--connections", &connections.to_string()]);
+    watch(bench, "copy-merge", &mut command)
 }
 
 /// An error unless committed records, and as many as that, are in a topic.

@@ -136,7 +136,7 @@ fn fill(data: Data, number: u64, random: &mut Random, key: &mut Vec<u8>, value: 
     match data {
         Data::P100 => random.letters(100, value),
         Data::P1k => random.letters(1000, value),
-        Data::Orders | Data::OrdersOn8 => order(number, random, key, value),
+        Data::Orders | Data::OrdersOn8 | Data::OrdersFew => order(number, random, key, value),
         Data::Empty => {}
     }
 }

@@ -5,6 +5,8 @@ use anyhow::{Context, Result};
 use crds::{WorkerConfig, spec::KafkaConsumerGroupSpec};
 use serde_json::{Value, json};
 
+use super::{copy_merge::TABLE, database};
+
 /// What the worker does with the records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Work {
@@ -22,6 +24,8 @@ pub(super) enum Work {
     ByKey(ByKey),
     /// Bytes in, written to another topic.
     Copy(Guarantee),
+    /// JSON objects, upserted into a table with a primary key.
+    Postgres,
 }
 
 /// What becomes of each record of [`Work::ByKey`].
@@ -78,6 +82,14 @@ impl Work {
             Work::ByKey(ByKey::OneMillisecond) => {
                 json!({"name": "out", "type": "Custom", "custom": {"name": "wait", "config": {"microseconds": 1000}}})
             }
+            Work::Postgres => {
+                let (secret, key) = database::SECRET;
+                json!({"name": "out", "type": "Postgres", "postgres": {
+                    "connection": {"secretName": secret, "key": key},
+                    "table": TABLE,
+                    "keyColumns": ["order_id"],
+                }})
+            }
             _ => json!({"name": "out", "type": "Blackhole"}),
         }
     }
@@ -85,7 +97,7 @@ impl Work {
     fn transform(self) -> Option<Value> {
         let vrl = |source: &str| json!({"name": "change", "type": "Vrl", "vrl": {"source": source}});
         match self {
-            Work::Identity | Work::ByKey(_) | Work::Copy(_) => None,
+            Work::Identity | Work::ByKey(_) | Work::Copy(_) | Work::Postgres => None,
             Work::Transform | Work::TransformToKafka => Some(vrl(PROGRAM)),
             Work::FieldsByVrl => Some(vrl(FIELDS_PROGRAM)),
             Work::Fields => Some(json!({"name": "change", "type": "Fields", "fields": {
