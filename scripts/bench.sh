@@ -3,6 +3,7 @@
 # librdkafka loop and others. About 30 minutes, with --quick 8; nothing else should run meanwhile.
 #   --rounds N       how often each case is run, default 5     --case TEXT    only cases with this in their name
 #   --quick          a tenth of the records, 2 rounds          --update-docs  write the result into docs/benchmarks.md
+#   --peers          also others that do the same: loops in Java, Kafka Connect, MirrorMaker, Parallel Consumer
 # Results: target/bench/. Settings from the environment:
 #   BENCH_PORT   port of the broker, default 19192; its controller gets the next one, PostgreSQL the one after
 #   BENCH_STATE  where broker and topics (5 GB) are kept between runs, default $KCG_CACHE/bench; may be deleted
@@ -15,6 +16,7 @@ port=${BENCH_PORT:-19192}
 broker_config="group.consumer.min.session.timeout.ms=6000
 group.consumer.min.heartbeat.interval.ms=1000"
 . scripts/broker.sh
+. scripts/peers.sh
 # In this machine's own network, and not where the broker is: PostgreSQL's user has to get through.
 . tests/cluster/postgres.sh
 # shellcheck disable=SC2034 # for its functions
@@ -66,6 +68,10 @@ if [[ $needs == *" postgres "* ]]; then
     else
         say "PostgreSQL is not installed (apt-get install postgresql), so nothing is written to it"
     fi
+fi
+if [[ $needs == *" peers "* ]]; then
+    build_peers
+    arguments+=(--peer-jars "$PEER_JARS")
 fi
 # In the background, so that a signal is served at once.
 "$binaries/bench" run "${arguments[@]}" --command-line "scripts/bench.sh${*:+ $*}" "$@" 9>&- &

@@ -10,6 +10,7 @@ mod copy_merge;
 mod database;
 mod idle;
 mod machine;
+mod peers;
 mod process;
 mod range;
 mod raw;
@@ -83,7 +84,7 @@ enum Command {
         #[arg(long)]
         connections: usize,
     },
-    /// Print what `run` with these arguments needs beside a Kafka: postgres.
+    /// Print what `run` with these arguments needs beside a Kafka: postgres, peers.
     Needs {
         #[command(flatten)]
         wishes: Wishes,
@@ -105,6 +106,10 @@ struct Wishes {
     #[arg(long, value_name = "TEXT")]
     case: Vec<String>,
 
+    /// Measure others too: loops in Java, Kafka Connect, MirrorMaker, Parallel Consumer.
+    #[arg(long)]
+    peers: bool,
+
     /// Write machine, commands and tables into docs/benchmarks.md.
     #[arg(long)]
     update_docs: bool,
@@ -120,6 +125,10 @@ struct Site {
     /// Kafka's jars, for the subject java; without it java is left out.
     #[arg(long, value_name = "DIR")]
     kafka_jars: Option<PathBuf>,
+
+    /// Jars of the peers; needed with --peers.
+    #[arg(long, value_name = "DIR")]
+    peer_jars: Option<PathBuf>,
 
     /// Process of the broker, so that its CPU time is not taken for somebody else's.
     #[arg(long, value_name = "PID")]
@@ -175,7 +184,7 @@ pub fn main() -> Result<()> {
         } => copy_merge::run(&bootstrap_servers, &topic, records, &postgres_url, connections),
         Command::Needs { wishes } => {
             let postgres = wishes.cases().iter().any(|case| case.needs_postgres());
-            for (wanted, name) in [(postgres, "postgres")] {
+            for (wanted, name) in [(postgres, "postgres"), (wishes.peers, "peers")] {
                 if wanted {
                     println!("{name}");
                 }
@@ -249,6 +258,7 @@ fn prepare(wishes: &Wishes, site: &Site, results: &Path) -> Result<Bench> {
         operator: binaries.join("kafka-consumer-operator"),
         program,
         jars: site.kafka_jars.clone(),
+        peer_jars: site.peer_jars.clone().filter(|_| wishes.peers),
         servers: Servers {
             broker: site.broker_pid,
             database: site.postgres_pid,
@@ -289,6 +299,7 @@ fn measure(bench: &Bench, cases: &[&Case], rounds: u32) -> Result<Vec<Run>> {
             for subject in case.subjects {
                 let possible = match subject {
                     Subject::Java => bench.jars.is_some(),
+                    Subject::Peer(_) => bench.peer_jars.is_some(),
                     _ => true,
                 };
                 if !possible {

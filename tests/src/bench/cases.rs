@@ -1,6 +1,9 @@
 //! What is measured: the data, the cases, and who reads what in each. Pure.
 
-use super::work::{ByKey, Guarantee, Work};
+use super::{
+    peers::Peer,
+    work::{ByKey, Guarantee, Work},
+};
 
 /// A topic's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +66,8 @@ pub(super) enum Subject {
     Java,
     /// COPY and merge, written by hand, over so many connections.
     CopyMerge(usize),
+    /// Only with `--peers`.
+    Peer(Peer),
 }
 
 impl Subject {
@@ -74,6 +79,7 @@ impl Subject {
             Subject::Java => "java",
             Subject::CopyMerge(1) => "copy-merge",
             Subject::CopyMerge(_) => "copy-merge, 4 connections",
+            Subject::Peer(peer) => peer.name(),
         }
     }
 }
@@ -122,7 +128,12 @@ pub(super) const CASES: &[Case] = &[
         name: "orders-json-vrl-blackhole",
         data: Data::Orders,
         yardstick: RAW,
-        subjects: &[Subject::Raw, Subject::Worker(Work::Transform)],
+        subjects: &[
+            Subject::Raw,
+            Subject::Worker(Work::Transform),
+            Subject::Peer(Peer::Jackson),
+            Subject::Peer(Peer::Connect),
+        ],
     },
     Case {
         name: "orders-json-vrl-kafka",
@@ -146,13 +157,20 @@ pub(super) const CASES: &[Case] = &[
         name: "orders-by-key-blackhole",
         data: Data::Orders,
         yardstick: RAW,
-        subjects: &[Subject::Raw, Subject::Worker(Work::ByKey(ByKey::NoWork))],
+        subjects: &[
+            Subject::Raw,
+            Subject::Worker(Work::ByKey(ByKey::NoWork)),
+            Subject::Peer(Peer::ParallelConsumer(0)),
+        ],
     },
     Case {
         name: "orders-by-key-1ms",
         data: Data::OrdersOn8,
         yardstick: Yardstick::Rate(100.0 / 0.001),
-        subjects: &[Subject::Worker(Work::ByKey(ByKey::OneMillisecond))],
+        subjects: &[
+            Subject::Worker(Work::ByKey(ByKey::OneMillisecond)),
+            Subject::Peer(Peer::ParallelConsumer(1000)),
+        ],
     },
     Case {
         name: "p100-copy-kafka",
@@ -170,6 +188,7 @@ pub(super) const CASES: &[Case] = &[
         subjects: &[
             Subject::Worker(Work::Copy(Guarantee::AtLeastOnce)),
             Subject::Worker(Work::Copy(Guarantee::ExactlyOnce)),
+            Subject::Peer(Peer::MirrorMaker),
         ],
     },
     Case {

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::{
     cases::{Case, Data, Subject},
-    database,
+    database, peers,
     process::{Running, Servers, Spent, Window, ended_children_cpu_seconds, peak_rss_mib},
     worker,
 };
@@ -41,6 +41,8 @@ pub(super) struct Bench {
     pub bench_worker: PathBuf,
     pub operator: PathBuf,
     pub jars: Option<PathBuf>,
+    /// Those of the peers, with `--peers`.
+    pub peer_jars: Option<PathBuf>,
     pub servers: Servers,
     /// URL of a PostgreSQL, if there is one.
     pub database: Option<String>,
@@ -95,11 +97,13 @@ pub(super) fn run(bench: &Bench, case: &Case, subject: Subject, round: u32) -> R
         database::prepare(bench, case.name)?;
     }
     let records = case.data.records(bench.quick);
-    let (spent, peak) = match subject {
-        Subject::Raw => raw(bench, case.data),
-        Subject::Worker(work) => worker::run(bench, case, work, round),
-        Subject::Java => java(bench, case.data),
-        Subject::CopyMerge(connections) => copy_merge(bench, case.data, connections),
+    let all = |(spent, peak)| (spent, peak, records);
+    let (spent, peak, records) = match subject {
+        Subject::Raw => raw(bench, case.data).map(all),
+        Subject::Worker(work) => worker::run(bench, case, work, round).map(all),
+        Subject::Java => java(bench, case.data).map(all),
+        Subject::CopyMerge(connections) => copy_merge(bench, case.data, connections).map(all),
+        Subject::Peer(peer) => peers::run(bench, case.data, peer),
     }
     .with_context(|| format!("{} in case {}", subject.name(), case.name))?;
     if case.needs_postgres() {
