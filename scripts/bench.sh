@@ -3,6 +3,7 @@
 # librdkafka loop and others. About 30 minutes, with --quick 8; nothing else should run meanwhile.
 #   --rounds N       how often each case is run, default 5     --case TEXT    only cases with this in their name
 #   --quick          a tenth of the records, 2 rounds          --update-docs  write the result into docs/benchmarks.md
+#   --perf           print the functions that take most of the worker's CPU time (Debian's linux-perf)
 #   --peers          also others that do the same: loops in Java, Kafka Connect, MirrorMaker, Parallel Consumer
 # Results: target/bench/. Settings from the environment:
 #   BENCH_PORT   port of the broker, default 19192; its controller gets the next one, PostgreSQL the one after
@@ -52,6 +53,13 @@ stop_database() {
 [[ $KCG_STATE == /* && $KCG_STATE != *[[:space:]]* ]] || die "BENCH_STATE must be an absolute path without spaces"
 build_programs kafka-consumer-operator kafka-consumer-worker bench bench-worker
 needs=" $("$binaries/bench" needs "$@" | tr '\n' ' ')"
+if [[ $needs == *" perf "* ]]; then
+    command -v perf >/dev/null || die "--perf needs perf: apt-get install linux-perf"
+    # The released worker has no names of functions.
+    cargo build --profile "${PROFILE:-release}" --locked --workspace --bin kafka-consumer-worker --bin bench-worker \
+        --config 'profile.release.package.kafka-consumer-worker.strip="none"' \
+        --config 'profile.release.package.bench-worker.strip="none"'
+fi
 
 mkdir -p "$KCG_STATE"
 exec 9>"$KCG_STATE/lock"

@@ -11,6 +11,7 @@ mod database;
 mod idle;
 mod machine;
 mod peers;
+mod perf;
 mod process;
 mod range;
 mod raw;
@@ -84,7 +85,7 @@ enum Command {
         #[arg(long)]
         connections: usize,
     },
-    /// Print what `run` with these arguments needs beside a Kafka: postgres, peers.
+    /// Print what `run` with these arguments needs beside a Kafka: postgres, peers, perf.
     Needs {
         #[command(flatten)]
         wishes: Wishes,
@@ -109,6 +110,10 @@ struct Wishes {
     /// Measure others too: loops in Java, Kafka Connect, MirrorMaker, Parallel Consumer.
     #[arg(long)]
     peers: bool,
+
+    /// Print the functions that take most of the worker's CPU time, by Linux' perf; costs a few percent.
+    #[arg(long, conflicts_with = "update_docs")]
+    perf: bool,
 
     /// Write machine, commands and tables into docs/benchmarks.md.
     #[arg(long)]
@@ -184,7 +189,11 @@ pub fn main() -> Result<()> {
         } => copy_merge::run(&bootstrap_servers, &topic, records, &postgres_url, connections),
         Command::Needs { wishes } => {
             let postgres = wishes.cases().iter().any(|case| case.needs_postgres());
-            for (wanted, name) in [(postgres, "postgres"), (wishes.peers, "peers")] {
+            for (wanted, name) in [
+                (postgres, "postgres"),
+                (wishes.peers, "peers"),
+                (wishes.perf, "perf"),
+            ] {
                 if wanted {
                     println!("{name}");
                 }
@@ -253,6 +262,7 @@ fn prepare(wishes: &Wishes, site: &Site, results: &Path) -> Result<Bench> {
             .enable_all()
             .build()?,
         quick: wishes.quick,
+        perf: wishes.perf,
         worker: binaries.join("kafka-consumer-worker"),
         bench_worker: binaries.join("bench-worker"),
         operator: binaries.join("kafka-consumer-operator"),

@@ -35,6 +35,8 @@ pub(super) struct Bench {
     pub kafka: Kafka,
     pub runtime: tokio::runtime::Runtime,
     pub quick: bool,
+    /// Say where the worker's CPU time goes.
+    pub perf: bool,
     pub program: PathBuf,
     pub worker: PathBuf,
     /// The worker whose records take time.

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{
     cases::{Case, Subject},
+    perf::Recording,
     process::{Running, Spent, Window, peak_rss_mib},
     subjects::{self, Bench, SLOWEST, START, STOP},
     topics,
@@ -84,6 +85,7 @@ impl Worker {
             ensure!(started.elapsed() < START, "no record for {} s", START.as_secs());
             thread::sleep(CLOSE_LOOK);
         }
+        let recording = Recording::start(bench, self.process.pid())?;
         let limit = START + Duration::from_secs(records / SLOWEST);
         let first = Instant::now();
         loop {
@@ -103,6 +105,7 @@ impl Worker {
             thread::sleep(left.min(so_far / 4).min(SELDOM).max(CLOSE_LOOK));
         }
         let spent = window.close()?;
+        recording.map_or(Ok(()), Recording::finish)?;
         let peak = peak_rss_mib(self.process.pid()).context("the worker is gone")?;
         let failures = sum(self.metrics()?.as_deref(), "kcg_worker_failures_total");
         ensure!(failures == 0, "{failures} records failed");
