@@ -21,7 +21,7 @@ e2e: ## images, cluster and end-to-end tests only; FILTER=name runs those whose 
 lint: ## formatting, clippy, generated files, chart, crate directions, licences, shell scripts
 	@scripts/lint.sh
 
-bench: ## records/s, CPU and memory of the worker against a raw librdkafka loop, on a Kafka of its own; ARGS=--quick
+bench: ## records/s, CPU and memory of the worker against a raw loop, takeover times, on a Kafka of its own; ARGS=--quick, --peers
 	@scripts/bench.sh $(ARGS)
 
 soak: ## hours of killed, frozen and cut off workers, every record accounted for; ARGS=--quick for minutes

@@ -1,12 +1,9 @@
-//! What is measured: the data, the cases, and the configuration that the worker gets in each. Only defaults, as a user
-//! would have them. Pure.
+//! What is measured: the data, the cases, and who reads what in each. Pure.
 
-use anyhow::{Context, Result};
-use crds::{WorkerConfig, spec::KafkaConsumerGroupSpec};
-use serde_json::json;
-
-/// Partitions of every topic.
-pub(super) const PARTITIONS: i32 = 12;
+use super::{
+    peers::Peer,
+    work::{ByKey, Guarantee, Work},
+};
 
 /// A topic's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +14,10 @@ pub(super) enum Data {
     P1k,
     /// JSON documents of about 250 bytes, keyed by user.
     Orders,
+    /// The same, fewer and on eight partitions.
+    OrdersOn8,
+    /// The same, fewer still: for writers slower than Kafka.
+    OrdersFew,
     /// Nothing.
     Empty,
 }
@@ -26,7 +27,8 @@ impl Data {
         match self {
             Data::P100 => "p100",
             Data::P1k => "p1k",
-            Data::Orders => "orders",
+            Data::Orders | Data::OrdersFew => "orders",
+            Data::OrdersOn8 => "orders-on-8",
             Data::Empty => "empty",
         }
     }
@@ -36,9 +38,18 @@ impl Data {
             Data::P100 => 10_000_000,
             Data::P1k => 2_000_000,
             Data::Orders => 3_000_000,
+            Data::OrdersOn8 => 1_000_000,
+            Data::OrdersFew => 400_000,
             Data::Empty => 0,
         };
         if quick { all / 10 } else { all }
+    }
+
+    pub fn partitions(self) -> i32 {
+        match self {
+            Data::OrdersOn8 => 8,
+            _ => 12,
+        }
     }
 
     /// The number is in the name, so that quick runs leave the large topics alone.
@@ -51,33 +62,35 @@ impl Data {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Subject {
     Raw,
-    Worker,
+    Worker(Work),
     Java,
+    /// COPY and merge, written by hand, over so many connections.
+    CopyMerge(usize),
+    /// Only with `--peers`.
+    Peer(Peer),
 }
 
 impl Subject {
     pub fn name(self) -> &'static str {
         match self {
             Subject::Raw => "raw",
-            Subject::Worker => "worker",
+            Subject::Worker(Work::Copy(guarantee)) => guarantee.name(),
+            Subject::Worker(_) => "worker",
             Subject::Java => "java",
+            Subject::CopyMerge(1) => "copy-merge",
+            Subject::CopyMerge(_) => "copy-merge, 4 connections",
+            Subject::Peer(peer) => peer.name(),
         }
     }
 }
 
-/// What the worker does with the records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Work {
-    /// Bytes in, discarded.
-    Identity,
-    /// Parsed, changed by a VRL program, serialised, discarded.
-    Transform,
-    /// The same, written to another topic.
-    TransformToKafka,
-    /// A field dropped, one renamed, one converted and one set by a transform of type Fields, discarded.
-    Fields,
-    /// The same four by a VRL program.
-    FieldsByVrl,
+/// What the others of a case are compared with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Yardstick {
+    /// This subject in the same round.
+    Subject(&'static str),
+    /// This many records per second, which nobody can exceed.
+    Rate(f64),
 }
 
 /// One line of comparison: subjects that read the same topic by turns.
@@ -85,111 +98,144 @@ pub(super) enum Work {
 pub(super) struct Case {
     pub name: &'static str,
     pub data: Data,
-    pub work: Work,
+    pub yardstick: Yardstick,
     pub subjects: &'static [Subject],
 }
 
+impl Case {
+    pub fn needs_postgres(&self) -> bool {
+        self.subjects.contains(&Subject::Worker(Work::Postgres))
+    }
+}
+
+const RAW: Yardstick = Yardstick::Subject("raw");
+const AT_LEAST_ONCE: Yardstick = Yardstick::Subject("at-least-once");
 /// All cases, in the order of running.
-pub(super) const CASES: [Case; 6] = [
+pub(super) const CASES: &[Case] = &[
     Case {
         name: "p100-identity-blackhole",
         data: Data::P100,
-        work: Work::Identity,
-        subjects: &[Subject::Raw, Subject::Worker, Subject::Java],
+        yardstick: RAW,
+        subjects: &[Subject::Raw, Subject::Worker(Work::Identity), Subject::Java],
     },
     Case {
         name: "p1k-identity-blackhole",
         data: Data::P1k,
-        work: Work::Identity,
-        subjects: &[Subject::Raw, Subject::Worker, Subject::Java],
+        yardstick: RAW,
+        subjects: &[Subject::Raw, Subject::Worker(Work::Identity), Subject::Java],
     },
     Case {
         name: "orders-json-vrl-blackhole",
         data: Data::Orders,
-        work: Work::Transform,
-        subjects: &[Subject::Raw, Subject::Worker],
+        yardstick: RAW,
+        subjects: &[
+            Subject::Raw,
+            Subject::Worker(Work::Transform),
+            Subject::Peer(Peer::Jackson),
+            Subject::Peer(Peer::Connect),
+        ],
     },
     Case {
         name: "orders-json-vrl-kafka",
         data: Data::Orders,
-        work: Work::TransformToKafka,
-        subjects: &[Subject::Raw, Subject::Worker],
+        yardstick: RAW,
+        subjects: &[Subject::Raw, Subject::Worker(Work::TransformToKafka)],
     },
     Case {
         name: "orders-fields-blackhole",
         data: Data::Orders,
-        work: Work::Fields,
-        subjects: &[Subject::Raw, Subject::Worker],
+        yardstick: RAW,
+        subjects: &[Subject::Raw, Subject::Worker(Work::Fields)],
     },
     Case {
         name: "orders-vrl-fields-blackhole",
         data: Data::Orders,
-        work: Work::FieldsByVrl,
-        subjects: &[Subject::Raw, Subject::Worker],
+        yardstick: RAW,
+        subjects: &[Subject::Raw, Subject::Worker(Work::FieldsByVrl)],
+    },
+    Case {
+        name: "orders-by-key-blackhole",
+        data: Data::Orders,
+        yardstick: RAW,
+        subjects: &[
+            Subject::Raw,
+            Subject::Worker(Work::ByKey(ByKey::NoWork)),
+            Subject::Peer(Peer::ParallelConsumer(0)),
+        ],
+    },
+    Case {
+        name: "orders-by-key-1ms",
+        data: Data::OrdersOn8,
+        yardstick: Yardstick::Rate(100.0 / 0.001),
+        subjects: &[
+            Subject::Worker(Work::ByKey(ByKey::OneMillisecond)),
+            Subject::Peer(Peer::ParallelConsumer(1000)),
+        ],
+    },
+    Case {
+        name: "p100-copy-kafka",
+        data: Data::P100,
+        yardstick: AT_LEAST_ONCE,
+        subjects: &[
+            Subject::Worker(Work::Copy(Guarantee::AtLeastOnce)),
+            Subject::Worker(Work::Copy(Guarantee::ExactlyOnce)),
+        ],
+    },
+    Case {
+        name: "p1k-copy-kafka",
+        data: Data::P1k,
+        yardstick: AT_LEAST_ONCE,
+        subjects: &[
+            Subject::Worker(Work::Copy(Guarantee::AtLeastOnce)),
+            Subject::Worker(Work::Copy(Guarantee::ExactlyOnce)),
+            Subject::Peer(Peer::MirrorMaker),
+        ],
+    },
+    Case {
+        name: "orders-postgres",
+        data: Data::OrdersFew,
+        yardstick: Yardstick::Subject("copy-merge"),
+        subjects: &[
+            Subject::CopyMerge(1),
+            // As many as the worker uses.
+            Subject::CopyMerge(4),
+            Subject::Worker(Work::Postgres),
+        ],
     },
 ];
-
-/// Adds a field, drops a field.
-pub(super) const PROGRAM: &str = ".handled_by = \"bench\"\ndel(.status)\n";
-
-/// What [`Work::Fields`] does, as a program.
-pub(super) const FIELDS_PROGRAM: &str =
-    "del(.country)\n.state = del(.status)\n.amount = to_string!(.amount)\n.handled_by = \"bench\"\n";
-
-/// Where [`Work::TransformToKafka`] writes to.
-pub(super) const OUTPUT_TOPIC: &str = "bench-output";
-
-/// The configuration document of a worker, as the operator would render it.
-pub(super) fn worker_config(work: Work, bootstrap: &str, topic: &str, group: &str) -> Result<WorkerConfig> {
-    let writer = match work {
-        Work::TransformToKafka => json!({"name": "out", "type": "Kafka", "kafka": {"topic": OUTPUT_TOPIC}}),
-        _ => json!({"name": "out", "type": "Blackhole"}),
-    };
-    let vrl = |source: &str| json!({"name": "change", "type": "Vrl", "vrl": {"source": source}});
-    let transform = match work {
-        Work::Identity => None,
-        Work::Transform | Work::TransformToKafka => Some(vrl(PROGRAM)),
-        Work::FieldsByVrl => Some(vrl(FIELDS_PROGRAM)),
-        Work::Fields => Some(json!({"name": "change", "type": "Fields", "fields": {
-            "drop": ["country"],
-            "rename": {"status": "state"},
-            "convert": {"amount": "String"},
-            "set": {"handled_by": "bench"},
-        }})),
-    };
-    let mut spec = json!({
-        "topics": [{"name": topic}],
-        "groupId": group,
-        "kafka": {"bootstrapServers": [bootstrap]},
-        "writers": [writer],
-    });
-    if let Some(transform) = transform {
-        spec["decode"] = json!({"value": {"type": "Json"}});
-        spec["transforms"] = json!([transform]);
-    }
-    let spec: KafkaConsumerGroupSpec = serde_json::from_value(spec).context("the bench's own resource")?;
-    Ok(WorkerConfig::from_spec(
-        "bench",
-        "bench",
-        &spec,
-        spec.transforms.clone(),
-    ))
-}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn every_case_gives_a_worker_configuration() {
-        for case in &CASES {
-            let config = worker_config(case.work, "127.0.0.1:1", "t", "g").unwrap();
-            assert_eq!(
-                config.transforms.is_empty(),
-                case.work == Work::Identity,
-                "{}",
-                case.name
-            );
+    fn every_case_has_its_yardstick_among_its_subjects() {
+        for case in CASES {
+            if let Yardstick::Subject(name) = case.yardstick {
+                let mut subjects = case.subjects.iter();
+                assert!(subjects.any(|subject| subject.name() == name), "{}", case.name);
+            }
         }
+    }
+
+    #[test]
+    fn topics_of_different_content_have_different_names() {
+        let all = [
+            Data::P100,
+            Data::P1k,
+            Data::Orders,
+            Data::OrdersOn8,
+            Data::OrdersFew,
+            Data::Empty,
+        ];
+        let mut names: Vec<String> = all
+            .iter()
+            .flat_map(|data| [true, false].map(|quick| data.topic(quick)))
+            .collect();
+        names.sort();
+        let count = names.len();
+        names.dedup();
+        // Nothing is nothing, quick or not.
+        assert_eq!(names.len(), count - 1);
     }
 }

@@ -10,10 +10,11 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use super::{
-    cases::{Data, PARTITIONS, Work},
+    cases::Data,
     process::{Running, peak_rss_mib},
     subjects::{Bench, START},
     topics,
+    work::Work,
     worker::{Worker, free_address, get, sum},
 };
 
@@ -29,11 +30,18 @@ pub(super) struct Idle {
 /// A worker that has its partitions and nothing to read.
 pub(super) fn worker(bench: &Bench, settle: Duration) -> Result<Idle> {
     topics::load(bench, Data::Empty)?;
+    let partitions = Data::Empty.partitions();
     let group = format!("bench-idle-{}", std::process::id());
-    let worker = Worker::start(bench, Work::Identity, &Data::Empty.topic(bench.quick), &group)?;
+    let worker = Worker::start(
+        bench,
+        "idle",
+        Work::Identity,
+        &Data::Empty.topic(bench.quick),
+        &group,
+    )?;
     let peak = worker.explained(|worker| {
         let started = Instant::now();
-        while sum(worker.metrics()?.as_deref(), "kcg_worker_assigned_partitions") != PARTITIONS as u64 {
+        while sum(worker.metrics()?.as_deref(), "kcg_worker_assigned_partitions") != partitions as u64 {
             ensure!(
                 started.elapsed() < START,
                 "not assigned for {} s",
@@ -45,7 +53,7 @@ pub(super) fn worker(bench: &Bench, settle: Duration) -> Result<Idle> {
         worker.process.check()?;
         peak_rss_mib(worker.process.pid()).context("the worker is gone")
     })?;
-    println!("idle worker with {PARTITIONS} partitions: {peak:.1} MiB");
+    println!("idle worker with {partitions} partitions: {peak:.1} MiB");
     Ok(Idle {
         subject: "worker",
         peak_rss_mib: Ok(peak),

@@ -1,4 +1,5 @@
-//! CPU time and memory of a process from /proc, the same way for every subject. Linux only. The kernel counts CPU time of all threads exactly and shows it in hundredths of a second.
+//! CPU time and memory of a process from /proc, the same way for every subject. Linux only. The kernel counts CPU time of all
+//! threads exactly and shows it in hundredths of a second.
 
 use std::{fs, thread, time::Instant};
 
@@ -9,13 +10,46 @@ pub(super) use crate::process::Running;
 /// USER_HZ: what /proc counts in, 100 on every architecture we run on.
 const TICKS_PER_SECOND: f64 = 100.0;
 
+/// Processes that serve the subjects, as far as they are ours: their CPU time is told apart from everybody else's.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Servers {
+    pub broker: Option<u32>,
+    pub database: Option<u32>,
+}
+
+/// CPU time of the servers in seconds, each with its children.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ServersCpu {
+    pub broker: Option<f64>,
+    pub database: Option<f64>,
+}
+
+impl Servers {
+    fn cpu_seconds(self) -> Result<ServersCpu> {
+        Ok(ServersCpu {
+            broker: self.broker.map(family_cpu_seconds).transpose()?,
+            database: self.database.map(family_cpu_seconds).transpose()?,
+        })
+    }
+}
+
+impl ServersCpu {
+    fn since(self, earlier: ServersCpu) -> Self {
+        let since = |now: Option<f64>, earlier: Option<f64>| Some(now? - earlier?);
+        Self {
+            broker: since(self.broker, earlier.broker),
+            database: since(self.database, earlier.database),
+        }
+    }
+}
+
 /// From now on: time, CPU time of a process, and what else went on.
 pub(super) struct Window {
     pid: u32,
-    broker: Option<u32>,
+    servers: Servers,
     started: Instant,
     cpu: f64,
-    broker_cpu: f64,
+    servers_cpu: ServersCpu,
     busy: f64,
 }
 
@@ -24,19 +58,20 @@ pub(super) struct Window {
 pub(super) struct Spent {
     pub seconds: f64,
     pub cpu_seconds: f64,
-    /// Share of the machine that neither the subject nor the broker used, and that was not idle; unknown when the
+    pub servers: ServersCpu,
+    /// Share of the machine that neither the subject nor the servers used, and that was not idle; unknown when the
     /// broker is not ours.
     pub others: Option<f64>,
 }
 
 impl Window {
-    pub fn open(pid: u32, broker: Option<u32>) -> Result<Self> {
+    pub fn open(pid: u32, servers: Servers) -> Result<Self> {
         Ok(Self {
             pid,
-            broker,
+            servers,
             started: Instant::now(),
             cpu: cpu_seconds(pid)?,
-            broker_cpu: broker.map(cpu_seconds).transpose()?.unwrap_or_default(),
+            servers_cpu: servers.cpu_seconds()?,
             busy: busy_seconds()?,
         })
     }
@@ -48,20 +83,19 @@ impl Window {
 
     /// For a process that has ended: its CPU time comes from elsewhere.
     pub fn close_with(&self, seconds: f64, cpu_seconds_of_subject: f64) -> Result<Spent> {
-        let others = match self.broker {
+        let servers = self.servers.cpu_seconds()?.since(self.servers_cpu);
+        let others = match servers.broker {
             None => None,
             Some(broker) => {
-                let others = busy_seconds()?
-                    - self.busy
-                    - cpu_seconds_of_subject
-                    - (cpu_seconds(broker)? - self.broker_cpu);
+                let ours = cpu_seconds_of_subject + broker + servers.database.unwrap_or_default();
                 let machine = self.started.elapsed().as_secs_f64() * cores() as f64;
-                Some((others / machine).max(0.0))
+                Some(((busy_seconds()? - self.busy - ours) / machine).max(0.0))
             }
         };
         Ok(Spent {
             seconds,
             cpu_seconds: cpu_seconds_of_subject,
+            servers,
             others,
         })
     }
@@ -75,6 +109,27 @@ pub(super) fn cores() -> usize {
 pub(super) fn cpu_seconds(pid: u32) -> Result<f64> {
     let fields = stat(&pid.to_string())?;
     Ok((fields[11] + fields[12]) / TICKS_PER_SECOND)
+}
+
+/// CPU time of a process and of its children, those that have ended included, in seconds.
+fn family_cpu_seconds(pid: u32) -> Result<f64> {
+    let mut ticks: f64 = stat(&pid.to_string())?[11..15].iter().sum();
+    for entry in fs::read_dir("/proc").context("cannot read /proc")?.flatten() {
+        let name = entry.file_name();
+        let Some(process) = name
+            .to_str()
+            .filter(|name| name.starts_with(|c: char| c.is_ascii_digit()))
+        else {
+            continue;
+        };
+        // It may have ended by now.
+        if let Ok(fields) = stat(process)
+            && fields[1] == f64::from(pid)
+        {
+            ticks += fields[11] + fields[12];
+        }
+    }
+    Ok(ticks / TICKS_PER_SECOND)
 }
 
 /// CPU time of all our children that have ended and been waited for, in seconds.
@@ -131,7 +186,7 @@ mod tests {
     fn our_own_process_has_memory_and_uses_cpu_time() {
         let pid = std::process::id();
         assert!(peak_rss_mib(pid).unwrap() > 0.5);
-        let window = Window::open(pid, None).unwrap();
+        let window = Window::open(pid, Servers::default()).unwrap();
         let mut sum = 0_u64;
         while window.close().unwrap().cpu_seconds < 0.02 {
             sum = std::hint::black_box(sum.wrapping_mul(31).wrapping_add(7));

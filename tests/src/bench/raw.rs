@@ -33,10 +33,13 @@ const BATCH: usize = 4096;
 /// Longest wait in one call; bounds how late an error of the client is seen.
 const TICK: Duration = Duration::from_millis(100);
 /// A broker on this machine that gives no record for this long is not going to.
-const SILENCE: Duration = Duration::from_secs(60);
+pub(super) const SILENCE: Duration = Duration::from_secs(60);
 
-/// Reads `records` records of `topic` from its beginning.
-pub(super) fn run(bootstrap: &str, topic: &str, records: u64) -> Result<()> {
+/// After the last record of a topic, another one would have come within this time.
+const AFTER_LAST: Duration = Duration::from_secs(1);
+
+/// Reads `records` records of `topic` from its beginning; with `exactly`, another record is an error.
+pub(super) fn run(bootstrap: &str, topic: &str, records: u64, exactly: bool) -> Result<()> {
     let kafka = serde_json::from_value(serde_json::json!({"bootstrapServers": [bootstrap]}))?;
     let properties = client_config::consumer(
         &kafka,
@@ -85,12 +88,20 @@ pub(super) fn run(bootstrap: &str, topic: &str, records: u64) -> Result<()> {
         );
         count += read;
     }
+    if exactly {
+        let end = Instant::now() + AFTER_LAST;
+        while Instant::now() < end {
+            count += queue.drain(&mut arena)?;
+        }
+        ensure!(count == records, "{count} records instead of {records}");
+    }
     say("last")?;
     io::stdin().read_to_end(&mut Vec::new())?;
     Ok(())
 }
 
-fn say(word: &str) -> Result<()> {
+/// A line for whoever has started this program.
+pub(super) fn say(word: &str) -> Result<()> {
     let mut out = io::stdout();
     writeln!(out, "{word}")?;
     Ok(out.flush()?)

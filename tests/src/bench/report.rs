@@ -1,12 +1,19 @@
-//! What the runs say together: medians with their range, and each subject's share of the raw loop's speed in the same
-//! round, as tables, as `results.json`, and as the generated part of docs/benchmarks.md. Pure but for that file.
+//! What the runs say together: medians with their range, and how each subject compares with the yardstick of its case in the
+//! same round, as tables, as `results.json`, and as the generated part of docs/benchmarks.md. Pure but for that file.
 
 use std::{fmt::Write as _, fs, path::Path};
 
 use anyhow::{Context, Result};
-use serde::Serialize;
+use serde_json::{Value, json};
 
-use super::{idle::Idle, subjects::Run};
+use super::{
+    cases::{Case, Yardstick},
+    idle::Idle,
+    range::Range,
+    subjects::Run,
+    table::{hundredths, markdown, thousands},
+    takeover::{self, Takeover},
+};
 
 /// The generated part of the document lies between these lines.
 const BEGIN: &str = "<!-- begin: written by scripts/bench.sh --update-docs -->";
@@ -19,6 +26,7 @@ const CLEAN: f64 = 0.05;
 pub(super) struct Report {
     lines: Vec<Line>,
     idle: Vec<Idle>,
+    takeovers: Vec<Takeover>,
     runs: usize,
     disturbed: usize,
 }
@@ -29,45 +37,22 @@ struct Line {
     subject: &'static str,
     rate: Range,
     cpu: Range,
+    broker_cpu: Option<Range>,
+    database_cpu: Option<Range>,
     peak_rss_mib: f64,
-    of_raw: Option<Range>,
+    compared: Option<Compared>,
 }
 
-/// A row of `results.json`.
-#[derive(Serialize)]
-struct Row {
-    case: &'static str,
-    subject: &'static str,
-    records_per_second: Option<f64>,
-    cpu_seconds_per_million: Option<f64>,
-    peak_rss_mib: f64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Range {
-    median: f64,
-    min: f64,
-    max: f64,
-}
-
-impl Range {
-    fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
-        let mut values: Vec<f64> = values.collect();
-        values.sort_by(f64::total_cmp);
-        let (min, max) = (*values.first()?, *values.last()?);
-        let middle = values.len() / 2;
-        let median = match values.len() % 2 {
-            1 => values[middle],
-            _ => f64::midpoint(values[middle - 1], values[middle]),
-        };
-        Some(Self { median, min, max })
-    }
+/// Speed in parts of a yardstick's.
+struct Compared {
+    with: String,
+    share: Range,
 }
 
 impl Report {
-    pub fn new(runs: Vec<Run>, idle: Vec<Idle>) -> Self {
+    pub fn new(cases: &[&Case], runs: &[Run], idle: Vec<Idle>, takeovers: Vec<Takeover>) -> Self {
         let mut lines: Vec<Line> = Vec::new();
-        for run in &runs {
+        for run in runs {
             if lines
                 .iter()
                 .any(|line| (line.case, line.subject) == (run.case, run.subject))
@@ -78,30 +63,29 @@ impl Report {
                 .iter()
                 .filter(|other| (other.case, other.subject) == (run.case, run.subject))
                 .collect();
-            let of_raw = same.iter().filter_map(|run| {
-                let raw = runs
-                    .iter()
-                    .find(|raw| (raw.case, raw.round, raw.subject) == (run.case, run.round, "raw"))?;
-                Some(run.records_per_second / raw.records_per_second)
-            });
+            let range = |value: fn(&Run) -> Option<f64>| Range::of(same.iter().filter_map(|run| value(run)));
             let (Some(rate), Some(cpu)) = (
-                Range::of(same.iter().map(|run| run.records_per_second)),
-                Range::of(same.iter().map(|run| run.cpu_seconds_per_million)),
+                range(|run| Some(run.records_per_second)),
+                range(|run| Some(run.cpu_seconds_per_million)),
             ) else {
                 continue;
             };
+            let case = cases.iter().find(|case| case.name == run.case);
             lines.push(Line {
                 case: run.case,
                 subject: run.subject,
                 rate,
                 cpu,
+                broker_cpu: range(|run| run.broker_cpu_seconds_per_million),
+                database_cpu: range(|run| run.database_cpu_seconds_per_million),
                 peak_rss_mib: same.iter().map(|run| run.peak_rss_mib).fold(0.0, f64::max),
-                of_raw: Range::of(of_raw),
+                compared: case.and_then(|case| compare(case.yardstick, &same, runs)),
             });
         }
         Self {
             lines,
             idle,
+            takeovers,
             disturbed: runs
                 .iter()
                 .filter(|run| run.others.is_some_and(|others| others > CLEAN))
@@ -110,76 +94,170 @@ impl Report {
         }
     }
 
-    /// The tables, in Markdown.
+    /// The tables, in Markdown; without a case, or a takeover, that was measured, without its table.
     pub fn tables(&self) -> String {
+        let mut tables = Vec::new();
+        if !self.lines.is_empty() {
+            tables.push(self.speed());
+        }
+        if !self.takeovers.is_empty() {
+            tables.push(self.standstill());
+        }
+        tables.push(self.memory());
+        let mut text = format!(
+            "{}\nMedian (lowest-highest) of the rounds; memory is the highest.",
+            tables.join("\n")
+        );
+        if self.runs > 0 {
+            // Writing to memory does not fail.
+            let _ = write!(
+                text,
+                " In {} of {} runs other processes used more than {:.0} % of the machine.",
+                self.disturbed,
+                self.runs,
+                CLEAN * 100.0
+            );
+        }
+        text + "\n"
+    }
+
+    fn speed(&self) -> String {
         let mut rows = vec![
             [
                 "case",
                 "subject",
                 "records/s",
                 "CPU-s per million",
+                "servers' CPU-s per million",
                 "peak RSS, MiB",
-                "speed of raw",
+                "speed of yardstick",
             ]
             .map(String::from),
         ];
-        for line in &self.lines {
-            rows.push([
+        rows.extend(self.lines.iter().map(|line| {
+            [
                 line.case.into(),
                 line.subject.into(),
-                format!(
-                    "{} ({}-{})",
-                    thousands(line.rate.median),
-                    thousands(line.rate.min),
-                    thousands(line.rate.max)
-                ),
-                format!("{:.2} ({:.2}-{:.2})", line.cpu.median, line.cpu.min, line.cpu.max),
+                line.rate.text(thousands),
+                line.cpu.text(hundredths),
+                line.servers_cpu(),
                 format!("{:.0}", line.peak_rss_mib),
-                line.of_raw.map_or_else(String::new, |of_raw| {
-                    format!("{:.2} ({:.2}-{:.2})", of_raw.median, of_raw.min, of_raw.max)
+                line.compared.as_ref().map_or_else(String::new, |compared| {
+                    format!("{} of {}", compared.share.text(hundredths), compared.with)
                 }),
-            ]);
-        }
-        let mut idle = vec![["idle process", "peak RSS, MiB"].map(String::from)];
+            ]
+        }));
+        markdown(&rows)
+    }
+
+    fn standstill(&self) -> String {
+        let mut rows = vec![
+            [
+                "worker gets",
+                "groupProtocol",
+                "session",
+                "first partition goes on after, s",
+                "last partition, s",
+                "trials",
+            ]
+            .map(String::from),
+        ];
+        rows.extend(self.takeovers.iter().map(|line| {
+            [
+                format!("SIG{}", line.signal),
+                line.protocol.into(),
+                line.session.into(),
+                line.first.text(hundredths),
+                line.last.text(hundredths),
+                line.trials.to_string(),
+            ]
+        }));
+        markdown(&rows)
+    }
+
+    fn memory(&self) -> String {
+        let mut rows = vec![["idle process", "peak RSS, MiB"].map(String::from)];
         for entry in &self.idle {
             let peak = match &entry.peak_rss_mib {
                 Ok(peak) => format!("{peak:.1}"),
                 Err(reason) => format!("not measured: {reason}"),
             };
-            idle.push([entry.subject.into(), peak]);
+            rows.push([entry.subject.into(), peak]);
         }
-        format!(
-            "{}\n{}\nMedian (lowest-highest) of the rounds; memory is the highest. In {} of {} runs other processes used \
-             more than {:.0} % of the machine.\n",
-            markdown(&rows),
-            markdown(&idle),
-            self.disturbed,
-            self.runs,
-            CLEAN * 100.0
-        )
+        markdown(&rows)
     }
 
-    /// The content of `results.json`.
+    /// The content of `results.json`: medians. What was not measured is left out.
     pub fn json(&self) -> Result<String> {
-        let busy = self.lines.iter().map(|line| Row {
-            case: line.case,
-            subject: line.subject,
-            records_per_second: Some(line.rate.median.round()),
-            cpu_seconds_per_million: Some(rounded(line.cpu.median)),
-            peak_rss_mib: rounded(line.peak_rss_mib),
+        let busy = self.lines.iter().map(|line| {
+            let mut row = json!({
+                "case": line.case,
+                "subject": line.subject,
+                "records_per_second": line.rate.median.round(),
+                "cpu_seconds_per_million": rounded(line.cpu.median),
+                "peak_rss_mib": rounded(line.peak_rss_mib),
+            });
+            if let Some(cpu) = line.broker_cpu {
+                row["broker_cpu_seconds_per_million"] = json!(rounded(cpu.median));
+            }
+            if let Some(cpu) = line.database_cpu {
+                row["database_cpu_seconds_per_million"] = json!(rounded(cpu.median));
+            }
+            if let Some(compared) = &line.compared {
+                row["compared_with"] = json!(compared.with);
+                row["share"] = json!(rounded(compared.share.median));
+            }
+            row
         });
         let idle = self.idle.iter().filter_map(|entry| {
-            Some(Row {
-                case: "idle",
-                subject: entry.subject,
-                records_per_second: None,
-                cpu_seconds_per_million: None,
-                peak_rss_mib: rounded(*entry.peak_rss_mib.as_ref().ok()?),
+            let peak = rounded(*entry.peak_rss_mib.as_ref().ok()?);
+            Some(json!({"case": "idle", "subject": entry.subject, "peak_rss_mib": peak}))
+        });
+        let takeovers = self.takeovers.iter().map(|line| {
+            json!({
+                "case": takeover::NAME,
+                "subject": format!("SIG{}, {}, session {}", line.signal, line.protocol, line.session),
+                "first_seconds": rounded(line.first.median),
+                "last_seconds": rounded(line.last.median),
             })
         });
-        let rows: Vec<Row> = busy.chain(idle).collect();
+        let rows: Vec<Value> = busy.chain(idle).chain(takeovers).collect();
         Ok(serde_json::to_string_pretty(&rows)? + "\n")
     }
+}
+
+impl Line {
+    /// The broker's, and PostgreSQL's where it is written to.
+    fn servers_cpu(&self) -> String {
+        let text = |cpu: Option<Range>| cpu.map(|cpu| hundredths(cpu.median));
+        match (text(self.broker_cpu), text(self.database_cpu)) {
+            (Some(broker), Some(database)) => format!("{broker} + {database} (PostgreSQL)"),
+            (Some(broker), None) => broker,
+            (None, Some(database)) => format!("{database} (PostgreSQL)"),
+            (None, None) => String::new(),
+        }
+    }
+}
+
+/// The speed of these runs of one subject, in parts of the yardstick's in the same round.
+fn compare(yardstick: Yardstick, of: &[&Run], runs: &[Run]) -> Option<Compared> {
+    let speed = |run: &Run| match yardstick {
+        Yardstick::Rate(rate) => Some(rate),
+        Yardstick::Subject(subject) => runs
+            .iter()
+            .find(|other| (other.case, other.round, other.subject) == (run.case, run.round, subject))
+            .map(|other| other.records_per_second),
+    };
+    Some(Compared {
+        share: Range::of(
+            of.iter()
+                .filter_map(|run| Some(run.records_per_second / speed(run)?)),
+        )?,
+        with: match yardstick {
+            Yardstick::Rate(rate) => format!("{}/s", thousands(rate)),
+            Yardstick::Subject(subject) => subject.into(),
+        },
+    })
 }
 
 /// Replaces the generated part of the document.
@@ -200,48 +278,9 @@ fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 
-/// 1234567 as 1,234,567.
-fn thousands(value: f64) -> String {
-    let digits = format!("{value:.0}");
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// A table whose columns are aligned in plain text too; the first row is its head.
-fn markdown<const N: usize>(rows: &[[String; N]]) -> String {
-    let width = |column: usize| {
-        rows.iter()
-            .map(|row| row[column].chars().count())
-            .max()
-            .unwrap_or(0)
-    };
-    let widths: [usize; N] = std::array::from_fn(width);
-    let mut text = String::new();
-    for (index, row) in rows.iter().enumerate() {
-        for (cell, width) in row.iter().zip(widths) {
-            // Writing to memory does not fail.
-            let _ = write!(text, "| {cell:<width$} ");
-        }
-        text.push_str("|\n");
-        if index == 0 {
-            for width in widths {
-                let _ = write!(text, "|{}", "-".repeat(width + 2));
-            }
-            text.push_str("|\n");
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::cases::Data, *};
 
     fn run(subject: &'static str, round: u32, rate: f64) -> Run {
         Run {
@@ -252,35 +291,47 @@ mod tests {
             seconds: 1.0,
             records_per_second: rate,
             cpu_seconds_per_million: 1.5,
+            broker_cpu_seconds_per_million: Some(0.1),
+            database_cpu_seconds_per_million: None,
             peak_rss_mib: f64::from(round),
             others: Some(0.5),
         }
     }
 
+    fn case(yardstick: Yardstick) -> Case {
+        Case {
+            name: "c",
+            data: Data::P100,
+            yardstick,
+            subjects: &[],
+        }
+    }
+
     #[test]
-    fn the_share_of_raw_is_taken_within_each_round() {
+    fn the_share_of_the_yardstick_is_taken_within_each_round() {
         let runs = vec![
             run("raw", 1, 100.0),
             run("worker", 1, 80.0),
             run("raw", 2, 1000.0),
             run("worker", 2, 600.0),
         ];
-        let report = Report::new(runs, Vec::new());
+        let report = Report::new(&[&case(Yardstick::Subject("raw"))], &runs, Vec::new(), Vec::new());
         let worker = &report.lines[1];
-        assert_eq!(
-            worker.of_raw.unwrap(),
-            Range {
-                median: 0.7,
-                min: 0.6,
-                max: 0.8
-            }
-        );
+        let expected = Range::of([0.6, 0.8].into_iter());
+        assert_eq!(worker.compared.as_ref().map(|compared| compared.share), expected);
         assert_eq!(worker.peak_rss_mib, 2.0);
         assert_eq!((report.disturbed, report.runs), (4, 4));
     }
 
     #[test]
-    fn results_have_the_five_columns_and_nothing_that_was_not_measured() {
+    fn a_rate_can_be_the_yardstick() {
+        let runs = [run("worker", 1, 900.0)];
+        let report = Report::new(&[&case(Yardstick::Rate(1000.0))], &runs, Vec::new(), Vec::new());
+        assert!(report.tables().contains("0.90 (0.90-0.90) of 1,000/s"));
+    }
+
+    #[test]
+    fn results_have_their_columns_and_nothing_that_was_not_measured() {
         let idle = vec![
             Idle {
                 subject: "worker",
@@ -291,13 +342,15 @@ mod tests {
                 peak_rss_mib: Err("no cluster".into()),
             },
         ];
-        let report = Report::new(vec![run("raw", 1, 100.0)], idle);
-        let rows: serde_json::Value = serde_json::from_str(&report.json().unwrap()).unwrap();
+        let cases = [&case(Yardstick::Subject("raw"))];
+        let report = Report::new(&cases, &[run("raw", 1, 100.0)], idle, Vec::new());
+        let rows: Value = serde_json::from_str(&report.json().unwrap()).unwrap();
         assert_eq!(
             rows,
             serde_json::json!([
-                {"case": "c", "subject": "raw", "records_per_second": 100.0, "cpu_seconds_per_million": 1.5, "peak_rss_mib": 1.0},
-                {"case": "idle", "subject": "worker", "records_per_second": null, "cpu_seconds_per_million": null, "peak_rss_mib": 20.0},
+                {"case": "c", "subject": "raw", "records_per_second": 100.0, "cpu_seconds_per_million": 1.5,
+                 "broker_cpu_seconds_per_million": 0.1, "peak_rss_mib": 1.0, "compared_with": "raw", "share": 1.0},
+                {"case": "idle", "subject": "worker", "peak_rss_mib": 20.0},
             ])
         );
         assert!(report.tables().contains("not measured: no cluster"));
@@ -311,12 +364,5 @@ mod tests {
             format!("head\n{BEGIN}\n\nnew\n{END}\ntail\n")
         );
         assert_eq!(replace("no marks", "new"), None);
-    }
-
-    #[test]
-    fn numbers_are_grouped_and_tables_aligned() {
-        assert_eq!([thousands(12.0), thousands(1_234_567.4)], ["12", "1,234,567"]);
-        let table = markdown(&[["a", "bb"].map(String::from), ["ccc", "d"].map(String::from)]);
-        assert_eq!(table, "| a   | bb |\n|-----|----|\n| ccc | d  |\n");
     }
 }

@@ -15,7 +15,8 @@ use serde::Serialize;
 
 use super::{
     cases::{Case, Data, Subject},
-    process::{Running, Spent, Window, ended_children_cpu_seconds, peak_rss_mib},
+    database, peers,
+    process::{Running, Servers, Spent, Window, ended_children_cpu_seconds, peak_rss_mib},
     worker,
 };
 use crate::Kafka;
@@ -34,13 +35,27 @@ pub(super) struct Bench {
     pub kafka: Kafka,
     pub runtime: tokio::runtime::Runtime,
     pub quick: bool,
+    /// Say where the worker's CPU time goes.
+    pub perf: bool,
     pub program: PathBuf,
     pub worker: PathBuf,
+    /// The worker whose records take time.
+    pub bench_worker: PathBuf,
     pub operator: PathBuf,
     pub jars: Option<PathBuf>,
-    pub broker: Option<u32>,
+    /// Those of the peers, with `--peers`.
+    pub peer_jars: Option<PathBuf>,
+    pub servers: Servers,
+    /// URL of a PostgreSQL, if there is one.
+    pub database: Option<String>,
     /// For configuration and logs of the subjects.
     pub scratch: PathBuf,
+}
+
+impl Bench {
+    pub fn database(&self) -> Result<&str> {
+        self.database.as_deref().context("this needs --postgres-url")
+    }
 }
 
 /// One run.
@@ -53,8 +68,12 @@ pub(super) struct Run {
     pub seconds: f64,
     pub records_per_second: f64,
     pub cpu_seconds_per_million: f64,
+    /// The same of the broker; unknown when it is not ours.
+    pub broker_cpu_seconds_per_million: Option<f64>,
+    /// The same of PostgreSQL; only where it is written to.
+    pub database_cpu_seconds_per_million: Option<f64>,
     pub peak_rss_mib: f64,
-    /// Share of the machine used by neither the subject nor the broker.
+    /// Share of the machine used by neither the subject nor the servers.
     pub others: Option<f64>,
 }
 
@@ -62,7 +81,7 @@ impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:<27} {:<7} {:>9.0} records/s {:>7.3} CPU-s/million {:>6.1} MiB",
+            "{:<27} {:<13} {:>9.0} records/s {:>7.3} CPU-s/million {:>6.1} MiB",
             self.case, self.subject, self.records_per_second, self.cpu_seconds_per_million, self.peak_rss_mib
         )?;
         match self.others {
@@ -76,13 +95,23 @@ impl fmt::Display for Run {
 
 /// Runs a subject once.
 pub(super) fn run(bench: &Bench, case: &Case, subject: Subject, round: u32) -> Result<Run> {
-    let (spent, peak) = match subject {
-        Subject::Raw => raw(bench, case.data),
-        Subject::Worker => worker::run(bench, case, round),
-        Subject::Java => java(bench, case.data),
+    if case.needs_postgres() {
+        database::prepare(bench, case.name)?;
+    }
+    let records = case.data.records(bench.quick);
+    let all = |(spent, peak)| (spent, peak, records);
+    let (spent, peak, records) = match subject {
+        Subject::Raw => raw(bench, case.data).map(all),
+        Subject::Worker(work) => worker::run(bench, case, work, round).map(all),
+        Subject::Java => java(bench, case.data).map(all),
+        Subject::CopyMerge(connections) => copy_merge(bench, case.data, connections).map(all),
+        Subject::Peer(peer) => peers::run(bench, case.data, peer),
     }
     .with_context(|| format!("{} in case {}", subject.name(), case.name))?;
-    let records = case.data.records(bench.quick);
+    if case.needs_postgres() {
+        database::finish(bench, records)?;
+    }
+    let millions = records as f64 / 1e6;
     Ok(Run {
         case: case.name,
         subject: subject.name(),
@@ -90,38 +119,72 @@ pub(super) fn run(bench: &Bench, case: &Case, subject: Subject, round: u32) -> R
         records,
         seconds: spent.seconds,
         records_per_second: records as f64 / spent.seconds,
-        cpu_seconds_per_million: spent.cpu_seconds / (records as f64 / 1e6),
+        cpu_seconds_per_million: spent.cpu_seconds / millions,
+        broker_cpu_seconds_per_million: spent.servers.broker.map(|cpu| cpu / millions),
+        database_cpu_seconds_per_million: spent
+            .servers
+            .database
+            .filter(|_| case.needs_postgres())
+            .map(|cpu| cpu / millions),
         peak_rss_mib: peak,
         others: spent.others,
     })
 }
 
-/// The raw loop: a process of this program that says when it has the first and the last record.
+/// The raw loop, as a process of this program.
 pub(super) fn raw(bench: &Bench, data: Data) -> Result<(Spent, f64)> {
-    let records = data.records(bench.quick).to_string();
+    let mut command = raw_command(bench, &data.topic(bench.quick), data.records(bench.quick));
+    watch(bench, "the raw loop", &mut command)
+}
+
+/// The loop that copies and merges, as a process of this program.
+fn copy_merge(bench: &Bench, data: Data, connections: usize) -> Result<(Spent, f64)> {
+    let mut command = Command::new(&bench.program);
+    command
+        .args(["copy-merge", "--bootstrap-servers", &bench.bootstrap])
+        .args(["--topic", &data.topic(bench.quick)])
+        .args(["--records", &data.records(bench.quick).to_string()])
+        .args(["--postgres-url", bench.database()?])
+        .args(["--connections", &connections.to_string()]);
+    watch(bench, "copy-merge", &mut command)
+}
+
+/// An error unless committed records, and as many as that, are in a topic.
+pub(super) fn holds_exactly(bench: &Bench, topic: &str, records: u64) -> Result<()> {
+    watch(bench, topic, raw_command(bench, topic, records).arg("--exactly")).map(|_| ())
+}
+
+fn raw_command(bench: &Bench, topic: &str, records: u64) -> Command {
+    let mut command = Command::new(&bench.program);
+    command
+        .args(["raw", "--bootstrap-servers", &bench.bootstrap])
+        .args(["--topic", topic, "--records", &records.to_string()]);
+    command
+}
+
+/// Starts a program that says on stdout when it has the first and the last record, and ends with its stdin.
+pub(super) fn watch(bench: &Bench, name: &str, command: &mut Command) -> Result<(Spent, f64)> {
     let mut child = Running(
-        Command::new(&bench.program)
-            .args(["raw", "--bootstrap-servers", &bench.bootstrap])
-            .args(["--topic", &data.topic(bench.quick), "--records", &records])
+        command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .context("cannot start the raw loop")?,
+            .with_context(|| format!("cannot start {name}"))?,
     );
-    let output = child.0.stdout.take().context("the raw loop has no stdout")?;
+    let output = child.0.stdout.take().context("it has no stdout")?;
     let mut lines = BufReader::new(output).lines();
     let mut expect = |word: &str| match lines.next() {
         Some(Ok(line)) if line == word => Ok(()),
-        other => bail!("the raw loop said {other:?} instead of {word:?}"),
+        other => bail!("{name} said {other:?} instead of {word:?}"),
     };
     expect("first")?;
-    let window = Window::open(child.pid(), bench.broker)?;
+    let window = Window::open(child.pid(), bench.servers)?;
     expect("last")?;
     let spent = window.close()?;
-    let peak = peak_rss_mib(child.pid()).context("the raw loop is gone")?;
+    let peak = peak_rss_mib(child.pid()).with_context(|| format!("{name} is gone"))?;
     drop(child.0.stdin.take());
     let status = child.wait(STOP, || {})?;
-    ensure!(status.success(), "the raw loop: {status}");
+    ensure!(status.success(), "{name}: {status}");
     Ok((spent, peak))
 }
 
@@ -168,7 +231,7 @@ fn consumer_performance(bench: &Bench, data: Data, records: u64) -> Result<(f64,
             .spawn()
             .context("cannot start java")?,
     );
-    let window = Window::open(child.pid(), bench.broker)?;
+    let window = Window::open(child.pid(), bench.servers)?;
     let started = Instant::now();
     let (pid, mut peak) = (child.pid(), 0.0_f64);
     let limit = START + Duration::from_secs(records / SLOWEST);

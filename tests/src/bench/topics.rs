@@ -15,10 +15,7 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 
-use super::{
-    cases::{Data, PARTITIONS},
-    subjects::Bench,
-};
+use super::{cases::Data, subjects::Bench};
 
 /// Records written to one partition before the next has its turn, when there is no key: less than a batch, so that
 /// batches are full and partitions equally long.
@@ -34,7 +31,7 @@ pub(super) fn load(bench: &Bench, data: Data) -> Result<()> {
     if count(bench, &topic)? == Some(wanted) {
         return Ok(());
     }
-    recreate(bench, &topic)?;
+    recreate(bench, &topic, data.partitions())?;
     if wanted == 0 {
         return Ok(());
     }
@@ -56,7 +53,8 @@ pub(super) fn load(bench: &Bench, data: Data) -> Result<()> {
         key.clear();
         value.clear();
         fill(data, number, &mut random, &mut key, &mut value);
-        send(&producer, &topic, number, &key, &value)?;
+        let partition = (number / RUN) as i32 % data.partitions();
+        send(&producer, &topic, partition, &key, &value)?;
         if number % RUN == 0 {
             producer.poll(Duration::ZERO);
             if told.elapsed() > PROGRESS {
@@ -80,14 +78,21 @@ pub(super) fn load(bench: &Bench, data: Data) -> Result<()> {
 }
 
 /// An empty topic of this name.
-pub(super) fn recreate(bench: &Bench, topic: &str) -> Result<()> {
+pub(super) fn recreate(bench: &Bench, topic: &str, partitions: i32) -> Result<()> {
     bench.runtime.block_on(async {
         bench.kafka.delete_topics(&[topic.to_string()]).await?;
         bench
             .kafka
-            .create_topic_with(topic, PARTITIONS, &[("retention.ms", "-1")])
+            .create_topic_with(topic, partitions, &[("retention.ms", "-1")])
             .await
     })
+}
+
+/// No topic of this name.
+pub(super) fn delete(bench: &Bench, topic: &str) -> Result<()> {
+    bench
+        .runtime
+        .block_on(bench.kafka.delete_topics(&[topic.to_string()]))
 }
 
 /// Records in a topic whose records are never removed; None when it does not exist.
@@ -101,10 +106,17 @@ pub(super) fn count(bench: &Bench, topic: &str) -> Result<Option<u64>> {
     })
 }
 
-fn send(producer: &BaseProducer<Refusals>, topic: &str, number: u64, key: &[u8], value: &[u8]) -> Result<()> {
+/// Records with a key go where the key says, others to `partition`.
+fn send(
+    producer: &BaseProducer<Refusals>,
+    topic: &str,
+    partition: i32,
+    key: &[u8],
+    value: &[u8],
+) -> Result<()> {
     let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).payload(value);
     if key.is_empty() {
-        record = record.partition((number / RUN) as i32 % PARTITIONS);
+        record = record.partition(partition);
     } else {
         record = record.key(key);
     }
@@ -124,7 +136,7 @@ fn fill(data: Data, number: u64, random: &mut Random, key: &mut Vec<u8>, value: 
     match data {
         Data::P100 => random.letters(100, value),
         Data::P1k => random.letters(1000, value),
-        Data::Orders => order(number, random, key, value),
+        Data::Orders | Data::OrdersOn8 | Data::OrdersFew => order(number, random, key, value),
         Data::Empty => {}
     }
 }

@@ -14,10 +14,12 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use super::{
-    cases::{Case, OUTPUT_TOPIC, Work, worker_config},
+    cases::{Case, Subject},
+    perf::Recording,
     process::{Running, Spent, Window, peak_rss_mib},
-    subjects::{Bench, SLOWEST, START, STOP},
+    subjects::{self, Bench, SLOWEST, START, STOP},
     topics,
+    work::{ByKey, Guarantee, OUTPUT_TOPIC, Work},
 };
 use crate::process::WorkerProcess;
 pub(super) use crate::process::free_address;
@@ -37,13 +39,18 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub fn start(bench: &Bench, work: Work, topic: &str, group: &str) -> Result<Self> {
-        let config = worker_config(work, &bench.bootstrap, topic, group)?;
+    /// `name` tells its files from those of other cases.
+    pub fn start(bench: &Bench, name: &str, work: Work, topic: &str, group: &str) -> Result<Self> {
+        let config = work.config(&bench.bootstrap, topic, group)?;
         // Only the last run's log is of use.
-        let _ = fs::remove_file(bench.scratch.join("bench.log"));
+        let _ = fs::remove_file(bench.scratch.join(format!("{name}.log")));
         let address = free_address()?;
         let at = (bench.scratch.as_path(), address);
-        let WorkerProcess { process, log } = WorkerProcess::start(&bench.worker, "bench", at, &config, &[])?;
+        let binary = match work {
+            Work::ByKey(ByKey::OneMillisecond) => &bench.bench_worker,
+            _ => &bench.worker,
+        };
+        let WorkerProcess { process, log } = WorkerProcess::start(binary, name, at, &config, &[])?;
         Ok(Self {
             process,
             address,
@@ -65,12 +72,12 @@ impl Worker {
     }
 
     /// From the first record to the last.
-    fn measure(&mut self, records: u64, broker: Option<u32>) -> Result<(Spent, f64)> {
+    fn measure(&mut self, bench: &Bench, records: u64) -> Result<(Spent, f64)> {
         let started = Instant::now();
-        let mut window = Window::open(self.process.pid(), broker)?;
+        let mut window = Window::open(self.process.pid(), bench.servers)?;
         loop {
             // Opened before the look: the last one that saw nothing counts.
-            let candidate = Window::open(self.process.pid(), broker)?;
+            let candidate = Window::open(self.process.pid(), bench.servers)?;
             if sum(self.metrics()?.as_deref(), "kcg_worker_records_in_total") > 0 {
                 break;
             }
@@ -78,6 +85,7 @@ impl Worker {
             ensure!(started.elapsed() < START, "no record for {} s", START.as_secs());
             thread::sleep(CLOSE_LOOK);
         }
+        let recording = Recording::start(bench, self.process.pid())?;
         let limit = START + Duration::from_secs(records / SLOWEST);
         let first = Instant::now();
         loop {
@@ -97,6 +105,7 @@ impl Worker {
             thread::sleep(left.min(so_far / 4).min(SELDOM).max(CLOSE_LOOK));
         }
         let spent = window.close()?;
+        recording.map_or(Ok(()), Recording::finish)?;
         let peak = peak_rss_mib(self.process.pid()).context("the worker is gone")?;
         let failures = sum(self.metrics()?.as_deref(), "kcg_worker_failures_total");
         ensure!(failures == 0, "{failures} records failed");
@@ -117,22 +126,31 @@ impl Worker {
     }
 }
 
-/// Runs a case once.
-pub(super) fn run(bench: &Bench, case: &Case, round: u32) -> Result<(Spent, f64)> {
-    if case.work == Work::TransformToKafka {
-        topics::recreate(bench, OUTPUT_TOPIC)?;
+/// Does the work of a case once.
+pub(super) fn run(bench: &Bench, case: &Case, work: Work, round: u32) -> Result<(Spent, f64)> {
+    if work.writes_to_kafka() {
+        topics::recreate(bench, OUTPUT_TOPIC, case.data.partitions())?;
     }
     let records = case.data.records(bench.quick);
     // New each time: no offsets are committed, so it begins at the first record.
-    let group = format!("bench-{}-{}-{round}", case.name, std::process::id());
-    let worker = Worker::start(bench, case.work, &case.data.topic(bench.quick), &group)?;
-    let measured = worker.explained(|worker| worker.measure(records, bench.broker))?;
-    if case.work == Work::TransformToKafka {
-        let written = topics::count(bench, OUTPUT_TOPIC)?;
-        ensure!(
-            written == Some(records),
-            "{written:?} of {records} records are in {OUTPUT_TOPIC}"
-        );
+    let subject = Subject::Worker(work).name();
+    let group = format!("bench-{}-{subject}-{}-{round}", case.name, std::process::id());
+    let worker = Worker::start(bench, case.name, work, &case.data.topic(bench.quick), &group)?;
+    let measured = worker.explained(|worker| worker.measure(bench, records))?;
+    if work.writes_to_kafka() {
+        match work {
+            // End offsets count the marks of transactions too.
+            Work::Copy(Guarantee::ExactlyOnce) => subjects::holds_exactly(bench, OUTPUT_TOPIC, records)?,
+            _ => {
+                let written = topics::count(bench, OUTPUT_TOPIC)?;
+                ensure!(
+                    written == Some(records),
+                    "{written:?} of {records} records are in {OUTPUT_TOPIC}"
+                );
+            }
+        }
+        // The next run must not wait for the disk because of this one.
+        topics::delete(bench, OUTPUT_TOPIC)?;
     }
     Ok(measured)
 }

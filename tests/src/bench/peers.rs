@@ -1,0 +1,253 @@
+//! Others that do the same work, with `--peers`: programs of `tests/bench-peers`, and Kafka's own Connect and MirrorMaker. All
+//! are Java; heaps and collector are those of Kafka's scripts, and settings are what their users change first for
+//! throughput: large polls, large batches. Measured from the first record to the last, so without the start of the JVM.
+
+use std::{
+    fmt::Write as _,
+    fs::{self, File},
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{
+    cases::Data,
+    process::{Running, Spent, Window, peak_rss_mib},
+    subjects::{Bench, SLOWEST, START, watch},
+    topics,
+    work::CONCURRENCY,
+    worker::free_address,
+};
+
+/// Between two looks at MirrorMaker's target.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What MirrorMaker calls the topics that it makes; the target is `src.` and the name of the source.
+const MIRROR_TOPICS: [&str; 5] = [
+    "heartbeats",
+    "mm2-configs.src.internal",
+    "mm2-offsets.src.internal",
+    "mm2-offset-syncs.dst.internal",
+    "mm2-status.src.internal",
+];
+
+/// Somebody else's program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Peer {
+    /// A loop around Kafka's consumer, with Jackson.
+    Jackson,
+    /// Kafka Connect: JSON, two transforms, a sink that discards, two tasks.
+    Connect,
+    /// Parallel Consumer by key, with so many microseconds for each record.
+    ParallelConsumer(u32),
+    /// MirrorMaker 2, to a topic of the same broker.
+    MirrorMaker,
+}
+
+impl Peer {
+    pub fn name(self) -> &'static str {
+        match self {
+            Peer::Jackson => "java + Jackson",
+            Peer::Connect => "Kafka Connect",
+            Peer::ParallelConsumer(_) => "Parallel Consumer",
+            Peer::MirrorMaker => "MirrorMaker 2",
+        }
+    }
+
+    /// Of so many records, those that it is given: the slow ones would take minutes for all.
+    pub fn records(self, all: u64) -> u64 {
+        match self {
+            Peer::Jackson | Peer::Connect => all,
+            Peer::ParallelConsumer(_) | Peer::MirrorMaker => all / 4,
+        }
+    }
+}
+
+/// Runs it once; returns how many records it had as well.
+pub(super) fn run(bench: &Bench, data: Data, peer: Peer) -> Result<(Spent, f64, u64)> {
+    let topic = data.topic(bench.quick);
+    let records = peer.records(data.records(bench.quick));
+    let harness = |class: &str, more: &[String]| {
+        let mut command = java(bench, "-Xmx1G")?;
+        command
+            .args([class, &bench.bootstrap, &topic, &records.to_string()])
+            .args(more);
+        Ok::<Command, anyhow::Error>(command)
+    };
+    let mut command = match peer {
+        Peer::Jackson => harness("bench.JsonLoop", &[])?,
+        Peer::ParallelConsumer(microseconds) => harness(
+            "bench.ByKey",
+            &[microseconds, CONCURRENCY].map(|number| number.to_string()),
+        )?,
+        Peer::Connect => connect(bench, &topic, records)?,
+        Peer::MirrorMaker => return mirror(bench, &topic, records),
+    };
+    let (spent, peak) = watch(bench, peer.name(), command.stderr(log(bench)?))?;
+    Ok((spent, peak, records))
+}
+
+/// Java with the peers' jars.
+fn java(bench: &Bench, heap: &str) -> Result<Command> {
+    let jars = bench.peer_jars.as_ref().context("this needs --peer-jars")?;
+    let mut command = Command::new("java");
+    command
+        .args(heap.split(' '))
+        .args([
+            "-XX:+UseG1GC",
+            "-XX:MaxGCPauseMillis=20",
+            "-XX:InitiatingHeapOccupancyPercent=35",
+        ])
+        .args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp"])
+        .arg(jars.join("*"));
+    Ok(command)
+}
+
+fn log(bench: &Bench) -> Result<File> {
+    Ok(File::create(bench.scratch.join("peer.log"))?)
+}
+
+/// A properties file.
+fn properties(path: &Path, entries: &[(&str, &str)]) -> Result<()> {
+    let mut text = String::new();
+    for (key, value) in entries {
+        // Writing to memory does not fail.
+        let _ = writeln!(text, "{key}={value}");
+    }
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Connect as a process of its own, which ends with its stdin because the sink sees to it.
+fn connect(bench: &Bench, topic: &str, records: u64) -> Result<Command> {
+    let (worker, sink) = (
+        bench.scratch.join("connect.properties"),
+        bench.scratch.join("sink.properties"),
+    );
+    let offsets = bench.scratch.join("connect.offsets");
+    properties(
+        &worker,
+        &[
+            ("bootstrap.servers", &bench.bootstrap),
+            (
+                "key.converter",
+                "org.apache.kafka.connect.storage.StringConverter",
+            ),
+            ("value.converter", "org.apache.kafka.connect.json.JsonConverter"),
+            ("value.converter.schemas.enable", "false"),
+            ("offset.storage.file.filename", &offsets.to_string_lossy()),
+            ("offset.flush.interval.ms", "1000"),
+            ("listeners", &format!("http://{}", free_address()?)),
+            ("plugin.discovery", "service_load"),
+            ("consumer.max.poll.records", "5000"),
+        ],
+    )?;
+    properties(
+        &sink,
+        &[
+            // Its group is named after it, and must be new.
+            (
+                "name",
+                &format!("bench-{}", jiff::Timestamp::now().as_millisecond()),
+            ),
+            ("topics", topic),
+            ("tasks.max", "2"),
+            ("connector.class", "bench.NullSink"),
+            ("expect", &records.to_string()),
+            ("transforms", "drop,add"),
+            (
+                "transforms.drop.type",
+                "org.apache.kafka.connect.transforms.ReplaceField$Value",
+            ),
+            ("transforms.drop.exclude", "status"),
+            (
+                "transforms.add.type",
+                "org.apache.kafka.connect.transforms.InsertField$Value",
+            ),
+            ("transforms.add.static.field", "handled_by"),
+            ("transforms.add.static.value", "bench"),
+        ],
+    )?;
+    let mut command = java(bench, "-Xms256M -Xmx2G")?;
+    command
+        .arg("org.apache.kafka.connect.cli.ConnectStandalone")
+        .args([&worker, &sink]);
+    Ok(command)
+}
+
+/// MirrorMaker says nothing itself, so its target is watched.
+fn mirror(bench: &Bench, topic: &str, records: u64) -> Result<(Spent, f64, u64)> {
+    let target = format!("src.{topic}");
+    let clean = || {
+        MIRROR_TOPICS
+            .into_iter()
+            .chain([target.as_str()])
+            .try_for_each(|topic| topics::delete(bench, topic))
+    };
+    clean()?;
+    let config = bench.scratch.join("mirror.properties");
+    properties(
+        &config,
+        &[
+            ("clusters", "src, dst"),
+            ("src.bootstrap.servers", &bench.bootstrap),
+            ("dst.bootstrap.servers", &bench.bootstrap),
+            ("src->dst.enabled", "true"),
+            ("src->dst.topics", topic),
+            ("dst->src.enabled", "false"),
+            ("src->dst.emit.heartbeats.enabled", "false"),
+            ("dst->src.emit.heartbeats.enabled", "false"),
+            ("src->dst.emit.checkpoints.enabled", "false"),
+            ("sync.topic.acls.enabled", "false"),
+            ("sync.topic.configs.enabled", "false"),
+            ("replication.factor", "1"),
+            ("offset-syncs.topic.replication.factor", "1"),
+            ("checkpoints.topic.replication.factor", "1"),
+            ("heartbeats.topic.replication.factor", "1"),
+            ("offset.storage.replication.factor", "1"),
+            ("status.storage.replication.factor", "1"),
+            ("config.storage.replication.factor", "1"),
+            ("offset.flush.interval.ms", "1000"),
+            ("tasks.max", "2"),
+            ("plugin.discovery", "service_load"),
+            ("src.consumer.max.poll.records", "5000"),
+            ("dst.producer.batch.size", "262144"),
+            ("dst.producer.linger.ms", "5"),
+            ("dst.producer.buffer.memory", "67108864"),
+        ],
+    )?;
+    let mut process = Running(
+        java(bench, "-Xms256M -Xmx2G")?
+            .arg("org.apache.kafka.connect.mirror.MirrorMaker")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log(bench)?)
+            .spawn()
+            .context("cannot start java")?,
+    );
+    let limit = START + Duration::from_secs(records / SLOWEST);
+    let (started, mut begin) = (Instant::now(), None);
+    let (spent, copied) = loop {
+        process.check()?;
+        let count = topics::count(bench, &target)?.unwrap_or_default();
+        match &begin {
+            None if count > 0 => begin = Some((Window::open(process.pid(), bench.servers)?, count)),
+            // What came before the window is not in it.
+            Some((window, before)) if count >= records => break (window.close()?, count - before),
+            _ => {}
+        }
+        ensure!(
+            started.elapsed() < limit,
+            "{count} of {records} records in {} s",
+            limit.as_secs()
+        );
+        thread::sleep(PAUSE);
+    };
+    let peak = peak_rss_mib(process.pid()).context("MirrorMaker is gone")?;
+    drop(process);
+    clean()?;
+    Ok((spent, peak, copied))
+}

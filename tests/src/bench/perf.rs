@@ -1,0 +1,143 @@
+//! With `--perf`: where the worker's CPU time goes between its first and its last record, as Linux' perf sees it. Functions
+//! have names only in a worker that was built with them, which scripts/bench.sh sees to.
+
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{
+    process::Running,
+    subjects::{Bench, STOP},
+};
+
+/// Functions that are shown of each run.
+const SHOWN: usize = 15;
+/// Looks per second and thread; odd, so as not to run in step with anything.
+const FREQUENCY: &str = "999";
+
+/// A recording of a process that goes on.
+pub(super) struct Recording {
+    perf: Running,
+    file: PathBuf,
+}
+
+impl Recording {
+    /// Starts one of the process, when it is wanted.
+    pub fn start(bench: &Bench, pid: u32) -> Result<Option<Self>> {
+        if !bench.perf {
+            return Ok(None);
+        }
+        let file = bench.scratch.join("perf.data");
+        let perf = Command::new("perf")
+            // The clock of the CPU works in virtual machines, too.
+            .args([
+                "record",
+                "-e",
+                "cpu-clock",
+                "-F",
+                FREQUENCY,
+                "-p",
+                &pid.to_string(),
+                "-o",
+            ])
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot start perf; install linux-perf")?;
+        Ok(Some(Self {
+            perf: Running(perf),
+            file,
+        }))
+    }
+
+    /// Ends it and prints what it has seen.
+    pub fn finish(mut self) -> Result<()> {
+        self.perf.signal("INT")?;
+        // It ends by that signal, so its status says nothing.
+        self.perf.wait(STOP, || {})?;
+        print!("{}", summary(&self.file)?);
+        Ok(())
+    }
+}
+
+fn summary(file: &Path) -> Result<String> {
+    let output = Command::new("perf")
+        .args(["report", "--stdio", "--no-children", "--sort", "symbol", "-i"])
+        .arg(file)
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot start perf")?;
+    ensure!(
+        output.status.success(),
+        "perf report: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(describe(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// Whose functions took which share, and the first of them.
+fn describe(report: &str) -> String {
+    let functions: Vec<(f64, &str)> = report.lines().filter_map(function).collect();
+    let mut shares: Vec<(f64, &str)> = [
+        "kernel",
+        "librdkafka",
+        "worker and its crates",
+        "C library and others",
+    ]
+    .map(|owner| {
+        let of_owner = functions.iter().filter(|(_, name)| owner_of(name) == owner);
+        (of_owner.map(|(percent, _)| percent).sum(), owner)
+    })
+    .to_vec();
+    shares.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let mut text = String::new();
+    for (percent, name) in shares.iter().chain(functions.iter().take(SHOWN)) {
+        // Writing to memory does not fail.
+        let _ = writeln!(text, "  {percent:>5.1} %  {name}");
+    }
+    text
+}
+
+/// Of a line "    4.88%  [.] name   -  -": 4.88 and "[.] name". None of comments.
+fn function(line: &str) -> Option<(f64, &str)> {
+    let (percent, name) = line.trim_start().split_once('%')?;
+    let name = name.trim_end_matches([' ', '-']).trim_start();
+    Some((percent.parse().ok()?, name))
+}
+
+fn owner_of(name: &str) -> &'static str {
+    match name.strip_prefix("[.] ") {
+        None => "kernel",
+        Some(name) if name.starts_with("rd_") || name.starts_with("rdk") => "librdkafka",
+        Some(name) if name.contains("::") => "worker and its crates",
+        Some(_) => "C library and others",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_added_up_by_owner_and_only_the_first_functions_are_shown() {
+        let more: String = (0..20)
+            .map(|number| format!("   1.00%  [.] more{number}  -  -\n\n"))
+            .collect();
+        let report = format!(
+            "# Samples: 1K\n#\n    40.50%  [.] rd_kafka_poll   -      -\n    20.00%  [k] do_syscall_64\n    \
+             19.50%  [.] <worker::A as B>::apply\n{more}"
+        );
+        let text = describe(&report);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "   40.5 %  librdkafka");
+        assert_eq!(lines[4], "   40.5 %  [.] rd_kafka_poll");
+        assert!(text.contains("   19.5 %  worker and its crates\n"), "{text}");
+        assert_eq!(lines.len(), 4 + SHOWN);
+    }
+}

@@ -1,0 +1,203 @@
+//! The two workers of a trial, and how they form a group.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::SocketAddr,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use crds::{WorkerConfig, spec::KafkaConsumerGroupSpec};
+use serde_json::json;
+
+use super::{
+    super::{
+        subjects::{Bench, START},
+        worker::{get, sum},
+    },
+    PARTITIONS,
+};
+use crate::process::{WorkerProcess, free_address};
+
+/// Both workers must have kept their half this long: no rebalance is under way, and everything was committed.
+const SETTLED: Duration = Duration::from_secs(3);
+/// Between two looks at workers.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How the workers form a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Classic,
+    Consumer,
+}
+
+impl Protocol {
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Classic => "Classic",
+            Protocol::Consumer => "Consumer",
+        }
+    }
+}
+
+/// When a member that says nothing counts as gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Session {
+    /// 45 s, and a heartbeat each 3 s (Classic) or 5 s (Consumer).
+    Default,
+    /// 6 s, and a heartbeat each second. The broker must allow it with the protocol Consumer.
+    Short,
+}
+
+impl Session {
+    pub fn name(self) -> &'static str {
+        match self {
+            Session::Default => "45 s (default)",
+            Session::Short => "6 s",
+        }
+    }
+}
+
+/// A worker and where its pages are.
+pub(super) struct Member {
+    pub worker: WorkerProcess,
+    address: SocketAddr,
+}
+
+impl Member {
+    pub fn start(bench: &Bench, name: &str, config: &WorkerConfig) -> Result<Self> {
+        // Only the last trial's log is of use.
+        let _ = fs::remove_file(bench.scratch.join(format!("{name}.log")));
+        let address = free_address()?;
+        let worker = WorkerProcess::start(&bench.worker, name, (&bench.scratch, address), config, &[])?;
+        Ok(Self { worker, address })
+    }
+
+    fn assigned(&mut self) -> Result<u64> {
+        self.worker
+            .process
+            .check()
+            .with_context(|| WorkerProcess::last_words(&self.worker.log, 10))?;
+        Ok(sum(
+            get(self.address, "/metrics").as_deref(),
+            "kcg_worker_assigned_partitions",
+        ))
+    }
+
+    pub fn partitions(&self) -> Result<BTreeSet<i32>> {
+        let metrics = get(self.address, "/metrics").context("a worker does not answer")?;
+        Ok(partitions(&metrics))
+    }
+}
+
+/// The partitions that a metric of its own is shown for.
+fn partitions(metrics: &str) -> BTreeSet<i32> {
+    metrics
+        .lines()
+        .filter_map(|line| {
+            let labels = line.strip_prefix("kcg_worker_records_done_total{")?;
+            let (_, rest) = labels.split_once("partition=\"")?;
+            rest.split('"').next()?.parse().ok()
+        })
+        .collect()
+}
+
+/// What both workers do: copy to a topic of their own.
+pub(super) fn config(
+    bench: &Bench,
+    (session, protocol): (Session, Protocol),
+    group: &str,
+    input: &str,
+    output: &str,
+) -> Result<WorkerConfig> {
+    let client = match (session, protocol) {
+        // With Consumer it is the broker's to say.
+        (Session::Default, _) | (_, Protocol::Consumer) => json!({}),
+        (Session::Short, Protocol::Classic) => {
+            json!({"session.timeout.ms": "6000", "heartbeat.interval.ms": "1000"})
+        }
+    };
+    let spec: KafkaConsumerGroupSpec = serde_json::from_value(json!({
+        "topics": [{"name": input}],
+        "groupId": group,
+        "kafka": {"bootstrapServers": [bench.bootstrap], "clientConfig": client},
+        "consumer": {"groupProtocol": protocol.name()},
+        "writers": [{"name": "out", "type": "Kafka", "kafka": {"topic": output}}],
+    }))
+    .context("the bench's own resource")?;
+    Ok(WorkerConfig::from_spec(
+        "bench",
+        "takeover",
+        &spec,
+        spec.transforms.clone(),
+    ))
+}
+
+/// Waits until both have half of the partitions, for a while.
+pub(super) async fn settle(leaver: &mut Member, stayer: &mut Member) -> Result<()> {
+    let started = Instant::now();
+    let mut since = None;
+    loop {
+        let assigned = (leaver.assigned()?, stayer.assigned()?);
+        let half = PARTITIONS as u64 / 2;
+        if assigned == (half, half) {
+            if since.get_or_insert_with(Instant::now).elapsed() >= SETTLED {
+                return Ok(());
+            }
+        } else {
+            since = None;
+        }
+        ensure!(
+            started.elapsed() < START,
+            "the workers have {assigned:?} partitions"
+        );
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// With the protocol Consumer the broker keeps the session of each group; only Kafka's own tool can set it.
+pub(super) async fn shorten_session(bench: &Bench, group: &str) -> Result<()> {
+    let jars = bench
+        .jars
+        .as_ref()
+        .context("a short session needs --kafka-jars")?;
+    let mut command = Command::new("java");
+    command
+        .args([
+            "-Xmx128M",
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=error",
+            "-cp",
+        ])
+        .arg(jars.join("*"))
+        .args([
+            "kafka.admin.ConfigCommand",
+            "--bootstrap-server",
+            &bench.bootstrap,
+            "--alter",
+        ])
+        .args(["--entity-type", "groups", "--entity-name", group, "--add-config"])
+        .arg("consumer.session.timeout.ms=6000,consumer.heartbeat.interval.ms=1000")
+        .stdin(Stdio::null());
+    let output = tokio::task::spawn_blocking(move || command.output()).await??;
+    ensure!(
+        output.status.success(),
+        "the session of {group} cannot be set: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_are_those_that_the_worker_counts_records_of() {
+        let text = "# TYPE kcg_worker_records_done counter\nkcg_worker_records_done_total{topic=\"t\",partition=\"3\"} 2\n\
+                    kcg_worker_records_done_total{topic=\"t\",partition=\"11\"} 0\nkcg_worker_records_in_total{partition=\"4\"} 1\n";
+        assert_eq!(partitions(text), BTreeSet::from([3, 11]));
+    }
+}

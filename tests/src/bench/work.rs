@@ -1,0 +1,171 @@
+//! What the worker does with the records: the configuration document that it gets in each case, as the operator would
+//! render it. Defaults, as a user would have them, but for what the case is about. Pure.
+
+use anyhow::{Context, Result};
+use crds::{WorkerConfig, spec::KafkaConsumerGroupSpec};
+use serde_json::{Value, json};
+
+use super::{copy_merge::TABLE, database};
+
+/// What the worker does with the records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    /// Bytes in, discarded.
+    Identity,
+    /// Parsed, changed by a VRL program, serialised, discarded.
+    Transform,
+    /// The same, written to another topic.
+    TransformToKafka,
+    /// A field dropped, one renamed, one converted and one set by a transform of type Fields, discarded.
+    Fields,
+    /// The same four by a VRL program.
+    FieldsByVrl,
+    /// Bytes in, in the order of each key, up to [`CONCURRENCY`] at once.
+    ByKey(ByKey),
+    /// Bytes in, written to another topic.
+    Copy(Guarantee),
+    /// JSON objects, upserted into a table with a primary key.
+    Postgres,
+}
+
+/// What becomes of each record of [`Work::ByKey`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ByKey {
+    /// Discarded.
+    NoWork,
+    /// Waited for, by the worker in `tests/bench-worker`.
+    OneMillisecond,
+}
+
+/// The guarantee of [`Work::Copy`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Guarantee {
+    AtLeastOnce,
+    ExactlyOnce,
+}
+
+impl Guarantee {
+    pub fn name(self) -> &'static str {
+        match self {
+            Guarantee::AtLeastOnce => "at-least-once",
+            Guarantee::ExactlyOnce => "exactly-once",
+        }
+    }
+}
+
+/// Records in work at once by key.
+pub(super) const CONCURRENCY: u32 = 100;
+/// Between two commits of a copy, and the length of a transaction: what others see is never later than this, whatever the
+/// guarantee, so that both are compared at the same promise.
+const COMMIT_MILLISECONDS: u32 = 100;
+
+/// Adds a field, drops a field.
+const PROGRAM: &str = ".handled_by = \"bench\"\ndel(.status)\n";
+/// What [`Work::Fields`] does, as a program.
+const FIELDS_PROGRAM: &str =
+    "del(.country)\n.state = del(.status)\n.amount = to_string!(.amount)\n.handled_by = \"bench\"\n";
+
+/// Where [`Work::writes_to_kafka`] writes to.
+pub(super) const OUTPUT_TOPIC: &str = "bench-output";
+
+impl Work {
+    /// Whether the result is in [`OUTPUT_TOPIC`].
+    pub fn writes_to_kafka(self) -> bool {
+        matches!(self, Work::TransformToKafka | Work::Copy(_))
+    }
+
+    fn writer(self) -> Value {
+        match self {
+            Work::TransformToKafka | Work::Copy(_) => {
+                json!({"name": "out", "type": "Kafka", "kafka": {"topic": OUTPUT_TOPIC}})
+            }
+            Work::ByKey(ByKey::OneMillisecond) => {
+                json!({"name": "out", "type": "Custom", "custom": {"name": "wait", "config": {"microseconds": 1000}}})
+            }
+            Work::Postgres => {
+                let (secret, key) = database::SECRET;
+                json!({"name": "out", "type": "Postgres", "postgres": {
+                    "connection": {"secretName": secret, "key": key},
+                    "table": TABLE,
+                    "keyColumns": ["order_id"],
+                }})
+            }
+            _ => json!({"name": "out", "type": "Blackhole"}),
+        }
+    }
+
+    fn transform(self) -> Option<Value> {
+        let vrl = |source: &str| json!({"name": "change", "type": "Vrl", "vrl": {"source": source}});
+        match self {
+            Work::Identity | Work::ByKey(_) | Work::Copy(_) | Work::Postgres => None,
+            Work::Transform | Work::TransformToKafka => Some(vrl(PROGRAM)),
+            Work::FieldsByVrl => Some(vrl(FIELDS_PROGRAM)),
+            Work::Fields => Some(json!({"name": "change", "type": "Fields", "fields": {
+                "drop": ["country"],
+                "rename": {"status": "state"},
+                "convert": {"amount": "String"},
+                "set": {"handled_by": "bench"},
+            }})),
+        }
+    }
+
+    fn processing(self) -> Option<Value> {
+        match self {
+            Work::ByKey(_) => Some(json!({"ordering": "PerKey", "concurrency": CONCURRENCY})),
+            Work::Copy(guarantee) => Some(json!({
+                "deliveryGuarantee": match guarantee {
+                    Guarantee::AtLeastOnce => "AtLeastOnce",
+                    Guarantee::ExactlyOnce => "ExactlyOnce",
+                },
+                "commitIntervalMilliseconds": COMMIT_MILLISECONDS,
+            })),
+            _ => None,
+        }
+    }
+
+    /// The configuration document of the worker.
+    pub fn config(self, bootstrap: &str, topic: &str, group: &str) -> Result<WorkerConfig> {
+        let mut spec = json!({
+            "topics": [{"name": topic}],
+            "groupId": group,
+            "kafka": {"bootstrapServers": [bootstrap]},
+            "writers": [self.writer()],
+        });
+        if let Some(transform) = self.transform() {
+            spec["decode"] = json!({"value": {"type": "Json"}});
+            spec["transforms"] = json!([transform]);
+        }
+        if let Some(processing) = self.processing() {
+            spec["processing"] = processing;
+        }
+        let spec: KafkaConsumerGroupSpec =
+            serde_json::from_value(spec).context("the bench's own resource")?;
+        Ok(WorkerConfig::from_spec(
+            "bench",
+            "bench",
+            &spec,
+            spec.transforms.clone(),
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cases::{CASES, Subject};
+
+    #[test]
+    fn every_case_gives_a_worker_configuration() {
+        for case in CASES {
+            for subject in case.subjects {
+                let Subject::Worker(work) = subject else { continue };
+                let config = work.config("127.0.0.1:1", "t", "g").unwrap();
+                assert_eq!(
+                    config.transforms.is_empty(),
+                    work.transform().is_none(),
+                    "{}",
+                    case.name
+                );
+            }
+        }
+    }
+}
