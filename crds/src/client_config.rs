@@ -171,6 +171,11 @@ pub fn consumer(
     set("fetch.queue.backoff.ms", "20");
     // New partitions must be found soon, whatever the default of 5 minutes.
     set("topic.metadata.refresh.interval.ms", "10000");
+    if consumer.group_protocol == GroupProtocol::Classic {
+        // Members learn of a rebalance by their next heartbeat, and a move of partitions takes two: with the default of 3 s,
+        // partitions of a stopped worker stood still for 5 s.
+        set("heartbeat.interval.ms", "1000");
+    }
     for (key, value) in &connection {
         set(key, value);
     }
@@ -363,6 +368,7 @@ mod tests {
         };
         let classic = properties(GroupProtocol::Classic);
         assert_eq!(classic["partition.assignment.strategy"], "cooperative-sticky");
+        assert_eq!(classic["heartbeat.interval.ms"], "1000");
         assert!(!classic.contains_key("group.protocol"));
         let new = properties(GroupProtocol::Consumer);
         assert_eq!(new["group.protocol"], "consumer");
