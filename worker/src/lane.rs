@@ -31,6 +31,8 @@ pub(crate) struct Context {
     pub shared: Arc<Shared>,
     pub partition: TopicPartition,
     pub epoch: u64,
+    /// With transactions: see [`Gate::enter`](crate::transaction::Gate::enter).
+    pub round: u64,
     pub troubles: Troubles,
     pub reports: std_mpsc::Sender<Report>,
     /// True: finish what has begun, start nothing.
@@ -165,7 +167,7 @@ impl Lane {
             Some(gate) => tokio::select! {
                 biased;
                 _ = draining.wait_for(|draining| *draining) => return Err(Drained),
-                inside = gate.enter() => inside,
+                inside = gate.enter(context.round) => Some(inside.ok_or(Drained)?),
             },
             None => None,
         };
@@ -298,4 +300,4 @@ impl Lane {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -9,7 +9,10 @@
 mod refusals;
 mod transactor;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -19,7 +22,10 @@ use crate::snapshot::PausedReason;
 
 /// Where lanes may be while they write. Closed at first.
 #[derive(Debug)]
-pub(crate) struct Gate(Semaphore);
+pub(crate) struct Gate {
+    permits: Semaphore,
+    round: AtomicU64,
+}
 
 /// More than there can be lanes: concurrency is 1024 at most, for each partition.
 const EVERYBODY: u32 = 1 << 24;
@@ -29,25 +35,40 @@ pub(crate) type Inside<'a> = SemaphorePermit<'a>;
 
 impl Gate {
     pub fn closed() -> Arc<Self> {
-        Arc::new(Self(Semaphore::new(0)))
+        Arc::new(Self {
+            permits: Semaphore::new(0),
+            round: AtomicU64::new(0),
+        })
     }
 
-    /// Waits until the gate is open, and keeps it from being closed.
-    pub async fn enter(&self) -> Option<Inside<'_>> {
+    /// Waits until the gate is open, and keeps it from being closed. None for those who began in an earlier round.
+    pub async fn enter(&self, round: u64) -> Option<Inside<'_>> {
         // The semaphore itself is never closed.
-        self.0.acquire().await.ok()
+        let inside = self.permits.acquire().await.ok();
+        inside.filter(|_| self.round() == round)
+    }
+
+    /// What is begun now belongs to this round.
+    pub fn round(&self) -> u64 {
+        self.round.load(Ordering::SeqCst)
+    }
+
+    /// Everything is begun anew, because a transaction was aborted: who has begun before must not write any more. Only of a
+    /// closed gate. (Tasks are ended as well, but that takes effect at some time later.)
+    pub fn next_round(&self) {
+        self.round.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Lets nobody in any more and waits for those inside. Only of an open gate.
     pub async fn close(&self) {
-        if let Ok(all) = self.0.acquire_many(EVERYBODY).await {
+        if let Ok(all) = self.permits.acquire_many(EVERYBODY).await {
             all.forget();
         }
     }
 
     /// Only of a closed gate.
     pub fn open(&self) {
-        self.0.add_permits(EVERYBODY as usize);
+        self.permits.add_permits(EVERYBODY as usize);
     }
 }
 
@@ -126,15 +147,15 @@ mod tests {
     #[tokio::test]
     async fn a_closed_gate_is_empty_and_lets_nobody_in_until_it_opens() {
         let gate = Gate::closed();
-        let enter = |gate: Arc<Gate>| tokio::spawn(async move { drop(gate.enter().await) });
+        let enter = |gate: Arc<Gate>| tokio::spawn(async move { gate.enter(0).await.is_some() });
         let close = |gate: Arc<Gate>| tokio::spawn(async move { gate.close().await });
         let early = enter(gate.clone());
         settle().await;
         assert!(!early.is_finished());
         gate.open();
-        early.await.unwrap();
+        assert!(early.await.unwrap());
 
-        let inside = gate.enter().await;
+        let inside = gate.enter(0).await;
         let closing = close(gate.clone());
         settle().await;
         let late = enter(gate.clone());
@@ -147,7 +168,9 @@ mod tests {
             !late.is_finished(),
             "who comes while it is being closed waits until it opens"
         );
+        gate.next_round();
         gate.open();
-        late.await.unwrap();
+        assert!(!late.await.unwrap(), "it belongs to what was aborted");
+        assert!(gate.enter(gate.round()).await.is_some());
     }
 }

@@ -89,6 +89,8 @@ pub(super) struct Assigned {
     pub draining: bool,
     /// The task has ended.
     pub ended: bool,
+    /// Its transaction was aborted: what it has finished does not count.
+    void: bool,
     pub troubles: Troubles,
     pub metrics: PartitionMetrics,
     /// Finished records that nobody has been told of yet.
@@ -134,6 +136,7 @@ impl Assigned {
             shared: shared.clone(),
             partition: partition.clone(),
             epoch,
+            round: shared.gate.as_ref().map_or(0, |gate| gate.round()),
             troubles: troubles.clone(),
             reports: reports.clone(),
             draining,
@@ -170,6 +173,7 @@ impl Assigned {
             held,
             draining: false,
             ended: false,
+            void: false,
             troubles,
             // In partition order nothing is finished ahead, but for a writer that refuses one record of several and
             // `onExhausted: Stop`: repeating those is fine, unless exactly once is promised.
@@ -301,6 +305,13 @@ impl Assigned {
         self.task.abort();
     }
 
+    /// The transaction is aborted: ends the task, and nothing of what it has finished is ever committed.
+    pub fn annul(&mut self) {
+        self.void = true;
+        self.drain();
+        self.abort();
+    }
+
     /// Records read and not finished.
     pub fn in_flight(&self) -> usize {
         self.tracker.unfinished() + self.filling.len()
@@ -320,6 +331,9 @@ impl Assigned {
 
     /// What to commit, if there is anything new.
     pub fn uncommitted(&self) -> Option<Position> {
+        if self.void {
+            return None;
+        }
         let position = match self.handover.to_commit() {
             Some(offset) => offset.map(|offset| (offset, String::new())),
             None => self
@@ -446,5 +460,73 @@ impl Assigned {
                 .or(far_ahead),
             stalled_since: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{dead_letter::FailurePolicy, lane::tests::shared};
+
+    fn start(finished: Vec<Range<Offset>>) -> Assigned {
+        let policy = FailurePolicy::Stop;
+        let shared = shared(
+            &Arc::default(),
+            Ordering::PerKey,
+            DeliveryGuarantee::AtLeastOnce,
+            policy,
+            Duration::from_millis(8),
+        );
+        let start = Start {
+            partition: TopicPartition::new("t", 0),
+            epoch: 1,
+            assignment: 1,
+            finished,
+            committed: None,
+            held: false,
+            cautious: false,
+        };
+        let (reports, _) = std_mpsc::channel();
+        Assigned::start(start, &shared, &tokio::runtime::Handle::current(), &reports)
+    }
+
+    fn read(entry: &mut Assigned, offsets: Range<Offset>) {
+        for offset in offsets {
+            if let Some(chunk) = entry.filling(offset) {
+                chunk.push(offset, 0, None, None, []);
+            }
+        }
+        entry.dispatch();
+    }
+
+    #[tokio::test]
+    async fn what_an_aborted_transaction_has_finished_is_not_committed() {
+        let mut entry = start(Vec::new());
+        read(&mut entry, 5..9);
+        entry.complete(&Finished::Run(0..2));
+        assert_eq!(entry.uncommitted().map(|position| position.offset), Some(7));
+        entry.annul();
+        assert_eq!(entry.uncommitted(), None);
+        assert!(entry.draining);
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_owner_has_finished_is_told_until_it_is_passed() {
+        let mut entry = start(vec![7..10, 20..22]);
+        read(&mut entry, 5..6);
+        let told = |entry: &Assigned| {
+            let position = entry.uncommitted().unwrap();
+            (
+                position.offset,
+                ahead::decode(position.offset, &position.metadata).unwrap(),
+            )
+        };
+        assert_eq!(told(&entry), (5, vec![7..10, 20..22]));
+        read(&mut entry, 6..9);
+        assert_eq!(told(&entry), (5, vec![7..10, 20..22]), "read in part");
+        entry.complete(&Finished::Run(0..2));
+        read(&mut entry, 9..21);
+        assert_eq!(told(&entry), (10, vec![20..22]));
+        assert!(entry.fits());
     }
 }

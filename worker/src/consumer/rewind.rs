@@ -28,7 +28,14 @@ impl PollLoop {
         let again = match self.rewound() {
             Ok(entries) => {
                 for entry in entries {
-                    self.assigned.retain(|old| old.partition != entry.partition);
+                    // Also those that were assigned since the abort.
+                    self.assigned.retain(|old| {
+                        let replaced = old.partition == entry.partition;
+                        if replaced {
+                            old.abort();
+                        }
+                        !replaced
+                    });
                     self.assigned.push(entry);
                 }
                 None
@@ -87,6 +94,9 @@ impl PollLoop {
             for element in reached.elements() {
                 element.error()?;
             }
+        }
+        if let Some(gate) = &self.shared.gate {
+            gate.next_round();
         }
         Ok(starts
             .into_iter()

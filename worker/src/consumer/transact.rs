@@ -259,7 +259,7 @@ impl PollLoop {
         let too_far: Vec<TopicPartition> = self
             .assigned
             .iter()
-            .filter(|entry| !entry.fits())
+            .filter(|entry| entry.uncommitted().is_some() && !entry.fits())
             .map(|entry| entry.partition.clone())
             .collect();
         if let Some(first) = too_far.first() {
@@ -330,10 +330,7 @@ impl PollLoop {
                 }
             }
         }
-        for entry in &mut self.assigned {
-            entry.drain();
-            entry.abort();
-        }
+        self.assigned.iter_mut().for_each(Assigned::annul);
         let backoff = transact.backoff(cause);
         transact.state = State::Aborting;
         transact.ending = Instant::now();

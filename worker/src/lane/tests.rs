@@ -59,7 +59,7 @@ fn start_with(
     run_on(shared(&script, ordering, guarantee, policy, longest), script)
 }
 
-fn shared(
+pub(crate) fn shared(
     script: &Arc<Script>,
     ordering: Ordering,
     guarantee: DeliveryGuarantee,
@@ -122,6 +122,7 @@ fn run_on(shared: Arc<Shared>, script: Arc<Script>) -> Running {
         shared,
         partition: TopicPartition::new("t", 0),
         epoch: 1,
+        round: 0,
         troubles: troubles.clone(),
         reports: report_to,
         draining,
