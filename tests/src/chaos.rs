@@ -24,7 +24,12 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use self::{fleet::Fleet, output::Route, proxy::Proxy, witness::Witness};
+use self::{
+    fleet::{Fleet, Surroundings},
+    output::Route,
+    proxy::Proxy,
+    witness::Witness,
+};
 pub use self::{
     plan::{Act, Faults, Step},
     report::Row,
@@ -158,6 +163,11 @@ async fn run_with(
     let config = scenario.config(&bootstrap, route)?;
     let mut fleet = Fleet::start(site, scenario, folder, config, route.clone())?;
 
+    let around = Surroundings {
+        kafka,
+        feed: &feed,
+        proxy: proxy.as_ref(),
+    };
     let mut done = Faults::default();
     let mut moved = witness.committed();
     for step in plan::plan(
@@ -166,7 +176,7 @@ async fn run_with(
         scenario.workers,
         scenario.session,
     ) {
-        if step.patient && !all_move(&witness, &moved, scenario).await {
+        if step.patient && !all_move(&witness, &moved, route, scenario).await {
             println!("  the group is stuck at {:?}", witness.committed());
             break;
         }
@@ -176,10 +186,10 @@ async fn run_with(
         }
         moved = witness.committed();
         fleet.restart_ended()?;
-        fleet.act(&step.act, kafka, proxy.as_ref()).await?;
+        fleet.act(&step.act, &around).await?;
         done.count(&step.act);
     }
-    all_move(&witness, &moved, scenario).await;
+    all_move(&witness, &moved, route, scenario).await;
     while feed.sent() < scenario.records {
         tokio::time::sleep(PAUSE).await;
         fleet.restart_ended()?;
@@ -200,12 +210,12 @@ async fn run_with(
 }
 
 /// Waits until every partition is committed further than `before`; false when that takes too long.
-async fn all_move(witness: &Witness, before: &witness::Offsets, scenario: &Scenario) -> bool {
+async fn all_move(witness: &Witness, before: &witness::Offsets, route: &Route, scenario: &Scenario) -> bool {
     let started = Instant::now();
     loop {
         let now = witness.committed();
         let moves = |partition: i32| now.get(&partition) > before.get(&partition);
-        if (0..scenario.partitions).all(moves) {
+        if (0..route.partitions()).all(moves) {
             return true;
         }
         if started.elapsed() > scenario.patience || witness.has_ended() {

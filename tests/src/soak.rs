@@ -85,6 +85,10 @@ struct Cli {
     #[arg(long)]
     storms: Option<u32>,
 
+    /// Times that the input gets more partitions [default: 20].
+    #[arg(long)]
+    growths: Option<u32>,
+
     /// Run only scenarios whose name contains this; may be repeated. Planted bugs are named planted-<bug>.
     #[arg(long, value_name = "TEXT")]
     scenario: Vec<String>,

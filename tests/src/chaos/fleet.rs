@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use crds::WorkerConfig;
 
 use super::{Scenario, Site, output::Route, plan::Act, proxy::Proxy};
-use crate::{kafka::Kafka, process::WorkerProcess};
+use crate::{kafka::Kafka, ledger::feed::Feed, process::WorkerProcess};
 
 /// From SIGTERM to the end: the drain budget is 25 s, and leaving the group takes a few.
 const END: Duration = Duration::from_secs(60);
@@ -21,6 +21,14 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// How much of a log is shown of a worker that has ended.
 const LAST_WORDS: usize = 3;
+
+/// What else there is to be hit.
+pub(super) struct Surroundings<'a> {
+    pub kafka: &'a Kafka,
+    pub feed: &'a Feed,
+    /// Between the workers and the broker.
+    pub proxy: Option<&'a Proxy>,
+}
 
 /// All workers of a group.
 pub(super) struct Fleet {
@@ -76,7 +84,7 @@ impl Fleet {
     }
 
     /// Lets a fault happen, and what follows from it: a new process, or the old one going on.
-    pub async fn act(&mut self, act: &Act, kafka: &Kafka, proxy: Option<&Proxy>) -> Result<()> {
+    pub async fn act(&mut self, act: &Act, around: &Surroundings<'_>) -> Result<()> {
         match act {
             Act::Kill { worker } => {
                 // Dropped: killed with SIGKILL and waited for.
@@ -92,8 +100,8 @@ impl Fleet {
                 tokio::time::sleep(*time).await;
                 self.workers[*worker].process.signal("CONT")?;
             }
-            Act::Cut { closed } => proxy.context("a cut needs the proxy")?.cut(*closed),
-            Act::Fence { worker } => self.route.abort(kafka, &name(*worker)).await?,
+            Act::Cut { closed } => around.proxy.context("a cut needs the proxy")?.cut(*closed),
+            Act::Fence { worker } => self.route.abort(around.kafka, &name(*worker)).await?,
             Act::Storm { stay } => {
                 let number = self.workers.len();
                 self.workers.push(self.start_worker(number)?);
@@ -102,6 +110,10 @@ impl Fleet {
                 self.workers[number].process.signal("TERM")?;
                 self.until_ended(number).await?;
                 self.workers.pop();
+            }
+            Act::Grow { more } => {
+                let partitions = self.route.grow(around.kafka, *more).await?;
+                around.feed.grow(partitions).await?;
             }
         }
         Ok(())

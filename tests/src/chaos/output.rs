@@ -1,7 +1,13 @@
 //! Where the workers of a run write: a topic or a table. What has to be done differently for the two is here; everything else
 //! need not know which it is.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicI32, Ordering},
+    },
+};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -17,6 +23,8 @@ use crate::{
 #[derive(Clone)]
 pub(super) struct Route {
     pub input: String,
+    /// Of the input. The other topics never get more: the records of a key must stay where those before them are.
+    partitions: Arc<AtomicI32>,
     pub output: Output,
     pub letters: String,
     pub group: String,
@@ -35,6 +43,7 @@ impl Route {
         let name = |suffix: &str| format!("chaos-{run}.{suffix}");
         let route = Self {
             input: name("in"),
+            partitions: Arc::new(AtomicI32::new(partitions)),
             output: match sink {
                 Sink::Kafka => Output::Topic(name("out")),
                 Sink::Postgres => {
@@ -59,6 +68,19 @@ impl Route {
             Output::Topic(_) => Ok(()),
             Output::Table(table) => table.remove().await,
         }
+    }
+
+    /// How many partitions the input has by now.
+    pub fn partitions(&self) -> i32 {
+        self.partitions.load(Ordering::Relaxed)
+    }
+
+    /// Gives the input more partitions; returns how many it has then.
+    pub async fn grow(&self, kafka: &Kafka, more: i32) -> Result<i32> {
+        let partitions = self.partitions() + more;
+        kafka.grow_topic(&self.input, partitions).await?;
+        self.partitions.store(partitions, Ordering::Relaxed);
+        Ok(partitions)
     }
 
     fn topics(&self) -> Vec<String> {

@@ -21,6 +21,8 @@ pub struct Faults {
     pub fences: u32,
     /// A further worker joins the group, and leaves it soon: all partitions move, twice.
     pub storms: u32,
+    /// The input gets more partitions.
+    pub growths: u32,
 }
 
 impl Faults {
@@ -36,6 +38,7 @@ impl Faults {
             Act::Cut { .. } => self.cuts += 1,
             Act::Fence { .. } => self.fences += 1,
             Act::Storm { .. } => self.storms += 1,
+            Act::Grow { .. } => self.growths += 1,
         }
     }
 }
@@ -49,6 +52,7 @@ impl fmt::Display for Faults {
             (self.cuts, "cuts"),
             (self.fences, "forced aborts"),
             (self.storms, "rebalance storms"),
+            (self.growths, "growths"),
         ];
         let some: Vec<String> = kinds
             .iter()
@@ -83,6 +87,10 @@ pub enum Act {
     Storm {
         /// From its start until it is told to stop.
         stay: Duration,
+    },
+    Grow {
+        /// Partitions that are added.
+        more: i32,
     },
 }
 
@@ -136,6 +144,10 @@ pub fn plan(seed: u64, faults: &Faults, workers: usize, session: Duration) -> Ve
         let stay = Duration::from_millis(SHORTEST_STAY_MILLIS + random.below(2000));
         acts.push(Act::Storm { stay });
     }
+    for _ in 0..faults.growths {
+        let more = 1 + random.below(4) as i32;
+        acts.push(Act::Grow { more });
+    }
     // Fisher and Yates; clean restarts keep their order among themselves only by luck, which nobody needs.
     for last in (1..acts.len()).rev() {
         acts.swap(last, random.below(last as u64 + 1) as usize);
@@ -175,6 +187,7 @@ mod tests {
         cuts: 9,
         fences: 11,
         storms: 3,
+        growths: 4,
     };
     const SESSION: Duration = Duration::from_secs(6);
 
@@ -199,6 +212,7 @@ mod tests {
                     hit[worker] += 1;
                     assert!(time > SESSION && time <= SESSION + Duration::from_millis(5500));
                 }
+                Act::Grow { more } => assert!((1..=4).contains(&more)),
                 Act::Cut { .. } | Act::Storm { .. } => {}
             }
         }
@@ -211,7 +225,7 @@ mod tests {
     fn faults_are_told_in_words() {
         assert_eq!(
             FAULTS.to_string(),
-            "40 kills, 7 restarts, 20 zombies, 9 cuts, 11 forced aborts, 3 rebalance storms"
+            "40 kills, 7 restarts, 20 zombies, 9 cuts, 11 forced aborts, 3 rebalance storms, 4 growths"
         );
         assert_eq!(Faults::default().to_string(), "no faults");
     }

@@ -109,7 +109,8 @@ async fn sample(
     stop: Arc<AtomicBool>,
     latest: Arc<Mutex<Offsets>>,
 ) -> Result<Vec<Sample>> {
-    let partitions = kafka.partitions(&route.input).await? as i32;
+    // Of the output, if it is a topic, and of the dead letters; the input may get more.
+    let outputs = kafka.partitions(&route.letters).await? as i32;
     let runtime = tokio::runtime::Handle::current();
     kafka
         .blocking(move |consumer| {
@@ -117,6 +118,7 @@ async fn sample(
             loop {
                 // Before the sample, so that the last one is taken after everything else has ended.
                 let last = stop.load(Ordering::Relaxed);
+                let partitions = route.partitions();
                 let committed = committed(consumer, &route.input, partitions)?;
                 let table = match &route.output {
                     Output::Topic(_) => None,
@@ -130,10 +132,10 @@ async fn sample(
                 if !samples.last().is_some_and(known) {
                     samples.push(Sample {
                         output_ends: match (&route.output, table) {
-                            (Output::Topic(topic), _) => ends(consumer, topic, partitions)?,
+                            (Output::Topic(topic), _) => ends(consumer, topic, outputs)?,
                             (Output::Table(_), look) => look.unwrap_or_default().ends,
                         },
-                        letter_ends: ends(consumer, &route.letters, partitions)?,
+                        letter_ends: ends(consumer, &route.letters, outputs)?,
                         committed: committed.clone(),
                         stored,
                     });

@@ -9,21 +9,23 @@ use crate::{
 };
 
 /// What happens to the workers of a scenario; by these names scenarios are asked for.
-const KINDS: [&str; 6] = ["kills", "restarts", "zombies", "cuts", "aborts", "storms"];
+const KINDS: [&str; 7] = [
+    "kills", "restarts", "zombies", "cuts", "aborts", "storms", "growth",
+];
 
 /// What is run when nothing else is asked for: everything with the default, and with the others what tells them from it.
 const CHOICE: [(Guarantee, Sink, &[&str]); 4] = [
     (Guarantee::AtLeastOnce, Sink::Kafka, &KINDS),
-    (Guarantee::AtMostOnce, Sink::Kafka, &["kills"]),
+    (Guarantee::AtMostOnce, Sink::Kafka, &["kills", "growth"]),
     (
         Guarantee::ExactlyOnce,
         Sink::Kafka,
-        &["kills", "aborts", "zombies", "storms"],
+        &["kills", "aborts", "zombies", "storms", "growth"],
     ),
     (
         Guarantee::ExactlyOnce,
         Sink::Postgres,
-        &["kills", "aborts", "zombies"],
+        &["kills", "aborts", "zombies", "growth"],
     ),
 ];
 
@@ -58,6 +60,7 @@ impl Wish {
             "cuts" => faults.cuts = count(cli.cuts, 100, 10),
             "aborts" => faults.fences = count(cli.aborts, 300, 20),
             "storms" => faults.storms = count(cli.storms, 50, 5),
+            "growth" => faults.growths = count(cli.growths, 20, 2),
             _ => {
                 faults.zombies = count(
                     cli.zombies,
@@ -79,7 +82,7 @@ impl Wish {
             ordering: self.ordering,
             sink: self.sink,
             workers: 4,
-            partitions: 12,
+            partitions: if self.kind == "growth" { 6 } else { 12 },
             rate: if cli.quick { 1000 } else { 2000 },
             batch: 50,
             records: match (cli.records, self.kind, self.guarantee, self.sink) {
@@ -184,14 +187,18 @@ mod tests {
                 "AtLeastOnce PerPartition Kafka 50 zombies",
                 "AtLeastOnce PerPartition Kafka 100 cuts",
                 "AtLeastOnce PerPartition Kafka 50 rebalance storms",
+                "AtLeastOnce PerPartition Kafka 20 growths",
                 "AtMostOnce PerPartition Kafka 300 kills",
+                "AtMostOnce PerPartition Kafka 20 growths",
                 "ExactlyOnce PerPartition Kafka 300 kills",
                 "ExactlyOnce PerPartition Kafka 300 forced aborts",
                 "ExactlyOnce PerPartition Kafka 25 zombies",
                 "ExactlyOnce PerPartition Kafka 50 rebalance storms",
+                "ExactlyOnce PerPartition Kafka 20 growths",
                 "ExactlyOnce PerPartition Postgres 300 kills",
                 "ExactlyOnce PerPartition Postgres 300 forced aborts",
                 "ExactlyOnce PerPartition Postgres 25 zombies",
+                "ExactlyOnce PerPartition Postgres 20 growths",
             ]
         );
     }
@@ -201,7 +208,13 @@ mod tests {
         let (full, quick) = (scenarios_of(""), scenarios_of("--quick"));
         assert_eq!(full.len(), quick.len());
         let count = |faults: &Faults| {
-            faults.kills + faults.restarts + faults.zombies + faults.cuts + faults.fences + faults.storms
+            faults.kills
+                + faults.restarts
+                + faults.zombies
+                + faults.cuts
+                + faults.fences
+                + faults.storms
+                + faults.growths
         };
         for (full, quick) in full.iter().zip(&quick) {
             assert_eq!((full.guarantee, full.sink), (quick.guarantee, quick.sink));
