@@ -54,6 +54,9 @@ pub struct Site {
     pub proxied: Option<(String, SocketAddr)>,
     /// URL of a database that its user owns; only scenarios that write to tables need it. They make schemas of their own.
     pub postgres: Option<String>,
+    /// Called with `restart-broker SIGNAL SECONDS` it ends the broker by this signal, starts it again after that time, and
+    /// returns when the broker is ready; only scenarios that restart it need it.
+    pub broker: Option<PathBuf>,
     /// The worker to test.
     pub worker: PathBuf,
     /// For configurations and logs.
@@ -166,6 +169,7 @@ async fn run_with(
     let around = Surroundings {
         kafka,
         feed: &feed,
+        broker: site.broker.as_deref(),
         proxy: proxy.as_ref(),
     };
     let mut done = Faults::default();

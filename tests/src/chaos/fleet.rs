@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use crds::WorkerConfig;
 
 use super::{Scenario, Site, output::Route, plan::Act, proxy::Proxy};
-use crate::{kafka::Kafka, ledger::feed::Feed, process::WorkerProcess};
+use crate::{command, kafka::Kafka, ledger::feed::Feed, process::WorkerProcess};
 
 /// From SIGTERM to the end: the drain budget is 25 s, and leaving the group takes a few.
 const END: Duration = Duration::from_secs(60);
@@ -26,6 +26,8 @@ const LAST_WORDS: usize = 3;
 pub(super) struct Surroundings<'a> {
     pub kafka: &'a Kafka,
     pub feed: &'a Feed,
+    /// [`Site::broker`].
+    pub broker: Option<&'a Path>,
     /// Between the workers and the broker.
     pub proxy: Option<&'a Proxy>,
 }
@@ -114,6 +116,14 @@ impl Fleet {
             Act::Grow { more } => {
                 let partitions = self.route.grow(around.kafka, *more).await?;
                 around.feed.grow(partitions).await?;
+            }
+            Act::Broker { killed, away } => {
+                let script = around.broker.context("nobody here can restart the broker")?;
+                let signal = if *killed { "KILL" } else { "TERM" };
+                let seconds = away.as_secs().to_string();
+                command::run(script, &["restart-broker", signal, &seconds], None)
+                    .await?
+                    .ok("restarting the broker")?;
             }
         }
         Ok(())

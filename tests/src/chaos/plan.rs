@@ -23,6 +23,8 @@ pub struct Faults {
     pub storms: u32,
     /// The input gets more partitions.
     pub growths: u32,
+    /// The broker is ended and started again: told to stop and killed, by turns.
+    pub broker_restarts: u32,
 }
 
 impl Faults {
@@ -39,6 +41,7 @@ impl Faults {
             Act::Fence { .. } => self.fences += 1,
             Act::Storm { .. } => self.storms += 1,
             Act::Grow { .. } => self.growths += 1,
+            Act::Broker { .. } => self.broker_restarts += 1,
         }
     }
 }
@@ -53,6 +56,7 @@ impl fmt::Display for Faults {
             (self.fences, "forced aborts"),
             (self.storms, "rebalance storms"),
             (self.growths, "growths"),
+            (self.broker_restarts, "broker restarts"),
         ];
         let some: Vec<String> = kinds
             .iter()
@@ -91,6 +95,12 @@ pub enum Act {
     Grow {
         /// Partitions that are added.
         more: i32,
+    },
+    Broker {
+        /// By SIGKILL, and not by SIGTERM.
+        killed: bool,
+        /// From its end until it is started again.
+        away: Duration,
     },
 }
 
@@ -148,6 +158,12 @@ pub fn plan(seed: u64, faults: &Faults, workers: usize, session: Duration) -> Ve
         let more = 1 + random.below(4) as i32;
         acts.push(Act::Grow { more });
     }
+    for turn in 0..faults.broker_restarts {
+        acts.push(Act::Broker {
+            killed: turn % 2 == 1,
+            away: Duration::from_secs(1 + random.below(5)),
+        });
+    }
     // Fisher and Yates; clean restarts keep their order among themselves only by luck, which nobody needs.
     for last in (1..acts.len()).rev() {
         acts.swap(last, random.below(last as u64 + 1) as usize);
@@ -188,6 +204,7 @@ mod tests {
         fences: 11,
         storms: 3,
         growths: 4,
+        broker_restarts: 6,
     };
     const SESSION: Duration = Duration::from_secs(6);
 
@@ -213,7 +230,7 @@ mod tests {
                     assert!(time > SESSION && time <= SESSION + Duration::from_millis(5500));
                 }
                 Act::Grow { more } => assert!((1..=4).contains(&more)),
-                Act::Cut { .. } | Act::Storm { .. } => {}
+                Act::Cut { .. } | Act::Storm { .. } | Act::Broker { .. } => {}
             }
         }
         assert!(hit.iter().all(|count| *count > 0), "{hit:?}");
@@ -222,10 +239,18 @@ mod tests {
     }
 
     #[test]
+    fn every_other_broker_is_killed() {
+        let steps = plan(3, &FAULTS, 4, SESSION);
+        let killed = |step: &&Step| matches!(step.act, Act::Broker { killed: true, .. });
+        assert_eq!(steps.iter().filter(killed).count(), 3);
+    }
+
+    #[test]
     fn faults_are_told_in_words() {
         assert_eq!(
             FAULTS.to_string(),
-            "40 kills, 7 restarts, 20 zombies, 9 cuts, 11 forced aborts, 3 rebalance storms, 4 growths"
+            "40 kills, 7 restarts, 20 zombies, 9 cuts, 11 forced aborts, 3 rebalance storms, 4 growths, \
+             6 broker restarts"
         );
         assert_eq!(Faults::default().to_string(), "no faults");
     }

@@ -87,8 +87,10 @@ impl Scenario {
     }
 
     fn crashes(&self) -> u64 {
+        // A broker that is away may cost every worker its session.
+        let sessions = self.faults.broker_restarts * self.workers as u32;
         // What is aborted is repeated, if it was not to be part of the transaction.
-        u64::from(self.faults.kills + self.faults.zombies + self.faults.fences)
+        u64::from(self.faults.kills + self.faults.zombies + self.faults.fences + sessions)
     }
 
     fn repeated(&self) -> u64 {
@@ -163,6 +165,7 @@ mod tests {
         let mut scenario = Scenario::new("x");
         scenario.faults.restarts = 9;
         scenario.faults.storms = 9;
+        scenario.faults.growths = 9;
         assert_eq!((scenario.allowance(), scenario.letters()), (0, 0));
         scenario.faults.kills = 2;
         // Two partitions of twice four batches of 20, and a second of records; each 50th, and one more for each partition.
@@ -170,6 +173,9 @@ mod tests {
             (scenario.allowance(), scenario.letters()),
             (2 * 920, 2 * (920 / 50 + 4))
         );
+        // A broker counts for each of the three workers.
+        scenario.faults.broker_restarts = 1;
+        assert_eq!(scenario.allowance(), 5 * 920);
         scenario.poison_every = 0;
         assert_eq!(scenario.letters(), 0);
     }

@@ -13,7 +13,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Result;
@@ -21,7 +21,7 @@ use rdkafka::{
     TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
 };
-use tokio::task::JoinHandle;
+use tokio::{runtime::Handle, task::JoinHandle};
 
 use super::output::{Output, Route};
 use crate::{
@@ -34,6 +34,9 @@ const PAUSE: Duration = Duration::from_millis(40);
 
 /// For one request to a healthy broker on a busy machine.
 const REQUEST: Duration = Duration::from_secs(30);
+
+/// Longest time without a sample: a broker that is stopped in order, away for some seconds, and reads its logs again.
+const OUTAGE: Duration = Duration::from_secs(120);
 
 /// Offsets by partition.
 pub(super) type Offsets = BTreeMap<i32, i64>;
@@ -111,38 +114,28 @@ async fn sample(
 ) -> Result<Vec<Sample>> {
     // Of the output, if it is a topic, and of the dead letters; the input may get more.
     let outputs = kafka.partitions(&route.letters).await? as i32;
-    let runtime = tokio::runtime::Handle::current();
+    let runtime = Handle::current();
     kafka
         .blocking(move |consumer| {
             let mut samples: Vec<Sample> = Vec::new();
+            let mut answered = Instant::now();
             loop {
                 // Before the sample, so that the last one is taken after everything else has ended.
                 let last = stop.load(Ordering::Relaxed);
-                let partitions = route.partitions();
-                let committed = committed(consumer, &route.input, partitions)?;
-                let table = match &route.output {
-                    Output::Topic(_) => None,
-                    Output::Table(table) => {
-                        Some(runtime.block_on(table.look(&route.group, &route.input, partitions))?)
+                match look(consumer, &runtime, &route, outputs, samples.last()) {
+                    Ok(sample) => {
+                        if let Some(sample) = sample {
+                            *latest.lock().unwrap_or_else(PoisonError::into_inner) = sample.committed.clone();
+                            samples.push(sample);
+                        }
+                        answered = Instant::now();
+                        if last {
+                            return Ok(samples);
+                        }
                     }
-                };
-                let stored = table.as_ref().map(|look| look.stored.clone()).unwrap_or_default();
-                // Without a new offset there is nothing new to judge.
-                let known = |sample: &Sample| sample.committed == committed && sample.stored == stored;
-                if !samples.last().is_some_and(known) {
-                    samples.push(Sample {
-                        output_ends: match (&route.output, table) {
-                            (Output::Topic(topic), _) => ends(consumer, topic, outputs)?,
-                            (Output::Table(_), look) => look.unwrap_or_default().ends,
-                        },
-                        letter_ends: ends(consumer, &route.letters, outputs)?,
-                        committed: committed.clone(),
-                        stored,
-                    });
-                    *latest.lock().unwrap_or_else(PoisonError::into_inner) = committed;
-                }
-                if last {
-                    return Ok(samples);
+                    // A broker that is being restarted. A sample that is missing makes the checking weaker, never wrong.
+                    Err(_) if answered.elapsed() < OUTAGE => {}
+                    Err(error) => return Err(error),
                 }
                 thread::sleep(PAUSE);
             }
@@ -150,18 +143,48 @@ async fn sample(
         .await
 }
 
+/// A sample; None when nothing was committed since the one before, so that there is nothing new to judge.
+fn look(
+    consumer: &BaseConsumer,
+    runtime: &Handle,
+    route: &Route,
+    outputs: i32,
+    before: Option<&Sample>,
+) -> Result<Option<Sample>> {
+    let partitions = route.partitions();
+    let committed = committed(consumer, &route.input, partitions)?;
+    let table = match &route.output {
+        Output::Topic(_) => None,
+        Output::Table(table) => Some(runtime.block_on(table.look(&route.group, &route.input, partitions))?),
+    };
+    let stored = table.as_ref().map(|look| look.stored.clone()).unwrap_or_default();
+    if before.is_some_and(|before| before.committed == committed && before.stored == stored) {
+        return Ok(None);
+    }
+    Ok(Some(Sample {
+        output_ends: match (&route.output, table) {
+            (Output::Topic(topic), _) => ends(consumer, topic, outputs)?,
+            (Output::Table(_), look) => look.unwrap_or_default().ends,
+        },
+        letter_ends: ends(consumer, &route.letters, outputs)?,
+        committed,
+        stored,
+    }))
+}
+
 fn committed(consumer: &BaseConsumer, topic: &str, partitions: i32) -> Result<Offsets> {
     let mut asked = TopicPartitionList::new();
     asked.add_partition_range(topic, 0, partitions - 1);
     let answer = consumer.committed_offsets(asked, REQUEST)?;
-    Ok(answer
-        .elements()
-        .iter()
-        .filter_map(|element| {
-            let offset = element.offset().to_raw().filter(|raw| *raw >= 0)?;
-            Some((element.partition(), offset))
-        })
-        .collect())
+    let mut offsets = Offsets::new();
+    for element in answer.elements() {
+        // Not known for the moment is not the same as none.
+        element.error()?;
+        if let Some(offset) = element.offset().to_raw().filter(|raw| *raw >= 0) {
+            offsets.insert(element.partition(), offset);
+        }
+    }
+    Ok(offsets)
 }
 
 fn ends(consumer: &BaseConsumer, topic: &str, partitions: i32) -> Result<Offsets> {

@@ -9,23 +9,23 @@ use crate::{
 };
 
 /// What happens to the workers of a scenario; by these names scenarios are asked for.
-const KINDS: [&str; 7] = [
-    "kills", "restarts", "zombies", "cuts", "aborts", "storms", "growth",
+const KINDS: [&str; 8] = [
+    "kills", "restarts", "zombies", "cuts", "aborts", "storms", "growth", "broker",
 ];
 
 /// What is run when nothing else is asked for: everything with the default, and with the others what tells them from it.
 const CHOICE: [(Guarantee, Sink, &[&str]); 4] = [
     (Guarantee::AtLeastOnce, Sink::Kafka, &KINDS),
-    (Guarantee::AtMostOnce, Sink::Kafka, &["kills", "growth"]),
+    (Guarantee::AtMostOnce, Sink::Kafka, &["kills", "growth", "broker"]),
     (
         Guarantee::ExactlyOnce,
         Sink::Kafka,
-        &["kills", "aborts", "zombies", "storms", "growth"],
+        &["kills", "aborts", "zombies", "storms", "growth", "broker"],
     ),
     (
         Guarantee::ExactlyOnce,
         Sink::Postgres,
-        &["kills", "aborts", "zombies", "growth"],
+        &["kills", "aborts", "zombies", "growth", "broker"],
     ),
 ];
 
@@ -43,6 +43,7 @@ impl Wish {
     fn makes_sense(&self, cli: &Cli) -> bool {
         match self.kind {
             "cuts" => cli.proxied_servers.is_some(),
+            "broker" => cli.broker_script.is_some(),
             // The others have no transactions in Kafka.
             "aborts" => self.guarantee == Guarantee::ExactlyOnce || self.sink == Sink::Postgres,
             _ => true,
@@ -61,6 +62,7 @@ impl Wish {
             "aborts" => faults.fences = count(cli.aborts, 300, 20),
             "storms" => faults.storms = count(cli.storms, 50, 5),
             "growth" => faults.growths = count(cli.growths, 20, 2),
+            "broker" => faults.broker_restarts = count(cli.broker_restarts, 20, 2),
             _ => {
                 faults.zombies = count(
                     cli.zombies,
@@ -156,7 +158,7 @@ mod tests {
 
     fn scenarios_of(arguments: &str) -> Vec<Scenario> {
         let all = format!(
-            "soak --bootstrap-servers a:1 --proxied-servers a:2 --proxy-address 127.0.0.1:3 {arguments}"
+            "soak --bootstrap-servers a:1 --proxied-servers a:2 --proxy-address 127.0.0.1:3 --broker-script x {arguments}"
         );
         scenarios(&Cli::parse_from(all.split_whitespace()))
     }
@@ -188,17 +190,21 @@ mod tests {
                 "AtLeastOnce PerPartition Kafka 100 cuts",
                 "AtLeastOnce PerPartition Kafka 50 rebalance storms",
                 "AtLeastOnce PerPartition Kafka 20 growths",
+                "AtLeastOnce PerPartition Kafka 20 broker restarts",
                 "AtMostOnce PerPartition Kafka 300 kills",
                 "AtMostOnce PerPartition Kafka 20 growths",
+                "AtMostOnce PerPartition Kafka 20 broker restarts",
                 "ExactlyOnce PerPartition Kafka 300 kills",
                 "ExactlyOnce PerPartition Kafka 300 forced aborts",
                 "ExactlyOnce PerPartition Kafka 25 zombies",
                 "ExactlyOnce PerPartition Kafka 50 rebalance storms",
                 "ExactlyOnce PerPartition Kafka 20 growths",
+                "ExactlyOnce PerPartition Kafka 20 broker restarts",
                 "ExactlyOnce PerPartition Postgres 300 kills",
                 "ExactlyOnce PerPartition Postgres 300 forced aborts",
                 "ExactlyOnce PerPartition Postgres 25 zombies",
                 "ExactlyOnce PerPartition Postgres 20 growths",
+                "ExactlyOnce PerPartition Postgres 20 broker restarts",
             ]
         );
     }
@@ -215,6 +221,7 @@ mod tests {
                 + faults.fences
                 + faults.storms
                 + faults.growths
+                + faults.broker_restarts
         };
         for (full, quick) in full.iter().zip(&quick) {
             assert_eq!((full.guarantee, full.sink), (quick.guarantee, quick.sink));
