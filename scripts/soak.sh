@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # soak.sh [ARGUMENT...]: starts a Kafka and a PostgreSQL for itself alone on 127.0.0.1, kills, restarts, freezes and cuts off
 # workers while records flow, and accounts for every record; then runs workers with planted bugs, each of which must be found.
-# Some five hours, with --quick a quarter of one. Results: target/soak/results.json. All arguments go to the program; --help lists
+# Some six hours, with --quick half of one. Results: target/soak/results.json. All arguments go to the program; --help lists
 # them:
 #   --kills N --records N --restarts N --zombies N --cuts N --aborts N --storms N --growths N --broker-restarts N
-#                      how much of what
+#   --outage-seconds N   how much of what
 #   --scenario TEXT    only scenarios with this in their name: kills, restarts, zombies, cuts, aborts, storms, growth, broker,
-#                      planted
+#                      outage, planted
 #   --guarantee G --ordering O --sink S   may be repeated    --seed N   the faults of an earlier run
 # Settings from the environment:
 #   SOAK_PORT   port of the broker, default 19292; its controller, the listener behind the proxy, the proxy and PostgreSQL get

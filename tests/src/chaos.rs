@@ -7,6 +7,7 @@
 //! to run in and a [`Scenario`]. Out: an [`Outcome`], also when promises are broken; an error only when the run itself failed.
 
 mod fleet;
+mod outage;
 mod output;
 pub mod plan;
 pub mod planted;
@@ -22,15 +23,17 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use self::{
     fleet::{Fleet, Surroundings},
+    outage::Scene,
     output::Route,
     proxy::Proxy,
     witness::Witness,
 };
 pub use self::{
+    outage::Outage,
     plan::{Act, Faults, Step},
     report::Row,
     scenario::{SESSION_OF_A_CLEAN_STOP, SESSION_OF_A_CRASH, Scenario},
@@ -70,6 +73,7 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// Faults that took place: all of the plan, unless the group got stuck.
     pub done: Faults,
+    pub outage: Option<Outage>,
     /// Workers that ended when they should not have, or not as they should.
     pub ended: Vec<String>,
     pub seconds: f64,
@@ -96,6 +100,9 @@ impl Outcome {
             self.scenario.seed,
             self.folder.display()
         );
+        if let Some(outage) = self.outage.filter(|outage| !outage.is_harmless()) {
+            bail!("{}: {outage}", self.scenario.name);
+        }
         ensure!(
             self.scenario.faults.fences == 0 || self.verdict.aborted > 0,
             "{}: {} aborted nothing, so this run says nothing about aborts",
@@ -117,7 +124,7 @@ pub async fn run(site: &Site, scenario: &Scenario) -> Result<Outcome> {
             || scenario.guarantee == Guarantee::ExactlyOnce,
         "only with ExactlyOnce have workers transactions in Kafka that can be aborted"
     );
-    let route = Route::create(site, scenario.sink, &kafka, &run, scenario.partitions).await?;
+    let route = Route::create(site, scenario, &kafka, &run).await?;
     let folder = site.folder.join(&run);
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let result = run_with(site, scenario, &kafka, &route, &folder).await;
@@ -172,7 +179,14 @@ async fn run_with(
         broker: site.broker.as_deref(),
         proxy: proxy.as_ref(),
     };
-    let mut done = Faults::default();
+    let scene = Scene {
+        scenario,
+        kafka,
+        route,
+        feed: &feed,
+        witness: &witness,
+    };
+    let (mut done, mut outage) = (Faults::default(), None);
     let mut moved = witness.committed();
     for step in plan::plan(
         scenario.seed,
@@ -190,7 +204,10 @@ async fn run_with(
         }
         moved = witness.committed();
         fleet.restart_ended()?;
-        fleet.act(&step.act, &around).await?;
+        match &step.act {
+            Act::Outage { time } => outage = Some(scene.run(&mut fleet, *time).await?),
+            act => fleet.act(act, &around).await?,
+        }
         done.count(&step.act);
     }
     all_move(&witness, &moved, route, scenario).await;
@@ -207,6 +224,7 @@ async fn run_with(
         scenario: scenario.clone(),
         verdict,
         done,
+        outage,
         ended,
         seconds: started.elapsed().as_secs_f64(),
         folder: folder.to_path_buf(),

@@ -98,6 +98,10 @@ struct Cli {
     #[arg(long)]
     broker_restarts: Option<u32>,
 
+    /// Time that the database is away, in seconds [default: 600].
+    #[arg(long)]
+    outage_seconds: Option<u64>,
+
     /// Run only scenarios whose name contains this; may be repeated. Planted bugs are named planted-<bug>.
     #[arg(long, value_name = "TEXT")]
     scenario: Vec<String>,

@@ -7,12 +7,13 @@ use std::{
         Arc,
         atomic::{AtomicI32, Ordering},
     },
+    time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::{Site, table::Table};
+use super::{Scenario, Site, table::Table};
 use crate::{
     checker::{Arrival, Sink},
     kafka::Kafka,
@@ -39,17 +40,21 @@ pub(super) enum Output {
 
 impl Route {
     /// Makes everything that a run needs; `run` is unique.
-    pub async fn create(site: &Site, sink: Sink, kafka: &Kafka, run: &str, partitions: i32) -> Result<Self> {
+    pub async fn create(site: &Site, scenario: &Scenario, kafka: &Kafka, run: &str) -> Result<Self> {
+        let partitions = scenario.partitions;
         let name = |suffix: &str| format!("chaos-{run}.{suffix}");
         let route = Self {
             input: name("in"),
             partitions: Arc::new(AtomicI32::new(partitions)),
-            output: match sink {
+            output: match scenario.sink {
                 Sink::Kafka => Output::Topic(name("out")),
                 Sink::Postgres => {
                     let url = site.postgres.as_deref();
                     let url = url.context("this scenario needs a PostgreSQL, and the site has none")?;
-                    Output::Table(Arc::new(Table::create(url, &format!("chaos-{run}")).await?))
+                    let proxied = scenario.faults.outage_seconds > 0;
+                    Output::Table(Arc::new(
+                        Table::create(url, &format!("chaos-{run}"), proxied).await?,
+                    ))
                 }
             },
             letters: name("dlq"),
@@ -113,6 +118,14 @@ impl Route {
             // The worker's own transactional id; with another one nothing would be aborted, which the outcome tells.
             Output::Topic(_) => kafka.fence(&format!("{}.{worker}", self.group)).await,
             Output::Table(table) => table.abort(worker).await,
+        }
+    }
+
+    /// Keeps the workers from what they write to for this time.
+    pub fn interrupt(&self, time: Duration) -> Result<()> {
+        match &self.output {
+            Output::Topic(_) => bail!("a topic is not away without its broker"),
+            Output::Table(table) => table.interrupt(time),
         }
     }
 

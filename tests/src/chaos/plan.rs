@@ -25,6 +25,8 @@ pub struct Faults {
     pub growths: u32,
     /// The broker is ended and started again: told to stop and killed, by turns.
     pub broker_restarts: u32,
+    /// The system behind the writer is away for so long; 0: never.
+    pub outage_seconds: u64,
 }
 
 impl Faults {
@@ -42,6 +44,7 @@ impl Faults {
             Act::Storm { .. } => self.storms += 1,
             Act::Grow { .. } => self.growths += 1,
             Act::Broker { .. } => self.broker_restarts += 1,
+            Act::Outage { time } => self.outage_seconds = time.as_secs(),
         }
     }
 }
@@ -58,11 +61,14 @@ impl fmt::Display for Faults {
             (self.growths, "growths"),
             (self.broker_restarts, "broker restarts"),
         ];
-        let some: Vec<String> = kinds
+        let mut some: Vec<String> = kinds
             .iter()
             .filter(|(count, _)| *count > 0)
             .map(|(count, name)| format!("{count} {name}"))
             .collect();
+        if self.outage_seconds > 0 {
+            some.push(format!("an outage of {} s", self.outage_seconds));
+        }
         f.write_str(if some.is_empty() { "no faults" } else { "" })?;
         f.write_str(&some.join(", "))
     }
@@ -101,6 +107,9 @@ pub enum Act {
         killed: bool,
         /// From its end until it is started again.
         away: Duration,
+    },
+    Outage {
+        time: Duration,
     },
 }
 
@@ -164,6 +173,10 @@ pub fn plan(seed: u64, faults: &Faults, workers: usize, session: Duration) -> Ve
             away: Duration::from_secs(1 + random.below(5)),
         });
     }
+    if faults.outage_seconds > 0 {
+        let time = Duration::from_secs(faults.outage_seconds);
+        acts.push(Act::Outage { time });
+    }
     // Fisher and Yates; clean restarts keep their order among themselves only by luck, which nobody needs.
     for last in (1..acts.len()).rev() {
         acts.swap(last, random.below(last as u64 + 1) as usize);
@@ -205,6 +218,7 @@ mod tests {
         storms: 3,
         growths: 4,
         broker_restarts: 6,
+        outage_seconds: 30,
     };
     const SESSION: Duration = Duration::from_secs(6);
 
@@ -230,7 +244,7 @@ mod tests {
                     assert!(time > SESSION && time <= SESSION + Duration::from_millis(5500));
                 }
                 Act::Grow { more } => assert!((1..=4).contains(&more)),
-                Act::Cut { .. } | Act::Storm { .. } | Act::Broker { .. } => {}
+                Act::Cut { .. } | Act::Storm { .. } | Act::Broker { .. } | Act::Outage { .. } => {}
             }
         }
         assert!(hit.iter().all(|count| *count > 0), "{hit:?}");
@@ -250,7 +264,7 @@ mod tests {
         assert_eq!(
             FAULTS.to_string(),
             "40 kills, 7 restarts, 20 zombies, 9 cuts, 11 forced aborts, 3 rebalance storms, 4 growths, \
-             6 broker restarts"
+             6 broker restarts, an outage of 30 s"
         );
         assert_eq!(Faults::default().to_string(), "no faults");
     }

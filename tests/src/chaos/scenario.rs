@@ -87,8 +87,9 @@ impl Scenario {
     }
 
     fn crashes(&self) -> u64 {
-        // A broker that is away may cost every worker its session.
-        let sessions = self.faults.broker_restarts * self.workers as u32;
+        // A broker that is away may cost every worker its session; what is in front of the table, its answer to a write.
+        let outages = self.faults.broker_restarts + u32::from(self.faults.outage_seconds > 0);
+        let sessions = outages * self.workers as u32;
         // What is aborted is repeated, if it was not to be part of the transaction.
         u64::from(self.faults.kills + self.faults.zombies + self.faults.fences + sessions)
     }
@@ -130,7 +131,7 @@ impl Scenario {
         for (key, value) in &self.client {
             client[key] = json!(value);
         }
-        let spec = json!({
+        let mut spec = json!({
             "topics": [{"name": route.input}],
             "groupId": route.group,
             "kafka": {"bootstrapServers": [bootstrap], "clientConfig": client},
@@ -145,6 +146,10 @@ impl Scenario {
             "errorHandling": {"deadLetter": {"topic": route.letters}},
             "worker": {"terminationGracePeriodSeconds": 30},
         });
+        if self.faults.outage_seconds > 0 {
+            // With the default of 30 s the rate of catching up would be the time until the last worker has tried again.
+            spec["errorHandling"]["retry"] = json!({"maxBackoffSeconds": 2});
+        }
         let spec: KafkaConsumerGroupSpec =
             serde_json::from_value(spec).context("the contract does not know this scenario")?;
         Ok(WorkerConfig::from_spec(

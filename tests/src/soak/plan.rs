@@ -9,13 +9,14 @@ use crate::{
 };
 
 /// What happens to the workers of a scenario; by these names scenarios are asked for.
-const KINDS: [&str; 8] = [
-    "kills", "restarts", "zombies", "cuts", "aborts", "storms", "growth", "broker",
+const KINDS: [&str; 9] = [
+    "kills", "restarts", "zombies", "cuts", "aborts", "storms", "growth", "broker", "outage",
 ];
 
 /// What is run when nothing else is asked for: everything with the default, and with the others what tells them from it.
-const CHOICE: [(Guarantee, Sink, &[&str]); 4] = [
+const CHOICE: [(Guarantee, Sink, &[&str]); 5] = [
     (Guarantee::AtLeastOnce, Sink::Kafka, &KINDS),
+    (Guarantee::AtLeastOnce, Sink::Postgres, &["outage"]),
     (Guarantee::AtMostOnce, Sink::Kafka, &["kills", "growth", "broker"]),
     (
         Guarantee::ExactlyOnce,
@@ -25,7 +26,7 @@ const CHOICE: [(Guarantee, Sink, &[&str]); 4] = [
     (
         Guarantee::ExactlyOnce,
         Sink::Postgres,
-        &["kills", "aborts", "zombies", "growth", "broker"],
+        &["kills", "aborts", "zombies", "growth", "broker", "outage"],
     ),
 ];
 
@@ -43,6 +44,8 @@ impl Wish {
     fn makes_sense(&self, cli: &Cli) -> bool {
         match self.kind {
             "cuts" => cli.proxied_servers.is_some(),
+            // A topic is only away together with its broker.
+            "outage" => self.sink == Sink::Postgres,
             "broker" => cli.broker_script.is_some(),
             // The others have no transactions in Kafka.
             "aborts" => self.guarantee == Guarantee::ExactlyOnce || self.sink == Sink::Postgres,
@@ -63,6 +66,9 @@ impl Wish {
             "storms" => faults.storms = count(cli.storms, 50, 5),
             "growth" => faults.growths = count(cli.growths, 20, 2),
             "broker" => faults.broker_restarts = count(cli.broker_restarts, 20, 2),
+            "outage" => {
+                faults.outage_seconds = cli.outage_seconds.unwrap_or(if cli.quick { 30 } else { 600 });
+            }
             _ => {
                 faults.zombies = count(
                     cli.zombies,
@@ -85,7 +91,12 @@ impl Wish {
             sink: self.sink,
             workers: 4,
             partitions: if self.kind == "growth" { 6 } else { 12 },
-            rate: if cli.quick { 1000 } else { 2000 },
+            // A backlog can only be worked off by whoever is faster than what comes.
+            rate: if cli.quick || self.kind == "outage" {
+                1000
+            } else {
+                2000
+            },
             batch: 50,
             records: match (cli.records, self.kind, self.guarantee, self.sink) {
                 (Some(records), ..) => records,
@@ -191,6 +202,7 @@ mod tests {
                 "AtLeastOnce PerPartition Kafka 50 rebalance storms",
                 "AtLeastOnce PerPartition Kafka 20 growths",
                 "AtLeastOnce PerPartition Kafka 20 broker restarts",
+                "AtLeastOnce PerPartition Postgres an outage of 600 s",
                 "AtMostOnce PerPartition Kafka 300 kills",
                 "AtMostOnce PerPartition Kafka 20 growths",
                 "AtMostOnce PerPartition Kafka 20 broker restarts",
@@ -205,6 +217,7 @@ mod tests {
                 "ExactlyOnce PerPartition Postgres 25 zombies",
                 "ExactlyOnce PerPartition Postgres 20 growths",
                 "ExactlyOnce PerPartition Postgres 20 broker restarts",
+                "ExactlyOnce PerPartition Postgres an outage of 600 s",
             ]
         );
     }
@@ -222,6 +235,7 @@ mod tests {
                 + faults.storms
                 + faults.growths
                 + faults.broker_restarts
+                + faults.outage_seconds as u32
         };
         for (full, quick) in full.iter().zip(&quick) {
             assert_eq!((full.guarantee, full.sink), (quick.guarantee, quick.sink));
