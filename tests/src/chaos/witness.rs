@@ -112,64 +112,90 @@ async fn sample(
     stop: Arc<AtomicBool>,
     latest: Arc<Mutex<Offsets>>,
 ) -> Result<Vec<Sample>> {
-    // Of the output, if it is a topic, and of the dead letters; the input may get more.
-    let outputs = kafka.partitions(&route.letters).await? as i32;
-    let runtime = Handle::current();
-    kafka
-        .blocking(move |consumer| {
-            let mut samples: Vec<Sample> = Vec::new();
-            let mut answered = Instant::now();
-            loop {
-                // Before the sample, so that the last one is taken after everything else has ended.
-                let last = stop.load(Ordering::Relaxed);
-                match look(consumer, &runtime, &route, outputs, samples.last()) {
-                    Ok(sample) => {
-                        if let Some(sample) = sample {
-                            *latest.lock().unwrap_or_else(PoisonError::into_inner) = sample.committed.clone();
-                            samples.push(sample);
-                        }
-                        answered = Instant::now();
-                        if last {
-                            return Ok(samples);
-                        }
-                    }
-                    // A broker that is being restarted. A sample that is missing makes the checking weaker, never wrong.
-                    Err(_) if answered.elapsed() < OUTAGE => {}
-                    Err(error) => return Err(error),
-                }
-                thread::sleep(PAUSE);
-            }
-        })
-        .await
+    let mut sampler = Sampler {
+        outputs: kafka.partitions(&route.letters).await? as i32,
+        runtime: Handle::current(),
+        route,
+        stop,
+        latest,
+        samples: Vec::new(),
+        answered: Instant::now(),
+    };
+    loop {
+        let (moved, result) = kafka
+            .blocking(move |consumer| {
+                let result = sampler.run(consumer);
+                Ok((sampler, result))
+            })
+            .await?;
+        sampler = moved;
+        match result {
+            Ok(()) => return Ok(sampler.samples),
+            Err(error) if sampler.answered.elapsed() > OUTAGE => return Err(error),
+            // A broker that is being restarted. A sample that is missing makes the checking weaker, never wrong. With a new
+            // client, because a broker that stops may tell the old one that there are no brokers, which librdkafka 2.12 believes
+            // for good.
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
 }
 
-/// A sample; None when nothing was committed since the one before, so that there is nothing new to judge.
-fn look(
-    consumer: &BaseConsumer,
-    runtime: &Handle,
-    route: &Route,
+struct Sampler {
+    route: Route,
+    /// Partitions of the output, if it is a topic, and of the dead letters; the input may get more.
     outputs: i32,
-    before: Option<&Sample>,
-) -> Result<Option<Sample>> {
-    let partitions = route.partitions();
-    let committed = committed(consumer, &route.input, partitions)?;
-    let table = match &route.output {
-        Output::Topic(_) => None,
-        Output::Table(table) => Some(runtime.block_on(table.look(&route.group, &route.input, partitions))?),
-    };
-    let stored = table.as_ref().map(|look| look.stored.clone()).unwrap_or_default();
-    if before.is_some_and(|before| before.committed == committed && before.stored == stored) {
-        return Ok(None);
+    runtime: Handle,
+    stop: Arc<AtomicBool>,
+    latest: Arc<Mutex<Offsets>>,
+    samples: Vec<Sample>,
+    /// When something was seen last.
+    answered: Instant,
+}
+
+impl Sampler {
+    /// Takes samples until it is to stop, or until one cannot be taken.
+    fn run(&mut self, consumer: &BaseConsumer) -> Result<()> {
+        loop {
+            // Before the sample, so that the last one is taken after everything else has ended.
+            let last = self.stop.load(Ordering::Relaxed);
+            if let Some(sample) = self.look(consumer)? {
+                *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = sample.committed.clone();
+                self.samples.push(sample);
+            }
+            self.answered = Instant::now();
+            if last {
+                return Ok(());
+            }
+            thread::sleep(PAUSE);
+        }
     }
-    Ok(Some(Sample {
-        output_ends: match (&route.output, table) {
-            (Output::Topic(topic), _) => ends(consumer, topic, outputs)?,
-            (Output::Table(_), look) => look.unwrap_or_default().ends,
-        },
-        letter_ends: ends(consumer, &route.letters, outputs)?,
-        committed,
-        stored,
-    }))
+
+    /// A sample; None when nothing was committed since the one before, so that there is nothing new to judge.
+    fn look(&self, consumer: &BaseConsumer) -> Result<Option<Sample>> {
+        let (route, partitions) = (&self.route, self.route.partitions());
+        let committed = committed(consumer, &route.input, partitions)?;
+        let table = match &route.output {
+            Output::Topic(_) => None,
+            Output::Table(table) => {
+                let look = table.look(&route.group, &route.input, partitions);
+                Some(self.runtime.block_on(look)?)
+            }
+        };
+        let stored = table.as_ref().map(|look| look.stored.clone()).unwrap_or_default();
+        let known = |before: &Sample| before.committed == committed && before.stored == stored;
+        if self.samples.last().is_some_and(known) {
+            return Ok(None);
+        }
+        Ok(Some(Sample {
+            output_ends: match (&route.output, table) {
+                (Output::Topic(topic), _) => ends(consumer, topic, self.outputs)?,
+                (Output::Table(_), look) => look.unwrap_or_default().ends,
+            },
+            letter_ends: ends(consumer, &route.letters, self.outputs)?,
+            committed,
+            stored,
+        }))
+    }
 }
 
 fn committed(consumer: &BaseConsumer, topic: &str, partitions: i32) -> Result<Offsets> {
