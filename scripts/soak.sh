@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # soak.sh [ARGUMENT...]: starts a Kafka and a PostgreSQL for itself alone on 127.0.0.1, kills, restarts, freezes and cuts off
 # workers while records flow, and accounts for every record; then runs workers with planted bugs, each of which must be found.
-# Some six hours, with --quick half of one. Results: target/soak/results.json. All arguments go to the program; --help lists
+# Six to seven hours, with --quick half of one. Results: target/soak/results.json. All arguments go to the program; --help lists
 # them:
 #   --kills N --records N --restarts N --zombies N --cuts N --aborts N --storms N --growths N --broker-restarts N
 #   --outage-seconds N   how much of what
