@@ -70,6 +70,7 @@ impl Scene<'_> {
         let (rebalances, memory) = (fleet.rebalances().await?, fleet.memory()?);
         self.route.interrupt(time)?;
         tokio::time::sleep(time).await;
+        fleet.restart_ended()?;
         let grown = fleet
             .memory()?
             .into_iter()
@@ -89,7 +90,7 @@ impl Scene<'_> {
     /// Records a second, from the first that is committed until no more are left than come in a second. A group that does not get
     /// there is judged all the same.
     async fn catch_up(&self, fleet: &mut Fleet, time: Duration) -> Result<f64> {
-        // Half as fast again as they come: twice the time.
+        // Workers that are half as fast again as the feed need twice the time.
         let limit = self.scenario.patience + 3 * time;
         let (called, from) = (Instant::now(), self.committed());
         let mut started = called;

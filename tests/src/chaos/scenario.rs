@@ -87,7 +87,7 @@ impl Scenario {
     }
 
     fn crashes(&self) -> u64 {
-        // A broker that is away may cost every worker its session; what is in front of the table, its answer to a write.
+        // A broker that is away may cost every worker its session, a database the answer to a write.
         let outages = self.faults.broker_restarts + u32::from(self.faults.outage_seconds > 0);
         let sessions = outages * self.workers as u32;
         // What is aborted is repeated, if it was not to be part of the transaction.
