@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # soak.sh [ARGUMENT...]: starts a Kafka and a PostgreSQL for itself alone on 127.0.0.1, kills, restarts, freezes and cuts off
 # workers while records flow, and accounts for every record; then runs workers with planted bugs, each of which must be found.
-# Some five hours, with --quick a quarter of one. Results: target/soak/results.json. All arguments go to the program; --help lists
+# Six to seven hours, with --quick half of one. Results: target/soak/results.json. All arguments go to the program; --help lists
 # them:
-#   --kills N --records N --restarts N --zombies N --cuts N --aborts N --storms N   how much of what
-#   --scenario TEXT    only scenarios with this in their name: kills, restarts, zombies, cuts, aborts, storms, planted
+#   --kills N --records N --restarts N --zombies N --cuts N --aborts N --storms N --growths N --broker-restarts N
+#   --outage-seconds N   how much of what
+#   --scenario TEXT    only scenarios with this in their name: kills, restarts, zombies, cuts, aborts, storms, growth, broker,
+#                      outage, planted
 #   --guarantee G --ordering O --sink S   may be repeated    --seed N   the faults of an earlier run
 # Settings from the environment:
 #   SOAK_PORT   port of the broker, default 19292; its controller, the listener behind the proxy, the proxy and PostgreSQL get
@@ -56,6 +58,14 @@ stop_database() {
     rm -rf "$database"
 }
 
+# restart-broker SIGNAL SECONDS: how the program that runs has the broker restarted, which is this script's.
+if [[ ${1:-} == restart-broker ]]; then
+    stop_daemon kafka "$2" 60
+    sleep "$3"
+    start_broker
+    exit
+fi
+
 [[ $KCG_STATE == /* && $KCG_STATE != *[[:space:]]* ]] || die "SOAK_STATE must be an absolute path without spaces"
 newest_bin >/dev/null # says how to get it
 planted=()
@@ -74,6 +84,7 @@ start_broker
 start_database
 # In the background, so that a signal is served at once.
 "$binaries/soak" --bootstrap-servers "127.0.0.1:$port" --proxied-servers "127.0.0.1:$((port + 2))" \
-    --proxy-address "127.0.0.1:$((port + 3))" "${planted[@]}" --output "$CARGO_TARGET_DIR/soak" "$@" 9>&- &
+    --proxy-address "127.0.0.1:$((port + 3))" --broker-script "$REPOSITORY/scripts/soak.sh" "${planted[@]}" \
+    --output "$CARGO_TARGET_DIR/soak" "$@" 9>&- &
 soak_pid=$!
 wait "$soak_pid"

@@ -7,6 +7,7 @@
 //! to run in and a [`Scenario`]. Out: an [`Outcome`], also when promises are broken; an error only when the run itself failed.
 
 mod fleet;
+mod outage;
 mod output;
 pub mod plan;
 pub mod planted;
@@ -22,10 +23,17 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
-use self::{fleet::Fleet, output::Route, proxy::Proxy, witness::Witness};
+use self::{
+    fleet::{Fleet, Surroundings},
+    outage::Scene,
+    output::Route,
+    proxy::Proxy,
+    witness::Witness,
+};
 pub use self::{
+    outage::Outage,
     plan::{Act, Faults, Step},
     report::Row,
     scenario::{SESSION_OF_A_CLEAN_STOP, SESSION_OF_A_CRASH, Scenario},
@@ -49,6 +57,9 @@ pub struct Site {
     pub proxied: Option<(String, SocketAddr)>,
     /// URL of a database that its user owns; only scenarios that write to tables need it. They make schemas of their own.
     pub postgres: Option<String>,
+    /// Called with `restart-broker SIGNAL SECONDS` it ends the broker by this signal, starts it again after that time, and
+    /// returns when the broker is ready; only scenarios that restart it need it.
+    pub broker: Option<PathBuf>,
     /// The worker to test.
     pub worker: PathBuf,
     /// For configurations and logs.
@@ -62,6 +73,7 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// Faults that took place: all of the plan, unless the group got stuck.
     pub done: Faults,
+    pub outage: Option<Outage>,
     /// Workers that ended when they should not have, or not as they should.
     pub ended: Vec<String>,
     pub seconds: f64,
@@ -88,6 +100,9 @@ impl Outcome {
             self.scenario.seed,
             self.folder.display()
         );
+        if let Some(outage) = self.outage.filter(|outage| !outage.is_harmless()) {
+            bail!("{}: {outage}", self.scenario.name);
+        }
         ensure!(
             self.scenario.faults.fences == 0 || self.verdict.aborted > 0,
             "{}: {} aborted nothing, so this run says nothing about aborts",
@@ -109,7 +124,7 @@ pub async fn run(site: &Site, scenario: &Scenario) -> Result<Outcome> {
             || scenario.guarantee == Guarantee::ExactlyOnce,
         "only with ExactlyOnce have workers transactions in Kafka that can be aborted"
     );
-    let route = Route::create(site, scenario.sink, &kafka, &run, scenario.partitions).await?;
+    let route = Route::create(site, scenario, &kafka, &run).await?;
     let folder = site.folder.join(&run);
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let result = run_with(site, scenario, &kafka, &route, &folder).await;
@@ -158,7 +173,20 @@ async fn run_with(
     let config = scenario.config(&bootstrap, route)?;
     let mut fleet = Fleet::start(site, scenario, folder, config, route.clone())?;
 
-    let mut done = Faults::default();
+    let around = Surroundings {
+        kafka,
+        feed: &feed,
+        broker: site.broker.as_deref(),
+        proxy: proxy.as_ref(),
+    };
+    let scene = Scene {
+        scenario,
+        kafka,
+        route,
+        feed: &feed,
+        witness: &witness,
+    };
+    let (mut done, mut outage) = (Faults::default(), None);
     let mut moved = witness.committed();
     for step in plan::plan(
         scenario.seed,
@@ -166,7 +194,7 @@ async fn run_with(
         scenario.workers,
         scenario.session,
     ) {
-        if step.patient && !all_move(&witness, &moved, scenario).await {
+        if step.patient && !all_move(&witness, &moved, route, scenario).await {
             println!("  the group is stuck at {:?}", witness.committed());
             break;
         }
@@ -176,10 +204,13 @@ async fn run_with(
         }
         moved = witness.committed();
         fleet.restart_ended()?;
-        fleet.act(&step.act, kafka, proxy.as_ref()).await?;
+        match &step.act {
+            Act::Outage { time } => outage = Some(scene.run(&mut fleet, *time).await?),
+            act => fleet.act(act, &around).await?,
+        }
         done.count(&step.act);
     }
-    all_move(&witness, &moved, scenario).await;
+    all_move(&witness, &moved, route, scenario).await;
     while feed.sent() < scenario.records {
         tokio::time::sleep(PAUSE).await;
         fleet.restart_ended()?;
@@ -193,6 +224,7 @@ async fn run_with(
         scenario: scenario.clone(),
         verdict,
         done,
+        outage,
         ended,
         seconds: started.elapsed().as_secs_f64(),
         folder: folder.to_path_buf(),
@@ -200,12 +232,12 @@ async fn run_with(
 }
 
 /// Waits until every partition is committed further than `before`; false when that takes too long.
-async fn all_move(witness: &Witness, before: &witness::Offsets, scenario: &Scenario) -> bool {
+async fn all_move(witness: &Witness, before: &witness::Offsets, route: &Route, scenario: &Scenario) -> bool {
     let started = Instant::now();
     loop {
         let now = witness.committed();
         let moves = |partition: i32| now.get(&partition) > before.get(&partition);
-        if (0..scenario.partitions).all(moves) {
+        if (0..route.partitions()).all(moves) {
             return true;
         }
         if started.elapsed() > scenario.patience || witness.has_ended() {

@@ -18,7 +18,7 @@ use rdkafka::{
 };
 
 /// For one request to a healthy broker on a busy machine.
-const REQUEST: Duration = Duration::from_secs(30);
+pub(crate) const REQUEST: Duration = Duration::from_secs(30);
 
 /// A Kafka cluster and how to log in to it.
 #[derive(Clone, Debug)]

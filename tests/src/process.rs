@@ -119,6 +119,17 @@ impl WorkerProcess {
     }
 }
 
+/// A line of /proc/PID/status, in MiB: VmRSS is what the process has in RAM, VmHWM the most that it ever had. None once it has
+/// ended.
+pub(crate) fn memory_mib(pid: u32, field: &str) -> Option<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib / 1024.0)
+}
+
 /// An address that nobody listens on. Somebody may take it before its user does, who then says so.
 pub(crate) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)

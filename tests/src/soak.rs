@@ -37,6 +37,11 @@ struct Cli {
     #[arg(long, value_name = "IP:PORT", requires = "proxied_servers")]
     proxy_address: Option<SocketAddr>,
 
+    /// A program that restarts the broker: when called with `restart-broker SIGNAL SECONDS`, it ends the broker by this signal
+    /// and starts it again after that time.
+    #[arg(long, value_name = "FILE")]
+    broker_script: Option<PathBuf>,
+
     /// URL of a database that its user owns, for everything that writes to tables.
     #[arg(long, value_name = "URL", env = "SOAK_POSTGRES_URL", hide_env_values = true)]
     postgres_url: Option<String>,
@@ -84,6 +89,18 @@ struct Cli {
     /// Workers that join and leave at once [default: 50].
     #[arg(long)]
     storms: Option<u32>,
+
+    /// Times that the input gets more partitions [default: 20].
+    #[arg(long)]
+    growths: Option<u32>,
+
+    /// Restarts of the broker, each second one a kill [default: 20].
+    #[arg(long)]
+    broker_restarts: Option<u32>,
+
+    /// Time that the database is away, in seconds [default: 600].
+    #[arg(long)]
+    outage_seconds: Option<u64>,
 
     /// Run only scenarios whose name contains this; may be repeated. Planted bugs are named planted-<bug>.
     #[arg(long, value_name = "TEXT")]
@@ -138,6 +155,7 @@ async fn run(cli: &Cli) -> Result<Vec<Row>> {
         bootstrap: cli.bootstrap_servers.clone(),
         proxied: cli.proxied_servers.clone().zip(cli.proxy_address),
         postgres: cli.postgres_url.clone(),
+        broker: cli.broker_script.clone(),
         worker: cli.worker.clone().unwrap_or(beside),
         folder: cli.output.join("runs"),
     };

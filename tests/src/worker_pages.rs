@@ -46,7 +46,7 @@ impl World {
 }
 
 /// Sum of all series of a metric in the OpenMetrics text.
-fn sum(page: &str, name: &str) -> Option<f64> {
+pub(crate) fn sum(page: &str, name: &str) -> Option<f64> {
     let values = page.lines().filter_map(|line| {
         let rest = line.strip_prefix(name)?;
         let value = match rest.strip_prefix('{') {

@@ -6,6 +6,7 @@ use std::{fs, thread, time::Instant};
 use anyhow::{Context, Result};
 
 pub(super) use crate::process::Running;
+use crate::process::memory_mib;
 
 /// USER_HZ: what /proc counts in, 100 on every architecture we run on.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -172,10 +173,7 @@ fn busy_seconds() -> Result<f64> {
 
 /// Most memory the process ever had in RAM, in MiB; None once it has ended.
 pub(super) fn peak_rss_mib(pid: u32) -> Option<f64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(kib / 1024.0)
+    memory_mib(pid, "VmHWM")
 }
 
 #[cfg(test)]

@@ -7,11 +7,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use crds::WorkerConfig;
 
 use super::{Scenario, Site, output::Route, plan::Act, proxy::Proxy};
-use crate::{kafka::Kafka, process::WorkerProcess};
+use crate::{
+    command,
+    kafka::Kafka,
+    ledger::feed::Feed,
+    process::{WorkerProcess, free_address, memory_mib},
+    worker_pages,
+};
 
 /// From SIGTERM to the end: the drain budget is 25 s, and leaving the group takes a few.
 const END: Duration = Duration::from_secs(60);
@@ -22,6 +28,16 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// How much of a log is shown of a worker that has ended.
 const LAST_WORDS: usize = 3;
 
+/// What else there is to be hit.
+pub(super) struct Surroundings<'a> {
+    pub kafka: &'a Kafka,
+    pub feed: &'a Feed,
+    /// [`Site::broker`].
+    pub broker: Option<&'a Path>,
+    /// Between the workers and the broker.
+    pub proxy: Option<&'a Proxy>,
+}
+
 /// All workers of a group.
 pub(super) struct Fleet {
     binary: PathBuf,
@@ -30,6 +46,8 @@ pub(super) struct Fleet {
     route: Route,
     environment: Vec<(&'static str, &'static str)>,
     workers: Vec<WorkerProcess>,
+    /// Where their pages are, if somebody looks at them.
+    pages: Vec<SocketAddr>,
     ended: Vec<String>,
 }
 
@@ -52,6 +70,12 @@ impl Fleet {
                 .into_iter()
                 .collect(),
             workers: Vec::new(),
+            pages: match scenario.faults.outage_seconds {
+                0 => Vec::new(),
+                _ => (0..scenario.workers)
+                    .map(|_| free_address())
+                    .collect::<Result<_>>()?,
+            },
             ended: Vec::new(),
         };
         for number in 0..scenario.workers {
@@ -62,8 +86,8 @@ impl Fleet {
     }
 
     fn start_worker(&self, number: usize) -> Result<WorkerProcess> {
-        // Nobody looks at its pages.
-        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let address = self.pages.get(number).copied().unwrap_or(anywhere);
         let name = name(number);
         self.route.give_secrets(&self.folder, &name)?;
         WorkerProcess::start(
@@ -76,7 +100,7 @@ impl Fleet {
     }
 
     /// Lets a fault happen, and what follows from it: a new process, or the old one going on.
-    pub async fn act(&mut self, act: &Act, kafka: &Kafka, proxy: Option<&Proxy>) -> Result<()> {
+    pub async fn act(&mut self, act: &Act, around: &Surroundings<'_>) -> Result<()> {
         match act {
             Act::Kill { worker } => {
                 // Dropped: killed with SIGKILL and waited for.
@@ -92,8 +116,8 @@ impl Fleet {
                 tokio::time::sleep(*time).await;
                 self.workers[*worker].process.signal("CONT")?;
             }
-            Act::Cut { closed } => proxy.context("a cut needs the proxy")?.cut(*closed),
-            Act::Fence { worker } => self.route.abort(kafka, &name(*worker)).await?,
+            Act::Cut { closed } => around.proxy.context("a cut needs the proxy")?.cut(*closed),
+            Act::Fence { worker } => self.route.abort(around.kafka, &name(*worker)).await?,
             Act::Storm { stay } => {
                 let number = self.workers.len();
                 self.workers.push(self.start_worker(number)?);
@@ -103,8 +127,52 @@ impl Fleet {
                 self.until_ended(number).await?;
                 self.workers.pop();
             }
+            Act::Grow { more } => {
+                let partitions = self.route.grow(around.kafka, *more).await?;
+                around.feed.grow(partitions).await?;
+            }
+            Act::Broker { killed, away } => {
+                let script = around.broker.context("nobody here can restart the broker")?;
+                let signal = if *killed { "KILL" } else { "TERM" };
+                let seconds = away.as_secs().to_string();
+                command::run(script, &["restart-broker", signal, &seconds], None)
+                    .await?
+                    .ok("restarting the broker")?;
+            }
+            Act::Outage { .. } => bail!("an outage takes more than the workers: see outage.rs"),
         }
         Ok(())
+    }
+
+    /// Stops all of them in order, and starts them after this time.
+    pub async fn rest(&mut self, time: Duration) -> Result<()> {
+        self.end_all().await?;
+        tokio::time::sleep(time).await;
+        for number in 0..self.workers.len() {
+            self.workers[number] = self.start_worker(number)?;
+        }
+        Ok(())
+    }
+
+    /// How often partitions came or went, by their metrics.
+    pub async fn rebalances(&self) -> Result<u64> {
+        let mut total = 0.0;
+        for address in &self.pages {
+            let page = reqwest::get(format!("http://{address}/metrics"))
+                .await?
+                .text()
+                .await?;
+            total += worker_pages::sum(&page, "kcg_worker_rebalances_total")
+                .with_context(|| format!("the worker at {address} tells nothing of rebalances"))?;
+        }
+        Ok(total as u64)
+    }
+
+    /// What each has in RAM, in MiB.
+    pub fn memory(&self) -> Result<Vec<f64>> {
+        let of =
+            |worker: &WorkerProcess| memory_mib(worker.process.pid(), "VmRSS").context("a worker is gone");
+        self.workers.iter().map(of).collect()
     }
 
     fn replaced(&mut self, worker: usize) -> Result<WorkerProcess> {
@@ -147,6 +215,11 @@ impl Fleet {
 
     /// Stops all of them; returns what was noted about the whole run.
     pub async fn stop(mut self) -> Result<Vec<String>> {
+        self.end_all().await?;
+        Ok(self.ended)
+    }
+
+    async fn end_all(&mut self) -> Result<()> {
         self.restart_ended()?;
         for worker in &self.workers {
             worker.process.signal("TERM")?;
@@ -154,7 +227,7 @@ impl Fleet {
         for number in 0..self.workers.len() {
             self.until_ended(number).await?;
         }
-        Ok(self.ended)
+        Ok(())
     }
 
     fn note(&mut self, worker: usize, what: &str) {

@@ -1,12 +1,19 @@
 //! Where the workers of a run write: a topic or a table. What has to be done differently for the two is here; everything else
 //! need not know which it is.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicI32, Ordering},
+    },
+    time::Duration,
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::{Site, table::Table};
+use super::{Scenario, Site, table::Table};
 use crate::{
     checker::{Arrival, Sink},
     kafka::Kafka,
@@ -17,6 +24,8 @@ use crate::{
 #[derive(Clone)]
 pub(super) struct Route {
     pub input: String,
+    /// Of the input. The other topics never get more: the records of a key must stay where those before them are.
+    partitions: Arc<AtomicI32>,
     pub output: Output,
     pub letters: String,
     pub group: String,
@@ -31,16 +40,21 @@ pub(super) enum Output {
 
 impl Route {
     /// Makes everything that a run needs; `run` is unique.
-    pub async fn create(site: &Site, sink: Sink, kafka: &Kafka, run: &str, partitions: i32) -> Result<Self> {
+    pub async fn create(site: &Site, scenario: &Scenario, kafka: &Kafka, run: &str) -> Result<Self> {
+        let partitions = scenario.partitions;
         let name = |suffix: &str| format!("chaos-{run}.{suffix}");
         let route = Self {
             input: name("in"),
-            output: match sink {
+            partitions: Arc::new(AtomicI32::new(partitions)),
+            output: match scenario.sink {
                 Sink::Kafka => Output::Topic(name("out")),
                 Sink::Postgres => {
                     let url = site.postgres.as_deref();
                     let url = url.context("this scenario needs a PostgreSQL, and the site has none")?;
-                    Output::Table(Arc::new(Table::create(url, &format!("chaos-{run}")).await?))
+                    let proxied = scenario.faults.outage_seconds > 0;
+                    Output::Table(Arc::new(
+                        Table::create(url, &format!("chaos-{run}"), proxied).await?,
+                    ))
                 }
             },
             letters: name("dlq"),
@@ -59,6 +73,19 @@ impl Route {
             Output::Topic(_) => Ok(()),
             Output::Table(table) => table.remove().await,
         }
+    }
+
+    /// How many partitions the input has by now.
+    pub fn partitions(&self) -> i32 {
+        self.partitions.load(Ordering::Relaxed)
+    }
+
+    /// Gives the input more partitions; returns how many it has then.
+    pub async fn grow(&self, kafka: &Kafka, more: i32) -> Result<i32> {
+        let partitions = self.partitions() + more;
+        kafka.grow_topic(&self.input, partitions).await?;
+        self.partitions.store(partitions, Ordering::Relaxed);
+        Ok(partitions)
     }
 
     fn topics(&self) -> Vec<String> {
@@ -91,6 +118,14 @@ impl Route {
             // The worker's own transactional id; with another one nothing would be aborted, which the outcome tells.
             Output::Topic(_) => kafka.fence(&format!("{}.{worker}", self.group)).await,
             Output::Table(table) => table.abort(worker).await,
+        }
+    }
+
+    /// Keeps the workers from what they write to for this time.
+    pub fn interrupt(&self, time: Duration) -> Result<()> {
+        match &self.output {
+            Output::Topic(_) => bail!("a topic is not away without its broker"),
+            Output::Table(table) => table.interrupt(time),
         }
     }
 

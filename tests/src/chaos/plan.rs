@@ -21,6 +21,12 @@ pub struct Faults {
     pub fences: u32,
     /// A further worker joins the group, and leaves it soon: all partitions move, twice.
     pub storms: u32,
+    /// The input gets more partitions.
+    pub growths: u32,
+    /// The broker is ended and started again: told to stop and killed, by turns.
+    pub broker_restarts: u32,
+    /// The system behind the writer is away for so long; 0: never.
+    pub outage_seconds: u64,
 }
 
 impl Faults {
@@ -36,6 +42,9 @@ impl Faults {
             Act::Cut { .. } => self.cuts += 1,
             Act::Fence { .. } => self.fences += 1,
             Act::Storm { .. } => self.storms += 1,
+            Act::Grow { .. } => self.growths += 1,
+            Act::Broker { .. } => self.broker_restarts += 1,
+            Act::Outage { time } => self.outage_seconds = time.as_secs(),
         }
     }
 }
@@ -49,12 +58,17 @@ impl fmt::Display for Faults {
             (self.cuts, "cuts"),
             (self.fences, "forced aborts"),
             (self.storms, "rebalance storms"),
+            (self.growths, "growths"),
+            (self.broker_restarts, "broker restarts"),
         ];
-        let some: Vec<String> = kinds
+        let mut some: Vec<String> = kinds
             .iter()
             .filter(|(count, _)| *count > 0)
             .map(|(count, name)| format!("{count} {name}"))
             .collect();
+        if self.outage_seconds > 0 {
+            some.push(format!("an outage of {} s", self.outage_seconds));
+        }
         f.write_str(if some.is_empty() { "no faults" } else { "" })?;
         f.write_str(&some.join(", "))
     }
@@ -83,6 +97,19 @@ pub enum Act {
     Storm {
         /// From its start until it is told to stop.
         stay: Duration,
+    },
+    Grow {
+        /// Partitions that are added.
+        more: i32,
+    },
+    Broker {
+        /// By SIGKILL, and not by SIGTERM.
+        killed: bool,
+        /// From its end until it is started again.
+        away: Duration,
+    },
+    Outage {
+        time: Duration,
     },
 }
 
@@ -136,6 +163,20 @@ pub fn plan(seed: u64, faults: &Faults, workers: usize, session: Duration) -> Ve
         let stay = Duration::from_millis(SHORTEST_STAY_MILLIS + random.below(2000));
         acts.push(Act::Storm { stay });
     }
+    for _ in 0..faults.growths {
+        let more = 1 + random.below(4) as i32;
+        acts.push(Act::Grow { more });
+    }
+    for turn in 0..faults.broker_restarts {
+        acts.push(Act::Broker {
+            killed: turn % 2 == 1,
+            away: Duration::from_secs(1 + random.below(5)),
+        });
+    }
+    if faults.outage_seconds > 0 {
+        let time = Duration::from_secs(faults.outage_seconds);
+        acts.push(Act::Outage { time });
+    }
     // Fisher and Yates; clean restarts keep their order among themselves only by luck, which nobody needs.
     for last in (1..acts.len()).rev() {
         acts.swap(last, random.below(last as u64 + 1) as usize);
@@ -175,6 +216,9 @@ mod tests {
         cuts: 9,
         fences: 11,
         storms: 3,
+        growths: 4,
+        broker_restarts: 6,
+        outage_seconds: 30,
     };
     const SESSION: Duration = Duration::from_secs(6);
 
@@ -199,7 +243,8 @@ mod tests {
                     hit[worker] += 1;
                     assert!(time > SESSION && time <= SESSION + Duration::from_millis(5500));
                 }
-                Act::Cut { .. } | Act::Storm { .. } => {}
+                Act::Grow { more } => assert!((1..=4).contains(&more)),
+                Act::Cut { .. } | Act::Storm { .. } | Act::Broker { .. } | Act::Outage { .. } => {}
             }
         }
         assert!(hit.iter().all(|count| *count > 0), "{hit:?}");
@@ -208,10 +253,18 @@ mod tests {
     }
 
     #[test]
+    fn every_other_broker_is_killed() {
+        let steps = plan(3, &FAULTS, 4, SESSION);
+        let killed = |step: &&Step| matches!(step.act, Act::Broker { killed: true, .. });
+        assert_eq!(steps.iter().filter(killed).count(), 3);
+    }
+
+    #[test]
     fn faults_are_told_in_words() {
         assert_eq!(
             FAULTS.to_string(),
-            "40 kills, 7 restarts, 20 zombies, 9 cuts, 11 forced aborts, 3 rebalance storms"
+            "40 kills, 7 restarts, 20 zombies, 9 cuts, 11 forced aborts, 3 rebalance storms, 4 growths, \
+             6 broker restarts, an outage of 30 s"
         );
         assert_eq!(Faults::default().to_string(), "no faults");
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
-use super::{Faults, Outcome};
+use super::{Faults, Outage, Outcome};
 use crate::checker::{Guarantee, Kind, Ordering, Sink};
 
 /// What is told of a run.
@@ -32,6 +32,9 @@ pub struct Row {
     pub found: BTreeMap<Kind, u64>,
     /// What was not allowed.
     pub broken: Vec<Kind>,
+    /// What was seen of an outage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outage: Option<Outage>,
     /// Workers that ended when they should not have.
     pub ended: usize,
     pub seconds: f64,
@@ -75,6 +78,7 @@ impl Row {
                 .map(|(kind, finding)| (*kind, finding.count))
                 .collect(),
             broken: outcome.broken(),
+            outage: outcome.outage,
             ended: outcome.ended.len(),
             seconds: outcome.seconds,
             bug: scenario.bug,
@@ -111,6 +115,9 @@ impl Row {
         let mut broken: Vec<&str> = self.broken.iter().map(|kind| kind.name()).collect();
         if self.ended > 0 {
             broken.push("workers ended");
+        }
+        if self.outage.is_some_and(|outage| !outage.is_harmless()) {
+            broken.push("harmed by the outage");
         }
         if self.faults.fences > 0 && self.aborted == 0 {
             broken.push("nothing aborted");
@@ -167,6 +174,9 @@ impl fmt::Display for Row {
             self.dead_letters,
             self.seconds
         )?;
+        if let Some(outage) = self.outage {
+            write!(f, "; {outage}")?;
+        }
         if !self.broken.is_empty() {
             let broken: Vec<String> = self
                 .broken

@@ -87,8 +87,11 @@ impl Scenario {
     }
 
     fn crashes(&self) -> u64 {
+        // A broker that is away may cost every worker its session, a database the answer to a write.
+        let outages = self.faults.broker_restarts + u32::from(self.faults.outage_seconds > 0);
+        let sessions = outages * self.workers as u32;
         // What is aborted is repeated, if it was not to be part of the transaction.
-        u64::from(self.faults.kills + self.faults.zombies + self.faults.fences)
+        u64::from(self.faults.kills + self.faults.zombies + self.faults.fences + sessions)
     }
 
     fn repeated(&self) -> u64 {
@@ -128,7 +131,7 @@ impl Scenario {
         for (key, value) in &self.client {
             client[key] = json!(value);
         }
-        let spec = json!({
+        let mut spec = json!({
             "topics": [{"name": route.input}],
             "groupId": route.group,
             "kafka": {"bootstrapServers": [bootstrap], "clientConfig": client},
@@ -143,6 +146,10 @@ impl Scenario {
             "errorHandling": {"deadLetter": {"topic": route.letters}},
             "worker": {"terminationGracePeriodSeconds": 30},
         });
+        if self.faults.outage_seconds > 0 {
+            // With the default of 30 s the rate of catching up would be the time until the last worker has tried again.
+            spec["errorHandling"]["retry"] = json!({"maxBackoffSeconds": 2});
+        }
         let spec: KafkaConsumerGroupSpec =
             serde_json::from_value(spec).context("the contract does not know this scenario")?;
         Ok(WorkerConfig::from_spec(
@@ -163,6 +170,7 @@ mod tests {
         let mut scenario = Scenario::new("x");
         scenario.faults.restarts = 9;
         scenario.faults.storms = 9;
+        scenario.faults.growths = 9;
         assert_eq!((scenario.allowance(), scenario.letters()), (0, 0));
         scenario.faults.kills = 2;
         // Two partitions of twice four batches of 20, and a second of records; each 50th, and one more for each partition.
@@ -170,6 +178,9 @@ mod tests {
             (scenario.allowance(), scenario.letters()),
             (2 * 920, 2 * (920 / 50 + 4))
         );
+        // A broker counts for each of the three workers.
+        scenario.faults.broker_restarts = 1;
+        assert_eq!(scenario.allowance(), 5 * 920);
         scenario.poison_every = 0;
         assert_eq!(scenario.letters(), 0);
     }

@@ -5,19 +5,20 @@
 //!
 //! Every worker logs in under a name of its own, so that its connections, and no others, can be ended from outside.
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use futures::TryStreamExt;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_postgres::types::{ToSql, Type};
 
+use super::proxy::Proxy;
 use crate::{
     checker::{Arrival, Place},
     ledger::{Document, Shape},
     postgres::Postgres,
-    process::WorkerProcess,
+    process::{WorkerProcess, free_address},
 };
 
 /// The Secret with the URL, and its key.
@@ -33,6 +34,10 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// A table, its log and its offsets.
 pub(super) struct Table {
     url: String,
+    /// Where the workers find it.
+    workers_url: String,
+    /// Between the workers and the database, if there is to be one.
+    proxy: Option<Proxy>,
     schema: String,
     postgres: Postgres,
 }
@@ -47,10 +52,19 @@ pub(super) struct Look {
 }
 
 impl Table {
-    /// Makes an empty one, in the database at `url`.
-    pub async fn create(url: &str, run: &str) -> Result<Self> {
+    /// Makes an empty one, in the database at `url`; with `proxied`, workers can be cut off from it.
+    pub async fn create(url: &str, run: &str, proxied: bool) -> Result<Self> {
+        let (workers_url, proxy) = if proxied {
+            let address = free_address()?;
+            let (through, upstream) = through(url, address)?;
+            (through, Some(Proxy::start(address, &upstream).await?))
+        } else {
+            (url.to_string(), None)
+        };
         let table = Self {
             url: url.into(),
+            workers_url,
+            proxy,
             schema: run.replace('-', "_"),
             postgres: Postgres::connect_to(url).await?,
         };
@@ -102,8 +116,11 @@ impl Table {
         let secret = WorkerProcess::secrets(folder, worker).join(SECRET.0);
         fs::create_dir_all(&secret)?;
         let file = secret.join(SECRET.1);
-        fs::write(&file, with_settings(&self.url, &self.schema, &self.login(worker)))
-            .with_context(|| format!("cannot write {}", file.display()))
+        fs::write(
+            &file,
+            with_settings(&self.workers_url, &self.schema, &self.login(worker)),
+        )
+        .with_context(|| format!("cannot write {}", file.display()))
     }
 
     /// The name under which a worker's connections are known.
@@ -184,6 +201,15 @@ impl Table {
         Ok(lock.rollback().await?)
     }
 
+    /// Keeps the workers from it for this time.
+    pub fn interrupt(&self, time: Duration) -> Result<()> {
+        self.proxy
+            .as_ref()
+            .context("an outage needs the proxy")?
+            .cut(time);
+        Ok(())
+    }
+
     /// Those of which `condition` is true; returns how many there were.
     async fn end_connections(&self, worker: &str, condition: &str) -> Result<i64> {
         let sql = format!(
@@ -199,6 +225,21 @@ impl Table {
     }
 }
 
+/// The URL by way of another address, and the host and port that stand in it.
+fn through(url: &str, address: SocketAddr) -> Result<(String, String)> {
+    let (login, rest) = url
+        .rsplit_once('@')
+        .context("the URL of the database has no user")?;
+    let (upstream, _) = rest
+        .split_once('/')
+        .context("the URL of the database names none")?;
+    ensure!(upstream.contains(':'), "the URL of the database has no port");
+    Ok((
+        format!("{login}@{}", rest.replacen(upstream, &address.to_string(), 1)),
+        upstream.to_string(),
+    ))
+}
+
 /// The URL with which table names without a schema mean those of `schema`, and connections are known as `login`.
 fn with_settings(url: &str, schema: &str, login: &str) -> String {
     let separator = if url.contains('?') { '&' } else { '?' };
@@ -210,6 +251,19 @@ mod tests {
     use tokio_postgres::Config;
 
     use super::*;
+
+    #[test]
+    fn a_url_by_way_of_a_proxy_differs_in_nothing_but_the_address() {
+        let proxy = SocketAddr::from(([127, 0, 0, 1], 7));
+        assert_eq!(
+            through("postgresql://u:p@h:1/d?sslmode=disable", proxy).unwrap(),
+            (
+                "postgresql://u:p@127.0.0.1:7/d?sslmode=disable".into(),
+                "h:1".into()
+            )
+        );
+        assert!(through("postgresql://u:p@h/d", proxy).is_err());
+    }
 
     #[test]
     fn a_workers_url_has_its_schema_and_its_name_and_all_that_it_had_before() {

@@ -13,7 +13,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Result;
@@ -21,7 +21,7 @@ use rdkafka::{
     TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
 };
-use tokio::task::JoinHandle;
+use tokio::{runtime::Handle, task::JoinHandle};
 
 use super::output::{Output, Route};
 use crate::{
@@ -34,6 +34,9 @@ const PAUSE: Duration = Duration::from_millis(40);
 
 /// For one request to a healthy broker on a busy machine.
 const REQUEST: Duration = Duration::from_secs(30);
+
+/// Longest time without a sample: a broker that is stopped in order, away for some seconds, and reads its logs again.
+const OUTAGE: Duration = Duration::from_secs(120);
 
 /// Offsets by partition.
 pub(super) type Offsets = BTreeMap<i32, i64>;
@@ -109,57 +112,105 @@ async fn sample(
     stop: Arc<AtomicBool>,
     latest: Arc<Mutex<Offsets>>,
 ) -> Result<Vec<Sample>> {
-    let partitions = kafka.partitions(&route.input).await? as i32;
-    let runtime = tokio::runtime::Handle::current();
-    kafka
-        .blocking(move |consumer| {
-            let mut samples: Vec<Sample> = Vec::new();
-            loop {
-                // Before the sample, so that the last one is taken after everything else has ended.
-                let last = stop.load(Ordering::Relaxed);
-                let committed = committed(consumer, &route.input, partitions)?;
-                let table = match &route.output {
-                    Output::Topic(_) => None,
-                    Output::Table(table) => {
-                        Some(runtime.block_on(table.look(&route.group, &route.input, partitions))?)
-                    }
-                };
-                let stored = table.as_ref().map(|look| look.stored.clone()).unwrap_or_default();
-                // Without a new offset there is nothing new to judge.
-                let known = |sample: &Sample| sample.committed == committed && sample.stored == stored;
-                if !samples.last().is_some_and(known) {
-                    samples.push(Sample {
-                        output_ends: match (&route.output, table) {
-                            (Output::Topic(topic), _) => ends(consumer, topic, partitions)?,
-                            (Output::Table(_), look) => look.unwrap_or_default().ends,
-                        },
-                        letter_ends: ends(consumer, &route.letters, partitions)?,
-                        committed: committed.clone(),
-                        stored,
-                    });
-                    *latest.lock().unwrap_or_else(PoisonError::into_inner) = committed;
-                }
-                if last {
-                    return Ok(samples);
-                }
-                thread::sleep(PAUSE);
+    let mut sampler = Sampler {
+        outputs: kafka.partitions(&route.letters).await? as i32,
+        runtime: Handle::current(),
+        route,
+        stop,
+        latest,
+        samples: Vec::new(),
+        answered: Instant::now(),
+    };
+    loop {
+        let (moved, result) = kafka
+            .blocking(move |consumer| {
+                let result = sampler.run(consumer);
+                Ok((sampler, result))
+            })
+            .await?;
+        sampler = moved;
+        match result {
+            Ok(()) => return Ok(sampler.samples),
+            Err(error) if sampler.answered.elapsed() > OUTAGE => return Err(error),
+            // A broker that is being restarted. A sample that is missing makes the checking weaker, never wrong. With a new
+            // client, because a broker that stops may tell the old one that there are no brokers, which librdkafka 2.12 believes
+            // for good.
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+struct Sampler {
+    route: Route,
+    /// Partitions of the output, if it is a topic, and of the dead letters; the input may get more.
+    outputs: i32,
+    runtime: Handle,
+    stop: Arc<AtomicBool>,
+    latest: Arc<Mutex<Offsets>>,
+    samples: Vec<Sample>,
+    /// When something was seen last.
+    answered: Instant,
+}
+
+impl Sampler {
+    /// Takes samples until it is to stop, or until one cannot be taken.
+    fn run(&mut self, consumer: &BaseConsumer) -> Result<()> {
+        loop {
+            // Before the sample, so that the last one is taken after everything else has ended.
+            let last = self.stop.load(Ordering::Relaxed);
+            if let Some(sample) = self.look(consumer)? {
+                *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = sample.committed.clone();
+                self.samples.push(sample);
             }
-        })
-        .await
+            self.answered = Instant::now();
+            if last {
+                return Ok(());
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// A sample; None when nothing was committed since the one before, so that there is nothing new to judge.
+    fn look(&self, consumer: &BaseConsumer) -> Result<Option<Sample>> {
+        let (route, partitions) = (&self.route, self.route.partitions());
+        let committed = committed(consumer, &route.input, partitions)?;
+        let table = match &route.output {
+            Output::Topic(_) => None,
+            Output::Table(table) => {
+                let look = table.look(&route.group, &route.input, partitions);
+                Some(self.runtime.block_on(look)?)
+            }
+        };
+        let stored = table.as_ref().map(|look| look.stored.clone()).unwrap_or_default();
+        let known = |before: &Sample| before.committed == committed && before.stored == stored;
+        if self.samples.last().is_some_and(known) {
+            return Ok(None);
+        }
+        Ok(Some(Sample {
+            output_ends: match (&route.output, table) {
+                (Output::Topic(topic), _) => ends(consumer, topic, self.outputs)?,
+                (Output::Table(_), look) => look.unwrap_or_default().ends,
+            },
+            letter_ends: ends(consumer, &route.letters, self.outputs)?,
+            committed,
+            stored,
+        }))
+    }
 }
 
 fn committed(consumer: &BaseConsumer, topic: &str, partitions: i32) -> Result<Offsets> {
     let mut asked = TopicPartitionList::new();
     asked.add_partition_range(topic, 0, partitions - 1);
     let answer = consumer.committed_offsets(asked, REQUEST)?;
-    Ok(answer
-        .elements()
-        .iter()
-        .filter_map(|element| {
-            let offset = element.offset().to_raw().filter(|raw| *raw >= 0)?;
-            Some((element.partition(), offset))
-        })
-        .collect())
+    let mut offsets = Offsets::new();
+    for element in answer.elements() {
+        // Not known for the moment is not the same as none.
+        element.error()?;
+        if let Some(offset) = element.offset().to_raw().filter(|raw| *raw >= 0) {
+            offsets.insert(element.partition(), offset);
+        }
+    }
+    Ok(offsets)
 }
 
 fn ends(consumer: &BaseConsumer, topic: &str, partitions: i32) -> Result<Offsets> {

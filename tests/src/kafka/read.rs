@@ -15,12 +15,21 @@ use rdkafka::{
     consumer::Consumer,
     error::KafkaError,
     message::{BorrowedMessage, Headers},
+    types::RDKafkaErrorCode,
 };
 
 use super::{Kafka, REQUEST, Record};
 
 /// Between two looks at whether to go on.
 const TICK: Duration = Duration::from_millis(100);
+
+/// What a client says while its broker is away or has just come back.
+const AWAY: [RDKafkaErrorCode; 4] = [
+    RDKafkaErrorCode::AllBrokersDown,
+    RDKafkaErrorCode::BrokerTransportFailure,
+    RDKafkaErrorCode::Resolve,
+    RDKafkaErrorCode::OperationTimedOut,
+];
 
 impl Kafka {
     /// Reads every record that is in a topic now, partition after partition in the order of offsets.
@@ -72,6 +81,11 @@ impl Kafka {
             while !stop.load(Ordering::Relaxed) {
                 match consumer.poll(TICK) {
                     Some(Ok(message)) => take(&mut into, record(&message)),
+                    // The client connects again by itself; what it cannot mend has other codes.
+                    Some(Err(error))
+                        if error
+                            .rdkafka_error_code()
+                            .is_some_and(|code| AWAY.contains(&code)) => {}
                     Some(Err(error)) => bail!("following {topic}: {error}"),
                     None => {}
                 }

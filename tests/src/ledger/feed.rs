@@ -1,26 +1,29 @@
-//! Writes records of a [`Shape`] at a rate, partition after partition in turn, until stopped; out comes the ledger of what
-//! the broker has acknowledged. A record that the broker refuses is an error of the test, never a gap in the ledger.
+//! Writes records of a [`Shape`] at a rate, partition after partition in turn, also to those that come later, until stopped; out
+//! comes the ledger of what the broker has acknowledged. A record that the broker refuses is an error of the test, never a gap in the ledger.
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
-use rdkafka::producer::DeliveryFuture;
+use anyhow::{Context, Result, ensure};
+use rdkafka::producer::{DeliveryFuture, FutureProducer, Producer};
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{Ledger, Shape};
-use crate::kafka::{Kafka, flush, send};
+use crate::kafka::{Kafka, REQUEST, flush, send};
 
 /// Between two looks at the clock.
 const TICK: Duration = Duration::from_millis(20);
 
 /// A feed that goes on until it is stopped.
 pub struct Feed {
+    topic: String,
+    partitions: Arc<AtomicI32>,
+    producer: FutureProducer,
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
     writer: JoinHandle<Result<()>>,
@@ -30,29 +33,40 @@ pub struct Feed {
 impl Feed {
     /// Starts writing to all partitions of `topic`.
     pub fn start(kafka: &Kafka, topic: &str, shape: Shape, partitions: i32, per_second: u64) -> Result<Self> {
-        let producer = kafka.producer()?;
+        let writing = kafka.producer()?;
+        let producer = writing.clone();
+        let partitions = Arc::new(AtomicI32::new(partitions));
         let stop = Arc::new(AtomicBool::new(false));
         let sent = Arc::new(AtomicU64::new(0));
         let (to_ledger, deliveries) = mpsc::unbounded_channel();
-        let (stopped, counter, topic, plan) = (stop.clone(), sent.clone(), topic.to_string(), shape.clone());
+        let (stopped, counter, plan) = (stop.clone(), sent.clone(), shape.clone());
+        let (into, existing) = (topic.to_string(), partitions.clone());
         let writer = tokio::spawn(async move {
             let started = Instant::now();
             let mut number = 0_u64;
+            // Of each partition the sequence number that comes next.
+            let mut next: Vec<u64> = Vec::new();
             while !stopped.load(Ordering::Relaxed) {
                 let due = (started.elapsed().as_secs_f64() * per_second as f64) as u64;
+                next.resize(existing.load(Ordering::Relaxed) as usize, 0);
                 while number < due {
-                    let (partition, seq) = ((number % partitions as u64) as i32, number / partitions as u64);
-                    let delivery = send(&producer, &topic, &plan.message(partition, seq)).await?;
+                    let index = (number % next.len() as u64) as usize;
+                    let (partition, seq) = (index as i32, next[index]);
+                    let delivery = send(&writing, &into, &plan.message(partition, seq)).await?;
                     // Its end is gone only when it has failed, which stop() tells.
                     let _ = to_ledger.send((partition, seq, delivery));
+                    next[index] += 1;
                     number += 1;
                 }
                 counter.store(number, Ordering::Relaxed);
                 tokio::time::sleep(TICK).await;
             }
-            tokio::task::spawn_blocking(move || flush(&producer)).await?
+            tokio::task::spawn_blocking(move || flush(&writing)).await?
         });
         Ok(Self {
+            topic: topic.to_string(),
+            partitions,
+            producer,
             stop,
             sent,
             writer,
@@ -63,6 +77,26 @@ impl Feed {
     /// Records handed to the producer so far.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Writes to further partitions too, up to this number of all; they must exist.
+    pub async fn grow(&self, partitions: i32) -> Result<()> {
+        let (producer, topic) = (self.producer.clone(), self.topic.clone());
+        // By itself a producer looks for new partitions every few minutes, and refuses records for those it has not seen.
+        let seen = tokio::task::spawn_blocking(move || -> Result<usize> {
+            let metadata = producer.client().fetch_metadata(Some(&topic), REQUEST)?;
+            Ok(metadata
+                .topics()
+                .first()
+                .map_or(0, |topic| topic.partitions().len()))
+        })
+        .await??;
+        ensure!(
+            seen >= partitions as usize,
+            "the feed sees {seen} of {partitions} partitions"
+        );
+        self.partitions.store(partitions, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Ends the feed and waits for the last acknowledgements.

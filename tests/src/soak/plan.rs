@@ -9,21 +9,24 @@ use crate::{
 };
 
 /// What happens to the workers of a scenario; by these names scenarios are asked for.
-const KINDS: [&str; 6] = ["kills", "restarts", "zombies", "cuts", "aborts", "storms"];
+const KINDS: [&str; 9] = [
+    "kills", "restarts", "zombies", "cuts", "aborts", "storms", "growth", "broker", "outage",
+];
 
 /// What is run when nothing else is asked for: everything with the default, and with the others what tells them from it.
-const CHOICE: [(Guarantee, Sink, &[&str]); 4] = [
+const CHOICE: [(Guarantee, Sink, &[&str]); 5] = [
     (Guarantee::AtLeastOnce, Sink::Kafka, &KINDS),
-    (Guarantee::AtMostOnce, Sink::Kafka, &["kills"]),
+    (Guarantee::AtLeastOnce, Sink::Postgres, &["outage"]),
+    (Guarantee::AtMostOnce, Sink::Kafka, &["kills", "growth", "broker"]),
     (
         Guarantee::ExactlyOnce,
         Sink::Kafka,
-        &["kills", "aborts", "zombies", "storms"],
+        &["kills", "aborts", "zombies", "storms", "growth", "broker"],
     ),
     (
         Guarantee::ExactlyOnce,
         Sink::Postgres,
-        &["kills", "aborts", "zombies"],
+        &["kills", "aborts", "zombies", "growth", "broker", "outage"],
     ),
 ];
 
@@ -41,6 +44,9 @@ impl Wish {
     fn makes_sense(&self, cli: &Cli) -> bool {
         match self.kind {
             "cuts" => cli.proxied_servers.is_some(),
+            // A topic is only away together with its broker.
+            "outage" => self.sink == Sink::Postgres,
+            "broker" => cli.broker_script.is_some(),
             // The others have no transactions in Kafka.
             "aborts" => self.guarantee == Guarantee::ExactlyOnce || self.sink == Sink::Postgres,
             _ => true,
@@ -58,6 +64,11 @@ impl Wish {
             "cuts" => faults.cuts = count(cli.cuts, 100, 10),
             "aborts" => faults.fences = count(cli.aborts, 300, 20),
             "storms" => faults.storms = count(cli.storms, 50, 5),
+            "growth" => faults.growths = count(cli.growths, 20, 2),
+            "broker" => faults.broker_restarts = count(cli.broker_restarts, 20, 2),
+            "outage" => {
+                faults.outage_seconds = cli.outage_seconds.unwrap_or(if cli.quick { 30 } else { 600 });
+            }
             _ => {
                 faults.zombies = count(
                     cli.zombies,
@@ -79,8 +90,13 @@ impl Wish {
             ordering: self.ordering,
             sink: self.sink,
             workers: 4,
-            partitions: 12,
-            rate: if cli.quick { 1000 } else { 2000 },
+            partitions: if self.kind == "growth" { 6 } else { 12 },
+            // A backlog can only be worked off by whoever is faster than what comes.
+            rate: if cli.quick || self.kind == "outage" {
+                1000
+            } else {
+                2000
+            },
             batch: 50,
             records: match (cli.records, self.kind, self.guarantee, self.sink) {
                 (Some(records), ..) => records,
@@ -153,7 +169,7 @@ mod tests {
 
     fn scenarios_of(arguments: &str) -> Vec<Scenario> {
         let all = format!(
-            "soak --bootstrap-servers a:1 --proxied-servers a:2 --proxy-address 127.0.0.1:3 {arguments}"
+            "soak --bootstrap-servers a:1 --proxied-servers a:2 --proxy-address 127.0.0.1:3 --broker-script x {arguments}"
         );
         scenarios(&Cli::parse_from(all.split_whitespace()))
     }
@@ -184,14 +200,24 @@ mod tests {
                 "AtLeastOnce PerPartition Kafka 50 zombies",
                 "AtLeastOnce PerPartition Kafka 100 cuts",
                 "AtLeastOnce PerPartition Kafka 50 rebalance storms",
+                "AtLeastOnce PerPartition Kafka 20 growths",
+                "AtLeastOnce PerPartition Kafka 20 broker restarts",
+                "AtLeastOnce PerPartition Postgres an outage of 600 s",
                 "AtMostOnce PerPartition Kafka 300 kills",
+                "AtMostOnce PerPartition Kafka 20 growths",
+                "AtMostOnce PerPartition Kafka 20 broker restarts",
                 "ExactlyOnce PerPartition Kafka 300 kills",
                 "ExactlyOnce PerPartition Kafka 300 forced aborts",
                 "ExactlyOnce PerPartition Kafka 25 zombies",
                 "ExactlyOnce PerPartition Kafka 50 rebalance storms",
+                "ExactlyOnce PerPartition Kafka 20 growths",
+                "ExactlyOnce PerPartition Kafka 20 broker restarts",
                 "ExactlyOnce PerPartition Postgres 300 kills",
                 "ExactlyOnce PerPartition Postgres 300 forced aborts",
                 "ExactlyOnce PerPartition Postgres 25 zombies",
+                "ExactlyOnce PerPartition Postgres 20 growths",
+                "ExactlyOnce PerPartition Postgres 20 broker restarts",
+                "ExactlyOnce PerPartition Postgres an outage of 600 s",
             ]
         );
     }
@@ -201,7 +227,15 @@ mod tests {
         let (full, quick) = (scenarios_of(""), scenarios_of("--quick"));
         assert_eq!(full.len(), quick.len());
         let count = |faults: &Faults| {
-            faults.kills + faults.restarts + faults.zombies + faults.cuts + faults.fences + faults.storms
+            faults.kills
+                + faults.restarts
+                + faults.zombies
+                + faults.cuts
+                + faults.fences
+                + faults.storms
+                + faults.growths
+                + faults.broker_restarts
+                + faults.outage_seconds as u32
         };
         for (full, quick) in full.iter().zip(&quick) {
             assert_eq!((full.guarantee, full.sink), (quick.guarantee, quick.sink));

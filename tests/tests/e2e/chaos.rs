@@ -116,6 +116,7 @@ async fn workers_with_planted_bugs_are_blamed_for_them() -> Result<()> {
     let site = Site {
         bootstrap: env.kafka.clone(),
         proxied: None,
+        broker: None,
         postgres: Some(env.postgres()?),
         worker,
         folder: folder.path().to_path_buf(),
@@ -157,6 +158,7 @@ async fn run(scenario: &Scenario) -> Result<()> {
             Sink::Kafka => None,
             Sink::Postgres => Some(env.postgres()?),
         },
+        broker: None,
         worker: match &env.worker {
             Some(path) => path.clone(),
             None => program("kafka-consumer-worker")?,
