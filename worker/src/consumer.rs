@@ -46,6 +46,9 @@ const TICK: Duration = Duration::from_millis(20);
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
 /// In-flight records per assigned partition, in batches: one being written, one waiting, two being read.
 const BATCHES_IN_FLIGHT: usize = 4;
+/// How often the client is reminded of its first brokers. A broker that is starting may answer that there are none; librdkafka
+/// 2.12 then forgets all, those of `bootstrap.servers` too, and never connects again.
+const REMINDER: Duration = Duration::from_secs(30);
 /// The same kind of consumer error is logged at most this often; librdkafka repeats some once a second.
 const ERROR_LOG_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -73,6 +76,7 @@ pub(crate) struct PollLoop {
     commit_refused: bool,
     last_commit: Instant,
     last_housekeeping: Instant,
+    last_reminder: Instant,
     counters: Counters,
     stalls: Stalls,
     transact: Option<Transact>,
@@ -86,6 +90,8 @@ pub(crate) struct PollLoop {
 struct PollSettings {
     worker: String,
     group: String,
+    /// Brokers to begin with.
+    bootstrap: String,
     /// One of the input topics.
     topic: String,
     /// The members share out the partitions, not the broker.
@@ -150,6 +156,11 @@ impl PollLoop {
             settings: PollSettings {
                 worker: settings.worker_name.clone(),
                 group: settings.group_id.clone(),
+                bootstrap: settings
+                    .consumer_properties
+                    .get("bootstrap.servers")
+                    .cloned()
+                    .unwrap_or_default(),
                 topic: settings.topics.first().cloned().unwrap_or_default(),
                 classic: !settings.consumer_properties.contains_key("group.protocol"),
                 commit_interval: settings.commit_interval,
@@ -172,6 +183,7 @@ impl PollLoop {
             commit_refused: false,
             last_commit: now,
             last_housekeeping: now,
+            last_reminder: now,
             counters: Counters::default(),
             stalls: Stalls::new(settings.stalled_after),
             transact,
@@ -277,6 +289,10 @@ impl PollLoop {
 
     fn housekeeping(&mut self) {
         self.last_housekeeping = Instant::now();
+        if self.last_reminder.elapsed() >= REMINDER {
+            self.last_reminder = Instant::now();
+            self.source.add_brokers(&self.settings.bootstrap);
+        }
         let paused = *self.handles.paused.borrow();
         if paused != self.paused {
             self.paused = paused;

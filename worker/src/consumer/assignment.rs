@@ -1,5 +1,7 @@
 //! The assigned partitions as the poll loop keeps them: tracker, in-flight bytes, task. No rdkafka calls here.
 
+mod position;
+
 use std::{
     collections::VecDeque,
     ops::Range,
@@ -14,12 +16,13 @@ use tokio::{
     task::AbortHandle,
 };
 
+pub(super) use self::position::Position;
 use super::{Counters, handover::Handover};
 use crate::{
     lane::Context,
-    offsets::{Sequence, Tracker, ahead},
+    offsets::{Sequence, Tracker},
     partition::{PartitionTask, Report, Shared, Work},
-    planted::{now_and_then, planted},
+    planted::planted,
     progress::{Trouble, Troubles},
     record::{Chunk, Offset, TopicPartition},
     snapshot::{OldestRecord, PartitionSnapshot, PausedReason},
@@ -64,13 +67,6 @@ pub(super) struct Start {
     pub held: bool,
     /// One record after the other.
     pub cautious: bool,
-}
-
-/// What to commit: the offset, and what is finished above it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Position {
-    pub offset: Offset,
-    pub metadata: String,
 }
 
 /// One assigned partition.
@@ -329,99 +325,6 @@ impl Assigned {
         self.tracker.span() > limit
     }
 
-    /// What to commit, if there is anything new.
-    pub fn uncommitted(&self) -> Option<Position> {
-        if self.void {
-            return None;
-        }
-        let position = match self.handover.to_commit() {
-            Some(offset) => offset.map(|offset| (offset, String::new())),
-            None => self
-                .tracker
-                .committable()
-                .map(|offset| (offset, self.metadata(offset))),
-        };
-        let (mut offset, mut metadata) = position?;
-        if planted("commit-maximum") {
-            let ahead = self.tracker.ahead(usize::MAX);
-            offset = ahead.last().map_or(offset, |range| range.end);
-            metadata.clear();
-        }
-        if planted("commit-offset-plus-one") {
-            offset += 1;
-        }
-        if planted("commit-goes-back") && now_and_then(7) {
-            offset = 0;
-        }
-        let position = Position { offset, metadata };
-        (self.committed.as_ref() != Some(&position)).then_some(position)
-    }
-
-    fn metadata(&self, offset: Offset) -> String {
-        if !self.ahead {
-            return String::new();
-        }
-        if planted("finished-ahead-invented") {
-            // The record at the offset itself is never in there.
-            return ahead::encode(offset, std::slice::from_ref(&(offset + 1..offset + 4)));
-        }
-        ahead::encode(offset, &self.finished_ahead(ahead::MAX_RANGES))
-    }
-
-    /// What is finished above the watermark: by us, and by an earlier owner where we have not read yet.
-    fn finished_ahead(&self, limit: usize) -> Vec<Range<Offset>> {
-        let mut ranges = self.tracker.ahead(limit);
-        for range in &self.finished {
-            let unread = range.start.max(self.read_to)..range.end;
-            if unread.is_empty() {
-                continue;
-            }
-            if let Some(last) = ranges.last_mut().filter(|last| last.end == unread.start) {
-                last.end = unread.end;
-            } else if ranges.len() < limit {
-                ranges.push(unread);
-            }
-        }
-        ranges
-    }
-
-    /// True when a commit can tell everything that is finished. If not, a transaction must not be committed.
-    pub fn fits(&self) -> bool {
-        let Some(offset) = self.tracker.committable() else {
-            return true;
-        };
-        let ranges = self.finished_ahead(ahead::MAX_RANGES + 1);
-        ahead::decode(offset, &ahead::encode(offset, &ranges)).is_ok_and(|told| told == ranges)
-    }
-
-    /// True while records have to be processed one after the other: what is finished ahead has not been passed.
-    pub fn is_cautious(&self) -> bool {
-        self.cautious && !(self.finished.is_empty() && self.tracker.span() == 0)
-    }
-
-    /// True when records wait for a commit before they may be handed on.
-    pub fn waits_for_commit(&self) -> bool {
-        !self.ended && self.handover.waits()
-    }
-
-    /// A commit of this position is on its way.
-    pub fn committing(&mut self, position: Position) {
-        self.committing = Some(position);
-        self.handover.committing();
-    }
-
-    /// A commit was answered: with the offset it has committed, or not at all. Gives back the offset if it is news of this
-    /// epoch.
-    pub fn commit_answered(&mut self, committed: Option<Offset>) -> Option<Offset> {
-        self.handover.answered(committed);
-        // The answer to a commit of an earlier epoch may come now; it says nothing of ours.
-        let ours = self.committing.take();
-        let position = ours.filter(|position| Some(position.offset) == committed)?;
-        let offset = position.offset;
-        self.committed = Some(position);
-        Some(offset)
-    }
-
     /// What status shows. `end` is the end of the partition, where known; `outage` what keeps transactions from being
     /// committed.
     pub fn snapshot(&self, paused: bool, end: Option<Offset>, outage: Option<&Trouble>) -> PartitionSnapshot {
@@ -464,69 +367,4 @@ impl Assigned {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{dead_letter::FailurePolicy, lane::tests::shared};
-
-    fn start(finished: Vec<Range<Offset>>) -> Assigned {
-        let policy = FailurePolicy::Stop;
-        let shared = shared(
-            &Arc::default(),
-            Ordering::PerKey,
-            DeliveryGuarantee::AtLeastOnce,
-            policy,
-            Duration::from_millis(8),
-        );
-        let start = Start {
-            partition: TopicPartition::new("t", 0),
-            epoch: 1,
-            assignment: 1,
-            finished,
-            committed: None,
-            held: false,
-            cautious: false,
-        };
-        let (reports, _) = std_mpsc::channel();
-        Assigned::start(start, &shared, &tokio::runtime::Handle::current(), &reports)
-    }
-
-    fn read(entry: &mut Assigned, offsets: Range<Offset>) {
-        for offset in offsets {
-            if let Some(chunk) = entry.filling(offset) {
-                chunk.push(offset, 0, None, None, []);
-            }
-        }
-        entry.dispatch();
-    }
-
-    #[tokio::test]
-    async fn what_an_aborted_transaction_has_finished_is_not_committed() {
-        let mut entry = start(Vec::new());
-        read(&mut entry, 5..9);
-        entry.complete(&Finished::Run(0..2));
-        assert_eq!(entry.uncommitted().map(|position| position.offset), Some(7));
-        entry.annul();
-        assert_eq!(entry.uncommitted(), None);
-        assert!(entry.draining);
-    }
-
-    #[tokio::test]
-    async fn what_an_earlier_owner_has_finished_is_told_until_it_is_passed() {
-        let mut entry = start(vec![7..10, 20..22]);
-        read(&mut entry, 5..6);
-        let told = |entry: &Assigned| {
-            let position = entry.uncommitted().unwrap();
-            (
-                position.offset,
-                ahead::decode(position.offset, &position.metadata).unwrap(),
-            )
-        };
-        assert_eq!(told(&entry), (5, vec![7..10, 20..22]));
-        read(&mut entry, 6..9);
-        assert_eq!(told(&entry), (5, vec![7..10, 20..22]), "read in part");
-        entry.complete(&Finished::Run(0..2));
-        read(&mut entry, 9..21);
-        assert_eq!(told(&entry), (10, vec![20..22]));
-        assert!(entry.fits());
-    }
-}
+mod tests;

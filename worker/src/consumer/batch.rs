@@ -257,6 +257,16 @@ impl Source {
         }
     }
 
+    /// Tells the client of brokers to begin with (`host:port,...`). Those that it knows stay as they are.
+    pub fn add_brokers(&self, list: &str) {
+        let Ok(list) = CString::new(list) else { return };
+        let client = self.consumer.client().native_ptr();
+        // SAFETY: client and list are valid; librdkafka copies the list.
+        unsafe {
+            sys::rd_kafka_brokers_add(client, list.as_ptr());
+        }
+    }
+
     /// True once the group coordinator has given us a member id.
     pub fn is_member(&self) -> bool {
         let client = self.consumer.client().native_ptr();

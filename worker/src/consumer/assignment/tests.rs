@@ -1,0 +1,65 @@
+use super::*;
+use crate::{dead_letter::FailurePolicy, lane::tests::shared, offsets::ahead};
+
+fn start(finished: Vec<Range<Offset>>) -> Assigned {
+    let policy = FailurePolicy::Stop;
+    let shared = shared(
+        &Arc::default(),
+        Ordering::PerKey,
+        DeliveryGuarantee::AtLeastOnce,
+        policy,
+        Duration::from_millis(8),
+    );
+    let start = Start {
+        partition: TopicPartition::new("t", 0),
+        epoch: 1,
+        assignment: 1,
+        finished,
+        committed: None,
+        held: false,
+        cautious: false,
+    };
+    let (reports, _) = std_mpsc::channel();
+    Assigned::start(start, &shared, &tokio::runtime::Handle::current(), &reports)
+}
+
+fn read(entry: &mut Assigned, offsets: Range<Offset>) {
+    for offset in offsets {
+        if let Some(chunk) = entry.filling(offset) {
+            chunk.push(offset, 0, None, None, []);
+        }
+    }
+    entry.dispatch();
+}
+
+#[tokio::test]
+async fn what_an_aborted_transaction_has_finished_is_not_committed() {
+    let mut entry = start(Vec::new());
+    read(&mut entry, 5..9);
+    entry.complete(&Finished::Run(0..2));
+    assert_eq!(entry.uncommitted().map(|position| position.offset), Some(7));
+    entry.annul();
+    assert_eq!(entry.uncommitted(), None);
+    assert!(entry.draining);
+}
+
+#[tokio::test]
+async fn what_an_earlier_owner_has_finished_is_told_until_it_is_passed() {
+    let mut entry = start(vec![7..10, 20..22]);
+    read(&mut entry, 5..6);
+    let told = |entry: &Assigned| {
+        let position = entry.uncommitted().unwrap();
+        (
+            position.offset,
+            ahead::decode(position.offset, &position.metadata).unwrap(),
+        )
+    };
+    assert_eq!(told(&entry), (5, vec![7..10, 20..22]));
+    read(&mut entry, 6..9);
+    assert_eq!(told(&entry), (5, vec![7..10, 20..22]), "read in part");
+    entry.complete(&Finished::Run(0..2));
+    read(&mut entry, 9..21);
+    let (committed, ranges) = told(&entry);
+    assert_eq!((committed, ranges.first()), (10, Some(&(20..22))));
+    assert!(ranges.len() == 1 && entry.fits());
+}
