@@ -147,12 +147,21 @@ impl Handle {
         }
     }
 
+    /// Records sent and not answered for.
+    pub fn in_flight(&self) -> usize {
+        let count = self
+            .producer
+            .as_ref()
+            .map_or(0, |producer| producer.in_flight_count());
+        usize::try_from(count).unwrap_or_default()
+    }
+
     /// Blocks until everything is answered, at most `timeout`; returns what is left.
     pub fn flush(&self, timeout: Duration) -> usize {
         let Some(producer) = &self.producer else { return 0 };
         match producer.flush(timeout) {
             Ok(()) => 0,
-            Err(_) => usize::try_from(producer.in_flight_count()).unwrap_or_default(),
+            Err(_) => self.in_flight(),
         }
     }
 }

@@ -98,6 +98,12 @@ impl Producer {
         self.with("aborting a transaction", |client| client.abort_transaction(CALL))
     }
 
+    /// True when everything that was sent is answered for.
+    pub fn is_idle(&self) -> bool {
+        let client = self.shared.batched.current();
+        client.is_none_or(|client| client.in_flight() == 0)
+    }
+
     /// Drops the client.
     pub fn renew(&self) {
         if let Some(client) = self.shared.batched.current() {

@@ -197,9 +197,13 @@ impl Transactor {
         self.insist(Producer::commit).await
     }
 
-    /// Aborts; a client that cannot is replaced, and its successor aborts for it.
+    /// Aborts; a client that cannot is replaced, and its successor aborts for it. So is one with records on their way:
+    /// librdkafka 2.12 drops them and gives their sequence numbers to others, but the broker may have got them, and would take the
+    /// others for repetitions.
     async fn abort(&mut self) {
-        if let Err(error) = self.insist(Producer::abort).await {
+        if !self.producer.is_idle() {
+            self.start_over();
+        } else if let Err(error) = self.insist(Producer::abort).await {
             tracing::debug!(%error, "a new client takes over");
             self.start_over();
         }
