@@ -8,8 +8,8 @@ use rdkafka::{
     topic_partition_list::{Offset as KafkaOffset, TopicPartitionList},
 };
 
-use super::{Assigned, PollLoop, batch};
-use crate::planted::planted;
+use super::{Assigned, PollLoop, assignment::Position, batch};
+use crate::{planted::planted, record::TopicPartition};
 
 /// How long a commit may take before the partition is given up without it (its records are then read again).
 const COMMIT_BUDGET: Duration = Duration::from_secs(5);
@@ -65,12 +65,7 @@ impl PollLoop {
             let Some(position) = entry.uncommitted() else {
                 continue;
             };
-            let mut element = offsets.add_partition(&entry.partition.topic, entry.partition.partition);
-            // Fails only for offsets that are no offsets; ours come from the broker.
-            let _ = element.set_offset(KafkaOffset::Offset(position.offset));
-            if !position.metadata.is_empty() {
-                element.set_metadata(&position.metadata);
-            }
+            add(&mut offsets, &entry.partition, &position);
             positions.push((index, position));
         }
         if positions.is_empty() || planted("commit-nothing") {
@@ -168,6 +163,16 @@ impl PollLoop {
                 None
             }
         }
+    }
+}
+
+/// Puts what is to be committed of a partition into the list.
+pub(super) fn add(offsets: &mut TopicPartitionList, partition: &TopicPartition, position: &Position) {
+    let mut element = offsets.add_partition(&partition.topic, partition.partition);
+    // Fails only for offsets that are no offsets; ours come from the broker.
+    let _ = element.set_offset(KafkaOffset::Offset(position.offset));
+    if !position.metadata.is_empty() {
+        element.set_metadata(&position.metadata);
     }
 }
 

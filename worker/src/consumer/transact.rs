@@ -9,13 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rdkafka::{
-    consumer::Consumer,
-    topic_partition_list::{Offset as KafkaOffset, TopicPartitionList},
-};
+use rdkafka::{consumer::Consumer, topic_partition_list::TopicPartitionList};
 use tokio::sync::mpsc;
 
-use super::{Assigned, PollLoop, assignment::Position};
+use super::{Assigned, PollLoop, assignment::Position, commit};
 use crate::{
     engine::EngineError,
     partition::Report,
@@ -277,12 +274,7 @@ impl PollLoop {
             let Some(position) = entry.uncommitted() else {
                 continue;
             };
-            let mut element = offsets.add_partition(&entry.partition.topic, entry.partition.partition);
-            // Fails only for offsets that are no offsets; ours come from the broker.
-            let _ = element.set_offset(KafkaOffset::Offset(position.offset));
-            if !position.metadata.is_empty() {
-                element.set_metadata(&position.metadata);
-            }
+            commit::add(&mut offsets, &entry.partition, &position);
             positions.push((entry.partition.clone(), entry.epoch, position));
         }
         if planted("offsets-outside-transaction") {
