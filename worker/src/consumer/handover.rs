@@ -75,6 +75,14 @@ impl Handover {
         }
     }
 
+    /// From now on so many records may be with the task.
+    pub fn limit_to(&mut self, limit: usize, span: usize) {
+        if let Some(queue) = &mut self.metered {
+            queue.limit = limit;
+        }
+        self.make_room(span);
+    }
+
     /// Hands on what there is room for; `span` is how many records there are from the first unfinished one on, with those that
     /// wait here.
     pub fn make_room(&mut self, span: usize) {

@@ -222,7 +222,7 @@ impl PollLoop {
                         entry.committing(position);
                         entry.commit_answered(Some(offset));
                         self.counters.add(entry.count());
-                        if !entry.is_cautious() {
+                        if entry.relax() {
                             transact.cautious.remove(&partition);
                         }
                     }
@@ -234,6 +234,7 @@ impl PollLoop {
             (Event::Spoiled(spoiled), _) => self.abort_transaction(spoiled),
             (Event::Aborted, _) => {
                 transact.state = State::Rewinding(Instant::now());
+                transact.outage = transact.outage.take().filter(|outage| !outage.beginning);
                 self.rewind();
             }
             (Event::Trouble(message), _) => {

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::Assigned;
+use super::{Assigned, MAX_HANDED_ON};
 use crate::{
     offsets::ahead,
     planted::{now_and_then, planted},
@@ -83,9 +83,13 @@ impl Assigned {
         ahead::decode(offset, &ahead::encode(offset, &ranges)).is_ok_and(|told| told == ranges)
     }
 
-    /// True while records have to be processed one after the other: what is finished ahead has not been passed.
-    pub fn is_cautious(&self) -> bool {
-        self.cautious && !(self.finished.is_empty() && self.tracker.span() == 0)
+    /// Goes on as usual once everything that was finished ahead is passed. True if it does, or never did otherwise.
+    pub fn relax(&mut self) -> bool {
+        if self.cautious && self.finished_ahead(1).is_empty() {
+            self.cautious = false;
+            self.handover.limit_to(MAX_HANDED_ON, self.tracker.span());
+        }
+        !self.cautious
     }
 
     /// True when records wait for a commit before they may be handed on.

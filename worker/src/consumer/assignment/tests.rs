@@ -2,6 +2,10 @@ use super::*;
 use crate::{dead_letter::FailurePolicy, lane::tests::shared, offsets::ahead};
 
 fn start(finished: Vec<Range<Offset>>) -> Assigned {
+    start_with(finished, false)
+}
+
+fn start_with(finished: Vec<Range<Offset>>, cautious: bool) -> Assigned {
     let policy = FailurePolicy::Stop;
     let shared = shared(
         &Arc::default(),
@@ -17,7 +21,7 @@ fn start(finished: Vec<Range<Offset>>) -> Assigned {
         finished,
         committed: None,
         held: false,
-        cautious: false,
+        cautious,
     };
     let (reports, _) = std_mpsc::channel();
     Assigned::start(start, &shared, &tokio::runtime::Handle::current(), &reports)
@@ -62,4 +66,36 @@ async fn what_an_earlier_owner_has_finished_is_told_until_it_is_passed() {
     let (committed, ranges) = told(&entry);
     assert_eq!((committed, ranges.first()), (10, Some(&(20..22))));
     assert!(ranges.len() == 1 && entry.fits());
+}
+
+#[tokio::test]
+async fn a_cautious_partition_goes_on_as_usual_once_it_has_passed_what_was_finished_ahead() {
+    let one = std::iter::once(7..8).collect();
+    let mut entry = start_with(one, true);
+    read(&mut entry, 5..6);
+    assert!(entry.filling(6).is_some() && !entry.relax());
+    entry.filling(6).unwrap().push(6, 0, None, None, []);
+    assert!(entry.is_full(1000, 1_000_000), "one record after the other");
+    read(&mut entry, 7..8);
+    entry.complete(&Finished::Run(0..1));
+    assert!(!entry.relax(), "a record before it is not finished");
+    entry.complete(&Finished::Run(1..2));
+    assert!(entry.relax());
+    entry.filling(8).unwrap().push(8, 0, None, None, []);
+    assert!(!entry.is_full(1000, 1_000_000));
+}
+
+#[tokio::test]
+async fn a_commit_that_cannot_tell_all_that_is_finished_is_found_out() {
+    for (gap, fits) in [(1, true), (100_000, false)] {
+        let mut entry = start(Vec::new());
+        for offset in (0..2000).map(|n| n * gap) {
+            entry.filling(offset).unwrap().push(offset, 0, None, None, []);
+        }
+        entry.dispatch();
+        for record in (1..2000).step_by(2) {
+            entry.complete(&Finished::Run(record..record + 1));
+        }
+        assert_eq!(entry.fits(), fits, "every other record, {gap} apart");
+    }
 }
