@@ -337,7 +337,9 @@ impl PollLoop {
             .paused_partitions(partitions.iter().filter_map(|partition| partition.paused_reason));
         let failing = partitions
             .iter()
-            .find_map(|p| p.oldest.as_ref().and_then(|oldest| oldest.last_error.clone()));
+            .find_map(|p| p.oldest.as_ref().and_then(|oldest| oldest.last_error.clone()))
+            // Between two attempts nothing is in flight.
+            .or_else(|| outage.and_then(|outage| outage.last_error));
         self.handles.board.publish(Snapshot {
             worker: self.settings.worker.clone(),
             group_id: self.settings.group.clone(),
