@@ -52,6 +52,11 @@ struct Flight {
 /// apart. Then see [`Assigned::fits`].
 const MAX_HANDED_ON: usize = 2000;
 
+/// Records by which one that comes again is known. Every rebalance pauses all partitions. When it does so between the moment in
+/// which librdkafka 2.12 takes records out of its queue and that in which it notes the position behind them, it reads on from
+/// before them. That is one batch of reads at most.
+const RECENT: usize = 4096;
+
 /// How a partition is begun.
 pub(super) struct Start {
     pub partition: TopicPartition,
@@ -102,6 +107,8 @@ pub(super) struct Assigned {
     finished: VecDeque<Range<Offset>>,
     /// Everything below was read.
     read_to: Offset,
+    /// The last records that were read: offset and timestamp, ascending.
+    recent: VecDeque<(Offset, i64)>,
     flights: VecDeque<Flight>,
     handover: Handover,
     drain: watch::Sender<bool>,
@@ -160,6 +167,7 @@ impl Assigned {
             filling_since: None,
             finished: finished.into(),
             read_to: 0,
+            recent: VecDeque::new(),
             partition,
             epoch,
             assignment,
@@ -182,8 +190,15 @@ impl Assigned {
         }
     }
 
-    /// The chunk that the record at `offset` goes into; None if an earlier owner has finished it.
-    pub fn filling(&mut self, offset: Offset) -> Option<&mut Chunk> {
+    /// The chunk that the record at `offset` goes into; None if an earlier owner has finished it, or if it was read before.
+    pub fn filling(&mut self, offset: Offset, timestamp: i64) -> Option<&mut Chunk> {
+        if offset < self.read_to && self.was_read(offset, timestamp) {
+            return None;
+        }
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((offset, timestamp));
         let first = self.filling.is_empty() && self.tracker.committable().is_none();
         self.read_to = offset + 1;
         if !self.finished.is_empty() && self.was_finished(offset)
@@ -198,6 +213,18 @@ impl Assigned {
             self.filling_since = Some(Instant::now());
         }
         Some(&mut self.filling)
+    }
+
+    /// True for a record that came before. Else the offsets have gone back for good, because the topic was emptied or made
+    /// anew.
+    fn was_read(&mut self, offset: Offset, timestamp: i64) -> bool {
+        let found = self.recent.binary_search_by_key(&offset, |(offset, _)| *offset);
+        let again = found.is_ok_and(|at| self.recent[at].1 == timestamp);
+        tracing::debug!(partition = %self.partition, offset, again, "below what was read");
+        if !again {
+            self.recent.clear();
+        }
+        again
     }
 
     fn was_finished(&mut self, offset: Offset) -> bool {

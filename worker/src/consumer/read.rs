@@ -50,7 +50,7 @@ impl PollLoop {
                 let Some(entry) = index.and_then(|index| assigned.get_mut(index)) else {
                     return;
                 };
-                let Some(filling) = entry.filling(message.offset()) else {
+                let Some(filling) = entry.filling(message.offset(), message.timestamp()) else {
                     return;
                 };
                 if filling.is_empty() {

@@ -29,7 +29,7 @@ fn start_with(finished: Vec<Range<Offset>>, cautious: bool) -> Assigned {
 
 fn read(entry: &mut Assigned, offsets: Range<Offset>) {
     for offset in offsets {
-        if let Some(chunk) = entry.filling(offset) {
+        if let Some(chunk) = entry.filling(offset, offset) {
             chunk.push(offset, 0, None, None, []);
         }
     }
@@ -73,15 +73,15 @@ async fn a_cautious_partition_goes_on_as_usual_once_it_has_passed_what_was_finis
     let one = std::iter::once(7..8).collect();
     let mut entry = start_with(one, true);
     read(&mut entry, 5..6);
-    assert!(entry.filling(6).is_some() && !entry.relax());
-    entry.filling(6).unwrap().push(6, 0, None, None, []);
+    entry.filling(6, 6).unwrap().push(6, 0, None, None, []);
+    assert!(!entry.relax());
     assert!(entry.is_full(1000, 1_000_000), "one record after the other");
     read(&mut entry, 7..8);
     entry.complete(&Finished::Run(0..1));
     assert!(!entry.relax(), "a record before it is not finished");
     entry.complete(&Finished::Run(1..2));
     assert!(entry.relax());
-    entry.filling(8).unwrap().push(8, 0, None, None, []);
+    entry.filling(8, 8).unwrap().push(8, 0, None, None, []);
     assert!(!entry.is_full(1000, 1_000_000));
 }
 
@@ -90,7 +90,10 @@ async fn a_commit_that_cannot_tell_all_that_is_finished_is_found_out() {
     for (gap, fits) in [(1, true), (100_000, false)] {
         let mut entry = start(Vec::new());
         for offset in (0..2000).map(|n| n * gap) {
-            entry.filling(offset).unwrap().push(offset, 0, None, None, []);
+            entry
+                .filling(offset, offset)
+                .unwrap()
+                .push(offset, 0, None, None, []);
         }
         entry.dispatch();
         for record in (1..2000).step_by(2) {
@@ -98,4 +101,18 @@ async fn a_commit_that_cannot_tell_all_that_is_finished_is_found_out() {
         }
         assert_eq!(entry.fits(), fits, "every other record, {gap} apart");
     }
+}
+
+#[tokio::test]
+async fn a_record_that_comes_again_is_not_read_twice_but_a_partition_that_begins_anew_is() {
+    let mut entry = start(Vec::new());
+    read(&mut entry, 5..9);
+    read(&mut entry, 7..10);
+    assert_eq!(entry.in_flight(), 5, "7 and 8 came twice");
+    // The topic was deleted and made again.
+    assert!(entry.filling(7, 1000).is_some());
+    assert!(
+        entry.filling(8, 8).is_some(),
+        "what was before it does not count any more"
+    );
 }
