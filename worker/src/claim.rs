@@ -74,9 +74,7 @@ pub(crate) async fn claim(context: &Arc<Context>) -> Option<Claimed> {
         if systemic || started.elapsed() >= UNAVAILABLE_AFTER {
             progress.hold(PausedReason::WriterUnavailable);
         }
-        let wait = shared
-            .retry
-            .random_backoff(if systemic { failures.max(3) } else { failures });
+        let wait = shared.retry.outage_backoff(failures, systemic);
         tokio::select! {
             biased;
             _ = draining.wait_for(|draining| *draining) => return None,

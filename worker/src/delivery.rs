@@ -165,13 +165,7 @@ impl Delivery<'_> {
                     self.metrics.write_failed(&self.writer.name, error.class());
                     let open = outage.failed(self, pass, &error);
                     if !open {
-                        // Somebody must mend a systemic error, so there is no use in hurrying.
-                        let failures = if systemic {
-                            outage.failures.max(3)
-                        } else {
-                            outage.failures
-                        };
-                        tokio::time::sleep(self.retry.random_backoff(failures)).await;
+                        tokio::time::sleep(self.retry.outage_backoff(outage.failures, systemic)).await;
                     }
                     if self.patience == Patience::Once && !systemic {
                         // The wait comes first, here or before the next batch: an outage must cost few of them, not all.

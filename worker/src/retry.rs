@@ -32,6 +32,11 @@ impl RetryPolicy {
     pub fn random_backoff(&self, attempt: u32) -> Duration {
         self.backoff(attempt, random())
     }
+
+    /// The wait after the `attempt`-th failure of a system. Somebody must mend a `systemic` one, so there is no use in hurrying.
+    pub fn outage_backoff(&self, attempt: u32, systemic: bool) -> Duration {
+        self.random_backoff(if systemic { attempt.max(3) } else { attempt })
+    }
 }
 
 /// A number in 0..1. The standard library's hasher keys are random enough to spread retries of many workers.

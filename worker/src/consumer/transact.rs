@@ -166,9 +166,9 @@ impl Transact {
         let failures = self.outage.as_ref().map_or(0, |outage| outage.failures);
         match cause {
             Cause::Moved | Cause::Record => Duration::ZERO,
-            Cause::Unavailable => self.retry.random_backoff(failures),
-            // Somebody must mend it, so there is no use in hurrying.
-            Cause::Systemic => self.retry.random_backoff(failures.max(3)),
+            Cause::Unavailable | Cause::Systemic => {
+                self.retry.outage_backoff(failures, cause == Cause::Systemic)
+            }
         }
     }
 }

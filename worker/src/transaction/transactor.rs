@@ -172,9 +172,7 @@ impl Transactor {
                 );
             }
             let systemic = error.kind == TransactionErrorKind::Systemic;
-            let wait = self
-                .retry
-                .random_backoff(if systemic { failures.max(3) } else { failures });
+            let wait = self.retry.outage_backoff(failures, systemic);
             if error.kind != TransactionErrorKind::Again {
                 self.producer.renew();
             }
