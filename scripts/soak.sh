@@ -12,6 +12,7 @@
 #   SOAK_PORT   port of the broker, default 19292; its controller, the listener behind the proxy, the proxy and PostgreSQL get
 #               the next four
 #   SOAK_STATE  where the broker is kept between runs, default $KCG_CACHE/soak; may be deleted
+#   SOAK_OUTPUT where results and logs go, default target/soak; two at once need two of all of these
 #   PROFILE     cargo's profile, default release
 #   PLANTED=0   leave out the planted bugs, and the second build that they need
 . "$(dirname "$0")/lib.sh"
@@ -85,6 +86,6 @@ start_database
 # In the background, so that a signal is served at once.
 "$binaries/soak" --bootstrap-servers "127.0.0.1:$port" --proxied-servers "127.0.0.1:$((port + 2))" \
     --proxy-address "127.0.0.1:$((port + 3))" --broker-script "$REPOSITORY/scripts/soak.sh" "${planted[@]}" \
-    --output "$CARGO_TARGET_DIR/soak" "$@" 9>&- &
+    --output "${SOAK_OUTPUT:-$CARGO_TARGET_DIR/soak}" "$@" 9>&- &
 soak_pid=$!
 wait "$soak_pid"

@@ -232,7 +232,15 @@ pub fn producer(kafka: &Kafka, credentials: &KafkaCredentials, compression: Comp
     properties
 }
 
-/// Properties of the worker's producer with ExactlyOnce: `transactional_id` is unique among all workers of the cluster and
+/// The `transactional.id`s of a worker's two producers with ExactlyOnce: while one commits, the other writes. They stay the same
+/// when a worker starts again, so that what it left open is aborted at once.
+pub fn transactional_ids(group_id: &str, worker: &str) -> [String; 2] {
+    let first = format!("{group_id}.{worker}");
+    let second = format!("{first}.second");
+    [first, second]
+}
+
+/// Properties of one of the worker's producers with ExactlyOnce: `transactional_id` is unique among all workers of the cluster and
 /// stays the same when a worker starts again, so that what it left open is aborted at once.
 pub fn transactional_producer(
     kafka: &Kafka,

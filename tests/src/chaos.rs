@@ -47,6 +47,9 @@ use crate::{
 /// Between two looks at the progress.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Between two signs of life.
+const BEAT: Duration = Duration::from_secs(60);
+
 /// Where runs take place.
 #[derive(Clone, Debug)]
 pub struct Site {
@@ -187,6 +190,7 @@ async fn run_with(
         witness: &witness,
     };
     let (mut done, mut outage) = (Faults::default(), None);
+    let mut progress = Progress { told: started };
     let mut moved = witness.committed();
     for step in plan::plan(
         scenario.seed,
@@ -209,11 +213,13 @@ async fn run_with(
             act => fleet.act(act, &around).await?,
         }
         done.count(&step.act);
+        progress.tell(&done, &feed);
     }
     all_move(&witness, &moved, route, scenario).await;
     while feed.sent() < scenario.records {
         tokio::time::sleep(PAUSE).await;
         fleet.restart_ended()?;
+        progress.tell(&done, &feed);
     }
     let ledger = feed.stop().await?;
     drained(&witness, &ledger, scenario, &mut fleet).await?;
@@ -229,6 +235,20 @@ async fn run_with(
         seconds: started.elapsed().as_secs_f64(),
         folder: folder.to_path_buf(),
     })
+}
+
+/// Tells how far a long run is.
+struct Progress {
+    told: Instant,
+}
+
+impl Progress {
+    fn tell(&mut self, done: &Faults, feed: &Feed) {
+        if self.told.elapsed() >= BEAT {
+            self.told = Instant::now();
+            println!("  so far {done}, {} records", feed.sent());
+        }
+    }
 }
 
 /// Waits until every partition is committed further than `before`; false when that takes too long.

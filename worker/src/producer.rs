@@ -6,8 +6,9 @@
 //! a second client that makes no batches, so that a [`ErrorClass::Record`] is always the fault of that record. Later
 //! records with the same key are sent again after them: twice in the right order beats once in the wrong one.
 //!
-//! A transactional producer has no second client, because a record that fails spoils its transaction anyway: what a broker
-//! refused with others is answered with [`SendError::in_doubt`].
+//! A transactional producer has no such client, because a record that fails spoils its transaction anyway: what a broker
+//! refused with others is answered with [`SendError::in_doubt`]. It has two clients that take turns instead ([`Turn`]), so that
+//! records can be sent while the transaction before theirs is being committed.
 
 mod classify;
 mod client;
@@ -16,7 +17,10 @@ mod transactional;
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -31,7 +35,7 @@ use tokio::{sync::Mutex, time::Instant};
 pub use classify::ErrorClass;
 use client::{Handle, Lane};
 use pending::Slab;
-pub use transactional::{TransactionError, TransactionErrorKind};
+pub use transactional::{TransactionError, TransactionErrorKind, Turn};
 
 /// How long a partition count is trusted: growing a topic is rare, and a stale count only means that a dead letter goes
 /// to a partition that the broker chose.
@@ -103,11 +107,21 @@ pub struct Producer {
 }
 
 struct Shared {
-    batched: Lane,
+    /// One; of a transactional producer two.
+    batched: Vec<Lane>,
+    /// Which of them records go through.
+    turn: AtomicUsize,
     /// For records that a broker has refused together with others; none inside of transactions.
     alone: Option<Lane>,
     slab: Arc<Slab>,
     partition_counts: Mutex<HashMap<String, (Instant, i32)>>,
+}
+
+impl Shared {
+    /// What records go through.
+    fn batched(&self) -> &Lane {
+        &self.batched[self.turn.load(Ordering::SeqCst)]
+    }
 }
 
 impl Producer {
@@ -116,29 +130,28 @@ impl Producer {
         let mut unbatched = properties.clone();
         unbatched.insert("batch.num.messages".into(), "1".into());
         unbatched.insert("linger.ms".into(), "0".into());
-        Self::create(properties, Some(unbatched))
+        Self::create(vec![properties.clone()], Some(unbatched))
     }
 
-    /// With a `transactional.id` among the properties: sends only between [`Producer::begin`] and the end of a transaction.
-    pub fn transactional(properties: &Properties) -> Result<Self, ProducerError> {
-        Self::create(properties, None)
-    }
-
-    fn create(properties: &Properties, unbatched: Option<Properties>) -> Result<Self, ProducerError> {
+    fn create(batched: Vec<Properties>, unbatched: Option<Properties>) -> Result<Self, ProducerError> {
         let slab = Arc::new(Slab::default());
-        let batched = Lane::new(properties.clone(), slab.clone());
-        batched.client().map_err(|error| match error {
-            client::NoClient::Create(error) => error,
-            client::NoClient::Closed => ProducerError::Create("closed".into()),
-        })?;
-        let alone = unbatched.map(|properties| Lane::new(properties, slab.clone()));
-        let partition_counts = Mutex::default();
+        let lane = |properties| Lane::new(properties, slab.clone());
+        let batched: Vec<Lane> = batched.into_iter().map(lane).collect();
+        // The others need not be tried: their properties are the same.
+        if let Some(Err(error)) = batched.first().map(Lane::client) {
+            return Err(match error {
+                client::NoClient::Create(error) => error,
+                client::NoClient::Closed => ProducerError::Create("closed".into()),
+            });
+        }
+        let alone = unbatched.map(lane);
         Ok(Self {
             shared: Arc::new(Shared {
                 batched,
+                turn: AtomicUsize::new(0),
                 alone,
                 slab,
-                partition_counts,
+                partition_counts: Mutex::default(),
             }),
         })
     }
@@ -148,7 +161,7 @@ impl Producer {
     pub async fn send(&self, records: &[ProduceRecord<'_>]) -> Vec<Result<(), SendError>> {
         let mut results = vec![Ok(()); records.len()];
         let everything: Vec<usize> = (0..records.len()).collect();
-        let failures = self.attempt(&self.shared.batched, records, &everything).await;
+        let failures = self.attempt(self.shared.batched(), records, &everything).await;
         let Some(alone) = &self.shared.alone else {
             for failure in failures {
                 results[failure.position] = Err(SendError {
@@ -187,7 +200,7 @@ impl Producer {
         {
             return Ok(*count);
         }
-        let client = self.shared.batched.client().map_err(no_client)?;
+        let client = self.shared.batched().client().map_err(no_client)?;
         let name = topic.to_string();
         let count = tokio::task::spawn_blocking(move || client.partition_count(&name, METADATA_TIMEOUT))
             .await
@@ -205,16 +218,10 @@ impl Producer {
     /// Waits until everything sent is answered, at most `timeout`, then closes the connections. Later sends fail.
     /// Returns the number of records that were given up.
     pub async fn close(&self, timeout: Duration) -> usize {
-        let lanes = [
-            self.shared.batched.close(),
-            self.shared.alone.as_ref().and_then(Lane::close),
-        ];
+        let lanes = self.shared.batched.iter().chain(&self.shared.alone);
+        let clients: Vec<_> = lanes.filter_map(Lane::close).collect();
         let closing = tokio::task::spawn_blocking(move || {
-            lanes
-                .into_iter()
-                .flatten()
-                .map(|client| client.flush(timeout))
-                .sum()
+            clients.into_iter().map(|client| client.flush(timeout)).sum()
         });
         closing.await.unwrap_or_default()
     }

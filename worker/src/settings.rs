@@ -301,13 +301,17 @@ impl Settings {
         };
         let transactions = match transactional_writer {
             Some(writer) => Some(Transactional {
-                producer: Producer::transactional(&client_config::transactional_producer(
-                    &kafka,
-                    &credentials,
-                    writer.compression,
-                    &format!("{group_id}.{worker_name}"),
-                    processing.commit_interval_milliseconds,
-                ))?,
+                producer: Producer::transactional(
+                    client_config::transactional_ids(&group_id, worker_name).map(|id| {
+                        client_config::transactional_producer(
+                            &kafka,
+                            &credentials,
+                            writer.compression,
+                            &id,
+                            processing.commit_interval_milliseconds,
+                        )
+                    }),
+                )?,
                 refusals: Arc::default(),
             }),
             None => None,

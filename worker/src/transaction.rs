@@ -1,11 +1,13 @@
 //! Exactly once with the Kafka writer: what the lanes of a worker write, its dead letters and its offsets go into one
 //! transaction after the other. Lanes write inside of the [`Gate`]; to end a transaction the gate is closed, which waits for
-//! those inside, so that at that moment what is finished is exactly what was written. The poll loop decides when
-//! (`consumer/transact.rs`); the [`Transactor`] makes the calls, on threads that may block.
+//! those inside, so that at that moment what is finished is exactly what was written. Then it opens for the next transaction,
+//! while the one before is being committed. The poll loop decides when (`consumer/transact.rs`); the [`Transactor`] makes the
+//! calls, on threads that may block.
 //!
 //! Nothing that was written can be taken back alone: a record that is not confirmed spoils the transaction. Then it is
 //! aborted, and the partitions are read again from what is committed.
 
+mod client;
 mod refusals;
 mod transactor;
 
@@ -77,11 +79,11 @@ impl Gate {
 pub(crate) enum Event {
     /// The gate is closed and nobody is inside.
     Quiet,
-    /// Committed, and the next one has begun.
+    /// The one before that which is written to now is committed.
     Committed,
     /// It cannot be committed any more. From a lane, or from the commit.
     Spoiled(Spoiled),
-    /// Aborted, and the next one has begun; the gate is closed.
+    /// Aborted, with the one that was being committed, if it could not be, and the next one has begun; the gate is closed.
     Aborted,
     /// There cannot be a transaction for now; it is tried again.
     Trouble(String),

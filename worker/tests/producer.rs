@@ -3,7 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crds::{client_config, spec};
+use crds::{
+    client_config::{self, transactional_ids},
+    spec,
+};
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     bindings::rd_kafka_resp_err_t::{self, *},
@@ -15,7 +18,7 @@ use rdkafka::{
 };
 use worker::{
     Batch, Chunk, WriteBatch, WriteError, Writer,
-    producer::{ErrorClass, ProduceRecord, Producer, SendError},
+    producer::{ErrorClass, ProduceRecord, Producer, SendError, Turn},
     record::TopicPartition,
     writer::kafka::KafkaWriter,
 };
@@ -36,9 +39,13 @@ fn producer(cluster: &Cluster, overrides: &[(&str, &str)]) -> Producer {
 
 fn transactional(cluster: &Cluster, overrides: &[(&str, &str)]) -> Producer {
     let mut properties = properties(cluster, overrides);
-    properties.insert("transactional.id".into(), "group.worker".into());
     properties.insert("message.timeout.ms".into(), "10000".into());
-    Producer::transactional(&properties).unwrap()
+    let turns = transactional_ids("group", "worker").map(|id| {
+        let mut properties = properties.clone();
+        properties.insert("transactional.id".into(), id);
+        properties
+    });
+    Producer::transactional(turns).unwrap()
 }
 
 fn properties(cluster: &Cluster, overrides: &[(&str, &str)]) -> client_config::Properties {
@@ -393,7 +400,8 @@ async fn in_a_transaction_a_record_is_written_with_all_of_its_outputs_or_with_no
     let cluster = cluster(&[("out", 1)]);
     let producer = transactional(&cluster, &[("message.max.bytes", "2000")]);
     let writer = KafkaWriter::transactional("out", producer.clone(), Arc::default());
-    let calls = producer.clone();
+    let [turn, _] = producer.turns();
+    let calls = turn.clone();
     let begin = move || calls.initialise().and_then(|()| calls.begin()).unwrap();
     tokio::task::spawn_blocking(begin).await.unwrap();
     let batch = with_a_large_second_output();
@@ -402,7 +410,7 @@ async fn in_a_transaction_a_record_is_written_with_all_of_its_outputs_or_with_no
     assert!(matches!(error, WriteError::Refused(_)), "{error}");
 
     // Now it is known, and the others of its batch go on without it.
-    let calls = producer.clone();
+    let calls = turn.clone();
     let again = move || calls.abort().and_then(|()| calls.begin()).unwrap();
     tokio::task::spawn_blocking(again).await.unwrap();
     let rejected = writer.write(all).await.unwrap();
@@ -413,7 +421,7 @@ async fn in_a_transaction_a_record_is_written_with_all_of_its_outputs_or_with_no
         "{}",
         rejected[0].message
     );
-    tokio::task::spawn_blocking(move || producer.commit().unwrap())
+    tokio::task::spawn_blocking(move || turn.commit().unwrap())
         .await
         .unwrap();
     // The mock cluster shows aborted records, too: what the first attempt has written, and one of the second.
@@ -424,4 +432,45 @@ async fn in_a_transaction_a_record_is_written_with_all_of_its_outputs_or_with_no
     assert_eq!(values.last().unwrap(), b"second");
     let firsts = values.iter().filter(|value| **value == b"first").count();
     assert!(firsts <= 1, "{values:?}");
+}
+
+#[tokio::test]
+async fn what_is_sent_while_a_transaction_is_committed_is_part_of_the_next() {
+    let cluster = cluster(&[("out", 1)]);
+    let producer = transactional(&cluster, &[]);
+    let [first, second] = producer.turns();
+    let record = |value: &'static [u8]| ProduceRecord {
+        topic: "out",
+        partition: Some(0),
+        value: Some(value),
+        ..Default::default()
+    };
+    let begin = |turn: Turn| {
+        let begin = move || turn.initialise().and_then(|()| turn.begin()).unwrap();
+        tokio::task::spawn_blocking(begin)
+    };
+    begin(first.clone()).await.unwrap();
+    begin(second.clone()).await.unwrap();
+
+    assert_eq!(producer.send(&[record(b"one")]).await, [Ok(())]);
+    producer.pass_on();
+    assert_eq!(producer.send(&[record(b"two")]).await, [Ok(())]);
+    let commit = move || {
+        first.commit().unwrap();
+        first.begin().unwrap();
+        second.commit().unwrap();
+    };
+    tokio::task::spawn_blocking(commit).await.unwrap();
+    producer.pass_on();
+    assert_eq!(producer.send(&[record(b"three")]).await, [Ok(())]);
+    let values: Vec<_> = read(&cluster, "out", 0, 3)
+        .iter()
+        .map(|message| message.payload().unwrap_or_default().to_vec())
+        .collect();
+    assert_eq!(values, [b"one".to_vec(), b"two".to_vec(), b"three".to_vec()]);
+    // Its turn has come again, and its transaction is open.
+    let [first, _] = producer.turns();
+    tokio::task::spawn_blocking(move || first.commit().unwrap())
+        .await
+        .unwrap();
 }

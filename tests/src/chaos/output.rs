@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use crds::client_config::transactional_ids;
 use serde_json::{Value, json};
 
 use super::{Scenario, Site, table::Table};
@@ -115,8 +116,13 @@ impl Route {
     /// Has the transaction aborted that a worker has open.
     pub async fn abort(&self, kafka: &Kafka, worker: &str) -> Result<()> {
         match &self.output {
-            // The worker's own transactional id; with another one nothing would be aborted, which the outcome tells.
-            Output::Topic(_) => kafka.fence(&format!("{}.{worker}", self.group)).await,
+            // Both ids of the worker, because one of its transactions is empty. The first to be fenced is by chance that one.
+            Output::Topic(_) => {
+                for id in transactional_ids(&self.group, worker) {
+                    kafka.fence(&id).await?;
+                }
+                Ok(())
+            }
             Output::Table(table) => table.abort(worker).await,
         }
     }

@@ -150,6 +150,10 @@ pub const BUGS: &[Bug] = &[
     Bug::new("abort-is-committed", &[Kind::Lost])
         .fences()
         .exactly_once(Sink::Kafka),
+    Bug::new("gate-stays-open", &[Kind::Duplicated])
+        .kills()
+        .fences()
+        .exactly_once(Sink::Kafka),
     Bug::new("offsets-outside-transaction", &[Kind::Duplicated, Kind::Lost])
         .either()
         .kills()

@@ -54,7 +54,7 @@ pub(super) enum State {
     Open,
     /// The gate is being closed.
     Closing,
-    /// These positions are being committed: partition, epoch, position.
+    /// These positions are being committed: partition, epoch, position. The next transaction is open.
     Committing(Vec<(TopicPartition, u64, Position)>),
     Aborting,
     /// Aborted; at this time the partitions are to be read again.
@@ -209,7 +209,7 @@ impl PollLoop {
             (Event::Quiet, State::Closing) => self.commit_transaction(),
             (Event::Committed, State::Committing(positions)) => {
                 let positions = std::mem::take(positions);
-                transact.begun();
+                transact.state = State::Open;
                 transact.outage = None;
                 self.shared.metrics.committed(None);
                 self.shared.metrics.transaction("committed");
@@ -228,8 +228,9 @@ impl PollLoop {
                     }
                 }
             }
-            // An answer to what was wanted before the transaction was spoiled.
-            (Event::Quiet | Event::Committed, _) => {}
+            // Answers to what was wanted before the transaction was spoiled.
+            (Event::Committed, _) => self.shared.metrics.transaction("committed"),
+            (Event::Quiet, _) => {}
             (Event::Spoiled(_), State::Aborting | State::Rewinding(_)) => {}
             (Event::Spoiled(spoiled), _) => self.abort_transaction(spoiled),
             (Event::Aborted, _) => {
@@ -288,6 +289,7 @@ impl PollLoop {
         };
         match group {
             Some(group) if !positions.is_empty() => {
+                transact.begun();
                 transact.state = State::Committing(positions);
                 transact.command(Command::Commit { offsets, group });
             }
@@ -349,15 +351,21 @@ impl PollLoop {
         Ok(())
     }
 
-    /// True when everything that is finished is committed.
+    /// True when everything that was finished at the call is committed. Lanes that go on meanwhile finish more, so one commit
+    /// that is begun after the call has to do.
     fn settle_transaction(&mut self, deadline: Instant) -> Result<bool, EngineError> {
+        let mut covered = false;
         loop {
             match self.transact.as_ref().map(|transact| &transact.state) {
                 None => return Ok(true),
-                Some(State::Open) if !self.is_uncommitted() => return Ok(true),
-                Some(State::Open) => self.close_gate(),
+                Some(State::Open) if covered || !self.is_uncommitted() => return Ok(true),
+                Some(State::Open) => {
+                    self.close_gate();
+                    covered = true;
+                }
+                Some(State::Closing) => covered = true,
                 Some(State::Aborting | State::Rewinding(_)) => return Ok(false),
-                Some(State::Closing | State::Committing(_)) => {}
+                Some(State::Committing(_)) => {}
             }
             if !self.wait_for_report(deadline)? {
                 return Ok(false);

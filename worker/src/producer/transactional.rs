@@ -1,8 +1,12 @@
-//! The transactional side of the producer: one client with a `transactional.id`, whose transactions somebody else begins and
-//! ends. Each call blocks and answers what came of it; what to do about it, the caller decides. A client that met a fatal
-//! error is dropped, and the next [`Producer::initialise`] makes a new one, which fences the old.
+//! The transactional side of the producer: two clients with a `transactional.id` each, whose transactions somebody else begins
+//! and ends. Records go through one of them, until they are passed on to the other. Each call blocks and answers what came of
+//! it; what to do about it, the caller decides. A client that met a fatal error is dropped, and the next [`Turn::initialise`]
+//! makes a new one, which fences the old.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use crds::client_config::Properties;
 use rdkafka::{
@@ -11,7 +15,10 @@ use rdkafka::{
     topic_partition_list::TopicPartitionList,
 };
 
-use super::{Producer, ProducerError, classify, client::Handle};
+use super::{
+    Producer, ProducerError, Shared, classify,
+    client::{Handle, Lane},
+};
 
 /// One call. librdkafka goes on with what a timed-out call has begun, and the same call is made again.
 const CALL: Duration = Duration::from_secs(10);
@@ -50,16 +57,87 @@ struct Flags {
     abort: bool,
 }
 
+/// One of the clients of a transactional producer.
+#[derive(Clone)]
+pub struct Turn {
+    shared: Arc<Shared>,
+    index: usize,
+}
+
 impl Producer {
+    /// With a `transactional.id` of its own among the properties of each client: sends only between [`Turn::begin`] and the
+    /// end of a transaction.
+    pub fn transactional(turns: [Properties; 2]) -> Result<Self, ProducerError> {
+        Self::create(turns.into(), None)
+    }
+
     /// True when records are sent inside of transactions.
     pub fn is_transactional(&self) -> bool {
         self.shared.alone.is_none()
     }
 
+    /// The client that records go through now, and the one whose turn is next.
+    pub fn turns(&self) -> [Turn; 2] {
+        let current = self.shared.turn.load(Ordering::SeqCst);
+        [current, self.other(current)].map(|index| Turn {
+            shared: self.shared.clone(),
+            index,
+        })
+    }
+
+    /// From now on records go through the other client. Nobody may be sending.
+    pub fn pass_on(&self) {
+        let current = self.shared.turn.load(Ordering::SeqCst);
+        self.shared.turn.store(self.other(current), Ordering::SeqCst);
+    }
+
+    fn other(&self, turn: usize) -> usize {
+        (turn + 1) % self.shared.batched.len()
+    }
+
+    /// For a broker that takes records, but not these `bytes` of records together: the next clients make smaller batches.
+    pub fn shrink_batches(&self, bytes: usize) {
+        for lane in &self.shared.batched {
+            lane.change(|properties| {
+                let now = properties.get("batch.size").and_then(|size| size.parse().ok());
+                let smaller = now.unwrap_or(usize::MAX).min(bytes) / 4;
+                properties.insert("batch.size".into(), smaller.max(SMALLEST_BATCH).to_string());
+                if smaller < SMALLEST_BATCH {
+                    properties.insert("batch.num.messages".into(), "1".into());
+                }
+            });
+        }
+    }
+
+    /// A client that sends each record by itself, for finding out which one a broker refuses.
+    pub fn trial(&self) -> Result<Producer, ProducerError> {
+        let mut properties = Properties::new();
+        self.shared.batched[0].change(|ours| properties.clone_from(ours));
+        if let Some(id) = properties.get_mut("transactional.id") {
+            id.push_str(".trial");
+        }
+        properties.insert("batch.num.messages".into(), "1".into());
+        properties.insert("linger.ms".into(), "0".into());
+        // What is in flight behind a refused request is sent again by librdkafka 2.12, for 10 s, though the transaction is over.
+        properties.insert("max.in.flight.requests.per.connection".into(), "1".into());
+        Self::create(vec![properties], None)
+    }
+
+    /// Returns when a record has failed.
+    pub async fn first_failure(&self) {
+        self.shared.slab.first_failure().await;
+    }
+}
+
+impl Turn {
+    fn lane(&self) -> &Lane {
+        &self.shared.batched[self.index]
+    }
+
     /// Makes the client if there is none, and registers its `transactional.id`: what an earlier client of that name has left
     /// open is aborted, and that client is fenced.
     pub fn initialise(&self) -> Result<(), TransactionError> {
-        let client = self.shared.batched.client().map_err(|error| TransactionError {
+        let client = self.lane().client().map_err(|error| TransactionError {
             message: error.to_string(),
             kind: TransactionErrorKind::Systemic,
         })?;
@@ -100,47 +178,15 @@ impl Producer {
 
     /// True when everything that was sent is answered for.
     pub fn is_idle(&self) -> bool {
-        let client = self.shared.batched.current();
+        let client = self.lane().current();
         client.is_none_or(|client| client.in_flight() == 0)
     }
 
     /// Drops the client.
     pub fn renew(&self) {
-        if let Some(client) = self.shared.batched.current() {
-            self.shared.batched.discard(&client);
+        if let Some(client) = self.lane().current() {
+            self.lane().discard(&client);
         }
-    }
-
-    /// For a broker that takes records, but not these `bytes` of records together: the next client makes smaller batches.
-    pub fn shrink_batches(&self, bytes: usize) {
-        self.shared.batched.change(|properties| {
-            let now = properties.get("batch.size").and_then(|size| size.parse().ok());
-            let smaller = now.unwrap_or(usize::MAX).min(bytes) / 4;
-            properties.insert("batch.size".into(), smaller.max(SMALLEST_BATCH).to_string());
-            if smaller < SMALLEST_BATCH {
-                properties.insert("batch.num.messages".into(), "1".into());
-            }
-        });
-        self.renew();
-    }
-
-    /// A client that sends each record by itself, for finding out which one a broker refuses.
-    pub fn trial(&self) -> Result<Producer, ProducerError> {
-        let mut properties = Properties::new();
-        self.shared.batched.change(|ours| properties.clone_from(ours));
-        if let Some(id) = properties.get_mut("transactional.id") {
-            id.push_str(".trial");
-        }
-        properties.insert("batch.num.messages".into(), "1".into());
-        properties.insert("linger.ms".into(), "0".into());
-        // What is in flight behind a refused request is sent again by librdkafka 2.12, for 10 s, though the transaction is over.
-        properties.insert("max.in.flight.requests.per.connection".into(), "1".into());
-        Producer::transactional(&properties)
-    }
-
-    /// Returns when a record has failed.
-    pub async fn first_failure(&self) {
-        self.shared.slab.first_failure().await;
     }
 
     fn with(
@@ -149,7 +195,7 @@ impl Producer {
         call: impl FnOnce(&Handle) -> Result<(), KafkaError>,
     ) -> Result<(), TransactionError> {
         // Never a new one: it would have no transaction.
-        let Some(client) = self.shared.batched.current() else {
+        let Some(client) = self.lane().current() else {
             return Err(TransactionError {
                 message: format!("{what}: the client is gone"),
                 kind: TransactionErrorKind::NewClient,
@@ -162,7 +208,7 @@ impl Producer {
     /// Judges the outcome of a call, and drops a client that is of no use any more.
     fn settle(
         &self,
-        client: &std::sync::Arc<Handle>,
+        client: &Arc<Handle>,
         what: &str,
         result: Result<(), KafkaError>,
     ) -> Result<(), TransactionError> {
@@ -184,14 +230,14 @@ impl Producer {
             kind,
             TransactionErrorKind::NewClient | TransactionErrorKind::Systemic
         ) {
-            self.shared.batched.discard(client);
+            self.lane().discard(client);
         }
         let mut message = format!("{what}: {error}");
         if let Some(advice) = classify::transaction_advice(code) {
             message.push_str(": ");
             message.push_str(advice);
         }
-        if let Some(trouble) = self.trouble() {
+        if let Some(trouble) = self.shared.slab.trouble() {
             message.push_str("; latest trouble: ");
             message.push_str(&trouble);
         }

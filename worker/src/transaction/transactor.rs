@@ -1,5 +1,6 @@
-//! Ends transactions and begins new ones, one call at a time, as the poll loop commands. Tries again what can be tried again,
-//! makes a new client when the old one is of no use any more, and answers with [`Event`]s.
+//! Ends transactions and begins new ones, one command at a time, as the poll loop wants, and answers with [`Event`]s. Two
+//! clients take turns: while the transaction of one is being committed, lanes write in that of the other, which is committed only
+//! after it. So lanes wait for each other, but not for the brokers that coordinate transactions.
 
 use std::{
     sync::{Arc, mpsc as std_mpsc},
@@ -9,19 +10,17 @@ use std::{
 use rdkafka::{consumer::ConsumerGroupMetadata, topic_partition_list::TopicPartitionList};
 use tokio::sync::mpsc;
 
-use super::{Cause, Event, Gate, Refusals, Spoiled, refusals::Suspect};
+use super::{
+    Cause, Event, Gate, Refusals, Spoiled,
+    client::{Client, call},
+    refusals::Suspect,
+};
 use crate::{
     partition::Report,
     planted::planted,
-    producer::{ErrorClass, Producer, SendError, TransactionError, TransactionErrorKind},
+    producer::{ErrorClass, Producer, SendError, TransactionError, TransactionErrorKind, Turn},
     retry::RetryPolicy,
 };
-
-/// Between two calls of which librdkafka says that they may be repeated.
-const AGAIN: Duration = Duration::from_millis(50);
-
-/// So many of them, each of which waits for 10 s before it says so.
-const ATTEMPTS: u32 = 3;
 
 /// What the poll loop wants.
 pub(crate) enum Command {
@@ -29,27 +28,28 @@ pub(crate) enum Command {
     Close,
     /// Open it again: there is nothing to commit, or the partitions are ready to be read again.
     Open,
-    /// Commit these offsets with everything that was written, begin the next transaction, and open the gate. Only while it is
-    /// closed.
+    /// Commit these offsets with everything that was written; meanwhile the gate is open for the next transaction. Only while it
+    /// is closed, and not before the last commit was answered.
     Commit {
         offsets: TopicPartitionList,
         group: ConsumerGroupMetadata,
     },
-    /// Close the gate, abort, begin the next one after a while.
+    /// Close the gate, abort everything that is not committed, begin the next one after a while.
     Abort { backoff: Duration },
 }
 
 /// See the module.
 pub(crate) struct Transactor {
-    pub gate: Arc<Gate>,
-    pub producer: Producer,
-    pub refusals: Arc<Refusals>,
-    pub retry: RetryPolicy,
-    pub reports: std_mpsc::Sender<Report>,
-    pub commands: mpsc::UnboundedReceiver<Command>,
+    gate: Arc<Gate>,
+    producer: Producer,
+    refusals: Arc<Refusals>,
+    reports: std_mpsc::Sender<Report>,
+    commands: mpsc::UnboundedReceiver<Command>,
     open: bool,
-    /// The client has registered its `transactional.id`.
-    registered: bool,
+    /// What is written goes into its transaction.
+    current: Client,
+    /// Has the next turn; its last transaction may not be committed yet.
+    other: Client,
 }
 
 impl Transactor {
@@ -61,15 +61,18 @@ impl Transactor {
         reports: std_mpsc::Sender<Report>,
         commands: mpsc::UnboundedReceiver<Command>,
     ) -> Self {
+        let [current, other] = producer
+            .turns()
+            .map(|turn| Client::new(turn, retry.clone(), reports.clone()));
         Self {
             gate,
             producer,
             refusals,
-            retry,
             reports,
             commands,
             open: false,
-            registered: false,
+            current,
+            other,
         }
     }
 
@@ -80,40 +83,20 @@ impl Transactor {
         while let Some(command) = self.commands.recv().await {
             match command {
                 Command::Close => {
-                    self.close().await;
+                    if !planted("gate-stays-open") {
+                        self.close().await;
+                    }
                     self.report(Event::Quiet);
                 }
                 Command::Open => self.open(),
-                Command::Commit { offsets, group } => match self.commit(offsets, group).await {
-                    Ok(()) => {
-                        self.report(Event::Committed);
-                        self.begin().await;
-                        self.open();
-                    }
-                    Err(_) if planted("abort-is-committed") => {
-                        self.report(Event::Committed);
-                        self.abort().await;
-                        self.begin().await;
-                        self.open();
-                    }
-                    Err(error) => {
-                        if error.kind == TransactionErrorKind::NewClient {
-                            self.start_over();
-                        }
-                        self.report(Event::Spoiled(spoiled(error)));
-                    }
-                },
+                Command::Commit { offsets, group } => {
+                    self.pass_on();
+                    self.open();
+                    self.commit(offsets, group).await;
+                }
                 Command::Abort { backoff } => {
                     self.close().await;
-                    match self.refusals.take_suspects() {
-                        suspects if suspects.is_empty() => self.abort().await,
-                        suspects => {
-                            // After a refused batch librdkafka 2.12 goes on with the sequence numbers behind it, so that the
-                            // broker refuses the next transaction of the same client, too.
-                            self.start_over();
-                            self.try_alone(suspects).await;
-                        }
-                    }
+                    self.abort().await;
                     tokio::time::sleep(backoff).await;
                     self.begin().await;
                     self.report(Event::Aborted);
@@ -134,105 +117,47 @@ impl Transactor {
         }
     }
 
+    /// Nobody writes: the gate is closed.
+    fn pass_on(&mut self) {
+        self.producer.pass_on();
+        std::mem::swap(&mut self.current, &mut self.other);
+    }
+
+    async fn begin(&mut self) {
+        self.current.begin().await;
+        self.other.begin().await;
+    }
+
+    /// Commits the transaction of the client whose turn is over, and has it begin its next.
+    async fn commit(&mut self, offsets: TopicPartitionList, group: ConsumerGroupMetadata) {
+        match self.other.commit(offsets, group).await {
+            Err(_) if planted("abort-is-committed") => self.other.abort().await,
+            Err(error) => return self.report(Event::Spoiled(spoiled(error))),
+            Ok(()) => {}
+        }
+        self.report(Event::Committed);
+        self.other.begin().await;
+    }
+
+    /// Aborts what is being written, and what could not be committed.
+    async fn abort(&mut self) {
+        match self.refusals.take_suspects() {
+            suspects if suspects.is_empty() => self.current.abort().await,
+            suspects => {
+                // After a refused batch librdkafka 2.12 goes on with the sequence numbers behind it, so that the broker refuses
+                // the next transaction of the same client, too.
+                self.current.start_over();
+                self.try_alone(suspects).await;
+            }
+        }
+        if self.other.has_failed() {
+            self.other.abort().await;
+        }
+    }
+
     fn report(&self, event: Event) {
         // A poll loop that is gone needs no answer.
         let _ = self.reports.send(Report::Transaction(event));
-    }
-
-    /// Begins a transaction, however long it takes, with a new client if need be.
-    async fn begin(&mut self) {
-        let mut failures = 0;
-        loop {
-            let begun = match self.registered {
-                true => self.call(Producer::begin).await,
-                false => match self.call(Producer::initialise).await {
-                    Ok(()) => {
-                        self.registered = true;
-                        self.call(Producer::begin).await
-                    }
-                    Err(error) => Err(error),
-                },
-            };
-            let Err(error) = begun else {
-                if failures > 0 {
-                    self.report(Event::Recovered);
-                }
-                return;
-            };
-            if std::mem::replace(&mut self.registered, false) {
-                // The client broke some time ago; its successor has not been asked yet.
-                self.producer.renew();
-                continue;
-            }
-            failures += 1;
-            if u32::is_power_of_two(failures) {
-                tracing::warn!(
-                    attempt = failures,
-                    "there is no transaction: {error}; trying again"
-                );
-            }
-            let systemic = error.kind == TransactionErrorKind::Systemic;
-            let wait = self.retry.outage_backoff(failures, systemic);
-            if error.kind != TransactionErrorKind::Again {
-                self.producer.renew();
-            }
-            self.report(Event::Trouble(error.to_string()));
-            tokio::time::sleep(wait).await;
-        }
-    }
-
-    async fn commit(
-        &self,
-        offsets: TopicPartitionList,
-        group: ConsumerGroupMetadata,
-    ) -> Result<(), TransactionError> {
-        let offsets = Arc::new((offsets, group));
-        self.insist(move |producer| {
-            let (offsets, group) = &*offsets;
-            producer.send_offsets(offsets, group)
-        })
-        .await?;
-        self.insist(Producer::commit).await
-    }
-
-    /// Aborts; a client that cannot is replaced, and its successor aborts for it. So is one with records on their way:
-    /// librdkafka 2.12 drops them and gives their sequence numbers to others, but the broker may have got them, and would take the
-    /// others for repetitions.
-    async fn abort(&mut self) {
-        if !self.producer.is_idle() {
-            self.start_over();
-        } else if let Err(error) = self.insist(Producer::abort).await {
-            tracing::debug!(%error, "a new client takes over");
-            self.start_over();
-        }
-    }
-
-    fn start_over(&mut self) {
-        self.producer.renew();
-        self.registered = false;
-    }
-
-    /// Makes the same call again while librdkafka says so, but not for ever: a new client of the same name finds out from the
-    /// broker how the transaction ended, too, and sometimes only that helps.
-    async fn insist(
-        &self,
-        made: impl Fn(&Producer) -> Result<(), TransactionError> + Clone + Send + 'static,
-    ) -> Result<(), TransactionError> {
-        let mut attempt = 0;
-        loop {
-            match self.call(made.clone()).await {
-                Err(error) if error.kind == TransactionErrorKind::Again => {
-                    attempt += 1;
-                    self.report(Event::Trouble(error.to_string()));
-                    if attempt == ATTEMPTS {
-                        let kind = TransactionErrorKind::NewClient;
-                        return Err(TransactionError { kind, ..error });
-                    }
-                    tokio::time::sleep(AGAIN).await;
-                }
-                outcome => return outcome,
-            }
-        }
     }
 
     /// Finds out which of the suspects the broker really refuses, in transactions that are all aborted: sent by a client
@@ -268,6 +193,7 @@ impl Transactor {
         if convicted == 0 {
             let bytes = suspects.iter().map(Suspect::bytes).sum();
             self.producer.shrink_batches(bytes);
+            self.other.start_over();
             tracing::warn!(
                 "the broker takes each of {} records alone, but not together: sending smaller batches from now on; a \
                  topic's max.message.bytes below 1 MiB does that",
@@ -281,44 +207,23 @@ impl Transactor {
             message: error.to_string(),
             kind: TransactionErrorKind::Systemic,
         })?;
-        call(&producer, |producer| {
-            producer.initialise().and_then(|()| producer.begin())
-        })
-        .await?;
+        let [turn, _] = producer.turns();
+        call(&turn, |turn| turn.initialise().and_then(|()| turn.begin())).await?;
         let records: Vec<_> = suspects.iter().map(|suspect| suspect.record()).collect();
         let over = async {
             // What is behind the first refused record is not sent any more, and answered for by the abort.
             producer.first_failure().await;
-            call(&producer, Producer::abort).await
+            call(&turn, Turn::abort).await
         };
         let mut sent = std::pin::pin!(producer.send(&records));
         tokio::select! {
             answers = &mut sent => {
                 // If not, the next client of that name does it, or the broker in a while.
-                let _ = call(&producer, Producer::abort).await;
+                let _ = call(&turn, Turn::abort).await;
                 Ok(answers)
             }
             _ = over => Ok(sent.await),
         }
-    }
-
-    async fn call(
-        &self,
-        made: impl FnOnce(&Producer) -> Result<(), TransactionError> + Send + 'static,
-    ) -> Result<(), TransactionError> {
-        call(&self.producer, made).await
-    }
-}
-
-/// Makes a call that blocks, where it may.
-async fn call(
-    producer: &Producer,
-    made: impl FnOnce(&Producer) -> Result<(), TransactionError> + Send + 'static,
-) -> Result<(), TransactionError> {
-    let producer = producer.clone();
-    match tokio::task::spawn_blocking(move || made(&producer)).await {
-        Ok(result) => result,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 
