@@ -107,6 +107,7 @@ impl Claimed {
         let report = Report::Done {
             partition: self.context.partition.clone(),
             epoch: self.context.epoch,
+            transaction: 0,
             finished: Finished::Some(work.first, done),
             dead_lettered: 0,
             skipped: 0,

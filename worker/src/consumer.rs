@@ -249,12 +249,27 @@ impl PollLoop {
     }
 
     fn take(&mut self, report: Report) -> Result<(), EngineError> {
+        let report = match &mut self.transact {
+            Some(transact) => transact.defer(report),
+            None => Some(report),
+        };
+        if let Some(report) = report {
+            self.take_in(report)?;
+        }
+        while let Some(report) = self.transact.as_mut().and_then(Transact::deferred) {
+            self.take_in(report)?;
+        }
+        Ok(())
+    }
+
+    fn take_in(&mut self, report: Report) -> Result<(), EngineError> {
         match report {
             Report::Transaction(event) => self.take_event(event),
             Report::Done {
                 partition,
                 epoch,
                 finished,
+                transaction: _,
                 dead_lettered,
                 skipped,
             } => {
@@ -264,14 +279,17 @@ impl PollLoop {
                     return Ok(());
                 };
                 entry.complete(&finished);
-                entry.uncounted.add(Counters {
+                let counters = Counters {
                     done: finished.len() as u64,
                     dead_lettered,
                     skipped,
-                });
+                };
                 // Inside of a transaction they count with its commit.
-                if self.transact.is_none() {
-                    self.counters.add(entry.count());
+                if self.transact.is_some() {
+                    entry.uncounted.add(counters);
+                } else {
+                    entry.count(counters);
+                    self.counters.add(counters);
                 }
             }
             Report::Ended { partition, epoch } => {

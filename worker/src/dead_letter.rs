@@ -77,10 +77,11 @@ impl DeadLetters {
     }
 
     /// Writes all letters, in order, and returns when every one of them is confirmed: after minutes or hours if need
-    /// be. Inside of a transaction the first failure spoils it.
+    /// be. Inside of a transaction, of which this is the number, the first failure spoils it.
     pub(crate) async fn write(
         &self,
         letters: &[(Record<'_>, &Letter)],
+        transaction: u64,
         retry: &RetryPolicy,
         progress: &Progress,
     ) -> Result<(), Spoiled> {
@@ -105,7 +106,7 @@ impl DeadLetters {
                 .zip(&headers)
                 .map(|(at, headers)| self.copy(&letters[*at].0, headers, partitions))
                 .collect();
-            let send = self.producer.send(&records);
+            let send = self.producer.send_in(transaction, &records);
             let results = if planted("dead-letter-not-awaited") {
                 impatient(send, || vec![Ok(()); records.len()]).await
             } else {

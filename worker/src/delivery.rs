@@ -62,6 +62,8 @@ pub(crate) struct Delivery<'a> {
     pub writer: &'a NamedWriter,
     pub circuit: &'a Circuit,
     pub batch: &'a Batch,
+    /// Number of the transaction, with [`Patience::Rewind`].
+    pub transaction: u64,
     pub patience: Patience,
     pub retry: &'a RetryPolicy,
     pub progress: &'a Progress,
@@ -92,7 +94,7 @@ impl Delivery<'_> {
             let pass = self.circuit.admit(waiting).await;
             segment.attempts += 1;
             let started = tokio::time::Instant::now();
-            let batch = WriteBatch::new(self.batch, &segment.outputs);
+            let batch = WriteBatch::new(self.batch, &segment.outputs).of_transaction(self.transaction);
             let result = self.writer.writer.write(batch).await;
             self.metrics.wrote(&self.writer.name, started.elapsed());
             match result {

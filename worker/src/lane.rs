@@ -163,7 +163,7 @@ impl Lane {
         if unit.is_empty() {
             return Ok(());
         }
-        let _inside = match &shared.gate {
+        let inside = match &shared.gate {
             Some(gate) => tokio::select! {
                 biased;
                 _ = draining.wait_for(|draining| *draining) => return Err(Drained),
@@ -172,7 +172,8 @@ impl Lane {
             None => None,
         };
         let progress = context.troubles.at(unit.offset());
-        let mut delivered = self.write(&unit).await;
+        let transaction = inside.as_ref().map_or(0, |inside| inside.transaction);
+        let mut delivered = self.write(&unit, transaction).await;
         if let Some(spoiled) = delivered
             .iter_mut()
             .find_map(|delivered| delivered.spoiled.take())
@@ -199,7 +200,10 @@ impl Lane {
             // Only a breaker makes records wait to be processed again.
             queue.close_breaker(unit.chunk());
         }
-        match self.settle(unit, waits, given_up as u64, &progress).await {
+        let settled = self
+            .settle(unit, transaction, waits, given_up as u64, &progress)
+            .await;
+        match settled {
             Ok(()) => Ok(()),
             Err(spoiled) => self.spoil(spoiled).await,
         }
@@ -220,7 +224,7 @@ impl Lane {
         Unit::new(batch, unit.first() + u64::from(source), shared.writers.len())
     }
 
-    async fn write(&self, unit: &Unit) -> Vec<Delivered> {
+    async fn write(&self, unit: &Unit, transaction: u64) -> Vec<Delivered> {
         let shared = &self.context.shared;
         let patience = match (shared.guarantee, shared.ordering) {
             _ if shared.gate.is_some() => Patience::Rewind,
@@ -235,6 +239,7 @@ impl Lane {
                 writer: &shared.writers[todo.writer],
                 circuit: &shared.circuits[todo.writer],
                 batch: unit.batch(),
+                transaction,
                 patience,
                 retry: &shared.retry,
                 progress: &progress,

@@ -56,6 +56,8 @@ pub(crate) enum Report {
     Done {
         partition: TopicPartition,
         epoch: u64,
+        /// Number of the transaction that they were written in; 0 without.
+        transaction: u64,
         finished: Finished,
         dead_lettered: u64,
         skipped: u64,

@@ -17,10 +17,7 @@ mod transactional;
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -109,8 +106,6 @@ pub struct Producer {
 struct Shared {
     /// One; of a transactional producer two.
     batched: Vec<Lane>,
-    /// Which of them records go through.
-    turn: AtomicUsize,
     /// For records that a broker has refused together with others; none inside of transactions.
     alone: Option<Lane>,
     slab: Arc<Slab>,
@@ -118,9 +113,8 @@ struct Shared {
 }
 
 impl Shared {
-    /// What records go through.
-    fn batched(&self) -> &Lane {
-        &self.batched[self.turn.load(Ordering::SeqCst)]
+    fn of(&self, transaction: u64) -> &Lane {
+        &self.batched[transaction as usize % self.batched.len()]
     }
 }
 
@@ -148,7 +142,6 @@ impl Producer {
         Ok(Self {
             shared: Arc::new(Shared {
                 batched,
-                turn: AtomicUsize::new(0),
                 alone,
                 slab,
                 partition_counts: Mutex::default(),
@@ -159,9 +152,20 @@ impl Producer {
     /// Sends records in order and waits until the broker has answered for each or `message.timeout.ms` is over. The answer
     /// has one entry per record.
     pub async fn send(&self, records: &[ProduceRecord<'_>]) -> Vec<Result<(), SendError>> {
+        self.send_in(0, records).await
+    }
+
+    /// As [`Producer::send`], in the transaction of this number: even ones are those of the first [`Turn`].
+    pub async fn send_in(
+        &self,
+        transaction: u64,
+        records: &[ProduceRecord<'_>],
+    ) -> Vec<Result<(), SendError>> {
         let mut results = vec![Ok(()); records.len()];
         let everything: Vec<usize> = (0..records.len()).collect();
-        let failures = self.attempt(self.shared.batched(), records, &everything).await;
+        let failures = self
+            .attempt(self.shared.of(transaction), records, &everything)
+            .await;
         let Some(alone) = &self.shared.alone else {
             for failure in failures {
                 results[failure.position] = Err(SendError {
@@ -200,7 +204,7 @@ impl Producer {
         {
             return Ok(*count);
         }
-        let client = self.shared.batched().client().map_err(no_client)?;
+        let client = self.shared.of(0).client().map_err(no_client)?;
         let name = topic.to_string();
         let count = tokio::task::spawn_blocking(move || client.partition_count(&name, METADATA_TIMEOUT))
             .await

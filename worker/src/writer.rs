@@ -26,12 +26,27 @@ use crate::{
 pub struct WriteBatch<'a> {
     batch: &'a Batch,
     selected: &'a [u32],
+    transaction: u64,
 }
 
 impl<'a> WriteBatch<'a> {
     /// Selects the outputs of `batch` at the indices `selected`, ascending.
     pub fn new(batch: &'a Batch, selected: &'a [u32]) -> Self {
-        Self { batch, selected }
+        Self {
+            batch,
+            selected,
+            transaction: 0,
+        }
+    }
+
+    /// To be written in the transaction of this number.
+    pub(crate) fn of_transaction(self, transaction: u64) -> Self {
+        Self { transaction, ..self }
+    }
+
+    /// Number of the transaction, for writers whose transactions span batches; else 0.
+    pub(crate) fn transaction(&self) -> u64 {
+        self.transaction
     }
 
     /// Number of records.

@@ -452,23 +452,20 @@ async fn what_is_sent_while_a_transaction_is_committed_is_part_of_the_next() {
     begin(first.clone()).await.unwrap();
     begin(second.clone()).await.unwrap();
 
-    assert_eq!(producer.send(&[record(b"one")]).await, [Ok(())]);
-    producer.pass_on();
-    assert_eq!(producer.send(&[record(b"two")]).await, [Ok(())]);
+    assert_eq!(producer.send_in(0, &[record(b"one")]).await, [Ok(())]);
+    assert_eq!(producer.send_in(1, &[record(b"two")]).await, [Ok(())]);
     let commit = move || {
         first.commit().unwrap();
         first.begin().unwrap();
         second.commit().unwrap();
     };
     tokio::task::spawn_blocking(commit).await.unwrap();
-    producer.pass_on();
-    assert_eq!(producer.send(&[record(b"three")]).await, [Ok(())]);
+    assert_eq!(producer.send_in(2, &[record(b"three")]).await, [Ok(())]);
     let values: Vec<_> = read(&cluster, "out", 0, 3)
         .iter()
         .map(|message| message.payload().unwrap_or_default().to_vec())
         .collect();
     assert_eq!(values, [b"one".to_vec(), b"two".to_vec(), b"three".to_vec()]);
-    // Its turn has come again, and its transaction is open.
     let [first, _] = producer.turns();
     tokio::task::spawn_blocking(move || first.commit().unwrap())
         .await

@@ -150,7 +150,7 @@ pub const BUGS: &[Bug] = &[
     Bug::new("abort-is-committed", &[Kind::Lost])
         .fences()
         .exactly_once(Sink::Kafka),
-    Bug::new("gate-stays-open", &[Kind::Duplicated])
+    Bug::new("ends-before-its-lanes", &[Kind::Duplicated])
         .kills()
         .fences()
         .exactly_once(Sink::Kafka),

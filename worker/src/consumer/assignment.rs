@@ -301,11 +301,9 @@ impl Assigned {
         self.handover.make_room(self.tracker.span());
     }
 
-    /// Counts the finished records that were not.
-    pub fn count(&mut self) -> Counters {
-        let counters = std::mem::take(&mut self.uncounted);
+    /// Counts finished records.
+    pub fn count(&self, counters: Counters) {
         self.metrics.done(counters.done as usize);
-        counters
     }
 
     /// Tells the task to finish what it has begun and to start nothing. What was not handed on is read again by the next

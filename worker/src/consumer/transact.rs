@@ -4,7 +4,7 @@
 //! end, the loop waits for the outcome, within a budget.
 
 use std::{
-    collections::HashSet,
+    collections::{HashSet, VecDeque},
     sync::{Arc, mpsc as std_mpsc},
     time::{Duration, Instant},
 };
@@ -12,7 +12,7 @@ use std::{
 use rdkafka::{consumer::Consumer, topic_partition_list::TopicPartitionList};
 use tokio::sync::mpsc;
 
-use super::{Assigned, PollLoop, assignment::Position, commit};
+use super::{Assigned, Counters, PollLoop, assignment::Position, commit};
 use crate::{
     engine::EngineError,
     partition::Report,
@@ -39,11 +39,16 @@ pub(super) struct Transact {
     commands: mpsc::UnboundedSender<Command>,
     refusals: Arc<Refusals>,
     retry: RetryPolicy,
+    gate: Arc<Gate>,
     pub(super) state: State,
+    /// What goes with the transaction that is being committed, or was.
+    ending: Vec<Ending>,
+    /// What is reported of the next transaction, until it is known what belongs to the ended one.
+    early: VecDeque<Report>,
     /// When the transaction began.
     since: Instant,
-    /// When its end began.
-    ending: Instant,
+    /// When its end, or an abort, began.
+    ended: Instant,
     outage: Option<Outage>,
     /// Partitions whose finished records did not fit into a commit.
     pub(super) cautious: HashSet<TopicPartition>,
@@ -52,13 +57,21 @@ pub(super) struct Transact {
 /// Where the current transaction is.
 pub(super) enum State {
     Open,
-    /// The gate is being closed.
-    Closing,
-    /// These positions are being committed: partition, epoch, position. The next transaction is open.
-    Committing(Vec<(TopicPartition, u64, Position)>),
+    /// Lanes have to leave the transaction of this number.
+    Ending(u64),
+    /// It is being committed, while the next is open.
+    Committing,
     Aborting,
     /// Aborted; at this time the partitions are to be read again.
     Rewinding(Instant),
+}
+
+/// What is committed of a partition.
+struct Ending {
+    partition: TopicPartition,
+    epoch: u64,
+    position: Position,
+    counters: Counters,
 }
 
 /// What keeps transactions from being committed.
@@ -82,8 +95,9 @@ impl Transact {
     ) -> Option<Self> {
         let transactional = settings.transactions.as_ref()?;
         let (commands, receiver) = mpsc::unbounded_channel();
+        let gate = gate?.clone();
         let transactor = Transactor::new(
-            gate?.clone(),
+            gate.clone(),
             transactional.producer.clone(),
             transactional.refusals.clone(),
             settings.retry.clone(),
@@ -95,9 +109,12 @@ impl Transact {
             commands,
             refusals: transactional.refusals.clone(),
             retry: settings.retry.clone(),
+            gate,
             state: State::Open,
+            ending: Vec::new(),
+            early: VecDeque::new(),
             since: Instant::now(),
-            ending: Instant::now(),
+            ended: Instant::now(),
             outage: None,
             cautious: HashSet::new(),
         })
@@ -119,6 +136,29 @@ impl Transact {
         self.since = Instant::now();
     }
 
+    /// Takes what is reported of the next transaction while this one is being ended: what is finished must be known without
+    /// it. And the end of a task whose reports were taken, because that is its last.
+    pub fn defer(&mut self, report: Report) -> Option<Report> {
+        let early = match (&self.state, &report) {
+            (State::Ending(ended), Report::Done { transaction, .. }) => transaction > ended,
+            (State::Ending(_), Report::Ended { .. }) => !self.early.is_empty(),
+            _ => false,
+        };
+        if !early {
+            return Some(report);
+        }
+        self.early.push_back(report);
+        None
+    }
+
+    /// The first that was deferred, when it is time.
+    pub fn deferred(&mut self) -> Option<Report> {
+        match self.state {
+            State::Ending(_) => None,
+            _ => self.early.pop_front(),
+        }
+    }
+
     /// Nothing may be read for now.
     pub fn is_rewinding(&self) -> bool {
         matches!(self.state, State::Aborting | State::Rewinding(_))
@@ -127,7 +167,7 @@ impl Transact {
     /// For the status of each partition.
     pub fn trouble(&self) -> Option<Trouble> {
         let Some(outage) = &self.outage else {
-            let waited = self.ending.elapsed();
+            let waited = self.ended.elapsed();
             let late = !matches!(self.state, State::Open) && waited >= UNAVAILABLE_AFTER;
             return late.then(|| Trouble {
                 attempts: 1,
@@ -179,7 +219,7 @@ impl PollLoop {
         let Some(transact) = &self.transact else { return };
         let due = transact.since.elapsed() >= self.settings.commit_interval;
         match transact.state {
-            State::Open if due && self.is_uncommitted() => self.close_gate(),
+            State::Open if due && self.is_uncommitted() => self.begin_to_end(),
             State::Rewinding(at) if Instant::now() >= at => self.rewind(),
             _ => {}
         }
@@ -193,11 +233,11 @@ impl PollLoop {
         self.assigned.iter().any(|entry| entry.uncommitted().is_some())
     }
 
-    fn close_gate(&mut self) {
+    fn begin_to_end(&mut self) {
         if let Some(transact) = &mut self.transact {
-            transact.state = State::Closing;
-            transact.ending = Instant::now();
-            transact.command(Command::Close);
+            transact.state = State::Ending(transact.gate.current());
+            transact.ended = Instant::now();
+            transact.command(Command::End);
         }
     }
 
@@ -205,31 +245,38 @@ impl PollLoop {
         let Some(transact) = &mut self.transact else {
             return;
         };
-        match (event, &mut transact.state) {
-            (Event::Quiet, State::Closing) => self.commit_transaction(),
-            (Event::Committed, State::Committing(positions)) => {
-                let positions = std::mem::take(positions);
-                transact.state = State::Open;
-                transact.outage = None;
+        match (event, &transact.state) {
+            (Event::Quiet, State::Ending(_)) => self.commit_transaction(),
+            (Event::Committed, _) => {
+                if matches!(transact.state, State::Committing) {
+                    transact.state = State::Open;
+                    transact.outage = None;
+                }
                 self.shared.metrics.committed(None);
                 self.shared.metrics.transaction("committed");
-                for (partition, epoch, position) in positions {
+                for ending in std::mem::take(&mut transact.ending) {
+                    let Ending {
+                        partition,
+                        epoch,
+                        position,
+                        counters,
+                    } = ending;
                     transact.refusals.forget_below(&partition, position.offset);
+                    self.counters.add(counters);
                     let current =
                         |entry: &&mut Assigned| entry.partition == partition && entry.epoch == epoch;
                     if let Some(entry) = self.assigned.iter_mut().find(current) {
                         let offset = position.offset;
                         entry.committing(position);
                         entry.commit_answered(Some(offset));
-                        self.counters.add(entry.count());
+                        entry.count(counters);
                         if entry.relax() {
                             transact.cautious.remove(&partition);
                         }
                     }
                 }
             }
-            // Answers to what was wanted before the transaction was spoiled.
-            (Event::Committed, _) => self.shared.metrics.transaction("committed"),
+            // It was spoiled meanwhile.
             (Event::Quiet, _) => {}
             (Event::Spoiled(_), State::Aborting | State::Rewinding(_)) => {}
             (Event::Spoiled(spoiled), _) => self.abort_transaction(spoiled),
@@ -253,7 +300,7 @@ impl PollLoop {
         }
     }
 
-    /// The gate is closed: what is finished now is what was written.
+    /// What is finished now is what was written in the transaction.
     fn commit_transaction(&mut self) {
         let too_far: Vec<TopicPartition> = self
             .assigned
@@ -271,13 +318,18 @@ impl PollLoop {
             return self.abort_transaction(Spoiled::new(Cause::Record, message));
         }
         let mut offsets = TopicPartitionList::new();
-        let mut positions = Vec::new();
-        for entry in &self.assigned {
+        let mut ending = Vec::new();
+        for entry in &mut self.assigned {
             let Some(position) = entry.uncommitted() else {
                 continue;
             };
             commit::add(&mut offsets, &entry.partition, &position);
-            positions.push((entry.partition.clone(), entry.epoch, position));
+            ending.push(Ending {
+                partition: entry.partition.clone(),
+                epoch: entry.epoch,
+                position,
+                counters: std::mem::take(&mut entry.uncounted),
+            });
         }
         if planted("offsets-outside-transaction") {
             let _ = self.source.commit(&offsets);
@@ -287,17 +339,15 @@ impl PollLoop {
         let Some(transact) = &mut self.transact else {
             return;
         };
-        match group {
-            Some(group) if !positions.is_empty() => {
-                transact.begun();
-                transact.state = State::Committing(positions);
-                transact.command(Command::Commit { offsets, group });
-            }
-            _ => {
-                transact.state = State::Open;
-                transact.command(Command::Open);
-            }
-        }
+        let Some(group) = group.filter(|_| !ending.is_empty()) else {
+            // Without a commit of its own, what was written in it would have to go with the next: nobody could tell them apart.
+            let message = "the worker is not a member of its group for now";
+            return self.abort_transaction(Spoiled::new(Cause::Unavailable, message.into()));
+        };
+        transact.begun();
+        transact.state = State::Committing;
+        transact.ending = ending;
+        transact.command(Command::Commit { offsets, group });
     }
 
     /// Ends the work on all partitions, because what they have written will be gone.
@@ -328,7 +378,7 @@ impl PollLoop {
         self.assigned.iter_mut().for_each(Assigned::annul);
         let backoff = transact.backoff(cause);
         transact.state = State::Aborting;
-        transact.ending = Instant::now();
+        transact.ended = Instant::now();
         transact.command(Command::Abort { backoff });
     }
 
@@ -351,8 +401,8 @@ impl PollLoop {
         Ok(())
     }
 
-    /// True when everything that was finished at the call is committed. Lanes that go on meanwhile finish more, so one commit
-    /// that is begun after the call has to do.
+    /// True when everything that was finished at the call is committed. Lanes that go on meanwhile finish more, so one
+    /// transaction that is ended after the call has to do.
     fn settle_transaction(&mut self, deadline: Instant) -> Result<bool, EngineError> {
         let mut covered = false;
         loop {
@@ -360,12 +410,11 @@ impl PollLoop {
                 None => return Ok(true),
                 Some(State::Open) if covered || !self.is_uncommitted() => return Ok(true),
                 Some(State::Open) => {
-                    self.close_gate();
+                    self.begin_to_end();
                     covered = true;
                 }
-                Some(State::Closing) => covered = true,
                 Some(State::Aborting | State::Rewinding(_)) => return Ok(false),
-                Some(State::Committing(_)) => {}
+                Some(State::Ending(_) | State::Committing) => {}
             }
             if !self.wait_for_report(deadline)? {
                 return Ok(false);

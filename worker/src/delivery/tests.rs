@@ -81,6 +81,7 @@ impl World {
         }
         let batch = Batch::identity(Arc::new(chunk));
         let delivery = Delivery {
+            transaction: 0,
             writer: &self.writer,
             circuit: &self.circuit,
             batch: &batch,

@@ -71,6 +71,7 @@ impl Lane {
     pub(super) async fn settle(
         &mut self,
         mut unit: Unit,
+        transaction: u64,
         waits: u32,
         given_up: u64,
         progress: &Progress,
@@ -97,7 +98,9 @@ impl Lane {
                     .iter()
                     .map(|letter| (unit.chunk().record(letter.failure.source), letter))
                     .collect();
-                queue.write(&records, &shared.retry, progress).await?;
+                queue
+                    .write(&records, transaction, &shared.retry, progress)
+                    .await?;
                 dead_lettered = letters.len() as u64;
                 for Letter { failure, .. } in &letters {
                     shared.metrics.failure(failure.stage.as_str(), &failure.component);
@@ -127,6 +130,7 @@ impl Lane {
         let report = Report::Done {
             partition: context.partition.clone(),
             epoch: context.epoch,
+            transaction,
             finished: unit.finished(),
             dead_lettered,
             skipped,

@@ -1,12 +1,9 @@
 //! The transactional side of the producer: two clients with a `transactional.id` each, whose transactions somebody else begins
-//! and ends. Records go through one of them, until they are passed on to the other. Each call blocks and answers what came of
+//! and ends. They take turns: one has the even transactions of the worker, the other the odd ones. Each call blocks and answers what came of
 //! it; what to do about it, the caller decides. A client that met a fatal error is dropped, and the next [`Turn::initialise`]
 //! makes a new one, which fences the old.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use crds::client_config::Properties;
 use rdkafka::{
@@ -61,7 +58,7 @@ struct Flags {
 #[derive(Clone)]
 pub struct Turn {
     shared: Arc<Shared>,
-    index: usize,
+    index: u64,
 }
 
 impl Producer {
@@ -76,23 +73,12 @@ impl Producer {
         self.shared.alone.is_none()
     }
 
-    /// The client that records go through now, and the one whose turn is next.
+    /// The clients of even and of odd transactions.
     pub fn turns(&self) -> [Turn; 2] {
-        let current = self.shared.turn.load(Ordering::SeqCst);
-        [current, self.other(current)].map(|index| Turn {
+        [0, 1].map(|index| Turn {
             shared: self.shared.clone(),
             index,
         })
-    }
-
-    /// From now on records go through the other client. Nobody may be sending.
-    pub fn pass_on(&self) {
-        let current = self.shared.turn.load(Ordering::SeqCst);
-        self.shared.turn.store(self.other(current), Ordering::SeqCst);
-    }
-
-    fn other(&self, turn: usize) -> usize {
-        (turn + 1) % self.shared.batched.len()
     }
 
     /// For a broker that takes records, but not these `bytes` of records together: the next clients make smaller batches.
@@ -112,7 +98,7 @@ impl Producer {
     /// A client that sends each record by itself, for finding out which one a broker refuses.
     pub fn trial(&self) -> Result<Producer, ProducerError> {
         let mut properties = Properties::new();
-        self.shared.batched[0].change(|ours| properties.clone_from(ours));
+        self.shared.of(0).change(|ours| properties.clone_from(ours));
         if let Some(id) = properties.get_mut("transactional.id") {
             id.push_str(".trial");
         }
@@ -131,7 +117,7 @@ impl Producer {
 
 impl Turn {
     fn lane(&self) -> &Lane {
-        &self.shared.batched[self.index]
+        self.shared.of(self.index)
     }
 
     /// Makes the client if there is none, and registers its `transactional.id`: what an earlier client of that name has left

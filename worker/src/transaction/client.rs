@@ -36,8 +36,6 @@ enum Stage {
     /// No transaction has begun.
     Ready,
     Begun,
-    /// The commit has failed: to be aborted.
-    Failed,
 }
 
 impl Client {
@@ -98,7 +96,6 @@ impl Client {
         offsets: TopicPartitionList,
         group: ConsumerGroupMetadata,
     ) -> Result<(), TransactionError> {
-        self.stage = Stage::Failed;
         let offsets = Arc::new((offsets, group));
         let sent = self
             .insist(move |turn| {
@@ -118,15 +115,13 @@ impl Client {
         committed
     }
 
-    /// True when a commit has failed.
-    pub fn has_failed(&self) -> bool {
-        self.stage == Stage::Failed
-    }
-
-    /// Aborts; a client that cannot is replaced, and its successor aborts for it. So is one with records on their way:
+    /// Aborts what has begun; a client that cannot is replaced, and its successor aborts for it. So is one with records on their way:
     /// librdkafka 2.12 drops them and gives their sequence numbers to others, but the broker may have got them, and would take the
     /// others for repetitions.
     pub async fn abort(&mut self) {
+        if self.stage != Stage::Begun {
+            return;
+        }
         if !self.turn.is_idle() {
             return self.start_over();
         }

@@ -1,6 +1,6 @@
 //! Ends transactions and begins new ones, one command at a time, as the poll loop wants, and answers with [`Event`]s. Two
 //! clients take turns: while the transaction of one is being committed, lanes write in that of the other, which is committed only
-//! after it. So lanes wait for each other, but not for the brokers that coordinate transactions.
+//! after it. So nobody waits for the brokers that coordinate transactions.
 
 use std::{
     sync::{Arc, mpsc as std_mpsc},
@@ -24,18 +24,18 @@ use crate::{
 
 /// What the poll loop wants.
 pub(crate) enum Command {
-    /// Close the gate, and say when nobody is inside.
-    Close,
-    /// Open it again: there is nothing to commit, or the partitions are ready to be read again.
-    Open,
-    /// Commit these offsets with everything that was written; meanwhile the gate is open for the next transaction. Only while it
-    /// is closed, and not before the last commit was answered.
+    /// Have lanes go on in the next transaction, and say when nobody writes in this one any more. Not before the last one is
+    /// committed.
+    End,
+    /// Commit these offsets with everything that was written in the ended transaction.
     Commit {
         offsets: TopicPartitionList,
         group: ConsumerGroupMetadata,
     },
-    /// Close the gate, abort everything that is not committed, begin the next one after a while.
+    /// Keep lanes from writing, abort everything that is not committed, begin the next one after a while.
     Abort { backoff: Duration },
+    /// Let lanes write: the partitions are ready to be read again.
+    Open,
 }
 
 /// See the module.
@@ -45,11 +45,8 @@ pub(crate) struct Transactor {
     refusals: Arc<Refusals>,
     reports: std_mpsc::Sender<Report>,
     commands: mpsc::UnboundedReceiver<Command>,
-    open: bool,
-    /// What is written goes into its transaction.
-    current: Client,
-    /// Has the next turn; its last transaction may not be committed yet.
-    other: Client,
+    /// Those of even and of odd transactions.
+    clients: [Client; 2],
 }
 
 impl Transactor {
@@ -61,7 +58,7 @@ impl Transactor {
         reports: std_mpsc::Sender<Report>,
         commands: mpsc::UnboundedReceiver<Command>,
     ) -> Self {
-        let [current, other] = producer
+        let clients = producer
             .turns()
             .map(|turn| Client::new(turn, retry.clone(), reports.clone()));
         Self {
@@ -70,88 +67,68 @@ impl Transactor {
             refusals,
             reports,
             commands,
-            open: false,
-            current,
-            other,
+            clients,
         }
     }
 
     /// Works until nobody commands any more.
     pub async fn run(mut self) {
         self.begin().await;
-        self.open();
+        self.gate.open();
         while let Some(command) = self.commands.recv().await {
             match command {
-                Command::Close => {
-                    if !planted("gate-stays-open") {
-                        self.close().await;
+                Command::End => {
+                    let ended = self.gate.turn_over();
+                    if !planted("ends-before-its-lanes") {
+                        self.gate.left(ended).await;
                     }
                     self.report(Event::Quiet);
                 }
-                Command::Open => self.open(),
-                Command::Commit { offsets, group } => {
-                    self.pass_on();
-                    self.open();
-                    self.commit(offsets, group).await;
-                }
+                Command::Commit { offsets, group } => self.commit(offsets, group).await,
                 Command::Abort { backoff } => {
-                    self.close().await;
+                    self.gate.close().await;
                     self.abort().await;
                     tokio::time::sleep(backoff).await;
                     self.begin().await;
                     self.report(Event::Aborted);
                 }
+                Command::Open => self.gate.open(),
             }
         }
     }
 
-    async fn close(&mut self) {
-        if std::mem::replace(&mut self.open, false) {
-            self.gate.close().await;
-        }
-    }
-
-    fn open(&mut self) {
-        if !std::mem::replace(&mut self.open, true) {
-            self.gate.open();
-        }
-    }
-
-    /// Nobody writes: the gate is closed.
-    fn pass_on(&mut self) {
-        self.producer.pass_on();
-        std::mem::swap(&mut self.current, &mut self.other);
-    }
-
     async fn begin(&mut self) {
-        self.current.begin().await;
-        self.other.begin().await;
+        for client in &mut self.clients {
+            client.begin().await;
+        }
     }
 
-    /// Commits the transaction of the client whose turn is over, and has it begin its next.
+    /// Commits the transaction before the current one, and has its client begin the next.
     async fn commit(&mut self, offsets: TopicPartitionList, group: ConsumerGroupMetadata) {
-        match self.other.commit(offsets, group).await {
-            Err(_) if planted("abort-is-committed") => self.other.abort().await,
+        let index = (self.gate.current().wrapping_sub(1) % 2) as usize;
+        let client = &mut self.clients[index];
+        match client.commit(offsets, group).await {
+            Err(_) if planted("abort-is-committed") => client.abort().await,
             Err(error) => return self.report(Event::Spoiled(spoiled(error))),
             Ok(()) => {}
         }
         self.report(Event::Committed);
-        self.other.begin().await;
+        self.clients[index].begin().await;
     }
 
-    /// Aborts what is being written, and what could not be committed.
+    /// Aborts what is being written, and what was ended and is not committed.
     async fn abort(&mut self) {
-        match self.refusals.take_suspects() {
-            suspects if suspects.is_empty() => self.current.abort().await,
-            suspects => {
+        let suspects = self.refusals.take_suspects();
+        for client in &mut self.clients {
+            match suspects.is_empty() {
+                true => client.abort().await,
                 // After a refused batch librdkafka 2.12 goes on with the sequence numbers behind it, so that the broker refuses
                 // the next transaction of the same client, too.
-                self.current.start_over();
-                self.try_alone(suspects).await;
+                false => client.start_over(),
             }
         }
-        if self.other.has_failed() {
-            self.other.abort().await;
+        if !suspects.is_empty() {
+            self.try_alone(suspects).await;
         }
     }
 
@@ -193,7 +170,6 @@ impl Transactor {
         if convicted == 0 {
             let bytes = suspects.iter().map(Suspect::bytes).sum();
             self.producer.shrink_batches(bytes);
-            self.other.start_over();
             tracing::warn!(
                 "the broker takes each of {} records alone, but not together: sending smaller batches from now on; a \
                  topic's max.message.bytes below 1 MiB does that",

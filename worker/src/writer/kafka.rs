@@ -69,7 +69,7 @@ impl KafkaWriter {
             .map(|position| to_produce(&self.topic, &all[*position]))
             .collect();
         spoil(&mut records);
-        let results = self.producer.send(&records).await;
+        let results = self.producer.send_in(batch.transaction(), &records).await;
         let alone = |position: usize| {
             let source = |other: usize| all.get(other).map(|output| output.source);
             let same = |other: usize| source(other) == source(position);
