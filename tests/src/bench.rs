@@ -115,7 +115,7 @@ struct Wishes {
     #[arg(long, conflicts_with = "update_docs")]
     perf: bool,
 
-    /// Write machine, commands and tables into docs/benchmarks.md.
+    /// Write machine, commands and tables into docs/benchmarks.md, where those with or without peers are.
     #[arg(long)]
     update_docs: bool,
 }
@@ -242,6 +242,7 @@ fn run(wishes: &Wishes, site: &Site) -> Result<()> {
         report::update_docs(
             &docs,
             &machine::describe(&bench, &site.command_line, wishes.rounds()),
+            wishes.peers,
             &report,
         )?;
         println!("written: {}", docs.display());

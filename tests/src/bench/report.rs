@@ -15,8 +15,9 @@ use super::{
     takeover::{self, Takeover},
 };
 
-/// The generated part of the document lies between these lines.
+/// A generated part of the document lies between one of these lines and the next end.
 const BEGIN: &str = "<!-- begin: written by scripts/bench.sh --update-docs -->";
+const BEGIN_PEERS: &str = "<!-- begin: written by scripts/bench.sh --peers --update-docs -->";
 const END: &str = "<!-- end -->";
 
 /// A run in which others had more of the machine than this is not clean.
@@ -260,18 +261,19 @@ fn compare(yardstick: Yardstick, of: &[&Run], runs: &[Run]) -> Option<Compared> 
     })
 }
 
-/// Replaces the generated part of the document.
-pub(super) fn update_docs(path: &Path, machine: &str, report: &Report) -> Result<()> {
+/// Replaces a generated part of the document: with peers, that of their own.
+pub(super) fn update_docs(path: &Path, machine: &str, peers: bool, report: &Report) -> Result<()> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let replaced = replace(&text, &format!("{machine}\n{}", report.tables()))
-        .with_context(|| format!("{} has not the lines {BEGIN:?} and {END:?}", path.display()))?;
+    let begin = if peers { BEGIN_PEERS } else { BEGIN };
+    let replaced = replace(&text, begin, &format!("{machine}\n{}", report.tables()))
+        .with_context(|| format!("{} has not the lines {begin:?} and {END:?}", path.display()))?;
     fs::write(path, replaced).with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn replace(text: &str, generated: &str) -> Option<String> {
-    let (before, rest) = text.split_once(BEGIN)?;
+fn replace(text: &str, begin: &str, generated: &str) -> Option<String> {
+    let (before, rest) = text.split_once(begin)?;
     let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}\n\n{generated}\n{END}{after}"))
+    Some(format!("{before}{begin}\n\n{generated}\n{END}{after}"))
 }
 
 fn rounded(value: f64) -> f64 {
@@ -358,11 +360,15 @@ mod tests {
 
     #[test]
     fn only_the_generated_part_of_the_document_changes() {
-        let text = format!("head\n{BEGIN}\nold\n{END}\ntail\n");
+        let text = format!("head\n{BEGIN}\nold\n{END}\nbetween\n{BEGIN_PEERS}\nold\n{END}\ntail\n");
         assert_eq!(
-            replace(&text, "new").unwrap(),
-            format!("head\n{BEGIN}\n\nnew\n{END}\ntail\n")
+            replace(&text, BEGIN, "new").unwrap(),
+            format!("head\n{BEGIN}\n\nnew\n{END}\nbetween\n{BEGIN_PEERS}\nold\n{END}\ntail\n")
         );
-        assert_eq!(replace("no marks", "new"), None);
+        assert_eq!(
+            replace(&text, BEGIN_PEERS, "new").unwrap(),
+            format!("head\n{BEGIN}\nold\n{END}\nbetween\n{BEGIN_PEERS}\n\nnew\n{END}\ntail\n")
+        );
+        assert_eq!(replace("no marks", BEGIN, "new"), None);
     }
 }

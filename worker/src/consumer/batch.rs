@@ -17,7 +17,7 @@ use std::{
 
 use rdkafka::{
     bindings as sys,
-    consumer::{BaseConsumer, Consumer},
+    consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata},
     error::RDKafkaErrorCode,
     topic_partition_list::TopicPartitionList,
 };
@@ -269,17 +269,30 @@ impl Source {
 
     /// True once the group coordinator has given us a member id.
     pub fn is_member(&self) -> bool {
+        self.member_id().is_some()
+    }
+
+    fn member_id(&self) -> Option<CString> {
         let client = self.consumer.client().native_ptr();
         // SAFETY: the client is valid; the string is null or ours to free with librdkafka's own function.
         unsafe {
             let id = sys::rd_kafka_memberid(client);
             if id.is_null() {
-                return false;
+                return None;
             }
-            let member = *id != 0;
+            let copy = CStr::from_ptr(id).to_owned();
             sys::rd_kafka_mem_free(client, id.cast());
-            member
+            (!copy.is_empty()).then_some(copy)
         }
+    }
+
+    /// What a broker knows the member and its generation by; None for whoever is none. Offsets of a client without a member id
+    /// are taken by brokers, inside of transactions, whatever the generation is, for the sake of clients from before KIP-447.
+    /// librdkafka forgets the id when a session is lost, perhaps while we ask.
+    pub fn membership(&self) -> Option<ConsumerGroupMetadata> {
+        let before = self.member_id()?;
+        let metadata = self.consumer.group_metadata()?;
+        (self.member_id()? == before).then_some(metadata)
     }
 
     /// End of the partition as the last fetch told it, without asking the broker.
@@ -349,3 +362,6 @@ unsafe fn partitions(
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

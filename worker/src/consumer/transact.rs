@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rdkafka::{consumer::Consumer, topic_partition_list::TopicPartitionList};
+use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::sync::mpsc;
 
 use super::{Assigned, Counters, PollLoop, assignment::Position, commit};
@@ -335,7 +335,7 @@ impl PollLoop {
             let _ = self.source.commit(&offsets);
             offsets = TopicPartitionList::new();
         }
-        let group = self.source.consumer().group_metadata();
+        let group = self.source.membership();
         let Some(transact) = &mut self.transact else {
             return;
         };
