@@ -260,10 +260,8 @@ pub fn transactional_producer(
     set("message.timeout.ms", MESSAGE_TIMEOUT_MILLISECONDS.to_string());
     // Before the first record of a partition that partition has to be put into the transaction, and at the end it is marked. So
     // in short transactions records without a key go to few partitions, and not, as by default, to another one every 10 ms.
-    let sticky = (commit_interval_milliseconds / 2).clamp(10, 100).to_string();
-    properties
-        .entry("sticky.partitioning.linger.ms".into())
-        .or_insert(sticky);
+    let sticky = (commit_interval_milliseconds / 2).clamp(10, 100);
+    set("sticky.partitioning.linger.ms", sticky.to_string());
     properties
 }
 
@@ -367,6 +365,7 @@ mod tests {
         assert_eq!(properties["transactional.id"], "shop.orders.w-1");
         let number = |key: &str| properties[key].parse::<i32>().unwrap();
         assert!(number("message.timeout.ms") < number("transaction.timeout.ms") - 60_000);
+        assert_eq!(number("sticky.partitioning.linger.ms"), 100);
         assert_eq!(properties["enable.idempotence"], "true");
     }
 
