@@ -7,8 +7,9 @@ PEER_JARS=$KCG_CACHE/bench-peers-$(peers_hash)
 
 build_peers() {
     [[ ! -d $PEER_JARS ]] || return 0
-    command -v mvn >/dev/null && command -v javac >/dev/null ||
+    if ! command -v mvn >/dev/null || ! command -v javac >/dev/null; then
         die "Maven and a JDK are needed for --peers: apt-get install maven default-jdk-headless"
+    fi
     say "building the peers, with jars from Maven Central (about a minute, once)"
     local partial
     mkdir -p "$KCG_CACHE"

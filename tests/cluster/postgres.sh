@@ -21,7 +21,7 @@ make_data() {
     rm -rf "$KCG_STATE/postgres"
     mkdir -p "$KCG_STATE/postgres" "$KCG_STATE/logs"
     [[ $(id -u) != 0 ]] || chown postgres: "$KCG_STATE/postgres"
-    cd "$KCG_STATE/postgres" # initdb wants a working directory that its user may read
+    cd "$KCG_STATE/postgres" || return # initdb wants a working directory that its user may read
     as_postgres "$1/initdb" --pgdata="$2" --no-sync --encoding=UTF8 --locale=C.UTF-8 --username=postgres \
         --auth-local=trust --auth-host=scram-sha-256 >>"$KCG_STATE/logs/postgres.log" 2>&1 ||
         not_ready postgres "initdb failed"
@@ -43,7 +43,7 @@ start_postgres() {
     bin=$(newest_bin)
     # pg_hba.conf gets its last line when everything else of the data folder is there.
     grep -qs '^host all all all' "$data/pg_hba.conf" || make_data "$bin" "$data"
-    cd "$KCG_STATE/postgres"
+    cd "$KCG_STATE/postgres" || return
     start_daemon postgres "${POSTGRES_USER[@]}" "$bin/postgres" -D "$data" -c "listen_addresses=$HOST" -c "port=$1" \
         -c "unix_socket_directories=$KCG_STATE/postgres" -c max_connections=200
     wait_ready postgres in_netns pg_isready -q -h "$HOST" -p "$1" -t 2
