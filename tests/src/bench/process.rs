@@ -1,7 +1,10 @@
 //! CPU time and memory of a process from /proc, the same way for every subject. Linux only. The kernel counts CPU time of all
 //! threads exactly and shows it in hundredths of a second.
 
-use std::{fs, thread, time::Instant};
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 
@@ -10,6 +13,15 @@ use crate::process::memory_mib;
 
 /// USER_HZ: what /proc counts in, 100 on every architecture we run on.
 const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Servers that use less of a core than this are at rest; an idle broker uses 2 %.
+const AT_REST: f64 = 0.05;
+/// What may wait to be written to the disk, in MiB.
+const UNWRITTEN: f64 = 64.0;
+/// How long is looked at servers, to see whether they are at rest.
+const LOOK: Duration = Duration::from_millis(500);
+/// Then a run begins all the same.
+const REST: Duration = Duration::from_secs(30);
 
 /// Processes that serve the subjects, as far as they are ours: their CPU time is told apart from everybody else's.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,6 +38,22 @@ pub(super) struct ServersCpu {
 }
 
 impl Servers {
+    /// Waits until the servers are at rest and the kernel has written what the last run left, so that no run pays for the one
+    /// before it. Looks for [`REST`] at most.
+    pub fn settle(self) -> Result<()> {
+        let limit = Instant::now() + REST;
+        while Instant::now() < limit {
+            let (before, begin) = (self.cpu_seconds()?, Instant::now());
+            thread::sleep(LOOK);
+            let spent = self.cpu_seconds()?.since(before);
+            let used = spent.broker.unwrap_or_default() + spent.database.unwrap_or_default();
+            if used <= AT_REST * begin.elapsed().as_secs_f64() && unwritten_mib()? <= UNWRITTEN {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     fn cpu_seconds(self) -> Result<ServersCpu> {
         Ok(ServersCpu {
             broker: self.broker.map(family_cpu_seconds).transpose()?,
@@ -131,6 +159,17 @@ fn family_cpu_seconds(pid: u32) -> Result<f64> {
         }
     }
     Ok(ticks / TICKS_PER_SECOND)
+}
+
+/// What the kernel has not written to disks yet, in MiB; see proc(5).
+fn unwritten_mib() -> Result<f64> {
+    let text = fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
+    let kib = |name: &str| -> f64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|line| line.split_whitespace().next()?.parse().ok())
+            .unwrap_or_default()
+    };
+    Ok((kib("Dirty:") + kib("Writeback:")) / 1024.0)
 }
 
 /// CPU time of all our children that have ended and been waited for, in seconds.

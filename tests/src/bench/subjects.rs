@@ -98,6 +98,7 @@ pub(super) fn run(bench: &Bench, case: &Case, subject: Subject, round: u32) -> R
     if case.needs_postgres() {
         database::prepare(bench, case.name)?;
     }
+    bench.servers.settle()?;
     let records = case.data.records(bench.quick);
     let all = |(spent, peak)| (spent, peak, records);
     let (spent, peak, records) = match subject {
