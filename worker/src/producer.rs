@@ -13,11 +13,15 @@
 mod classify;
 mod client;
 mod pending;
+mod spread;
 mod transactional;
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{
+        Arc, Mutex as StdMutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -32,6 +36,7 @@ use tokio::{sync::Mutex, time::Instant};
 pub use classify::ErrorClass;
 use client::{Handle, Lane};
 use pending::Slab;
+use spread::Spread;
 pub use transactional::{TransactionError, TransactionErrorKind, Turn};
 
 /// How long a partition count is trusted: growing a topic is rare, and a stale count only means that a dead letter goes
@@ -110,9 +115,16 @@ struct Shared {
     alone: Option<Lane>,
     slab: Arc<Slab>,
     partition_counts: Mutex<HashMap<String, (Instant, i32)>>,
+    /// A count is being asked for, by nobody who waits for it.
+    counting: AtomicBool,
+    spread: StdMutex<Spread>,
 }
 
 impl Shared {
+    fn spread(&self) -> MutexGuard<'_, Spread> {
+        self.spread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn of(&self, transaction: u64) -> &Lane {
         &self.batched[transaction as usize % self.batched.len()]
     }
@@ -145,6 +157,8 @@ impl Producer {
                 alone,
                 slab,
                 partition_counts: Mutex::default(),
+                counting: AtomicBool::default(),
+                spread: StdMutex::default(),
             }),
         })
     }
@@ -164,7 +178,7 @@ impl Producer {
         let mut results = vec![Ok(()); records.len()];
         let everything: Vec<usize> = (0..records.len()).collect();
         let failures = self
-            .attempt(self.shared.of(transaction), records, &everything)
+            .attempt(self.shared.of(transaction), transaction, records, &everything)
             .await;
         let Some(alone) = &self.shared.alone else {
             for failure in failures {
@@ -188,7 +202,7 @@ impl Producer {
             for position in &again {
                 results[*position] = Ok(());
             }
-            for failure in self.attempt(alone, records, &again).await {
+            for failure in self.attempt(alone, transaction, records, &again).await {
                 results[failure.position] = Err(failure.error);
             }
         }
@@ -231,7 +245,13 @@ impl Producer {
     }
 
     /// Sends the records at `positions` through one client and returns those that were not confirmed.
-    async fn attempt(&self, lane: &Lane, records: &[ProduceRecord<'_>], positions: &[usize]) -> Vec<Failed> {
+    async fn attempt(
+        &self,
+        lane: &Lane,
+        transaction: u64,
+        records: &[ProduceRecord<'_>],
+        positions: &[usize],
+    ) -> Vec<Failed> {
         if positions.is_empty() {
             return Vec::new();
         }
@@ -247,10 +267,18 @@ impl Producer {
                 return positions.iter().map(failed).collect();
             }
         };
+        let placed = self.place(transaction, records, positions);
+        let mut runs = placed.runs.iter().peekable();
         let (mut ticket, answers) = self.shared.slab.open(positions.len());
         for (index, position) in positions.iter().enumerate() {
             let record = &records[*position];
-            match self.enqueue(&client, record, ticket.opaque(index)).await {
+            while runs.next_if(|(run, _)| run.indices.end <= index).is_some() {}
+            let chosen = runs.peek().filter(|(run, _)| run.indices.contains(&index));
+            let partition = record
+                .partition
+                .or(chosen.map(|(_, partition)| *partition as i32));
+            let opaque = ticket.opaque(index);
+            match self.enqueue(&client, record, partition, opaque).await {
                 Ok(()) => ticket.handed_over(),
                 Err(code) => ticket.refused(index, code),
             }
@@ -295,14 +323,53 @@ impl Producer {
         failures
     }
 
+    /// Chooses partitions for records that may go to any; those of a topic whose partitions are not known yet are left to
+    /// librdkafka.
+    fn place<'a>(
+        &'a self,
+        transaction: u64,
+        records: &[ProduceRecord<'a>],
+        positions: &[usize],
+    ) -> Placed<'a> {
+        let transaction = self.is_transactional().then_some(transaction);
+        let mut placed = Placed {
+            shared: &self.shared,
+            runs: Vec::new(),
+        };
+        for run in spread::runs(records, positions) {
+            if let Some(partitions) = self.known_partitions(run.topic) {
+                let partition = self.shared.spread().choose(run.topic, partitions, transaction);
+                placed.runs.push((run, partition));
+            }
+        }
+        placed
+    }
+
+    /// Number of partitions of a topic, as far as it is known. Never waits: what is not known, or old, is asked for meanwhile.
+    fn known_partitions(&self, topic: &str) -> Option<usize> {
+        // Held by somebody who asks.
+        let known = self.shared.partition_counts.try_lock().ok()?.get(topic).copied();
+        let fresh = known.is_some_and(|(at, _)| at.elapsed() < PARTITION_COUNT_TTL);
+        if !fresh && !self.shared.counting.swap(true, Ordering::Relaxed) {
+            let (producer, topic) = (self.clone(), topic.to_string());
+            tokio::spawn(async move {
+                // Whoever sends gets the error from librdkafka.
+                let _ = producer.partition_count(&topic).await;
+                producer.shared.counting.store(false, Ordering::Relaxed);
+            });
+        }
+        known.and_then(|(_, count)| usize::try_from(count).ok())
+    }
+
     /// Puts a record into librdkafka's queue, waiting for room when it is full.
     async fn enqueue(
         &self,
         client: &Handle,
         record: &ProduceRecord<'_>,
+        partition: Option<i32>,
         opaque: usize,
     ) -> Result<(), RDKafkaErrorCode> {
-        match client.send(native(record, opaque)?) {
+        match client.send(native(record, partition, opaque)?) {
             Err(RDKafkaErrorCode::QueueFull) => {}
             other => return other,
         }
@@ -310,11 +377,28 @@ impl Producer {
             let report = self.shared.slab.report();
             tokio::pin!(report);
             report.as_mut().enable();
-            match client.send(native(record, opaque)?) {
+            match client.send(native(record, partition, opaque)?) {
                 Err(RDKafkaErrorCode::QueueFull) => {
                     let _ = tokio::time::timeout(QUEUE_FULL_RECHECK, report).await;
                 }
                 other => return other,
+            }
+        }
+    }
+}
+
+/// Runs and their partitions; in flight while this lives.
+struct Placed<'a> {
+    shared: &'a Shared,
+    runs: Vec<(spread::Run<'a>, usize)>,
+}
+
+impl Drop for Placed<'_> {
+    fn drop(&mut self) {
+        if !self.runs.is_empty() {
+            let mut spread = self.shared.spread();
+            for (run, partition) in &self.runs {
+                spread.landed(run.topic, *partition);
             }
         }
     }
@@ -358,10 +442,11 @@ fn with_later_records_of_their_keys(records: &[ProduceRecord<'_>], suspects: &[u
 
 fn native<'a>(
     record: &ProduceRecord<'a>,
+    partition: Option<i32>,
     opaque: usize,
 ) -> Result<BaseRecord<'a, [u8], [u8], usize>, RDKafkaErrorCode> {
     let mut native = BaseRecord::with_opaque_to(record.topic, opaque);
-    native.partition = record.partition;
+    native.partition = partition;
     native.timestamp = record.timestamp;
     native.key = record.key;
     native.payload = record.value;
@@ -404,7 +489,10 @@ mod tests {
             headers: vec![(&[0xff], None)],
             ..Default::default()
         };
-        assert_eq!(native(&record, 0).err(), Some(RDKafkaErrorCode::KeySerialization));
+        assert_eq!(
+            native(&record, None, 0).err(),
+            Some(RDKafkaErrorCode::KeySerialization)
+        );
     }
 
     #[test]
