@@ -225,6 +225,34 @@ async fn partitions_are_counted() {
 }
 
 #[tokio::test]
+async fn batches_without_keys_go_to_a_partition_each_and_keys_where_other_clients_put_them() {
+    let cluster = cluster(&[("t", 4)]);
+    let producer = producer(&cluster, &[]);
+    producer.partition_count("t").await.unwrap();
+    let large = vec![b'x'; 100 * 1024];
+    let free = ProduceRecord {
+        topic: "t",
+        value: Some(&large),
+        ..Default::default()
+    };
+    let keyed = ProduceRecord {
+        key: Some(b"21"),
+        ..free.clone()
+    };
+    let batches = [(); 4].map(|()| vec![free.clone(); 3]);
+    let sent = futures::future::join_all(batches.iter().map(|batch| producer.send(batch))).await;
+    assert!(sent.iter().flatten().all(Result::is_ok), "{sent:?}");
+    assert_eq!(producer.send(&[keyed]).await, [Ok(())]);
+    // Murmur2 of "21" is -973932308 in Kafka's own tests, and 1173551340 without its sign.
+    let home = 1_173_551_340 % 4;
+    for partition in 0..4 {
+        let expected = if partition == home { 4 } else { 3 };
+        let found = read(&cluster, "t", partition, expected).len();
+        assert_eq!(found, expected, "{partition}");
+    }
+}
+
+#[tokio::test]
 async fn records_wait_for_a_broker_that_is_down() {
     let cluster = cluster(&[("t", 1)]);
     let producer = producer(&cluster, &[]);
