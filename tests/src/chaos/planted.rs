@@ -77,7 +77,7 @@ impl Bug {
 
     /// Transactions must be aborted for it to show.
     const fn fences(self) -> Self {
-        Self { fences: 6, ..self }
+        Self { fences: 12, ..self }
     }
 
     /// With ExactlyOnce and this writer.
