@@ -13,8 +13,8 @@
 . "$(dirname "$0")/lib.sh"
 KCG_STATE=${BENCH_STATE:-$KCG_CACHE/bench}
 port=${BENCH_PORT:-19192}
-# Groups with the protocol Consumer may have the short session of a case.
 # Deleted logs are gone at once: what a run has written must not be on its way to the disk during the next.
+# Groups with the protocol Consumer may have the short session of a case.
 broker_config="log.segment.delete.delay.ms=100
 group.consumer.min.session.timeout.ms=6000
 group.consumer.min.heartbeat.interval.ms=1000"

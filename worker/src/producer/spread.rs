@@ -74,12 +74,7 @@ impl Spread {
     /// The partition with the least in flight, of so many. The search begins behind the last choice; or in a transaction at
     /// a place that moves with its number, so that each has few partitions, and over time all get the same.
     pub fn choose(&mut self, topic: &str, partitions: usize, transaction: Option<u64>) -> usize {
-        if !self.topics.contains_key(topic) {
-            self.topics.insert(topic.into(), Flights::default());
-        }
-        let Some(flights) = self.topics.get_mut(topic) else {
-            return 0;
-        };
+        let flights = self.topics.entry(topic.into()).or_default();
         flights.partitions.resize(partitions, 0);
         let first = match transaction {
             Some(number) => (number % partitions.max(1) as u64) as usize,
