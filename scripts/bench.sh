@@ -4,7 +4,7 @@
 #   --rounds N       how often each case is run, default 5     --case TEXT    only cases with this in their name
 #   --quick          a tenth of the records, 2 rounds          --update-docs  write the result into docs/benchmarks.md
 #   --perf           print the functions that take most of the worker's CPU time (Debian's linux-perf)
-#   --peers          also others that do the same: loops in Java, Kafka Connect, MirrorMaker, Parallel Consumer
+#   --peers          also others that do the same: loops in Java and Python, Kafka Connect, MirrorMaker, Parallel Consumer
 # Results: target/bench/. Settings from the environment:
 #   BENCH_PORT   port of the broker, default 19192; its controller gets the next one, PostgreSQL the one after
 #   BENCH_STATE  where broker and topics (5 GB) are kept between runs, default $KCG_CACHE/bench; may be deleted
@@ -81,7 +81,7 @@ if [[ $needs == *" postgres "* ]]; then
 fi
 if [[ $needs == *" peers "* ]]; then
     build_peers
-    arguments+=(--peer-jars "$PEER_JARS")
+    arguments+=(--peers-folder "$PEERS")
 fi
 # In the background, so that a signal is served at once.
 "$binaries/bench" run "${arguments[@]}" --command-line "scripts/bench.sh${*:+ $*}" "$@" 9>&- &

@@ -1,24 +1,29 @@
 # shellcheck shell=bash
-# The programs that `bench.sh --peers` measures beside the worker; sourced after broker.sh by bench.sh, which gets PEER_JARS and
-# build_peers. Built of tests/bench-peers with Maven, outside of the checkout, once for each content of that folder.
+# The programs that `bench.sh --peers` measures beside the worker; sourced after broker.sh by bench.sh, which gets PEERS and
+# build_peers. Built of tests/bench-peers with Maven and pip, outside of the checkout, once for each content of that folder.
 
 peers_hash() { find tests/bench-peers -type f | LC_ALL=C sort | xargs cat | sha256sum | cut -c1-12; }
-PEER_JARS=$KCG_CACHE/bench-peers-$(peers_hash)
+PEERS=$KCG_CACHE/bench-peers-$(peers_hash)
 
 build_peers() {
-    [[ ! -d $PEER_JARS ]] || return 0
+    [[ ! -d $PEERS ]] || return 0
     if ! command -v mvn >/dev/null || ! command -v javac >/dev/null; then
         die "Maven and a JDK are needed for --peers: apt-get install maven default-jdk-headless"
     fi
-    say "building the peers, with jars from Maven Central (about a minute, once)"
+    python3 -m pip --version >/dev/null 2>&1 ||
+        die "Python and pip are needed for --peers: apt-get install python3-pip"
+    say "building the peers, with jars from Maven Central and packages from PyPI (about a minute, once)"
     local partial
     mkdir -p "$KCG_CACHE"
-    partial=$(mktemp -d "$PEER_JARS.partial.XXXXXX")
+    partial=$(mktemp -d "$PEERS.partial.XXXXXX")
     # Maven writes next to the pom.xml it reads, so it reads a copy.
     cp -r tests/bench-peers "$partial/work"
     mvn -B -q -f "$partial/work/pom.xml" resources:resources compiler:compile jar:jar \
         dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$partial"
     mv "$partial"/work/target/bench-peers-*.jar "$partial/"
     rm -rf "$partial/work"
-    mv -T "$partial" "$PEER_JARS" 2>/dev/null || rm -rf "$partial"
+    PIP_ROOT_USER_ACTION=ignore python3 -m pip install -q --disable-pip-version-check --only-binary :all: --target "$partial/python" \
+        -r tests/bench-peers/python/requirements.txt
+    cp tests/bench-peers/python/copy_merge.py "$partial/python/"
+    mv -T "$partial" "$PEERS" 2>/dev/null || rm -rf "$partial"
 }

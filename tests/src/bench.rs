@@ -107,7 +107,7 @@ struct Wishes {
     #[arg(long, value_name = "TEXT")]
     case: Vec<String>,
 
-    /// Measure others too: loops in Java, Kafka Connect, MirrorMaker, Parallel Consumer.
+    /// Measure others too: loops in Java and Python, Kafka Connect, MirrorMaker, Parallel Consumer.
     #[arg(long)]
     peers: bool,
 
@@ -131,9 +131,9 @@ struct Site {
     #[arg(long, value_name = "DIR")]
     kafka_jars: Option<PathBuf>,
 
-    /// Jars of the peers; needed with --peers.
+    /// Jars and Python packages of the peers; needed with --peers.
     #[arg(long, value_name = "DIR")]
-    peer_jars: Option<PathBuf>,
+    peers_folder: Option<PathBuf>,
 
     /// Process of the broker, so that its CPU time is not taken for somebody else's.
     #[arg(long, value_name = "PID")]
@@ -269,7 +269,7 @@ fn prepare(wishes: &Wishes, site: &Site, results: &Path) -> Result<Bench> {
         operator: binaries.join("kafka-consumer-operator"),
         program,
         jars: site.kafka_jars.clone(),
-        peer_jars: site.peer_jars.clone().filter(|_| wishes.peers),
+        peers: site.peers_folder.clone().filter(|_| wishes.peers),
         servers: Servers {
             broker: site.broker_pid,
             database: site.postgres_pid,
@@ -310,7 +310,7 @@ fn measure(bench: &Bench, cases: &[&Case], rounds: u32) -> Result<Vec<Run>> {
             for subject in case.subjects {
                 let possible = match subject {
                     Subject::Java => bench.jars.is_some(),
-                    Subject::Peer(_) => bench.peer_jars.is_some(),
+                    Subject::Peer(_) => bench.peers.is_some(),
                     _ => true,
                 };
                 if !possible {

@@ -200,6 +200,7 @@ pub(super) const CASES: &[Case] = &[
             // As many as the worker uses.
             Subject::CopyMerge(4),
             Subject::Worker(Work::Postgres),
+            Subject::Peer(Peer::Python),
         ],
     },
 ];

@@ -41,6 +41,18 @@ pub(super) const TABLE: &str = "bench_orders";
 pub(super) const COLUMNS: &str = "order_id bigint primary key, user_id int, country text, ts bigint, amount numeric(12,2), \
                                   currency text, items jsonb, status text";
 
+/// Makes the temporary table.
+pub(super) const STAGE: &str = "create temp table stage (like bench_orders) on commit delete rows";
+
+/// Brings its rows into [`TABLE`].
+pub(super) fn merge_into_table() -> String {
+    format!(
+        "insert into {TABLE} select * from stage on conflict (order_id) do update set user_id = excluded.user_id, \
+         country = excluded.country, ts = excluded.ts, amount = excluded.amount, currency = excluded.currency, \
+         items = excluded.items, status = excluded.status"
+    )
+}
+
 #[derive(Deserialize)]
 struct Order<'a> {
     order_id: u64,
@@ -146,8 +158,7 @@ async fn connect(url: &str) -> Result<Client> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.context("PostgreSQL")?;
     // An error shows at the next statement.
     tokio::spawn(connection);
-    let stage = format!("create temp table stage (like {TABLE}) on commit delete rows");
-    client.batch_execute(&stage).await?;
+    client.batch_execute(STAGE).await?;
     Ok(client)
 }
 
@@ -158,12 +169,7 @@ async fn merge(client: &mut Client, rows: String) -> Result<()> {
         copy.send(Bytes::from(rows)).await?;
         copy.finish().await?;
     }
-    let merge = format!(
-        "insert into {TABLE} select * from stage on conflict (order_id) do update set user_id = excluded.user_id, \
-         country = excluded.country, ts = excluded.ts, amount = excluded.amount, currency = excluded.currency, \
-         items = excluded.items, status = excluded.status"
-    );
-    transaction.execute_typed(&merge, &[]).await?;
+    transaction.execute_typed(&merge_into_table(), &[]).await?;
     Ok(transaction.commit().await?)
 }
 

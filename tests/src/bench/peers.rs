@@ -1,5 +1,5 @@
 //! Others that do the same work, with `--peers`: programs of `tests/bench-peers`, and Kafka's own Connect and MirrorMaker. All
-//! are Java; heaps and collector are those of Kafka's scripts, and settings are what their users change first for
+//! but one are Java; heaps and collector are those of Kafka's scripts, and settings are what their users change first for
 //! throughput: large polls, large batches. Measured from the first record to the last, so without the start of the JVM.
 
 use std::{
@@ -15,6 +15,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{
     cases::Data,
+    copy_merge::{STAGE, merge_into_table},
     process::{Running, Spent, Window, peak_rss_mib},
     subjects::{Bench, SLOWEST, START, watch},
     topics,
@@ -45,6 +46,8 @@ pub(super) enum Peer {
     ParallelConsumer(u32),
     /// MirrorMaker 2, to a topic of the same broker.
     MirrorMaker,
+    /// A loop in Python that copies and merges into PostgreSQL.
+    Python,
 }
 
 impl Peer {
@@ -54,13 +57,14 @@ impl Peer {
             Peer::Connect => "Kafka Connect",
             Peer::ParallelConsumer(_) => "Parallel Consumer",
             Peer::MirrorMaker => "MirrorMaker 2",
+            Peer::Python => "Python",
         }
     }
 
     /// Of so many records, those that it is given: the slow ones would take minutes for all.
     pub fn records(self, all: u64) -> u64 {
         match self {
-            Peer::Jackson | Peer::Connect => all,
+            Peer::Jackson | Peer::Connect | Peer::Python => all,
             Peer::ParallelConsumer(_) | Peer::MirrorMaker => all / 4,
         }
     }
@@ -85,14 +89,20 @@ pub(super) fn run(bench: &Bench, data: Data, peer: Peer) -> Result<(Spent, f64, 
         )?,
         Peer::Connect => connect(bench, &topic, records)?,
         Peer::MirrorMaker => return mirror(bench, &topic, records),
+        Peer::Python => python(bench, &topic, records)?,
     };
     let (spent, peak) = watch(bench, peer.name(), command.stderr(log(bench)?))?;
     Ok((spent, peak, records))
 }
 
+/// Where they are.
+fn peers(bench: &Bench) -> Result<&Path> {
+    bench.peers.as_deref().context("this needs --peers-folder")
+}
+
 /// Java with the peers' jars.
 fn java(bench: &Bench, heap: &str) -> Result<Command> {
-    let jars = bench.peer_jars.as_ref().context("this needs --peer-jars")?;
+    let jars = peers(bench)?;
     let mut command = Command::new("java");
     command
         .args(heap.split(' '))
@@ -103,6 +113,18 @@ fn java(bench: &Bench, heap: &str) -> Result<Command> {
         ])
         .args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp"])
         .arg(jars.join("*"));
+    Ok(command)
+}
+
+/// Python with the peers' packages.
+fn python(bench: &Bench, topic: &str, records: u64) -> Result<Command> {
+    let folder = peers(bench)?.join("python");
+    let mut command = Command::new("python3");
+    command
+        .arg(folder.join("copy_merge.py"))
+        .args([&bench.bootstrap, topic, &records.to_string(), bench.database()?])
+        .args([STAGE, &merge_into_table()])
+        .env("PYTHONPATH", folder);
     Ok(command)
 }
 

@@ -43,8 +43,8 @@ pub(super) struct Bench {
     pub bench_worker: PathBuf,
     pub operator: PathBuf,
     pub jars: Option<PathBuf>,
-    /// Those of the peers, with `--peers`.
-    pub peer_jars: Option<PathBuf>,
+    /// Jars and packages of the peers, with `--peers`.
+    pub peers: Option<PathBuf>,
     pub servers: Servers,
     /// URL of a PostgreSQL, if there is one.
     pub database: Option<String>,
