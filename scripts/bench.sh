@@ -3,7 +3,7 @@
 # librdkafka loop and others. About 30 minutes, with --quick 8; nothing else should run meanwhile.
 #   --rounds N       how often each case is run, default 5     --case TEXT    only cases with this in their name
 #   --quick          a tenth of the records, 2 rounds          --update-docs  write the result into docs/benchmarks.md
-#   --perf           print the functions that take most of the worker's CPU time (Debian's linux-perf)
+#   --perf           draw a flame graph of the worker, and print the functions that take most of its CPU time (Debian's linux-perf)
 #   --peers          also others that do the same: loops in Java and Python, Kafka Connect, MirrorMaker, Parallel Consumer
 # Results: target/bench/. Settings from the environment:
 #   BENCH_PORT   port of the broker, default 19192; its controller gets the next one, PostgreSQL the one after
@@ -57,6 +57,13 @@ build_programs kafka-consumer-operator kafka-consumer-worker bench bench-worker
 needs=" $("$binaries/bench" needs "$@" | tr '\n' ' ')"
 if [[ $needs == *" perf "* ]]; then
     command -v perf >/dev/null || die "--perf needs perf: apt-get install linux-perf"
+    inferno=$KCG_CACHE/inferno-0.12.8
+    if [[ ! -x $inferno/bin/inferno-flamegraph ]]; then
+        say "building inferno, which draws flame graphs (a minute or two, once)"
+        CARGO_TARGET_DIR=$inferno.build cargo install --quiet --locked --root "$inferno" "inferno@${inferno##*-}"
+        rm -rf "$inferno.build"
+    fi
+    PATH=$inferno/bin:$PATH
     # The released worker has no names of functions.
     cargo build --profile "${PROFILE:-release}" --locked --workspace --bin kafka-consumer-worker --bin bench-worker \
         --config 'profile.release.package.kafka-consumer-worker.strip="none"' \

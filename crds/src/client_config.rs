@@ -240,8 +240,7 @@ pub fn transactional_ids(group_id: &str, worker: &str) -> [String; 2] {
     [first, second]
 }
 
-/// Properties of one of the worker's producers with ExactlyOnce: `transactional_id` is unique among all workers of the cluster and
-/// stays the same when a worker starts again, so that what it left open is aborted at once.
+/// Properties of one of the worker's producers with ExactlyOnce: `transactional_id` is one of [`transactional_ids`].
 pub fn transactional_producer(
     kafka: &Kafka,
     credentials: &KafkaCredentials,

@@ -26,6 +26,7 @@ use rdkafka::{
 };
 use tokio::sync::watch;
 
+pub(crate) use self::batch::{REMINDER, add_brokers};
 use self::{
     assignment::Assigned, batch::Source, context::Context, rebalance::Revocation, transact::Transact,
 };
@@ -46,9 +47,6 @@ const TICK: Duration = Duration::from_millis(20);
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
 /// In-flight records per assigned partition, in batches: one being written, one waiting, two being read.
 const BATCHES_IN_FLIGHT: usize = 4;
-/// How often the client is reminded of its first brokers. A broker that is starting may answer that there are none; librdkafka
-/// 2.12 then forgets all, those of `bootstrap.servers` too, and never connects again.
-const REMINDER: Duration = Duration::from_secs(30);
 /// The same kind of consumer error is logged at most this often; librdkafka repeats some once a second.
 const ERROR_LOG_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -309,7 +307,7 @@ impl PollLoop {
         self.last_housekeeping = Instant::now();
         if self.last_reminder.elapsed() >= REMINDER {
             self.last_reminder = Instant::now();
-            self.source.add_brokers(&self.settings.bootstrap);
+            add_brokers(self.source.consumer().client(), &self.settings.bootstrap);
         }
         let paused = *self.handles.paused.borrow();
         if paused != self.paused {

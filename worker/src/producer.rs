@@ -12,18 +12,12 @@
 
 mod classify;
 mod client;
+mod partitions;
 mod pending;
 mod spread;
 mod transactional;
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::{
-        Arc, Mutex as StdMutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use crds::client_config::Properties;
 use rdkafka::{
@@ -31,19 +25,13 @@ use rdkafka::{
     message::{Header, OwnedHeaders},
     producer::BaseRecord,
 };
-use tokio::{sync::Mutex, time::Instant};
 
 pub use classify::ErrorClass;
 use client::{Handle, Lane};
+use partitions::Partitions;
 use pending::Slab;
-use spread::Spread;
 pub use transactional::{TransactionError, TransactionErrorKind, Turn};
 
-/// How long a partition count is trusted: growing a topic is rare, and a stale count only means that a dead letter goes
-/// to a partition that the broker chose.
-const PARTITION_COUNT_TTL: Duration = Duration::from_secs(30);
-/// For one metadata request; an idle broker answers in milliseconds, one that fails over in a few seconds.
-const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 /// Reports free room in a full queue; this is only in case that the report came before we listened.
 const QUEUE_FULL_RECHECK: Duration = Duration::from_millis(100);
 /// Enqueueing costs about a microsecond per record: after this many, others get the thread.
@@ -114,17 +102,10 @@ struct Shared {
     /// For records that a broker has refused together with others; none inside of transactions.
     alone: Option<Lane>,
     slab: Arc<Slab>,
-    partition_counts: Mutex<HashMap<String, (Instant, i32)>>,
-    /// A count is being asked for, by nobody who waits for it.
-    counting: AtomicBool,
-    spread: StdMutex<Spread>,
+    partitions: Partitions,
 }
 
 impl Shared {
-    fn spread(&self) -> MutexGuard<'_, Spread> {
-        self.spread.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn of(&self, transaction: u64) -> &Lane {
         &self.batched[transaction as usize % self.batched.len()]
     }
@@ -156,9 +137,7 @@ impl Producer {
                 batched,
                 alone,
                 slab,
-                partition_counts: Mutex::default(),
-                counting: AtomicBool::default(),
-                spread: StdMutex::default(),
+                partitions: Partitions::default(),
             }),
         })
     }
@@ -207,25 +186,6 @@ impl Producer {
             }
         }
         results
-    }
-
-    /// Number of partitions of a topic, at most 30 s old.
-    pub async fn partition_count(&self, topic: &str) -> Result<i32, SendError> {
-        // Held while asking, so that many callers make one request.
-        let mut counts = self.shared.partition_counts.lock().await;
-        if let Some((at, count)) = counts.get(topic)
-            && at.elapsed() < PARTITION_COUNT_TTL
-        {
-            return Ok(*count);
-        }
-        let client = self.shared.of(0).client().map_err(no_client)?;
-        let name = topic.to_string();
-        let count = tokio::task::spawn_blocking(move || client.partition_count(&name, METADATA_TIMEOUT))
-            .await
-            .unwrap_or(Err(RDKafkaErrorCode::Interrupted))
-            .map_err(|code| classify::error(topic, code, self.trouble().as_deref()))?;
-        counts.insert(topic.to_string(), (Instant::now(), count));
-        Ok(count)
     }
 
     /// The latest trouble with brokers or logins, None after a success: why a send takes long.
@@ -310,7 +270,7 @@ impl Producer {
                 _ => classify::error(topic, answer.code, trouble.as_deref()),
             };
             if answer.code == RDKafkaErrorCode::UnknownPartition {
-                self.shared.partition_counts.lock().await.remove(topic);
+                self.shared.partitions.forget(topic).await;
             }
             // What librdkafka itself refused was judged alone; what the broker refused was not.
             let suspect = !answer.local && classify::blames_a_batch(answer.code);
@@ -321,44 +281,6 @@ impl Producer {
             });
         }
         failures
-    }
-
-    /// Chooses partitions for records that may go to any; those of a topic whose partitions are not known yet are left to
-    /// librdkafka.
-    fn place<'a>(
-        &'a self,
-        transaction: u64,
-        records: &[ProduceRecord<'a>],
-        positions: &[usize],
-    ) -> Placed<'a> {
-        let transaction = self.is_transactional().then_some(transaction);
-        let mut placed = Placed {
-            shared: &self.shared,
-            runs: Vec::new(),
-        };
-        for run in spread::runs(records, positions) {
-            if let Some(partitions) = self.known_partitions(run.topic) {
-                let partition = self.shared.spread().choose(run.topic, partitions, transaction);
-                placed.runs.push((run, partition));
-            }
-        }
-        placed
-    }
-
-    /// Number of partitions of a topic, as far as it is known. Never waits: what is not known, or old, is asked for meanwhile.
-    fn known_partitions(&self, topic: &str) -> Option<usize> {
-        // Held by somebody who asks.
-        let known = self.shared.partition_counts.try_lock().ok()?.get(topic).copied();
-        let fresh = known.is_some_and(|(at, _)| at.elapsed() < PARTITION_COUNT_TTL);
-        if !fresh && !self.shared.counting.swap(true, Ordering::Relaxed) {
-            let (producer, topic) = (self.clone(), topic.to_string());
-            tokio::spawn(async move {
-                // Whoever sends gets the error from librdkafka.
-                let _ = producer.partition_count(&topic).await;
-                producer.shared.counting.store(false, Ordering::Relaxed);
-            });
-        }
-        known.and_then(|(_, count)| usize::try_from(count).ok())
     }
 
     /// Puts a record into librdkafka's queue, waiting for room when it is full.
@@ -382,23 +304,6 @@ impl Producer {
                     let _ = tokio::time::timeout(QUEUE_FULL_RECHECK, report).await;
                 }
                 other => return other,
-            }
-        }
-    }
-}
-
-/// Runs and their partitions; in flight while this lives.
-struct Placed<'a> {
-    shared: &'a Shared,
-    runs: Vec<(spread::Run<'a>, usize)>,
-}
-
-impl Drop for Placed<'_> {
-    fn drop(&mut self) {
-        if !self.runs.is_empty() {
-            let mut spread = self.shared.spread();
-            for (run, partition) in &self.runs {
-                spread.landed(run.topic, *partition);
             }
         }
     }

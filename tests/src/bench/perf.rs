@@ -1,8 +1,10 @@
-//! With `--perf`: where the worker's CPU time goes between its first and its last record, as Linux' perf sees it. Functions
-//! have names only in a worker that was built with them, which scripts/bench.sh sees to.
+//! With `--perf`: where the worker's CPU time goes between its first and its last record, as Linux' perf sees it: the functions
+//! that take most, and a flame graph of all. Functions have names only in a worker that was built with them, and inferno,
+//! which draws, has to be there; scripts/bench.sh sees to both.
 
 use std::{
     fmt::Write as _,
+    fs::File,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -18,16 +20,22 @@ use super::{
 const SHOWN: usize = 15;
 /// Looks per second and thread; odd, so as not to run in step with anything.
 const FREQUENCY: &str = "999";
+/// So much of a stack is kept at each look, in bytes, to find out who has called whom: nothing is built with frame pointers.
+const STACK: &str = "dwarf,16384";
+/// What takes less of the CPU time than this, in percent, is not drawn.
+const NARROWEST: &str = "0.1";
 
 /// A recording of a process that goes on.
 pub(super) struct Recording {
     perf: Running,
     file: PathBuf,
+    title: String,
+    graph: PathBuf,
 }
 
 impl Recording {
-    /// Starts one of the process, when it is wanted.
-    pub fn start(bench: &Bench, pid: u32) -> Result<Option<Self>> {
+    /// Starts one of the process, when it is wanted. `name` is that of the flame graph.
+    pub fn start(bench: &Bench, pid: u32, name: &str) -> Result<Option<Self>> {
         if !bench.perf {
             return Ok(None);
         }
@@ -40,6 +48,8 @@ impl Recording {
                 "cpu-clock",
                 "-F",
                 FREQUENCY,
+                "--call-graph",
+                STACK,
                 "-p",
                 &pid.to_string(),
                 "-o",
@@ -53,6 +63,8 @@ impl Recording {
         Ok(Some(Self {
             perf: Running(perf),
             file,
+            title: format!("CPU time of the worker, {name}"),
+            graph: bench.scratch.join(format!("{name}.svg")),
         }))
     }
 
@@ -62,13 +74,62 @@ impl Recording {
         // It ends by that signal, so its status says nothing.
         self.perf.wait(STOP, || {})?;
         print!("{}", summary(&self.file)?);
+        draw(&self.file, &self.title, &self.graph)?;
+        println!("  written: {}", self.graph.display());
         Ok(())
     }
 }
 
+/// perf's stacks, one line for each that occurs, as boxes.
+fn draw(recording: &Path, title: &str, graph: &Path) -> Result<()> {
+    let steps: [&[&str]; 3] = [
+        &[
+            "perf",
+            "script",
+            "--no-inline",
+            "-i",
+            &recording.to_string_lossy(),
+        ],
+        &["inferno-collapse-perf", "--all"],
+        &[
+            "inferno-flamegraph",
+            "--deterministic",
+            "--minwidth",
+            NARROWEST,
+            "--title",
+            title,
+        ],
+    ];
+    let mut input = Stdio::null();
+    let mut running = Vec::new();
+    for (number, step) in steps.iter().enumerate() {
+        let output = match number + 1 == steps.len() {
+            true => File::create(graph)
+                .with_context(|| format!("cannot write {}", graph.display()))?
+                .into(),
+            false => Stdio::piped(),
+        };
+        let mut process = Command::new(step[0])
+            .args(&step[1..])
+            .stdin(input)
+            .stdout(output)
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot start {}", step[0]))?;
+        input = process.stdout.take().map_or_else(Stdio::null, Stdio::from);
+        running.push((step[0], process));
+    }
+    for (name, mut process) in running {
+        let status = process.wait()?;
+        ensure!(status.success(), "{name}: {status}");
+    }
+    Ok(())
+}
+
 fn summary(file: &Path) -> Result<String> {
     let output = Command::new("perf")
-        .args(["report", "--stdio", "--no-children", "--sort", "symbol", "-i"])
+        .args(["report", "--stdio", "--no-children", "--no-inline", "-g", "none"])
+        .args(["--sort", "symbol", "-i"])
         .arg(file)
         .stdin(Stdio::null())
         .output()

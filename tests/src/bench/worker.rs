@@ -72,7 +72,7 @@ impl Worker {
     }
 
     /// From the first record to the last.
-    fn measure(&mut self, bench: &Bench, records: u64) -> Result<(Spent, f64)> {
+    fn measure(&mut self, bench: &Bench, records: u64, name: &str) -> Result<(Spent, f64)> {
         let started = Instant::now();
         let mut window = Window::open(self.process.pid(), bench.servers)?;
         loop {
@@ -85,7 +85,7 @@ impl Worker {
             ensure!(started.elapsed() < START, "no record for {} s", START.as_secs());
             thread::sleep(CLOSE_LOOK);
         }
-        let recording = Recording::start(bench, self.process.pid())?;
+        let recording = Recording::start(bench, self.process.pid(), name)?;
         let limit = START + Duration::from_secs(records / SLOWEST);
         let first = Instant::now();
         loop {
@@ -136,7 +136,8 @@ pub(super) fn run(bench: &Bench, case: &Case, work: Work, round: u32) -> Result<
     let subject = Subject::Worker(work).name();
     let group = format!("bench-{}-{subject}-{}-{round}", case.name, std::process::id());
     let worker = Worker::start(bench, case.name, work, &case.data.topic(bench.quick), &group)?;
-    let measured = worker.explained(|worker| worker.measure(bench, records))?;
+    let name = format!("{}-{subject}", case.name);
+    let measured = worker.explained(|worker| worker.measure(bench, records, &name))?;
     if work.writes_to_kafka() {
         match work {
             // End offsets count the marks of transactions too.

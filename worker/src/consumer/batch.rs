@@ -16,7 +16,8 @@ use std::{
 };
 
 use rdkafka::{
-    bindings as sys,
+    ClientContext, bindings as sys,
+    client::Client,
     consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata},
     error::RDKafkaErrorCode,
     topic_partition_list::TopicPartitionList,
@@ -27,6 +28,11 @@ use crate::record::Offset;
 
 /// Messages per call; measured: runs of one partition are about this long, and more brings nothing.
 const BATCH: usize = 2048;
+
+/// How often clients are reminded of their first brokers. A broker that is starting may answer that there are none; librdkafka
+/// 2.12 then forgets all, and begins again with those of `bootstrap.servers` by a timer. Another answer that arrives just then
+/// stops that timer, and it never connects again.
+pub(crate) const REMINDER: Duration = Duration::from_secs(30);
 
 /// A message borrowed from librdkafka.
 pub(super) struct Message<'a> {
@@ -257,16 +263,6 @@ impl Source {
         }
     }
 
-    /// Tells the client of brokers to begin with (`host:port,...`). Those that it knows stay as they are.
-    pub fn add_brokers(&self, list: &str) {
-        let Ok(list) = CString::new(list) else { return };
-        let client = self.consumer.client().native_ptr();
-        // SAFETY: client and list are valid; librdkafka copies the list.
-        unsafe {
-            sys::rd_kafka_brokers_add(client, list.as_ptr());
-        }
-    }
-
     /// True once the group coordinator has given us a member id.
     pub fn is_member(&self) -> bool {
         self.member_id().is_some()
@@ -332,6 +328,15 @@ impl Unread<'_> {
 impl Drop for Unread<'_> {
     fn drop(&mut self) {
         while self.next().is_some() {}
+    }
+}
+
+/// Tells a client of brokers to begin with (`host:port,...`). Those that it knows stay as they are.
+pub(crate) fn add_brokers<C: ClientContext>(client: &Client<C>, list: &str) {
+    let Ok(list) = CString::new(list) else { return };
+    // SAFETY: client and list are valid; librdkafka copies the list.
+    unsafe {
+        sys::rd_kafka_brokers_add(client.native_ptr(), list.as_ptr());
     }
 }
 

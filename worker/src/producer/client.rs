@@ -2,7 +2,7 @@
 //! [`Lane`] drops it and makes a new one at the next send. Closing and dropping happen off the tokio workers.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -18,6 +18,7 @@ use rdkafka::{
 };
 
 use super::{ProducerError, pending::Slab};
+use crate::consumer::{REMINDER, add_brokers};
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +58,14 @@ impl Lane {
             State::Open(handle) => Ok(handle.clone()),
             State::Closed => Err(NoClient::Closed),
             State::Absent => {
-                let handle = Arc::new(Handle::create(&self.properties(), self.slab.clone())?);
+                let properties = self.properties().clone();
+                let handle = Arc::new(Handle::create(&properties, self.slab.clone())?);
+                if let (Ok(runtime), Some(brokers)) = (
+                    tokio::runtime::Handle::try_current(),
+                    properties.get("bootstrap.servers"),
+                ) {
+                    runtime.spawn(remind(Arc::downgrade(&handle), brokers.clone()));
+                }
                 *state = State::Open(handle.clone());
                 Ok(handle)
             }
@@ -101,6 +109,15 @@ impl Lane {
     }
 }
 
+/// Reminds a client of its first brokers, as long as there is one; see [`REMINDER`].
+async fn remind(client: Weak<Handle>, brokers: String) {
+    loop {
+        tokio::time::sleep(REMINDER).await;
+        let Some(client) = client.upgrade() else { return };
+        client.add_brokers(&brokers);
+    }
+}
+
 /// A running client with the thread that serves its reports.
 pub(super) struct Handle {
     producer: Option<ThreadedProducer<Context>>,
@@ -121,6 +138,12 @@ impl Handle {
             return Err(RDKafkaErrorCode::Interrupted);
         };
         producer.send(record).map_err(|(error, _)| code(&error))
+    }
+
+    fn add_brokers(&self, list: &str) {
+        if let Some(producer) = &self.producer {
+            add_brokers(producer.client(), list);
+        }
     }
 
     pub fn fatal_error(&self) -> Option<(RDKafkaErrorCode, String)> {

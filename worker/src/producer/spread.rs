@@ -10,7 +10,8 @@ use super::ProduceRecord;
 
 /// Fewer bytes than this do not make a batch by themselves: librdkafka gathers them with those of others.
 const WORTH: usize = 64 * 1024;
-/// More bytes than this do not fit into one batch (`batch.size`).
+/// More bytes than this do not fit into one batch, unless `batch.size` says otherwise. With smaller ones a run becomes several
+/// batches of one partition; they are as right, only not as spread.
 const BATCH: usize = 1024 * 1024;
 
 /// Consecutive records to one topic that may go to any of its partitions, and make a batch by themselves.
