@@ -42,7 +42,9 @@ pub(super) const COLUMNS: &str = "order_id bigint primary key, user_id int, coun
                                   currency text, items jsonb, status text";
 
 /// Makes the temporary table.
-pub(super) const STAGE: &str = "create temp table stage (like bench_orders) on commit delete rows";
+pub(super) fn make_stage() -> String {
+    format!("create temp table stage (like {TABLE}) on commit delete rows")
+}
 
 /// Brings its rows into [`TABLE`].
 pub(super) fn merge_into_table() -> String {
@@ -158,7 +160,7 @@ async fn connect(url: &str) -> Result<Client> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.context("PostgreSQL")?;
     // An error shows at the next statement.
     tokio::spawn(connection);
-    client.batch_execute(STAGE).await?;
+    client.batch_execute(&make_stage()).await?;
     Ok(client)
 }
 

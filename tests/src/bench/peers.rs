@@ -15,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{
     cases::Data,
-    copy_merge::{STAGE, merge_into_table},
+    copy_merge::{make_stage, merge_into_table},
     process::{Running, Spent, Window, peak_rss_mib},
     subjects::{Bench, SLOWEST, START, watch},
     topics,
@@ -123,7 +123,7 @@ fn python(bench: &Bench, topic: &str, records: u64) -> Result<Command> {
     command
         .arg(folder.join("copy_merge.py"))
         .args([&bench.bootstrap, topic, &records.to_string(), bench.database()?])
-        .args([STAGE, &merge_into_table()])
+        .args([make_stage(), merge_into_table()])
         .env("PYTHONPATH", folder);
     Ok(command)
 }
