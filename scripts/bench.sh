@@ -57,13 +57,9 @@ build_programs kafka-consumer-operator kafka-consumer-worker bench bench-worker
 needs=" $("$binaries/bench" needs "$@" | tr '\n' ' ')"
 if [[ $needs == *" perf "* ]]; then
     command -v perf >/dev/null || die "--perf needs perf: apt-get install linux-perf"
-    inferno=$KCG_CACHE/inferno-0.12.8
-    if [[ ! -x $inferno/bin/inferno-flamegraph ]]; then
-        say "building inferno, which draws flame graphs (a minute or two, once)"
-        CARGO_TARGET_DIR=$inferno.build cargo install --quiet --locked --root "$inferno" "inferno@${inferno##*-}"
-        rm -rf "$inferno.build"
-    fi
-    PATH=$inferno/bin:$PATH
+    # It draws flame graphs.
+    cargo_tool inferno 0.12.8 inferno-flamegraph "a minute or two"
+    PATH=$cargo_tool:$PATH
     # The released worker has no names of functions.
     cargo build --profile "${PROFILE:-release}" --locked --workspace --bin kafka-consumer-worker --bin bench-worker \
         --config 'profile.release.package.kafka-consumer-worker.strip="none"' \

@@ -42,6 +42,17 @@ find_helm() {
     fi
 }
 
+# cargo_tool CRATE VERSION PROGRAM TIME: sets $cargo_tool to the folder of the crate's programs, PROGRAM among them, which are
+# built if they are not there.
+cargo_tool() {
+    local directory=$KCG_CACHE/$1-$2
+    cargo_tool=$directory/bin
+    [[ ! -x $cargo_tool/$3 ]] || return 0
+    say "building $1 $2 into $directory ($4, once)"
+    CARGO_TARGET_DIR=$directory.build nice -n 19 cargo install --quiet --locked --root "$directory" "$1@$2"
+    rm -rf "$directory.build"
+}
+
 # The compiler and the libraries that librdkafka is built with. Installs what is missing where it can (root on Debian).
 need_libraries() {
     local packages=(build-essential pkg-config libssl-dev zlib1g-dev)

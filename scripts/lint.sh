@@ -130,16 +130,11 @@ render() { "$HELM" template kco "$CHART" --namespace kco --kube-version "$KUBE_V
 # --- licences, bans, sources ----------------------------------------------------------------------------
 
 licences() {
-    local directory=$KCG_CACHE/cargo-deny-$CARGO_DENY_VERSION
-    if [[ ! -x $directory/bin/cargo-deny ]]; then
-        say "building cargo-deny $CARGO_DENY_VERSION into $directory (about 10 minutes on 2 cores, once)"
-        CARGO_TARGET_DIR=$work/cargo-deny nice -n 19 cargo install --quiet --locked --root "$directory" \
-            "cargo-deny@$CARGO_DENY_VERSION"
-    fi
+    cargo_tool cargo-deny "$CARGO_DENY_VERSION" cargo-deny "about 10 minutes on 2 cores"
     # Also the crates of other platforms, which no build here has fetched. Costs nothing when all are there.
     cargo fetch --locked --quiet
     # Advisories are not checked here: their database is not in the repository, and lint works without a network.
-    "$directory/bin/cargo-deny" --offline --locked check --hide-inclusion-graph licenses bans sources
+    "$cargo_tool/cargo-deny" --offline --locked check --hide-inclusion-graph licenses bans sources
 }
 
 shell() {

@@ -1,5 +1,5 @@
-//! How many partitions the producer's topics have, and which of them records without a key go to. Asks brokers, but nobody who
-//! sends waits for that.
+//! How many partitions the producer's topics have, and which of them records without a key go to. Asks brokers; a send never
+//! waits for that, only who wants to know a count.
 
 use std::{
     collections::HashMap,
