@@ -74,8 +74,11 @@ impl Recording {
         // It ends by that signal, so its status says nothing.
         self.perf.wait(STOP, || {})?;
         print!("{}", summary(&self.file)?);
-        draw(&self.file, &self.title, &self.graph)?;
-        println!("  written: {}", self.graph.display());
+        // A run with --quick may be too short for a single look, and is a run all the same.
+        match draw(&self.file, &self.title, &self.graph) {
+            Ok(()) => println!("  written: {}", self.graph.display()),
+            Err(error) => println!("  no flame graph: {error:#}"),
+        }
         Ok(())
     }
 }
