@@ -80,7 +80,17 @@ start_daemon() {
     done
 }
 
-command_line() { tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline" || true; }
+# Between two programs (exec) a process has no arguments for some milliseconds, longer when the new one comes from a cold
+# disk. It does have a program then, which neither kernel threads have nor processes that have ended.
+command_line() {
+    local line='' attempt
+    for ((attempt = 0; attempt < 200; attempt++)); do
+        line=$(tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline" || true)
+        if [[ -n $line ]] || ! readlink "/proc/$1/exe" >/dev/null 2>&1; then break; fi
+        sleep 0.01
+    done
+    printf '%s' "$line"
+}
 
 # Every daemon has a path of the state folder among its arguments; a reused process id does not, and
 # neither does a process that has ended but was not yet collected by its parent.

@@ -32,6 +32,8 @@ pub mod bench;
 pub mod chaos;
 pub mod check;
 pub mod checker;
+#[cfg(test)]
+mod cluster_scripts;
 pub mod command;
 pub mod consumer_groups;
 pub mod dry_run;
