@@ -69,6 +69,11 @@ impl DeadLetters {
         self.breakers.as_ref()?.admit(chunk, records, failed)
     }
 
+    /// What [`DeadLetters::admit`] would answer, without counting anything.
+    pub(crate) fn would_refuse(&self, chunk: &Chunk, records: usize, failed: &[usize]) -> Option<Refusal> {
+        self.breakers.as_ref()?.would_refuse(chunk, records, failed)
+    }
+
     /// The record that was not admitted has passed.
     pub(crate) fn close_breaker(&self, chunk: &Chunk) {
         if let Some(breakers) = &self.breakers {

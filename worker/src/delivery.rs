@@ -36,6 +36,8 @@ pub(crate) enum Patience {
 pub(crate) struct Refused {
     pub failure: Failure,
     pub attempts: u32,
+    /// Of its outputs, those that are not written.
+    pub outputs: Vec<u32>,
 }
 
 /// An output to be tried again after a while.
@@ -57,6 +59,23 @@ pub(crate) struct Delivered {
     pub spoiled: Option<Spoiled>,
 }
 
+impl Delivered {
+    /// Of `outputs`, those that are not written, and with `repeat` those that were written before they should have been.
+    pub fn left(&self, batch: &Batch, outputs: &[u32], repeat: bool) -> Vec<u32> {
+        let refused = self
+            .refused
+            .iter()
+            .flat_map(|refused| refused.outputs.iter().copied());
+        let left: HashSet<u32> = refused
+            .chain(self.later.iter().map(|later| later.output))
+            .collect();
+        match left.is_empty() {
+            true => Vec::new(),
+            false => with_later_of_their_keys(batch, outputs, &left, repeat),
+        }
+    }
+}
+
 /// Where to and how.
 pub(crate) struct Delivery<'a> {
     pub writer: &'a NamedWriter,
@@ -64,6 +83,8 @@ pub(crate) struct Delivery<'a> {
     pub batch: &'a Batch,
     /// Number of the transaction, with [`Patience::Rewind`].
     pub transaction: u64,
+    /// What was refused before may be taken now.
+    pub again: bool,
     pub patience: Patience,
     pub retry: &'a RetryPolicy,
     pub progress: &'a Progress,
@@ -94,7 +115,9 @@ impl Delivery<'_> {
             let pass = self.circuit.admit(waiting).await;
             segment.attempts += 1;
             let started = tokio::time::Instant::now();
-            let batch = WriteBatch::new(self.batch, &segment.outputs).of_transaction(self.transaction);
+            let batch = WriteBatch::new(self.batch, &segment.outputs)
+                .of_transaction(self.transaction)
+                .after_a_wait(self.again);
             let result = self.writer.writer.write(batch).await;
             self.metrics.wrote(&self.writer.name, started.elapsed());
             match result {
@@ -110,7 +133,7 @@ impl Delivery<'_> {
                             continue;
                         };
                         if !record.retryable || segment.attempts >= self.retry.max_attempts {
-                            let refused = self.refused(output, record.message, segment.attempts);
+                            let refused = self.refused(vec![output], record.message, segment.attempts);
                             delivered.refused.push(refused);
                         } else if self.patience == Patience::HandBack {
                             delivered.later.push(Later {
@@ -130,7 +153,12 @@ impl Delivery<'_> {
                     if !again.is_empty() {
                         tokio::time::sleep(self.retry.random_backoff(segment.attempts)).await;
                         stack.push(Segment {
-                            outputs: self.with_later_of_their_keys(&segment.outputs, &again),
+                            outputs: with_later_of_their_keys(
+                                self.batch,
+                                &segment.outputs,
+                                &again,
+                                self.patience != Patience::Once,
+                            ),
                             attempts: segment.attempts,
                         });
                     }
@@ -158,7 +186,7 @@ impl Delivery<'_> {
                             stack.push(Segment { outputs, attempts: 0 });
                         }
                     } else {
-                        let refused = self.refused(segment.outputs[0], message, segment.attempts);
+                        let refused = self.refused(segment.outputs, message, segment.attempts);
                         delivered.refused.push(refused);
                     }
                 }
@@ -187,25 +215,6 @@ impl Delivery<'_> {
         delivered
     }
 
-    /// The outputs to be written again, and those after them with the same key: twice in the right order beats once in the
-    /// wrong one. But for [`Patience::Once`].
-    fn with_later_of_their_keys(&self, outputs: &[u32], again: &HashSet<u32>) -> Vec<u32> {
-        let mut keys = HashSet::new();
-        let mut repeated = |output: &u32| {
-            let key = self.batch.output(*output as usize).record.key;
-            let itself = again.contains(output);
-            if itself && self.patience != Patience::Once {
-                keys.extend(key);
-            }
-            itself || key.is_some_and(|key| keys.contains(key))
-        };
-        outputs
-            .iter()
-            .copied()
-            .filter(|output| repeated(output))
-            .collect()
-    }
-
     /// Where to halve a batch: between two records, so that the outputs of a record are written together or not at all. None
     /// when all are of one record.
     fn middle(&self, outputs: &[u32]) -> Option<usize> {
@@ -216,15 +225,39 @@ impl Delivery<'_> {
             .or_else(|| (1..middle).rev().find(between))
     }
 
-    fn refused(&self, output: u32, message: String, attempts: u32) -> Refused {
+    /// `outputs` are of one record; there is at least one.
+    fn refused(&self, outputs: Vec<u32>, message: String, attempts: u32) -> Refused {
         let failure = Failure {
-            source: self.batch.source(output) as usize,
+            source: self.batch.source(outputs[0]) as usize,
             stage: Stage::Write,
             component: Arc::clone(&self.writer.name),
             message,
         };
-        Refused { failure, attempts }
+        Refused {
+            failure,
+            attempts,
+            outputs,
+        }
     }
+}
+
+/// The outputs to be written again, and with `repeat` those after them with the same key: twice in the right order beats once
+/// in the wrong one.
+fn with_later_of_their_keys(batch: &Batch, outputs: &[u32], again: &HashSet<u32>, repeat: bool) -> Vec<u32> {
+    let mut keys = HashSet::new();
+    let mut repeated = |output: &u32| {
+        let key = batch.output(*output as usize).record.key;
+        let itself = again.contains(output);
+        if itself && repeat {
+            keys.extend(key);
+        }
+        itself || key.is_some_and(|key| keys.contains(key))
+    };
+    outputs
+        .iter()
+        .copied()
+        .filter(|output| repeated(output))
+        .collect()
 }
 
 /// Tells that a partition waits for a writer to come back.

@@ -15,13 +15,13 @@ use tokio::{
 
 use self::settle::add_letter;
 use crate::{
+    batch::Stage,
     dead_letter::{FailurePolicy, Letter},
     delivery::{Delivered, Delivery, Patience, wait_for_writer},
-    parked::{Parked, Retry, Waiting},
+    parked::{Parked, Waiting},
     partition::{Report, Shared},
     progress::Troubles,
     record::TopicPartition,
-    snapshot::PausedReason,
     transaction::{Event, Spoiled},
     unit::Unit,
 };
@@ -110,7 +110,7 @@ impl Lane {
 
     async fn take(&mut self, unit: Unit) -> Result<(), Drained> {
         match self.parked.catch(unit) {
-            Some(unit) => self.work(unit, Retry::Write, 0).await,
+            Some(unit) => self.work(unit, 0).await,
             None => Ok(()),
         }
     }
@@ -121,30 +121,28 @@ impl Lane {
         };
         let Waiting {
             unit,
-            retry,
             waits,
             progress,
             followers,
             ..
         } = waiting;
         self.stopped = false;
-        self.work(unit, retry, waits + 1).await?;
+        let failed = unit.again;
+        self.work(unit, waits + 1).await?;
         drop(progress);
-        let dead_letters = matches!(self.context.shared.policy, FailurePolicy::DeadLetter(_));
-        let closed = dead_letters && retry == Retry::Process && !self.stopped;
+        let mended = failed && !self.stopped;
         for mut follower in followers {
-            if closed {
-                self.process_anew(&mut follower);
-            }
-            if !follower.is_empty() {
-                self.take(follower).await?;
+            // What failed behind it did so before that was mended.
+            follower.again |= mended;
+            for piece in follower.pieces() {
+                self.take(piece).await?;
             }
         }
         Ok(())
     }
 
     /// Finishes a unit, but for the records that have to wait.
-    async fn work(&mut self, unit: Unit, retry: Retry, waits: u32) -> Result<(), Drained> {
+    async fn work(&mut self, mut unit: Unit, waits: u32) -> Result<(), Drained> {
         let context = self.context.clone();
         let shared = &context.shared;
         let mut draining = context.draining.clone();
@@ -153,13 +151,11 @@ impl Lane {
             _ = draining.wait_for(|draining| *draining) => return Err(Drained),
             permit = context.permit(&unit) => permit?,
         };
-        let mut unit = match retry {
-            Retry::Write => unit,
-            Retry::Process => self.process_again(&unit).await,
-        };
-        if matches!(shared.policy, FailurePolicy::Stop) {
-            self.stop_at_failures(&mut unit, waits, true, PausedReason::RecordFailed, "");
+        let again = unit.again && !unit.letters.is_empty();
+        if again {
+            unit = self.try_again(unit).await;
         }
+        self.hold_before_writing(&mut unit, waits);
         if unit.is_empty() {
             return Ok(());
         }
@@ -173,7 +169,7 @@ impl Lane {
         };
         let progress = context.troubles.at(unit.offset());
         let transaction = inside.as_ref().map_or(0, |inside| inside.transaction);
-        let mut delivered = self.write(&unit, transaction).await;
+        let mut delivered = self.write(&unit, transaction, again).await;
         if let Some(spoiled) = delivered
             .iter_mut()
             .find_map(|delivered| delivered.spoiled.take())
@@ -182,6 +178,11 @@ impl Lane {
         }
         // Waiting for dead letters is no work: it must not keep others from theirs.
         drop(permit);
+        let repeat = self.may_repeat();
+        let batch = unit.batch().clone();
+        for (todo, delivered) in unit.todo.iter_mut().zip(&delivered) {
+            todo.outputs = delivered.left(&batch, &todo.outputs, repeat);
+        }
         self.park_later(&mut unit, &delivered, waits);
         let given_up: usize = delivered.iter().map(|delivered| delivered.given_up).sum();
         for refused in delivered.into_iter().flat_map(|delivered| delivered.refused) {
@@ -193,11 +194,11 @@ impl Lane {
                 },
             );
         }
-        if let (Retry::Process, FailurePolicy::DeadLetter(queue)) = (retry, &shared.policy)
+        if let (true, FailurePolicy::DeadLetter(queue)) = (again, &shared.policy)
             && unit.letters.is_empty()
             && !unit.is_empty()
         {
-            // Only a breaker makes records wait to be processed again.
+            // Only a breaker makes records wait to be tried again.
             queue.close_breaker(unit.chunk());
         }
         let settled = self
@@ -216,7 +217,15 @@ impl Lane {
         std::future::pending().await
     }
 
-    async fn process_again(&self, unit: &Unit) -> Unit {
+    /// A failed record from where it failed: through the transforms, or only what a writer has not taken.
+    async fn try_again(&self, mut unit: Unit) -> Unit {
+        let refused = |letter: &Letter| letter.failure.stage == Stage::Write;
+        if unit.letters.iter().all(refused) {
+            unit.letters.clear();
+            unit.again = false;
+            unit.todo.iter_mut().for_each(|todo| todo.attempts = 0);
+            return unit;
+        }
         let source = unit.sources().first().copied().unwrap_or_default();
         let record = Arc::new(unit.chunk().single(source as usize));
         let shared = &self.context.shared;
@@ -224,7 +233,13 @@ impl Lane {
         Unit::new(batch, unit.first() + u64::from(source), shared.writers.len())
     }
 
-    async fn write(&self, unit: &Unit, transaction: u64) -> Vec<Delivered> {
+    /// True when a record may be written once more, behind one that should have been written before it.
+    fn may_repeat(&self) -> bool {
+        let shared = &self.context.shared;
+        shared.guarantee == DeliveryGuarantee::AtLeastOnce && shared.ordering != Ordering::Unordered
+    }
+
+    async fn write(&self, unit: &Unit, transaction: u64, again: bool) -> Vec<Delivered> {
         let shared = &self.context.shared;
         let patience = match (shared.guarantee, shared.ordering) {
             _ if shared.gate.is_some() => Patience::Rewind,
@@ -240,6 +255,7 @@ impl Lane {
                 circuit: &shared.circuits[todo.writer],
                 batch: unit.batch(),
                 transaction,
+                again,
                 patience,
                 retry: &shared.retry,
                 progress: &progress,
@@ -270,31 +286,14 @@ impl Lane {
             let followers = self.parked.followers(unit, source);
             let progress = self.context.troubles.at(waiting.offset());
             let mut attempts = 0;
-            for (index, todo) in waiting.todo.iter_mut().enumerate() {
-                let of_writer = |output: &u32| {
-                    later().find(|(writer, later)| *writer == index && later.output == *output)
-                };
-                todo.outputs.retain(|output| of_writer(output).is_some());
-                for (_, later) in todo.outputs.iter().filter_map(of_writer) {
-                    todo.attempts = later.attempts;
-                    attempts = attempts.max(later.attempts);
-                    progress.failing(later.attempts, &later.message);
-                }
-            }
-            for refused in delivered.iter().flat_map(|delivered| &delivered.refused) {
-                if refused.failure.source == source as usize {
-                    add_letter(
-                        &mut waiting,
-                        Letter {
-                            failure: refused.failure.clone(),
-                            attempts: refused.attempts,
-                        },
-                    );
-                }
+            // What another writer has refused for good is still to be done as well, so that writer is asked once more.
+            for (writer, later) in later().filter(|(_, later)| batch.source(later.output) == source) {
+                waiting.todo[writer].attempts = later.attempts;
+                attempts = attempts.max(later.attempts);
+                progress.failing(later.attempts, &later.message);
             }
             self.parked.park(Waiting {
                 unit: waiting,
-                retry: Retry::Write,
                 due: Instant::now() + self.context.shared.retry.random_backoff(attempts),
                 waits,
                 progress,

@@ -1,28 +1,18 @@
 //! Records of a lane that wait for another attempt, and the later records that must not overtake them. Pure: time comes in
 //! as a value. Bounded by what the poll loop lets into a partition.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use crds::spec::Ordering;
 use tokio::time::Instant;
 
 use crate::{progress::Progress, unit::Unit};
 
-/// How a waiting record is tried again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Retry {
-    /// By the writers that have not taken it yet.
-    Write,
-    /// From the start, through the transforms: `onExhausted: Stop` waits until something outside has changed.
-    Process,
-}
-
 /// A record that waits.
 #[derive(Debug)]
 pub(crate) struct Waiting {
     /// The record alone.
     pub unit: Unit,
-    pub retry: Retry,
     /// When it is due.
     pub due: Instant,
     /// Times it has waited before.
@@ -67,6 +57,36 @@ impl Parked {
             }
             Ordering::Unordered => None,
         }
+    }
+
+    /// As [`Parked::followers`], when everything of `unit` that had not failed was written: what has failed, too, and with
+    /// `repeat` what was written of the same keys, so that it is written again behind them.
+    pub fn written_followers(&self, unit: &mut Unit, source: u32, repeat: bool) -> Option<Unit> {
+        let whole_partition = match self.ordering {
+            Ordering::PerPartition => true,
+            Ordering::PerKey => false,
+            Ordering::Unordered => return None,
+        };
+        let chunk = unit.chunk().clone();
+        let key = |source: u32| chunk.record(source as usize).key;
+        if !whole_partition && key(source).is_none() {
+            return None;
+        }
+        let mut keys = HashSet::from([key(source)]);
+        let mut sources = unit.sources();
+        sources.retain(|later| {
+            let key = key(*later);
+            let follows = *later > source
+                && match unit.has_failed(*later) {
+                    true => whole_partition || keys.contains(&key),
+                    false => repeat && key.is_some() && keys.contains(&key),
+                };
+            if follows {
+                keys.insert(key);
+            }
+            follows
+        });
+        unit.take(|other| sources.binary_search(&other).is_ok())
     }
 
     /// Lets a record wait. Of one key, only one record can: the others are its followers.
@@ -151,7 +171,6 @@ mod tests {
         Waiting {
             progress: Troubles::default().at(unit.offset()),
             unit,
-            retry: Retry::Write,
             due,
             waits: 0,
             followers: VecDeque::new(),

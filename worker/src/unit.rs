@@ -69,6 +69,8 @@ pub(crate) struct Unit {
     pub todo: Vec<Todo>,
     /// What has failed of these records, by source.
     pub letters: Vec<Letter>,
+    /// What has failed did so before its cause was perhaps mended: it is tried again before it counts.
+    pub again: bool,
 }
 
 /// Indices in the chunk, ascending.
@@ -100,6 +102,7 @@ impl Unit {
             sources: Sources::Run(0..batch.chunk().len() as u32),
             todo: (0..writers).map(todo).collect(),
             letters,
+            again: false,
             batch: Arc::new(batch),
         };
         unit.letters.sort_by_key(|letter| letter.failure.source);
@@ -190,7 +193,35 @@ impl Unit {
             sources: Sources::Some(taken),
             todo,
             letters,
+            again: self.again,
         })
+    }
+
+    /// True when something of the record has failed.
+    pub fn has_failed(&self, source: u32) -> bool {
+        let of_source = |letter: &Letter| (letter.failure.source as u32).cmp(&source);
+        self.letters.binary_search_by(of_source).is_ok()
+    }
+
+    /// In order, with what is to be tried again record by record: what becomes of one decides on those behind it.
+    pub fn pieces(mut self) -> Vec<Unit> {
+        let mut pieces = Vec::new();
+        if self.again {
+            let mut failed: Vec<u32> = self
+                .letters
+                .iter()
+                .map(|letter| letter.failure.source as u32)
+                .collect();
+            failed.dedup();
+            for source in failed {
+                pieces.extend(self.take(|other| other < source));
+                pieces.extend(self.take(|other| other == source));
+            }
+        }
+        if !self.is_empty() {
+            pieces.push(self);
+        }
+        pieces
     }
 
     /// What to report once everything in it is finished.
@@ -255,6 +286,7 @@ impl Unit {
             sources: Sources::Some(Vec::new()),
             todo: todo.collect(),
             letters: Vec::new(),
+            again: false,
         }
     }
 }

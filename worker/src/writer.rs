@@ -27,6 +27,7 @@ pub struct WriteBatch<'a> {
     batch: &'a Batch,
     selected: &'a [u32],
     transaction: u64,
+    after_a_wait: bool,
 }
 
 impl<'a> WriteBatch<'a> {
@@ -36,12 +37,26 @@ impl<'a> WriteBatch<'a> {
             batch,
             selected,
             transaction: 0,
+            after_a_wait: false,
         }
     }
 
     /// To be written in the transaction of this number.
     pub(crate) fn of_transaction(self, transaction: u64) -> Self {
         Self { transaction, ..self }
+    }
+
+    /// With `yes`: what was refused has waited for somebody to mend the cause.
+    pub(crate) fn after_a_wait(self, yes: bool) -> Self {
+        Self {
+            after_a_wait: yes,
+            ..self
+        }
+    }
+
+    /// True when what was refused before may be taken now.
+    pub(crate) fn is_after_a_wait(&self) -> bool {
+        self.after_a_wait
     }
 
     /// Number of the transaction, for writers whose transactions span batches; else 0.

@@ -4,8 +4,8 @@
 
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -30,13 +30,14 @@ use worker::{
 /// Generous: joining a group alone takes seconds, and machines are busy.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Counts what it takes.
+/// Keeps the offsets of what it takes, in order.
 #[derive(Default)]
-struct Counting(AtomicU32);
+struct Keeping(Mutex<Vec<i64>>);
 
-impl Writer for Counting {
+impl Writer for Keeping {
     fn write<'a>(&'a self, batch: WriteBatch<'a>) -> BoxFuture<'a, Result<Vec<Rejected>, WriteError>> {
-        self.0.fetch_add(batch.len() as u32, Ordering::SeqCst);
+        let offsets = batch.records().map(|record| record.offset());
+        self.0.lock().unwrap().extend(offsets);
         Box::pin(async { Ok(Vec::new()) })
     }
 }
@@ -59,6 +60,16 @@ async fn until(board: &Board, what: &str, holds: impl Fn(&Snapshot) -> bool) -> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_open_breaker_holds_the_partition_at_the_next_failing_record_until_that_passes() {
+    it_opens_and_closes("PerPartition").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_breaker_holds_the_key_at_its_next_failing_record_until_that_passes() {
+    it_opens_and_closes("PerKey").await;
+}
+
+/// All records have the same key.
+async fn it_opens_and_closes(ordering: &str) {
     let cluster: MockCluster<'static, DefaultProducerContext> = MockCluster::new(1).unwrap();
     cluster.create_topic("orders", 1, 1).unwrap();
     cluster.create_topic("dlq", 1, 1).unwrap();
@@ -67,9 +78,10 @@ async fn an_open_breaker_holds_the_partition_at_the_next_failing_record_until_th
         "formatVersion": 1,
         "namespace": "shop", "name": "orders", "groupId": "shop.orders", "topics": ["orders"],
         "kafka": {"bootstrapServers": [servers.split(',').next()]},
-        "consumer": {}, "processing": {"batch": {"maxRecords": 4}, "recordsPerSecond": 1000}, "decode": {},
+        "consumer": {}, "processing": {"ordering": ordering, "batch": {"maxRecords": 4}, "recordsPerSecond": 1000},
+        "decode": {},
         "transforms": [{"name": "broken", "type": "Custom", "custom": {"name": "broken"}}],
-        "writers": [{"name": "out", "type": "Custom", "custom": {"name": "counting"}}],
+        "writers": [{"name": "out", "type": "Custom", "custom": {"name": "keeping"}}],
         "errorHandling": {
             "retry": {"maxBackoffSeconds": 1},
             "deadLetter": {"topic": "dlq", "breaker": {"maxConsecutive": 5}},
@@ -89,6 +101,7 @@ async fn an_open_breaker_holds_the_partition_at_the_next_failing_record_until_th
         .map(|value| ProduceRecord {
             topic: "orders",
             partition: Some(0),
+            key: Some(b"k"),
             value: Some(value.as_bytes()),
             ..ProduceRecord::default()
         })
@@ -97,8 +110,8 @@ async fn an_open_breaker_holds_the_partition_at_the_next_failing_record_until_th
 
     // The first two records are good, then all fail until it is mended.
     let mended = Arc::new(AtomicBool::new(false));
-    let written = Arc::new(Counting::default());
-    let (flag, counting) = (mended.clone(), written.clone());
+    let written = Arc::new(Keeping::default());
+    let (flag, keeping) = (mended.clone(), written.clone());
     let registry = Registry::new()
         .transform("broken", move |_| {
             let flag = flag.clone();
@@ -111,7 +124,7 @@ async fn an_open_breaker_holds_the_partition_at_the_next_failing_record_until_th
                 }
             }))
         })
-        .writer("counting", move |_| Ok(counting.clone()));
+        .writer("keeping", move |_| Ok(keeping.clone()));
     let nowhere = SecretFiles::new("/nowhere".into(), "/nowhere".into());
     let settings = Settings::build(config, "worker-0", &nowhere, &registry)
         .await
@@ -154,10 +167,8 @@ async fn an_open_breaker_holds_the_partition_at_the_next_failing_record_until_th
     })
     .await;
     assert!(open(&again), "{again:#?}");
-    assert_eq!(
-        (again.dead_lettered_total, written.0.load(Ordering::SeqCst)),
-        (5, 2)
-    );
+    assert_eq!(again.dead_lettered_total, 5);
+    assert_eq!(*written.0.lock().unwrap(), [0, 1]);
 
     mended.store(true, Ordering::SeqCst);
     let after = until(&board, "everything is finished", |snapshot| {
@@ -165,7 +176,8 @@ async fn an_open_breaker_holds_the_partition_at_the_next_failing_record_until_th
     })
     .await;
     assert_eq!(after.dead_lettered_total, 5, "nothing followed the five");
-    assert_eq!(written.0.load(Ordering::SeqCst), 15);
+    let in_order: Vec<i64> = (0..2).chain(7..20).collect();
+    assert_eq!(*written.0.lock().unwrap(), in_order);
     assert_eq!(after.partitions[0].paused_reason, None);
     stop.send_replace(true);
     worker.await.unwrap().unwrap();

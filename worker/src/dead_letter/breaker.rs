@@ -40,7 +40,7 @@ impl fmt::Display for Exceeded {
 }
 
 /// Counts of one partition under one assignment.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Breaker {
     limits: Limits,
     consecutive: u64,

@@ -39,6 +39,11 @@ impl Breakers {
         self.with(chunk, |breaker| admit(breaker, records, failed))
     }
 
+    /// What [`Breakers::admit`] would answer. Counts nothing.
+    pub fn would_refuse(&self, chunk: &Chunk, records: usize, failed: &[usize]) -> Option<Refusal> {
+        self.with(chunk, |breaker| admit(&mut breaker.clone(), records, failed))
+    }
+
     /// The record that was refused has passed.
     pub fn close(&self, chunk: &Chunk) {
         self.with(chunk, Breaker::close);
@@ -95,7 +100,9 @@ mod tests {
         let orders = chunk(0, 1);
         assert_eq!(refused(&breakers, &orders, 10, &[1, 2, 4, 8, 9]), None);
         assert_eq!(refused(&breakers, &orders, 10, &[0, 1, 2]), Some(1));
-        // Asked again, the same; another partition has a breaker of its own.
+        // Asked again, the same, and asking beforehand counts nothing; another partition has a breaker of its own.
+        let before = breakers.would_refuse(&orders, 9, &[2, 3]);
+        assert_eq!(before.map(|refusal| refusal.index), None);
         assert_eq!(refused(&breakers, &orders, 9, &[0, 1]), Some(0));
         assert_eq!(refused(&breakers, &chunk(1, 1), 10, &[0, 1, 2]), None);
         breakers.close(&orders);

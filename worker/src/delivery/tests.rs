@@ -82,6 +82,7 @@ impl World {
         let batch = Batch::identity(Arc::new(chunk));
         let delivery = Delivery {
             transaction: 0,
+            again: false,
             writer: &self.writer,
             circuit: &self.circuit,
             batch: &batch,

@@ -1,14 +1,12 @@
 //! What becomes of the failed records of a unit: dead letters, skipped, or made to wait; then the report that the unit is
 //! finished.
 
-use std::collections::VecDeque;
-
 use tokio::time::Instant;
 
 use super::Lane;
 use crate::{
-    dead_letter::{DeadLetters, Exceeded, FailurePolicy, Letter},
-    parked::{Retry, Waiting},
+    dead_letter::{Exceeded, FailurePolicy, Letter, Refusal},
+    parked::Waiting,
     partition::Report,
     planted::planted,
     progress::Progress,
@@ -18,29 +16,48 @@ use crate::{
 };
 
 impl Lane {
-    /// `onExhausted: Stop`, and an open breaker: the failed records of a unit wait. `before_writing`: and what comes after
-    /// them with them. `why` begins the message.
-    pub(super) fn stop_at_failures(
-        &mut self,
-        unit: &mut Unit,
-        waits: u32,
-        before_writing: bool,
-        reason: PausedReason,
-        why: &str,
-    ) {
-        while let Some(letter) = unit.letters.first().cloned() {
+    /// Keeps from being written what comes behind a record that is known to have failed and has to wait.
+    pub(super) fn hold_before_writing(&mut self, unit: &mut Unit, waits: u32) {
+        if unit.letters.is_empty() {
+            return;
+        }
+        let context = self.context.clone();
+        let refusal = match &context.shared.policy {
+            FailurePolicy::DeadLetter(queue) => refusal(unit, |positions| {
+                queue.would_refuse(unit.chunk(), unit.len(), positions)
+            }),
+            _ => None,
+        };
+        match (&context.shared.policy, refusal) {
+            (FailurePolicy::Stop, _) => self.hold(unit, 0, Hold::stopped(waits, false)),
+            (_, Some((source, limit))) => {
+                let first = unit
+                    .letters
+                    .partition_point(|letter| letter.failure.source < source);
+                self.hold(unit, first, Hold::open(waits, false, limit));
+            }
+            _ => {}
+        }
+    }
+
+    /// Lets failed records of a unit wait, from the letter at `first` on.
+    fn hold(&mut self, unit: &mut Unit, first: usize, hold: Hold) {
+        let written = hold.written;
+        let repeat = self.may_repeat();
+        while let Some(letter) = unit.letters.get(first).cloned() {
             let source = letter.failure.source as u32;
             let Some(mut failed) = unit.take(|other| other == source) else {
                 // A failure of a record that is not in the unit cannot be; it must not make an endless loop either.
-                unit.letters.remove(0);
+                unit.letters.remove(first);
                 continue;
             };
-            failed.letters.clear();
-            let followers = match before_writing {
-                true => self.parked.followers(unit, source).into_iter().collect(),
-                false => VecDeque::new(),
+            failed.again = true;
+            let followers = match written {
+                true => self.parked.written_followers(unit, source, repeat),
+                false => self.parked.followers(unit, source),
             };
-            if waits == 0 {
+            let why = &hold.why;
+            if hold.waits == 0 {
                 self.log(&format!("{why}stopped"), unit, &letter, 1);
             }
             let failure = &letter.failure;
@@ -52,17 +69,16 @@ impl Lane {
                 "{why}{partition}@{offset}: {stage} {component}: {}",
                 failure.message
             );
-            progress.failing(letter.attempts.max(waits + 1), &message);
-            progress.hold(reason);
+            progress.failing(letter.attempts.max(hold.waits + 1), &message);
+            progress.hold(hold.reason);
             self.stopped = true;
             self.context.shared.metrics.failure(stage, component);
             self.parked.park(Waiting {
                 unit: failed,
-                retry: Retry::Process,
                 due: Instant::now() + self.context.shared.retry.max,
-                waits,
+                waits: hold.waits,
                 progress,
-                followers,
+                followers: followers.into_iter().collect(),
             });
         }
     }
@@ -85,11 +101,13 @@ impl Lane {
         match &shared.policy {
             policy if unit.letters.is_empty() => policy.passed(unit.chunk(), unit.len()),
             FailurePolicy::Stop => {
-                self.stop_at_failures(&mut unit, waits, false, PausedReason::RecordFailed, "");
+                self.hold(&mut unit, 0, Hold::stopped(waits, true));
             }
             FailurePolicy::DeadLetter(queue) => {
+                let refusal = refusal(&unit, |positions| {
+                    queue.admit(unit.chunk(), unit.len(), positions)
+                });
                 let mut letters = std::mem::take(&mut unit.letters);
-                let refusal = admit(queue, &unit, &letters);
                 if let Some((source, _)) = refusal {
                     let at = letters.partition_point(|letter| letter.failure.source < source);
                     unit.letters = letters.split_off(at);
@@ -109,9 +127,7 @@ impl Lane {
                         .dead_lettered(failure.stage.as_str(), &failure.component);
                 }
                 if let Some((_, limit)) = refusal {
-                    let why = format!("the dead letter breaker is open, {limit}: ");
-                    let reason = PausedReason::DeadLetterBreakerOpen;
-                    self.stop_at_failures(&mut unit, waits, false, reason, &why);
+                    self.hold(&mut unit, 0, Hold::open(waits, true, limit));
                 }
             }
             FailurePolicy::Skip => {
@@ -152,36 +168,50 @@ impl Lane {
             failure.message
         );
     }
+}
 
-    /// What failed behind a record that made the breaker wait failed before that was mended: it is processed again, at once.
-    pub(super) fn process_anew(&mut self, unit: &mut Unit) {
-        while let Some(source) = unit.letters.first().map(|letter| letter.failure.source as u32) {
-            let Some(mut failed) = unit.take(|other| other == source) else {
-                unit.letters.remove(0);
-                continue;
-            };
-            failed.letters.clear();
-            let followers = self.parked.followers(unit, source);
-            self.parked.park(Waiting {
-                retry: Retry::Process,
-                due: Instant::now(),
-                waits: 0,
-                progress: self.context.troubles.at(failed.offset()),
-                followers: followers.into_iter().collect(),
-                unit: failed,
-            });
+/// How failed records are made to wait.
+struct Hold {
+    reason: PausedReason,
+    /// How the message begins.
+    why: String,
+    /// Times they have waited before.
+    waits: u32,
+    /// What of the unit has not failed is written.
+    written: bool,
+}
+
+impl Hold {
+    /// By `onExhausted: Stop`.
+    fn stopped(waits: u32, written: bool) -> Self {
+        Self {
+            reason: PausedReason::RecordFailed,
+            why: String::new(),
+            waits,
+            written,
+        }
+    }
+
+    /// By an open breaker of the dead letter topic.
+    fn open(waits: u32, written: bool, limit: Exceeded) -> Self {
+        Self {
+            reason: PausedReason::DeadLetterBreakerOpen,
+            why: format!("the dead letter breaker is open, {limit}: "),
+            waits,
+            written,
         }
     }
 }
 
-/// The first failed record of the unit that must not go to the dead letter topic, and why.
-fn admit(queue: &DeadLetters, unit: &Unit, letters: &[Letter]) -> Option<(usize, Exceeded)> {
-    let mut failed: Vec<usize> = letters.iter().map(|letter| letter.failure.source).collect();
+/// The first failed record of the unit that must not go to the dead letter topic, and why. `ask` gets the positions of the
+/// failed ones in the unit.
+fn refusal(unit: &Unit, ask: impl FnOnce(&[usize]) -> Option<Refusal>) -> Option<(usize, Exceeded)> {
+    let mut failed: Vec<usize> = unit.letters.iter().map(|letter| letter.failure.source).collect();
     failed.dedup();
     let sources = unit.sources();
     let position = |source: &usize| sources.partition_point(|other| (*other as usize) < *source);
     let positions: Vec<usize> = failed.iter().map(position).collect();
-    let refusal = queue.admit(unit.chunk(), unit.len(), &positions)?;
+    let refusal = ask(&positions)?;
     Some((failed[refusal.index], refusal.limit))
 }
 

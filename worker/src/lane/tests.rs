@@ -3,6 +3,7 @@
 
 mod exactly_once;
 mod script;
+mod waiting;
 mod writers;
 
 use std::{
@@ -67,8 +68,9 @@ pub(crate) fn shared(
     longest: Duration,
 ) -> Arc<Shared> {
     let metrics = Metrics::new();
-    let refuse_bad = per_record("check", |record, output| match record.value {
-        Some(b"bad") => Err("bad".into()),
+    let told = script.clone();
+    let refuse_bad = per_record("check", move |record, output| match record.value {
+        Some(b"bad") if !told.is_mended() => Err("bad".into()),
         Some(b"twice") => {
             output.keep();
             output.keep();

@@ -113,6 +113,11 @@ impl Refusals {
         state.refused.insert(id, why);
     }
 
+    /// Whether it is refused is to be found out anew.
+    pub(crate) fn forget(&self, output: &OutputRecord<'_>) {
+        self.state().refused.remove(&id(output));
+    }
+
     /// Everything below `offset` is committed and will not come again.
     pub(crate) fn forget_below(&self, partition: &TopicPartition, offset: Offset) {
         let mut state = self.state();
@@ -169,5 +174,8 @@ mod tests {
         assert!(refusals.of(&first).is_some());
         refusals.forget_below(&TopicPartition::new("t", 0), 8);
         assert!(refusals.of(&first).is_none());
+        refusals.refused(&second, "no key".into());
+        refusals.forget(&second);
+        assert!(refusals.of(&second).is_none());
     }
 }

@@ -55,6 +55,9 @@ impl KafkaWriter {
         refusals: &Refusals,
     ) -> Result<Vec<Rejected>, WriteError> {
         let all: Vec<OutputRecord<'_>> = batch.records().collect();
+        if batch.is_after_a_wait() {
+            all.iter().for_each(|output| refusals.forget(output));
+        }
         let mut rejected: Vec<Rejected> = all
             .iter()
             .enumerate()

@@ -1,6 +1,12 @@
 //! A writer that does as it is told.
 
-use std::{collections::HashMap, sync::Mutex};
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use futures::future::BoxFuture;
 
@@ -28,6 +34,8 @@ pub struct Script {
     written: Mutex<Vec<Offset>>,
     /// The answers to claims; without any, nothing is finished.
     pub claims: Mutex<Vec<Result<FinishedSet, WriteError>>>,
+    /// Nothing is wrong with bad records any more.
+    mended: AtomicBool,
 }
 
 impl Script {
@@ -41,6 +49,14 @@ impl Script {
             Some(does) => does[0],
             None => Does::Accept,
         }
+    }
+
+    pub fn mend(&self) {
+        self.mended.store(true, Ordering::SeqCst);
+    }
+
+    pub fn is_mended(&self) -> bool {
+        self.mended.load(Ordering::SeqCst)
     }
 
     pub fn written(&self) -> Vec<Offset> {

@@ -1,0 +1,168 @@
+//! Records that wait for somebody to mend the cause, and those that must not overtake them.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A partition with two writers; the second takes everything. Waits end after 2 ms.
+fn start_two(
+    ordering: Ordering,
+    guarantee: DeliveryGuarantee,
+    policy: FailurePolicy,
+) -> (Running, Arc<Script>) {
+    let (script, second) = (Arc::new(Script::default()), Arc::new(Script::default()));
+    let mut shared = shared(&script, ordering, guarantee, policy, Duration::from_millis(2));
+    let both = Arc::get_mut(&mut shared).unwrap();
+    both.writers.push(NamedWriter {
+        name: "second".into(),
+        writer: second.clone(),
+    });
+    both.circuits
+        .push(Circuit::new("second".into(), both.metrics.clone()));
+    (run_on(shared, script), second)
+}
+
+/// The place of the last write of each record.
+fn last_writes(written: &[Offset]) -> std::collections::BTreeMap<Offset, usize> {
+    written.iter().copied().zip(0..).collect()
+}
+
+#[tokio::test]
+async fn what_was_written_before_a_refused_record_of_its_key_is_written_again_behind_it() {
+    for ordering in [Ordering::PerPartition, Ordering::PerKey] {
+        let mut running = start(ordering, DeliveryGuarantee::AtLeastOnce, FailurePolicy::Stop);
+        running.script.tell(101, &[Does::Refuse]);
+        running.send("a b b c");
+        running.send("b");
+        running
+            .until(|running| running.troubles.oldest().attempts > 2)
+            .await;
+        assert!(!running.done.contains(&102), "{ordering:?}");
+        running.script.tell(101, &[Does::Accept]);
+        running.finished(100..105).await;
+        assert_eq!(
+            running.order_of(&[101, 102, 104]),
+            [102, 101, 102, 104],
+            "{ordering:?}"
+        );
+        assert_eq!(running.order_of(&[103]), [103], "another key, {ordering:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_waiting_record_goes_only_to_the_writers_that_have_not_taken_it() {
+    for guarantee in [DeliveryGuarantee::AtLeastOnce, DeliveryGuarantee::AtMostOnce] {
+        for ordering in [Ordering::PerPartition, Ordering::PerKey, Ordering::Unordered] {
+            let (mut running, second) = start_two(ordering, guarantee, FailurePolicy::Stop);
+            running.script.tell(101, &[Does::Refuse]);
+            running.send("a b2 b a");
+            running
+                .until(|running| running.troubles.oldest().attempts > 3)
+                .await;
+            running.script.tell(101, &[Does::Accept]);
+            running.finished(100..104).await;
+            let mut to_second = second.written();
+            to_second.sort();
+            assert_eq!(to_second, [100, 101, 101, 102, 103], "{ordering:?} {guarantee:?}");
+            let again = match (guarantee, ordering) {
+                (DeliveryGuarantee::AtLeastOnce, Ordering::PerPartition | Ordering::PerKey) => 2,
+                _ => 1,
+            };
+            assert_eq!(
+                running.order_of(&[102]).len(),
+                again,
+                "{ordering:?} {guarantee:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_output_that_was_taken_is_not_written_again_with_the_others_of_its_record() {
+    let mut running = start(
+        Ordering::PerPartition,
+        DeliveryGuarantee::AtLeastOnce,
+        FailurePolicy::Stop,
+    );
+    // The first output is taken.
+    running.script.tell(100, &[Does::Accept, Does::Refuse]);
+    running.send("a2");
+    running
+        .until(|running| running.troubles.oldest().attempts > 3)
+        .await;
+    assert_eq!(running.script.written(), [100]);
+    running.script.tell(100, &[Does::Accept]);
+    running.finished([100]).await;
+    assert_eq!(running.script.written(), [100, 100]);
+}
+
+#[tokio::test]
+async fn records_that_failed_behind_a_waiting_one_go_on_with_it_in_order() {
+    for ordering in [Ordering::PerPartition, Ordering::PerKey] {
+        let mut running = start(ordering, DeliveryGuarantee::AtLeastOnce, FailurePolicy::Stop);
+        running.send("a! a a! a");
+        running.send("a! a a!");
+        running.send("a!");
+        running
+            .until(|running| running.troubles.oldest().attempts > 2)
+            .await;
+        running.script.mend();
+        running.finished(100..108).await;
+        assert_eq!(running.script.written(), Vec::from_iter(100..108), "{ordering:?}");
+        assert_eq!(running.done.len(), 8, "each once");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Whatever fails, waits and is mended: everything is finished once and written, the later record of a key last, and a
+    /// writer that takes everything gets each output once, in the order of its key.
+    #[test]
+    fn everything_is_written_and_the_later_of_a_key_last(
+        ordering in prop::sample::select(vec![Ordering::PerPartition, Ordering::PerKey, Ordering::Unordered]),
+        chunks in prop::collection::vec(prop::collection::vec("[abc-][!2]?", 1..7), 1..6),
+        told in prop::collection::vec((0_i64..30, prop::collection::vec(
+            prop::sample::select(vec![Does::Refuse, Does::Later, Does::RefuseBatch, Does::Fail]), 1..4,
+        )), 0..6),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let total = chunks.iter().map(Vec::len).sum::<usize>() as i64;
+        let (first, second, mut done) = runtime.block_on(async {
+            let (mut running, second) = start_two(ordering, DeliveryGuarantee::AtLeastOnce, FailurePolicy::Stop);
+            for (record, mut does) in told {
+                does.push(Does::Accept);
+                running.script.tell(FIRST + record, &does);
+            }
+            for words in &chunks {
+                running.send(&words.join(" "));
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            running.script.mend();
+            running.finished(FIRST..FIRST + total).await;
+            (running.script.written(), second.written(), running.done)
+        });
+        done.sort();
+        prop_assert_eq!(&done, &Vec::from_iter(FIRST..FIRST + total));
+        let words: Vec<&String> = chunks.iter().flatten().collect();
+        let of_key = |key: char| {
+            (FIRST..).zip(&words).filter(|(_, word)| word.starts_with(key)).map(|(offset, _)| offset).collect::<Vec<_>>()
+        };
+        let times = |written: &[Offset], offset: Offset| written.iter().filter(|other| **other == offset).count();
+        for (word, offset) in chunks.iter().flatten().zip(FIRST..) {
+            let outputs = if word.ends_with('2') { 2 } else { 1 };
+            prop_assert!(times(&first, offset) >= outputs, "{} of {:?}", offset, first);
+            prop_assert_eq!(times(&second, offset), outputs, "{} of {:?}", offset, second);
+        }
+        if ordering != Ordering::Unordered {
+            let last = last_writes(&first);
+            for key in ['a', 'b', 'c'] {
+                let offsets = of_key(key);
+                prop_assert!(offsets.iter().map(|offset| last[offset]).is_sorted(), "{} in {:?}", key, first);
+                let mut to_second = second.clone();
+                to_second.retain(|offset| offsets.contains(offset));
+                prop_assert!(to_second.is_sorted(), "{} in {:?}", key, second);
+            }
+        }
+    }
+}
