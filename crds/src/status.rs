@@ -44,7 +44,8 @@ pub struct KafkaConsumerGroupStatus {
     /// The consumer group id in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_id: Option<String>,
-    /// State of the group as the broker tells it: Stable, PreparingRebalance, CompletingRebalance, Empty, Dead.
+    /// State of the group as the broker tells it: Stable, PreparingRebalance, CompletingRebalance, Empty, Dead; with
+    /// groupProtocol Consumer also Reconciling: partitions are on their way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_state: Option<String>,
     /// Selector of the worker pods, for the scale subresource.
@@ -126,10 +127,79 @@ pub struct StalledPartition {
     /// When it made progress last.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub since: Timestamp,
-    /// Attempts at what is being tried now.
+    /// Attempts so far at what lastError tells of.
     pub attempts: i32,
     /// What holds it back: as pausedReason of a worker, or NoProgress when nothing is known.
     pub reason: String,
+    /// What went wrong last, at most 200 bytes; begins with "offset n:" when it went wrong at a later record than the one
+    /// at offset. Absent: nothing is known to have gone wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
+/// Why a partition is not read on, from the least grave reason to the gravest: of several, the greatest is told. Last come
+/// those that need a human, before them those that last, then the one that is over soon. A worker that has both a slow
+/// transform and a failed record must not say now one and now the other.
+///
+/// In status it is a word, so that a worker may know reasons that the operator does not.
+#[derive(Clone, Copy, Debug, Serialize, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PausedReason {
+    /// Later records are finished, so many that reading on makes no sense before the oldest one is.
+    OldestUnfinished,
+    /// The resource says Paused.
+    Paused,
+    /// A transform shows no sign of life.
+    TransformSlow,
+    /// A writer does not take batches.
+    WriterUnavailable,
+    /// The dead letter topic does not take records.
+    DeadLetterUnavailable,
+    /// Too many records fail for all of them to go to the dead letter topic.
+    DeadLetterBreakerOpen,
+    /// `onExhausted: Stop` met a record that fails.
+    RecordFailed,
+}
+
+impl PausedReason {
+    /// All of them, the gravest last.
+    pub const ALL: [Self; 7] = [
+        Self::OldestUnfinished,
+        Self::Paused,
+        Self::TransformSlow,
+        Self::WriterUnavailable,
+        Self::DeadLetterUnavailable,
+        Self::DeadLetterBreakerOpen,
+        Self::RecordFailed,
+    ];
+
+    /// The name in status and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OldestUnfinished => "OldestUnfinished",
+            Self::Paused => "Paused",
+            Self::TransformSlow => "TransformSlow",
+            Self::WriterUnavailable => "WriterUnavailable",
+            Self::DeadLetterUnavailable => "DeadLetterUnavailable",
+            Self::DeadLetterBreakerOpen => "DeadLetterBreakerOpen",
+            Self::RecordFailed => "RecordFailed",
+        }
+    }
+
+    /// The reason of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+    }
+
+    /// True when something is wrong. A pause is asked for; and a record that takes long holds back only what would fill the
+    /// memory, which comes and goes.
+    pub fn hinders(self) -> bool {
+        !matches!(self, Self::OldestUnfinished | Self::Paused)
+    }
+
+    /// True when it does not get better by itself.
+    pub fn needs_human(self) -> bool {
+        matches!(self, Self::DeadLetterBreakerOpen | Self::RecordFailed)
+    }
 }
 
 /// Records between the committed offsets and the ends of the partitions.
@@ -186,8 +256,9 @@ pub struct WorkerStatus {
     /// The unfinished record that has waited longest, "topic-partition@offset since time".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_in_flight: Option<String>,
-    /// Why reading is held back: Paused, WriterUnavailable, DeadLetterUnavailable, DeadLetterBreakerOpen, RecordFailed,
-    /// TransformSlow. Absent: it is not.
+    /// Why reading is held back; of several partitions the gravest, which is the first of these: RecordFailed,
+    /// DeadLetterBreakerOpen, DeadLetterUnavailable, WriterUnavailable, TransformSlow, Paused, OldestUnfinished (later
+    /// records are finished, so many that the first unfinished one is waited for). Absent: it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_reason: Option<String>,
     /// Partitions assigned to it that make no progress although there is something to do.
@@ -197,11 +268,28 @@ pub struct WorkerStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub stalled_partitions: Vec<StalledPartition>,
-    /// The last error, at most 1024 characters.
+    /// The error behind pausedReason, else the last of any kind; at most 1024 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
     /// When the worker wrote this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub reported_at: Option<Timestamp>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_known_by_name_and_those_that_need_a_human_are_the_gravest() {
+        assert!(PausedReason::ALL.is_sorted());
+        for reason in PausedReason::ALL {
+            assert_eq!(PausedReason::named(reason.as_str()), Some(reason));
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
+        }
+        assert_eq!(PausedReason::named("NoProgress"), None);
+        let graver = |a: fn(PausedReason) -> bool| PausedReason::ALL.map(a).is_sorted();
+        assert!(graver(PausedReason::needs_human) && graver(PausedReason::hinders));
+    }
 }

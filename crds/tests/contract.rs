@@ -114,6 +114,37 @@ fn collect_enums<'a>(schema: &'a Value, path: &str, found: &mut Vec<(String, &'a
 }
 
 #[test]
+fn a_step_of_fields_without_an_entry_is_no_step() {
+    let schema = crds::crd::schema();
+    let fields = schema
+        .pointer("/properties/spec/properties/transforms/items/properties/fields")
+        .unwrap();
+    let rule = fields["x-kubernetes-validations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|rule| {
+            rule["message"]
+                .as_str()
+                .unwrap()
+                .starts_with("fields changes nothing")
+        })
+        .unwrap();
+    let rule = rule["rule"].as_str().unwrap();
+    for (name, step) in fields["properties"].as_object().unwrap() {
+        assert!(rule.contains(&format!("has(self.{name})")), "{name}: {rule}");
+        // An empty list is refused by itself, an empty map only when there is nothing else.
+        match step["type"].as_str() {
+            Some("array") => assert_eq!(step["minItems"], 1, "{name}"),
+            Some("object") => {
+                assert!(rule.contains(&format!("size(self.{name}) > 0")), "{name}: {rule}");
+            }
+            other => panic!("{name} is of type {other:?}"),
+        }
+    }
+}
+
+#[test]
 fn every_example_parses_and_has_a_unique_purpose() {
     let folder = root().join("deploy/examples");
     let mut found = 0;

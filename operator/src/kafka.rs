@@ -288,7 +288,11 @@ impl KafkaClients {
         tokio::task::spawn_blocking(move || {
             clients.close_idle(IDLE);
             let cluster = clients.cluster(&properties)?;
-            work(&cluster, &properties)
+            let done = work(&cluster, &properties);
+            if matches!(done, Err(KafkaProblem::Unreachable(_))) {
+                clients.give_up(&properties, &cluster);
+            }
+            done
         })
         .await
         .unwrap_or_else(|error| {
@@ -314,6 +318,17 @@ impl KafkaClients {
             },
         );
         Ok(cluster)
+    }
+
+    /// A client that has reached nobody is replaced by the next request: after an answer that there are no brokers,
+    /// librdkafka 2.12 may never connect again.
+    fn give_up(&self, properties: &Properties, cluster: &Arc<Cluster>) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = |entry: &Entry| Arc::ptr_eq(&entry.cluster, cluster);
+        // Closed where it is dropped last, outside of the lock: the caller still holds it.
+        if open.get(properties).is_some_and(current) {
+            open.remove(properties);
+        }
     }
 
     fn close_idle(&self, idle: Duration) {

@@ -22,11 +22,11 @@ use jiff::Timestamp;
 use rdkafka::{
     ClientConfig,
     consumer::{BaseConsumer, Consumer},
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode},
 };
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
-pub(crate) use self::batch::{REMINDER, add_brokers};
+pub(crate) use self::batch::add_brokers;
 use self::{
     assignment::Assigned, batch::Source, context::Context, rebalance::Revocation, transact::Transact,
 };
@@ -36,8 +36,9 @@ use crate::{
     planted::planted,
     progress::truncate,
     rate::Rate,
+    reminders::{self, Reminders},
     settings::Settings,
-    snapshot::{Phase, Snapshot},
+    snapshot::{Phase, Snapshot, gravest_error},
     stall::Stalls,
 };
 
@@ -75,6 +76,7 @@ pub(crate) struct PollLoop {
     last_commit: Instant,
     last_housekeeping: Instant,
     last_reminder: Instant,
+    reminders: Reminders,
     counters: Counters,
     stalls: Stalls,
     transact: Option<Transact>,
@@ -182,6 +184,7 @@ impl PollLoop {
             last_commit: now,
             last_housekeeping: now,
             last_reminder: now,
+            reminders: Reminders::default(),
             counters: Counters::default(),
             stalls: Stalls::new(settings.stalled_after),
             transact,
@@ -191,8 +194,26 @@ impl PollLoop {
         })
     }
 
-    /// Runs until told to stop and drained, or until Kafka makes it impossible to go on.
-    pub fn run(mut self) -> Result<(), EngineError> {
+    /// Runs until told to stop and drained, or until Kafka makes it impossible to go on; `failing` hears of that before the
+    /// consumer is closed.
+    pub fn run(mut self, failing: oneshot::Sender<()>) -> Result<(), EngineError> {
+        match self.serve().and_then(|()| self.close()) {
+            Ok(outcome) => {
+                self.leave();
+                outcome
+            }
+            Err(error) => {
+                tracing::error!("{error}");
+                let _ = failing.send(());
+                self.let_go();
+                self.leave();
+                Err(error)
+            }
+        }
+    }
+
+    /// Until everything is drained.
+    fn serve(&mut self) -> Result<(), EngineError> {
         self.publish();
         loop {
             self.handles.liveness.tick();
@@ -212,7 +233,7 @@ impl PollLoop {
                 self.housekeeping();
             }
             if self.serve_stop() {
-                return self.close();
+                return Ok(());
             }
             let limit = self
                 .rate
@@ -231,7 +252,12 @@ impl PollLoop {
         while let Some(event) = self.source.consumer().poll(Duration::ZERO) {
             match event {
                 Err(error @ KafkaError::MessageConsumptionFatal(_)) => return Err(EngineError::Fatal(error)),
-                Err(error) => self.note_error(&error.to_string()),
+                Err(error) => {
+                    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+                        self.reminders.brokers_down();
+                    }
+                    self.note_error(&error.to_string());
+                }
                 // All partitions are forwarded before they are assigned. Going on would skip this record.
                 Ok(_) => return Err(EngineError::StrayRecord),
             }
@@ -305,9 +331,11 @@ impl PollLoop {
 
     fn housekeeping(&mut self) {
         self.last_housekeeping = Instant::now();
-        if self.last_reminder.elapsed() >= REMINDER {
+        if self.last_reminder.elapsed() >= reminders::INTERVAL {
             self.last_reminder = Instant::now();
-            add_brokers(self.source.consumer().client(), &self.settings.bootstrap);
+            if self.reminders.take() {
+                add_brokers(self.source.consumer().client(), &self.settings.bootstrap);
+            }
         }
         let paused = *self.handles.paused.borrow();
         if paused != self.paused {
@@ -317,6 +345,7 @@ impl PollLoop {
         if self.phase == Phase::Joining && self.source.is_member() {
             self.phase = Phase::Consuming;
         }
+        self.go_back();
         self.pass_markers();
         self.hold_and_release();
         self.publish();
@@ -336,7 +365,7 @@ impl PollLoop {
     /// Shows the world how things are.
     fn publish(&mut self) {
         let outage = self.transact.as_ref().and_then(Transact::trouble);
-        let mut partitions: Vec<_> = self
+        let mut shown: Vec<_> = self
             .assigned
             .iter()
             .map(|entry| {
@@ -346,15 +375,15 @@ impl PollLoop {
                 entry.snapshot(self.paused, end, outage.as_ref())
             })
             .collect();
+        shown.sort_by(|(a, _), (b, _)| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+        let (mut partitions, errors): (Vec<_>, Vec<_>) = shown.into_iter().unzip();
         self.stalls.look(&mut partitions, self.paused);
-        partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         self.shared
             .metrics
             .paused_partitions(partitions.iter().filter_map(|partition| partition.paused_reason));
-        let failing = partitions
-            .iter()
-            .find_map(|p| p.oldest.as_ref().and_then(|oldest| oldest.last_error.clone()))
-            // Between two attempts nothing is in flight.
+        let reasons = partitions.iter().map(|partition| partition.paused_reason);
+        let failing = gravest_error(reasons.zip(errors))
+            // Without partitions it is told as well.
             .or_else(|| outage.and_then(|outage| outage.last_error));
         self.handles.board.publish(Snapshot {
             worker: self.settings.worker.clone(),

@@ -142,11 +142,13 @@ pub async fn run(settings: Settings, handles: EngineHandles) -> Result<(), Engin
     let mut shutdown = handles.shutdown.clone();
     let runtime = tokio::runtime::Handle::current();
     let (send, mut ended) = oneshot::channel();
+    let (failing, failed) = oneshot::channel();
     std::thread::Builder::new()
         .name("poll".into())
         .spawn(move || {
             // The consumer is made here because it stays on this thread.
-            let outcome = PollLoop::new(&settings, shared, handles, runtime).and_then(PollLoop::run);
+            let outcome =
+                PollLoop::new(&settings, shared, handles, runtime).and_then(|poll| poll.run(failing));
             // The receiver is gone only when the watchdog has given up.
             let _ = send.send(outcome);
         })
@@ -154,11 +156,20 @@ pub async fn run(settings: Settings, handles: EngineHandles) -> Result<(), Engin
     let outcome = tokio::select! {
         outcome = &mut ended => outcome,
         () = watchdog(&mut shutdown, drain + CLOSE_BUDGET) => return Err(EngineError::CloseHung),
+        () = after_failure(failed) => return Err(EngineError::CloseHung),
     };
     for writer in &writers {
         writer.writer.close().await;
     }
     outcome.unwrap_or_else(|_| Err(EngineError::Thread("it panicked, see the log".into())))
+}
+
+/// Returns when a poll loop that cannot go on does not get out of the group either. It has logged why it cannot.
+async fn after_failure(failed: oneshot::Receiver<()>) {
+    if failed.await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    tokio::time::sleep(CLOSE_BUDGET).await;
 }
 
 /// Returns `budget` after the shutdown began.

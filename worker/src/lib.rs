@@ -42,6 +42,7 @@ pub mod progress;
 mod rate;
 pub mod record;
 pub mod registry;
+mod reminders;
 pub mod retry;
 pub mod run;
 mod runs;

@@ -2,6 +2,7 @@
 //! whether to read on. Updated per failure, never per record.
 
 use std::{
+    cmp::Reverse,
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -46,7 +47,8 @@ impl Troubles {
         }
     }
 
-    /// The trouble of the oldest record that has any; `held` if any work of the partition is held.
+    /// The trouble of the oldest record that has any; `held` if any work of the partition is held, and then for the gravest
+    /// reason.
     pub fn oldest(&self) -> Trouble {
         let troubles = self.lock();
         // Of several attempts at one record, the latest.
@@ -58,8 +60,19 @@ impl Troubles {
             .last()
             .map(|(_, trouble)| trouble.clone())
             .unwrap_or_default();
-        oldest.held = troubles.values().find_map(|trouble| trouble.held);
+        oldest.held = troubles.values().filter_map(|trouble| trouble.held).max();
         oldest
+    }
+
+    /// The trouble that tells most of why the partition does not move, and the offset of the record that it begins with: the
+    /// one held for the gravest reason, so that reason and error belong together; without any, that of the oldest record
+    /// that has one. Of equals the oldest, and of several attempts at one record the latest.
+    pub fn gravest(&self) -> Option<(Offset, Trouble)> {
+        let troubles = self.lock();
+        let ((offset, _), trouble) = troubles
+            .iter()
+            .max_by_key(|((offset, attempt), trouble)| (trouble.held, Reverse(*offset), *attempt))?;
+        Some((*offset, trouble.clone()))
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(Offset, u64), Trouble>> {
@@ -111,14 +124,19 @@ impl Drop for Progress {
 
 /// Cuts a message to what status and headers may hold, at a character boundary.
 pub fn truncate(message: &str) -> String {
-    if message.len() <= MAX_ERROR {
-        return message.to_owned();
+    cut(message, MAX_ERROR).to_owned()
+}
+
+/// The first `longest` bytes of a message, or fewer, up to a character boundary.
+pub fn cut(message: &str, longest: usize) -> &str {
+    if message.len() <= longest {
+        return message;
     }
-    let end = (0..=MAX_ERROR)
+    let end = (0..=longest)
         .rev()
         .find(|at| message.is_char_boundary(*at))
         .unwrap_or(0);
-    message[..end].to_owned()
+    &message[..end]
 }
 
 #[cfg(test)]
@@ -149,5 +167,31 @@ mod tests {
         assert_eq!(troubles.oldest().attempts, 1);
         drop(new);
         assert_eq!(troubles.oldest(), Trouble::default());
+    }
+
+    #[test]
+    fn what_holds_for_the_gravest_reason_is_told_with_its_own_error_and_offset() {
+        let troubles = Troubles::default();
+        let told = || {
+            let (offset, trouble) = troubles.gravest().unwrap();
+            (offset, trouble.attempts, trouble.held)
+        };
+        assert_eq!(troubles.gravest(), None);
+        let (first, second, third) = (troubles.at(7), troubles.at(8), troubles.at(9));
+        third.failing(3, "third");
+        second.failing(2, "second");
+        first.failing(1, "first");
+        assert_eq!(told(), (7, 1, None));
+        second.hold(PausedReason::WriterUnavailable);
+        assert_eq!(told(), (8, 2, Some(PausedReason::WriterUnavailable)));
+        third.hold(PausedReason::RecordFailed);
+        first.hold(PausedReason::TransformSlow);
+        assert_eq!(told(), (9, 3, Some(PausedReason::RecordFailed)));
+        assert_eq!(troubles.oldest().held, Some(PausedReason::RecordFailed));
+        let again = troubles.at(9);
+        again.failing(4, "once more");
+        assert_eq!(told().1, 3, "not held");
+        again.hold(PausedReason::RecordFailed);
+        assert_eq!(told().1, 4);
     }
 }

@@ -1,8 +1,12 @@
 //! What a worker can tell about itself at any moment: the answer to "why is it stuck". The engine publishes it, the HTTP
 //! server shows it at `/status`, the reporter puts a summary into the resource's status. Pure data.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    cmp::Reverse,
+    sync::{Arc, Mutex, PoisonError},
+};
 
+pub use crds::status::PausedReason;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -24,7 +28,7 @@ pub struct Snapshot {
     pub dead_lettered_total: u64,
     /// Of those, records skipped by `onExhausted: Skip`.
     pub skipped_total: u64,
-    /// The last error of any kind, at most 1024 characters.
+    /// The error of the partition with the gravest `pausedReason`, else the last of any kind; at most 1024 characters.
     pub last_error: Option<String>,
     /// One entry per assigned partition, by topic and number.
     pub partitions: Vec<PartitionSnapshot>,
@@ -62,15 +66,17 @@ pub struct PartitionSnapshot {
     pub lag: Option<i64>,
     /// Records read and not finished.
     pub in_flight: u64,
-    /// The oldest of them.
+    /// The oldest of them, and what is wrong.
     pub oldest: Option<OldestRecord>,
-    /// Why reading is held back.
+    /// Why reading is held back; of several reasons the gravest.
     pub paused_reason: Option<PausedReason>,
     /// It makes no progress although there is something to do: when it made progress last.
     pub stalled_since: Option<Timestamp>,
 }
 
-/// The unfinished record that has waited longest.
+/// The unfinished record that has waited longest, and what went wrong in its partition: with what holds the partition back,
+/// else with the first record that has any trouble. That need not be this one. It may wait for an answer, while a later
+/// record has failed.
 #[derive(Clone, Debug, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct OldestRecord {
@@ -78,44 +84,24 @@ pub struct OldestRecord {
     pub offset: i64,
     /// Since when it is in flight.
     pub since: Timestamp,
-    /// Attempts to write it so far.
+    /// Attempts so far at what `lastError` tells of.
     pub attempts: u32,
     /// What went wrong last.
     pub last_error: Option<String>,
+    /// Offset of the later record that `attempts` and `lastError` are of. Null: they are of this one, of those that are
+    /// written together with it, or of all the partition.
+    pub error_offset: Option<i64>,
 }
 
-/// Why a partition is not read.
-#[derive(Clone, Copy, Debug, Serialize, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum PausedReason {
-    /// The resource says Paused.
-    Paused,
-    /// A writer does not take batches.
-    WriterUnavailable,
-    /// The dead letter topic does not take records.
-    DeadLetterUnavailable,
-    /// Too many records fail for all of them to go to the dead letter topic.
-    DeadLetterBreakerOpen,
-    /// `onExhausted: Stop` met a record that fails.
-    RecordFailed,
-    /// A transform shows no sign of life.
-    TransformSlow,
-    /// Later records are finished, so many that reading on makes no sense before the oldest one is.
-    OldestUnfinished,
-}
-
-impl PausedReason {
-    /// The name in status and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            PausedReason::Paused => "Paused",
-            PausedReason::WriterUnavailable => "WriterUnavailable",
-            PausedReason::DeadLetterUnavailable => "DeadLetterUnavailable",
-            PausedReason::DeadLetterBreakerOpen => "DeadLetterBreakerOpen",
-            PausedReason::RecordFailed => "RecordFailed",
-            PausedReason::TransformSlow => "TransformSlow",
-            PausedReason::OldestUnfinished => "OldestUnfinished",
-        }
-    }
+/// The error that belongs to the worker's reason, from the reason and the error of each partition: of the partitions with
+/// the gravest reason, the first that has one.
+pub(crate) fn gravest_error(
+    partitions: impl IntoIterator<Item = (Option<PausedReason>, Option<String>)>,
+) -> Option<String> {
+    let partitions = partitions.into_iter();
+    partitions
+        .min_by_key(|(reason, error)| Reverse((*reason, error.is_some())))?
+        .1
 }
 
 /// The latest snapshot, shared by the engine (writes) and everybody who shows it (reads).
@@ -131,5 +117,33 @@ impl Board {
     /// The latest snapshot.
     pub fn read(&self) -> Arc<Snapshot> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Told = (Option<PausedReason>, Option<String>);
+
+    #[test]
+    fn the_error_is_of_the_partition_that_gives_the_reason() {
+        let told = |reason: Option<PausedReason>, error: &str| -> Told {
+            (reason, (!error.is_empty()).then(|| error.to_owned()))
+        };
+        let [away, failed] = [PausedReason::WriterUnavailable, PausedReason::RecordFailed].map(Some);
+        let partitions = [
+            told(None, "too many requests"),
+            told(away, "connection refused"),
+            told(failed, ""),
+            told(failed, "first"),
+            told(failed, "second"),
+        ];
+        let of = |partitions: &[Told]| gravest_error(partitions.to_vec());
+        assert_eq!(of(&partitions).as_deref(), Some("first"));
+        assert_eq!(of(&partitions[..2]).as_deref(), Some("connection refused"));
+        assert_eq!(of(&partitions[..1]).as_deref(), Some("too many requests"));
+        assert_eq!(of(&partitions[..3]), None, "not that of another reason");
+        assert_eq!(of(&[]), None);
     }
 }

@@ -48,7 +48,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* What the operator may do in a namespace that it serves. The same list in both modes. */}}
 {{- define "kco.rules" -}}
-# The resources it is there for. It never writes a spec.
+# The resources it is there for. It never writes a spec, but for replicas (below).
 - apiGroups: [kafka-consumer.dev]
   resources: [kafkaconsumergroups]
   verbs: [get, list, watch]

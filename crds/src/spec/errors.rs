@@ -73,7 +73,8 @@ impl ErrorHandling {
     }
 }
 
-/// Exponential backoff: initialBackoffMilliseconds, doubled up to maxBackoffSeconds, each wait varied by jitterPercent.
+/// Exponential backoff: initialBackoffMilliseconds, doubled up to maxBackoffSeconds, each wait varied by jitterPercent, so
+/// that workers that failed together do not try again together.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Retry {
@@ -86,11 +87,12 @@ pub struct Retry {
     #[serde(default = "initial_backoff")]
     #[schemars(range(min = 1, max = 60000))]
     pub initial_backoff_milliseconds: i32,
-    /// Longest wait, in seconds.
+    /// Longest wait, in seconds, however it is varied.
     #[serde(default = "max_backoff")]
     #[schemars(range(min = 1, max = 3600))]
     pub max_backoff_seconds: i32,
-    /// How much each wait is varied, in percent of it.
+    /// How much each wait is varied, in percent of it: up and down, but never beyond maxBackoffSeconds. The longest waits only
+    /// become shorter.
     #[serde(default = "jitter")]
     #[schemars(range(min = 0, max = 100))]
     pub jitter_percent: i32,

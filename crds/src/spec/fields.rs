@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
-    validation = Rule::new("has(self.keep) || has(self.drop) || has(self.rename) || has(self.convert) || has(self.set) || has(self.setFromRecord)")
-        .message("fields changes nothing; set at least one of keep, drop, rename, convert, set and setFromRecord, for example {drop: [note]}"),
+    // Templates render empty maps. Beside a step that does something they do no harm, so they are not refused by themselves.
+    validation = Rule::new("has(self.keep) || has(self.drop) || (has(self.rename) && size(self.rename) > 0) || (has(self.convert) && size(self.convert) > 0) || (has(self.set) && size(self.set) > 0) || (has(self.setFromRecord) && size(self.setFromRecord) > 0)")
+        .message("fields changes nothing; write at least one entry into keep, drop, rename, convert, set or setFromRecord, for example {drop: [note]}"),
     validation = Rule::new("!(has(self.keep) && has(self.drop))")
         .message("at most one of keep and drop may be set; keep drops every field that it does not name"),
     validation = Rule::new("!has(self.rename) || self.rename.all(a, self.rename.exists_one(b, self.rename[b] == self.rename[a]))")

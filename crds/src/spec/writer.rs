@@ -108,9 +108,9 @@ pub enum Compression {
     Zstd,
 }
 
-/// Sends batches to a URL. 2xx: written. 408, 429, 5xx, timeouts and connection errors: tried again until they
-/// succeed. 401, 403, 404 and 405: tried again slowly, nothing is dead-lettered. Other 4xx: the batch is split until
-/// the refused records are found, and those are failed records.
+/// Sends batches to a URL. 2xx: written. 408, 425, 429, 5xx, timeouts and connection errors: tried again until they
+/// succeed. 401, 403, 404, 405, 407, 410 and redirects (but 303): tried again slowly, nothing is dead-lettered. Other 4xx:
+/// the batch is split until the refused records are found, and those are failed records.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(

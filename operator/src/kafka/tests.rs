@@ -220,6 +220,7 @@ async fn brokers_that_are_not_there_are_told_as_unreachable() {
         problem.to_string().contains("spec.kafka.bootstrapServers"),
         "{problem}"
     );
+    assert_eq!(clients.count(), 0, "the next request has a client of its own");
 }
 
 #[tokio::test]

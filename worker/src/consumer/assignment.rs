@@ -107,6 +107,8 @@ pub(super) struct Assigned {
     finished: VecDeque<Range<Offset>>,
     /// Everything below was read.
     read_to: Offset,
+    /// To be read again from here; what comes before that is done, is thrown away.
+    going_back: Option<Offset>,
     /// The last records that were read: offset and timestamp, ascending.
     recent: VecDeque<(Offset, i64)>,
     flights: VecDeque<Flight>,
@@ -167,6 +169,7 @@ impl Assigned {
             filling_since: None,
             finished: finished.into(),
             read_to: 0,
+            going_back: None,
             recent: VecDeque::new(),
             partition,
             epoch,
@@ -192,7 +195,13 @@ impl Assigned {
 
     /// The chunk that the record at `offset` goes into; None if an earlier owner has finished it, or if it was read before.
     pub fn filling(&mut self, offset: Offset, timestamp: i64) -> Option<&mut Chunk> {
-        if offset < self.read_to && self.was_read(offset, timestamp) {
+        if self.going_back.is_some() || offset < self.read_to && self.was_read(offset, timestamp) {
+            return None;
+        }
+        if offset < self.read_to {
+            // librdkafka's position stays where it was.
+            self.read_to = offset;
+            self.go_back_to(offset);
             return None;
         }
         if self.recent.len() == RECENT {
@@ -227,6 +236,22 @@ impl Assigned {
         again
     }
 
+    /// What was not read yet is to be read from here on.
+    pub fn go_back_to(&mut self, offset: Offset) {
+        let target = self.going_back.map_or(offset, |target| target.min(offset));
+        self.going_back = Some(target);
+    }
+
+    /// Where to, while it is not done.
+    pub fn going_back_to(&self) -> Option<Offset> {
+        self.going_back
+    }
+
+    /// It is read from there.
+    pub fn went_back(&mut self) {
+        self.going_back = None;
+    }
+
     fn was_finished(&mut self, offset: Offset) -> bool {
         while self.finished.front().is_some_and(|range| range.end <= offset) {
             self.finished.pop_front();
@@ -247,7 +272,7 @@ impl Assigned {
 
     /// Everything below `position` was read. Counts only while idle: what is in flight must not be passed.
     pub fn read_up_to(&mut self, position: Offset) {
-        if self.is_idle() {
+        if self.is_idle() && self.going_back.is_none() {
             self.tracker.deliver_end(position);
         }
     }
@@ -350,13 +375,19 @@ impl Assigned {
         self.tracker.span() > limit
     }
 
-    /// What status shows. `end` is the end of the partition, where known; `outage` what keeps transactions from being
-    /// committed.
-    pub fn snapshot(&self, paused: bool, end: Option<Offset>, outage: Option<&Trouble>) -> PartitionSnapshot {
-        let mut trouble = self.troubles.oldest();
-        if trouble == Trouble::default() {
-            trouble = outage.cloned().unwrap_or_default();
-        }
+    /// What status shows, and the error that belongs to its reason, also while no record is in flight. `end` is the end of
+    /// the partition, where known; `outage` what keeps transactions from being committed.
+    pub fn snapshot(
+        &self,
+        paused: bool,
+        end: Option<Offset>,
+        outage: Option<&Trouble>,
+    ) -> (PartitionSnapshot, Option<String>) {
+        let (at, trouble) = match (self.troubles.gravest(), outage) {
+            (Some((_, own)), Some(outage)) if outage.held > own.held => (None, outage.clone()),
+            (Some((offset, own)), _) => (Some(offset), own),
+            (None, outage) => (None, outage.cloned().unwrap_or_default()),
+        };
         let watermark = self.tracker.committable();
         let oldest = self
             .tracker
@@ -367,13 +398,15 @@ impl Assigned {
                 since: flight.since,
                 attempts: trouble.attempts,
                 last_error: trouble.last_error.clone(),
+                // A trouble has the offset of the first record of its work, so one from here on down is of this record too.
+                error_offset: at.filter(|at| *at > offset),
             });
         let lag = end
             .zip(watermark)
             .map(|(end, watermark)| (end - watermark).max(0));
         self.metrics.state(lag, self.in_flight());
         let far_ahead = (self.held && self.is_far_ahead()).then_some(PausedReason::OldestUnfinished);
-        PartitionSnapshot {
+        let shown = PartitionSnapshot {
             topic: self.partition.topic.to_string(),
             partition: self.partition.partition,
             epoch: self.assignment,
@@ -384,10 +417,11 @@ impl Assigned {
             oldest,
             paused_reason: trouble
                 .held
-                .or(paused.then_some(PausedReason::Paused))
-                .or(far_ahead),
+                .max(paused.then_some(PausedReason::Paused))
+                .max(far_ahead),
             stalled_since: None,
-        }
+        };
+        (shown, trouble.last_error)
     }
 }
 

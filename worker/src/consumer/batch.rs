@@ -29,11 +29,6 @@ use crate::record::Offset;
 /// Messages per call; measured: runs of one partition are about this long, and more brings nothing.
 const BATCH: usize = 2048;
 
-/// How often clients are reminded of their first brokers. A broker that is starting may answer that there are none; librdkafka
-/// 2.12 then forgets all, and begins again with those of `bootstrap.servers` by a timer. Another answer that arrives just then
-/// stops that timer, and it never connects again.
-pub(crate) const REMINDER: Duration = Duration::from_secs(30);
-
 /// A message borrowed from librdkafka.
 pub(super) struct Message<'a> {
     raw: &'a sys::rd_kafka_message_t,
@@ -140,8 +135,8 @@ impl<'a> Iterator for Headers<'a> {
 /// What was read.
 pub(super) enum Read<'a> {
     Record(Message<'a>),
-    /// Something is wrong with the partition; empty topic and -1 if not with one.
-    Error(&'a str, i32, RDKafkaErrorCode),
+    /// Something is wrong with the partition, at this offset if it is not negative; empty topic and -1 if not with one.
+    Error(&'a str, i32, Offset, RDKafkaErrorCode),
 }
 
 /// The outcome of a commit.
@@ -226,7 +221,7 @@ impl Source {
                 continue;
             }
             let topic = if raw.rkt.is_null() { "" } else { borrowed.topic() };
-            each(Read::Error(topic, raw.partition, raw.err.into()));
+            each(Read::Error(topic, raw.partition, raw.offset, raw.err.into()));
         }
         count
     }
@@ -331,7 +326,8 @@ impl Drop for Unread<'_> {
     }
 }
 
-/// Tells a client of brokers to begin with (`host:port,...`). Those that it knows stay as they are.
+/// Tells a client of brokers to begin with (`host:port,...`). It keeps the list for good, so not without need: see
+/// [`Reminders`](crate::reminders::Reminders).
 pub(crate) fn add_brokers<C: ClientContext>(client: &Client<C>, list: &str) {
     let Ok(list) = CString::new(list) else { return };
     // SAFETY: client and list are valid; librdkafka copies the list.

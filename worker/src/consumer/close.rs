@@ -46,8 +46,8 @@ impl PollLoop {
         *self.handles.shutdown.borrow() || self.shared.runs.too_many_left_alone().is_some()
     }
 
-    /// Commits the rest and leaves the group.
-    pub(super) fn close(mut self) -> Result<(), EngineError> {
+    /// Commits the rest. The answer is what to tell once the group is left.
+    pub(super) fn close(&mut self) -> Result<Result<(), EngineError>, EngineError> {
         let budget = self.settings.drain;
         let limit = self.shared.runs.limit();
         let stuck = self.stuck;
@@ -66,19 +66,17 @@ impl PollLoop {
         self.answer_open_rebalances()?;
         self.phase = Phase::Stopped;
         self.publish();
-        self.leave();
-        if let Some(threads) = stuck {
-            return Err(EngineError::TransformsStuck { threads, limit });
-        }
-        match unfinished {
-            0 => Ok(()),
-            partitions => Err(EngineError::DrainTimeout { partitions, budget }),
-        }
+        Ok(match (stuck, unfinished) {
+            (Some(threads), _) => Err(EngineError::TransformsStuck { threads, limit }),
+            (None, 0) => Ok(()),
+            (None, partitions) => Err(EngineError::DrainTimeout { partitions, budget }),
+        })
     }
+
     /// Leaves the group and closes the client. Closing alone sends no LeaveGroup for a member without partitions, or in the
     /// middle of a rebalance (librdkafka 2.12, cooperative); then the next rebalance waits for it, for a whole session
     /// timeout. So the subscription ends first, and its end is waited for, within what is left of the drain budget.
-    fn leave(self) {
+    pub(super) fn leave(self) {
         self.context.close();
         let consumer = self.source.consumer();
         consumer.unsubscribe();

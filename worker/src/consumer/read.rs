@@ -5,7 +5,7 @@ use rdkafka::{
     topic_partition_list::{Offset as KafkaOffset, TopicPartitionList},
 };
 
-use super::{Assigned, BATCHES_IN_FLIGHT, PollLoop, TICK, batch::Read};
+use super::{Assigned, BATCHES_IN_FLIGHT, PollLoop, TICK, batch::Read, rewind::SEEK_BUDGET};
 
 impl PollLoop {
     pub(super) fn has_room(&self) -> bool {
@@ -67,8 +67,14 @@ impl PollLoop {
                     entry.dispatch();
                 }
             }
-            Read::Error(topic, partition, code) => {
-                errors.push(format!("reading {topic}-{partition}: {code}"))
+            Read::Error(topic, partition, offset, code) => {
+                errors.push(format!("reading {topic}-{partition}: {code}"));
+                // The batch call moves the position behind whatever it gives out, so also behind an error at the next record.
+                if offset >= 0
+                    && let Some(index) = position(assigned, topic, partition)
+                {
+                    assigned[index].go_back_to(offset);
+                }
             }
         });
         if let Some(rate) = &mut self.rate {
@@ -76,6 +82,35 @@ impl PollLoop {
         }
         for error in errors {
             self.note_error(&error);
+        }
+    }
+
+    /// Reads partitions again from where librdkafka's position is not to be trusted any more.
+    pub(super) fn go_back(&mut self) {
+        let mut targets = TopicPartitionList::new();
+        for entry in &self.assigned {
+            if let Some(offset) = entry.going_back_to().filter(|_| !entry.draining) {
+                let (topic, partition) = (&entry.partition.topic, entry.partition.partition);
+                // Fails only for offsets that are no offsets; ours come from the broker.
+                let _ = targets.add_partition_offset(topic, partition, KafkaOffset::Offset(offset));
+            }
+        }
+        if targets.count() == 0 {
+            return;
+        }
+        match self.source.consumer().seek_partitions(targets, SEEK_BUDGET) {
+            Ok(reached) => {
+                for element in reached
+                    .elements()
+                    .iter()
+                    .filter(|element| element.error().is_ok())
+                {
+                    if let Some(index) = position(&self.assigned, element.topic(), element.partition()) {
+                        self.assigned[index].went_back();
+                    }
+                }
+            }
+            Err(error) => self.note_error(&format!("seek: {error}")),
         }
     }
 

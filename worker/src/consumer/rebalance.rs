@@ -62,6 +62,14 @@ impl PollLoop {
         self.shared.metrics.rebalanced("assigned");
         tracing::info!(partitions = describe(partitions), "assigned");
         let list = list(partitions);
+        // Also when nothing will be read: a record must never come out of the client's own queue.
+        for (topic, partition) in partitions {
+            self.source.forward(topic, *partition);
+        }
+        // librdkafka keeps partitions paused that were so when we last had them.
+        if let Err(error) = self.source.consumer().resume(&list) {
+            self.note_error(&format!("resume: {error}"));
+        }
         let mut unknown = None;
         if self.stopping.is_none() {
             let mut finished = self.finished_ahead(&list).unwrap_or_else(|error| {
@@ -69,7 +77,6 @@ impl PollLoop {
                 HashMap::new()
             });
             for (topic, partition) in partitions {
-                self.source.forward(topic, *partition);
                 let partition = TopicPartition::new(topic.as_str(), *partition);
                 self.assigned.retain(|entry| entry.partition != partition);
                 let start = Start {
@@ -198,6 +205,8 @@ impl PollLoop {
         let Some(revocation) = self.revocation.take() else {
             return Ok(());
         };
+        // The session may have been lost while they drained.
+        let commit = commit && !self.source.consumer().assignment_lost();
         if commit && self.transact.is_none() {
             self.commit_and_wait(|entry| revocation.contains(&entry.partition));
         }
@@ -219,6 +228,27 @@ impl PollLoop {
     /// Answers what is left of the rebalances at the end, when everything is drained and committed.
     pub(super) fn answer_open_rebalances(&mut self) -> Result<(), EngineError> {
         self.finish_revocation(false)?;
+        self.answer_events();
+        Ok(())
+    }
+
+    /// Lets go of everything without a commit. librdkafka waits for an answer to every rebalance, else closing would hang.
+    pub(super) fn let_go(&mut self) {
+        for entry in &self.assigned {
+            entry.abort();
+        }
+        if let Some(revocation) = self.revocation.take()
+            && let Err(error) = self
+                .source
+                .consumer()
+                .incremental_unassign(&list(&revocation.partitions))
+        {
+            tracing::debug!(%error, "unassign while giving up");
+        }
+        self.answer_events();
+    }
+
+    fn answer_events(&self) {
         while let Some(event) = self.context.next_event() {
             let consumer = self.source.consumer();
             let answered = match &event {
@@ -229,7 +259,6 @@ impl PollLoop {
                 tracing::debug!(%error, ?event, "rebalance while closing");
             }
         }
-        Ok(())
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
 use crate::{offsets::ahead, planted::planted, record::TopicPartition, transaction::Command};
 
 /// For moving the position: librdkafka's own threads answer.
-const SEEK_BUDGET: Duration = Duration::from_secs(5);
+pub(super) const SEEK_BUDGET: Duration = Duration::from_secs(5);
 
 /// Between two attempts, while the coordinator does not answer.
 const AGAIN: Duration = Duration::from_secs(1);

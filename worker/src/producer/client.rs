@@ -18,7 +18,10 @@ use rdkafka::{
 };
 
 use super::{ProducerError, pending::Slab};
-use crate::consumer::{REMINDER, add_brokers};
+use crate::{
+    consumer::add_brokers,
+    reminders::{self, Reminders},
+};
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
@@ -109,12 +112,12 @@ impl Lane {
     }
 }
 
-/// Reminds a client of its first brokers, as long as there is one; see [`REMINDER`].
+/// Reminds a client of its first brokers when it is time, as long as there is one.
 async fn remind(client: Weak<Handle>, brokers: String) {
     loop {
-        tokio::time::sleep(REMINDER).await;
+        tokio::time::sleep(reminders::INTERVAL).await;
         let Some(client) = client.upgrade() else { return };
-        client.add_brokers(&brokers);
+        client.remind(&brokers);
     }
 }
 
@@ -127,7 +130,13 @@ impl Handle {
     fn create(properties: &Properties, slab: Arc<Slab>) -> Result<Self, ProducerError> {
         let mut config = ClientConfig::new();
         config.extend(properties.iter().map(|(key, value)| (key.clone(), value.clone())));
-        let producer = ThreadedProducer::from_config_and_context(&config, Context { slab })?;
+        let producer = ThreadedProducer::from_config_and_context(
+            &config,
+            Context {
+                slab,
+                reminders: Reminders::default(),
+            },
+        )?;
         Ok(Self {
             producer: Some(producer),
         })
@@ -140,9 +149,11 @@ impl Handle {
         producer.send(record).map_err(|(error, _)| code(&error))
     }
 
-    fn add_brokers(&self, list: &str) {
-        if let Some(producer) = &self.producer {
-            add_brokers(producer.client(), list);
+    fn remind(&self, brokers: &str) {
+        if let Some(producer) = &self.producer
+            && producer.client().context().reminders.take()
+        {
+            add_brokers(producer.client(), brokers);
         }
     }
 
@@ -248,6 +259,7 @@ fn code(error: &KafkaError) -> RDKafkaErrorCode {
 
 struct Context {
     slab: Arc<Slab>,
+    reminders: Reminders,
 }
 
 impl ClientContext for Context {
@@ -271,6 +283,9 @@ impl ClientContext for Context {
         // librdkafka logs it as well, at a bounded rate.
         tracing::debug!(target: "librdkafka", "producer: {error}: {reason}");
         let consequence = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
+        if consequence {
+            self.reminders.brokers_down();
+        }
         self.slab.note_trouble(reason, consequence);
     }
 

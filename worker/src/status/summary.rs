@@ -3,11 +3,17 @@
 use crds::status::{StalledPartition, WorkerStatus};
 use jiff::Timestamp;
 
-use crate::snapshot::{PartitionSnapshot, PausedReason, Snapshot};
+use crate::{
+    progress::cut,
+    snapshot::{OldestRecord, PartitionSnapshot, PausedReason, Snapshot},
+};
 
 const MAX_ERROR_CHARS: usize = 1024;
-/// With 256 workers this stays far below what the API server stores in one object.
+/// With 256 workers that all have so many, and errors of full length, status is about 1 MB: below the 1.5 MB that the API
+/// server stores in one object.
 const MAX_STALLED: usize = 8;
+/// Bytes of the error of a stalled partition, for the same reason. The whole one is at `/status` of the worker.
+const MAX_STALLED_ERROR: usize = 200;
 
 /// What the resource's status says about this worker; the time of the report is set when it is sent.
 pub fn summarise(snapshot: &Snapshot) -> WorkerStatus {
@@ -38,9 +44,8 @@ pub fn summarise(snapshot: &Snapshot) -> WorkerStatus {
         }),
         paused_reason: partitions
             .iter()
-            .map(|partition| partition.paused_reason)
+            .filter_map(|partition| partition.paused_reason)
             .max()
-            .flatten()
             .max(held_back)
             .map(|reason| reason.as_str().into()),
         last_error: snapshot
@@ -63,11 +68,21 @@ fn stalled(partitions: &[PartitionSnapshot]) -> Vec<StalledPartition> {
             since: whole_seconds(partition.stalled_since?),
             attempts: oldest.map_or(0, |oldest| clamp(oldest.attempts.into()) as i32),
             reason: reason.unwrap_or("NoProgress").into(),
+            last_error: oldest.and_then(error),
         })
     });
     let mut stalled: Vec<StalledPartition> = stalled.collect();
     stalled.sort_by(|a, b| (a.since, &a.topic, a.partition).cmp(&(b.since, &b.topic, b.partition)));
     stalled
+}
+
+/// What went wrong in a stalled partition, with its place when that is not the place that is shown.
+fn error(oldest: &OldestRecord) -> Option<String> {
+    let error = oldest.last_error.as_deref()?;
+    let place = oldest
+        .error_offset
+        .map_or(String::new(), |offset| format!("offset {offset}: "));
+    Some(cut(&format!("{place}{error}"), MAX_STALLED_ERROR).to_owned())
 }
 
 fn whole_seconds(time: Timestamp) -> Timestamp {
@@ -81,7 +96,6 @@ fn clamp(number: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::OldestRecord;
 
     fn partition(
         number: i32,
@@ -102,6 +116,7 @@ mod tests {
                 since: since.parse().unwrap(),
                 attempts: 3,
                 last_error: None,
+                error_offset: None,
             }),
             paused_reason: paused,
             stalled_since: None,
@@ -139,12 +154,59 @@ mod tests {
             since: Timestamp::from_second(second).unwrap(),
             attempts,
             reason: reason.into(),
+            last_error: None,
         };
         assert_eq!(
             entry.stalled_partitions[0],
             expected(11, 42, 3, 89, "RecordFailed")
         );
         assert_eq!(entry.stalled_partitions[1], expected(10, 7, 0, 90, "NoProgress"));
+    }
+
+    #[test]
+    fn a_stalled_partition_tells_its_error_in_short_and_where_it_belongs() {
+        let told = |error: &str, at: Option<i64>| {
+            let mut stalled = partition(0, Some(5), Some("2026-01-31T10:00:00Z"), None);
+            stalled.stalled_since = Some(Timestamp::UNIX_EPOCH);
+            if let Some(oldest) = &mut stalled.oldest {
+                oldest.last_error = Some(error.into());
+                oldest.error_offset = at;
+            }
+            let entry = summarise(&Snapshot {
+                partitions: vec![stalled],
+                ..Snapshot::default()
+            });
+            entry.stalled_partitions[0].last_error.clone().unwrap()
+        };
+        assert_eq!(told("timed out", None), "timed out");
+        assert_eq!(told("429", Some(5000)), "offset 5000: 429");
+        assert_eq!(told(&"é".repeat(101), None), "é".repeat(100));
+        let long = told(&"é".repeat(101), Some(1));
+        assert!(long.starts_with("offset 1: é") && long.len() <= 200, "{long}");
+        assert_eq!(told(&format!("x{}", "é".repeat(100)), None).len(), 199);
+    }
+
+    #[test]
+    fn of_two_reasons_the_one_that_needs_a_human_is_told() {
+        let told = |reasons: [PausedReason; 2]| {
+            let partitions = reasons.map(|reason| partition(0, None, None, Some(reason)));
+            let entry = summarise(&Snapshot {
+                partitions: partitions.into(),
+                ..Snapshot::default()
+            });
+            entry.paused_reason.unwrap()
+        };
+        for graver in [PausedReason::RecordFailed, PausedReason::DeadLetterBreakerOpen] {
+            for other in [
+                PausedReason::OldestUnfinished,
+                PausedReason::TransformSlow,
+                PausedReason::WriterUnavailable,
+                PausedReason::DeadLetterUnavailable,
+            ] {
+                assert_eq!(told([graver, other]), graver.as_str());
+                assert_eq!(told([other, graver]), graver.as_str());
+            }
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! Pure; because it compares what is stored, a restarted operator does not repeat itself.
 
 use crds::KafkaConsumerGroupStatus;
-use crds::status::condition;
+use crds::status::{PausedReason, condition};
 use kube::runtime::events::{Event, EventType};
 
 use super::conditions::{find, reason};
@@ -11,16 +11,6 @@ use crate::kafka::{ProvisionAction, Provisioned};
 
 /// The API's limit for notes.
 const LONGEST_NOTE: usize = 1000;
-
-/// Reasons of condition Consuming that users want to hear of at once.
-const HINDERED: [&str; 6] = [
-    "RecordFailed",
-    "DeadLetterBreakerOpen",
-    "TransformSlow",
-    "DeadLetterUnavailable",
-    "WriterUnavailable",
-    "PartitionsStalled",
-];
 
 /// What happened between two statuses.
 pub fn events(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) -> Vec<Event> {
@@ -61,7 +51,7 @@ pub fn events(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) ->
         let before = was(condition::CONSUMING);
         match (before.as_str(), now.reason.as_str()) {
             (_, "Paused" | "Stopped") => events.push(normal(&now.reason, &now.message)),
-            (_, reason) if HINDERED.contains(&reason) => {
+            (_, reason) if is_hindered(reason) => {
                 events.push(warning(&now.reason, &now.message));
             }
             _ => {}
@@ -73,7 +63,7 @@ pub fn events(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) ->
             ("Stopped", reason) if reason != "Stopped" => {
                 events.push(normal("Started", "desiredState is no longer Stopped"));
             }
-            (before, "Consuming") if HINDERED.contains(&before) => {
+            (before, "Consuming") if is_hindered(before) => {
                 events.push(normal("Consuming", &format!("{before} is over")));
             }
             _ => {}
@@ -92,6 +82,11 @@ pub fn events(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) ->
         events.push(normal("Scaled", &format!("workers: {from} -> {after}: {why}")));
     }
     events
+}
+
+/// Reasons of condition Consuming that users want to hear of at once.
+fn is_hindered(reason: &str) -> bool {
+    reason == "PartitionsStalled" || PausedReason::named(reason).is_some_and(PausedReason::hinders)
 }
 
 /// What was done to topics.
@@ -199,7 +194,14 @@ mod tests {
     fn what_hinders_workers_is_told_when_it_begins_and_when_it_is_over() {
         let consuming = |truth, reason| status(&[("Consuming", truth, reason)], None);
         let well = consuming(Truth::True, "Consuming");
-        for reason in HINDERED {
+        let reasons_of_workers = [
+            "RecordFailed",
+            "DeadLetterBreakerOpen",
+            "DeadLetterUnavailable",
+            "WriterUnavailable",
+            "TransformSlow",
+        ];
+        for reason in reasons_of_workers.into_iter().chain(["PartitionsStalled"]) {
             let ill = consuming(Truth::False, reason);
             assert_eq!(reasons(&well, &ill), [reason]);
             assert!(reasons(&ill, &ill).is_empty());

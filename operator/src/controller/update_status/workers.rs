@@ -1,7 +1,7 @@
 //! The workers' own entries in `status.workers`. In: the entries and which pods exist. Out: what living workers complain
 //! of, and the patch that removes entries of the dead. Pure; never changes an entry.
 
-use crds::status::{StalledPartition, WorkerStatus};
+use crds::status::{PausedReason, StalledPartition, WorkerStatus};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -10,15 +10,6 @@ use serde_json::{Value, json};
 const STALE: SignedDuration = SignedDuration::from_mins(2);
 /// An entry younger than this is not removed even if its pod is not seen: caches of pods and groups are not in step.
 const YOUNG: SignedDuration = SignedDuration::from_secs(30);
-
-/// What hinders workers, in order of how much it needs somebody to act.
-const REASONS: [&str; 5] = [
-    "RecordFailed",
-    "DeadLetterBreakerOpen",
-    "TransformSlow",
-    "DeadLetterUnavailable",
-    "WriterUnavailable",
-];
 
 /// Most stalled partitions that are shown.
 const MAX_STALLED: usize = 16;
@@ -37,23 +28,25 @@ pub fn complaint(
     now: Timestamp,
 ) -> Option<Complaint> {
     let fresh = fresh(entries, present, now);
-    REASONS.into_iter().find_map(|reason| {
-        let mut held = fresh
-            .iter()
-            .filter(|entry| entry.paused_reason.as_deref() == Some(reason));
-        let first = held.next()?;
-        let more = held.count();
-        let others = if more == 0 {
-            String::new()
-        } else {
-            format!(" and {more} more")
-        };
-        let words = first.last_error.as_deref().unwrap_or("no error told");
-        Some(Complaint {
-            reason,
-            message: format!("worker {}{others}: {words}", first.name),
-        })
+    let gravest = fresh.iter().filter_map(|entry| hindrance(entry)).max()?;
+    let mut held = fresh.iter().filter(|entry| hindrance(entry) == Some(gravest));
+    let first = held.next()?;
+    let more = held.count();
+    let others = if more == 0 {
+        String::new()
+    } else {
+        format!(" and {more} more")
+    };
+    let words = first.last_error.as_deref().unwrap_or("no error told");
+    Some(Complaint {
+        reason: gravest.as_str(),
+        message: format!("worker {}{others}: {words}", first.name),
     })
+}
+
+/// What is wrong with a worker, if it is a reason that this operator knows.
+fn hindrance(entry: &WorkerStatus) -> Option<PausedReason> {
+    PausedReason::named(entry.paused_reason.as_deref()?).filter(|reason| reason.hinders())
 }
 
 /// How many partitions are stalled, as workers tell, and those that have waited longest. None when no worker tells anything.
@@ -149,6 +142,24 @@ mod tests {
     }
 
     #[test]
+    fn a_slow_transform_or_records_far_ahead_do_not_hide_what_needs_a_human() {
+        let told = |reasons: [&str; 2]| {
+            let entries = reasons.map(|reason| entry(reason, Some(reason), 5));
+            complaint(&entries, |_| true, now()).map(|complaint| complaint.message)
+        };
+        for other in ["OldestUnfinished", "TransformSlow", "Unheard"] {
+            let expected = Some("worker RecordFailed: connection refused".to_owned());
+            assert_eq!(told([other, "RecordFailed"]), expected);
+            assert_eq!(told(["RecordFailed", other]), expected);
+        }
+        assert_eq!(
+            told(["TransformSlow", "WriterUnavailable"]).as_deref(),
+            Some("worker WriterUnavailable: connection refused")
+        );
+        assert_eq!(told(["OldestUnfinished", "Unheard"]), None);
+    }
+
+    #[test]
     fn stale_entries_entries_without_pod_and_pauses_on_request_do_not_complain() {
         assert_eq!(
             complaint(&[entry("a", Some("WriterUnavailable"), 121)], |_| true, now()),
@@ -171,6 +182,7 @@ mod tests {
                         topic: "orders".into(),
                         partition,
                         since: now() - SignedDuration::from_secs(partition.into()),
+                        last_error: Some(format!("error {partition}")),
                         ..Default::default()
                     })
                     .collect(),
@@ -184,6 +196,7 @@ mod tests {
         ];
         let (count, shown) = stalled(&entries, |name| name != "gone", now()).unwrap();
         assert_eq!(count, 22);
+        assert_eq!(shown[0].last_error.as_deref(), Some("error 19"));
         let shown: Vec<i32> = shown.iter().map(|shown| shown.partition).collect();
         assert_eq!(shown, [19, 18, 17, 16, 15, 14, 13, 12, 11, 10, 7, 6, 5, 4, 3, 2]);
         assert_eq!(stalled(&entries, |_| false, now()), None);

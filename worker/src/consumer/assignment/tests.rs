@@ -109,10 +109,79 @@ async fn a_record_that_comes_again_is_not_read_twice_but_a_partition_that_begins
     read(&mut entry, 5..9);
     read(&mut entry, 7..10);
     assert_eq!(entry.in_flight(), 5, "7 and 8 came twice");
-    // The topic was deleted and made again.
+    // The topic was deleted and made again. librdkafka's position is still that of the old one: reading begins anew from here.
+    assert!(entry.filling(7, 1000).is_none());
+    assert_eq!(entry.going_back_to(), Some(7));
+    assert!(entry.filling(8, 8).is_none(), "it comes again");
+    entry.went_back();
     assert!(entry.filling(7, 1000).is_some());
     assert!(
         entry.filling(8, 8).is_some(),
         "what was before it does not count any more"
     );
+}
+
+#[tokio::test]
+async fn an_error_is_shown_with_the_offset_that_it_belongs_to() {
+    let mut entry = start(Vec::new());
+    read(&mut entry, 100..110);
+    let shown = |entry: &Assigned| {
+        let (shown, error) = entry.snapshot(false, None, None);
+        let oldest = shown.oldest.unwrap();
+        assert_eq!(oldest.offset, 100);
+        assert_eq!(oldest.last_error, error);
+        (
+            oldest.error_offset,
+            oldest.attempts,
+            error.unwrap_or_default(),
+            shown.paused_reason,
+        )
+    };
+    assert_eq!(shown(&entry), (None, 0, String::new(), None));
+    // The oldest is in a slow call; a later one waits.
+    let later = entry.troubles.at(105);
+    later.failing(2, "too many requests");
+    assert_eq!(shown(&entry), (Some(105), 2, "too many requests".into(), None));
+    let oldest = entry.troubles.at(100);
+    oldest.failing(1, "timed out");
+    assert_eq!(shown(&entry), (None, 1, "timed out".into(), None));
+    // Reason and error belong together.
+    let failed = Some(PausedReason::RecordFailed);
+    later.hold(PausedReason::RecordFailed);
+    assert_eq!(shown(&entry), (Some(105), 2, "too many requests".into(), failed));
+    oldest.hold(PausedReason::TransformSlow);
+    assert_eq!(shown(&entry), (Some(105), 2, "too many requests".into(), failed));
+    later.recovered();
+    let slow = Some(PausedReason::TransformSlow);
+    assert_eq!(shown(&entry), (None, 1, "timed out".into(), slow));
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_told_while_nothing_is_in_flight_and_an_outage_with_what_it_holds_back() {
+    let mut entry = start(Vec::new());
+    let claim = entry.troubles.at(-1);
+    claim.failing(1, "table missing");
+    claim.hold(PausedReason::WriterUnavailable);
+    let (shown, error) = entry.snapshot(true, None, None);
+    assert_eq!((shown.oldest, error.as_deref()), (None, Some("table missing")));
+    assert_eq!(shown.paused_reason, Some(PausedReason::WriterUnavailable));
+    read(&mut entry, 5..6);
+    let oldest = entry.snapshot(false, None, None).0.oldest.unwrap();
+    assert_eq!((oldest.attempts, oldest.error_offset), (1, None), "of all of it");
+    claim.recovered();
+
+    let waiting = entry.troubles.at(5);
+    waiting.failing(7, "too many requests");
+    let outage = Trouble {
+        attempts: 2,
+        last_error: Some("brokers do not answer".into()),
+        held: Some(PausedReason::WriterUnavailable),
+    };
+    let (shown, error) = entry.snapshot(true, None, Some(&outage));
+    assert_eq!(error, outage.last_error);
+    assert_eq!(shown.paused_reason, outage.held);
+    waiting.hold(PausedReason::RecordFailed);
+    let (shown, error) = entry.snapshot(true, None, Some(&outage));
+    assert_eq!(error.as_deref(), Some("too many requests"));
+    assert_eq!(shown.paused_reason, Some(PausedReason::RecordFailed));
 }

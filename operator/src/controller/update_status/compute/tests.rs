@@ -376,6 +376,7 @@ fn partitions_that_make_no_progress_are_shown_and_told_unless_something_more_spe
         since: Timestamp::from_second(999_000).unwrap(),
         attempts: 0,
         reason: "NoProgress".into(),
+        last_error: Some("offset 20: too many requests".into()),
     };
     world.complain("WriterUnavailable");
     world.old.workers[0].stalled = 2;

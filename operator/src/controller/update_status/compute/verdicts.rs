@@ -3,7 +3,7 @@
 
 use crds::KafkaConsumerGroupStatus;
 use crds::spec::DesiredState;
-use crds::status::{StalledPartition, condition};
+use crds::status::{PausedReason, StalledPartition, condition};
 
 use super::super::conditions::{self, Truth, Verdict};
 use super::super::workers;
@@ -273,10 +273,7 @@ pub(super) fn stalled(
     {
         return yes(available);
     }
-    if matches!(
-        consuming.reason.as_str(),
-        "RecordFailed" | "DeadLetterBreakerOpen"
-    ) {
+    if PausedReason::named(&consuming.reason).is_some_and(PausedReason::needs_human) {
         return yes(consuming);
     }
     Verdict::new(Truth::False, "NotStalled", "nothing waits for a human")

@@ -42,6 +42,16 @@ pub fn cases() -> Vec<Case> {
     for (name, fields, says) in [
         ("nothing to do", json!({}), "fields changes nothing"),
         (
+            "a step without an entry",
+            json!({"rename": {}}),
+            "fields changes nothing",
+        ),
+        (
+            "no step with an entry",
+            json!({"rename": {}, "convert": {}, "set": {}, "setFromRecord": {}}),
+            "fields changes nothing",
+        ),
+        (
             "keep and drop",
             json!({"keep": ["a"], "drop": ["b"]}),
             "at most one of keep and drop may be set",
