@@ -14,18 +14,22 @@ pub struct RetryPolicy {
     pub initial: Duration,
     /// Longest wait.
     pub max: Duration,
-    /// How much a wait is varied, in percent of it, 0 to 100.
+    /// How much a wait is varied, in percent of it, 0 to 100; never beyond `max`.
     pub jitter_percent: u32,
 }
 
 impl RetryPolicy {
-    /// The wait after the `attempt`-th failure (1 is the first). `random` is in 0..1: 0.5 is the plain exponential
-    /// value, the ends are `jitter_percent` below and above it.
+    /// The wait after the `attempt`-th failure (1 is the first), never longer than `max`. `random` is in 0..1: its ends are
+    /// `jitter_percent` below and above the plain exponential value, or `max` where that is less. So the longest waits differ
+    /// too, downwards: cut off at `max` instead, most of them would be the same, and workers would try all at once.
     pub fn backoff(&self, attempt: u32, random: f64) -> Duration {
         let doublings = attempt.saturating_sub(1).min(31);
         let plain = self.initial.saturating_mul(1 << doublings).min(self.max);
-        let factor = 1.0 + f64::from(self.jitter_percent) / 100.0 * (random * 2.0 - 1.0);
-        plain.mul_f64(factor.max(0.0))
+        let jitter = f64::from(self.jitter_percent) / 100.0;
+        let shortest = plain.mul_f64((1.0 - jitter).max(0.0));
+        let longest = plain.mul_f64(1.0 + jitter).min(self.max);
+        // The last min is for rounding.
+        (shortest + longest.saturating_sub(shortest).mul_f64(random)).min(self.max)
     }
 
     /// [`RetryPolicy::backoff`] with a random number of its own.
@@ -47,6 +51,10 @@ fn random() -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     fn policy() -> RetryPolicy {
@@ -60,19 +68,65 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_maximum() {
-        let waits: Vec<u128> = [1, 2, 3, 8, 9, 100]
-            .map(|n| policy().backoff(n, 0.5).as_millis())
-            .into();
+        let policy = RetryPolicy {
+            jitter_percent: 0,
+            ..policy()
+        };
+        let waits = [1, 2, 3, 8, 9, 100].map(|n| policy.backoff(n, 0.9).as_millis());
         assert_eq!(waits, [200, 400, 800, 25_600, 30_000, 30_000]);
     }
 
     #[test]
     fn jitter_stays_within_its_percentage() {
-        assert_eq!(policy().backoff(1, 0.0), Duration::from_millis(160));
-        assert_eq!(policy().backoff(1, 1.0), Duration::from_millis(240));
+        let ends = |n| [0.0, 0.5, 1.0].map(|random| policy().backoff(n, random).as_millis());
+        assert_eq!(ends(1), [160, 200, 240]);
+        assert_eq!(ends(7), [10_240, 12_800, 15_360]);
+        // Not up to 30,720.
+        assert_eq!(ends(8), [20_480, 25_240, 30_000]);
+        assert_eq!(ends(9), [24_000, 27_000, 30_000]);
         for _ in 0..1000 {
             let wait = policy().random_backoff(1);
             assert!((160..=240).contains(&wait.as_millis()), "{wait:?}");
+        }
+    }
+
+    #[test]
+    fn the_longest_waits_of_many_workers_differ() {
+        let waits: HashSet<Duration> = (0..1000).map(|_| policy().random_backoff(100)).collect();
+        assert!(waits.len() > 990, "only {} different waits", waits.len());
+        let under = |seconds| waits.iter().filter(|wait| wait.as_secs() < seconds).count();
+        assert_eq!(under(24), 0);
+        // A third each is expected.
+        for (from, to) in [(24, 26), (26, 28), (28, 30)] {
+            let share = under(to) - under(from);
+            assert!(
+                (230..440).contains(&share),
+                "{share} waits from {from} s to {to} s"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_wait_is_longer_than_the_maximum_and_the_jitter_goes_down_from_it(
+            initial in 1..=60_000_u64,
+            max in 1..=3600_u64,
+            jitter_percent in 0..=100_u32,
+            attempt in 0..200_u32,
+            random in 0.0..1.0_f64,
+        ) {
+            let policy = RetryPolicy {
+                max_attempts: 5,
+                initial: Duration::from_millis(initial),
+                max: Duration::from_secs(max),
+                jitter_percent,
+            };
+            for random in [0.0, random, 1.0] {
+                prop_assert!(policy.backoff(attempt, random) <= policy.max);
+            }
+            // After so many, every policy is at its maximum.
+            prop_assert_eq!(policy.backoff(u32::MAX, 1.0), policy.max);
+            prop_assert_eq!(policy.backoff(u32::MAX, 0.0), policy.max * (100 - jitter_percent) / 100);
         }
     }
 }

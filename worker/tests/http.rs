@@ -1,10 +1,11 @@
-//! The HTTP writer against a real server on a loopback port.
+//! The HTTP writer against a real server on a loopback port, once within a whole worker against librdkafka's mock cluster.
 #![allow(clippy::unwrap_used, clippy::panic)]
 #![cfg(feature = "http")]
 
 use std::{
     fs,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use axum::{
@@ -13,12 +14,27 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
-use crds::spec;
+use crds::{client_config, spec};
+use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::watch,
+};
 use worker::{
-    Batch, Chunk, Rejected, WriteBatch, WriteError, Writer, record::TopicPartition, secrets::SecretFiles,
+    Batch, Chunk, Registry, Rejected, WriteBatch, WriteError, Writer,
+    engine::{self, EngineHandles},
+    producer::{ProduceRecord, Producer},
+    record::TopicPartition,
+    secrets::SecretFiles,
+    settings::Settings,
+    snapshot::Board,
+    telemetry::{Liveness, Metrics},
     writer::http::HttpWriter,
 };
+
+/// Generous: joining a group alone takes seconds, and machines are busy.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 struct Request {
     method: Method,
@@ -215,6 +231,144 @@ async fn statuses_without_detail_decide_for_the_batch() {
 }
 
 #[tokio::test]
+async fn an_answer_that_leaves_open_what_is_written_is_transient_and_says_what_to_mend() {
+    let large = "x".repeat(17 * 1024 * 1024);
+    let server = Server::start(move |n, _| match n {
+        0 => json_reply(200, json!({"results": [{"status": 201}]})),
+        1 => json_reply(200, json!(large)),
+        2 => status(303),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, large.clone()).into_response(),
+    })
+    .await;
+    let writer = writer(&server.url, "JsonArray");
+    let batch = batch(&VALUES);
+    for says in [
+        "the server answered 200 with 1 result for 3 records",
+        "the server answered 200, but its answer is larger than 16777216 bytes",
+        "let the server answer 2xx",
+        // However much it has to say of it.
+        "status 503: xxx",
+    ] {
+        match write(&writer, &batch).await {
+            Err(WriteError::Transient(message)) => assert!(message.contains(says), "{message}"),
+            other => panic!("{says}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_leaves_open_what_is_written_if_it_may_tell_of_records() {
+    for (status, kind, transient) in [
+        ("200 OK", "application/json", true),
+        ("422 Unprocessable Content", "application/json", true),
+        ("422 Unprocessable Content", "text/plain", false),
+    ] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/in", listener.local_addr().unwrap());
+        let answer =
+            format!("HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: 100\r\n\r\n{{\"re");
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            // An answer before the request would be no answer.
+            let mut request = [0; 1024];
+            assert!(stream.read(&mut request).await.unwrap() > 0);
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            // Closed with something to read in it, the connection would be reset, and the answer might be lost.
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        });
+        let result = write(&writer(&url, "JsonArray"), &batch(&VALUES)).await;
+        match &result {
+            Err(WriteError::Transient(message)) if transient => {
+                assert!(message.contains("but its answer breaks off"), "{message}");
+            }
+            Err(WriteError::Refused(_)) if !transient => {}
+            _ => panic!("{status}, {kind}: {result:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_most_once_sends_a_batch_once_when_the_answer_leaves_open_what_is_written() {
+    // Tells of one record more than there were.
+    let server = Server::start(|_, request| {
+        let sent: Vec<u32> = serde_json::from_str(&request.body).unwrap();
+        json_reply(
+            200,
+            json!({"results": vec![json!({"status": 201}); sent.len() + 1]}),
+        )
+    })
+    .await;
+    let cluster: MockCluster<'static, DefaultProducerContext> = MockCluster::new(1).unwrap();
+    cluster.create_topic("orders", 1, 1).unwrap();
+    let servers = cluster.bootstrap_servers();
+    let config: crds::WorkerConfig = serde_json::from_value(json!({
+        "formatVersion": 1,
+        "namespace": "shop", "name": "orders", "groupId": "shop.orders", "topics": ["orders"],
+        "kafka": {"bootstrapServers": [servers.split(',').next()]},
+        "consumer": {}, "decode": {},
+        "processing": {"deliveryGuarantee": "AtMostOnce", "batch": {"maxRecords": 4}},
+        "writers": [{"name": "api", "type": "Http", "http": {"url": server.url}}],
+        "errorHandling": {"retry": {"initialBackoffMilliseconds": 1, "maxBackoffSeconds": 1}},
+        "drainSeconds": 5,
+    }))
+    .unwrap();
+    let producer = Producer::new(&client_config::producer(
+        &config.kafka,
+        &client_config::KafkaCredentials::default(),
+        spec::Compression::None,
+    ))
+    .unwrap();
+    let values: Vec<String> = (0..8).map(|number| number.to_string()).collect();
+    let records: Vec<ProduceRecord<'_>> = values
+        .iter()
+        .map(|value| ProduceRecord {
+            topic: "orders",
+            partition: Some(0),
+            value: Some(value.as_bytes()),
+            ..ProduceRecord::default()
+        })
+        .collect();
+    assert!(producer.send(&records).await.iter().all(Result::is_ok));
+
+    let nowhere = SecretFiles::new("/nowhere".into(), "/nowhere".into());
+    let settings = Settings::build(config, "worker-0", &nowhere, &Registry::new())
+        .await
+        .unwrap();
+    let (board, metrics) = (Board::default(), Metrics::new());
+    let (_resume, paused) = watch::channel(false);
+    let (stop, shutdown) = watch::channel(false);
+    let handles = EngineHandles {
+        board: board.clone(),
+        metrics: metrics.clone(),
+        liveness: Liveness::new(),
+        paused,
+        shutdown,
+    };
+    let worker = tokio::spawn(engine::run(settings, handles));
+    let finished = async {
+        while board.read().records_total < 8 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    if tokio::time::timeout(DEADLINE, finished).await.is_err() {
+        panic!("never finished: {:#?}; sent: {:?}", board.read(), server.bodies());
+    }
+    stop.send_replace(true);
+    worker.await.unwrap().unwrap();
+
+    let bodies = server.bodies();
+    let sent: Vec<u32> = bodies
+        .iter()
+        .flat_map(|body| serde_json::from_str::<Vec<u32>>(body).unwrap())
+        .collect();
+    assert_eq!(sent, (0..8).collect::<Vec<u32>>(), "{bodies:?}");
+    let metrics = metrics.encode(&board.read(), Duration::ZERO).unwrap();
+    let given_up = "kcg_worker_records_given_up_total{writer=\"api\"} 8\n";
+    assert!(metrics.contains(given_up), "{metrics}");
+}
+
+#[tokio::test]
 async fn single_records_go_in_order_and_a_retry_goes_on_where_it_failed() {
     let server = Server::start(|n, request| match (n, request.body.as_str()) {
         (2, _) => status(500),
@@ -256,11 +410,9 @@ async fn a_corrected_token_is_used_without_a_restart() {
         other => panic!("{other:?}"),
     }
     fs::write(secrets.path().join("api/token"), "right\n").unwrap();
-    assert!(matches!(
-        write(&writer, &batch).await,
-        Err(WriteError::Transient(_))
-    ));
+    // Nothing was written, so this is no failure: with AtMostOnce one would cost the batch.
     assert_eq!(write(&writer, &batch).await, Ok(vec![]));
+    assert_eq!(server.bodies().len(), 3);
 }
 
 #[tokio::test]

@@ -2,8 +2,11 @@
 //!
 //! - **2xx**: every record of the request is written, unless the body tells about each record (below).
 //! - **408, 425, 429, 5xx**, timeouts and connection errors: the request is sent again with backoff.
-//! - **401, 403, 404, 405, 407, 410 and redirects**: somebody has to mend something; sent again slowly. After a 401 or
-//!   403 the Secret is read again.
+//! - **what leaves open which records are written** (a body that tells about another number of records, JSON that is too
+//!   large or breaks off, 303, a status beyond 599): the same. It is no systemic error, because such a one is repeated
+//!   with `AtMostOnce` too.
+//! - **401, 403, 404, 405, 407, 410 and other redirects**: somebody has to mend something; sent again slowly. After a 401
+//!   or 403 the Secret is read again, and when it has changed, the request is sent again at once.
 //! - **other 4xx**: records are at fault. The batch is halved until they are found; format Single knows at once.
 //!
 //! A JSON body `{"results": [{"status": 201}, {"status": 422, "error": "no such customer"}]}` with one entry per record,
@@ -22,17 +25,18 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use crds::spec::{self, HttpFormat, HttpMethod};
 use futures::future::BoxFuture;
 use reqwest::{
-    Certificate, Client, Method, Url,
+    Certificate, Client, Method, RequestBuilder, StatusCode, Url,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
     redirect,
 };
 
 use self::{
     body::Body,
-    classify::{Answer, Meaning},
+    classify::{Answer, Meaning, Reply},
 };
 use super::{
     Rejected, WriteBatch, WriteError, Writer,
@@ -253,22 +257,46 @@ impl HttpWriter {
         idempotency_key: &str,
         records: usize,
     ) -> Result<Answer, WriteError> {
-        let authorization = self
-            .authorization
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let mut request = self
-            .client
-            .request(self.method.clone(), self.url.clone())
-            .header(CONTENT_TYPE, HeaderValue::from_static(content_type))
-            .header("idempotency-key", idempotency_key)
-            .body(body);
-        if let Some(authorization) = authorization.clone() {
-            request = request.header(AUTHORIZATION, authorization);
+        let body = Bytes::from(body);
+        loop {
+            let authorization = self
+                .authorization
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
+            let mut request = self
+                .client
+                .request(self.method.clone(), self.url.clone())
+                .header(CONTENT_TYPE, HeaderValue::from_static(content_type))
+                .header("idempotency-key", idempotency_key)
+                .body(body.clone());
+            if let Some(authorization) = authorization.clone() {
+                request = request.header(AUTHORIZATION, authorization);
+            }
+            // After ours, so that a user's own Content-Type wins.
+            request = request.headers(self.headers.clone());
+            let (status, meaning) = self.send(request, records).await?;
+            return match meaning {
+                Meaning::Answer(Answer::Refused(message)) => Ok(Answer::Refused(self.with_url(message))),
+                Meaning::Answer(answer) => Ok(answer),
+                Meaning::Transient(message) => Err(WriteError::Transient(self.with_url(message))),
+                // Sent with a login that was corrected meanwhile.
+                Meaning::Systemic(_)
+                    if matches!(status.as_u16(), 401 | 403) && self.login_changed(authorization.as_ref()) =>
+                {
+                    continue;
+                }
+                Meaning::Systemic(message) => Err(WriteError::Systemic(self.with_url(message))),
+            };
         }
-        // After ours, so that a user's own Content-Type wins.
-        request = request.headers(self.headers.clone());
+    }
+
+    /// Sends a request for so many records and reads the answer, as far as it is of use.
+    async fn send(
+        &self,
+        request: RequestBuilder,
+        records: usize,
+    ) -> Result<(StatusCode, Meaning), WriteError> {
         let mut response = request.send().await.map_err(|error| self.no_answer(error))?;
         let status = response.status();
         let text = |name: &str| {
@@ -280,70 +308,77 @@ impl HttpWriter {
         };
         let retry_after = text("retry-after");
         let is_json = text("content-type").is_some_and(|content_type| content_type.contains("json"));
-        let mut reply = Vec::new();
+        let (mut body, mut cut) = (Vec::new(), None);
         // A success that is not JSON has nothing more to say.
         while is_json || !status.is_success() {
             match response.chunk().await {
-                Ok(Some(_)) if reply.len() > MAX_REPLY => {
-                    return Err(WriteError::Systemic(format!(
-                        "{}: the answer is larger than {MAX_REPLY} bytes; let the server answer shorter",
-                        self.shown
-                    )));
+                Ok(Some(chunk)) if body.len() + chunk.len() > MAX_REPLY => {
+                    cut = Some(format!(
+                        "its answer is larger than {MAX_REPLY} bytes; let it answer shorter"
+                    ));
+                    break;
                 }
-                Ok(Some(chunk)) => reply.extend_from_slice(&chunk),
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
                 Ok(None) => break,
-                Err(error) if status.is_success() => return Err(self.no_answer(error)),
-                Err(_) => break,
-            }
-        }
-        let answer = classify::answer(status.as_u16(), retry_after.as_deref(), &reply, is_json, records);
-        let with_url = |message: String| format!("{} {}: {message}", self.method, self.shown);
-        match answer {
-            Meaning::Answer(Answer::Refused(message)) => Ok(Answer::Refused(with_url(message))),
-            Meaning::Answer(answer) => Ok(answer),
-            Meaning::Transient(message) => Err(WriteError::Transient(with_url(message))),
-            Meaning::Systemic(message) => {
-                // A login that was corrected meanwhile is worth another try soon.
-                if matches!(status.as_u16(), 401 | 403) && self.login_changed(authorization) {
-                    return Err(WriteError::Transient(with_url(format!(
-                        "{message}; the Secret has changed"
-                    ))));
+                Err(error) => {
+                    cut = Some(format!("its answer breaks off: {}", causes(error)));
+                    break;
                 }
-                Err(WriteError::Systemic(with_url(message)))
             }
         }
+        let reply = Reply {
+            status: status.as_u16(),
+            retry_after: retry_after.as_deref(),
+            body: &body,
+            is_json,
+            cut: cut.as_deref(),
+        };
+        Ok((status, classify::answer(reply, records)))
     }
 
     /// Reads the Secret again; true when it differs from what was used.
-    fn login_changed(&self, used: Option<HeaderValue>) -> bool {
+    fn login_changed(&self, used: Option<&HeaderValue>) -> bool {
         let Ok(now) = self.login.header(&self.secrets) else {
             return false;
         };
-        let changed = now != used;
+        let changed = now.as_ref() != used;
         *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = now;
         changed
     }
 
     fn no_answer(&self, error: reqwest::Error) -> WriteError {
-        let timeout = error.is_timeout();
-        let error = error.without_url();
-        let mut message = format!("{} {}: {error}", self.method, self.shown);
-        let mut source = error.source();
-        while let Some(cause) = source {
-            message.push_str(": ");
-            message.push_str(&cause.to_string());
-            source = cause.source();
-        }
-        if timeout {
-            message.push_str(" (raise http.timeoutSeconds if the server needs longer)");
-        }
-        if message.contains("certificate") {
+        let causes = causes(error);
+        // Not looked for in the URL: it may be one for certificates, and then a timeout would count as systemic.
+        let certificate = causes.contains("certificate");
+        let message = self.with_url(causes);
+        if certificate {
             return WriteError::Systemic(format!(
                 "{message}; set http.ca to the authority that signed the server's certificate, and check the host name in http.url"
             ));
         }
         WriteError::Transient(message)
     }
+
+    fn with_url(&self, message: String) -> String {
+        format!("{} {}: {message}", self.method, self.shown)
+    }
+}
+
+/// What has failed, with everything below it that says why.
+fn causes(error: reqwest::Error) -> String {
+    let timeout = error.is_timeout();
+    let error = error.without_url();
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        message.push_str(": ");
+        message.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    if timeout {
+        message.push_str(" (raise http.timeoutSeconds if the server needs longer)");
+    }
+    message
 }
 
 impl Writer for HttpWriter {

@@ -1,6 +1,9 @@
 //! One line per value to standard output: the bytes of the value as they are, `null` for a tombstone. A value with
 //! newlines in it makes several lines. Each batch goes out in one piece, so batches of several partitions never mix
 //! within a line. Promises that the pipe or terminal took the bytes, nothing more.
+//!
+//! An error is systemic as long as nothing of a batch has gone out, because somebody has to give the output a reader.
+//! Behind the first bytes it is transient: with `AtMostOnce` these must not go out again.
 
 use std::{
     io::{self, Write},
@@ -38,17 +41,14 @@ impl Writer for StdoutWriter {
             // A reader that does not read blocks the pipe, so this must not happen on a thread that others need.
             let written = tokio::task::spawn_blocking(move || {
                 let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
-                output.write_all(&lines)?;
-                output.flush()
+                write_out(&mut *output, &lines)
             });
             match written.await {
                 Ok(Ok(())) => Ok(Vec::new()),
-                Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Err(WriteError::Systemic(
-                    "standard output is closed: nobody reads the worker's output any more; start it with a reader"
-                        .into(),
-                )),
-                Ok(Err(error)) => Err(WriteError::Systemic(format!("standard output cannot be written: {error}"))),
-                Err(error) => Err(WriteError::Transient(format!("writing to standard output was cut short: {error}"))),
+                Ok(Err(failed)) => Err(failed.into()),
+                Err(error) => Err(WriteError::Transient(format!(
+                    "writing to standard output was cut short: {error}"
+                ))),
             }
         })
     }
@@ -56,6 +56,50 @@ impl Writer for StdoutWriter {
     fn reads_headers(&self) -> bool {
         false
     }
+}
+
+/// An error of writing lines.
+struct Failed {
+    error: io::Error,
+    /// A part of the lines may have gone out.
+    begun: bool,
+}
+
+impl From<Failed> for WriteError {
+    fn from(Failed { error, begun }: Failed) -> Self {
+        let message = match error.kind() {
+            io::ErrorKind::BrokenPipe => {
+                "standard output is closed: nobody reads the worker's output any more; start it with a reader"
+                    .into()
+            }
+            _ => format!("standard output cannot be written: {error}"),
+        };
+        match begun {
+            true => WriteError::Transient(format!("{message} (a part of the batch may have gone out)")),
+            false => WriteError::Systemic(message),
+        }
+    }
+}
+
+/// As `write_all` and `flush`, but tells whether anything has gone out when it fails.
+fn write_out(output: &mut dyn Write, mut lines: &[u8]) -> Result<(), Failed> {
+    let mut begun = false;
+    while !lines.is_empty() {
+        match output.write(lines) {
+            Ok(0) => {
+                let error = io::ErrorKind::WriteZero.into();
+                return Err(Failed { error, begun });
+            }
+            Ok(taken) => {
+                begun = true;
+                lines = &lines[taken..];
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // A call that fails has taken nothing: so says the contract of `Write`.
+            Err(error) => return Err(Failed { error, begun }),
+        }
+    }
+    output.flush().map_err(|error| Failed { error, begun })
 }
 
 fn lines(batch: &WriteBatch<'_>) -> Vec<u8> {
@@ -97,11 +141,17 @@ mod tests {
         }
     }
 
-    struct Closed;
+    /// Takes so many bytes, then nobody reads any more.
+    struct ClosedAfter(usize);
 
-    impl Write for Closed {
-        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-            Err(io::ErrorKind::BrokenPipe.into())
+    impl Write for ClosedAfter {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.0 == 0 {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            let taken = bytes.len().min(self.0);
+            self.0 -= taken;
+            Ok(taken)
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -122,11 +172,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_closed_output_is_systemic() {
+    async fn a_closed_output_is_systemic_unless_a_part_of_the_batch_may_be_out() {
         let batch = batch();
-        let result = StdoutWriter::to(Closed)
-            .write(WriteBatch::new(&batch, &[0]))
-            .await;
+        let all = [0, 1, 2];
+        let closing = StdoutWriter::to(ClosedAfter(10));
+        let result = closing.write(WriteBatch::new(&batch, &all)).await;
+        assert!(
+            matches!(&result, Err(WriteError::Transient(message)) if message.contains("nobody reads")),
+            "{result:?}"
+        );
+        let result = closing.write(WriteBatch::new(&batch, &all)).await;
         assert!(matches!(result, Err(WriteError::Systemic(_))), "{result:?}");
+        // Taken by a buffer, which cannot get rid of it.
+        let buffered = StdoutWriter::to(io::BufWriter::new(ClosedAfter(10)));
+        let result = buffered.write(WriteBatch::new(&batch, &all)).await;
+        assert!(matches!(result, Err(WriteError::Transient(_))), "{result:?}");
     }
 }

@@ -5,6 +5,18 @@ use serde::Deserialize;
 /// How much of an answer goes into a message.
 const SHOWN_CHARACTERS: usize = 200;
 
+/// What a server has sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reply<'a> {
+    pub status: u16,
+    pub retry_after: Option<&'a str>,
+    pub body: &'a [u8],
+    /// What the server says of the body.
+    pub is_json: bool,
+    /// Why there is no more of the body, when it is not there as a whole.
+    pub cut: Option<&'a str>,
+}
+
 /// An answer about the records.
 #[derive(Debug, PartialEq)]
 pub(super) enum Answer {
@@ -12,7 +24,7 @@ pub(super) enum Answer {
     Written,
     /// Per record of the request: None when written, else what is wrong and whether it is worth another try.
     PerRecord(Vec<Option<(String, bool)>>),
-    /// Records are at fault, and it is not known which.
+    /// Records are at fault, and it is not known which; none is written.
     Refused(String),
 }
 
@@ -20,12 +32,14 @@ pub(super) enum Answer {
 #[derive(Debug, PartialEq)]
 pub(super) enum Meaning {
     Answer(Answer),
+    /// Sent again, but with AtMostOnce given up: for all that is known, records are written.
     Transient(String),
+    /// Nothing is written before somebody mends something: sent again, whatever the guarantee.
     Systemic(String),
 }
 
 #[derive(Deserialize)]
-struct Reply {
+struct Results {
     results: Vec<RecordReply>,
 }
 
@@ -36,53 +50,69 @@ struct RecordReply {
     error: Option<serde_json::Value>,
 }
 
-/// Reads status and body of an answer to a request with `records` records.
-pub(super) fn answer(
-    status: u16,
-    retry_after: Option<&str>,
-    reply: &[u8],
-    is_json: bool,
-    records: usize,
-) -> Meaning {
-    let meaning = match status {
-        200..=299 => Meaning::Answer(Answer::Written),
-        408 | 425 | 429 | 500..=599 => {
-            let mut message = describe(status, reply);
-            if let Some(retry_after) = retry_after {
-                message.push_str(&format!(
-                    " (the server asks to wait: Retry-After: {})",
-                    shorten(retry_after)
-                ));
-            }
-            return Meaning::Transient(message);
-        }
-        400..=499 if !matches!(status, 401 | 403 | 404 | 405 | 407 | 410) => {
-            Meaning::Answer(Answer::Refused(describe(status, reply)))
-        }
-        _ => {
-            let advice = match status {
-                401 | 403 | 407 => {
-                    "the login is refused: correct the Secret of http.bearerToken or http.basicAuth"
-                }
-                404 | 410 => "there is nothing at this URL: correct http.url",
-                405 => "the server does not take this method: correct http.method or http.url",
-                300..=399 => "redirects are not followed: set http.url to the final address",
-                _ => "this is no answer of an HTTP server: correct http.url",
-            };
-            return Meaning::Systemic(format!("{}; {advice}", describe(status, reply)));
-        }
+/// What the reply to a request with `records` records means.
+pub(super) fn answer(reply: Reply<'_>, records: usize) -> Meaning {
+    let status = reply.status;
+    let by_status = match status {
+        200..=299 => Answer::Written,
+        401 | 403 | 404 | 405 | 407 | 408 | 410 | 425 | 429 => return no_answer(reply),
+        400..=499 => Answer::Refused(describe(status, reply.body)),
+        _ => return no_answer(reply),
     };
     // A body of another shape is the server's own business.
-    let Some(Reply { results }) = is_json.then(|| serde_json::from_slice(reply).ok()).flatten() else {
-        return meaning;
+    if !reply.is_json {
+        return Meaning::Answer(by_status);
+    }
+    // It may have told of records that are written and of others that are not.
+    if let Some(cut) = reply.cut {
+        return Meaning::Transient(format!("the server answered {status}, but {cut}"));
+    }
+    let Ok(Results { results }) = serde_json::from_slice(reply.body) else {
+        return Meaning::Answer(by_status);
     };
     if results.len() != records {
-        return Meaning::Systemic(format!(
-            "status {status}: the answer tells about {} records, but {records} were sent; \"results\" must have one entry per record, in their order",
-            results.len()
+        return Meaning::Transient(format!(
+            "the server answered {status} with {} for {}, so it is not known which are written; let \"results\" have \
+             one entry per record of the request, in their order",
+            count(results.len(), "result"),
+            count(records, "record")
         ));
     }
     Meaning::Answer(Answer::PerRecord(results.into_iter().map(per_record).collect()))
+}
+
+/// The status alone says that the request is to be sent again.
+fn no_answer(reply: Reply<'_>) -> Meaning {
+    let message = describe(reply.status, reply.body);
+    let advice = match reply.status {
+        408 | 425 | 429 | 500..=599 => {
+            return Meaning::Transient(match reply.retry_after {
+                Some(retry_after) => format!(
+                    "{message} (the server asks to wait: Retry-After: {})",
+                    shorten(retry_after)
+                ),
+                None => message,
+            });
+        }
+        // The usual end of a form that was taken.
+        303 => {
+            return Meaning::Transient(format!(
+                "{message}; that says that something was done with the request, but not what: let the server answer 2xx"
+            ));
+        }
+        // To be taken for a 5xx, says RFC 9110.
+        600.. => {
+            return Meaning::Transient(format!(
+                "{message}; this is no answer of an HTTP server: correct http.url"
+            ));
+        }
+        401 | 403 | 407 => "the login is refused: correct the Secret of http.bearerToken or http.basicAuth",
+        404 | 410 => "there is nothing at this URL: correct http.url",
+        405 => "the server does not take this method: correct http.method or http.url",
+        300..=399 => "redirects are not followed: set http.url to the final address",
+        _ => "this is no answer of an HTTP server: correct http.url",
+    };
+    Meaning::Systemic(format!("{message}; {advice}"))
 }
 
 fn per_record(reply: RecordReply) -> Option<(String, bool)> {
@@ -100,8 +130,15 @@ fn per_record(reply: RecordReply) -> Option<(String, bool)> {
     }
 }
 
-fn describe(status: u16, reply: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&reply[..reply.len().min(SHOWN_CHARACTERS * 4)]);
+fn count(number: usize, what: &str) -> String {
+    match number {
+        1 => format!("1 {what}"),
+        _ => format!("{number} {what}s"),
+    }
+}
+
+fn describe(status: u16, body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&body[..body.len().min(SHOWN_CHARACTERS * 4)]);
     match shorten(text.trim()).as_str() {
         "" => format!("status {status}"),
         text => format!("status {status}: {text}"),
@@ -125,64 +162,120 @@ fn shorten(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn plain(status: u16) -> Meaning {
-        answer(status, None, b"", false, 2)
+    fn plain(status: u16) -> Reply<'static> {
+        Reply {
+            status,
+            ..Reply::default()
+        }
+    }
+
+    fn json(status: u16, body: &[u8]) -> Reply<'_> {
+        Reply {
+            status,
+            body,
+            is_json: true,
+            ..Reply::default()
+        }
+    }
+
+    fn transient(meaning: Meaning) -> String {
+        match meaning {
+            Meaning::Transient(message) => message,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
     fn the_status_decides_when_the_body_tells_nothing_about_records() {
         for status in [200, 201, 202, 204, 207] {
-            assert_eq!(plain(status), Meaning::Answer(Answer::Written), "{status}");
+            let meaning = answer(plain(status), 2);
+            assert_eq!(meaning, Meaning::Answer(Answer::Written), "{status}");
         }
-        for status in [408, 425, 429, 500, 502, 503, 504, 599] {
-            assert!(matches!(plain(status), Meaning::Transient(_)), "{status}");
+        for status in [303, 408, 425, 429, 500, 502, 503, 504, 599, 600, 999] {
+            let meaning = answer(plain(status), 2);
+            assert!(matches!(meaning, Meaning::Transient(_)), "{status}");
         }
-        for status in [301, 302, 304, 401, 403, 404, 405, 407, 410, 600] {
-            assert!(matches!(plain(status), Meaning::Systemic(_)), "{status}");
+        for status in [101, 300, 301, 302, 304, 307, 308, 401, 403, 404, 405, 407, 410] {
+            let meaning = answer(plain(status), 2);
+            assert!(matches!(meaning, Meaning::Systemic(_)), "{status}");
         }
-        for status in [400, 402, 406, 409, 413, 415, 422] {
-            assert!(
-                matches!(plain(status), Meaning::Answer(Answer::Refused(_))),
-                "{status}"
-            );
+        for status in [
+            400, 402, 406, 409, 411, 413, 415, 422, 424, 426, 428, 431, 451, 499,
+        ] {
+            let meaning = answer(plain(status), 2);
+            assert!(matches!(meaning, Meaning::Answer(Answer::Refused(_))), "{status}");
         }
-        // JSON of another shape.
-        let own = answer(200, None, br#"{"results": [{"id": 1}], "took": 3}"#, true, 2);
-        assert_eq!(own, Meaning::Answer(Answer::Written));
+        // JSON of another shape, and what is called JSON and is none.
+        for own in [&br#"{"results": [{"id": 1}], "took": 3}"#[..], b"OK"] {
+            assert_eq!(answer(json(200, own), 2), Meaning::Answer(Answer::Written));
+        }
     }
 
     #[test]
     fn a_body_with_one_entry_per_record_tells_about_each() {
         let body = br#"{"results": [{"status": 201}, {"status": 422, "error": "no such customer"}, {"status": 429}]}"#;
-        let expected = Meaning::Answer(Answer::PerRecord(vec![
-            None,
-            Some(("status 422 for this record: no such customer".into(), false)),
-            Some(("status 429 for this record".into(), true)),
-        ]));
-        assert_eq!(answer(207, None, body, true, 3), expected);
-        assert_eq!(answer(422, None, body, true, 3), expected);
+        let expected = || {
+            Meaning::Answer(Answer::PerRecord(vec![
+                None,
+                Some(("status 422 for this record: no such customer".into(), false)),
+                Some(("status 429 for this record".into(), true)),
+            ]))
+        };
+        assert_eq!(answer(json(207, body), 3), expected());
+        assert_eq!(answer(json(422, body), 3), expected());
         // Not claimed to be JSON.
-        assert_eq!(
-            answer(200, None, body, false, 3),
-            Meaning::Answer(Answer::Written)
-        );
+        let text = Reply {
+            is_json: false,
+            ..json(200, body)
+        };
+        assert_eq!(answer(text, 3), Meaning::Answer(Answer::Written));
     }
 
     #[test]
-    fn entries_for_another_number_of_records_confirm_nothing() {
-        let meaning = answer(200, None, br#"{"results": [{"status": 200}]}"#, true, 2);
-        assert!(
-            matches!(&meaning, Meaning::Systemic(message) if message.contains("one entry per record")),
-            "{meaning:?}"
+    fn entries_for_another_number_of_records_confirm_nothing_and_refuse_nothing() {
+        let one = br#"{"results": [{"status": 200}]}"#;
+        assert_eq!(
+            transient(answer(json(200, one), 2)),
+            "the server answered 200 with 1 result for 2 records, so it is not known which are written; let \"results\" \
+             have one entry per record of the request, in their order"
         );
+        let message = transient(answer(json(422, br#"{"results": []}"#), 1));
+        assert!(message.contains("422 with 0 results for 1 record,"), "{message}");
+    }
+
+    #[test]
+    fn an_answer_that_is_not_there_as_a_whole_may_have_told_about_records() {
+        let cut = |status, is_json| Reply {
+            is_json,
+            cut: Some("its answer breaks off"),
+            ..json(status, b"{")
+        };
+        for status in [200, 422] {
+            assert_eq!(
+                transient(answer(cut(status, true), 2)),
+                format!("the server answered {status}, but its answer breaks off")
+            );
+        }
+        // Here the status has said everything.
+        assert!(transient(answer(cut(503, true), 2)).starts_with("status 503"));
+        assert!(matches!(answer(cut(401, true), 2), Meaning::Systemic(_)));
+        assert!(matches!(
+            answer(cut(422, false), 2),
+            Meaning::Answer(Answer::Refused(_))
+        ));
     }
 
     #[test]
     fn messages_hold_the_beginning_of_the_answer_on_one_line() {
         let long = "x\n".repeat(500);
-        let Meaning::Transient(message) = answer(503, Some("30"), long.as_bytes(), false, 1) else {
-            panic!()
-        };
+        let message = transient(answer(
+            Reply {
+                retry_after: Some("30"),
+                body: long.as_bytes(),
+                ..plain(503)
+            },
+            1,
+        ));
         assert!(message.starts_with("status 503: x x x"), "{message}");
         assert!(
             message.len() < 300 && !message.contains('\n') && message.contains("Retry-After: 30"),
