@@ -6,7 +6,7 @@
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## try it: an in-memory Kafka, 100,000 orders, a live table, a summary (needs Rust and a C compiler only)
+demo: ## try it: an in-memory Kafka, 100,000 orders, a live table, a summary (needs Rust, C and C++, OpenSSL, zlib, pkg-config)
 	@scripts/demo.sh
 
 test: ## everything: unit tests, images, a real cluster with a real Kafka, end-to-end tests, a summary (root, Debian)
@@ -24,7 +24,7 @@ lint: ## formatting, clippy, generated files, chart, crate directions, licences,
 bench: ## records/s, CPU and memory of the worker against a raw loop, takeover times, on a Kafka of its own; ARGS=--quick, --peers
 	@scripts/bench.sh $(ARGS)
 
-soak: ## hours of killed, frozen and cut off workers, every record accounted for; ARGS=--quick for minutes
+soak: ## hours of killed, frozen and cut off workers, every record accounted for; ARGS=--quick for half an hour
 	@scripts/soak.sh $(ARGS)
 
 soak-tracker: ## a million random schedules of the offset tracker, less than a minute once built

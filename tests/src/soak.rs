@@ -54,7 +54,7 @@ struct Cli {
     #[arg(long, value_name = "FILE")]
     planted_worker: Option<PathBuf>,
 
-    /// Some minutes: a tenth of everything, or less.
+    /// Half an hour: a tenth of everything, or less.
     #[arg(long)]
     quick: bool,
 

@@ -16,6 +16,8 @@ pub(super) fn describe(bench: &Bench, command_line: &str, rounds: u32) -> String
         .and_then(|text| text.split(' ').next()?.parse::<f64>().ok())
         .map_or_else(String::new, |kib| format!(", {:.0} GiB", kib / 1024.0 / 1024.0));
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    // What is behind the first "-" names a build of it.
+    let kernel = kernel.split('-').next().unwrap_or_default();
     lines.push(format!(
         "- Machine: {cpu}, {} cores{memory}, Linux {}; broker and subject share it",
         cores(),
