@@ -49,8 +49,11 @@ cargo_tool() {
     cargo_tool=$directory/bin
     [[ ! -x $cargo_tool/$3 ]] || return 0
     say "building $1 $2 into $directory ($4, once)"
-    CARGO_TARGET_DIR=$directory.build nice -n 19 cargo install --quiet --locked --root "$directory" "$1@$2"
-    rm -rf "$directory.build"
+    mkdir -p "$KCG_CACHE"
+    local build
+    build=$(mktemp -d "$directory.build.XXXXXX")
+    CARGO_TARGET_DIR=$build nice -n 19 cargo install --quiet --locked --root "$directory" "$1@$2"
+    rm -rf "$build"
 }
 
 # The compiler and the libraries that librdkafka is built with. Installs what is missing where it can (root on Debian).

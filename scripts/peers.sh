@@ -1,8 +1,14 @@
 # shellcheck shell=bash
 # The programs that `bench.sh --peers` measures beside the worker; sourced after broker.sh by bench.sh, which gets PEERS and
-# build_peers. Built of tests/bench-peers with Maven and pip, outside of the checkout, once for each content of that folder.
+# build_peers. Built of tests/bench-peers with Maven and pip, outside of the checkout, once for each content of that folder and each
+# Python, whose packages are built for it.
 
-peers_hash() { find tests/bench-peers -type f | LC_ALL=C sort | xargs cat | sha256sum | cut -c1-12; }
+peers_hash() {
+    {
+        find tests/bench-peers -type f | LC_ALL=C sort | xargs cat
+        python3 -c 'import sys; print(sys.implementation.cache_tag)' 2>/dev/null || true
+    } | sha256sum | cut -c1-12
+}
 PEERS=$KCG_CACHE/bench-peers-$(peers_hash)
 
 build_peers() {

@@ -111,7 +111,8 @@ struct Wishes {
     #[arg(long)]
     peers: bool,
 
-    /// Print the functions that take most of the worker's CPU time, by Linux' perf; costs a few percent.
+    /// Print the functions that take most of the worker's CPU time, by Linux' perf, and draw a flame graph; the speeds of such a run
+    /// count for nothing.
     #[arg(long, conflicts_with = "update_docs")]
     perf: bool,
 

@@ -10,12 +10,12 @@ use crate::process::Running;
 /// Becomes itself again and again, for as long as the process that started it lives. The shell passes itself on as `$0`.
 const BECOMES_ITSELF: &str = r#"[ "$PPID" = "$2" ] && exec sh -c "$0" "$0" "$1" "$2""#;
 
-/// Runs `script` with the functions of `lib.sh`; `argument` is its `$1`.
+/// Runs `script` with the functions of `lib.sh`, which is its `$0`; `argument` is its `$1`.
 fn with_library(state: &Path, script: &str, argument: &str) -> Output {
     let library = concat!(env!("CARGO_MANIFEST_DIR"), "/cluster/lib.sh");
     Command::new("bash")
         .env("KCG_STATE", state)
-        .args(["-c", &format!(". {library}; {script}"), "bash", argument])
+        .args(["-c", &format!(r#". "$0"; {script}"#), library, argument])
         .output()
         .expect("bash runs")
 }

@@ -143,15 +143,24 @@ impl Batch {
         (0..self.len()).map(|index| self.output(index))
     }
 
-    /// A batch of nothing but the output at `index`: for finding the record that makes a transform panic.
+    /// A batch of nothing but the output at `index`: for running one record of an untransformed batch by itself.
     pub fn single(&self, index: usize) -> Batch {
-        let mut batch = Batch {
-            chunk: self.chunk.clone(),
-            arena: Vec::new(),
-            outputs: Vec::new(),
-            failures: Vec::new(),
-        };
-        batch.copy_output(self, self.outputs[index]);
+        self.only(&self.outputs[index..=index])
+    }
+
+    /// For each record that has outputs, a batch of nothing but all of these: for finding the record that makes a transform
+    /// panic. They stay together, because they are numbered together, and because a record fails as a whole.
+    pub(crate) fn by_source(&self) -> impl Iterator<Item = Batch> {
+        self.outputs
+            .chunk_by(|left, right| left.source == right.source)
+            .map(|outputs| self.only(outputs))
+    }
+
+    fn only(&self, outputs: &[Output]) -> Batch {
+        let mut batch = Batch::failed(self.chunk.clone(), Vec::new());
+        for output in outputs {
+            batch.copy_output(self, *output);
+        }
         batch
     }
 
@@ -165,12 +174,22 @@ impl Batch {
         }
     }
 
-    /// Puts the outputs and failures of a batch of later records of the same chunk behind these.
+    /// Puts the outputs and failures of a batch of later records of the same chunk behind these. A record fails as a whole
+    /// and once: what has failed in either batch leaves no output, and what has failed here already is left as it is.
     pub fn append(&mut self, later: &Batch) {
+        let failures = later.failures.iter();
+        let failures = failures.filter(|failure| !self.has_failed(failure.source));
+        let failures: Vec<Failure> = failures.cloned().collect();
         for output in &later.outputs {
-            self.copy_output(later, *output);
+            if !self.has_failed(output.source as usize) {
+                self.copy_output(later, *output);
+            }
         }
-        self.fail(later.failures.clone());
+        self.fail(failures);
+    }
+
+    fn has_failed(&self, source: usize) -> bool {
+        self.failures.iter().any(|failure| failure.source == source)
     }
 
     fn copy_output(&mut self, from: &Batch, output: Output) {
@@ -396,5 +415,59 @@ mod tests {
         assert_eq!(values(&batch), [("t-0-11".into(), b"b".as_slice())]);
         assert_eq!(batch.failures().len(), 1);
         assert_eq!(batch.failures()[0].source, 0);
+    }
+
+    /// Two outputs of each record.
+    fn doubled(values: &[&str]) -> Batch {
+        let input = Batch::identity(chunk(values));
+        let mut builder = input.next();
+        for from in 0..input.len() {
+            builder.emit(from, Payload::Keep, Payload::Keep);
+            builder.emit(from, Payload::Null, Payload::New(format!("{from}+").as_bytes()));
+        }
+        builder.finish().0
+    }
+
+    fn failure(source: usize, message: &str) -> Failure {
+        Failure {
+            source,
+            stage: Stage::Transform,
+            component: "t".into(),
+            message: message.into(),
+        }
+    }
+
+    #[test]
+    fn outputs_of_a_record_are_run_together_and_keep_their_numbers() {
+        let mut input = doubled(&["a", "b", "c"]);
+        input.fail(vec![failure(1, "bad")]);
+        let records: Vec<Batch> = input.by_source().collect();
+        assert_eq!(records.len(), 2);
+        assert_eq!(
+            values(&records[1]),
+            [
+                ("t-0-12".into(), b"c".as_slice()),
+                ("t-0-12-1".into(), b"2+".as_slice())
+            ]
+        );
+        assert_eq!(
+            (records[1].output(0).key, records[1].output(1).key),
+            (Some(b"k".as_slice()), None)
+        );
+        // Whoever puts them together has the failures already.
+        assert!(records.iter().all(|record| record.failures().is_empty()));
+    }
+
+    #[test]
+    fn a_record_that_has_failed_gets_no_outputs_and_no_other_failure() {
+        let input = doubled(&["a", "b", "c"]);
+        let mut batch = Batch::failed(input.chunk().clone(), vec![failure(1, "first")]);
+        batch.append(&input);
+        let left = |batch: &Batch| -> Vec<usize> { batch.outputs().map(|output| output.source).collect() };
+        assert_eq!(left(&batch), [0, 0, 2, 2]);
+        let later = vec![failure(1, "second"), failure(2, "third")];
+        batch.append(&Batch::failed(input.chunk().clone(), later));
+        assert_eq!(left(&batch), [0, 0]);
+        assert_eq!(batch.failures(), [failure(1, "first"), failure(2, "third")]);
     }
 }

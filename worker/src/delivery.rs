@@ -128,11 +128,15 @@ impl Delivery<'_> {
                     let written = segment.outputs.len() - rejected.len();
                     self.metrics.written(&self.writer.name, written);
                     let mut again = HashSet::new();
+                    let mut in_doubt = 0;
                     for record in rejected {
                         let Some(output) = segment.outputs.get(record.position).copied() else {
                             continue;
                         };
-                        if !record.retryable || segment.attempts >= self.retry.max_attempts {
+                        if record.in_doubt && self.patience == Patience::Once {
+                            self.progress.failing(segment.attempts, &record.message);
+                            in_doubt += 1;
+                        } else if !record.retryable || segment.attempts >= self.retry.max_attempts {
                             let refused = self.refused(vec![output], record.message, segment.attempts);
                             delivered.refused.push(refused);
                         } else if self.patience == Patience::HandBack {
@@ -145,6 +149,19 @@ impl Delivery<'_> {
                             self.progress.failing(segment.attempts, &record.message);
                             again.insert(output);
                         }
+                    }
+                    if in_doubt > 0 {
+                        self.metrics.write_failed(&self.writer.name, "record");
+                        self.metrics.given_up(&self.writer.name, in_doubt);
+                        delivered.given_up += in_doubt;
+                        tracing::warn!(
+                            writer = %self.writer.name,
+                            partition = %self.batch.chunk().partition,
+                            records = in_doubt,
+                            "records may be lost, because the writer does not know whether it has written them, and AtMostOnce never repeats a write"
+                        );
+                        // What comes next is not to have the same fate at once.
+                        tokio::time::sleep(self.retry.random_backoff(segment.attempts)).await;
                     }
                     if !(again.is_empty() && delivered.later.is_empty()) {
                         self.metrics.write_failed(&self.writer.name, "record");

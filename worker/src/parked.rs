@@ -23,6 +23,18 @@ pub(crate) struct Waiting {
     pub followers: VecDeque<Unit>,
 }
 
+impl Waiting {
+    /// Takes another one of the same order in. It may be an earlier one: what is known to have failed waits before the others of
+    /// its batch are written. What follows the earlier one was taken from between them, or before it from behind both.
+    fn join(&mut self, mut other: Waiting) {
+        if other.unit.offset() < self.unit.offset() {
+            std::mem::swap(self, &mut other);
+        }
+        self.followers.push_back(other.unit);
+        self.followers.append(&mut other.followers);
+    }
+}
+
 /// All waiting records of a lane.
 #[derive(Debug)]
 pub(crate) struct Parked {
@@ -89,20 +101,23 @@ impl Parked {
         unit.take(|other| sources.binary_search(&other).is_ok())
     }
 
-    /// Lets a record wait. Of one key, only one record can: the others are its followers.
-    pub fn park(&mut self, mut waiting: Waiting) {
+    /// Lets a record wait. Of one order, only one record can: the others are its followers.
+    pub fn park(&mut self, waiting: Waiting) {
         let source = waiting.unit.sources().first().copied();
         let key = source.and_then(|source| waiting.unit.key(source));
-        match key.filter(|_| self.ordering == Ordering::PerKey) {
-            Some(key) => match self.by_key.get_mut(key) {
-                Some(first) => {
-                    first.followers.push_back(waiting.unit);
-                    first.followers.append(&mut waiting.followers);
-                }
+        let first = match (self.ordering, key) {
+            (Ordering::PerPartition, _) => self.others.first_mut(),
+            (Ordering::PerKey, Some(key)) => match self.by_key.get_mut(key) {
+                Some(first) => Some(first),
                 None => {
                     self.by_key.insert(key.into(), waiting);
+                    return;
                 }
             },
+            _ => None,
+        };
+        match first {
+            Some(first) => first.join(waiting),
             None => self.others.push(waiting),
         }
     }
@@ -228,6 +243,34 @@ mod tests {
         assert_eq!(first.sources(), [0]);
         assert!(parked.catch(unit(&["x"], 3, 1)).is_none());
         assert_eq!(sources(parked.release(now).unwrap().followers), [2, 0]);
+    }
+
+    #[test]
+    fn what_waits_earlier_goes_first_though_it_was_found_later() {
+        let now = Instant::now();
+        for ordering in [Ordering::PerPartition, Ordering::PerKey] {
+            let mut parked = Parked::new(ordering);
+            let mut whole = unit(&["a", "a", "a", "a"], 0, 1);
+            let failed = whole.take(|source| source == 2).unwrap();
+            let followers = parked.followers(&mut whole, 2).into_iter().collect();
+            parked.park(Waiting {
+                followers,
+                ..waiting(failed, now)
+            });
+            let refused = whole.take(|source| source == 0).unwrap();
+            let followers = parked
+                .written_followers(&mut whole, 0, true)
+                .into_iter()
+                .collect();
+            parked.park(Waiting {
+                followers,
+                ..waiting(refused, now)
+            });
+            let first = parked.release(now).unwrap();
+            assert_eq!(first.unit.sources(), [0], "{ordering:?}");
+            assert_eq!(sources(first.followers), [1, 2, 3], "{ordering:?}");
+            assert!(parked.is_empty());
+        }
     }
 
     proptest! {

@@ -1,7 +1,11 @@
 //! The work of one partition under one assignment: chunks in, through the pipeline, dealt out to lanes; completions out.
-//! Ends when told to drain, after what it has begun, or with its input.
+//! Ends when told to drain, after what its lanes have begun, or with its input.
 
-use std::sync::{Arc, mpsc as std_mpsc};
+use std::{
+    ops::Range,
+    sync::{Arc, Weak, mpsc as std_mpsc},
+    time::Duration,
+};
 
 use crds::spec::{DeliveryGuarantee, Ordering};
 use tokio::{
@@ -10,6 +14,7 @@ use tokio::{
 };
 
 use crate::{
+    batch::Batch,
     circuit::Circuit,
     claim,
     dead_letter::FailurePolicy,
@@ -17,12 +22,15 @@ use crate::{
     offsets::Sequence,
     record::{Chunk, TopicPartition},
     retry::RetryPolicy,
-    runs::Runs,
+    runs::{Piece, Runs},
     settings::NamedWriter,
     telemetry::Metrics,
     transaction::{self, Gate},
     unit::{Finished, Unit},
 };
+
+/// Between two looks whether a piece of a chunk is finished.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What all partitions of a worker share.
 pub(crate) struct Shared {
@@ -118,15 +126,16 @@ impl PartitionTask {
                     None => break,
                 },
             };
-            for work in claimed.unfinished(work) {
-                let Work { chunk, first } = work;
-                let shared = &self.context.shared;
-                shared.metrics.batch(chunk.len());
-                let batch = shared.runs.process(Arc::new(chunk), &self.context.troubles).await;
-                let unit = Unit::new(batch, first, shared.writers.len());
-                for (lane, unit) in unit.deal(shared.ordering, shared.concurrency) {
-                    lanes.send(lane, unit);
+            let pass = async {
+                for work in claimed.unfinished(work) {
+                    lanes.pass(work).await;
                 }
+            };
+            // Lanes that drain begin nothing, so what transforms still make of it is not waited for: it may take for ever.
+            tokio::select! {
+                biased;
+                _ = draining.wait_for(|draining| *draining) => break,
+                () = pass => {}
             }
         }
         lanes.finish().await;
@@ -147,6 +156,58 @@ impl Lanes {
             inputs: vec![None; context.shared.concurrency.max(1)],
             context,
             tasks: JoinSet::new(),
+        }
+    }
+
+    /// Runs a chunk and deals it out. What had to be run one by one is finished before anything behind it is run. So a worker
+    /// that ends because of the threads left alone has finished what they ran; and while a record is waited for, or nothing
+    /// can be written, no more of them are added.
+    async fn pass(&mut self, Work { chunk, first }: Work) {
+        let context = self.context.clone();
+        let shared = &context.shared;
+        shared.metrics.batch(chunk.len());
+        let mut passing = shared.runs.begin(Arc::new(chunk));
+        while let Some(piece) = shared.runs.next(&mut passing, &context.troubles).await {
+            let Piece {
+                batch,
+                records,
+                left_alone,
+            } = piece;
+            let batch = self.deal(batch, first, records.as_ref());
+            // With AtMostOnce what is behind it is committed, and would be lost if the worker had to stop before it is run.
+            if records.is_some() && shared.guarantee != DeliveryGuarantee::AtMostOnce {
+                self.finished(&batch).await;
+            }
+            shared.runs.count(&left_alone);
+        }
+    }
+
+    /// Deals out these records of a batch, or all. The batch lives for as long as any of them is not finished.
+    fn deal(&mut self, batch: Batch, first: Sequence, records: Option<&Range<u32>>) -> Weak<Batch> {
+        let shared = self.context.shared.clone();
+        let unit = Unit::new(batch, first, shared.writers.len());
+        let batch = Arc::downgrade(unit.batch());
+        for (lane, mut unit) in unit.deal(shared.ordering, shared.concurrency) {
+            let unit = match records {
+                None => Some(unit),
+                Some(records) => unit.take(|source| records.contains(&source)),
+            };
+            if let Some(unit) = unit {
+                self.send(lane, unit);
+            }
+        }
+        batch
+    }
+
+    /// Waits until a batch is finished. And until nothing holds the partition: of a record that has failed and waits, another
+    /// batch is made when it is tried again.
+    async fn finished(&mut self, batch: &Weak<Batch>) {
+        while batch.strong_count() > 0 || self.context.troubles.oldest().held.is_some() {
+            tokio::select! {
+                // Lanes end before this only by a panic, or because they drain.
+                Some(ended) = self.tasks.join_next() => look_at(ended),
+                () = tokio::time::sleep(LOOK) => {}
+            }
         }
     }
 

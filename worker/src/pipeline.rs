@@ -1,8 +1,7 @@
 //! Decode and transform: from a chunk to a batch, on a CPU thread. No IO, no waiting. A transform that panics costs the
-//! record it panicked on, not the worker. How long it may take is looked after from outside (`runs`).
+//! record it panicked on, with all outputs of it, not the worker. How long it may take is looked after from outside (`runs`).
 
 use std::{
-    any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Instant,
@@ -62,7 +61,7 @@ impl Pipeline {
                 break;
             }
             let started = Instant::now();
-            let (next, filtered) = apply(transform, &batch, run);
+            let (next, filtered) = apply(transform, index, &batch, run);
             if run.is_left_alone() {
                 // The records are processed again, and counted then.
                 break;
@@ -75,55 +74,54 @@ impl Pipeline {
     }
 }
 
-fn apply(transform: &NamedTransform, input: &Batch, run: &Run) -> (Batch, usize) {
-    match try_apply(transform, input, run) {
-        Ok(done) => done,
-        Err(_) if input.len() > 1 => {
-            // One of the records makes it panic: one by one, the others are saved.
-            let mut output = Batch::failed(input.chunk().clone(), input.failures().to_vec());
-            let mut filtered = 0;
-            for index in 0..input.len() {
-                let single = input.single(index);
-                match try_apply(transform, &single, run) {
-                    Ok((batch, count)) => {
-                        output.append(&batch);
-                        filtered += count;
-                    }
-                    Err(panic) => output.fail(vec![panicked(transform, &single, panic.as_ref())]),
-                }
-            }
-            (output, filtered)
+/// Runs the transform at this place: the next batch, and the number of inputs filtered out.
+fn apply(transform: &NamedTransform, place: usize, input: &Batch, run: &Run) -> (Batch, usize) {
+    if let Some(done) = try_apply(transform, input, run) {
+        return done;
+    }
+    // One of the records makes it panic: one by one, the others are saved. A record that was by itself is not tried again.
+    let alone = input.by_source().nth(1).is_none();
+    let mut output = Batch::failed(input.chunk().clone(), input.failures().to_vec());
+    let mut filtered = 0;
+    for record in input.by_source() {
+        // Many that panic, each printed to the log, are slow but not stuck.
+        if !run.begin(place) {
+            break;
         }
-        Err(panic) => {
-            let mut output = Batch::failed(input.chunk().clone(), input.failures().to_vec());
-            output.fail(vec![panicked(transform, input, panic.as_ref())]);
-            (output, 0)
+        let done = match alone {
+            true => None,
+            false => try_apply(transform, &record, run),
+        };
+        match done {
+            Some((batch, count)) => {
+                output.append(&batch);
+                filtered += count;
+            }
+            None => output.fail(vec![panicked(transform, &record)]),
         }
     }
+    (output, filtered)
 }
 
-fn try_apply(
-    transform: &NamedTransform,
-    input: &Batch,
-    run: &Run,
-) -> Result<(Batch, usize), Box<dyn Any + Send>> {
+/// None when the transform panics.
+fn try_apply(transform: &NamedTransform, input: &Batch, run: &Run) -> Option<(Batch, usize)> {
     catch_unwind(AssertUnwindSafe(|| {
         let mut builder = input.next().beating(&run.beats);
         transform.transform.apply(input, &mut builder);
         builder.finish()
     }))
+    .ok()
 }
 
-fn panicked(transform: &NamedTransform, single: &Batch, panic: &(dyn Any + Send)) -> Failure {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message");
+/// Without the text of the panic: that of an `unwrap` quotes what may be payload. Rust prints it to stderr, with the place.
+fn panicked(transform: &NamedTransform, record: &Batch) -> Failure {
     Failure {
-        source: single.output(0).source,
+        source: record.source(0) as usize,
         stage: Stage::Transform,
         component: transform.name.clone(),
-        message: format!("the transform panicked: {text}"),
+        message: "the transform panicked; the worker's log says where".into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -258,6 +258,7 @@ impl Producer {
         }
         let trouble = if answers.is_empty() { None } else { self.trouble() };
         let mut failures = Vec::with_capacity(answers.len());
+        let mut grown_or_gone = HashSet::new();
         for answer in answers {
             let position = positions[answer.index];
             let topic = records[position].topic;
@@ -270,7 +271,7 @@ impl Producer {
                 _ => classify::error(topic, answer.code, trouble.as_deref()),
             };
             if answer.code == RDKafkaErrorCode::UnknownPartition {
-                self.shared.partitions.forget(topic).await;
+                grown_or_gone.insert(topic);
             }
             // What librdkafka itself refused was judged alone; what the broker refused was not.
             let suspect = !answer.local && classify::blames_a_batch(answer.code);
@@ -279,6 +280,9 @@ impl Producer {
                 error,
                 suspect,
             });
+        }
+        for topic in grown_or_gone {
+            self.shared.partitions.forget(topic);
         }
         failures
     }

@@ -2,12 +2,18 @@
 //! Out: its batch, in which a record that takes too long is a failure like any other.
 //!
 //! A thread cannot be stopped from outside, so a run that shows no sign of life is left alone: its thread goes on, and
-//! what comes of it is thrown away. The chunk's records are then run one by one to find the one at fault. Beyond
-//! [`MAX_LEFT_ALONE`] threads the worker has to be restarted, because nothing else ends them. A run whose partition moves
-//! before its time is over goes on as well, and is not counted.
+//! what comes of it is thrown away. The chunk's records are then run one by one to find the one at fault. With it ends a
+//! [`Piece`], which is to be finished before anything behind it is run.
+//!
+//! Beyond [`MAX_LEFT_ALONE`] threads the worker has to be restarted, because nothing else ends them. But a thread counts only
+//! once what it ran is finished: before that, a restart would meet the same records again, and end the same way, for ever.
+//! So every process that ends has finished some of them, however many there are in a chunk or at the same time in different
+//! partitions; and with `onExhausted: Stop`, where a restart mends nothing, none ends. A run whose partition moves before
+//! its time is over goes on as well, and is not counted.
 
 use std::{
     collections::HashMap,
+    ops::Range,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -26,8 +32,8 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// Most threads that may be left alone: four records, each met once in its chunk and once by itself. Each may take a whole
-/// core for good, so there must not be many.
+/// Most threads left alone that may count: four records, each met once in its chunk and once by itself. Each may take a
+/// whole core for good, so there must not be many.
 const MAX_LEFT_ALONE: usize = 8;
 
 /// Looks at a run within its limit. Time counts by looks and not by the clock: a worker that was frozen or throttled for
@@ -44,9 +50,10 @@ pub(crate) struct Run {
     /// Outputs emitted, failed or filtered, and transforms begun.
     pub beats: AtomicU64,
     transform: AtomicUsize,
-    // Both change under the lock of `Left`.
+    // These change under the lock of `Left`.
     ended: AtomicBool,
     left_alone: AtomicBool,
+    counts: AtomicBool,
 }
 
 type Place = (TopicPartition, Offset);
@@ -65,11 +72,40 @@ impl Run {
     }
 }
 
+/// A chunk on its way through the pipeline.
+pub(crate) struct Passing {
+    runs: Arc<Runs>,
+    chunk: Arc<Chunk>,
+    /// The first record that is not decided.
+    next: usize,
+    /// The transform that has taken too long for one of the records: from then on they are run one by one.
+    slow: Option<Arc<str>>,
+    /// Threads left alone since the last piece.
+    left_alone: Vec<Arc<Run>>,
+}
+
+/// What has been decided of a chunk.
+pub(crate) struct Piece {
+    /// Of the whole chunk. What it says of other records than these means nothing.
+    pub batch: Batch,
+    /// Records that were run one by one; None when all of the chunk were run together.
+    pub records: Option<Range<u32>>,
+    /// Threads left alone on the way, for [`Runs::count`] once the piece is finished.
+    pub left_alone: Vec<Arc<Run>>,
+}
+
+impl Drop for Passing {
+    /// Its partition has moved: somebody else runs it, and a restart would be rid of the threads.
+    fn drop(&mut self) {
+        self.runs.count(&self.left_alone);
+    }
+}
+
 /// See the module.
 pub(crate) struct Runs {
     pipeline: Pipeline,
-    /// One permit per core: more chunks at once in the pipeline would only take each other's time. A run that is left alone
-    /// keeps none, or on one core nothing would go on.
+    /// One permit per core: more runs at once would only take each other's time. One that is left alone keeps none, or on
+    /// one core nothing would go on.
     cores: Semaphore,
     limit: Duration,
     left: Mutex<Left>,
@@ -80,6 +116,8 @@ pub(crate) struct Runs {
 struct Left {
     /// Threads left alone that still run.
     threads: usize,
+    /// Those that a restart would be rid of.
+    counted: usize,
     /// The records at fault and the transforms that do not come back with them.
     records: HashMap<Place, Arc<str>>,
 }
@@ -96,10 +134,10 @@ impl Runs {
         }
     }
 
-    /// The threads that do not come back, when they are too many.
+    /// The threads that do not come back, when a restart would be rid of too many.
     pub fn too_many_left_alone(&self) -> Option<usize> {
-        let threads = self.lock().threads;
-        (threads > MAX_LEFT_ALONE).then_some(threads)
+        let left = self.lock();
+        (left.counted > MAX_LEFT_ALONE).then_some(left.threads)
     }
 
     /// The longest time for one record.
@@ -107,39 +145,105 @@ impl Runs {
         self.limit
     }
 
-    /// Runs the pipeline, on a CPU thread if it has anything to do. What holds it up is told to `troubles`.
+    /// Runs the pipeline for a record that waits. A thread that does not come back with it never counts: the record goes on
+    /// waiting, and a restart would run it again.
     pub async fn process(self: &Arc<Self>, chunk: Arc<Chunk>, troubles: &Troubles) -> Batch {
-        if self.pipeline.is_identity() || chunk.is_empty() {
-            return self.pipeline.process(chunk);
+        let mut passing = self.begin(chunk.clone());
+        let mut all = Batch::failed(chunk, Vec::new());
+        while let Some(piece) = self.next(&mut passing, troubles).await {
+            all.append(&piece.batch);
         }
-        // Closed never; without a permit it would only be slower.
-        let _permit = self.cores.acquire().await;
-        let slow = match self.known(&chunk) {
-            Some(slow) => slow,
-            None => match self.run(Batch::identity(chunk.clone()), troubles).await {
-                Ok(batch) => return batch,
-                Err(slow) => slow,
-            },
-        };
-        self.one_by_one(chunk, &slow, troubles).await
+        all
     }
 
-    /// Runs each record by itself, in order. `slow` has taken too long for at least one of them.
-    async fn one_by_one(self: &Arc<Self>, chunk: Arc<Chunk>, slow: &Arc<str>, troubles: &Troubles) -> Batch {
+    /// Begins with a chunk; [`Runs::next`] does the work.
+    pub fn begin(self: &Arc<Self>, chunk: Arc<Chunk>) -> Passing {
+        Passing {
+            runs: self.clone(),
+            chunk,
+            next: 0,
+            slow: None,
+            left_alone: Vec::new(),
+        }
+    }
+
+    /// The next piece of a chunk, in order; None when everything is decided. Runs the pipeline, on a CPU thread if it has
+    /// anything to do. What holds it up is told to `troubles`.
+    pub async fn next(self: &Arc<Self>, passing: &mut Passing, troubles: &Troubles) -> Option<Piece> {
+        if passing.next == passing.chunk.len() {
+            return None;
+        }
+        let slow = match passing.slow.clone() {
+            Some(slow) => slow,
+            None => match self.together(passing, troubles).await {
+                Ok(batch) => {
+                    passing.next = passing.chunk.len();
+                    return Some(Piece {
+                        batch,
+                        records: None,
+                        left_alone: std::mem::take(&mut passing.left_alone),
+                    });
+                }
+                Err(slow) => passing.slow.insert(slow).clone(),
+            },
+        };
+        let first = passing.next as u32;
+        let batch = self.one_by_one(passing, &slow, troubles).await;
+        Some(Piece {
+            batch,
+            records: Some(first..passing.next as u32),
+            left_alone: std::mem::take(&mut passing.left_alone),
+        })
+    }
+
+    /// Runs all records of a chunk; else the transform that takes too long for at least one of them.
+    async fn together(
+        self: &Arc<Self>,
+        passing: &mut Passing,
+        troubles: &Troubles,
+    ) -> Result<Batch, Arc<str>> {
+        let chunk = passing.chunk.clone();
+        if self.pipeline.is_identity() {
+            return Ok(self.pipeline.process(chunk));
+        }
+        if let Some(slow) = self.known(&chunk) {
+            return Err(slow);
+        }
+        self.run(Batch::identity(chunk), troubles, &mut passing.left_alone)
+            .await
+    }
+
+    /// Runs each record by itself, in order, up to the first that takes too long, or to the end. `slow` has taken too long
+    /// for at least one of the chunk.
+    async fn one_by_one(
+        self: &Arc<Self>,
+        passing: &mut Passing,
+        slow: &Arc<str>,
+        troubles: &Troubles,
+    ) -> Batch {
+        let chunk = passing.chunk.clone();
         let all = Batch::identity(chunk.clone());
         let mut done = Batch::failed(chunk.clone(), Vec::new());
-        for source in 0..chunk.len() {
+        while passing.next < chunk.len() {
+            let source = passing.next;
             let key = (chunk.partition.clone(), chunk.record(source).offset);
             let known = self.lock().records.get(&key).cloned();
             let result = match known {
                 Some(slow) => Err(slow),
                 // The only record of its chunk was run by itself before.
                 None if chunk.len() == 1 => Err(slow.clone()),
-                None => self.run(all.single(source), troubles).await,
+                None => {
+                    let single = all.single(source);
+                    self.run(single, troubles, &mut passing.left_alone).await
+                }
             };
+            passing.next += 1;
             match result {
                 Ok(batch) => done.append(&batch),
-                Err(component) => done.fail(vec![self.failure(source, component)]),
+                Err(component) => {
+                    done.fail(vec![self.failure(source, component)]);
+                    break;
+                }
             }
         }
         done
@@ -157,8 +261,16 @@ impl Runs {
         }
     }
 
-    /// Runs the pipeline, until it is done or has shown no sign of life for too long: then the transform that it is in.
-    async fn run(self: &Arc<Self>, input: Batch, troubles: &Troubles) -> Result<Batch, Arc<str>> {
+    /// Runs the pipeline, until it is done or has shown no sign of life for too long: then the transform that it is in, and
+    /// its thread goes to `left_alone`.
+    async fn run(
+        self: &Arc<Self>,
+        input: Batch,
+        troubles: &Troubles,
+        left_alone: &mut Vec<Arc<Run>>,
+    ) -> Result<Batch, Arc<str>> {
+        // Closed never; without a permit it would only be slower.
+        let _permit = self.cores.acquire().await;
         let chunk = input.chunk().clone();
         let offset = input.output(0).offset();
         // By itself it is the one at fault.
@@ -198,6 +310,7 @@ impl Runs {
         let Some(threads) = self.leave_alone(&run, alone, &transform) else {
             return Ok(finished(task.await));
         };
+        left_alone.push(run);
         tracing::warn!(
             partition = %chunk.partition,
             offset,
@@ -229,12 +342,27 @@ impl Runs {
         Some(left.threads)
     }
 
+    /// A restart would be rid of these threads, because what they ran is not run again.
+    pub fn count(&self, threads: &[Arc<Run>]) {
+        if threads.is_empty() {
+            return;
+        }
+        let mut left = self.lock();
+        for run in threads {
+            if !run.ended.load(Ordering::Relaxed) {
+                run.counts.store(true, Ordering::Relaxed);
+                left.counted += 1;
+            }
+        }
+    }
+
     /// Called by the run's thread at its end.
     fn ended(&self, run: &Run, record: Option<Place>) {
         let mut left = self.lock();
         run.ended.store(true, Ordering::Relaxed);
         if run.is_left_alone() {
             left.threads -= 1;
+            left.counted -= usize::from(run.counts.load(Ordering::Relaxed));
             self.metrics.left_alone(left.threads);
             record.and_then(|record| left.records.remove(&record));
         }

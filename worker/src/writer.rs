@@ -112,6 +112,8 @@ pub struct Rejected {
     pub message: String,
     /// True when the same record may be accepted later: it is tried again up to `retry.maxAttempts` times.
     pub retryable: bool,
+    /// True when it may have been written all the same: with AtMostOnce it is not tried again.
+    pub in_doubt: bool,
 }
 
 /// Why a batch was not written. In every case the engine calls again; nothing is lost.

@@ -37,6 +37,14 @@ async fn insist(writer: &PostgresWriter, batch: &Batch) -> usize {
     }
 }
 
+/// The message of a refusal to write into a database that has gone back.
+fn gone_back<T: std::fmt::Debug>(result: Result<T, WriteError>) -> String {
+    match result {
+        Err(WriteError::Systemic(message)) if message.starts_with("the database has gone back") => message,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[tokio::test]
 async fn rows_and_offsets_are_stored_together_and_committed_offsets_close_the_holes() {
     let Some(once) = Once::new().await else { return };
@@ -90,10 +98,126 @@ async fn a_worker_whose_partition_was_claimed_writes_nothing_then_claims_it_back
     assert_eq!(insist(&first, &run(1, 2..4)).await, 0, "it has claimed it back");
     assert_eq!(insist(&second, &run(1, 3..5)).await, 1);
     assert_eq!(once.writes().await, [0, 1, 2, 3, 4]);
-    // A deleted row is no reason to write nothing for ever: a new one is made.
-    once.db.sql(&format!("DELETE FROM {}", once.offsets)).await;
-    assert_eq!(insist(&second, &run(1, 5..6)).await, 1);
-    assert_eq!(once.finished().await, finished(&[5..6]));
+}
+
+#[tokio::test]
+async fn a_database_that_has_gone_back_is_left_as_it_is_until_it_is_set_right() {
+    let Some(once) = Once::new().await else { return };
+    let writer = once.writer("a");
+    writer.claim(&partition(), 1).await.unwrap();
+    insist(&writer, &run(1, 0..6)).await;
+    // Without memory of what was stored, this would close the gap.
+    writer.committed(&partition(), 1, 6);
+    once.go_back(&finished(&[0..4])).await;
+    for _ in 0..2 {
+        let message = gone_back(write(&writer, &run(1, 6..8)).await);
+        assert!(
+            message.contains("offsets of orders-1 up to 6,") && message.contains("from 4 on"),
+            "{message}"
+        );
+        assert!(!message.contains('\n') && !message.contains("  "), "{message}");
+    }
+    // Nor under another assignment of the same worker.
+    gone_back(writer.claim(&partition(), 2).await);
+    gone_back(write(&writer, &run(2, 6..8)).await);
+    assert_eq!(once.finished().await, finished(&[0..4]));
+    assert_eq!(once.rows().await, [0, 1, 2, 3]);
+    assert_eq!(once.writes().await, [0, 1, 2, 3, 4, 5]);
+    // It was the wrong server, say.
+    once.say_finished(&finished(&[0..6])).await;
+    assert_eq!(writer.claim(&partition(), 2).await, Ok(finished(&[0..6])));
+    assert_eq!(insist(&writer, &run(2, 6..8)).await, 0);
+    assert_eq!(once.finished().await, finished(&[0..8]));
+    assert_eq!(once.writes().await, [0, 1, 2, 3, 4, 5, 6, 7]);
+}
+
+#[tokio::test]
+async fn a_group_that_is_set_back_to_the_offsets_of_the_database_writes_what_was_lost() {
+    let Some(once) = Once::new().await else { return };
+    let writer = once.writer("a");
+    writer.claim(&partition(), 1).await.unwrap();
+    insist(&writer, &run(1, 0..6)).await;
+    writer.committed(&partition(), 1, 6);
+    insist(&writer, &run(1, 6..10)).await;
+    // 2 was finished later than 3.
+    once.go_back(&finished(&[0..2, 3..5])).await;
+    gone_back(write(&writer, &run(1, 10..12)).await);
+    drop(writer);
+    let restarted = once.writer("a");
+    let known = restarted.claim(&partition(), 1).await;
+    assert_eq!(known, Ok(finished(&[0..2, 3..5])));
+    insist(&restarted, &run(1, 2..12)).await;
+    assert_eq!(once.finished().await, finished(&[0..12]));
+    assert_eq!(once.rows().await, (0..12).collect::<Vec<_>>());
+    assert_eq!(once.writes().await[10..], [2, 5, 6, 7, 8, 9, 10, 11]);
+}
+
+#[tokio::test]
+async fn what_is_lost_above_an_unfinished_record_is_noticed_too() {
+    let Some(once) = Once::new().await else { return };
+    let writer = once.writer("a");
+    insist(&writer, &run(1, 0..2)).await;
+    insist(&writer, &run(1, 5..8)).await;
+    once.go_back(&finished(&[0..2, 5..6])).await;
+    let message = gone_back(write(&writer, &run(1, 8..9)).await);
+    assert!(
+        message.contains("up to 8,") && message.contains("from 6 on"),
+        "{message}"
+    );
+    assert_eq!(once.finished().await, finished(&[0..2, 5..6]));
+}
+
+#[tokio::test]
+async fn a_row_that_is_gone_is_made_anew_only_if_nothing_was_stored_in_it() {
+    let Some(once) = Once::new().await else { return };
+    let delete = format!("DELETE FROM {}", once.offsets);
+    let writer = once.writer("a");
+    writer.claim(&partition(), 1).await.unwrap();
+    once.db.sql(&delete).await;
+    assert_eq!(insist(&writer, &run(1, 0..2)).await, 1);
+    once.db.sql(&delete).await;
+    let message = gone_back(write(&writer, &run(1, 2..4)).await);
+    assert!(message.contains("from 0 on"), "{message}");
+    gone_back(writer.claim(&partition(), 2).await);
+    gone_back(write(&writer, &run(2, 2..4)).await);
+    assert_eq!(once.rows_of_offsets().await, 0);
+    assert_eq!(once.writes().await, [0, 1]);
+    // Who has deleted it on purpose has stopped the group before.
+    insist(&once.writer("a"), &run(1, 2..4)).await;
+    assert_eq!(once.finished().await, finished(&[2..4]));
+}
+
+#[tokio::test]
+async fn neither_records_without_a_row_nor_other_workers_look_like_a_database_that_has_gone_back() {
+    let Some(once) = Once::new().await else { return };
+    let (first, second) = (once.writer("first"), once.writer("second"));
+    first.claim(&partition(), 1).await.unwrap();
+    insist(&first, &run(1, 20..22)).await;
+    // Everything up to 100 is filtered out.
+    first.committed(&partition(), 1, 100);
+    insist(&first, &run(1, 110..112)).await;
+    assert_eq!(once.finished().await, finished(&[0..100, 110..112]));
+    // Kafka's offset moves on, the row stays; then the partition goes to another worker, which begins far above it.
+    first.committed(&partition(), 1, 5000);
+    let known = second.claim(&partition(), 1).await;
+    assert_eq!(known, Ok(finished(&[0..100, 110..112])));
+    insist(&second, &run(1, 5000..5002)).await;
+    second.committed(&partition(), 1, 5002);
+    // The first comes back: what it remembers is less than what there is.
+    assert_eq!(insist(&first, &run(1, 5002..5004)).await, 1);
+    first.claim(&partition(), 2).await.unwrap();
+    insist(&first, &run(2, 5004..5006)).await;
+    assert_eq!(insist(&second, &run(1, 5006..5008)).await, 1);
+    // A batch that fails is not stored, and not missed.
+    let refused = write(&second, &batch(1, [(5008, r#"{"id": 13, "n": 1}"#)])).await;
+    assert!(matches!(refused, Err(WriteError::Refused(_))), "{refused:?}");
+    insist(&second, &run(1, 5010..5011)).await;
+    assert_eq!(
+        once.writes().await,
+        [
+            20, 21, 110, 111, 5000, 5001, 5002, 5003, 5004, 5005, 5006, 5007, 5010
+        ]
+    );
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ pub struct ErrorHandling {
     pub dead_letter: Option<DeadLetter>,
     /// Longest time that the transforms may take for one record, in seconds. A record that takes longer has failed in its
     /// transform, and onExhausted says what becomes of it; the others of its batch pass. Code cannot be stopped from
-    /// outside: it is left alone, and when more than 8 such runs still go on, the worker restarts. A transform of type
+    /// outside: it is left alone, and when more than 8 such runs of records that are finished still go on, the worker restarts. A transform of type
     /// Custom that emits nothing before it has seen the whole batch must be faster than this with
     /// processing.batch.maxRecords records.
     #[serde(default = "transform_timeout")]

@@ -4,7 +4,7 @@
 
 use std::{
     fmt::Write as _,
-    fs::File,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -103,12 +103,16 @@ fn draw(recording: &Path, title: &str, graph: &Path) -> Result<()> {
             title,
         ],
     ];
+    // The last good one stays until there is another.
+    let unfinished = graph.with_extension("svg.new");
+    let told = graph.with_extension("log");
+    let log = File::create(&told).with_context(|| format!("cannot write {}", told.display()))?;
     let mut input = Stdio::null();
     let mut running = Vec::new();
     for (number, step) in steps.iter().enumerate() {
         let output = match number + 1 == steps.len() {
-            true => File::create(graph)
-                .with_context(|| format!("cannot write {}", graph.display()))?
+            true => File::create(&unfinished)
+                .with_context(|| format!("cannot write {}", unfinished.display()))?
                 .into(),
             false => Stdio::piped(),
         };
@@ -116,17 +120,19 @@ fn draw(recording: &Path, title: &str, graph: &Path) -> Result<()> {
             .args(&step[1..])
             .stdin(input)
             .stdout(output)
-            .stderr(Stdio::null())
+            .stderr(log.try_clone()?)
             .spawn()
+            .map(Running)
             .with_context(|| format!("cannot start {}", step[0]))?;
-        input = process.stdout.take().map_or_else(Stdio::null, Stdio::from);
+        input = process.0.stdout.take().map_or_else(Stdio::null, Stdio::from);
         running.push((step[0], process));
     }
-    for (name, mut process) in running {
-        let status = process.wait()?;
-        ensure!(status.success(), "{name}: {status}");
+    // From the last on, which ends when all before it have: so no one is killed while others still read from it.
+    for (name, process) in running.iter_mut().rev() {
+        let status = process.0.wait()?;
+        ensure!(status.success(), "{name}: {status}, see {}", told.display());
     }
-    Ok(())
+    fs::rename(&unfinished, graph).with_context(|| format!("cannot write {}", graph.display()))
 }
 
 fn summary(file: &Path) -> Result<String> {

@@ -34,9 +34,12 @@ pub(super) struct Partitions {
 }
 
 impl Partitions {
-    /// The count of this topic was wrong.
-    pub async fn forget(&self, topic: &str) {
-        self.counts.lock().await.remove(topic);
+    /// The count of this topic was wrong. While somebody asks for one, nothing is forgotten: the answer is a newer one, or the
+    /// next send tells again.
+    pub fn forget(&self, topic: &str) {
+        if let Ok(mut counts) = self.counts.try_lock() {
+            counts.remove(topic);
+        }
     }
 
     fn spread(&self) -> MutexGuard<'_, Spread> {

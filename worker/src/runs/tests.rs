@@ -76,19 +76,31 @@ fn chunk(partition: i32, values: &str) -> Arc<Chunk> {
     Arc::new(chunk)
 }
 
+/// The offsets that passed and those that failed.
+type Told = (Vec<Offset>, Vec<Offset>);
+
 impl World {
-    /// The offsets that passed and those that failed.
-    async fn process(&self, chunk: Arc<Chunk>) -> (Vec<Offset>, Vec<Offset>) {
-        let batch = self.runs.process(chunk.clone(), &self.troubles).await;
-        let failed = batch.failures().iter().map(|failure| {
-            assert_eq!((failure.stage, &*failure.component), (Stage::Transform, "clean"));
-            assert!(failure.message.contains("transformTimeoutSeconds"), "{failure:?}");
-            chunk.record(failure.source).offset
-        });
-        (
-            batch.outputs().map(|output| output.offset()).collect(),
-            failed.collect(),
-        )
+    /// The pieces of a chunk, each finished before the next is begun.
+    async fn pieces(&self, chunk: Arc<Chunk>) -> Vec<(Option<Range<u32>>, Told)> {
+        let mut passing = self.runs.begin(chunk.clone());
+        let mut pieces = Vec::new();
+        while let Some(piece) = self.runs.next(&mut passing, &self.troubles).await {
+            let passed = piece.batch.outputs().map(|output| output.offset());
+            let failed = piece.batch.failures().iter().map(|failure| {
+                assert_eq!((failure.stage, &*failure.component), (Stage::Transform, "clean"));
+                assert!(failure.message.contains("transformTimeoutSeconds"), "{failure:?}");
+                chunk.record(failure.source).offset
+            });
+            pieces.push((piece.records, (passed.collect(), failed.collect())));
+            self.runs.count(&piece.left_alone);
+        }
+        pieces
+    }
+
+    async fn process(&self, chunk: Arc<Chunk>) -> Told {
+        let pieces = self.pieces(chunk).await.into_iter();
+        let (passed, failed): (Vec<_>, Vec<_>) = pieces.map(|(_, told)| told).unzip();
+        (passed.concat(), failed.concat())
     }
 
     fn left_alone(&self) -> usize {
@@ -122,6 +134,30 @@ async fn a_record_that_takes_too_long_fails_and_the_others_pass_in_order() {
 }
 
 #[tokio::test]
+async fn with_each_record_that_takes_too_long_ends_a_piece() {
+    let world = world();
+    assert_eq!(
+        world.pieces(chunk(0, "a stuck b stuck c")).await,
+        [
+            (Some(0..2), (vec![100], vec![101])),
+            (Some(2..4), (vec![102], vec![103])),
+            (Some(4..5), (vec![104], vec![])),
+        ]
+    );
+    assert_eq!(
+        world.pieces(chunk(0, "a b")).await,
+        [
+            // Its run goes on.
+            (Some(0..2), (vec![100], vec![101])),
+        ]
+    );
+    assert_eq!(
+        world.pieces(chunk(1, "a b")).await,
+        [(None, (vec![100, 101], vec![]))]
+    );
+}
+
+#[tokio::test]
 async fn a_record_that_is_stuck_is_not_tried_again_before_its_run_has_ended() {
     let world = world();
     assert_eq!(world.process(chunk(0, "stuck")).await, (vec![], vec![100]));
@@ -146,11 +182,53 @@ async fn slow_is_not_stuck_however_many_records_there_are() {
 #[tokio::test]
 async fn more_runs_that_do_not_come_back_than_allowed_are_told() {
     let world = world();
-    let stuck = async |partitions: std::ops::Range<i32>| {
+    let stuck = async |partitions: Range<i32>| {
         let runs = partitions.map(|partition| world.process(chunk(partition, "stuck")));
         futures::future::join_all(runs).await;
         world.runs.too_many_left_alone()
     };
     assert_eq!(stuck(0..8).await, None);
     assert_eq!(stuck(8..9).await, Some(9));
+    world.gate.open();
+    world.until(|world| world.left_alone() == 0).await;
+    assert_eq!(world.runs.too_many_left_alone(), None);
+}
+
+/// Else a process that has finished none of them would end, and so would the next one.
+#[tokio::test]
+async fn only_runs_of_what_is_finished_are_too_many() {
+    let world = world();
+    let waiting = (0..9).map(|partition| world.runs.process(chunk(partition, "stuck"), &world.troubles));
+    let failed = futures::future::join_all(waiting).await;
+    assert!(failed.iter().all(|batch| batch.failures().len() == 1));
+    let mut passing: Vec<Passing> = (9..18)
+        .map(|partition| world.runs.begin(chunk(partition, "stuck")))
+        .collect();
+    let next = passing
+        .iter_mut()
+        .map(|passing| world.runs.next(passing, &world.troubles));
+    let pieces = futures::future::join_all(next).await;
+    for piece in pieces.iter().flatten() {
+        assert_eq!(world.runs.too_many_left_alone(), None);
+        world.runs.count(&piece.left_alone);
+    }
+    assert_eq!(world.runs.too_many_left_alone(), Some(18));
+}
+
+#[tokio::test]
+async fn runs_of_chunks_that_are_given_up_on_the_way_count() {
+    let world = world();
+    let mut passing: Vec<Passing> = (0..9)
+        .map(|partition| world.runs.begin(chunk(partition, "stuck a")))
+        .collect();
+    let next = passing
+        .iter_mut()
+        .map(|passing| world.runs.next(passing, &world.troubles));
+    tokio::select! {
+        _ = futures::future::join_all(next) => panic!("their records take longer"),
+        () = world.until(|world| world.left_alone() >= 9) => {}
+    }
+    assert_eq!(world.runs.too_many_left_alone(), None);
+    drop(passing);
+    assert!(world.runs.too_many_left_alone().is_some());
 }

@@ -194,14 +194,10 @@ impl HttpWriter {
         match self.request(bytes, content_type, &key, positions.len()).await? {
             Answer::Written => {}
             Answer::PerRecord(results) => {
-                let refused = positions.iter().zip(results).filter_map(|(position, result)| {
-                    let (message, retryable) = result?;
-                    Some(Rejected {
-                        position: *position,
-                        message,
-                        retryable,
-                    })
-                });
+                let refused = positions
+                    .iter()
+                    .zip(results)
+                    .filter_map(|(position, result)| Some(result?.rejected(*position)));
                 rejected.extend(refused);
                 rejected.sort_by_key(|rejected| rejected.position);
             }
@@ -229,14 +225,11 @@ impl HttpWriter {
                         position,
                         message,
                         retryable: false,
+                        in_doubt: false,
                     });
                 }
                 Ok(Answer::PerRecord(results)) => match results.into_iter().next().flatten() {
-                    Some((message, retryable)) => rejected.push(Rejected {
-                        position,
-                        message,
-                        retryable,
-                    }),
+                    Some(refusal) => rejected.push(refusal.rejected(position)),
                     None => {
                         written.insert(id(&record));
                     }

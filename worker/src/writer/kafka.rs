@@ -150,6 +150,7 @@ fn rejection(position: usize, message: String) -> Rejected {
         position,
         message,
         retryable: false,
+        in_doubt: false,
     }
 }
 

@@ -28,6 +28,7 @@ pub(super) fn of(batch: &WriteBatch<'_>) -> Lines {
                 position,
                 message: "the value contains newlines and is not JSON, so it cannot be one line: encode it in a transform, for example as a JSON string or as base64".into(),
                 retryable: false,
+                in_doubt: false,
             });
             continue;
         }

@@ -15,6 +15,7 @@
 mod claims;
 mod classify;
 mod connect;
+mod gone_back;
 mod offsets;
 mod rows;
 mod sql;

@@ -112,6 +112,41 @@ impl Once {
         FinishedSet::decode(row.get(0), row.get(1)).unwrap()
     }
 
+    /// As after a failover to a standby that lacks the last transactions: the offsets say this, and of the rows there are
+    /// only those whose ids are finished offsets.
+    pub async fn go_back(&self, finished: &FinishedSet) {
+        self.say_finished(finished).await;
+        let rows = self.db.client.query(&self.ids(), &[]).await.unwrap();
+        for id in rows.iter().map(|row| row.get::<_, i32>(0)) {
+            if !finished.contains(id.into()) {
+                self.db.sql(&format!("DELETE FROM $TABLE WHERE id = {id}")).await;
+            }
+        }
+    }
+
+    /// Only the offsets.
+    pub async fn say_finished(&self, finished: &FinishedSet) {
+        let sql = format!("UPDATE {} SET next_offset = $1, ahead = $2", self.offsets);
+        let (next, ahead) = (finished.next(), finished.ahead());
+        self.db.client.execute(&sql, &[&next, &ahead]).await.unwrap();
+    }
+
+    /// The ids of the rows that are there.
+    pub async fn rows(&self) -> Vec<i64> {
+        let rows = self.db.client.query(&self.ids(), &[]).await.unwrap();
+        rows.iter().map(|row| row.get::<_, i32>(0).into()).collect()
+    }
+
+    fn ids(&self) -> String {
+        format!("SELECT id FROM {} ORDER BY id", self.db.table)
+    }
+
+    /// How often the table of offsets tells of a partition.
+    pub async fn rows_of_offsets(&self) -> usize {
+        let sql = format!("SELECT 1 FROM {}", self.offsets);
+        self.db.client.query(&sql, &[]).await.unwrap().len()
+    }
+
     /// Writers that are made from here on reach the server through this.
     pub async fn through_proxy(&self) -> Proxy {
         let config = tokio_postgres::Config::from_str(&self.db.url).unwrap();

@@ -21,6 +21,8 @@ use crate::{
 pub enum Does {
     Accept,
     Later,
+    /// As `Later`, but it may have been taken.
+    Doubt,
     Refuse,
     RefuseBatch,
     Fail,
@@ -84,7 +86,8 @@ impl Writer for Script {
                     _ => rejected.push(Rejected {
                         position,
                         message: "no".into(),
-                        retryable: does == Does::Later,
+                        retryable: matches!(does, Does::Later | Does::Doubt),
+                        in_doubt: does == Does::Doubt,
                     }),
                 }
             }

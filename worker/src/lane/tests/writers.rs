@@ -19,6 +19,24 @@ async fn at_most_once_never_repeats_a_write_that_may_have_happened() {
 }
 
 #[tokio::test]
+async fn a_record_of_which_the_writer_does_not_know_is_repeated_but_with_at_most_once() {
+    for (guarantee, skipped, written) in [
+        (DeliveryGuarantee::AtMostOnce, 1, vec![100, 102]),
+        (DeliveryGuarantee::AtLeastOnce, 0, vec![100, 102, 101]),
+    ] {
+        let mut running = start(Ordering::PerPartition, guarantee, FailurePolicy::Stop);
+        running.script.tell(101, &[Does::Doubt, Does::Accept]);
+        running.send("a b c");
+        running.finished(100..103).await;
+        assert_eq!(
+            (running.skipped, running.script.written()),
+            (skipped, written),
+            "{guarantee:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn while_a_writer_is_away_other_partitions_begin_nothing_say_why_and_may_leave() {
     let (ordering, guarantee) = (Ordering::PerPartition, DeliveryGuarantee::AtLeastOnce);
     let (script, hour) = (Arc::new(Script::default()), Duration::from_secs(3600));

@@ -28,6 +28,7 @@ pub(super) fn json_array(batch: &WriteBatch<'_>) -> Body {
                 position,
                 message: "the value is not JSON, so it cannot be part of a JSON array: make it JSON in a transform, or use http.format Single or Ndjson".into(),
                 retryable: false,
+                in_doubt: false,
             });
             continue;
         }

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use crate::writer::Rejected;
+
 /// How much of an answer goes into a message.
 const SHOWN_CHARACTERS: usize = 200;
 
@@ -22,10 +24,36 @@ pub(super) struct Reply<'a> {
 pub(super) enum Answer {
     /// All are written.
     Written,
-    /// Per record of the request: None when written, else what is wrong and whether it is worth another try.
-    PerRecord(Vec<Option<(String, bool)>>),
+    /// Per record of the request: None when written.
+    PerRecord(Vec<Option<Refusal>>),
     /// Records are at fault, and it is not known which; none is written.
     Refused(String),
+}
+
+/// What is wrong with one record.
+#[derive(Debug, PartialEq)]
+pub(super) struct Refusal {
+    pub message: String,
+    /// It is worth another try.
+    pub retryable: bool,
+    /// For all that is known, it is written.
+    pub in_doubt: bool,
+}
+
+impl Refusal {
+    pub fn rejected(self, position: usize) -> Rejected {
+        let Refusal {
+            message,
+            retryable,
+            in_doubt,
+        } = self;
+        Rejected {
+            position,
+            message,
+            retryable,
+            in_doubt,
+        }
+    }
 }
 
 /// An answer, or why there is none.
@@ -115,19 +143,18 @@ fn no_answer(reply: Reply<'_>) -> Meaning {
     Meaning::Systemic(format!("{message}; {advice}"))
 }
 
-fn per_record(reply: RecordReply) -> Option<(String, bool)> {
+fn per_record(reply: RecordReply) -> Option<Refusal> {
     let error = match reply.error {
         None | Some(serde_json::Value::Null) => String::new(),
         Some(serde_json::Value::String(text)) => format!(": {}", shorten(&text)),
         Some(other) => format!(": {}", shorten(&other.to_string())),
     };
-    match reply.status {
-        200..=299 => None,
-        408 | 425 | 429 | 500..=599 => {
-            Some((format!("status {} for this record{error}", reply.status), true))
-        }
-        status => Some((format!("status {status} for this record{error}"), false)),
-    }
+    let status = reply.status;
+    (!(200..=299).contains(&status)).then(|| Refusal {
+        message: format!("status {status} for this record{error}"),
+        retryable: matches!(status, 408 | 425 | 429 | 500..=599),
+        in_doubt: matches!(status, 408 | 500..=599),
+    })
 }
 
 fn count(number: usize, what: &str) -> String {
@@ -161,6 +188,32 @@ fn shorten(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn refusal(message: &str, retryable: bool, in_doubt: bool) -> Option<Refusal> {
+        Some(Refusal {
+            message: message.into(),
+            retryable,
+            in_doubt,
+        })
+    }
+
+    #[test]
+    fn a_record_whose_status_leaves_it_open_is_in_doubt() {
+        for (status, retryable, in_doubt) in [
+            (408, true, true),
+            (425, true, false),
+            (500, true, true),
+            (503, true, true),
+            (400, false, false),
+        ] {
+            let body = format!(r#"{{"results": [{{"status": {status}}}]}}"#);
+            let message = format!("status {status} for this record");
+            assert_eq!(
+                answer(json(200, body.as_bytes()), 1),
+                Meaning::Answer(Answer::PerRecord(vec![refusal(&message, retryable, in_doubt)]))
+            );
+        }
+    }
 
     fn plain(status: u16) -> Reply<'static> {
         Reply {
@@ -217,8 +270,8 @@ mod tests {
         let expected = || {
             Meaning::Answer(Answer::PerRecord(vec![
                 None,
-                Some(("status 422 for this record: no such customer".into(), false)),
-                Some(("status 429 for this record".into(), true)),
+                refusal("status 422 for this record: no such customer", false, false),
+                refusal("status 429 for this record", true, false),
             ]))
         };
         assert_eq!(answer(json(207, body), 3), expected());

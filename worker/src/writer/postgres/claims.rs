@@ -1,5 +1,5 @@
-//! What this process knows of the partitions that it has claimed. In: claims, Kafka's confirmations. Out: the claim to write
-//! with. Pure but for its locks.
+//! What this process knows of the partitions that it has claimed. In: claims, Kafka's confirmations, what was stored. Out: the
+//! claim to write with. Pure but for its locks.
 
 use std::{
     collections::HashMap,
@@ -9,7 +9,10 @@ use std::{
     },
 };
 
-use crate::record::{Offset, TopicPartition};
+use crate::{
+    offsets::FinishedSet,
+    record::{Offset, TopicPartition},
+};
 
 /// A partition under one assignment.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub(super) struct Claim {
     pub owner_epoch: tokio::sync::Mutex<Option<i64>>,
     floor: AtomicI64,
     lost_before: AtomicBool,
+    /// Outlives the assignment: what is stored stays stored, whoever has the partition meanwhile.
+    stored: Arc<Mutex<FinishedSet>>,
 }
 
 impl Claim {
@@ -32,6 +37,16 @@ impl Claim {
     /// Kafka has confirmed that everything below is finished.
     pub fn floor(&self) -> Offset {
         self.floor.load(Ordering::Relaxed)
+    }
+
+    /// What the database is known to have; nothing at first.
+    pub fn stored(&self) -> FinishedSet {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The database has this, in a transaction that is committed.
+    pub fn has_stored(&self, finished: FinishedSet) {
+        *self.stored.lock().unwrap_or_else(PoisonError::into_inner) = finished;
     }
 }
 
@@ -47,11 +62,13 @@ impl Claims {
         if let Some(claim) = known.filter(|claim| claim.assignment >= assignment) {
             return (claim.assignment == assignment).then(|| claim.clone());
         }
+        let stored = known.map(|earlier| earlier.stored.clone()).unwrap_or_default();
         let claim = Arc::new(Claim {
             assignment,
             owner_epoch: tokio::sync::Mutex::new(None),
             floor: AtomicI64::new(0),
             lost_before: AtomicBool::new(false),
+            stored,
         });
         claims.insert(partition.clone(), claim.clone());
         Some(claim)
@@ -88,5 +105,21 @@ mod tests {
         );
         assert_eq!(claims.of(&partition, 3).map(|claim| claim.floor()), Some(0));
         assert!(claims.of(&partition, 1).is_none());
+    }
+
+    #[test]
+    fn what_was_stored_is_known_under_later_assignments() {
+        let claims = Claims::default();
+        let partition = TopicPartition::new("t", 0);
+        let first = claims.of(&partition, 1).unwrap();
+        assert_eq!(first.stored(), FinishedSet::default());
+        let second = claims.of(&partition, 2).unwrap();
+        let mut finished = FinishedSet::default();
+        finished.finish_below(9);
+        // By a write that was on its way when the next assignment began.
+        first.has_stored(finished.clone());
+        assert_eq!(second.stored(), finished);
+        let other = claims.of(&TopicPartition::new("t", 1), 2).unwrap();
+        assert_eq!(other.stored(), FinishedSet::default());
     }
 }

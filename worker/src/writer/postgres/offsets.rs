@@ -7,7 +7,11 @@ use tokio_postgres::{
 };
 
 use super::{classify, sql};
-use crate::{offsets::FinishedSet, record::TopicPartition, writer::WriteError};
+use crate::{
+    offsets::FinishedSet,
+    record::{Offset, TopicPartition},
+    writer::WriteError,
+};
 
 /// See the module.
 pub(super) struct OffsetsTable {
@@ -109,6 +113,18 @@ impl OffsetsTable {
         }
     }
 
+    /// The row lacks what was `stored` in it, from `lost` on.
+    pub fn gone_back(&self, partition: &TopicPartition, stored: &FinishedSet, lost: Offset) -> WriteError {
+        WriteError::Systemic(format!(
+            "the database has gone back: this worker has stored offsets of {partition} up to {}, and the table {:?} has lost them \
+             from {lost} on, and with them the rows; nothing is written until that is mended: stop the group, set its offsets in \
+             Kafka to next_offset of its rows in that table, and start it again (docs/delivery.md, \"When the database goes \
+             back\")",
+            stored.end(),
+            self.name
+        ))
+    }
+
     fn key<'a>(&'a self, topic: &'a &'a str, partition: &'a TopicPartition) -> [Parameter<'a>; 3] {
         [
             (&self.group, Type::TEXT),
@@ -132,7 +148,7 @@ impl OffsetsTable {
         let finished = FinishedSet::decode(next, &ahead).map_err(|_| {
             WriteError::Systemic(format!(
                 "the column ahead of table {:?} was not written by this worker, in the row of {partition}: restore it, or \
-                 delete the row to have the records from Kafka's committed offset on written again",
+                 stop the group and delete the row to have the records from Kafka's committed offset on written again",
                 self.name
             ))
         })?;
@@ -143,7 +159,8 @@ impl OffsetsTable {
         }))
     }
 
-    fn error(&self, error: &Error) -> WriteError {
+    /// What an error of these statements, or of a transaction with nothing else in it, means.
+    pub fn error(&self, error: &Error) -> WriteError {
         let advice = error.code().and_then(|code| match code.code() {
             "42P01" | "42P10" | "42703" => Some(format!("create the table: {}", self.create())),
             "42501" => Some(format!(

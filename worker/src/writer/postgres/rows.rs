@@ -103,6 +103,7 @@ impl<'t> Rows<'t> {
                     position,
                     message,
                     retryable: false,
+                    in_doubt: false,
                 }),
             }
         }

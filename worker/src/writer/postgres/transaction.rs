@@ -5,6 +5,9 @@
 //! A row that another worker has claimed since we did refuses our batch, and our next one claims it back. That is safe
 //! whoever of both is right, because everybody writes in the order of the offsets and leaves out what is finished; it ends
 //! when the group has taken the partition from the one that should not have it.
+//!
+//! A row that lacks what this process has seen in it belongs to a database that has gone back ([`gone_back`]). To write would
+//! be to lose the rows in between without a word, and the offset to read them again from; so nothing is written then.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,10 +20,10 @@ use tokio_postgres::Client;
 
 use super::{
     PostgresWriter,
-    claims::Claims,
+    claims::{Claim, Claims},
     classify,
     connect::Session,
-    explain, insert,
+    explain, gone_back, insert,
     offsets::{OffsetsTable, Owned},
     rows::Group,
     table::Table,
@@ -29,7 +32,7 @@ use crate::{
     batch::Batch,
     offsets::FinishedSet,
     planted::planted,
-    record::{Offset, TopicPartition},
+    record::TopicPartition,
     writer::{Rejected, WriteBatch, WriteError},
 };
 
@@ -63,6 +66,15 @@ struct Plan<'a> {
     unknown_fields: bool,
 }
 
+/// What came of a batch that is written.
+struct Written {
+    rejected: Vec<Rejected>,
+    /// The number of the claim that it was written under.
+    owner_epoch: i64,
+    /// What the row says now.
+    finished: FinishedSet,
+}
+
 impl PostgresWriter {
     /// Claims a partition for an assignment.
     pub(super) async fn claim_partition(
@@ -76,11 +88,12 @@ impl PostgresWriter {
         let mut ours = claim.owner_epoch.lock().await;
         let (_permit, session) = self.session().await?;
         let result = self
-            .in_time(offsets.table.claim(&session.client, partition))
+            .in_time(self.claim_once(&offsets.table, &session.client, partition, &claim))
             .await;
         self.put_back(session, &result);
         let owned = result?;
         *ours = Some(owned.owner_epoch);
+        claim.has_stored(owned.finished.clone());
         tracing::info!(
             %partition,
             owner_epoch = owned.owner_epoch,
@@ -94,6 +107,20 @@ impl PostgresWriter {
         Ok(owned.finished)
     }
 
+    async fn claim_once(
+        &self,
+        offsets: &OffsetsTable,
+        client: &Client,
+        partition: &TopicPartition,
+        claim: &Claim,
+    ) -> Result<Owned, WriteError> {
+        let stored = claim.stored();
+        let owned = self.begin(offsets, client, partition, None, &stored).await?;
+        let committed = client.batch_execute("COMMIT").await;
+        committed.map_err(|error| offsets.error(&error))?;
+        Ok(owned)
+    }
+
     /// Writes a batch and its offsets.
     pub(super) async fn write_with_offsets(
         &self,
@@ -105,15 +132,17 @@ impl PostgresWriter {
         let claim = claim.ok_or_else(|| superseded(partition))?;
         let mut ours = claim.owner_epoch.lock().await;
         let (_permit, mut session) = self.session().await?;
-        let write = self.write_once(&offsets.table, &mut session, batch, *ours, claim.floor());
+        let write = self.write_once(&offsets.table, &mut session, batch, *ours, &claim);
         let result = self.in_time(write).await;
         self.put_back(session, &result);
         match result {
-            Ok((rejected, owner_epoch)) => {
+            Ok(written) => {
+                let owner_epoch = written.owner_epoch;
+                claim.has_stored(written.finished);
                 if ours.replace(owner_epoch).is_none() {
                     tracing::debug!(%partition, owner_epoch, "claimed in the database, while writing");
                 }
-                Ok(rejected)
+                Ok(written.rejected)
             }
             Err(error) => {
                 if matches!(error, WriteError::Fenced(_)) {
@@ -127,22 +156,25 @@ impl PostgresWriter {
         }
     }
 
-    /// The refused outputs, and the number of the claim that was written under.
     async fn write_once(
         &self,
         offsets: &OffsetsTable,
         session: &mut Session,
         batch: &WriteBatch<'_>,
         ours: Option<i64>,
-        floor: Offset,
-    ) -> Result<(Vec<Rejected>, i64), WriteError> {
+        claim: &Claim,
+    ) -> Result<Written, WriteError> {
         let partition = batch.partition();
         // Before the lock is there, because most often nothing is finished yet.
         let mut plan = self.plan(&session.table, batch.batch(), batch.selected())?;
         if plan.unknown_fields && self.refresh(session).await? {
             plan = self.plan(&session.table, batch.batch(), batch.selected())?;
         }
-        let owned = self.begin(offsets, &session.client, partition, ours).await?;
+        // Both before the row is read: what was stored by then must be in it.
+        let (floor, stored) = (claim.floor(), claim.stored());
+        let owned = self
+            .begin(offsets, &session.client, partition, ours, &stored)
+            .await?;
         let mut finished = owned.finished;
         finished.finish_below(floor);
         let is_new = |output: &u32| !finished.contains(batch.batch().output(*output as usize).offset());
@@ -172,8 +204,13 @@ impl PostgresWriter {
             position: position(&output),
             message,
             retryable: false,
+            in_doubt: false,
         });
-        Ok((rejected.collect(), owned.owner_epoch))
+        Ok(Written {
+            rejected: rejected.collect(),
+            owner_epoch: owned.owner_epoch,
+            finished,
+        })
     }
 
     /// The rows of these outputs. A record of which an output cannot be a row is left out whole.
@@ -207,13 +244,15 @@ impl PostgresWriter {
         })
     }
 
-    /// Begins a transaction in which nobody else writes to the partition: as the owner `ours` (anew without one).
+    /// Begins a transaction in which nobody else writes to the partition: as the owner `ours` (anew without one). Only on
+    /// what was `stored` before.
     async fn begin(
         &self,
         offsets: &OffsetsTable,
         client: &Client,
         partition: &TopicPartition,
         ours: Option<i64>,
+        stored: &FinishedSet,
     ) -> Result<Owned, WriteError> {
         let row = async {
             match ours {
@@ -225,18 +264,25 @@ impl PostgresWriter {
         let (begun, owned) = join(client.batch_execute(BEGIN), row).await;
         begun.map_err(|error| classify::other(&error, "beginning a transaction"))?;
         let owned = owned?;
-        let fenced = match owned {
-            Some(owned) if ours.is_none_or(|ours| ours == owned.owner_epoch) => return Ok(owned),
-            Some(owned) => format!(
+        // A row that is gone has lost everything, and so has one that our claim has just made.
+        let nothing = FinishedSet::default();
+        let now = owned.as_ref().map_or(&nothing, |owned| &owned.finished);
+        // First of all, because the claims have gone back as well.
+        let error = match (gone_back::first_lost(stored, now), owned) {
+            (Some(lost), _) => offsets.gone_back(partition, stored, lost),
+            (None, Some(owned)) if ours.is_none_or(|ours| ours == owned.owner_epoch) => return Ok(owned),
+            (None, Some(owned)) => WriteError::Fenced(format!(
                 "{partition} was claimed in the database by worker {:?} (owner_epoch {}); if the group gives it to both for \
                  long, one of them is cut off from Kafka",
                 owned.owner, owned.owner_epoch
-            ),
-            None => format!("the row of {partition} is gone from the table of offsets; a new one is made"),
+            )),
+            (None, None) => WriteError::Fenced(format!(
+                "the row of {partition} is gone from the table of offsets; a new one is made"
+            )),
         };
         let ended = client.batch_execute("ROLLBACK").await;
         ended.map_err(|error| classify::other(&error, "ending a transaction"))?;
-        Err(WriteError::Fenced(fenced))
+        Err(error)
     }
 
     /// Writes rows and offsets, and ends the transaction.
