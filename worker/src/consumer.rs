@@ -32,6 +32,7 @@ use self::{
 };
 use crate::{
     engine::{EngineError, EngineHandles},
+    offsets::ahead::Room,
     partition::{Report, Shared},
     planted::planted,
     progress::truncate,
@@ -78,6 +79,8 @@ pub(crate) struct PollLoop {
     last_reminder: Instant,
     reminders: Reminders,
     counters: Counters,
+    /// For the metadata of commits, as far as brokers take it.
+    room: Room,
     stalls: Stalls,
     transact: Option<Transact>,
     rate: Option<Rate>,
@@ -186,6 +189,7 @@ impl PollLoop {
             last_reminder: now,
             reminders: Reminders::default(),
             counters: Counters::default(),
+            room: Room::default(),
             stalls: Stalls::new(settings.stalled_after),
             transact,
             rate: settings.records_per_second.map(|limit| Rate::new(limit, now)),

@@ -53,6 +53,8 @@ pub(crate) enum Cause {
     Moved,
     /// The broker has refused a record: known by now, or found out before the next transaction.
     Record,
+    /// The broker takes less metadata with offsets: known by now.
+    TooLong,
     /// Writing does not work for now.
     Unavailable,
     /// Writing does not work until somebody mends something.
@@ -76,7 +78,7 @@ impl Cause {
         match self {
             Cause::Record => "record",
             Cause::Systemic => "systemic",
-            Cause::Moved | Cause::Unavailable => "transient",
+            Cause::Moved | Cause::TooLong | Cause::Unavailable => "transient",
         }
     }
 }

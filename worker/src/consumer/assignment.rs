@@ -20,7 +20,7 @@ pub(super) use self::position::Position;
 use super::{Counters, handover::Handover};
 use crate::{
     lane::Context,
-    offsets::{Sequence, Tracker},
+    offsets::{Sequence, Tracker, ahead::Room},
     partition::{PartitionTask, Report, Shared, Work},
     planted::planted,
     progress::{Trouble, Troubles},
@@ -49,7 +49,7 @@ struct Flight {
 
 /// With transactions, finished records must all be told in the commit's metadata, or they would be written again. So few
 /// records may be with the lanes, that even if every other one of them is finished it fits, unless their offsets lie far
-/// apart. Then see [`Assigned::fits`].
+/// apart. Then see [`Assigned::fits`]. Less where brokers take less than [`Room::default`].
 const MAX_HANDED_ON: usize = 2000;
 
 /// Records by which one that comes again is known. Every rebalance pauses all partitions. When it does so between the moment in
@@ -100,6 +100,10 @@ pub(super) struct Assigned {
     ahead: bool,
     /// See [`Start::cautious`].
     cautious: bool,
+    /// For the metadata of commits.
+    room: Room,
+    /// Records of a chunk at most, if `batch.maxRecords` is not less.
+    max_chunk: usize,
     filling: Chunk,
     /// Since when the chunk is being filled.
     filling_since: Option<Instant>,
@@ -186,6 +190,8 @@ impl Assigned {
             // `onExhausted: Stop`: repeating those is fine, unless exactly once is promised.
             ahead: shared.ordering != Ordering::PerPartition || shared.gate.is_some(),
             cautious,
+            room: Room::default(),
+            max_chunk: if cautious { 1 } else { usize::MAX },
             flights: VecDeque::new(),
             handover,
             drain,
@@ -261,8 +267,7 @@ impl Assigned {
 
     /// True when the chunk that is being filled must be handed on.
     pub fn is_full(&self, max_records: usize, max_bytes: usize) -> bool {
-        let max_records = if self.cautious { 1 } else { max_records };
-        self.filling.len() >= max_records || self.filling.bytes() >= max_bytes
+        self.filling.len() >= max_records.min(self.max_chunk) || self.filling.bytes() >= max_bytes
     }
 
     /// True when everything that was read is finished.
@@ -309,7 +314,7 @@ impl Assigned {
         });
         let first = range.start;
         self.handover.offer(end, Work { chunk, first });
-        self.handover.make_room(self.tracker.span());
+        self.handover.make_room(self.tracker.oldest_sequence());
     }
 
     /// Records are finished.
@@ -323,7 +328,7 @@ impl Assigned {
             self.tracker.complete(run);
         }
         self.flights.retain(|flight| flight.open > 0);
-        self.handover.make_room(self.tracker.span());
+        self.handover.make_room(self.tracker.oldest_sequence());
     }
 
     /// Counts finished records.

@@ -97,12 +97,17 @@ impl PollLoop {
                 entry.commit_answered(None);
             }
         }
+        let mut too_long: Option<usize> = None;
         for (topic, partition, offset, error) in outcome.partitions {
             let error = error.or(outcome.error);
             let of_partition = |entry: &&mut Assigned| {
                 *entry.partition.topic == *topic && entry.partition.partition == partition
             };
             if let Some(entry) = self.assigned.iter_mut().find(of_partition) {
+                if error == Some(RDKafkaErrorCode::OffsetMetadataTooLarge) {
+                    // The shortest: each of these lengths is refused.
+                    too_long = too_long.into_iter().chain(entry.committing_metadata()).min();
+                }
                 let confirmed = entry.commit_answered(error.is_none().then_some(offset));
                 if let Some(offset) = confirmed {
                     for named in &self.shared.writers {
@@ -123,6 +128,11 @@ impl PollLoop {
                     settled = Settled::Refused;
                     tracing::debug!(topic, partition, offset, %error, "not committed yet");
                 }
+                // The next attempt tells less.
+                Some(error @ RDKafkaErrorCode::OffsetMetadataTooLarge) => {
+                    settled = Settled::Refused;
+                    tracing::debug!(topic, partition, offset, %error, "not committed yet");
+                }
                 Some(
                     error @ (RDKafkaErrorCode::UnknownMemberId
                     | RDKafkaErrorCode::FencedMemberEpoch
@@ -135,7 +145,24 @@ impl PollLoop {
                 }
             }
         }
+        if let Some(refused) = too_long {
+            self.shrink_metadata(refused);
+        }
         settled
+    }
+
+    /// Brokers refuse metadata of this length: from now on commits tell less.
+    pub(super) fn shrink_metadata(&mut self, refused: usize) {
+        self.room.shrink(refused);
+        let room = self.room;
+        self.assigned
+            .iter_mut()
+            .for_each(|entry| entry.limit_metadata(room));
+        tracing::warn!(
+            refused,
+            %room,
+            "the brokers' offset.metadata.max.bytes is small: commits tell less of what was finished out of order"
+        );
     }
 
     /// Commits and waits until it is done, within a budget. While the group rebalances, the coordinator refuses commits
@@ -201,6 +228,7 @@ fn word(error: RDKafkaErrorCode) -> &'static str {
             "NotAuthorized"
         }
         RDKafkaErrorCode::UnknownTopicOrPartition => "UnknownTopicOrPartition",
+        RDKafkaErrorCode::OffsetMetadataTooLarge => "MetadataTooLarge",
         _ => "Other",
     }
 }

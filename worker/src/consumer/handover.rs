@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use tokio::sync::mpsc;
 
-use crate::{partition::Work, record::Offset};
+use crate::{offsets::Sequence, partition::Work, record::Offset};
 
 /// The sending side of a partition's task.
 pub(super) struct Handover {
@@ -19,8 +19,8 @@ pub(super) struct Handover {
 /// Chunks that wait for room.
 struct Metered {
     waiting: VecDeque<Work>,
-    /// Records in them.
-    records: usize,
+    /// Behind the last record that was handed on.
+    handed_on: Sequence,
     /// Records that may be with the task, from the first unfinished one to the last. A chunk alone may have more.
     limit: usize,
 }
@@ -56,7 +56,7 @@ impl Handover {
         Self {
             metered: Some(Metered {
                 waiting: VecDeque::new(),
-                records: 0,
+                handed_on: 0,
                 limit,
             }),
             ..Self::at_once(task)
@@ -67,33 +67,34 @@ impl Handover {
     pub fn offer(&mut self, end: Offset, work: Work) {
         match (&mut self.commit_first, &mut self.metered) {
             (Some(queue), _) => queue.waiting.push_back((end, work)),
-            (None, Some(queue)) => {
-                queue.records += work.chunk.len();
-                queue.waiting.push_back(work);
-            }
+            (None, Some(queue)) => queue.waiting.push_back(work),
             (None, None) => self.send(work),
         }
     }
 
-    /// From now on so many records may be with the task.
-    pub fn limit_to(&mut self, limit: usize, span: usize) {
-        if let Some(queue) = &mut self.metered {
-            queue.limit = limit;
-        }
-        self.make_room(span);
+    /// From now on so many records may be with the task. False where nothing is metered.
+    pub fn limit_to(&mut self, limit: usize, oldest: Sequence) -> bool {
+        let Some(queue) = &mut self.metered else {
+            return false;
+        };
+        queue.limit = limit;
+        self.make_room(oldest);
+        true
     }
 
-    /// Hands on what there is room for; `span` is how many records there are from the first unfinished one on, with those that
-    /// wait here.
-    pub fn make_room(&mut self, span: usize) {
+    /// Hands on what there is room for; `oldest` is the first record that is not finished. How many there are behind it says
+    /// nothing: those that an earlier owner has finished are never with the task. Where all that was handed on is finished, the
+    /// oldest one is in the first chunk that waits, and that goes on whatever the limit is; so something always does.
+    pub fn make_room(&mut self, oldest: Sequence) {
         let mut ready = Vec::new();
         if let Some(queue) = &mut self.metered {
-            let mut there = span.saturating_sub(queue.records);
-            while let Some(next) = queue.waiting.front()
-                && (there == 0 || there + next.chunk.len() <= queue.limit)
-            {
-                there += next.chunk.len();
-                queue.records -= next.chunk.len();
+            while let Some(next) = queue.waiting.front() {
+                let end = next.first + next.chunk.len() as Sequence;
+                let alone = queue.handed_on <= oldest;
+                if !alone && end.saturating_sub(oldest) > queue.limit as Sequence {
+                    break;
+                }
+                queue.handed_on = end;
                 ready.extend(queue.waiting.pop_front());
             }
         }
@@ -156,7 +157,6 @@ impl Handover {
     pub fn finish(&mut self) -> bool {
         if let Some(queue) = &mut self.metered {
             queue.waiting.clear();
-            queue.records = 0;
         }
         let Some(queue) = &mut self.commit_first else {
             return false;
@@ -237,31 +237,68 @@ mod tests {
         assert!(ended, "the task ends by itself");
     }
 
+    fn chunk(first: u64, records: i64) -> Work {
+        let mut work = work(first);
+        (0..records).for_each(|offset| work.chunk.push(offset, 0, None, None, []));
+        work
+    }
+
     #[test]
     fn with_a_limit_chunks_wait_for_room_and_one_alone_always_has_it() {
-        let chunk = |first: u64, records: i64| {
-            let mut chunk = Chunk::new(TopicPartition::new("t", 0), 1);
-            (0..records).for_each(|offset| chunk.push(offset, 0, None, None, []));
-            Work { chunk, first }
-        };
         let (input, mut task) = mpsc::unbounded_channel();
         let mut handover = Handover::metered(5, input);
         handover.offer(9, chunk(0, 9));
-        handover.make_room(9);
+        handover.make_room(0);
         assert_eq!(received(&mut task), [0], "larger than the limit, and alone");
         handover.offer(11, chunk(9, 2));
         handover.offer(14, chunk(11, 3));
         handover.offer(15, chunk(14, 1));
-        handover.make_room(15);
-        assert!(received(&mut task).is_empty());
-        // Two of the first chunk are left, and 6 wait.
-        handover.make_room(8);
-        assert_eq!(received(&mut task), [9]);
-        // Two of those are left, and 4 wait.
-        handover.make_room(6);
-        assert_eq!(received(&mut task), [11]);
-        assert!(!handover.finish());
         handover.make_room(0);
+        assert!(received(&mut task).is_empty());
+        // Two of the first chunk are left.
+        handover.make_room(7);
+        assert_eq!(received(&mut task), [9]);
+        // Two of the second are.
+        handover.make_room(9);
+        assert_eq!(received(&mut task), [11]);
+        assert!(handover.limit_to(6, 9));
+        assert_eq!(received(&mut task), [14]);
+        handover.offer(20, chunk(15, 5));
+        assert!(!handover.finish());
+        handover.make_room(20);
         assert!(received(&mut task).is_empty(), "what waits at the end is dropped");
+    }
+
+    #[test]
+    fn what_was_finished_behind_a_chunk_that_waits_takes_no_room() {
+        let (input, mut task) = mpsc::unbounded_channel();
+        let mut handover = Handover::metered(0, input);
+        handover.offer(1, chunk(0, 1));
+        handover.make_room(0);
+        // The records in between never come here, and neither do any behind the last one.
+        handover.offer(8, chunk(7, 1));
+        handover.offer(10, chunk(8, 2));
+        handover.make_room(0);
+        assert_eq!(received(&mut task), [0]);
+        handover.make_room(7);
+        assert_eq!(received(&mut task), [7]);
+        handover.make_room(8);
+        assert_eq!(received(&mut task), [8]);
+        handover.make_room(9);
+        handover.offer(31, chunk(30, 1));
+        handover.make_room(9);
+        assert!(received(&mut task).is_empty(), "one of the last chunk is open");
+        handover.make_room(30);
+        assert_eq!(received(&mut task), [30]);
+    }
+
+    #[test]
+    fn without_a_limit_nothing_is_limited() {
+        let (input, mut task) = mpsc::unbounded_channel();
+        let mut handover = Handover::at_once(input);
+        assert!(!handover.limit_to(0, 0));
+        handover.offer(1, chunk(0, 1));
+        handover.offer(2, chunk(1, 1));
+        assert_eq!(received(&mut task), [0, 1]);
     }
 }

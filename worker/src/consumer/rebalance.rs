@@ -89,12 +89,9 @@ impl PollLoop {
                     cautious: false,
                 };
                 self.next_epoch += 1;
-                self.assigned.push(Assigned::start(
-                    start,
-                    &self.shared,
-                    &self.runtime,
-                    &self.report_to,
-                ));
+                let mut entry = Assigned::start(start, &self.shared, &self.runtime, &self.report_to);
+                entry.limit_metadata(self.room);
+                self.assigned.push(entry);
             }
         }
         // Start offsets are the committed ones: librdkafka asks for them.

@@ -126,11 +126,8 @@ impl PollLoop {
             cautious,
         };
         self.next_epoch += 1;
-        Some(Assigned::start(
-            start,
-            &self.shared,
-            &self.runtime,
-            &self.report_to,
-        ))
+        let mut entry = Assigned::start(start, &self.shared, &self.runtime, &self.report_to);
+        entry.limit_metadata(self.room);
+        Some(entry)
     }
 }

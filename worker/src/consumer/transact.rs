@@ -28,6 +28,9 @@ use crate::{
 /// How long partitions that are given up wait for the end of the transaction: as long as a commit without transactions.
 pub(super) const END_BUDGET: Duration = Duration::from_secs(5);
 
+/// So much longer may a transaction last that has to go on: the broker gives it 20 s beyond a commit interval.
+const GO_ON: Duration = Duration::from_secs(10);
+
 /// After this long without a commit the partitions count as held back by the writer.
 const UNAVAILABLE_AFTER: Duration = Duration::from_secs(5);
 
@@ -205,7 +208,7 @@ impl Transact {
     fn backoff(&self, cause: Cause) -> Duration {
         let failures = self.outage.as_ref().map_or(0, |outage| outage.failures);
         match cause {
-            Cause::Moved | Cause::Record => Duration::ZERO,
+            Cause::Moved | Cause::Record | Cause::TooLong => Duration::ZERO,
             Cause::Unavailable | Cause::Systemic => {
                 self.retry.outage_backoff(failures, cause == Cause::Systemic)
             }
@@ -219,7 +222,7 @@ impl PollLoop {
         let Some(transact) = &self.transact else { return };
         let due = transact.since.elapsed() >= self.settings.commit_interval;
         match transact.state {
-            State::Open if due && self.is_uncommitted() => self.begin_to_end(),
+            State::Open if due && self.is_uncommitted() && !self.goes_on() => self.begin_to_end(),
             State::Rewinding(at) if Instant::now() >= at => self.rewind(),
             _ => {}
         }
@@ -231,6 +234,16 @@ impl PollLoop {
 
     fn is_uncommitted(&self) -> bool {
         self.assigned.iter().any(|entry| entry.uncommitted().is_some())
+    }
+
+    /// See [`Assigned::must_go_on`].
+    fn goes_on(&self) -> bool {
+        let longest = self.settings.commit_interval + GO_ON;
+        let young = self
+            .transact
+            .as_ref()
+            .is_some_and(|transact| transact.since.elapsed() < longest);
+        young && self.assigned.iter().any(Assigned::must_go_on)
     }
 
     fn begin_to_end(&mut self) {
@@ -279,7 +292,18 @@ impl PollLoop {
             // It was spoiled meanwhile.
             (Event::Quiet, _) => {}
             (Event::Spoiled(_), State::Aborting | State::Rewinding(_)) => {}
-            (Event::Spoiled(spoiled), _) => self.abort_transaction(spoiled),
+            (Event::Spoiled(spoiled), _) => {
+                if spoiled.cause == Cause::TooLong {
+                    // It is not told which partition's was too long; the longest was.
+                    let lengths = transact
+                        .ending
+                        .iter()
+                        .map(|ending| ending.position.metadata.len());
+                    let longest = lengths.max().unwrap_or_default();
+                    self.shrink_metadata(longest);
+                }
+                self.abort_transaction(spoiled);
+            }
             (Event::Aborted, _) => {
                 transact.state = State::Rewinding(Instant::now());
                 transact.outage = transact.outage.take().filter(|outage| !outage.beginning);
@@ -365,7 +389,7 @@ impl PollLoop {
             Cause::Moved => {
                 tracing::info!("aborting a transaction, because partitions have moved: {message}")
             }
-            Cause::Record => tracing::warn!("aborting a transaction: {message}"),
+            Cause::Record | Cause::TooLong => tracing::warn!("aborting a transaction: {message}"),
             Cause::Unavailable | Cause::Systemic => {
                 transact.failed(&message, cause, reason, false);
                 // The 1st, 2nd, 4th, 8th ... failure: an outage of hours must not fill the log.

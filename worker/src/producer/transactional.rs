@@ -40,6 +40,8 @@ pub enum TransactionErrorKind {
     Again,
     /// The group has moved on: the partitions belong to somebody else, or will in a moment. Abort and read again.
     Moved,
+    /// The broker refuses the metadata of the offsets as too long: abort, read again, and tell less.
+    TooLong,
     /// Abort and read again.
     Abort,
     /// The client is of no use any more: make a new one and read again.
@@ -250,6 +252,7 @@ fn kind(code: RDKafkaErrorCode, flags: &Flags) -> TransactionErrorKind {
         {
             TransactionErrorKind::Moved
         }
+        RDKafkaErrorCode::OffsetMetadataTooLarge if flags.abort => TransactionErrorKind::TooLong,
         _ if flags.abort => TransactionErrorKind::Abort,
         _ => TransactionErrorKind::NewClient,
     }
@@ -274,6 +277,10 @@ mod tests {
         assert_eq!(
             of(Code::MessageTimedOut, false, true),
             TransactionErrorKind::Abort
+        );
+        assert_eq!(
+            of(Code::OffsetMetadataTooLarge, false, true),
+            TransactionErrorKind::TooLong
         );
         assert_eq!(
             of(Code::ProducerFenced, false, false),

@@ -206,6 +206,7 @@ impl Transactor {
 fn spoiled(error: TransactionError) -> Spoiled {
     let cause = match error.kind {
         TransactionErrorKind::Moved => Cause::Moved,
+        TransactionErrorKind::TooLong => Cause::TooLong,
         TransactionErrorKind::Systemic => Cause::Systemic,
         _ => Cause::Unavailable,
     };

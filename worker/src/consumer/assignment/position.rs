@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::{Assigned, MAX_HANDED_ON};
 use crate::{
-    offsets::ahead,
+    offsets::ahead::{self, Room},
     planted::{now_and_then, planted},
     record::Offset,
 };
@@ -28,7 +28,7 @@ impl Assigned {
             None => self
                 .tracker
                 .committable()
-                .map(|offset| (offset, self.metadata(offset))),
+                .map(|offset| (offset, self.metadata(self.room, offset))),
         };
         let (mut offset, mut metadata) = position?;
         if planted("commit-maximum") {
@@ -43,18 +43,30 @@ impl Assigned {
             offset = 0;
         }
         let position = Position { offset, metadata };
-        (self.committed.as_ref() != Some(&position)).then_some(position)
+        let known = self.committed.as_ref() == Some(&position) || self.tells_more(offset);
+        (!known).then_some(position)
     }
 
-    fn metadata(&self, offset: Offset) -> String {
+    /// True when what is committed tells all that is finished, in a text for which there is no room any more: nothing is new,
+    /// and a commit would only tell less.
+    fn tells_more(&self, offset: Offset) -> bool {
+        let full = Room::default();
+        let at = self
+            .committed
+            .as_ref()
+            .filter(|committed| committed.offset == offset);
+        self.room != full && at.is_some_and(|committed| committed.metadata == self.metadata(full, offset))
+    }
+
+    fn metadata(&self, room: Room, offset: Offset) -> String {
         if !self.ahead {
             return String::new();
         }
         if planted("finished-ahead-invented") {
             // The record at the offset itself is never in there.
-            return ahead::encode(offset, std::slice::from_ref(&(offset + 1..offset + 4)));
+            return ahead::encode(room, offset, std::slice::from_ref(&(offset + 1..offset + 4)));
         }
-        ahead::encode(offset, &self.finished_ahead(ahead::MAX_RANGES))
+        ahead::encode(room, offset, &self.finished_ahead(room.ranges()))
     }
 
     /// What is finished above the watermark: by us, and by an earlier owner where we have not read yet.
@@ -79,17 +91,41 @@ impl Assigned {
         let Some(offset) = self.tracker.committable() else {
             return true;
         };
-        let ranges = self.finished_ahead(ahead::MAX_RANGES + 1);
-        ahead::decode(offset, &ahead::encode(offset, &ranges)).is_ok_and(|told| told == ranges)
+        let ranges = self.finished_ahead(self.room.ranges() + 1);
+        ahead::decode(offset, &ahead::encode(self.room, offset, &ranges)).is_ok_and(|told| told == ranges)
+    }
+
+    /// True when its transaction has to go on. One record after the other only makes less of what is to be told, so a commit
+    /// can tell it, unless brokers take less than when it was committed: then only once enough of it is passed.
+    pub fn must_go_on(&self) -> bool {
+        self.cautious && self.uncommitted().is_some() && !self.fits()
+    }
+
+    /// From now on there is so much room for telling what is finished ahead.
+    pub fn limit_metadata(&mut self, room: Room) {
+        self.room = room;
+        if !self.cautious {
+            self.limit();
+        }
     }
 
     /// Goes on as usual once everything that was finished ahead is passed. True if it does, or never did otherwise.
     pub fn relax(&mut self) -> bool {
         if self.cautious && self.finished_ahead(1).is_empty() {
             self.cautious = false;
-            self.handover.limit_to(MAX_HANDED_ON, self.tracker.span());
+            self.limit();
         }
         !self.cautious
+    }
+
+    /// With transactions, lets as many records be with the lanes as there is room for, see [`MAX_HANDED_ON`]. A chunk alone may
+    /// have more, but not where brokers take little: with short texts it would often be too many.
+    fn limit(&mut self) {
+        let full = Room::default();
+        let most = MAX_HANDED_ON * self.room.ranges() / full.ranges();
+        let metered = self.handover.limit_to(most, self.tracker.oldest_sequence());
+        let short = metered && self.room != full;
+        self.max_chunk = if short { most.max(1) } else { usize::MAX };
     }
 
     /// True when records wait for a commit before they may be handed on.
@@ -101,6 +137,12 @@ impl Assigned {
     pub fn committing(&mut self, position: Position) {
         self.committing = Some(position);
         self.handover.committing();
+    }
+
+    /// Length of the metadata in the commit that is on its way; None without any.
+    pub fn committing_metadata(&self) -> Option<usize> {
+        let position = self.committing.as_ref()?;
+        Some(position.metadata.len()).filter(|length| *length > 0)
     }
 
     /// A commit was answered: with the offset it has committed, or not at all. Gives back the offset if it is news of this
