@@ -84,6 +84,8 @@ pub(crate) struct PollLoop {
     stalls: Stalls,
     transact: Option<Transact>,
     rate: Option<Rate>,
+    /// Of one record, as the last ones were; at first, large ones are expected.
+    record_bytes: usize,
     last_error: Option<String>,
     logged: Vec<(String, Instant)>,
 }
@@ -193,6 +195,7 @@ impl PollLoop {
             stalls: Stalls::new(settings.stalled_after),
             transact,
             rate: settings.records_per_second.map(|limit| Rate::new(limit, now)),
+            record_bytes: 64 << 10,
             last_error: None,
             logged: Vec::new(),
         })

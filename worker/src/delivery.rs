@@ -21,10 +21,11 @@ use crate::{
 /// What to do when it does not work at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Patience {
-    /// Try records again here: whatever comes later waits.
-    Wait,
     /// Hand back the records to be tried again, so that others go on meanwhile.
     HandBack,
+    /// The same, and everything behind them that is not written yet, because it must not overtake them. Waiting for them here
+    /// would take a lane from other partitions.
+    HandBackWithRest,
     /// Never repeat a write that may have happened.
     Once,
     /// Give up at the first failure that is not a record's own: the writes are part of a transaction, which is spoiled.
@@ -53,6 +54,8 @@ pub(crate) struct Later {
 pub(crate) struct Delivered {
     pub refused: Vec<Refused>,
     pub later: Vec<Later>,
+    /// With [`Patience::HandBackWithRest`]: what was not begun.
+    pub rest: Vec<u32>,
     /// Outputs that may or may not have been written, with [`Patience::Once`].
     pub given_up: usize,
     /// With [`Patience::Rewind`]: the transaction cannot be committed, and none of this counts.
@@ -66,9 +69,8 @@ impl Delivered {
             .refused
             .iter()
             .flat_map(|refused| refused.outputs.iter().copied());
-        let left: HashSet<u32> = refused
-            .chain(self.later.iter().map(|later| later.output))
-            .collect();
+        let later = self.later.iter().map(|later| later.output);
+        let left: HashSet<u32> = refused.chain(later).chain(self.rest.iter().copied()).collect();
         match left.is_empty() {
             true => Vec::new(),
             false => with_later_of_their_keys(batch, outputs, &left, repeat),
@@ -139,7 +141,7 @@ impl Delivery<'_> {
                         } else if !record.retryable || segment.attempts >= self.retry.max_attempts {
                             let refused = self.refused(vec![output], record.message, segment.attempts);
                             delivered.refused.push(refused);
-                        } else if self.patience == Patience::HandBack {
+                        } else if matches!(self.patience, Patience::HandBack | Patience::HandBackWithRest) {
                             delivered.later.push(Later {
                                 output,
                                 attempts: segment.attempts,
@@ -170,14 +172,13 @@ impl Delivery<'_> {
                     if !again.is_empty() {
                         tokio::time::sleep(self.retry.random_backoff(segment.attempts)).await;
                         stack.push(Segment {
-                            outputs: with_later_of_their_keys(
-                                self.batch,
-                                &segment.outputs,
-                                &again,
-                                self.patience != Patience::Once,
-                            ),
+                            outputs: with_later_of_their_keys(self.batch, &segment.outputs, &again, false),
                             attempts: segment.attempts,
                         });
+                    }
+                    if self.patience == Patience::HandBackWithRest && !delivered.later.is_empty() {
+                        let rest = stack.drain(..).flat_map(|segment| segment.outputs);
+                        delivered.rest.extend(rest);
                     }
                 }
                 // The breaker stays closed: a spoiled transaction holds all lanes back by itself, and a lane that waited inside

@@ -244,7 +244,7 @@ impl Lane {
         let patience = match (shared.guarantee, shared.ordering) {
             _ if shared.gate.is_some() => Patience::Rewind,
             (DeliveryGuarantee::AtMostOnce, _) => Patience::Once,
-            (_, Ordering::PerPartition) => Patience::Wait,
+            (_, Ordering::PerPartition) => Patience::HandBackWithRest,
             (_, Ordering::PerKey | Ordering::Unordered) => Patience::HandBack,
         };
         let deliveries = unit.todo.iter().map(async |todo| {

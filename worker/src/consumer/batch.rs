@@ -78,6 +78,11 @@ impl<'a> Message<'a> {
         bytes(self.raw.payload, self.raw.len)
     }
 
+    /// Of key and value.
+    pub fn bytes(&self) -> usize {
+        self.raw.key_len + self.raw.len
+    }
+
     pub fn headers(&self) -> Headers<'a> {
         let mut headers = ptr::null_mut();
         // SAFETY: the message is valid; on success `headers` is owned by it and lives as long.

@@ -11,6 +11,8 @@ use crate::{engine::EngineError, planted::planted, snapshot::Phase};
 const QUESTION: Duration = Duration::from_secs(1);
 /// For a worker that is stopped right after its start: so long after finding the coordinator it is a member.
 const JOINING: Duration = Duration::from_millis(200);
+/// So long at least for leaving the group.
+const LEAVING: Duration = Duration::from_secs(1);
 /// Between two looks whether the group is left.
 const ANSWER: Duration = Duration::from_millis(10);
 
@@ -75,12 +77,16 @@ impl PollLoop {
 
     /// Leaves the group and closes the client. Closing alone sends no LeaveGroup for a member without partitions, or in the
     /// middle of a rebalance (librdkafka 2.12, cooperative); then the next rebalance waits for it, for a whole session
-    /// timeout. So the subscription ends first, and its end is waited for, within what is left of the drain budget.
+    /// timeout. So the subscription ends first, and its end is waited for, within what is left of the drain budget, or a second.
     pub(super) fn leave(self) {
         self.context.close();
         let consumer = self.source.consumer();
         consumer.unsubscribe();
-        let deadline = self.stopping.unwrap_or_else(Instant::now);
+        // Also when the drain budget is spent: a group that is not left stands still for a whole session.
+        let deadline = self
+            .stopping
+            .unwrap_or_else(Instant::now)
+            .max(Instant::now() + LEAVING);
         while self.settings.classic && self.source.is_member() && Instant::now() < deadline {
             self.handles.liveness.tick();
             // Rebalances are answered in here. A record that comes all the same is nobody's yet, and read again.

@@ -12,18 +12,27 @@ impl PollLoop {
         if self.stopping.is_some() || self.is_rewinding() {
             return false;
         }
-        let (mut records, mut bytes) = (0, 0);
-        for entry in &self.assigned {
-            records += entry.in_flight();
-            bytes += entry.bytes_in_flight();
-        }
-        let max_records = self.settings.max_records * BATCHES_IN_FLIGHT * self.assigned.len().max(1);
-        records < max_records && bytes < self.settings.bytes_in_flight
+        let records: usize = self.assigned.iter().map(Assigned::in_flight).sum();
+        records < self.max_in_flight() && self.bytes_in_flight() < self.settings.bytes_in_flight
     }
 
-    /// Reads what is there, waiting a tick at most, and puts it into the chunks of its partitions.
+    /// Records of all partitions together.
+    fn max_in_flight(&self) -> usize {
+        self.settings.max_records * BATCHES_IN_FLIGHT * self.assigned.len().max(1)
+    }
+
+    fn bytes_in_flight(&self) -> usize {
+        self.assigned.iter().map(Assigned::bytes_in_flight).sum()
+    }
+
+    /// Reads what is there, waiting a tick at most, and puts it into the chunks of its partitions. Of large records no more than
+    /// there is room for, as far as the last ones tell how large they are.
     pub(super) fn read(&mut self, limit: usize) {
+        let before = self.bytes_in_flight();
+        let room = self.settings.bytes_in_flight.saturating_sub(before);
+        let limit = limit.min((room / self.record_bytes.max(1)).max(1));
         let Self {
+            record_bytes,
             source,
             assigned,
             settings,
@@ -31,6 +40,7 @@ impl PollLoop {
         } = self;
         let mut run: Option<(usize, i32, Option<usize>)> = None;
         let mut errors = Vec::new();
+        let mut bytes = 0;
         let read = source.drain(TICK, limit, |read| match read {
             Read::Record(message) => {
                 let (topic, partition) = (message.topic_id(), message.partition());
@@ -47,6 +57,7 @@ impl PollLoop {
                     }
                 };
                 // Not ours (any more): whoever gets the partition reads it again.
+                bytes += message.bytes();
                 let Some(entry) = index.and_then(|index| assigned.get_mut(index)) else {
                     return;
                 };
@@ -77,6 +88,9 @@ impl PollLoop {
                 }
             }
         });
+        if let Some(mean) = bytes.checked_div(read) {
+            *record_bytes = mean;
+        }
         if let Some(rate) = &mut self.rate {
             rate.take(read);
         }
@@ -139,11 +153,15 @@ impl PollLoop {
         let mut resume = TopicPartitionList::new();
         let several = self.assigned.len() > 1;
         let limit = self.settings.bytes_in_flight;
+        let most = self.max_in_flight();
         for entry in self.assigned.iter_mut().filter(|entry| !entry.draining) {
             let bytes = entry.bytes_in_flight();
             let stuck = entry.troubles.oldest().held.is_some() || entry.is_far_ahead();
             // Wide hysteresis: pausing throws the prefetched records away and resuming takes up to a second.
-            let greedy = several && bytes > if entry.held { limit / 8 } else { limit / 2 };
+            let part = if entry.held { 8 } else { 2 };
+            // One that is only busy may have all the records: it is not stopped for being the only one.
+            let troubled = entry.troubles.oldest().attempts > 0;
+            let greedy = several && (bytes > limit / part || troubled && entry.in_flight() > most / part);
             let hold = self.paused || stuck || greedy;
             if hold != entry.held {
                 entry.held = hold;

@@ -126,12 +126,12 @@ async fn a_failure_that_passes_holds_nobody_else_back() {
     *world.sink.first.lock().unwrap() = vec![transient()];
     let first = tokio::spawn({
         let world = world.clone();
-        async move { world.deliver(0, Patience::Wait, Troubles::default()).await }
+        async move { world.deliver(0, Patience::HandBack, Troubles::default()).await }
     });
     world.calls(1).await;
     tokio::task::yield_now().await;
     assert!(!world.is_open());
-    world.deliver(1, Patience::Wait, Troubles::default()).await;
+    world.deliver(1, Patience::HandBack, Troubles::default()).await;
     first.await.unwrap();
     assert!(!world.is_open());
 }
@@ -145,7 +145,7 @@ async fn while_a_writer_is_away_all_tell_why_and_all_go_on_when_it_is_back() {
         .zip(&troubles)
         .map(|(partition, troubles)| {
             let (world, troubles) = (world.clone(), troubles.clone());
-            tokio::spawn(async move { world.deliver(partition, Patience::Wait, troubles).await })
+            tokio::spawn(async move { world.deliver(partition, Patience::HandBack, troubles).await })
         })
         .collect();
     world.calls(20).await;
@@ -177,7 +177,7 @@ async fn a_delivery_that_is_ended_while_it_tries_leaves_the_turn_to_another() {
         let world = world.clone();
         tokio::spawn(async move {
             world
-                .deliver(partition, Patience::Wait, Troubles::default())
+                .deliver(partition, Patience::HandBack, Troubles::default())
                 .await
         })
     };

@@ -113,6 +113,24 @@ async fn records_that_failed_behind_a_waiting_one_go_on_with_it_in_order() {
     }
 }
 
+#[tokio::test]
+async fn a_record_that_is_tried_again_takes_no_lane_from_other_partitions() {
+    let (script, hour) = (Arc::new(Script::default()), Duration::from_secs(3600));
+    let (ordering, guarantee) = (Ordering::PerPartition, DeliveryGuarantee::AtLeastOnce);
+    let mut shared = shared(&script, ordering, guarantee, FailurePolicy::Skip, hour);
+    Arc::get_mut(&mut shared).unwrap().lanes = Semaphore::new(1);
+    script.tell(100, &[Does::Later, Does::Accept]);
+    let mut waits = run_on(shared.clone(), script.clone());
+    waits.send("a b");
+    waits
+        .until(|running| running.troubles.oldest().attempts == 1)
+        .await;
+    let mut other = run_on(shared, script);
+    other.send("a b");
+    other.finished(100..102).await;
+    assert!(waits.done.is_empty());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
