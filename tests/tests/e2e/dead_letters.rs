@@ -240,6 +240,8 @@ async fn with_on_exhausted_stop_the_partition_waits_visibly_while_others_flow_an
         assert_eq!(stalled.len(), 1, "{stalled:?}");
         assert_eq!((stalled[0].partition, stalled[0].offset), (0, Some(POISON_AT)));
         assert_eq!(stalled[0].reason, "RecordFailed");
+        let error = stalled[0].last_error.as_deref().unwrap_or_default();
+        assert!(error.contains(&place), "{error}");
 
         // Mended by somebody: it goes on with that very record.
         spec["transforms"][0]["vrl"]["source"] = json!(".sequence = to_int!(.sequence)");

@@ -23,16 +23,6 @@ use crate::{
     snapshot::{PausedReason, Phase, Snapshot},
 };
 
-const PAUSED_REASONS: [PausedReason; 7] = [
-    PausedReason::Paused,
-    PausedReason::WriterUnavailable,
-    PausedReason::DeadLetterUnavailable,
-    PausedReason::DeadLetterBreakerOpen,
-    PausedReason::RecordFailed,
-    PausedReason::TransformSlow,
-    PausedReason::OldestUnfinished,
-];
-
 /// Metrics of one assigned partition.
 #[derive(Clone, Debug)]
 pub struct PartitionMetrics {
@@ -244,13 +234,13 @@ impl Metrics {
 
     /// The reasons why partitions are held back, one for each that is.
     pub fn paused_partitions(&self, reasons: impl Iterator<Item = PausedReason>) {
-        let mut counts = [0; PAUSED_REASONS.len()];
+        let mut counts = [0; PausedReason::ALL.len()];
         for reason in reasons {
-            for (known, count) in PAUSED_REASONS.iter().zip(&mut counts) {
+            for (known, count) in PausedReason::ALL.iter().zip(&mut counts) {
                 *count += i64::from(*known == reason);
             }
         }
-        for (reason, count) in PAUSED_REASONS.iter().zip(counts) {
+        for (reason, count) in PausedReason::ALL.iter().zip(counts) {
             self.0
                 .paused_partitions
                 .get_or_create(&ReasonLabels {
