@@ -24,7 +24,7 @@ lint: ## formatting, clippy, generated files, chart, crate directions, licences,
 bench: ## records/s, CPU and memory of the worker against a raw loop, takeover times, on a Kafka of its own; ARGS=--quick, --peers
 	@scripts/bench.sh $(ARGS)
 
-soak: ## hours of killed, frozen and cut off workers, every record accounted for; ARGS=--quick for half an hour
+soak: ## hours of killed, frozen and cut off workers, every record accounted for; ARGS=--quick for three quarters of an hour
 	@scripts/soak.sh $(ARGS)
 
 soak-tracker: ## a million random schedules of the offset tracker, less than a minute once built

@@ -54,15 +54,15 @@ struct Cli {
     #[arg(long, value_name = "FILE")]
     planted_worker: Option<PathBuf>,
 
-    /// Half an hour: a tenth of everything, or less.
+    /// Three quarters of an hour: a tenth of everything, or less.
     #[arg(long)]
     quick: bool,
 
-    /// Kills [default: 1000 with AtLeastOnce, else 300].
+    /// Kills [default: 1000 with AtLeastOnce and PerPartition, else 300].
     #[arg(long)]
     kills: Option<u32>,
 
-    /// Records that are written at least while workers are killed [default: 5000000 with AtLeastOnce and a topic].
+    /// Records that are written at least while workers are killed [default: 5000000 with AtLeastOnce, PerPartition and a topic].
     #[arg(long)]
     records: Option<u64>,
 
@@ -70,7 +70,7 @@ struct Cli {
     #[arg(long)]
     restarts: Option<u32>,
 
-    /// Workers frozen for longer than their session [default: 50 with AtLeastOnce, else 25].
+    /// Workers frozen for longer than their session [default: 50 with AtLeastOnce and PerPartition, else 25].
     #[arg(long)]
     zombies: Option<u32>,
 

@@ -14,21 +14,36 @@ const KINDS: [&str; 9] = [
 ];
 
 /// What is run when nothing else is asked for: everything with the default, and with the others what tells them from it.
-const CHOICE: [(Guarantee, Sink, &[&str]); 5] = [
-    (Guarantee::AtLeastOnce, Sink::Kafka, &KINDS),
-    (Guarantee::AtLeastOnce, Sink::Postgres, &["outage"]),
-    (Guarantee::AtMostOnce, Sink::Kafka, &["kills", "growth", "broker"]),
-    (
-        Guarantee::ExactlyOnce,
-        Sink::Kafka,
-        &["kills", "aborts", "zombies", "storms", "growth", "broker"],
-    ),
-    (
-        Guarantee::ExactlyOnce,
-        Sink::Postgres,
-        &["kills", "aborts", "zombies", "growth", "broker", "outage"],
-    ),
-];
+const CHOICE: [Chosen; 11] = {
+    use Guarantee::{AtLeastOnce, AtMostOnce, ExactlyOnce};
+    use Ordering::{PerKey, PerPartition, Unordered};
+    use Sink::{Kafka, Postgres};
+    [
+        (AtLeastOnce, PerPartition, Kafka, &KINDS),
+        (AtLeastOnce, PerPartition, Postgres, &["outage"]),
+        (AtMostOnce, PerPartition, Kafka, &["kills", "growth", "broker"]),
+        (
+            ExactlyOnce,
+            PerPartition,
+            Kafka,
+            &["kills", "aborts", "zombies", "storms", "growth", "broker"],
+        ),
+        (
+            ExactlyOnce,
+            PerPartition,
+            Postgres,
+            &["kills", "aborts", "zombies", "growth", "broker", "outage"],
+        ),
+        (AtLeastOnce, PerKey, Kafka, &["kills", "zombies"]),
+        (AtLeastOnce, Unordered, Kafka, &["kills"]),
+        (AtMostOnce, PerKey, Kafka, &["kills"]),
+        (AtMostOnce, Unordered, Kafka, &["kills"]),
+        (ExactlyOnce, PerKey, Kafka, &["kills", "aborts"]),
+        (ExactlyOnce, PerKey, Postgres, &["kills"]),
+    ]
+};
+
+type Chosen = (Guarantee, Ordering, Sink, &'static [&'static str]);
 
 /// A scenario, in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +69,7 @@ impl Wish {
     }
 
     fn faults(&self, cli: &Cli) -> Faults {
-        let default = self.guarantee == Guarantee::AtLeastOnce;
+        let default = self.guarantee == Guarantee::AtLeastOnce && self.ordering == Ordering::PerPartition;
         let count = |asked: Option<u32>, full, quick| asked.unwrap_or(if cli.quick { quick } else { full });
         let mut faults = Faults::default();
         match self.kind {
@@ -98,9 +113,13 @@ impl Wish {
                 2000
             },
             batch: 50,
-            records: match (cli.records, self.kind, self.guarantee, self.sink) {
+            records: match (cli.records, self.kind, self.guarantee, self.ordering, self.sink) {
                 (Some(records), ..) => records,
-                (None, "kills", Guarantee::AtLeastOnce, Sink::Kafka) if !cli.quick => 5_000_000,
+                (None, "kills", Guarantee::AtLeastOnce, Ordering::PerPartition, Sink::Kafka)
+                    if !cli.quick =>
+                {
+                    5_000_000
+                }
                 _ => 0,
             },
             session: if crashes {
@@ -139,7 +158,7 @@ fn wishes(cli: &Cli) -> Vec<Wish> {
     if cli.guarantee.is_empty() && cli.ordering.is_empty() && cli.sink.is_empty() {
         let choice = CHOICE.iter();
         return choice
-            .flat_map(|(guarantee, sink, kinds)| with(*guarantee, Ordering::PerPartition, *sink, kinds))
+            .flat_map(|(guarantee, ordering, sink, kinds)| with(*guarantee, *ordering, *sink, kinds))
             .collect();
     }
     let mut wishes = Vec::new();
@@ -218,8 +237,43 @@ mod tests {
                 "ExactlyOnce PerPartition Postgres 20 growths",
                 "ExactlyOnce PerPartition Postgres 20 broker restarts",
                 "ExactlyOnce PerPartition Postgres an outage of 600 s",
+                "AtLeastOnce PerKey Kafka 300 kills",
+                "AtLeastOnce PerKey Kafka 25 zombies",
+                "AtLeastOnce Unordered Kafka 300 kills",
+                "AtMostOnce PerKey Kafka 300 kills",
+                "AtMostOnce Unordered Kafka 300 kills",
+                "ExactlyOnce PerKey Kafka 300 kills",
+                "ExactlyOnce PerKey Kafka 300 forced aborts",
+                "ExactlyOnce PerKey Postgres 300 kills",
             ]
         );
+    }
+
+    #[test]
+    fn every_guarantee_is_tried_in_every_order_that_it_allows() {
+        let scenarios = scenarios_of("");
+        for (guarantee, orderings) in [
+            (
+                Guarantee::AtLeastOnce,
+                &[Ordering::PerPartition, Ordering::PerKey, Ordering::Unordered][..],
+            ),
+            (
+                Guarantee::AtMostOnce,
+                &[Ordering::PerPartition, Ordering::PerKey, Ordering::Unordered],
+            ),
+            (
+                Guarantee::ExactlyOnce,
+                &[Ordering::PerPartition, Ordering::PerKey],
+            ),
+        ] {
+            for ordering in orderings {
+                let killed = scenarios.iter().any(|scenario| {
+                    (scenario.guarantee, scenario.ordering) == (guarantee, *ordering)
+                        && scenario.faults.kills > 0
+                });
+                assert!(killed, "{guarantee} {ordering}");
+            }
+        }
     }
 
     #[test]
@@ -238,7 +292,10 @@ mod tests {
                 + faults.outage_seconds as u32
         };
         for (full, quick) in full.iter().zip(&quick) {
-            assert_eq!((full.guarantee, full.sink), (quick.guarantee, quick.sink));
+            assert_eq!(
+                (full.guarantee, full.ordering, full.sink),
+                (quick.guarantee, quick.ordering, quick.sink)
+            );
             assert!(count(&quick.faults) > 0 && count(&quick.faults) * 10 <= count(&full.faults));
         }
     }
@@ -261,8 +318,8 @@ mod tests {
         assert_eq!(
             told(&both),
             [
-                "AtLeastOnce PerKey Kafka 1000 kills",
-                "AtLeastOnce PerKey Postgres 1000 kills",
+                "AtLeastOnce PerKey Kafka 300 kills",
+                "AtLeastOnce PerKey Postgres 300 kills",
             ]
         );
         assert!(both.iter().all(|scenario| scenario.records == 5));
