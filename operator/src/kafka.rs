@@ -43,6 +43,9 @@ struct Patience {
 /// a rotated password.
 const IDLE: Duration = Duration::from_secs(600);
 
+/// A client that has reached nobody for so long is replaced.
+const GIVE_UP: Duration = Duration::from_secs(120);
+
 /// What was read about one group at one time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KafkaFacts {
@@ -188,6 +191,8 @@ pub struct KafkaClients {
 struct Entry {
     cluster: Arc<Cluster>,
     used: Instant,
+    /// Since when no request has reached the brokers.
+    unreached_since: Option<Instant>,
 }
 
 impl Default for KafkaClients {
@@ -289,9 +294,8 @@ impl KafkaClients {
             clients.close_idle(IDLE);
             let cluster = clients.cluster(&properties)?;
             let done = work(&cluster, &properties);
-            if matches!(done, Err(KafkaProblem::Unreachable(_))) {
-                clients.give_up(&properties, &cluster);
-            }
+            let reached = !matches!(done, Err(KafkaProblem::Unreachable(_)));
+            clients.note(&properties, &cluster, reached, GIVE_UP);
             done
         })
         .await
@@ -315,18 +319,28 @@ impl KafkaClients {
             Entry {
                 cluster: Arc::clone(&cluster),
                 used: Instant::now(),
+                unreached_since: None,
             },
         );
         Ok(cluster)
     }
 
-    /// A client that has reached nobody is replaced by the next request: after an answer that there are no brokers,
-    /// librdkafka 2.12 may never connect again.
-    fn give_up(&self, properties: &Properties, cluster: &Arc<Cluster>) {
+    /// Takes note of whether a request has reached the brokers. A client that has reached nobody for so long is replaced by the
+    /// next request: after an answer that there are no brokers, librdkafka 2.12 may never connect again. Not sooner, because
+    /// logging in at every broker may take longer than one request.
+    fn note(&self, properties: &Properties, cluster: &Arc<Cluster>, reached: bool, patience: Duration) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let current = |entry: &Entry| Arc::ptr_eq(&entry.cluster, cluster);
-        // Closed where it is dropped last, outside of the lock: the caller still holds it.
-        if open.get(properties).is_some_and(current) {
+        let current = |entry: &&mut Entry| Arc::ptr_eq(&entry.cluster, cluster);
+        let Some(entry) = open.get_mut(properties).filter(current) else {
+            return;
+        };
+        if reached {
+            entry.unreached_since = None;
+            return;
+        }
+        let since = *entry.unreached_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= patience {
+            // Closed where it is dropped last, outside of the lock: the caller still holds it.
             open.remove(properties);
         }
     }
