@@ -246,8 +246,9 @@ impl PollLoop {
                 .rate
                 .as_mut()
                 .map_or(usize::MAX, |rate| rate.room(Instant::now()));
-            if limit > 0 && self.has_room() {
-                self.read(limit);
+            let room = if limit > 0 { self.room() } else { 0 };
+            if room > 0 {
+                self.read(limit, room);
             } else if let Ok(report) = self.reports.recv_timeout(TICK) {
                 self.take(report)?;
             }

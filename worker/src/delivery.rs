@@ -171,10 +171,8 @@ impl Delivery<'_> {
                     }
                     if !again.is_empty() {
                         tokio::time::sleep(self.retry.random_backoff(segment.attempts)).await;
-                        stack.push(Segment {
-                            outputs: with_later_of_their_keys(self.batch, &segment.outputs, &again, false),
-                            attempts: segment.attempts,
-                        });
+                        segment.outputs.retain(|output| again.contains(output));
+                        stack.push(segment);
                     }
                     if self.patience == Patience::HandBackWithRest && !delivered.later.is_empty() {
                         let rest = stack.drain(..).flat_map(|segment| segment.outputs);

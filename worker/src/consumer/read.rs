@@ -8,12 +8,17 @@ use rdkafka::{
 use super::{Assigned, BATCHES_IN_FLIGHT, PollLoop, TICK, batch::Read, rewind::SEEK_BUDGET};
 
 impl PollLoop {
-    pub(super) fn has_room(&self) -> bool {
+    /// Bytes that may be read now; 0 when nothing may be.
+    pub(super) fn room(&self) -> usize {
         if self.stopping.is_some() || self.is_rewinding() {
-            return false;
+            return 0;
         }
         let records: usize = self.assigned.iter().map(Assigned::in_flight).sum();
-        records < self.max_in_flight() && self.bytes_in_flight() < self.settings.bytes_in_flight
+        if records >= self.max_in_flight() {
+            return 0;
+        }
+        let bytes = self.assigned.iter().map(Assigned::bytes_in_flight).sum();
+        self.settings.bytes_in_flight.saturating_sub(bytes)
     }
 
     /// Records of all partitions together.
@@ -21,15 +26,9 @@ impl PollLoop {
         self.settings.max_records * BATCHES_IN_FLIGHT * self.assigned.len().max(1)
     }
 
-    fn bytes_in_flight(&self) -> usize {
-        self.assigned.iter().map(Assigned::bytes_in_flight).sum()
-    }
-
     /// Reads what is there, waiting a tick at most, and puts it into the chunks of its partitions. Of large records no more than
-    /// there is room for, as far as the last ones tell how large they are.
-    pub(super) fn read(&mut self, limit: usize) {
-        let before = self.bytes_in_flight();
-        let room = self.settings.bytes_in_flight.saturating_sub(before);
+    /// there is `room` for in bytes, as far as the last ones tell how large they are.
+    pub(super) fn read(&mut self, limit: usize, room: usize) {
         let limit = limit.min((room / self.record_bytes.max(1)).max(1));
         let Self {
             record_bytes,
