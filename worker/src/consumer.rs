@@ -2,16 +2,16 @@
 //! what is finished, and reads on while there is room. It never waits for a writer, so a slow or dead one never costs
 //! the membership in the group.
 
-mod assignment;
-mod batch;
-mod close;
+pub mod rate_limit;
+
+mod assigned;
 mod commit;
-pub(crate) mod context;
-mod handover;
+mod dispatch;
 mod read;
 mod rebalance;
 mod rewind;
-mod transact;
+mod shutdown;
+mod transactions;
 
 use std::{
     sync::{Arc, mpsc as std_mpsc},
@@ -26,21 +26,25 @@ use rdkafka::{
 };
 use tokio::sync::{oneshot, watch};
 
-pub(crate) use self::batch::add_brokers;
-use self::{
-    assignment::Assigned, batch::Source, context::Context, rebalance::Revocation, transact::Transact,
-};
+use self::{assigned::Assigned, rebalance::Revocation, transactions::Transact};
+pub(crate) use crate::kafka::ffi::add_brokers;
 use crate::{
+    consumer::rate_limit::Rate,
     engine::{EngineError, EngineHandles},
-    offsets::ahead::Room,
-    partition::{Report, Shared},
-    planted::planted,
-    progress::truncate,
-    rate::Rate,
-    reminders::{self, Reminders},
+    health::{
+        problems::truncate,
+        snapshot::{Phase, Snapshot, gravest_error},
+        stalls::Stalls,
+    },
+    kafka::{
+        callbacks::Context,
+        ffi::Source,
+        reconnect::{self, Reminders},
+    },
+    offsets::commit_metadata::Room,
+    processing::{Report, Shared},
+    seeded_bugs::planted,
     settings::Settings,
-    snapshot::{Phase, Snapshot, gravest_error},
-    stall::Stalls,
 };
 
 /// Longest wait for records or completions in one turn: bounds how late a commit, a rebalance or a stop is noticed.
@@ -339,7 +343,7 @@ impl PollLoop {
 
     fn housekeeping(&mut self) {
         self.last_housekeeping = Instant::now();
-        if self.last_reminder.elapsed() >= reminders::INTERVAL {
+        if self.last_reminder.elapsed() >= reconnect::INTERVAL {
             self.last_reminder = Instant::now();
             if self.reminders.take() {
                 add_brokers(self.source.consumer().client(), &self.settings.bootstrap);

@@ -3,28 +3,26 @@
 //! partition waits.
 
 mod breaker;
-mod breakers;
 mod headers;
+mod partition_breakers;
 
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    batch::Failure,
-    planted::{impatient, now_and_then, planted},
-    producer::{ErrorClass, ProduceRecord, Producer},
-    progress::Progress,
-    record::{Chunk, Record},
+    health::{problems::Progress, snapshot::PausedReason},
+    kafka::producer::{ErrorClass, ProduceRecord, Producer},
+    record::{Chunk, Record, batch::Failure},
     retry::RetryPolicy,
+    seeded_bugs::{impatient, now_and_then, planted},
     settings::DeadLetterSettings,
-    snapshot::PausedReason,
     transaction::{Cause, Spoiled},
 };
 
-pub(crate) use self::{breaker::Exceeded, breakers::Refusal};
+pub(crate) use self::{breaker::Exceeded, partition_breakers::Refusal};
 pub use self::{breaker::Limits as BreakerLimits, headers::HEADER_PREFIX};
 use self::{
-    breakers::Breakers,
     headers::{Header, Headers},
+    partition_breakers::Breakers,
 };
 
 /// After this long without a confirmation the partition counts as held back.

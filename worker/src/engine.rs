@@ -8,19 +8,18 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::{
     args::exit,
-    circuit::Circuit,
     consumer::{Flag, PollLoop},
     dead_letter::{DeadLetters, FailurePolicy},
-    partition::Shared,
-    pipeline::Pipeline,
-    planted::planted,
-    producer::{Producer, ProducerError},
+    health::snapshot::Board,
+    kafka::producer::{Producer, ProducerError},
+    pipeline::{Pipeline, time_limit::Runs},
+    processing::Shared,
     record::TopicPartition,
-    runs::Runs,
+    seeded_bugs::planted,
     settings::Settings,
-    snapshot::Board,
     telemetry::{Liveness, Metrics},
     transaction::Gate,
+    writer::breaker::Circuit,
 };
 use crds::spec::OnExhausted;
 

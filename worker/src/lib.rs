@@ -21,48 +21,37 @@
 //! What may stop a worker and with which exit code: [`args::exit`].
 
 pub mod args;
-pub mod batch;
-mod circuit;
-mod claim;
 pub mod consumer;
 pub mod control;
 pub mod dead_letter;
 pub mod decode;
-mod delivery;
 pub mod engine;
-mod lane;
-pub mod memory;
+pub mod extensions;
+pub mod health;
+pub mod kafka;
 pub mod offsets;
-mod parked;
-mod partition;
 pub mod pipeline;
-mod planted;
-pub mod producer;
-pub mod progress;
-mod rate;
+pub mod process;
+mod processing;
 pub mod record;
-pub mod registry;
-mod reminders;
 pub mod retry;
-pub mod run;
-mod runs;
 pub mod secrets;
+mod seeded_bugs;
 pub mod settings;
-pub mod snapshot;
-pub mod stall;
 #[cfg(feature = "kubernetes")]
 pub mod status;
 pub mod telemetry;
 pub mod transaction;
 pub mod transform;
-mod unit;
 pub mod writer;
 
 pub use futures::future::BoxFuture;
 
-pub use batch::{Batch, BatchBuilder, OutputRecord, Payload};
-pub use record::{Chunk, Record};
-pub use registry::Registry;
-pub use run::run;
+pub use extensions::Registry;
+pub use process::run;
+pub use record::{
+    Chunk, Record,
+    batch::{Batch, BatchBuilder, OutputRecord, Payload},
+};
 pub use transform::{Emitter, Transform, per_record};
 pub use writer::{Rejected, WriteBatch, WriteError, Writer};

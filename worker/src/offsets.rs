@@ -5,12 +5,12 @@
 //! the watermark back, and completions may come in any order. What is finished above the watermark goes into the
 //! commit's metadata ([`ahead`]), so that a restart does not repeat it.
 
-pub mod ahead;
-mod finished;
+pub mod commit_metadata;
+mod finished_set;
 
 use std::{collections::VecDeque, ops::Range};
 
-pub use self::finished::FinishedSet;
+pub use self::finished_set::FinishedSet;
 use crate::record::Offset;
 
 /// Sequence number of a delivered record, dense from 0 within one epoch.

@@ -1,6 +1,8 @@
 //! Decode and transform: from a chunk to a batch, on a CPU thread. No IO, no waiting. A transform that panics costs the
 //! record it panicked on, with all outputs of it, not the worker. How long it may take is looked after from outside (`runs`).
 
+pub mod time_limit;
+
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -8,10 +10,12 @@ use std::{
 };
 
 use crate::{
-    batch::{Batch, Failure, Stage},
     decode::Decoders,
-    record::Chunk,
-    runs::Run,
+    pipeline::time_limit::Run,
+    record::{
+        Chunk,
+        batch::{Batch, Failure, Stage},
+    },
     settings::NamedTransform,
     telemetry::Metrics,
 };

@@ -2,6 +2,8 @@
 //! allocates per chunk and never per record. Null keys, tombstones (null values), headers and timestamps are kept as
 //! they are. No rdkafka types here.
 
+pub mod batch;
+
 use std::{fmt, sync::Arc};
 
 /// A Kafka offset.

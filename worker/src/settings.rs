@@ -1,6 +1,9 @@
 //! From the configuration document and the mounted Secrets to [`Settings`]: what it means, checked, with transforms compiled
 //! and writers built. All validation of a worker is here and below; it reads files and connects to nothing.
 
+pub mod memory;
+pub mod writers;
+
 mod transforms;
 mod validate;
 
@@ -24,17 +27,17 @@ use crate::{
     args::{Args, exit},
     dead_letter::BreakerLimits,
     decode::Decoders,
-    memory::{self, Budget},
-    producer::{Producer, ProducerError},
-    registry::Registry,
+    extensions::Registry,
+    kafka::producer::{Producer, ProducerError},
     retry::RetryPolicy,
     secrets::{SecretError, SecretFiles},
+    settings::{
+        memory::{self, Budget},
+        writers::{BuildWriterError, WriterContext, build},
+    },
     transaction::Refusals,
     transform::Transform,
-    writer::{
-        Writer,
-        build::{BuildWriterError, WriterContext, build},
-    },
+    writer::Writer,
 };
 
 /// Everything the engine must know.

@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout};
 
 use self::schedule::Schedule;
 pub use self::summary::summarise;
-use crate::snapshot::{Board, Phase};
+use crate::health::snapshot::{Board, Phase};
 
 /// How often the snapshot is looked at: the first report follows joining within this time.
 const LOOK: Duration = Duration::from_secs(1);

@@ -10,15 +10,15 @@
 
 mod client;
 mod gate;
-mod refusals;
+mod rejected_records;
 mod transactor;
 
-pub use self::refusals::Refusals;
+pub use self::rejected_records::Refusals;
 pub(crate) use self::{
     gate::Gate,
     transactor::{Command, Transactor},
 };
-use crate::snapshot::PausedReason;
+use crate::health::snapshot::PausedReason;
 
 /// What became of the transaction.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ pub mod vrl;
 
 use std::sync::Arc;
 
-use crate::batch::{Batch, BatchBuilder, OutputRecord, Payload, Stage};
+use crate::record::batch::{Batch, BatchBuilder, OutputRecord, Payload, Stage};
 
 /// A transform, called from several threads at once. It may panic: the engine then finds the record that made it.
 pub trait Transform: Send + Sync {

@@ -1,14 +1,15 @@
 //! Writers: where records go. A writer gets a batch of one partition at a time and answers for every record in it.
 
+pub mod breaker;
+
 pub mod blackhole;
-pub mod build;
-mod confirmed;
-mod covered;
+mod covered_offsets;
 pub mod file;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod kafka;
 mod lines;
+mod partial_writes;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod stdout;
@@ -16,9 +17,11 @@ pub mod stdout;
 use futures::future::BoxFuture;
 
 use crate::{
-    batch::{Batch, OutputRecord},
     offsets::FinishedSet,
-    record::{Offset, TopicPartition},
+    record::{
+        Offset, TopicPartition,
+        batch::{Batch, OutputRecord},
+    },
 };
 
 /// Part of a batch: the outputs a writer is to write now.

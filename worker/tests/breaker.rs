@@ -18,11 +18,11 @@ use tokio::sync::watch;
 use worker::{
     Payload, Registry, WriteBatch, WriteError, Writer,
     engine::{self, EngineHandles},
+    health::snapshot::{Board, PausedReason, Snapshot},
+    kafka::producer::{ProduceRecord, Producer},
     per_record,
-    producer::{ProduceRecord, Producer},
     secrets::SecretFiles,
     settings::Settings,
-    snapshot::{Board, PausedReason, Snapshot},
     telemetry::{Liveness, Metrics},
     writer::Rejected,
 };

@@ -24,11 +24,11 @@ use tokio::{
 use worker::{
     Batch, Chunk, Registry, Rejected, WriteBatch, WriteError, Writer,
     engine::{self, EngineHandles},
-    producer::{ProduceRecord, Producer},
+    health::snapshot::Board,
+    kafka::producer::{ProduceRecord, Producer},
     record::TopicPartition,
     secrets::SecretFiles,
     settings::Settings,
-    snapshot::Board,
     telemetry::{Liveness, Metrics},
     writer::http::HttpWriter,
 };

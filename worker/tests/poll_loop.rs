@@ -19,7 +19,7 @@ async fn a_partition_that_was_held_when_it_left_is_read_when_it_comes_back() {
     let first = world.start("worker-0").await;
     first.until_owner_of(&[0, 1]).await;
     first.pause.send_replace(true);
-    let held = |snapshot: &worker::snapshot::Snapshot| {
+    let held = |snapshot: &worker::health::snapshot::Snapshot| {
         snapshot
             .partitions
             .iter()
@@ -126,14 +126,14 @@ async fn an_error_while_reading_costs_no_record_and_moves_no_commit() {
     worker.until_owner_of(&[0]).await;
     world.produce(0, 3).await;
     let committed = |offset| {
-        move |snapshot: &worker::snapshot::Snapshot| snapshot.partitions[0].committed == Some(offset)
+        move |snapshot: &worker::health::snapshot::Snapshot| snapshot.partitions[0].committed == Some(offset)
     };
     worker.until("three are committed", committed(3)).await;
     world.cluster.request_errors(
         RDKafkaApiKey::Fetch,
         &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 3],
     );
-    let told = |snapshot: &worker::snapshot::Snapshot| {
+    let told = |snapshot: &worker::health::snapshot::Snapshot| {
         let error = snapshot.last_error.as_deref();
         error.is_some_and(|error| error.contains("reading orders-0"))
     };

@@ -18,7 +18,7 @@ use rdkafka::{
 };
 use worker::{
     Batch, Chunk, WriteBatch, WriteError, Writer,
-    producer::{ErrorClass, ProduceRecord, Producer, SendError, Turn},
+    kafka::producer::{ErrorClass, ProduceRecord, Producer, SendError, Turn},
     record::TopicPartition,
     writer::kafka::KafkaWriter,
 };

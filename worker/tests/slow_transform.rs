@@ -25,11 +25,11 @@ use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use worker::{
     Registry, WriteBatch, WriteError, Writer,
     engine::{self, EngineError, EngineHandles},
+    health::snapshot::{Board, OldestRecord, PausedReason, Snapshot},
+    kafka::producer::{ProduceRecord, Producer},
     per_record,
-    producer::{ProduceRecord, Producer},
     secrets::SecretFiles,
     settings::Settings,
-    snapshot::{Board, OldestRecord, PausedReason, Snapshot},
     telemetry::{Liveness, Metrics},
     writer::Rejected,
 };

@@ -78,5 +78,5 @@ impl Writer for Wait {
 }
 
 fn main() -> ExitCode {
-    worker::run(Registry::new().writer("wait", wait))
+    worker::process(Registry::new().writer("wait", wait))
 }

@@ -8,8 +8,8 @@ use rdkafka::{
     topic_partition_list::{Offset as KafkaOffset, TopicPartitionList},
 };
 
-use super::{Assigned, PollLoop, assignment::Position, batch};
-use crate::{planted::planted, record::TopicPartition};
+use super::{Assigned, PollLoop, assigned::Position};
+use crate::{kafka::ffi, record::TopicPartition, seeded_bugs::planted};
 
 /// How long a commit may take before the partition is given up without it (its records are then read again).
 const COMMIT_BUDGET: Duration = Duration::from_secs(5);
@@ -88,7 +88,7 @@ impl PollLoop {
         self.commit_running
     }
 
-    fn take_committed(&mut self, outcome: batch::Committed) -> Settled {
+    fn take_committed(&mut self, outcome: ffi::Committed) -> Settled {
         let mut settled = Settled::Done;
         self.shared.metrics.committed(outcome.error.map(word));
         self.commit_refused = outcome.error.is_some();

@@ -5,7 +5,8 @@ use rdkafka::{
     topic_partition_list::{Offset as KafkaOffset, TopicPartitionList},
 };
 
-use super::{Assigned, BATCHES_IN_FLIGHT, PollLoop, TICK, batch::Read, rewind::SEEK_BUDGET};
+use super::{Assigned, BATCHES_IN_FLIGHT, PollLoop, TICK, rewind::SEEK_BUDGET};
+use crate::kafka::ffi::Read;
 
 impl PollLoop {
     /// Bytes that may be read now; 0 when nothing may be.

@@ -13,13 +13,14 @@ use rdkafka::{
     topic_partition_list::{Offset as KafkaOffset, TopicPartitionList},
 };
 
-use super::{Assigned, PollLoop, assignment::Start, context::Event};
+use super::{Assigned, PollLoop, assigned::Start};
 use crate::{
     engine::EngineError,
-    offsets::ahead,
-    planted::planted,
+    health::snapshot::Phase,
+    kafka::callbacks::Event,
+    offsets::commit_metadata,
     record::{Offset, TopicPartition},
-    snapshot::Phase,
+    seeded_bugs::planted,
     transaction::{Cause, Spoiled},
 };
 
@@ -141,7 +142,7 @@ impl PollLoop {
                 continue;
             };
             let partition = TopicPartition::new(element.topic(), element.partition());
-            match ahead::decode(offset, element.metadata()) {
+            match commit_metadata::decode(offset, element.metadata()) {
                 Ok(ranges) => {
                     finished.insert(partition, ranges);
                 }

@@ -10,11 +10,11 @@ use rdkafka::{
 
 use super::{
     Assigned, PollLoop,
-    assignment::{Position, Start},
+    assigned::{Position, Start},
     rebalance::COMMITTED_BUDGET,
-    transact::State,
+    transactions::State,
 };
-use crate::{offsets::ahead, planted::planted, record::TopicPartition, transaction::Command};
+use crate::{offsets::commit_metadata, record::TopicPartition, seeded_bugs::planted, transaction::Command};
 
 /// For moving the position: librdkafka's own threads answer.
 pub(super) const SEEK_BUDGET: Duration = Duration::from_secs(5);
@@ -107,7 +107,7 @@ impl PollLoop {
     fn anew(&mut self, partition: TopicPartition, committed: Option<Position>) -> Option<Assigned> {
         let old = self.assigned.iter().find(|entry| entry.partition == partition)?;
         let finished = committed.as_ref().map(|position| {
-            ahead::decode(position.offset, &position.metadata).unwrap_or_else(|unreadable| {
+            commit_metadata::decode(position.offset, &position.metadata).unwrap_or_else(|unreadable| {
                 tracing::warn!(%partition, offset = position.offset, "{unreadable}");
                 Vec::new()
             })

@@ -10,7 +10,11 @@
 use crds::spec::HeaderStyle;
 
 use super::Letter;
-use crate::{batch::Stage, planted::planted, progress::truncate, record::Record};
+use crate::{
+    health::problems::truncate,
+    record::{Record, batch::Stage},
+    seeded_bugs::planted,
+};
 
 /// Prefix of the headers of style Native.
 pub const HEADER_PREFIX: &str = "kafka-consumer.dev/";

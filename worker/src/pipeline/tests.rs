@@ -11,9 +11,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    batch::OutputRecord,
-    record::TopicPartition,
-    snapshot::Snapshot,
+    health::snapshot::Snapshot,
+    record::{TopicPartition, batch::OutputRecord},
     transform::{Emitter, per_record},
 };
 

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{batch::Payload, per_record};
+use crate::{per_record, record::batch::Payload};
 
 fn document() -> Value {
     json!({

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::NamedTransform;
 use crate::{
-    registry::Registry,
+    extensions::Registry,
     secrets::{SecretError, SecretFiles},
     transform::fields::Fields,
 };

@@ -3,8 +3,8 @@
 use crds::status::{StalledPartition, WorkerStatus};
 use jiff::Timestamp;
 
-use crate::{
-    progress::cut,
+use crate::health::{
+    problems::cut,
     snapshot::{OldestRecord, PartitionSnapshot, PausedReason, Snapshot},
 };
 

@@ -13,7 +13,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 
 use super::{Liveness, Metrics};
-use crate::snapshot::{Board, Phase};
+use crate::health::snapshot::{Board, Phase};
 
 /// A poll thread that has not ticked for this long is stuck. The longest it may rightly wait for is a revocation: drain
 /// (10 s) and a synchronous commit (socket timeout 10 s, once repeated by librdkafka inside it).
@@ -105,7 +105,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::snapshot::Snapshot;
+    use crate::health::snapshot::Snapshot;
 
     async fn get(address: SocketAddr, path: &str) -> (u16, String) {
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();

@@ -19,8 +19,8 @@ use self::families::{
     ReasonLabels, TransformLabels, WriteErrorLabels, WriterLabels,
 };
 use crate::{
+    health::snapshot::{PausedReason, Phase, Snapshot},
     record::TopicPartition,
-    snapshot::{PausedReason, Phase, Snapshot},
 };
 
 /// Metrics of one assigned partition.

@@ -10,8 +10,8 @@ use rdkafka::{consumer::ConsumerGroupMetadata, topic_partition_list::TopicPartit
 
 use super::Event;
 use crate::{
-    partition::Report,
-    producer::{TransactionError, TransactionErrorKind, Turn},
+    kafka::producer::{TransactionError, TransactionErrorKind, Turn},
+    processing::Report,
     retry::RetryPolicy,
 };
 

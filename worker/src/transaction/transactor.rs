@@ -13,13 +13,13 @@ use tokio::sync::mpsc;
 use super::{
     Cause, Event, Gate, Refusals, Spoiled,
     client::{Client, call},
-    refusals::Suspect,
+    rejected_records::Suspect,
 };
 use crate::{
-    partition::Report,
-    planted::planted,
-    producer::{ErrorClass, Producer, SendError, TransactionError, TransactionErrorKind, Turn},
+    kafka::producer::{ErrorClass, Producer, SendError, TransactionError, TransactionErrorKind, Turn},
+    processing::Report,
     retry::RetryPolicy,
+    seeded_bugs::planted,
 };
 
 /// What the poll loop wants.

@@ -20,8 +20,8 @@ use self::{
 };
 use super::Transform;
 use crate::{
-    batch::{Batch, BatchBuilder, OutputRecord, Payload, Stage},
     decode,
+    record::batch::{Batch, BatchBuilder, OutputRecord, Payload, Stage},
 };
 
 /// One transform of type Fields.

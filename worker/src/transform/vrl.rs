@@ -35,8 +35,8 @@ use crds::{
 use self::metadata::{Metadata, Parts};
 use super::Transform;
 use crate::{
-    batch::{Batch, BatchBuilder, OutputRecord, Payload, Stage},
     decode::not_json,
+    record::batch::{Batch, BatchBuilder, OutputRecord, Payload, Stage},
 };
 
 /// Longest error message kept; dead letter headers and status show it.

@@ -40,7 +40,7 @@ use self::{
 };
 use super::{
     Rejected, WriteBatch, WriteError, Writer,
-    confirmed::{Confirmed, id},
+    partial_writes::{Confirmed, id},
 };
 use crate::secrets::{SecretError, SecretFiles};
 

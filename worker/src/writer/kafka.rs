@@ -11,12 +11,12 @@ use futures::future::BoxFuture;
 
 use super::{
     Rejected, WriteBatch, WriteError, Writer,
-    confirmed::{Confirmed, OutputId, id},
+    partial_writes::{Confirmed, OutputId, id},
 };
 use crate::{
-    batch::OutputRecord,
-    planted::{impatient, now_and_then, planted},
-    producer::{ErrorClass, ProduceRecord, Producer, SendError},
+    kafka::producer::{ErrorClass, ProduceRecord, Producer, SendError},
+    record::batch::OutputRecord,
+    seeded_bugs::{impatient, now_and_then, planted},
     transaction::Refusals,
 };
 
@@ -234,10 +234,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{
-        batch::Batch,
-        record::{Chunk, TopicPartition},
-    };
+    use crate::record::{Chunk, TopicPartition, batch::Batch};
 
     #[test]
     fn a_record_behind_an_unwritten_one_of_its_key_is_written_again() {

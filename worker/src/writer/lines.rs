@@ -65,10 +65,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{
-        batch::Batch,
-        record::{Chunk, TopicPartition},
-    };
+    use crate::record::{Chunk, TopicPartition, batch::Batch};
 
     fn lines(values: &[Option<&[u8]>]) -> (Vec<u8>, Vec<usize>) {
         let mut chunk = Chunk::new(TopicPartition::new("t", 0), 1);

@@ -15,7 +15,7 @@
 mod claims;
 mod classify;
 mod connect;
-mod gone_back;
+mod lost_offsets;
 mod offsets;
 mod rows;
 mod sql;
@@ -44,9 +44,8 @@ use self::{
 };
 use super::{Rejected, WriteBatch, WriteError, Writer};
 use crate::{
-    batch::OutputRecord,
     offsets::FinishedSet,
-    record::{Offset, TopicPartition},
+    record::{Offset, TopicPartition, batch::OutputRecord},
     secrets::{SecretError, SecretFiles},
 };
 

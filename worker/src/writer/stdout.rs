@@ -114,10 +114,7 @@ fn lines(batch: &WriteBatch<'_>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        batch::Batch,
-        record::{Chunk, TopicPartition},
-    };
+    use crate::record::{Chunk, TopicPartition, batch::Batch};
 
     fn batch() -> Batch {
         let mut chunk = Chunk::new(TopicPartition::new("t", 0), 1);

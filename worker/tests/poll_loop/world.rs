@@ -13,10 +13,10 @@ use tokio::{sync::watch, task::JoinHandle};
 use worker::{
     Registry, WriteBatch, WriteError, Writer,
     engine::{self, EngineError, EngineHandles},
-    producer::{ProduceRecord, Producer},
+    health::snapshot::{Board, Snapshot},
+    kafka::producer::{ProduceRecord, Producer},
     secrets::SecretFiles,
     settings::Settings,
-    snapshot::{Board, Snapshot},
     telemetry::{Liveness, Metrics},
     writer::Rejected,
 };

@@ -50,5 +50,5 @@ fn main() -> ExitCode {
     let registry = Registry::new()
         .transform("uppercase", uppercase)
         .writer("count", |_| Ok(Arc::new(Count::default())));
-    worker::run(registry)
+    worker::process(registry)
 }

@@ -1,8 +1,5 @@
 use super::*;
-use crate::{
-    batch::Failure,
-    record::{Chunk, TopicPartition},
-};
+use crate::record::{Chunk, TopicPartition, batch::Failure};
 
 const STYLES: [HeaderStyle; 3] = [HeaderStyle::Native, HeaderStyle::Connect, HeaderStyle::Spring];
 

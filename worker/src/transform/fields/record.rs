@@ -5,7 +5,7 @@ use std::io::Write;
 use crds::spec::{DecoderType, RecordPart};
 use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
 
-use crate::{batch::OutputRecord, decode};
+use crate::{decode, record::batch::OutputRecord};
 
 /// All timestamps have the same length, so that they sort as text.
 const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));

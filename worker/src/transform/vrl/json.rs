@@ -5,7 +5,7 @@ use ::vrl::value::Value;
 use crds::spec::DecoderType;
 use serde::{Serialize, Serializer, ser::Error};
 
-use crate::batch::Payload;
+use crate::record::batch::Payload;
 
 /// The payload for `value` under the decoder that read it, using `buffer` for what has to be written.
 pub(super) fn payload<'a>(

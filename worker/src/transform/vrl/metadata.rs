@@ -10,7 +10,7 @@ use ::vrl::{
     value::{KeyString, ObjectMap, Value},
 };
 
-use crate::{batch::OutputRecord, record::Chunk};
+use crate::record::{Chunk, batch::OutputRecord};
 
 /// The last millisecond that VRL's timestamps can hold, in the year 262142.
 const MAX_TIMESTAMP: i64 = 8_210_266_876_799_999;

@@ -93,10 +93,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{
-        batch::Batch,
-        record::{Chunk, TopicPartition},
-    };
+    use crate::record::{Chunk, TopicPartition, batch::Batch};
 
     fn batch(values: &[Option<&[u8]>]) -> Batch {
         let mut chunk = Chunk::new(TopicPartition::new("t", 0), 1);

@@ -18,7 +18,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{Key, table::Table, text};
-use crate::{batch::OutputRecord, writer::Rejected};
+use crate::{record::batch::OutputRecord, writer::Rejected};
 
 /// Text of a column, None is NULL.
 type Text<'a> = Option<Cow<'a, str>>;
@@ -228,8 +228,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        batch::Batch,
-        record::{Chunk, TopicPartition},
+        record::{Chunk, TopicPartition, batch::Batch},
         writer::{WriteBatch, postgres::table::tests::table},
     };
 

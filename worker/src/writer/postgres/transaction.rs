@@ -23,16 +23,15 @@ use super::{
     claims::{Claim, Claims},
     classify,
     connect::Session,
-    explain, gone_back, insert,
+    explain, insert, lost_offsets,
     offsets::{OffsetsTable, Owned},
     rows::Group,
     table::Table,
 };
 use crate::{
-    batch::Batch,
     offsets::FinishedSet,
-    planted::planted,
-    record::TopicPartition,
+    record::{TopicPartition, batch::Batch},
+    seeded_bugs::planted,
     writer::{Rejected, WriteBatch, WriteError},
 };
 
@@ -268,7 +267,7 @@ impl PostgresWriter {
         let nothing = FinishedSet::default();
         let now = owned.as_ref().map_or(&nothing, |owned| &owned.finished);
         // First of all, because the claims have gone back as well.
-        let error = match (gone_back::first_lost(stored, now), owned) {
+        let error = match (lost_offsets::first_lost(stored, now), owned) {
             (Some(lost), _) => offsets.gone_back(partition, stored, lost),
             (None, Some(owned)) if ours.is_none_or(|ours| ours == owned.owner_epoch) => return Ok(owned),
             (None, Some(owned)) => WriteError::Fenced(format!(

@@ -1,0 +1,160 @@
+//! What an assigned partition has to commit: the offset of the first record that is not finished, and in the commit's metadata
+//! what is finished above it, by us or by an earlier owner. Pure.
+
+use std::ops::Range;
+
+use super::{Assigned, MAX_HANDED_ON};
+use crate::{
+    offsets::commit_metadata::{self, Room},
+    record::Offset,
+    seeded_bugs::{now_and_then, planted},
+};
+
+/// What to commit: the offset, and what is finished above it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    pub offset: Offset,
+    pub metadata: String,
+}
+
+impl Assigned {
+    /// What to commit, if there is anything new.
+    pub fn uncommitted(&self) -> Option<Position> {
+        if self.void {
+            return None;
+        }
+        let position = match self.handover.to_commit() {
+            Some(offset) => offset.map(|offset| (offset, String::new())),
+            None => self
+                .tracker
+                .committable()
+                .map(|offset| (offset, self.metadata(self.room, offset))),
+        };
+        let (mut offset, mut metadata) = position?;
+        if planted("commit-maximum") {
+            let ahead = self.tracker.ahead(usize::MAX);
+            offset = ahead.last().map_or(offset, |range| range.end);
+            metadata.clear();
+        }
+        if planted("commit-offset-plus-one") {
+            offset += 1;
+        }
+        if planted("commit-goes-back") && now_and_then(7) {
+            offset = 0;
+        }
+        let position = Position { offset, metadata };
+        let known = self.committed.as_ref() == Some(&position) || self.tells_more(offset);
+        (!known).then_some(position)
+    }
+
+    /// True when what is committed tells all that is finished, in a text for which there is no room any more: nothing is new,
+    /// and a commit would only tell less.
+    fn tells_more(&self, offset: Offset) -> bool {
+        let full = Room::default();
+        let at = self
+            .committed
+            .as_ref()
+            .filter(|committed| committed.offset == offset);
+        self.room != full && at.is_some_and(|committed| committed.metadata == self.metadata(full, offset))
+    }
+
+    fn metadata(&self, room: Room, offset: Offset) -> String {
+        if !self.ahead {
+            return String::new();
+        }
+        if planted("finished-ahead-invented") {
+            // The record at the offset itself is never in there.
+            return commit_metadata::encode(room, offset, std::slice::from_ref(&(offset + 1..offset + 4)));
+        }
+        commit_metadata::encode(room, offset, &self.finished_ahead(room.ranges()))
+    }
+
+    /// What is finished above the watermark: by us, and by an earlier owner where we have not read yet.
+    fn finished_ahead(&self, limit: usize) -> Vec<Range<Offset>> {
+        let mut ranges = self.tracker.ahead(limit);
+        for range in &self.finished {
+            let unread = range.start.max(self.read_to)..range.end;
+            if unread.is_empty() {
+                continue;
+            }
+            if let Some(last) = ranges.last_mut().filter(|last| last.end == unread.start) {
+                last.end = unread.end;
+            } else if ranges.len() < limit {
+                ranges.push(unread);
+            }
+        }
+        ranges
+    }
+
+    /// True when a commit can tell everything that is finished. If not, a transaction must not be committed.
+    pub fn fits(&self) -> bool {
+        let Some(offset) = self.tracker.committable() else {
+            return true;
+        };
+        let ranges = self.finished_ahead(self.room.ranges() + 1);
+        commit_metadata::decode(offset, &commit_metadata::encode(self.room, offset, &ranges))
+            .is_ok_and(|told| told == ranges)
+    }
+
+    /// True when its transaction has to go on. One record after the other only makes less of what is to be told, so a commit
+    /// can tell it, unless brokers take less than when it was committed: then only once enough of it is passed.
+    pub fn must_go_on(&self) -> bool {
+        self.cautious && self.uncommitted().is_some() && !self.fits()
+    }
+
+    /// From now on there is so much room for telling what is finished ahead.
+    pub fn limit_metadata(&mut self, room: Room) {
+        self.room = room;
+        if !self.cautious {
+            self.limit();
+        }
+    }
+
+    /// Goes on as usual once everything that was finished ahead is passed. True if it does, or never did otherwise.
+    pub fn relax(&mut self) -> bool {
+        if self.cautious && self.finished_ahead(1).is_empty() {
+            self.cautious = false;
+            self.limit();
+        }
+        !self.cautious
+    }
+
+    /// With transactions, lets as many records be with the lanes as there is room for, see [`MAX_HANDED_ON`]. A chunk alone may
+    /// have more, but not where brokers take little: with short texts it would often be too many.
+    fn limit(&mut self) {
+        let full = Room::default();
+        let most = MAX_HANDED_ON * self.room.ranges() / full.ranges();
+        let metered = self.handover.limit_to(most, self.tracker.oldest_sequence());
+        let short = metered && self.room != full;
+        self.max_chunk = if short { most.max(1) } else { usize::MAX };
+    }
+
+    /// True when records wait for a commit before they may be handed on.
+    pub fn waits_for_commit(&self) -> bool {
+        !self.ended && self.handover.waits()
+    }
+
+    /// A commit of this position is on its way.
+    pub fn committing(&mut self, position: Position) {
+        self.committing = Some(position);
+        self.handover.committing();
+    }
+
+    /// Length of the metadata in the commit that is on its way; None without any.
+    pub fn committing_metadata(&self) -> Option<usize> {
+        let position = self.committing.as_ref()?;
+        Some(position.metadata.len()).filter(|length| *length > 0)
+    }
+
+    /// A commit was answered: with the offset it has committed, or not at all. Gives back the offset if it is news of this
+    /// epoch.
+    pub fn commit_answered(&mut self, committed: Option<Offset>) -> Option<Offset> {
+        self.handover.answered(committed);
+        // The answer to a commit of an earlier epoch may come now; it says nothing of ours.
+        let ours = self.committing.take();
+        let position = ours.filter(|position| Some(position.offset) == committed)?;
+        let offset = position.offset;
+        self.committed = Some(position);
+        Some(offset)
+    }
+}

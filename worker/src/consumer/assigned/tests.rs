@@ -1,0 +1,451 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::{dead_letter::FailurePolicy, offsets::commit_metadata, processing::lane::tests::shared};
+
+fn start(finished: Vec<Range<Offset>>) -> Assigned {
+    start_with(finished, false)
+}
+
+fn start_with(finished: Vec<Range<Offset>>, cautious: bool) -> Assigned {
+    start_on(&tokio::runtime::Handle::current(), None, finished, cautious)
+}
+
+fn start_on(
+    runtime: &tokio::runtime::Handle,
+    committed: Option<Position>,
+    finished: Vec<Range<Offset>>,
+    cautious: bool,
+) -> Assigned {
+    let policy = FailurePolicy::Stop;
+    let shared = shared(
+        &Arc::default(),
+        Ordering::PerKey,
+        DeliveryGuarantee::AtLeastOnce,
+        policy,
+        Duration::from_millis(8),
+    );
+    let start = Start {
+        partition: TopicPartition::new("t", 0),
+        epoch: 1,
+        assignment: 1,
+        finished,
+        committed,
+        held: false,
+        cautious,
+    };
+    let (reports, _) = std_mpsc::channel();
+    Assigned::start(start, &shared, runtime, &reports)
+}
+
+/// A runtime that runs nothing.
+fn idle_runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().build().unwrap()
+}
+
+/// What the partition hands on from now on comes out here, and not at its task.
+fn instead_of_the_task(entry: &mut Assigned, limit: usize) -> mpsc::UnboundedReceiver<Work> {
+    let (input, task) = mpsc::unbounded_channel();
+    entry.handover = Handover::metered(limit, input);
+    task
+}
+
+fn received(task: &mut mpsc::UnboundedReceiver<Work>) -> Vec<Offset> {
+    let mut offsets = Vec::new();
+    while let Ok(work) = task.try_recv() {
+        offsets.extend(work.chunk.offsets());
+    }
+    offsets
+}
+
+/// What is committed next: the offset, and what is finished above it.
+fn told(entry: &Assigned) -> (Offset, Vec<Range<Offset>>) {
+    let Position { offset, metadata } = entry.uncommitted().unwrap();
+    (offset, commit_metadata::decode(offset, &metadata).unwrap())
+}
+
+/// Room after a text of this length was refused.
+fn room_after(refused: usize) -> Room {
+    let mut room = Room::default();
+    room.shrink(refused);
+    room
+}
+
+fn read(entry: &mut Assigned, offsets: Range<Offset>) {
+    fill(entry, offsets);
+    entry.dispatch();
+}
+
+fn fill(entry: &mut Assigned, offsets: Range<Offset>) {
+    for offset in offsets {
+        if let Some(chunk) = entry.filling(offset, offset) {
+            chunk.push(offset, 0, None, None, []);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_an_aborted_transaction_has_finished_is_not_committed() {
+    let mut entry = start(Vec::new());
+    read(&mut entry, 5..9);
+    entry.complete(&Finished::Run(0..2));
+    assert_eq!(entry.uncommitted().map(|position| position.offset), Some(7));
+    entry.annul();
+    assert_eq!(entry.uncommitted(), None);
+    assert!(entry.draining);
+}
+
+#[tokio::test]
+async fn what_an_earlier_owner_has_finished_is_told_until_it_is_passed() {
+    let mut entry = start(vec![7..10, 20..22]);
+    read(&mut entry, 5..6);
+    assert_eq!(told(&entry), (5, vec![7..10, 20..22]));
+    read(&mut entry, 6..9);
+    assert_eq!(told(&entry), (5, vec![7..10, 20..22]), "read in part");
+    entry.complete(&Finished::Run(0..2));
+    read(&mut entry, 9..21);
+    let (committed, ranges) = told(&entry);
+    assert_eq!((committed, ranges.first()), (10, Some(&(20..22))));
+    assert!(ranges.len() == 1 && entry.fits());
+}
+
+#[tokio::test]
+async fn a_cautious_partition_goes_on_as_usual_once_it_has_passed_what_was_finished_ahead() {
+    let one = std::iter::once(7..8).collect();
+    let mut entry = start_with(one, true);
+    let mut task = instead_of_the_task(&mut entry, 0);
+    read(&mut entry, 5..6);
+    entry.filling(6, 6).unwrap().push(6, 0, None, None, []);
+    assert!(!entry.relax());
+    assert!(entry.is_full(1000, 1_000_000), "one record after the other");
+    read(&mut entry, 7..8);
+    assert_eq!(received(&mut task), [5]);
+    entry.complete(&Finished::Run(0..1));
+    assert_eq!(received(&mut task), [6], "7 is finished, and not with the task");
+    assert!(!entry.relax(), "a record before it is not finished");
+    entry.complete(&Finished::Run(1..2));
+    assert!(entry.relax());
+    entry.filling(8, 8).unwrap().push(8, 0, None, None, []);
+    assert!(!entry.is_full(1000, 1_000_000));
+    entry.dispatch();
+    read(&mut entry, 9..11);
+    assert_eq!(received(&mut task), [8, 9, 10]);
+}
+
+#[tokio::test]
+async fn what_an_earlier_owner_has_finished_behind_a_chunk_does_not_hold_it_back() {
+    let mut entry = start(vec![1..1901, 2501..4901]);
+    let mut task = instead_of_the_task(&mut entry, MAX_HANDED_ON);
+    read(&mut entry, 0..4901);
+    assert_eq!(received(&mut task), [0]);
+    entry.complete(&Finished::Run(0..1));
+    assert_eq!(received(&mut task), Vec::from_iter(1901..2501));
+    entry.complete(&Finished::Run(1901..2501));
+    assert_eq!(told(&entry), (4901, vec![]));
+}
+
+#[tokio::test]
+async fn a_commit_that_cannot_tell_all_that_is_finished_is_found_out() {
+    for (gap, fits) in [(1, true), (100_000, false)] {
+        let mut entry = start(Vec::new());
+        for offset in (0..2000).map(|n| n * gap) {
+            entry
+                .filling(offset, offset)
+                .unwrap()
+                .push(offset, 0, None, None, []);
+        }
+        entry.dispatch();
+        for record in (1..2000).step_by(2) {
+            entry.complete(&Finished::Run(record..record + 1));
+        }
+        assert_eq!(entry.fits(), fits, "every other record, {gap} apart");
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_comes_again_is_not_read_twice_but_a_partition_that_begins_anew_is() {
+    let mut entry = start(Vec::new());
+    read(&mut entry, 5..9);
+    read(&mut entry, 7..10);
+    assert_eq!(entry.in_flight(), 5, "7 and 8 came twice");
+    // The topic was deleted and made again. librdkafka's position is still that of the old one: reading begins anew from here.
+    assert!(entry.filling(7, 1000).is_none());
+    assert_eq!(entry.going_back_to(), Some(7));
+    assert!(entry.filling(8, 8).is_none(), "it comes again");
+    entry.went_back();
+    assert!(entry.filling(7, 1000).is_some());
+    assert!(
+        entry.filling(8, 8).is_some(),
+        "what was before it does not count any more"
+    );
+}
+
+#[tokio::test]
+async fn an_error_is_shown_with_the_offset_that_it_belongs_to() {
+    let mut entry = start(Vec::new());
+    read(&mut entry, 100..110);
+    let shown = |entry: &Assigned| {
+        let (shown, error) = entry.snapshot(false, None, None);
+        let oldest = shown.oldest.unwrap();
+        assert_eq!(oldest.offset, 100);
+        assert_eq!(oldest.last_error, error);
+        (
+            oldest.error_offset,
+            oldest.attempts,
+            error.unwrap_or_default(),
+            shown.paused_reason,
+        )
+    };
+    assert_eq!(shown(&entry), (None, 0, String::new(), None));
+    // The oldest is in a slow call; a later one waits.
+    let later = entry.troubles.at(105);
+    later.failing(2, "too many requests");
+    assert_eq!(shown(&entry), (Some(105), 2, "too many requests".into(), None));
+    let oldest = entry.troubles.at(100);
+    oldest.failing(1, "timed out");
+    assert_eq!(shown(&entry), (None, 1, "timed out".into(), None));
+    // Reason and error belong together.
+    let failed = Some(PausedReason::RecordFailed);
+    later.hold(PausedReason::RecordFailed);
+    assert_eq!(shown(&entry), (Some(105), 2, "too many requests".into(), failed));
+    oldest.hold(PausedReason::TransformSlow);
+    assert_eq!(shown(&entry), (Some(105), 2, "too many requests".into(), failed));
+    later.recovered();
+    let slow = Some(PausedReason::TransformSlow);
+    assert_eq!(shown(&entry), (None, 1, "timed out".into(), slow));
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_told_while_nothing_is_in_flight_and_an_outage_with_what_it_holds_back() {
+    let mut entry = start(Vec::new());
+    let claim = entry.troubles.at(-1);
+    claim.failing(1, "table missing");
+    claim.hold(PausedReason::WriterUnavailable);
+    let (shown, error) = entry.snapshot(true, None, None);
+    assert_eq!((shown.oldest, error.as_deref()), (None, Some("table missing")));
+    assert_eq!(shown.paused_reason, Some(PausedReason::WriterUnavailable));
+    read(&mut entry, 5..6);
+    let oldest = entry.snapshot(false, None, None).0.oldest.unwrap();
+    assert_eq!((oldest.attempts, oldest.error_offset), (1, None), "of all of it");
+    claim.recovered();
+
+    let waiting = entry.troubles.at(5);
+    waiting.failing(7, "too many requests");
+    let outage = Trouble {
+        attempts: 2,
+        last_error: Some("brokers do not answer".into()),
+        held: Some(PausedReason::WriterUnavailable),
+    };
+    let (shown, error) = entry.snapshot(true, None, Some(&outage));
+    assert_eq!(error, outage.last_error);
+    assert_eq!(shown.paused_reason, outage.held);
+    waiting.hold(PausedReason::RecordFailed);
+    let (shown, error) = entry.snapshot(true, None, Some(&outage));
+    assert_eq!(error.as_deref(), Some("too many requests"));
+    assert_eq!(shown.paused_reason, Some(PausedReason::RecordFailed));
+}
+
+#[tokio::test]
+async fn where_brokers_take_less_a_commit_tells_less_and_fewer_records_are_on_their_way() {
+    let mut entry = start(Vec::new());
+    let mut task = instead_of_the_task(&mut entry, MAX_HANDED_ON);
+    read(&mut entry, 0..200);
+    for record in (1..200).step_by(2) {
+        entry.complete(&Finished::Run(record..record + 1));
+    }
+    let before = told(&entry).1;
+    assert!(before.len() == 100 && entry.fits());
+    entry.committing(entry.uncommitted().unwrap());
+    let refused = entry.committing_metadata().unwrap();
+    entry.limit_metadata(room_after(refused));
+    assert_eq!(entry.commit_answered(None), None);
+    assert_eq!(entry.committing_metadata(), None);
+    let next = entry.uncommitted().unwrap();
+    assert!(
+        next.metadata.len() <= refused / 2,
+        "{} of {refused}",
+        next.metadata.len()
+    );
+    let after = told(&entry).1;
+    assert!(after.len() > 40 && after == before[..after.len()]);
+    assert!(!entry.fits() && !entry.must_go_on(), "a transaction is aborted");
+
+    // Room for 49 ranges of the 1150 by which 2000 records are allowed.
+    assert_eq!(received(&mut task).len(), 200);
+    fill(&mut entry, 200..280);
+    assert!(!entry.is_full(1000, 1_000_000));
+    fill(&mut entry, 280..290);
+    assert!(entry.is_full(1000, 1_000_000));
+    entry.dispatch();
+    entry.complete(&Finished::Run(0..198));
+    assert!(received(&mut task).is_empty());
+    entry.complete(&Finished::Run(198..199));
+    assert_eq!(received(&mut task).len(), 90);
+    entry.limit_metadata(room_after(0));
+    fill(&mut entry, 290..291);
+    assert!(
+        entry.is_full(1000, 1_000_000),
+        "without any room one after the other"
+    );
+}
+
+#[tokio::test]
+async fn what_was_committed_when_brokers_took_more_is_not_committed_again_with_less() {
+    let ranges: Vec<Range<Offset>> = (0..100).map(|n| 10 * n + 6..10 * n + 8).collect();
+    let committed = Position {
+        offset: 5,
+        metadata: commit_metadata::encode(Room::default(), 5, &ranges),
+    };
+    let length = committed.metadata.len();
+    let runtime = tokio::runtime::Handle::current();
+    let mut entry = start_on(&runtime, Some(committed), ranges, true);
+    let mut task = instead_of_the_task(&mut entry, 0);
+    assert_eq!(entry.uncommitted(), None);
+    entry.limit_metadata(room_after(length));
+    assert_eq!(entry.uncommitted(), None);
+    for offset in 5..1000 {
+        read(&mut entry, offset..offset + 1);
+    }
+    assert_eq!((entry.uncommitted(), entry.must_go_on()), (None, false));
+    // The transaction goes on until what is left to tell fits in.
+    let mut passed = 0;
+    loop {
+        let next = received(&mut task);
+        assert_eq!(next.len(), 1);
+        let sequence = (next[0] - 5) as Sequence;
+        entry.complete(&Finished::Run(sequence..sequence + 1));
+        passed += 1;
+        if !entry.must_go_on() {
+            break;
+        }
+    }
+    assert!(entry.fits() && passed > 100, "{passed}");
+    let (offset, left) = told(&entry);
+    assert!(left.len() > 40 && left.iter().all(|range| range.start >= offset));
+    assert!(!entry.relax());
+}
+
+/// Takes what was handed on, and sees that it was as much as may be and that something was.
+fn take(
+    entry: &Assigned,
+    task: &mut mpsc::UnboundedReceiver<Work>,
+    limit: usize,
+    open: &mut Vec<Sequence>,
+) -> Result<(), TestCaseError> {
+    while let Ok(work) = task.try_recv() {
+        let records = work.first..work.first + work.chunk.len() as Sequence;
+        let span = records.end - entry.tracker.oldest_sequence();
+        prop_assert!(
+            open.is_empty() || span <= limit as Sequence,
+            "{span} with {open:?}"
+        );
+        prop_assert!(!entry.cautious || work.chunk.len() == 1);
+        open.extend(records);
+    }
+    let unfinished = entry.tracker.unfinished();
+    prop_assert!(
+        unfinished == 0 || !open.is_empty(),
+        "{unfinished} wait for nothing"
+    );
+    Ok(())
+}
+
+proptest! {
+    /// Whatever an earlier owner has finished, and in whatever order the rest is: while a record is known that is not finished,
+    /// the task has one; and never more than the limit, but for a chunk alone.
+    #[test]
+    fn something_is_always_with_the_task_and_never_too_much(
+        layout in prop::collection::vec((1_i64..30, 0_i64..30), 1..10),
+        cautious in any::<bool>(),
+        limit in 0_usize..40,
+        max_records in 1_usize..20,
+        steps in prop::collection::vec(
+            (any::<bool>(), any::<bool>(), any::<prop::sample::Index>()),
+            1..200,
+        ),
+    ) {
+        let runtime = idle_runtime();
+        let mut finished: Vec<Range<Offset>> = Vec::new();
+        let mut end: Offset = 0;
+        for (unfinished, done) in layout {
+            let start = end + unfinished;
+            end = start + done;
+            finished.push(start..end);
+        }
+        finished.retain(|range| !range.is_empty());
+        let mut entry = start_on(runtime.handle(), None, finished, cautious);
+        let mut limit = if cautious { 0 } else { limit };
+        let mut task = instead_of_the_task(&mut entry, limit);
+        // With the task, and not finished.
+        let mut open: Vec<Sequence> = Vec::new();
+        let mut next: Offset = 0;
+        for step in 0.. {
+            let (reads, now, pick) = &steps[step % steps.len()];
+            if next < end && (*reads || open.is_empty()) {
+                if let Some(filling) = entry.filling(next, next) {
+                    filling.push(next, 0, None, None, []);
+                    if *now || entry.is_full(max_records, usize::MAX) {
+                        entry.dispatch();
+                    }
+                }
+                next += 1;
+            } else if open.is_empty() {
+                entry.dispatch();
+                take(&entry, &mut task, limit, &mut open)?;
+                if open.is_empty() {
+                    break;
+                }
+            } else {
+                let sequence = open.swap_remove(pick.index(open.len()));
+                entry.complete(&Finished::Run(sequence..sequence + 1));
+                take(&entry, &mut task, limit, &mut open)?;
+                if *now && entry.relax() && cautious {
+                    limit = MAX_HANDED_ON;
+                }
+            }
+            take(&entry, &mut task, limit, &mut open)?;
+        }
+        prop_assert_eq!((next, entry.tracker.committable()), (end, Some(end)));
+        prop_assert!(entry.relax());
+    }
+
+    /// What is committed is never longer than brokers take, tells nothing that is not finished, and is known to tell all if it
+    /// does.
+    #[test]
+    fn a_commit_tells_what_there_is_room_for(
+        refused in 0_usize..400,
+        done in prop::collection::vec(any::<bool>(), 1..300),
+        earlier in prop::collection::vec((1_i64..20, 1_i64..20), 0..60),
+    ) {
+        let runtime = idle_runtime();
+        let records = done.len() as Offset;
+        let mut at = records;
+        let place = |(gap, run): (i64, i64)| {
+            let start = at + gap;
+            at = start + run;
+            start..at
+        };
+        let earlier: Vec<Range<Offset>> = earlier.into_iter().map(place).collect();
+        let mut entry = start_on(runtime.handle(), None, earlier.clone(), false);
+        entry.limit_metadata(room_after(refused));
+        read(&mut entry, 0..records);
+        for (record, _) in done.iter().enumerate().filter(|(_, done)| **done) {
+            let record = record as Sequence;
+            entry.complete(&Finished::Run(record..record + 1));
+        }
+        let position = entry.uncommitted().unwrap();
+        prop_assert!(position.metadata.len() <= refused / 2);
+        let told = commit_metadata::decode(position.offset, &position.metadata).unwrap();
+        let is_told = |offset: Offset| told.iter().any(|range| range.contains(&offset));
+        let mut all = true;
+        for offset in position.offset..records {
+            prop_assert!(!is_told(offset) || done[offset as usize]);
+            all &= is_told(offset) || !done[offset as usize];
+        }
+        all &= earlier.iter().all(|range| range.clone().all(is_told));
+        for offset in records..at {
+            prop_assert!(!is_told(offset) || earlier.iter().any(|range| range.contains(&offset)));
+        }
+        prop_assert_eq!(entry.fits(), all);
+    }
+}

@@ -1,0 +1,251 @@
+//! Finds partitions that make no progress although there is something to do. In: what the poll loop shows of its
+//! partitions, several times a second. Out: since when each one has been stalled, and what changed. Knows no clock;
+//! decides nothing else: whatever holds a partition back goes on by itself or says why.
+//!
+//! "Something to do" is a record that was read and is not finished, or records that arrived since and were not read, or
+//! whatever holds the partition back. Lag alone is none: transaction markers at the end of a partition are never read, so it may stay above 0 for ever.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+
+use crate::{
+    health::snapshot::{PartitionSnapshot, PausedReason},
+    record::{Offset, TopicPartition},
+};
+
+/// Watches the partitions of a worker.
+#[derive(Debug)]
+pub struct Stalls {
+    after: Duration,
+    marks: HashMap<(TopicPartition, u64), Mark>,
+}
+
+/// When a partition made progress last, or had nothing to do.
+#[derive(Clone, Debug)]
+struct Mark {
+    watermark: Option<Offset>,
+    lag: Option<i64>,
+    at: Instant,
+    since: Timestamp,
+    stalled: bool,
+}
+
+/// A partition stalled or goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Which.
+    pub partition: TopicPartition,
+    /// True: it stalled. False: it goes on.
+    pub stalled: bool,
+}
+
+impl Stalls {
+    /// A partition counts as stalled after `after` without progress.
+    pub fn new(after: Duration) -> Self {
+        Self {
+            after,
+            marks: HashMap::new(),
+        }
+    }
+
+    /// [`Stalls::observe`] now, with a line in the log for each change.
+    pub fn look(&mut self, partitions: &mut [PartitionSnapshot], paused: bool) {
+        for Change { partition, stalled } in
+            self.observe(partitions, paused, Instant::now(), Timestamp::now())
+        {
+            if stalled {
+                let of_it = |it: &&PartitionSnapshot| {
+                    *it.topic == *partition.topic && it.partition == partition.partition
+                };
+                let found = partitions.iter().find(of_it);
+                tracing::warn!(
+                    %partition,
+                    offset = found.and_then(|found| found.watermark),
+                    in_flight = found.map(|found| found.in_flight),
+                    reason = found.and_then(|found| found.paused_reason).map(|reason| reason.as_str()),
+                    "no progress for {} s",
+                    self.after.as_secs()
+                );
+            } else {
+                tracing::info!(%partition, "goes on");
+            }
+        }
+    }
+
+    /// Says in each partition since when it has been stalled, and returns those that changed. `paused`: the resource says
+    /// Paused, so that nothing is expected to move. `now` is what counts, `wall` what is shown.
+    pub fn observe(
+        &mut self,
+        partitions: &mut [PartitionSnapshot],
+        paused: bool,
+        now: Instant,
+        wall: Timestamp,
+    ) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let mut before = std::mem::take(&mut self.marks);
+        for shown in partitions {
+            let partition = TopicPartition::new(shown.topic.as_str(), shown.partition);
+            let key = (partition, shown.epoch);
+            let fresh = Mark {
+                watermark: shown.watermark,
+                lag: shown.lag,
+                at: now,
+                since: wall,
+                stalled: false,
+            };
+            let mut mark = before.remove(&key).unwrap_or_else(|| fresh.clone());
+            let arrived = shown.lag > mark.lag && mark.lag.is_some();
+            let held_back = shown
+                .paused_reason
+                .is_some_and(|reason| reason != PausedReason::Paused);
+            let work = shown.in_flight > 0 || arrived || held_back;
+            if paused || !work || shown.watermark != mark.watermark {
+                if mark.stalled {
+                    changes.push(Change {
+                        partition: key.0.clone(),
+                        stalled: false,
+                    });
+                }
+                mark = fresh;
+            } else if !mark.stalled && now.duration_since(mark.at) >= self.after {
+                mark.stalled = true;
+                changes.push(Change {
+                    partition: key.0.clone(),
+                    stalled: true,
+                });
+            }
+            shown.stalled_since = mark.stalled.then_some(mark.since);
+            // What has moved away is not kept.
+            self.marks.insert(key, mark);
+        }
+        changes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::snapshot::PausedReason;
+
+    const AFTER: Duration = Duration::from_secs(300);
+
+    /// A watch, and the time it is.
+    struct World {
+        stalls: Stalls,
+        start: Instant,
+        seconds: u64,
+        epoch: u64,
+    }
+
+    impl World {
+        fn new() -> Self {
+            Self {
+                stalls: Stalls::new(AFTER),
+                start: Instant::now(),
+                seconds: 0,
+                epoch: 1,
+            }
+        }
+
+        fn wall(seconds: u64) -> Timestamp {
+            Timestamp::from_second(1_000_000 + seconds as i64).unwrap()
+        }
+
+        /// Looks after so many seconds; since which second it is stalled, and what changed.
+        fn look(
+            &mut self,
+            seconds: u64,
+            watermark: i64,
+            in_flight: u64,
+            lag: Option<i64>,
+            paused: bool,
+        ) -> (Option<u64>, Vec<bool>) {
+            self.seconds += seconds;
+            let mut shown = [PartitionSnapshot {
+                topic: "orders".into(),
+                partition: 3,
+                epoch: self.epoch,
+                committed: None,
+                watermark: Some(watermark),
+                lag,
+                in_flight,
+                oldest: None,
+                paused_reason: (in_flight > 0).then_some(PausedReason::WriterUnavailable),
+                stalled_since: None,
+            }];
+            let now = self.start + Duration::from_secs(self.seconds);
+            let changes = self
+                .stalls
+                .observe(&mut shown, paused, now, Self::wall(self.seconds));
+            let since = (0..=self.seconds).find(|second| shown[0].stalled_since == Some(Self::wall(*second)));
+            assert_eq!(since.is_some(), shown[0].stalled_since.is_some());
+            (since, changes.iter().map(|change| change.stalled).collect())
+        }
+    }
+
+    #[test]
+    fn unfinished_work_that_does_not_move_is_told_once_and_its_end_too() {
+        let mut world = World::new();
+        assert_eq!(world.look(10, 7, 5, None, false), (None, vec![]));
+        assert_eq!(world.look(299, 7, 5, None, false), (None, vec![]));
+        assert_eq!(world.look(1, 7, 5, None, false), (Some(10), vec![true]));
+        assert_eq!(world.look(1000, 7, 9, None, false), (Some(10), vec![]));
+        assert_eq!(world.look(1, 8, 8, None, false), (None, vec![false]));
+        assert_eq!(world.look(299, 8, 8, None, false), (None, vec![]));
+        assert_eq!(world.look(1, 8, 8, None, false), (Some(1311), vec![true]));
+        // Finished to the last record.
+        assert_eq!(world.look(1, 16, 0, None, false), (None, vec![false]));
+    }
+
+    #[test]
+    fn slow_is_not_stalled() {
+        let mut world = World::new();
+        for watermark in 0..20 {
+            assert_eq!(world.look(299, watermark, 5, Some(1000), false), (None, vec![]));
+        }
+    }
+
+    #[test]
+    fn records_that_arrive_and_are_not_read_count_but_markers_at_the_end_do_not() {
+        let mut world = World::new();
+        for _ in 0..5 {
+            assert_eq!(world.look(1000, 7, 0, Some(1), false), (None, vec![]));
+        }
+        assert_eq!(world.look(1, 7, 0, Some(2), false), (None, vec![]));
+        assert_eq!(world.look(300, 7, 0, Some(2), false), (Some(5000), vec![true]));
+        assert_eq!(world.look(1, 9, 0, Some(0), false), (None, vec![false]));
+    }
+
+    #[test]
+    fn an_idle_partition_has_all_the_time_from_its_next_record_on() {
+        let mut world = World::new();
+        world.look(0, 7, 0, Some(0), false);
+        assert_eq!(world.look(5000, 7, 0, Some(0), false), (None, vec![]));
+        assert_eq!(world.look(1, 7, 1, Some(1), false), (None, vec![]));
+        assert_eq!(world.look(200, 7, 1, Some(1), false), (None, vec![]));
+    }
+
+    #[test]
+    fn pausing_on_request_is_no_stall_and_the_time_begins_anew_after_it() {
+        let mut world = World::new();
+        world.look(0, 7, 5, Some(5), false);
+        assert_eq!(world.look(1000, 7, 5, Some(5), true), (None, vec![]));
+        assert_eq!(world.look(299, 7, 5, Some(5), false), (None, vec![]));
+        assert_eq!(world.look(1, 7, 5, Some(5), false), (Some(1000), vec![true]));
+        assert_eq!(world.look(1, 7, 5, Some(5), true), (None, vec![false]));
+    }
+
+    #[test]
+    fn a_new_assignment_begins_anew() {
+        let mut world = World::new();
+        world.look(0, 7, 5, None, false);
+        world.look(300, 7, 5, None, false);
+        world.epoch = 2;
+        assert_eq!(world.look(1, 7, 5, None, false), (None, vec![]));
+        assert_eq!(world.stalls.marks.len(), 1);
+    }
+}

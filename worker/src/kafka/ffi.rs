@@ -1,0 +1,373 @@
+//! The calls that rdkafka's safe API lacks, behind a safe one: reading in batches, forwarding partition queues, commits
+//! with a result per partition, cached watermarks. The only unsafe code of the worker.
+//!
+//! Invariants that make it sound:
+//! * [`Source`] owns the consumer and the two queues; queues are destroyed before the consumer (field order), and a
+//!   `Source` stays on one thread (`!Send` by its raw pointers once built inside the poll thread).
+//! * Every message pointer that `rd_kafka_consume_batch_queue` hands out is destroyed exactly once, after the closure
+//!   that borrows it has returned, also when that closure panics.
+//! * Borrowed keys, values and headers do not outlive the closure call they are passed to.
+#![allow(unsafe_code)]
+
+use std::{
+    ffi::{CStr, CString, c_char, c_void},
+    ptr, slice,
+    time::Duration,
+};
+
+use rdkafka::{
+    ClientContext, bindings as sys,
+    client::Client,
+    consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata},
+    error::RDKafkaErrorCode,
+    topic_partition_list::TopicPartitionList,
+};
+
+use super::callbacks::Context;
+use crate::record::Offset;
+
+/// Messages per call; measured: runs of one partition are about this long, and more brings nothing.
+const BATCH: usize = 2048;
+
+/// A message borrowed from librdkafka.
+pub(super) struct Message<'a> {
+    raw: &'a sys::rd_kafka_message_t,
+}
+
+impl<'a> Message<'a> {
+    /// Identity of the topic object: equal for messages of the same topic, cheaper to compare than names.
+    pub fn topic_id(&self) -> usize {
+        self.raw.rkt as usize
+    }
+
+    pub fn topic(&self) -> &'a str {
+        // SAFETY: rkt is valid while the message is; its name is a C string that lives as long.
+        let name = unsafe { CStr::from_ptr(sys::rd_kafka_topic_name(self.raw.rkt)) };
+        // Topic names are ASCII by Kafka's rules.
+        name.to_str().unwrap_or_default()
+    }
+
+    pub fn partition(&self) -> i32 {
+        self.raw.partition
+    }
+
+    pub fn offset(&self) -> Offset {
+        self.raw.offset
+    }
+
+    /// Milliseconds since 1970, -1 when there is none.
+    pub fn timestamp(&self) -> i64 {
+        let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: both pointers are valid for the call.
+        unsafe { sys::rd_kafka_message_timestamp(self.raw, &mut kind) }
+    }
+
+    /// True when that time is the broker's and not the producer's.
+    pub fn log_append_time(&self) -> bool {
+        let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: both pointers are valid for the call.
+        unsafe { sys::rd_kafka_message_timestamp(self.raw, &mut kind) };
+        kind == sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME
+    }
+
+    pub fn key(&self) -> Option<&'a [u8]> {
+        bytes(self.raw.key, self.raw.key_len)
+    }
+
+    pub fn value(&self) -> Option<&'a [u8]> {
+        bytes(self.raw.payload, self.raw.len)
+    }
+
+    /// Of key and value.
+    pub fn bytes(&self) -> usize {
+        self.raw.key_len + self.raw.len
+    }
+
+    pub fn headers(&self) -> Headers<'a> {
+        let mut headers = ptr::null_mut();
+        // SAFETY: the message is valid; on success `headers` is owned by it and lives as long.
+        let error = unsafe { sys::rd_kafka_message_headers(self.raw, &mut headers) };
+        let headers = if error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+            headers
+        } else {
+            ptr::null_mut()
+        };
+        Headers {
+            headers,
+            next: 0,
+            message: self.raw,
+        }
+    }
+}
+
+fn bytes<'a>(start: *mut c_void, len: usize) -> Option<&'a [u8]> {
+    // SAFETY: librdkafka gives a valid pointer with its length, or null for Kafka's null; the caller bounds 'a by the
+    // message.
+    (!start.is_null()).then(|| unsafe { slice::from_raw_parts(start.cast(), len) })
+}
+
+/// Headers of a message, in order.
+pub(super) struct Headers<'a> {
+    headers: *mut sys::rd_kafka_headers_t,
+    next: usize,
+    #[allow(dead_code)] // Bounds 'a: the headers belong to the message.
+    message: &'a sys::rd_kafka_message_t,
+}
+
+impl<'a> Iterator for Headers<'a> {
+    type Item = (&'a [u8], Option<&'a [u8]>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.headers.is_null() {
+            return None;
+        }
+        let (mut name, mut value, mut size): (*const c_char, *const c_void, usize) =
+            (ptr::null(), ptr::null(), 0);
+        // SAFETY: headers is valid while the message is; the out-pointers are valid for the call.
+        let error = unsafe {
+            sys::rd_kafka_header_get_all(self.headers, self.next, &mut name, &mut value, &mut size)
+        };
+        if error != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return None;
+        }
+        self.next += 1;
+        // SAFETY: on success name is a C string owned by the message.
+        let name = unsafe { CStr::from_ptr(name) }.to_bytes();
+        Some((name, bytes(value.cast_mut(), size)))
+    }
+}
+
+/// What was read.
+pub(super) enum Read<'a> {
+    Record(Message<'a>),
+    /// Something is wrong with the partition, at this offset if it is not negative; empty topic and -1 if not with one.
+    Error(&'a str, i32, Offset, RDKafkaErrorCode),
+}
+
+/// The outcome of a commit.
+pub(super) struct Committed {
+    /// Error of the whole request.
+    pub error: Option<RDKafkaErrorCode>,
+    /// Topic, partition, offset and error of each partition.
+    pub partitions: Vec<(String, i32, Offset, Option<RDKafkaErrorCode>)>,
+}
+
+struct Queue(*mut sys::rd_kafka_queue_t);
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // SAFETY: made by rd_kafka_queue_new or _get_partition and destroyed once, before the client.
+        unsafe { sys::rd_kafka_queue_destroy(self.0) }
+    }
+}
+
+/// A consumer with the queue its partitions are forwarded to, and the queue its commit results come back on.
+pub(super) struct Source {
+    records: Queue,
+    commits: Queue,
+    messages: Vec<*mut sys::rd_kafka_message_t>,
+    consumer: BaseConsumer<Context>,
+}
+
+impl Source {
+    pub fn new(consumer: BaseConsumer<Context>) -> Self {
+        let client = consumer.client().native_ptr();
+        // SAFETY: the client is valid; rd_kafka_queue_new never fails.
+        let queue = || Queue(unsafe { sys::rd_kafka_queue_new(client) });
+        Self {
+            records: queue(),
+            commits: queue(),
+            messages: vec![ptr::null_mut(); BATCH],
+            consumer,
+        }
+    }
+
+    pub fn consumer(&self) -> &BaseConsumer<Context> {
+        &self.consumer
+    }
+
+    /// Gives the consumer back, to close it; the queues are gone then.
+    pub fn into_consumer(self) -> BaseConsumer<Context> {
+        self.consumer
+    }
+
+    /// Makes the partition's records arrive in [`Source::drain`]. Needed at every assignment: librdkafka forgets it.
+    pub fn forward(&self, topic: &str, partition: i32) {
+        let Ok(topic) = CString::new(topic) else { return };
+        let client = self.consumer.client().native_ptr();
+        // SAFETY: client and topic are valid; the returned queue is null or a new reference that Queue drops.
+        unsafe {
+            let queue = sys::rd_kafka_queue_get_partition(client, topic.as_ptr(), partition);
+            if !queue.is_null() {
+                let queue = Queue(queue);
+                sys::rd_kafka_queue_forward(queue.0, self.records.0);
+            }
+        }
+    }
+
+    /// Waits up to `timeout` for records and hands at most `limit` of them to `each`, in order. Returns how many there
+    /// were.
+    pub fn drain(&mut self, timeout: Duration, limit: usize, mut each: impl FnMut(Read<'_>)) -> usize {
+        let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        let limit = limit.min(BATCH);
+        // SAFETY: `messages` has room for BATCH pointers; only this thread reads the queue.
+        let count = unsafe {
+            sys::rd_kafka_consume_batch_queue(self.records.0, millis, self.messages.as_mut_ptr(), limit)
+        };
+        let count = usize::try_from(count).unwrap_or(0);
+        // Each pointer is owned from here on, so that a panic in `each` leaks nothing.
+        let mut owned = Unread(&self.messages[..count]);
+        while let Some(message) = owned.next() {
+            // SAFETY: a valid message until `message` is dropped at the end of this turn.
+            let raw = unsafe { &*message.0 };
+            let borrowed = Message { raw };
+            if raw.err == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+                each(Read::Record(borrowed));
+                continue;
+            }
+            let topic = if raw.rkt.is_null() { "" } else { borrowed.topic() };
+            each(Read::Error(topic, raw.partition, raw.offset, raw.err.into()));
+        }
+        count
+    }
+
+    /// Starts a commit; the outcome comes from [`Source::committed`].
+    pub fn commit(&self, offsets: &TopicPartitionList) -> Result<(), RDKafkaErrorCode> {
+        let client = self.consumer.client().native_ptr();
+        // SAFETY: client, list and queue are valid; librdkafka copies the list. No callback: events are on for this client.
+        let error = unsafe {
+            sys::rd_kafka_commit_queue(client, offsets.ptr(), self.commits.0, None, ptr::null_mut())
+        };
+        match error {
+            sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
+            error => Err(error.into()),
+        }
+    }
+
+    /// Waits up to `timeout` for the outcome of a commit.
+    pub fn committed(&self, timeout: Duration) -> Option<Committed> {
+        let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: the queue is valid; the event is destroyed below, after everything in it has been copied.
+        unsafe {
+            let event = sys::rd_kafka_queue_poll(self.commits.0, millis);
+            if event.is_null() {
+                return None;
+            }
+            let outcome =
+                (sys::rd_kafka_event_type(event) == sys::RD_KAFKA_EVENT_OFFSET_COMMIT).then(|| Committed {
+                    error: code(sys::rd_kafka_event_error(event)),
+                    partitions: partitions(event),
+                });
+            sys::rd_kafka_event_destroy(event);
+            outcome
+        }
+    }
+
+    /// True once the group coordinator has given us a member id.
+    pub fn is_member(&self) -> bool {
+        self.member_id().is_some()
+    }
+
+    fn member_id(&self) -> Option<CString> {
+        let client = self.consumer.client().native_ptr();
+        // SAFETY: the client is valid; the string is null or ours to free with librdkafka's own function.
+        unsafe {
+            let id = sys::rd_kafka_memberid(client);
+            if id.is_null() {
+                return None;
+            }
+            let copy = CStr::from_ptr(id).to_owned();
+            sys::rd_kafka_mem_free(client, id.cast());
+            (!copy.is_empty()).then_some(copy)
+        }
+    }
+
+    /// What a broker knows the member and its generation by; None for whoever is none. Offsets of a client without a member id
+    /// are taken by brokers, inside of transactions, whatever the generation is, for the sake of clients from before KIP-447.
+    /// librdkafka forgets the id when a session is lost, perhaps while we ask.
+    pub fn membership(&self) -> Option<ConsumerGroupMetadata> {
+        let before = self.member_id()?;
+        let metadata = self.consumer.group_metadata()?;
+        (self.member_id()? == before).then_some(metadata)
+    }
+
+    /// End of the partition as the last fetch told it, without asking the broker.
+    pub fn cached_end(&self, topic: &str, partition: i32) -> Option<Offset> {
+        let topic = CString::new(topic).ok()?;
+        let client = self.consumer.client().native_ptr();
+        let (mut low, mut high) = (-1, -1);
+        // SAFETY: all pointers are valid for the call.
+        let error = unsafe {
+            sys::rd_kafka_get_watermark_offsets(client, topic.as_ptr(), partition, &mut low, &mut high)
+        };
+        (error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
+    }
+}
+
+/// A message to be destroyed.
+struct Owned(*mut sys::rd_kafka_message_t);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // SAFETY: from a batch, and destroyed once.
+        unsafe { sys::rd_kafka_message_destroy(self.0) }
+    }
+}
+
+/// Messages of a batch that nobody owns yet; destroys what is left when dropped, also while unwinding.
+struct Unread<'a>(&'a [*mut sys::rd_kafka_message_t]);
+
+impl Unread<'_> {
+    fn next(&mut self) -> Option<Owned> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(Owned(*first))
+    }
+}
+
+impl Drop for Unread<'_> {
+    fn drop(&mut self) {
+        while self.next().is_some() {}
+    }
+}
+
+/// Tells a client of brokers to begin with (`host:port,...`). It keeps the list for good, so not without need: see
+/// [`Reminders`](crate::kafka::reconnect::Reminders).
+pub(crate) fn add_brokers<C: ClientContext>(client: &Client<C>, list: &str) {
+    let Ok(list) = CString::new(list) else { return };
+    // SAFETY: client and list are valid; librdkafka copies the list.
+    unsafe {
+        sys::rd_kafka_brokers_add(client.native_ptr(), list.as_ptr());
+    }
+}
+
+fn code(error: sys::rd_kafka_resp_err_t) -> Option<RDKafkaErrorCode> {
+    (error != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR).then(|| error.into())
+}
+
+/// Copies the partitions out of a commit event.
+///
+/// # Safety
+/// `event` must be a valid offset commit event.
+unsafe fn partitions(
+    event: *mut sys::rd_kafka_event_t,
+) -> Vec<(String, i32, Offset, Option<RDKafkaErrorCode>)> {
+    // SAFETY: the list belongs to the event; `cnt` elements are valid.
+    unsafe {
+        let list = sys::rd_kafka_event_topic_partition_list(event);
+        if list.is_null() {
+            return Vec::new();
+        }
+        let elements = slice::from_raw_parts((*list).elems, usize::try_from((*list).cnt).unwrap_or(0));
+        elements
+            .iter()
+            .map(|element| {
+                let topic = CStr::from_ptr(element.topic).to_string_lossy().into_owned();
+                (topic, element.partition, element.offset, code(element.err))
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

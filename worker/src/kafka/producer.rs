@@ -1,0 +1,420 @@
+//! The worker's producer: for the Kafka writer and for dead letters. Takes slices of records, answers when the broker has
+//! answered for each of them. Every wait is asynchronous; librdkafka's reports come in on a thread of their own.
+//! Never blocks a tokio worker, never drops a record silently, never decides what a failed record means.
+//!
+//! A broker refuses whole record batches, with innocent records in them. Such records are sent again one by one through
+//! a second client that makes no batches, so that a [`ErrorClass::Record`] is always the fault of that record. Later
+//! records with the same key are sent again after them: twice in the right order beats once in the wrong one.
+//!
+//! A transactional producer has no such client, because a record that fails spoils its transaction anyway: what a broker
+//! refused with others is answered with [`SendError::in_doubt`]. It has two clients that take turns instead ([`Turn`]), so that
+//! records can be sent while the transaction before theirs is being committed.
+
+mod classify;
+mod client;
+mod partitioner;
+mod partitions;
+mod pending;
+mod transactional;
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use crds::client_config::Properties;
+use rdkafka::{
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{Header, OwnedHeaders},
+    producer::BaseRecord,
+};
+
+pub use classify::ErrorClass;
+use client::{Handle, Lane};
+use partitions::Partitions;
+use pending::Slab;
+pub use transactional::{TransactionError, TransactionErrorKind, Turn};
+
+/// Reports free room in a full queue; this is only in case that the report came before we listened.
+const QUEUE_FULL_RECHECK: Duration = Duration::from_millis(100);
+/// Enqueueing costs about a microsecond per record: after this many, others get the thread.
+const ENQUEUE_SLICE: usize = 512;
+
+/// A record to produce, borrowed. Headers keep their order, may repeat, and may be null.
+#[derive(Clone, Debug, Default)]
+pub struct ProduceRecord<'a> {
+    /// Topic.
+    pub topic: &'a str,
+    /// Partition; None leaves it to the key's hash, as the Java client does.
+    pub partition: Option<i32>,
+    /// Milliseconds since 1970; None is now.
+    pub timestamp: Option<i64>,
+    /// Key; None is null.
+    pub key: Option<&'a [u8]>,
+    /// Value; None is null.
+    pub value: Option<&'a [u8]>,
+    /// Names and values.
+    pub headers: Vec<(&'a [u8], Option<&'a [u8]>)>,
+}
+
+/// A record that was not confirmed. It may have been written all the same when the class is Transient.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct SendError {
+    /// What is wrong and what to do; names the topic, never contains the payload.
+    pub message: String,
+    /// Who is at fault.
+    pub class: ErrorClass,
+    /// True when the client had to be replaced by a new one; sending again is all there is to do.
+    pub fatal: bool,
+    /// True when the broker refused the record together with others, so that it may be innocent.
+    pub in_doubt: bool,
+}
+
+/// A producer that cannot be created.
+#[derive(Debug, thiserror::Error)]
+pub enum ProducerError {
+    /// librdkafka refuses a property. Its value is not shown, it may be a secret.
+    #[error(
+        "the Kafka producer refuses the property {key:?}: {reason}; correct it in spec.kafka.clientConfig"
+    )]
+    Property { key: String, reason: String },
+    /// librdkafka refuses the properties together.
+    #[error("the Kafka producer cannot be created: {0}; check spec.kafka and its Secrets")]
+    Create(String),
+}
+
+impl From<KafkaError> for ProducerError {
+    fn from(error: KafkaError) -> Self {
+        match error {
+            KafkaError::ClientConfig(_, reason, key, _) => ProducerError::Property { key, reason },
+            other => ProducerError::Create(other.to_string()),
+        }
+    }
+}
+
+/// A handle to the producer; clones share it.
+#[derive(Clone)]
+pub struct Producer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// One; of a transactional producer two.
+    batched: Vec<Lane>,
+    /// For records that a broker has refused together with others; none inside of transactions.
+    alone: Option<Lane>,
+    slab: Arc<Slab>,
+    partitions: Partitions,
+}
+
+impl Shared {
+    fn of(&self, transaction: u64) -> &Lane {
+        &self.batched[transaction as usize % self.batched.len()]
+    }
+}
+
+impl Producer {
+    /// Creates the client; connects in the background.
+    pub fn new(properties: &Properties) -> Result<Self, ProducerError> {
+        let mut unbatched = properties.clone();
+        unbatched.insert("batch.num.messages".into(), "1".into());
+        unbatched.insert("linger.ms".into(), "0".into());
+        Self::create(vec![properties.clone()], Some(unbatched))
+    }
+
+    fn create(batched: Vec<Properties>, unbatched: Option<Properties>) -> Result<Self, ProducerError> {
+        let slab = Arc::new(Slab::default());
+        let lane = |properties| Lane::new(properties, slab.clone());
+        let batched: Vec<Lane> = batched.into_iter().map(lane).collect();
+        // The others need not be tried: their properties are the same.
+        if let Some(Err(error)) = batched.first().map(Lane::client) {
+            return Err(match error {
+                client::NoClient::Create(error) => error,
+                client::NoClient::Closed => ProducerError::Create("closed".into()),
+            });
+        }
+        let alone = unbatched.map(lane);
+        Ok(Self {
+            shared: Arc::new(Shared {
+                batched,
+                alone,
+                slab,
+                partitions: Partitions::default(),
+            }),
+        })
+    }
+
+    /// Sends records in order and waits until the broker has answered for each or `message.timeout.ms` is over. The answer
+    /// has one entry per record.
+    pub async fn send(&self, records: &[ProduceRecord<'_>]) -> Vec<Result<(), SendError>> {
+        self.send_in(0, records).await
+    }
+
+    /// As [`Producer::send`], in the transaction of this number: even ones are those of the first [`Turn`].
+    pub async fn send_in(
+        &self,
+        transaction: u64,
+        records: &[ProduceRecord<'_>],
+    ) -> Vec<Result<(), SendError>> {
+        let mut results = vec![Ok(()); records.len()];
+        let everything: Vec<usize> = (0..records.len()).collect();
+        let failures = self
+            .attempt(self.shared.of(transaction), transaction, records, &everything)
+            .await;
+        let Some(alone) = &self.shared.alone else {
+            for failure in failures {
+                results[failure.position] = Err(SendError {
+                    in_doubt: failure.suspect,
+                    ..failure.error
+                });
+            }
+            return results;
+        };
+        let suspects: Vec<usize> = failures
+            .iter()
+            .filter(|failure| failure.suspect)
+            .map(|failure| failure.position)
+            .collect();
+        for failure in failures.into_iter().filter(|failure| !failure.suspect) {
+            results[failure.position] = Err(failure.error);
+        }
+        if !suspects.is_empty() {
+            let again = with_later_records_of_their_keys(records, &suspects);
+            for position in &again {
+                results[*position] = Ok(());
+            }
+            for failure in self.attempt(alone, transaction, records, &again).await {
+                results[failure.position] = Err(failure.error);
+            }
+        }
+        results
+    }
+
+    /// The latest trouble with brokers or logins, None after a success: why a send takes long.
+    pub fn trouble(&self) -> Option<String> {
+        self.shared.slab.trouble()
+    }
+
+    /// Waits until everything sent is answered, at most `timeout`, then closes the connections. Later sends fail.
+    /// Returns the number of records that were given up.
+    pub async fn close(&self, timeout: Duration) -> usize {
+        let lanes = self.shared.batched.iter().chain(&self.shared.alone);
+        let clients: Vec<_> = lanes.filter_map(Lane::close).collect();
+        let closing = tokio::task::spawn_blocking(move || {
+            clients.into_iter().map(|client| client.flush(timeout)).sum()
+        });
+        closing.await.unwrap_or_default()
+    }
+
+    /// Sends the records at `positions` through one client and returns those that were not confirmed.
+    async fn attempt(
+        &self,
+        lane: &Lane,
+        transaction: u64,
+        records: &[ProduceRecord<'_>],
+        positions: &[usize],
+    ) -> Vec<Failed> {
+        if positions.is_empty() {
+            return Vec::new();
+        }
+        let client = match lane.client() {
+            Ok(client) => client,
+            Err(error) => {
+                let error = no_client(error);
+                let failed = |position: &usize| Failed {
+                    position: *position,
+                    error: error.clone(),
+                    suspect: false,
+                };
+                return positions.iter().map(failed).collect();
+            }
+        };
+        let placed = self.place(transaction, records, positions);
+        let mut runs = placed.runs.iter().peekable();
+        let (mut ticket, answers) = self.shared.slab.open(positions.len());
+        for (index, position) in positions.iter().enumerate() {
+            let record = &records[*position];
+            while runs.next_if(|(run, _)| run.indices.end <= index).is_some() {}
+            let chosen = runs.peek().filter(|(run, _)| run.indices.contains(&index));
+            let partition = record
+                .partition
+                .or(chosen.map(|(_, partition)| *partition as i32));
+            let opaque = ticket.opaque(index);
+            match self.enqueue(&client, record, partition, opaque).await {
+                Ok(()) => ticket.handed_over(),
+                Err(code) => ticket.refused(index, code),
+            }
+            if index % ENQUEUE_SLICE == ENQUEUE_SLICE - 1 {
+                tokio::task::yield_now().await;
+            }
+        }
+        drop(ticket);
+        let answers = answers.await.unwrap_or_default();
+        let fatal = if answers.is_empty() {
+            None
+        } else {
+            client.fatal_error()
+        };
+        if fatal.is_some() {
+            lane.discard(&client);
+        }
+        let trouble = if answers.is_empty() { None } else { self.trouble() };
+        let mut failures = Vec::with_capacity(answers.len());
+        let mut grown_or_gone = HashSet::new();
+        for answer in answers {
+            let position = positions[answer.index];
+            let topic = records[position].topic;
+            let error = match (&fatal, answer.code) {
+                // A client that breaks empties its queues.
+                (
+                    Some((code, reason)),
+                    RDKafkaErrorCode::Fatal | RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight,
+                ) => classify::fatal(topic, *code, reason),
+                _ => classify::error(topic, answer.code, trouble.as_deref()),
+            };
+            if answer.code == RDKafkaErrorCode::UnknownPartition {
+                grown_or_gone.insert(topic);
+            }
+            // What librdkafka itself refused was judged alone; what the broker refused was not.
+            let suspect = !answer.local && classify::blames_a_batch(answer.code);
+            failures.push(Failed {
+                position,
+                error,
+                suspect,
+            });
+        }
+        for topic in grown_or_gone {
+            self.shared.partitions.forget(topic);
+        }
+        failures
+    }
+
+    /// Puts a record into librdkafka's queue, waiting for room when it is full.
+    async fn enqueue(
+        &self,
+        client: &Handle,
+        record: &ProduceRecord<'_>,
+        partition: Option<i32>,
+        opaque: usize,
+    ) -> Result<(), RDKafkaErrorCode> {
+        match client.send(native(record, partition, opaque)?) {
+            Err(RDKafkaErrorCode::QueueFull) => {}
+            other => return other,
+        }
+        loop {
+            let report = self.shared.slab.report();
+            tokio::pin!(report);
+            report.as_mut().enable();
+            match client.send(native(record, partition, opaque)?) {
+                Err(RDKafkaErrorCode::QueueFull) => {
+                    let _ = tokio::time::timeout(QUEUE_FULL_RECHECK, report).await;
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+struct Failed {
+    position: usize,
+    error: SendError,
+    suspect: bool,
+}
+
+fn no_client(error: client::NoClient) -> SendError {
+    let class = match &error {
+        client::NoClient::Create(_) => ErrorClass::Systemic,
+        client::NoClient::Closed => ErrorClass::Transient,
+    };
+    SendError {
+        message: error.to_string(),
+        class,
+        fatal: false,
+        in_doubt: false,
+    }
+}
+
+/// The positions of `suspects`, and of later records to the same topic with the same key, in order.
+fn with_later_records_of_their_keys(records: &[ProduceRecord<'_>], suspects: &[usize]) -> Vec<usize> {
+    let mut keys: HashSet<(&str, &[u8])> = HashSet::new();
+    let mut next = suspects.iter().peekable();
+    (0..records.len())
+        .filter(|position| {
+            let record = &records[*position];
+            let key = record.key.map(|key| (record.topic, key));
+            let suspect = next.next_if_eq(&position).is_some();
+            if suspect {
+                keys.extend(key);
+            }
+            suspect || key.is_some_and(|key| keys.contains(&key))
+        })
+        .collect()
+}
+
+fn native<'a>(
+    record: &ProduceRecord<'a>,
+    partition: Option<i32>,
+    opaque: usize,
+) -> Result<BaseRecord<'a, [u8], [u8], usize>, RDKafkaErrorCode> {
+    let mut native = BaseRecord::with_opaque_to(record.topic, opaque);
+    native.partition = partition;
+    native.timestamp = record.timestamp;
+    native.key = record.key;
+    native.payload = record.value;
+    if !record.headers.is_empty() {
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+        for (name, value) in &record.headers {
+            // Names are UTF-8 by protocol; a name that is not would be changed on the way, so the record fails.
+            let key = std::str::from_utf8(name).map_err(|_| RDKafkaErrorCode::KeySerialization)?;
+            headers = headers.insert(Header { key, value: *value });
+        }
+        native.headers = Some(headers);
+    }
+    Ok(native)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suspects_drag_later_records_of_their_key_along() {
+        let keys: [Option<&[u8]>; 6] = [Some(b"a"), Some(b"b"), None, Some(b"a"), None, Some(b"b")];
+        let records: Vec<ProduceRecord<'_>> = keys
+            .iter()
+            .map(|key| ProduceRecord {
+                topic: "t",
+                key: *key,
+                ..Default::default()
+            })
+            .collect();
+        assert_eq!(with_later_records_of_their_keys(&records, &[2]), [2]);
+        assert_eq!(with_later_records_of_their_keys(&records, &[0]), [0, 3]);
+        assert_eq!(with_later_records_of_their_keys(&records, &[1, 3]), [1, 3, 5]);
+    }
+
+    #[test]
+    fn a_header_name_that_is_not_utf8_is_refused_and_not_changed() {
+        let record = ProduceRecord {
+            topic: "t",
+            headers: vec![(&[0xff], None)],
+            ..Default::default()
+        };
+        assert_eq!(
+            native(&record, None, 0).err(),
+            Some(RDKafkaErrorCode::KeySerialization)
+        );
+    }
+
+    #[test]
+    fn a_refused_property_is_named_without_its_value() {
+        let properties = Properties::from([("sasl.mechanism".to_string(), "s3cret".to_string())]);
+        let properties = properties
+            .into_iter()
+            .chain([("no.such.key".into(), "s3cret".into())])
+            .collect();
+        let message = Producer::new(&properties).err().unwrap().to_string();
+        assert!(
+            message.contains("no.such.key") && !message.contains("s3cret"),
+            "{message}"
+        );
+    }
+}

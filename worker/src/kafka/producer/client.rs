@@ -1,0 +1,302 @@
+//! One librdkafka client and its replacement. An idempotent client that met a fatal error never works again, so the
+//! [`Lane`] drops it and makes a new one at the next send. Closing and dropping happen off the tokio workers.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use crds::client_config::Properties;
+use rdkafka::{
+    ClientConfig, ClientContext,
+    config::{FromClientConfigAndContext, RDKafkaLogLevel},
+    consumer::ConsumerGroupMetadata,
+    error::{KafkaError, RDKafkaErrorCode},
+    message::DeliveryResult,
+    producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
+    topic_partition_list::TopicPartitionList,
+};
+
+use super::{ProducerError, pending::Slab};
+use crate::{
+    consumer::add_brokers,
+    kafka::reconnect::{self, Reminders},
+};
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoClient {
+    #[error(transparent)]
+    Create(#[from] ProducerError),
+    #[error("the producer is closed: the worker is shutting down")]
+    Closed,
+}
+
+enum State {
+    Absent,
+    Open(Arc<Handle>),
+    Closed,
+}
+
+/// A place for one client at a time.
+pub(super) struct Lane {
+    properties: Mutex<Properties>,
+    slab: Arc<Slab>,
+    state: Mutex<State>,
+}
+
+impl Lane {
+    pub fn new(properties: Properties, slab: Arc<Slab>) -> Self {
+        Self {
+            properties: Mutex::new(properties),
+            slab,
+            state: Mutex::new(State::Absent),
+        }
+    }
+
+    /// The client, made now if there is none.
+    pub fn client(&self) -> Result<Arc<Handle>, NoClient> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*state {
+            State::Open(handle) => Ok(handle.clone()),
+            State::Closed => Err(NoClient::Closed),
+            State::Absent => {
+                let properties = self.properties().clone();
+                let handle = Arc::new(Handle::create(&properties, self.slab.clone())?);
+                if let (Ok(runtime), Some(brokers)) = (
+                    tokio::runtime::Handle::try_current(),
+                    properties.get("bootstrap.servers"),
+                ) {
+                    runtime.spawn(remind(Arc::downgrade(&handle), brokers.clone()));
+                }
+                *state = State::Open(handle.clone());
+                Ok(handle)
+            }
+        }
+    }
+
+    /// Changes what the next client is made of.
+    pub fn change(&self, change: impl FnOnce(&mut Properties)) {
+        change(&mut self.properties());
+    }
+
+    fn properties(&self) -> MutexGuard<'_, Properties> {
+        self.properties.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The client, if there is one.
+    pub fn current(&self) -> Option<Arc<Handle>> {
+        match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+            State::Open(handle) => Some(handle.clone()),
+            State::Absent | State::Closed => None,
+        }
+    }
+
+    /// Gives up a client that had a fatal error, unless somebody else did already.
+    pub fn discard(&self, broken: &Arc<Handle>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(&*state, State::Open(handle) if Arc::ptr_eq(handle, broken)) {
+            *state = State::Absent;
+        }
+    }
+
+    /// Takes the client out for good.
+    pub fn close(&self) -> Option<Arc<Handle>> {
+        match std::mem::replace(
+            &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner),
+            State::Closed,
+        ) {
+            State::Open(handle) => Some(handle),
+            State::Absent | State::Closed => None,
+        }
+    }
+}
+
+/// Reminds a client of its first brokers when it is time, as long as there is one.
+async fn remind(client: Weak<Handle>, brokers: String) {
+    loop {
+        tokio::time::sleep(reconnect::INTERVAL).await;
+        let Some(client) = client.upgrade() else { return };
+        client.remind(&brokers);
+    }
+}
+
+/// A running client with the thread that serves its reports.
+pub(super) struct Handle {
+    producer: Option<ThreadedProducer<Context>>,
+}
+
+impl Handle {
+    fn create(properties: &Properties, slab: Arc<Slab>) -> Result<Self, ProducerError> {
+        let mut config = ClientConfig::new();
+        config.extend(properties.iter().map(|(key, value)| (key.clone(), value.clone())));
+        let producer = ThreadedProducer::from_config_and_context(
+            &config,
+            Context {
+                slab,
+                reminders: Reminders::default(),
+            },
+        )?;
+        Ok(Self {
+            producer: Some(producer),
+        })
+    }
+
+    pub fn send(&self, record: BaseRecord<'_, [u8], [u8], usize>) -> Result<(), RDKafkaErrorCode> {
+        let Some(producer) = &self.producer else {
+            return Err(RDKafkaErrorCode::Interrupted);
+        };
+        producer.send(record).map_err(|(error, _)| code(&error))
+    }
+
+    fn remind(&self, brokers: &str) {
+        if let Some(producer) = &self.producer
+            && producer.client().context().reminders.take()
+        {
+            add_brokers(producer.client(), brokers);
+        }
+    }
+
+    pub fn fatal_error(&self) -> Option<(RDKafkaErrorCode, String)> {
+        self.producer
+            .as_ref()
+            .and_then(|producer| producer.client().fatal_error())
+    }
+
+    /// Blocks up to `timeout`.
+    pub fn partition_count(&self, topic: &str, timeout: Duration) -> Result<i32, RDKafkaErrorCode> {
+        let Some(producer) = &self.producer else {
+            return Err(RDKafkaErrorCode::Interrupted);
+        };
+        let metadata = producer
+            .client()
+            .fetch_metadata(Some(topic), timeout)
+            .map_err(|error| code(&error))?;
+        match metadata.topics().iter().find(|found| found.name() == topic) {
+            Some(found) => match found.error() {
+                Some(error) => Err(error.into()),
+                None => Ok(found.partitions().len() as i32),
+            },
+            None => Err(RDKafkaErrorCode::UnknownTopicOrPartition),
+        }
+    }
+
+    /// Records sent and not answered for.
+    pub fn in_flight(&self) -> usize {
+        let count = self
+            .producer
+            .as_ref()
+            .map_or(0, |producer| producer.in_flight_count());
+        usize::try_from(count).unwrap_or_default()
+    }
+
+    /// Blocks until everything is answered, at most `timeout`; returns what is left.
+    pub fn flush(&self, timeout: Duration) -> usize {
+        let Some(producer) = &self.producer else { return 0 };
+        match producer.flush(timeout) {
+            Ok(()) => 0,
+            Err(_) => self.in_flight(),
+        }
+    }
+}
+
+/// Transactions. Each call blocks for its timeout at most.
+impl Handle {
+    pub fn init_transactions(&self, timeout: Duration) -> Result<(), KafkaError> {
+        self.transactional(|producer| producer.init_transactions(timeout))
+    }
+
+    pub fn begin_transaction(&self) -> Result<(), KafkaError> {
+        self.transactional(|producer| producer.begin_transaction())
+    }
+
+    pub fn send_offsets(
+        &self,
+        offsets: &TopicPartitionList,
+        group: &ConsumerGroupMetadata,
+        timeout: Duration,
+    ) -> Result<(), KafkaError> {
+        self.transactional(|producer| producer.send_offsets_to_transaction(offsets, group, timeout))
+    }
+
+    pub fn commit_transaction(&self, timeout: Duration) -> Result<(), KafkaError> {
+        self.transactional(|producer| producer.commit_transaction(timeout))
+    }
+
+    pub fn abort_transaction(&self, timeout: Duration) -> Result<(), KafkaError> {
+        self.transactional(|producer| producer.abort_transaction(timeout))
+    }
+
+    fn transactional(
+        &self,
+        call: impl FnOnce(&ThreadedProducer<Context>) -> Result<(), KafkaError>,
+    ) -> Result<(), KafkaError> {
+        match &self.producer {
+            Some(producer) => call(producer),
+            None => Err(KafkaError::Canceled),
+        }
+    }
+}
+
+impl Drop for Handle {
+    /// Dropping a client joins its threads, which takes up to a second.
+    fn drop(&mut self) {
+        let producer = self.producer.take();
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(producer))),
+            Err(_) => drop(producer),
+        }
+    }
+}
+
+fn code(error: &KafkaError) -> RDKafkaErrorCode {
+    match error {
+        // A topic name with a NUL byte.
+        KafkaError::Nul(_) => RDKafkaErrorCode::InvalidTopic,
+        other => other.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail),
+    }
+}
+
+struct Context {
+    slab: Arc<Slab>,
+    reminders: Reminders,
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error
+            | RDKafkaLogLevel::Warning => {
+                tracing::warn!(target: "librdkafka", facility, "producer: {message}")
+            }
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+                tracing::info!(target: "librdkafka", facility, "producer: {message}");
+            }
+            RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "producer: {message}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        // librdkafka logs it as well, at a bounded rate.
+        tracing::debug!(target: "librdkafka", "producer: {error}: {reason}");
+        let consequence = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
+        if consequence {
+            self.reminders.brokers_down();
+        }
+        self.slab.note_trouble(reason, consequence);
+    }
+
+    fn stats_raw(&self, _statistics: &[u8]) {}
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
+        self.slab
+            .answer(opaque, result.as_ref().err().map(|(error, _)| code(error)));
+    }
+}

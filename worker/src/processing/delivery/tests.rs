@@ -1,0 +1,206 @@
+//! Several deliveries with one writer that is away for a while. Waits are a few milliseconds.
+
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+
+use super::*;
+use crate::{
+    health::problems::Troubles,
+    record::{Chunk, Offset, TopicPartition},
+    writer::{Rejected, Writer},
+};
+
+/// Answers the first calls with these errors, later ones with what stays.
+#[derive(Default)]
+struct Sink {
+    first: Mutex<Vec<WriteError>>,
+    stays: Mutex<Option<WriteError>>,
+    calls: AtomicU32,
+    written: Mutex<Vec<(i32, Offset)>>,
+}
+
+impl Writer for Sink {
+    fn write<'a>(&'a self, batch: WriteBatch<'a>) -> BoxFuture<'a, Result<Vec<Rejected>, WriteError>> {
+        Box::pin(async move {
+            self.calls.fetch_add(1, Ordering::SeqCst);
+            tokio::task::yield_now().await;
+            let first = self.first.lock().unwrap().pop();
+            if let Some(error) = first.or_else(|| self.stays.lock().unwrap().clone()) {
+                return Err(error);
+            }
+            let records = batch
+                .records()
+                .map(|record| (record.record.partition().partition, record.offset()));
+            self.written.lock().unwrap().extend(records);
+            Ok(Vec::new())
+        })
+    }
+}
+
+/// A writer, its breaker, and what a delivery needs besides.
+struct World {
+    sink: Arc<Sink>,
+    writer: NamedWriter,
+    circuit: Circuit,
+    retry: RetryPolicy,
+    metrics: Metrics,
+}
+
+fn world() -> Arc<World> {
+    let (sink, metrics) = (Arc::new(Sink::default()), Metrics::new());
+    Arc::new(World {
+        writer: NamedWriter {
+            name: "sink".into(),
+            writer: sink.clone(),
+        },
+        sink,
+        circuit: Circuit::new("sink".into(), metrics.clone()),
+        retry: RetryPolicy {
+            max_attempts: 3,
+            initial: Duration::from_millis(1),
+            max: Duration::from_millis(4),
+            jitter_percent: 20,
+        },
+        metrics,
+    })
+}
+
+impl World {
+    /// Delivers two records of a partition.
+    async fn deliver(&self, partition: i32, patience: Patience, troubles: Troubles) -> Delivered {
+        let mut chunk = Chunk::new(TopicPartition::new("orders", partition), 1);
+        for offset in 0..2 {
+            chunk.push(offset, 0, None, Some(b"value"), []);
+        }
+        let batch = Batch::identity(Arc::new(chunk));
+        let delivery = Delivery {
+            transaction: 0,
+            again: false,
+            writer: &self.writer,
+            circuit: &self.circuit,
+            batch: &batch,
+            patience,
+            retry: &self.retry,
+            progress: &troubles.at(0),
+            metrics: &self.metrics,
+        };
+        delivery
+            .run(&Todo {
+                writer: 0,
+                outputs: vec![0, 1],
+                attempts: 0,
+            })
+            .await
+    }
+
+    fn is_open(&self) -> bool {
+        let text = self.metrics.encode(&Default::default(), Duration::ZERO).unwrap();
+        text.contains("kcg_worker_writer_open{writer=\"sink\"} 1")
+    }
+
+    async fn calls(&self, calls: u32) {
+        while self.sink.calls.load(Ordering::SeqCst) < calls {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+fn systemic() -> WriteError {
+    WriteError::Systemic("table missing".into())
+}
+
+fn transient() -> WriteError {
+    WriteError::Transient("503".into())
+}
+
+#[tokio::test]
+async fn a_failure_that_passes_holds_nobody_else_back() {
+    let world = world();
+    *world.sink.first.lock().unwrap() = vec![transient()];
+    let first = tokio::spawn({
+        let world = world.clone();
+        async move { world.deliver(0, Patience::HandBack, Troubles::default()).await }
+    });
+    world.calls(1).await;
+    tokio::task::yield_now().await;
+    assert!(!world.is_open());
+    world.deliver(1, Patience::HandBack, Troubles::default()).await;
+    first.await.unwrap();
+    assert!(!world.is_open());
+}
+
+#[tokio::test]
+async fn while_a_writer_is_away_all_tell_why_and_all_go_on_when_it_is_back() {
+    let world = world();
+    *world.sink.stays.lock().unwrap() = Some(systemic());
+    let troubles: Vec<Troubles> = (0..12).map(|_| Troubles::default()).collect();
+    let deliveries: Vec<_> = (0..)
+        .zip(&troubles)
+        .map(|(partition, troubles)| {
+            let (world, troubles) = (world.clone(), troubles.clone());
+            tokio::spawn(async move { world.deliver(partition, Patience::HandBack, troubles).await })
+        })
+        .collect();
+    world.calls(20).await;
+    assert!(world.is_open());
+    for troubles in &troubles {
+        let trouble = troubles.oldest();
+        assert_eq!(trouble.held, Some(PausedReason::WriterUnavailable));
+        assert_eq!(trouble.last_error.as_deref(), Some("writer sink: table missing"));
+    }
+    *world.sink.stays.lock().unwrap() = None;
+    for delivery in deliveries {
+        let delivered = delivery.await.unwrap();
+        assert!(delivered.refused.is_empty() && delivered.given_up == 0);
+    }
+    assert!(!world.is_open());
+    assert_eq!(world.sink.written.lock().unwrap().len(), 24);
+    assert!(
+        troubles
+            .iter()
+            .all(|troubles| troubles.oldest() == Default::default())
+    );
+}
+
+#[tokio::test]
+async fn a_delivery_that_is_ended_while_it_tries_leaves_the_turn_to_another() {
+    let world = world();
+    *world.sink.stays.lock().unwrap() = Some(systemic());
+    let spawn = |partition| {
+        let world = world.clone();
+        tokio::spawn(async move {
+            world
+                .deliver(partition, Patience::HandBack, Troubles::default())
+                .await
+        })
+    };
+    let (mut ended, stays) = (spawn(0), spawn(1));
+    for calls in 4..10 {
+        world.calls(calls).await;
+        ended.abort();
+        ended = spawn(0);
+    }
+    ended.abort();
+    *world.sink.stays.lock().unwrap() = None;
+    stays.await.unwrap();
+    assert!(world.sink.written.lock().unwrap().contains(&(1, 1)));
+}
+
+#[tokio::test]
+async fn at_most_once_gives_up_what_was_tried_and_nothing_that_waits() {
+    let world = world();
+    *world.sink.first.lock().unwrap() = vec![transient(), systemic()];
+    // The first opens it; it is known not to be written, so it is tried again, and that may have been written.
+    let first = world.deliver(0, Patience::Once, Troubles::default()).await;
+    assert_eq!((first.given_up, world.is_open()), (2, true));
+    let second = world.deliver(1, Patience::Once, Troubles::default()).await;
+    assert_eq!((second.given_up, world.is_open()), (0, false));
+    assert_eq!(*world.sink.written.lock().unwrap(), [(1, 0), (1, 1)]);
+}

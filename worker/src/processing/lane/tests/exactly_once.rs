@@ -1,0 +1,84 @@
+//! Partitions that are claimed from their writer, and records that are written whole or not at all.
+
+use std::ops::Range;
+
+use crds::spec::{DeliveryGuarantee, Ordering};
+
+use super::{
+    FIRST,
+    script::{Does, Script},
+    start_with,
+};
+use crate::{
+    dead_letter::FailurePolicy, health::snapshot::PausedReason, offsets::FinishedSet, record::Offset,
+    writer::WriteError,
+};
+
+fn finished(ranges: &[Range<Offset>]) -> FinishedSet {
+    let mut finished = FinishedSet::default();
+    ranges.iter().cloned().for_each(|range| finished.insert(range));
+    finished
+}
+
+fn start(claims: Vec<Result<FinishedSet, WriteError>>) -> super::Running {
+    let script = Script::default();
+    script.claims.lock().unwrap().extend(claims.into_iter().rev());
+    start_with(
+        script,
+        Ordering::PerPartition,
+        DeliveryGuarantee::ExactlyOnce,
+        FailurePolicy::Skip,
+    )
+}
+
+#[tokio::test]
+async fn what_the_writer_says_is_finished_is_reported_and_not_processed() {
+    let mut running = start(vec![Ok(finished(&[0..FIRST + 2, FIRST + 4..FIRST + 6]))]);
+    // 101 would fail and be skipped, if it were looked at.
+    running.send("a b!");
+    running.send("c d! e f");
+    running.send("g");
+    running.finished(FIRST..FIRST + 7).await;
+    assert_eq!((running.skipped, running.script.written()), (1, vec![102, 106]));
+    assert_eq!(running.done.len(), 7, "each once");
+}
+
+#[tokio::test]
+async fn nothing_is_processed_before_the_partition_is_claimed() {
+    let mut running = start(vec![
+        Err(WriteError::Systemic("no table".into())),
+        Err(WriteError::Transient("away".into())),
+        Ok(finished(std::slice::from_ref(&(0..FIRST + 1)))),
+    ]);
+    running.send("a b");
+    running
+        .until(|running| running.troubles.oldest().held == Some(PausedReason::WriterUnavailable))
+        .await;
+    let error = running.troubles.oldest().last_error;
+    assert!(error.is_some_and(|error| error.starts_with("writer script: ")));
+    running.finished(FIRST..FIRST + 2).await;
+    assert_eq!(running.script.written(), [101]);
+    assert_eq!(running.troubles.oldest(), Default::default());
+}
+
+#[tokio::test]
+async fn a_partition_that_cannot_be_claimed_can_be_given_up() {
+    let mut running = start(vec![Err(WriteError::Transient("away".into())); 1000]);
+    running.send("a");
+    running
+        .until(|running| running.troubles.oldest().attempts > 2)
+        .await;
+    running.drain.send_replace(true);
+    running.until(|running| running.ended).await;
+    assert!(running.script.written().is_empty() && running.done.is_empty());
+}
+
+#[tokio::test]
+async fn a_batch_is_halved_between_records_and_a_refused_record_leaves_no_output() {
+    let mut running = start(vec![]);
+    running.script.tell(102, &[Does::RefuseBatch]);
+    running.send("a b2 c2 d2 e");
+    running.finished(FIRST..FIRST + 5).await;
+    assert_eq!(running.script.written(), [100, 101, 101, 103, 103, 104]);
+    assert_eq!(running.skipped, 1, "one record, however many outputs");
+}

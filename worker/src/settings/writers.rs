@@ -1,0 +1,135 @@
+//! From `spec.writers[]` to a running [`Writer`]. Reads the Secrets a writer needs, so that a missing one is told at the
+//! start; connects to nothing.
+
+use std::sync::Arc;
+
+use crds::spec::{self, Compression, DeliveryGuarantee, WriterType};
+
+use crate::{
+    extensions::Registry,
+    kafka::producer::{Producer, ProducerError},
+    secrets::{SecretError, SecretFiles},
+    settings::Transactional,
+    writer::{Writer, blackhole::Blackhole, file::FileWriter, kafka::KafkaWriter, stdout::StdoutWriter},
+};
+
+/// What writers are made of besides their configuration.
+#[derive(Clone, Copy)]
+pub struct WriterContext<'a> {
+    /// Where Secrets are mounted.
+    pub secrets: &'a SecretFiles,
+    /// Gives the worker's producer for a compression; writers of the same compression share one.
+    pub producer: &'a (dyn Fn(Compression) -> Result<Producer, ProducerError> + Send + Sync),
+    /// With ExactlyOnce and a Kafka writer.
+    pub transactions: Option<&'a Transactional>,
+    /// Name of the worker, unique in the group; part of file names.
+    pub worker_name: &'a str,
+    /// Kafka's group.id.
+    pub group_id: &'a str,
+    /// With ExactlyOnce, writers keep offsets as well.
+    pub guarantee: DeliveryGuarantee,
+    /// The user's own writers.
+    pub registry: &'a Registry,
+}
+
+/// A writer that cannot be built from its configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildWriterError {
+    /// A Secret or ConfigMap is missing.
+    #[error("writer {name:?}: {source}")]
+    Secret {
+        name: String,
+        #[source]
+        source: SecretError,
+    },
+    /// No producer.
+    #[error("writer {name:?}: {source}")]
+    Producer {
+        name: String,
+        #[source]
+        source: ProducerError,
+    },
+    /// The configuration makes no sense.
+    #[error("writer {name:?}: {message}")]
+    Config { name: String, message: String },
+    /// The user's own code refused.
+    #[error("writer {name:?}: {source:#}")]
+    Custom { name: String, source: anyhow::Error },
+}
+
+/// Builds the writer that `config` describes.
+pub async fn build(
+    config: &spec::Writer,
+    context: &WriterContext<'_>,
+) -> Result<Arc<dyn Writer>, BuildWriterError> {
+    let name = || config.name.clone();
+    let missing = |member: &str| BuildWriterError::Config {
+        name: name(),
+        message: format!("type is {:?}, so the member {member} must be set", config.kind),
+    };
+    match config.kind {
+        WriterType::Blackhole => Ok(Arc::new(Blackhole)),
+        WriterType::Stdout => Ok(Arc::new(StdoutWriter::stdout())),
+        WriterType::File => {
+            let file = config.file.as_ref().ok_or_else(|| missing("file"))?;
+            Ok(Arc::new(FileWriter::new(file, context.worker_name)))
+        }
+        WriterType::Kafka => {
+            let kafka = config.kafka.as_ref().ok_or_else(|| missing("kafka"))?;
+            if let Some(Transactional { producer, refusals }) = context.transactions {
+                let writer = KafkaWriter::transactional(&kafka.topic, producer.clone(), refusals.clone());
+                return Ok(Arc::new(writer));
+            }
+            let producer = (context.producer)(kafka.compression)
+                .map_err(|source| BuildWriterError::Producer { name: name(), source })?;
+            Ok(Arc::new(KafkaWriter::new(&kafka.topic, producer)))
+        }
+        #[cfg(feature = "http")]
+        WriterType::Http => {
+            let http = config.http.as_ref().ok_or_else(|| missing("http"))?;
+            let writer = crate::writer::http::HttpWriter::new(http, context.secrets.clone());
+            Ok(Arc::new(writer.map_err(|error| match error {
+                crate::writer::http::NewHttpError::Secret(source) => {
+                    BuildWriterError::Secret { name: name(), source }
+                }
+                other => BuildWriterError::Config {
+                    name: name(),
+                    message: other.to_string(),
+                },
+            })?))
+        }
+        #[cfg(feature = "postgres")]
+        WriterType::Postgres => {
+            let postgres = config.postgres.as_ref().ok_or_else(|| missing("postgres"))?;
+            let writer = crate::writer::postgres::PostgresWriter::new(postgres, context.secrets.clone());
+            let writer = writer.map_err(|error| match error {
+                crate::writer::postgres::NewPostgresError::Secret(source) => {
+                    BuildWriterError::Secret { name: name(), source }
+                }
+                other => BuildWriterError::Config {
+                    name: name(),
+                    message: other.to_string(),
+                },
+            })?;
+            Ok(match context.guarantee {
+                DeliveryGuarantee::ExactlyOnce => Arc::new(writer.exactly_once(
+                    &postgres.offsets_table,
+                    context.group_id,
+                    context.worker_name,
+                )),
+                _ => Arc::new(writer),
+            })
+        }
+        WriterType::Custom => {
+            let custom = config.custom.as_ref().ok_or_else(|| missing("custom"))?;
+            let value = serde_json::to_value(&custom.config).unwrap_or_default();
+            (context.registry.build_writer(&custom.name, &value))
+                .map_err(|source| BuildWriterError::Custom { name: name(), source })
+        }
+        #[cfg(not(all(feature = "http", feature = "postgres")))]
+        kind => Err(BuildWriterError::Config {
+            name: name(),
+            message: format!("this worker was built without the feature for type {kind:?}"),
+        }),
+    }
+}

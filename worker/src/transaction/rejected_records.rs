@@ -1,0 +1,180 @@
+//! Records that the broker has refused inside of a transaction. It refuses whole record batches, with innocent records in
+//! them, and a refusal spoils the transaction, so nothing more can be found out inside of it. The writer leaves the suspects
+//! here; after the abort each is sent alone, in a transaction that is aborted as well; and when the records are read again, the
+//! writer finds here which of them are to be rejected. Pure.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use crate::{
+    kafka::producer::ProduceRecord,
+    record::{Offset, TopicPartition, batch::OutputRecord},
+};
+
+/// An output: the record it was made from, and its number.
+type OutputId = (TopicPartition, Offset, u32);
+
+/// Refused outputs that are remembered; beyond, all are found out again.
+const MOST: usize = 100_000;
+
+/// A record to be sent alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Suspect {
+    id: OutputId,
+    topic: String,
+    timestamp: Option<i64>,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+impl Suspect {
+    /// Of key and value.
+    pub fn bytes(&self) -> usize {
+        let len = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+        len(&self.key) + len(&self.value)
+    }
+
+    pub fn record(&self) -> ProduceRecord<'_> {
+        ProduceRecord {
+            topic: &self.topic,
+            partition: None,
+            timestamp: self.timestamp,
+            key: self.key.as_deref(),
+            value: self.value.as_deref(),
+            headers: self
+                .headers
+                .iter()
+                .map(|(name, value)| (&**name, value.as_deref()))
+                .collect(),
+        }
+    }
+}
+
+/// Suspects and convicts, shared by the writer and whoever ends transactions.
+#[derive(Debug, Default)]
+pub struct Refusals(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    suspects: Vec<Suspect>,
+    refused: HashMap<OutputId, String>,
+}
+
+impl Refusals {
+    /// Why the broker refuses this output, if it is known to.
+    pub(crate) fn of(&self, output: &OutputRecord<'_>) -> Option<String> {
+        let state = self.state();
+        if state.refused.is_empty() {
+            return None;
+        }
+        state.refused.get(&id(output)).cloned()
+    }
+
+    /// This one was refused together with others.
+    pub(crate) fn suspect(&self, output: &OutputRecord<'_>, record: &ProduceRecord<'_>) {
+        let suspect = Suspect {
+            id: id(output),
+            topic: record.topic.into(),
+            timestamp: record.timestamp,
+            key: record.key.map(<[u8]>::to_vec),
+            value: record.value.map(<[u8]>::to_vec),
+            headers: record
+                .headers
+                .iter()
+                .map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec)))
+                .collect(),
+        };
+        self.state().suspects.push(suspect);
+    }
+
+    pub(super) fn take_suspects(&self) -> Vec<Suspect> {
+        std::mem::take(&mut self.state().suspects)
+    }
+
+    /// The suspect was refused alone.
+    pub(super) fn convict(&self, suspect: &Suspect, why: String) {
+        self.remember(suspect.id.clone(), why);
+    }
+
+    /// This output is refused whatever it is sent with.
+    pub(crate) fn refused(&self, output: &OutputRecord<'_>, why: String) {
+        self.remember(id(output), why);
+    }
+
+    fn remember(&self, id: OutputId, why: String) {
+        let mut state = self.state();
+        if state.refused.len() >= MOST {
+            state.refused.clear();
+        }
+        state.refused.insert(id, why);
+    }
+
+    /// Whether it is refused is to be found out anew.
+    pub(crate) fn forget(&self, output: &OutputRecord<'_>) {
+        self.state().refused.remove(&id(output));
+    }
+
+    /// Everything below `offset` is committed and will not come again.
+    pub(crate) fn forget_below(&self, partition: &TopicPartition, offset: Offset) {
+        let mut state = self.state();
+        if !state.refused.is_empty() {
+            state
+                .refused
+                .retain(|(of, at, _), _| of != partition || *at >= offset);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn id(output: &OutputRecord<'_>) -> OutputId {
+    (output.record.partition().clone(), output.offset(), output.index)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::record::{Chunk, batch::Batch};
+
+    #[test]
+    fn a_suspect_is_sent_as_it_was_and_a_convict_is_remembered_until_it_is_committed() {
+        let mut chunk = Chunk::new(TopicPartition::new("t", 0), 1);
+        chunk.push(7, 0, Some(b"k"), None, []);
+        chunk.push(8, 0, None, Some(b"v"), []);
+        let batch = Batch::identity(Arc::new(chunk));
+        let (first, second) = (batch.output(0), batch.output(1));
+        let record = ProduceRecord {
+            topic: "out",
+            timestamp: Some(5),
+            key: Some(b"k"),
+            headers: vec![(b"h", None), (b"h", Some(b"x"))],
+            ..Default::default()
+        };
+        let refusals = Refusals::default();
+        refusals.suspect(&first, &record);
+        assert_eq!(refusals.of(&first), None);
+        let suspects = refusals.take_suspects();
+        assert_eq!(format!("{:?}", suspects[0].record()), format!("{record:?}"));
+        assert!(refusals.take_suspects().is_empty());
+        refusals.convict(&suspects[0], "too large".into());
+        assert_eq!(
+            (refusals.of(&first).as_deref(), refusals.of(&second)),
+            (Some("too large"), None)
+        );
+        refusals.forget_below(&TopicPartition::new("t", 1), 100);
+        refusals.forget_below(&TopicPartition::new("t", 0), 7);
+        assert!(refusals.of(&first).is_some());
+        refusals.forget_below(&TopicPartition::new("t", 0), 8);
+        assert!(refusals.of(&first).is_none());
+        refusals.refused(&second, "no key".into());
+        refusals.forget(&second);
+        assert!(refusals.of(&second).is_none());
+    }
+}

@@ -1,0 +1,125 @@
+//! What is written of batches that failed in part, so that the next attempt sends only the rest. Kept per partition and
+//! assignment, until the records come again; lost in a crash, then records are written twice.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use super::WriteBatch;
+use crate::record::{Offset, TopicPartition, batch::OutputRecord};
+
+/// An output within its partition: the offset of its record and its number.
+pub(super) type OutputId = (Offset, u32);
+
+/// The identity of an output.
+pub(super) fn id(record: &OutputRecord<'_>) -> OutputId {
+    (record.offset(), record.index)
+}
+
+#[derive(Debug, Default)]
+struct Partition {
+    epoch: u64,
+    outputs: HashSet<OutputId>,
+}
+
+/// Outputs that are written although their batch was not.
+#[derive(Debug, Default)]
+pub(super) struct Confirmed {
+    partitions: Mutex<HashMap<TopicPartition, Partition>>,
+}
+
+impl Confirmed {
+    /// The outputs of this batch that are written already; they are forgotten here.
+    pub fn take(&self, batch: &WriteBatch<'_>) -> HashSet<OutputId> {
+        let mut partitions = self.partitions();
+        // The usual case.
+        if partitions.is_empty() {
+            return HashSet::new();
+        }
+        let Some(first) = batch.records().next() else {
+            return HashSet::new();
+        };
+        let partition = first.record.partition();
+        let Some(known) = partitions.get_mut(partition) else {
+            return HashSet::new();
+        };
+        // Another assignment may have begun at an older offset on purpose.
+        if known.epoch != batch.epoch() {
+            partitions.remove(partition);
+            return HashSet::new();
+        }
+        let taken = batch
+            .records()
+            .map(|record| id(&record))
+            .filter(|output| known.outputs.remove(output))
+            .collect();
+        if known.outputs.is_empty() {
+            partitions.remove(partition);
+        }
+        taken
+    }
+
+    /// Notes outputs of a batch that failed.
+    pub fn remember(&self, batch: &WriteBatch<'_>, outputs: impl IntoIterator<Item = OutputId>) {
+        let mut outputs = outputs.into_iter().peekable();
+        let (Some(first), Some(_)) = (batch.records().next(), outputs.peek()) else {
+            return;
+        };
+        let mut partitions = self.partitions();
+        let known = partitions.entry(first.record.partition().clone()).or_default();
+        if known.epoch != batch.epoch() {
+            *known = Partition {
+                epoch: batch.epoch(),
+                outputs: HashSet::new(),
+            };
+        }
+        known.outputs.extend(outputs);
+    }
+
+    fn partitions(&self) -> MutexGuard<'_, HashMap<TopicPartition, Partition>> {
+        self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::record::{Chunk, batch::Batch};
+
+    fn batch(partition: i32, epoch: u64) -> Batch {
+        let mut chunk = Chunk::new(TopicPartition::new("t", partition), epoch);
+        for offset in 0..4 {
+            chunk.push(offset, 0, None, None, []);
+        }
+        Batch::identity(Arc::new(chunk))
+    }
+
+    #[test]
+    fn what_was_written_is_skipped_once_also_when_the_batch_is_cut_differently() {
+        let confirmed = Confirmed::default();
+        let batch = batch(0, 1);
+        confirmed.remember(&WriteBatch::new(&batch, &[0, 1, 2, 3]), [(1, 0), (3, 0)]);
+        assert_eq!(
+            confirmed.take(&WriteBatch::new(&batch, &[0, 1])),
+            HashSet::from([(1, 0)])
+        );
+        assert_eq!(
+            confirmed.take(&WriteBatch::new(&batch, &[0, 1, 2, 3])),
+            HashSet::from([(3, 0)])
+        );
+        assert!(confirmed.partitions().is_empty());
+    }
+
+    #[test]
+    fn another_partition_or_assignment_skips_nothing() {
+        let confirmed = Confirmed::default();
+        let all = [0, 1, 2, 3];
+        confirmed.remember(&WriteBatch::new(&batch(0, 1), &all), [(1, 0)]);
+        assert!(confirmed.take(&WriteBatch::new(&batch(1, 1), &all)).is_empty());
+        assert!(confirmed.take(&WriteBatch::new(&batch(0, 2), &all)).is_empty());
+        assert!(confirmed.partitions().is_empty());
+    }
+}
