@@ -6,7 +6,10 @@ pub mod rate_limit;
 
 mod assigned;
 mod commit;
+pub mod config;
 mod dispatch;
+pub mod error;
+pub mod handles;
 mod read;
 mod rebalance;
 mod rewind;
@@ -24,13 +27,15 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
-use self::{assigned::Assigned, rebalance::Revocation, transactions::Transact};
-pub(crate) use crate::kafka::ffi::add_brokers;
+use self::{
+    assigned::{Assigned, Counters},
+    rebalance::Revocation,
+    transactions::Transact,
+};
+use self::{config::Config, error::PollError, handles::Handles, rate_limit::Rate};
 use crate::{
-    consumer::rate_limit::Rate,
-    engine::{EngineError, EngineHandles},
     health::{
         problems::truncate,
         snapshot::{Phase, Snapshot, gravest_error},
@@ -38,21 +43,18 @@ use crate::{
     },
     kafka::{
         callbacks::Context,
-        ffi::Source,
+        ffi::{Source, add_brokers},
         reconnect::{self, Reminders},
     },
     offsets::commit_metadata::Room,
-    processing::{Report, Shared},
+    processing::{context::WorkerContext, messages::TaskEvent},
     seeded_bugs::planted,
-    settings::Settings,
 };
 
 /// Longest wait for records or completions in one turn: bounds how late a commit, a rebalance or a stop is noticed.
 const TICK: Duration = Duration::from_millis(20);
 /// How often partitions are paused and resumed, and the snapshot is taken.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
-/// In-flight records per assigned partition, in batches: one being written, one waiting, two being read.
-const BATCHES_IN_FLIGHT: usize = 4;
 /// The same kind of consumer error is logged at most this often; librdkafka repeats some once a second.
 const ERROR_LOG_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -60,15 +62,15 @@ const ERROR_LOG_INTERVAL: Duration = Duration::from_secs(30);
 pub(crate) struct PollLoop {
     source: Source,
     context: Arc<Context>,
-    shared: Arc<Shared>,
+    shared: Arc<WorkerContext>,
     runtime: tokio::runtime::Handle,
-    handles: EngineHandles,
-    settings: PollSettings,
+    handles: Handles,
+    config: Config,
     assigned: Vec<Assigned>,
     next_epoch: u64,
     revocation: Option<Revocation>,
-    reports: std_mpsc::Receiver<Report>,
-    report_to: std_mpsc::Sender<Report>,
+    reports: std_mpsc::Receiver<TaskEvent>,
+    report_to: std_mpsc::Sender<TaskEvent>,
     phase: Phase,
     stopping: Option<Instant>,
     /// It stops because so many threads do not come back.
@@ -94,67 +96,30 @@ pub(crate) struct PollLoop {
     logged: Vec<(String, Instant)>,
 }
 
-/// The settings that the loop itself reads.
-#[derive(Clone)]
-struct PollSettings {
-    worker: String,
-    group: String,
-    /// Brokers to begin with.
-    bootstrap: String,
-    /// One of the input topics.
-    topic: String,
-    /// The members share out the partitions, not the broker.
-    classic: bool,
-    commit_interval: Duration,
-    drain: Duration,
-    max_records: usize,
-    max_bytes: usize,
-    /// In-flight bytes of all partitions together; reading stops above. Bounds memory, and replay after a crash.
-    bytes_in_flight: usize,
-    linger: Duration,
-    /// Somebody reads headers. Parsing them costs a quarter of reading a small record.
-    headers: bool,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Counters {
-    done: u64,
-    dead_lettered: u64,
-    skipped: u64,
-}
-
-impl Counters {
-    fn add(&mut self, more: Counters) {
-        self.done += more.done;
-        self.dead_lettered += more.dead_lettered;
-        self.skipped += more.skipped;
-    }
-}
-
 impl PollLoop {
     /// Creates the consumer and subscribes.
     pub fn new(
-        settings: &Settings,
-        shared: Arc<Shared>,
-        handles: EngineHandles,
+        config: Config,
+        shared: Arc<WorkerContext>,
+        handles: Handles,
         runtime: tokio::runtime::Handle,
-    ) -> Result<Self, EngineError> {
-        let mut config = ClientConfig::new();
-        for (key, value) in &settings.consumer_properties {
-            config.set(key, value);
+    ) -> Result<Self, PollError> {
+        let mut client = ClientConfig::new();
+        for (key, value) in &config.properties {
+            client.set(key, value);
         }
         if planted("latest-on-new-partitions") {
-            config.set("auto.offset.reset", "latest");
+            client.set("auto.offset.reset", "latest");
         }
-        let consumer: BaseConsumer<Context> = config
+        let consumer: BaseConsumer<Context> = client
             .create_with_context(Context::default())
-            .map_err(EngineError::Client)?;
-        let topics: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
-        consumer.subscribe(&topics).map_err(EngineError::Client)?;
+            .map_err(PollError::Client)?;
+        let topics: Vec<&str> = config.topics.iter().map(String::as_str).collect();
+        consumer.subscribe(&topics).map_err(PollError::Client)?;
         let (report_to, reports) = std_mpsc::channel();
         let now = Instant::now();
         let paused = *handles.paused.borrow();
-        let transact = Transact::start(settings, shared.gate.as_ref(), &runtime, &report_to);
+        let transact = Transact::start(&config, shared.gate.as_ref(), &runtime, &report_to);
         Ok(Self {
             context: consumer.client().context().clone(),
             source: Source::new(consumer),
@@ -162,24 +127,6 @@ impl PollLoop {
             runtime,
             paused,
             handles,
-            settings: PollSettings {
-                worker: settings.worker_name.clone(),
-                group: settings.group_id.clone(),
-                bootstrap: settings
-                    .consumer_properties
-                    .get("bootstrap.servers")
-                    .cloned()
-                    .unwrap_or_default(),
-                topic: settings.topics.first().cloned().unwrap_or_default(),
-                classic: !settings.consumer_properties.contains_key("group.protocol"),
-                commit_interval: settings.commit_interval,
-                drain: settings.drain,
-                max_records: settings.batch.max_records,
-                max_bytes: settings.batch.max_bytes,
-                bytes_in_flight: settings.memory.in_flight,
-                linger: settings.batch.linger,
-                headers: settings.read_headers(),
-            },
             assigned: Vec::new(),
             next_epoch: 1,
             revocation: None,
@@ -196,9 +143,10 @@ impl PollLoop {
             reminders: Reminders::default(),
             counters: Counters::default(),
             room: Room::default(),
-            stalls: Stalls::new(settings.stalled_after),
+            stalls: Stalls::new(config.stalled_after),
             transact,
-            rate: settings.records_per_second.map(|limit| Rate::new(limit, now)),
+            rate: config.records_per_second.map(|limit| Rate::new(limit, now)),
+            config,
             record_bytes: 64 << 10,
             last_error: None,
             logged: Vec::new(),
@@ -207,7 +155,7 @@ impl PollLoop {
 
     /// Runs until told to stop and drained, or until Kafka makes it impossible to go on; `failing` hears of that before the
     /// consumer is closed.
-    pub fn run(mut self, failing: oneshot::Sender<()>) -> Result<(), EngineError> {
+    pub fn run(mut self, failing: oneshot::Sender<()>) -> Result<(), PollError> {
         match self.serve().and_then(|()| self.close()) {
             Ok(outcome) => {
                 self.leave();
@@ -224,7 +172,7 @@ impl PollLoop {
     }
 
     /// Until everything is drained.
-    fn serve(&mut self) -> Result<(), EngineError> {
+    fn serve(&mut self) -> Result<(), PollError> {
         self.publish();
         loop {
             self.handles.liveness.tick();
@@ -232,13 +180,11 @@ impl PollLoop {
             self.serve_rebalance()?;
             self.take_reports()?;
             for entry in self.assigned.iter_mut().filter(|entry| !entry.draining) {
-                entry.dispatch_if_due(self.settings.linger);
+                entry.dispatch_if_due(self.config.linger);
             }
             self.serve_commits();
             if self.transact.as_ref().is_some_and(Transact::has_ended) {
-                return Err(EngineError::Thread(
-                    "the task that ends transactions is gone, see the log".into(),
-                ));
+                return Err(PollError::TransactorDied);
             }
             if self.last_housekeeping.elapsed() >= HOUSEKEEPING {
                 self.housekeeping();
@@ -260,10 +206,10 @@ impl PollLoop {
     }
 
     /// Serves librdkafka's events: rebalance callbacks run in here.
-    fn serve_client(&mut self) -> Result<(), EngineError> {
+    fn serve_client(&mut self) -> Result<(), PollError> {
         while let Some(event) = self.source.consumer().poll(Duration::ZERO) {
             match event {
-                Err(error @ KafkaError::MessageConsumptionFatal(_)) => return Err(EngineError::Fatal(error)),
+                Err(error @ KafkaError::MessageConsumptionFatal(_)) => return Err(PollError::Fatal(error)),
                 Err(error) => {
                     if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
                         self.reminders.brokers_down();
@@ -271,20 +217,20 @@ impl PollLoop {
                     self.note_error(&error.to_string());
                 }
                 // All partitions are forwarded before they are assigned. Going on would skip this record.
-                Ok(_) => return Err(EngineError::StrayRecord),
+                Ok(_) => return Err(PollError::StrayRecord),
             }
         }
         Ok(())
     }
 
-    fn take_reports(&mut self) -> Result<(), EngineError> {
+    fn take_reports(&mut self) -> Result<(), PollError> {
         while let Ok(report) = self.reports.try_recv() {
             self.take(report)?;
         }
         Ok(())
     }
 
-    fn take(&mut self, report: Report) -> Result<(), EngineError> {
+    fn take(&mut self, report: TaskEvent) -> Result<(), PollError> {
         let report = match &mut self.transact {
             Some(transact) => transact.defer(report),
             None => Some(report),
@@ -298,10 +244,10 @@ impl PollLoop {
         Ok(())
     }
 
-    fn take_in(&mut self, report: Report) -> Result<(), EngineError> {
+    fn take_in(&mut self, report: TaskEvent) -> Result<(), PollError> {
         match report {
-            Report::Transaction(event) => self.take_event(event),
-            Report::Done {
+            TaskEvent::Transaction(event) => self.take_event(event),
+            TaskEvent::Done {
                 partition,
                 epoch,
                 finished,
@@ -328,12 +274,12 @@ impl PollLoop {
                     self.counters.add(counters);
                 }
             }
-            Report::Ended { partition, epoch } => {
+            TaskEvent::Ended { partition, epoch } => {
                 let current = |entry: &&mut Assigned| entry.partition == partition && entry.epoch == epoch;
                 if let Some(entry) = self.assigned.iter_mut().find(current) {
                     entry.ended = true;
                     if !entry.draining {
-                        return Err(EngineError::TaskDied(partition));
+                        return Err(PollError::TaskDied(partition));
                     }
                 }
             }
@@ -346,7 +292,7 @@ impl PollLoop {
         if self.last_reminder.elapsed() >= reconnect::INTERVAL {
             self.last_reminder = Instant::now();
             if self.reminders.take() {
-                add_brokers(self.source.consumer().client(), &self.settings.bootstrap);
+                add_brokers(self.source.consumer().client(), self.config.bootstrap_servers());
             }
         }
         let paused = *self.handles.paused.borrow();
@@ -398,8 +344,8 @@ impl PollLoop {
             // Without partitions it is told as well.
             .or_else(|| outage.and_then(|outage| outage.last_error));
         self.handles.board.publish(Snapshot {
-            worker: self.settings.worker.clone(),
-            group_id: self.settings.group.clone(),
+            worker: self.config.worker.clone(),
+            group_id: self.config.group.clone(),
             phase: self.phase,
             paused: self.paused,
             records_total: self.counters.done,
@@ -410,6 +356,3 @@ impl PollLoop {
         });
     }
 }
-
-/// Receiver side of the flags that the rest of the worker sets.
-pub(crate) type Flag = watch::Receiver<bool>;

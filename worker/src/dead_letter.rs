@@ -6,15 +6,14 @@ mod breaker;
 mod headers;
 mod partition_breakers;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use crate::{
     health::{problems::Progress, snapshot::PausedReason},
     kafka::producer::{ErrorClass, ProduceRecord, Producer},
-    record::{Chunk, Record, batch::Failure},
-    retry::RetryPolicy,
+    record::{Chunk, Record, failure::FailedRecord},
+    retry::{RetryPolicy, UNAVAILABLE_AFTER},
     seeded_bugs::{impatient, now_and_then, planted},
-    settings::DeadLetterSettings,
     transaction::{Cause, Spoiled},
 };
 
@@ -24,9 +23,18 @@ use self::{
     headers::{Header, Headers},
     partition_breakers::Breakers,
 };
+use crds::spec::HeaderStyle;
 
-/// After this long without a confirmation the partition counts as held back.
-const UNAVAILABLE_AFTER: Duration = Duration::from_secs(5);
+/// `spec.errorHandling.deadLetter`, the parts that workers need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetterSettings {
+    /// Name of the topic.
+    pub topic: String,
+    /// Which headers are added.
+    pub style: HeaderStyle,
+    /// When to stop writing to it.
+    pub breaker: Option<BreakerLimits>,
+}
 
 /// Where failed records go.
 pub struct DeadLetters {
@@ -34,15 +42,6 @@ pub struct DeadLetters {
     topic: String,
     headers: Headers,
     breakers: Option<Breakers>,
-}
-
-/// A failure to be dead-lettered.
-#[derive(Clone, Debug)]
-pub struct Letter {
-    /// What is wrong and with which record of the chunk.
-    pub failure: Failure,
-    /// Attempts it took.
-    pub attempts: u32,
 }
 
 impl DeadLetters {
@@ -83,7 +82,7 @@ impl DeadLetters {
     /// be. Inside of a transaction, of which this is the number, the first failure spoils it.
     pub(crate) async fn write(
         &self,
-        letters: &[(Record<'_>, &Letter)],
+        letters: &[(Record<'_>, &FailedRecord)],
         transaction: u64,
         retry: &RetryPolicy,
         progress: &Progress,

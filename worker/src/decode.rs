@@ -6,7 +6,10 @@ use std::sync::Arc;
 use crds::spec::{Decode, DecoderType};
 use serde::de::IgnoredAny;
 
-use crate::record::batch::{Batch, Failure, Stage};
+use crate::record::{
+    batch::Batch,
+    failure::{Failure, Stage},
+};
 
 /// The checks for keys and values.
 #[derive(Clone, Debug)]

@@ -3,21 +3,22 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rdkafka::error::KafkaError;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::{
-    args::exit,
-    consumer::{Flag, PollLoop},
+    consumer::{
+        PollLoop,
+        config::Config,
+        error::PollError,
+        handles::{Flag, Handles},
+    },
     dead_letter::{DeadLetters, FailurePolicy},
-    health::snapshot::Board,
+    exit,
     kafka::producer::{Producer, ProducerError},
     pipeline::{Pipeline, time_limit::Runs},
-    processing::Shared,
-    record::TopicPartition,
+    processing::context::WorkerContext,
     seeded_bugs::planted,
     settings::Settings,
-    telemetry::{Liveness, Metrics},
     transaction::Gate,
     writer::breaker::Circuit,
 };
@@ -27,63 +28,15 @@ use crds::spec::OnExhausted;
 /// With the commit's 5 s this stays below the pod's grace period, which is the drain budget plus 5 s, or is cut by it.
 const CLOSE_BUDGET: Duration = Duration::from_secs(10);
 
-/// What the engine shares with the rest of the process.
-#[derive(Clone, Debug)]
-pub struct EngineHandles {
-    /// Where snapshots go.
-    pub board: Board,
-    /// Counters and histograms.
-    pub metrics: Metrics,
-    /// Ticked by the poll loop.
-    pub liveness: Liveness,
-    /// True: keep the partitions, read nothing.
-    pub paused: Flag,
-    /// True: drain, commit, leave.
-    pub shutdown: Flag,
-}
-
 /// Why the engine ended other than by a clean stop.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// The client could not be made of its properties.
-    #[error(
-        "cannot create the Kafka consumer: {0}; check spec.kafka, above all clientConfig and the TLS material"
-    )]
-    Client(#[source] KafkaError),
-    /// The producer for dead letters could not be made.
+    /// The poll loop cannot continue.
+    #[error(transparent)]
+    Poll(#[from] PollError),
+    /// The producer for dead letters could not be created.
     #[error("cannot create the Kafka producer for dead letters: {0}")]
     Producer(#[source] ProducerError),
-    /// librdkafka says that this client cannot go on.
-    #[error("the Kafka consumer cannot go on: {0}")]
-    Fatal(#[source] KafkaError),
-    /// A record came where none may come.
-    #[error("a record arrived outside of its partition's queue; restarting, so that it is read again")]
-    StrayRecord,
-    /// A writer panicked.
-    #[error(
-        "the work on partition {0} ended by a panic (see the log); restarting, so that its records are read again"
-    )]
-    TaskDied(TopicPartition),
-    /// Work was cut off at the end of the drain budget.
-    #[error("{partitions} partitions were not finished within {} s; their last records will be processed again", budget.as_secs())]
-    DrainTimeout {
-        /// How many.
-        partitions: usize,
-        /// The budget.
-        budget: Duration,
-    },
-    /// Transforms take the cores for nothing.
-    #[error(
-        "{threads} runs of transforms have not come back within {} s each, and nothing else ends them; restarting. The log names \
-         their records; mend the transform, or raise errorHandling.transformTimeoutSeconds if it is only slow",
-        limit.as_secs()
-    )]
-    TransformsStuck {
-        /// How many threads.
-        threads: usize,
-        /// The limit for one record.
-        limit: Duration,
-    },
     /// The consumer did not close.
     #[error("leaving the group took longer than {} s; ending without it", CLOSE_BUDGET.as_secs())]
     CloseHung,
@@ -96,18 +49,16 @@ impl EngineError {
     /// The process exit code that belongs to it.
     pub fn exit_code(&self) -> u8 {
         match self {
-            EngineError::Client(_) | EngineError::Producer(_) => exit::CONFIG,
-            EngineError::Fatal(_) | EngineError::StrayRecord | EngineError::TaskDied(_) => exit::KAFKA_FATAL,
-            EngineError::DrainTimeout { .. }
-            | EngineError::TransformsStuck { .. }
-            | EngineError::CloseHung => exit::STUCK,
+            EngineError::Poll(error) => error.exit_code(),
+            EngineError::Producer(_) => exit::CONFIG,
+            EngineError::CloseHung => exit::STUCK,
             EngineError::Thread(_) => exit::PANIC,
         }
     }
 }
 
 /// Runs until `handles.shutdown` and everything is drained, or until it cannot go on.
-pub async fn run(settings: Settings, handles: EngineHandles) -> Result<(), EngineError> {
+pub async fn run(settings: Settings, handles: Handles) -> Result<(), EngineError> {
     let writers = settings.writers.clone();
     let policy = failure_policy(&settings)?;
     let pipeline = Pipeline::new(
@@ -116,7 +67,7 @@ pub async fn run(settings: Settings, handles: EngineHandles) -> Result<(), Engin
         handles.metrics.clone(),
     );
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(WorkerContext {
         runs: Arc::new(Runs::new(
             pipeline,
             cores,
@@ -138,6 +89,7 @@ pub async fn run(settings: Settings, handles: EngineHandles) -> Result<(), Engin
         metrics: handles.metrics.clone(),
     });
     let drain = settings.drain;
+    let config = poll_config(settings);
     let mut shutdown = handles.shutdown.clone();
     let runtime = tokio::runtime::Handle::current();
     let (send, mut ended) = oneshot::channel();
@@ -146,8 +98,7 @@ pub async fn run(settings: Settings, handles: EngineHandles) -> Result<(), Engin
         .name("poll".into())
         .spawn(move || {
             // The consumer is made here because it stays on this thread.
-            let outcome =
-                PollLoop::new(&settings, shared, handles, runtime).and_then(|poll| poll.run(failing));
+            let outcome = PollLoop::new(config, shared, handles, runtime).and_then(|poll| poll.run(failing));
             // The receiver is gone only when the watchdog has given up.
             let _ = send.send(outcome);
         })
@@ -160,7 +111,30 @@ pub async fn run(settings: Settings, handles: EngineHandles) -> Result<(), Engin
     for writer in &writers {
         writer.writer.close().await;
     }
-    outcome.unwrap_or_else(|_| Err(EngineError::Thread("it panicked, see the log".into())))
+    match outcome {
+        Ok(outcome) => Ok(outcome?),
+        Err(_) => Err(EngineError::Thread("it panicked, see the log".into())),
+    }
+}
+
+fn poll_config(settings: Settings) -> Config {
+    Config {
+        headers: settings.read_headers(),
+        worker: settings.worker_name,
+        group: settings.group_id,
+        topics: settings.topics,
+        properties: settings.consumer_properties,
+        commit_interval: settings.commit_interval,
+        drain: settings.drain,
+        max_records: settings.batch.max_records,
+        max_bytes: settings.batch.max_bytes,
+        bytes_in_flight: settings.memory.in_flight,
+        linger: settings.batch.linger,
+        records_per_second: settings.records_per_second,
+        stalled_after: settings.stalled_after,
+        transactions: settings.transactions,
+        retry: settings.retry,
+    }
 }
 
 /// Returns when a poll loop that cannot go on does not get out of the group either. It has logged why it cannot.

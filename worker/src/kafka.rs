@@ -2,5 +2,6 @@
 
 pub mod callbacks;
 pub mod ffi;
+pub mod log;
 pub mod producer;
 pub mod reconnect;

@@ -18,7 +18,7 @@
 //! transform filtered it out, or `onExhausted: Skip` dropped and counted it. So nothing is lost by a crash; what was
 //! finished after the last commit is written again.
 //!
-//! What may stop a worker and with which exit code: [`args::exit`].
+//! What may stop a worker and with which exit code: [`exit`].
 
 pub mod args;
 pub mod consumer;
@@ -26,6 +26,7 @@ pub mod control;
 pub mod dead_letter;
 pub mod decode;
 pub mod engine;
+pub mod exit;
 pub mod extensions;
 pub mod health;
 pub mod kafka;

@@ -1,6 +1,7 @@
 //! Decode and transform: from a chunk to a batch, on a CPU thread. No IO, no waiting. A transform that panics costs the
 //! record it panicked on, with all outputs of it, not the worker. How long it may take is looked after from outside (`runs`).
 
+pub mod heartbeat;
 pub mod time_limit;
 
 use std::{
@@ -11,13 +12,14 @@ use std::{
 
 use crate::{
     decode::Decoders,
-    pipeline::time_limit::Run,
+    pipeline::heartbeat::Heartbeat,
     record::{
         Chunk,
-        batch::{Batch, Failure, Stage},
+        batch::Batch,
+        failure::{Failure, Stage},
     },
-    settings::NamedTransform,
     telemetry::Metrics,
+    transform::NamedTransform,
 };
 
 /// Decoders and transforms of a group.
@@ -52,11 +54,11 @@ impl Pipeline {
 
     /// Runs all steps. Every record of the chunk is in the outputs, in the failures, or filtered out.
     pub fn process(&self, chunk: Arc<Chunk>) -> Batch {
-        self.run(Batch::identity(chunk), &Run::default())
+        self.run(Batch::identity(chunk), &Heartbeat::default())
     }
 
     /// [`Pipeline::process`] for some records of a chunk, with signs of life. Stops half-way when nobody waits for it.
-    pub(crate) fn run(&self, mut batch: Batch, run: &Run) -> Batch {
+    pub(crate) fn run(&self, mut batch: Batch, run: &Heartbeat) -> Batch {
         let started = Instant::now();
         self.decoders.check(&mut batch);
         self.metrics.decoded(started.elapsed());
@@ -79,7 +81,7 @@ impl Pipeline {
 }
 
 /// Runs the transform at this place: the next batch, and the number of inputs filtered out.
-fn apply(transform: &NamedTransform, place: usize, input: &Batch, run: &Run) -> (Batch, usize) {
+fn apply(transform: &NamedTransform, place: usize, input: &Batch, run: &Heartbeat) -> (Batch, usize) {
     if let Some(done) = try_apply(transform, input, run) {
         return done;
     }
@@ -108,7 +110,7 @@ fn apply(transform: &NamedTransform, place: usize, input: &Batch, run: &Run) -> 
 }
 
 /// None when the transform panics.
-fn try_apply(transform: &NamedTransform, input: &Batch, run: &Run) -> Option<(Batch, usize)> {
+fn try_apply(transform: &NamedTransform, input: &Batch, run: &Heartbeat) -> Option<(Batch, usize)> {
     catch_unwind(AssertUnwindSafe(|| {
         let mut builder = input.next().beating(&run.beats);
         transform.transform.apply(input, &mut builder);

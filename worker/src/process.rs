@@ -10,9 +10,10 @@ use tokio::{
 };
 
 use crate::{
-    args::{Args, exit},
+    args::Args,
+    consumer::handles::Handles,
     control::ControlWatcher,
-    engine::{self, EngineHandles},
+    engine, exit,
     extensions::Registry,
     health::snapshot::{Board, Snapshot},
     settings::Settings,
@@ -103,7 +104,7 @@ async fn work(args: Args, registry: Registry) -> Result<(), Ended> {
     let (stop_reporter, reporter) = report(&args, &settings, &board).await;
     let result = engine::run(
         settings,
-        EngineHandles {
+        Handles {
             board,
             metrics,
             liveness,

@@ -3,8 +3,10 @@
 
 pub mod batch_part;
 pub mod claim;
+pub mod context;
 pub mod delivery;
 pub mod lane;
+pub mod messages;
 pub mod retry_queue;
 
 use std::{
@@ -13,85 +15,36 @@ use std::{
     time::Duration,
 };
 
-use crds::spec::{DeliveryGuarantee, Ordering};
+use crds::spec::DeliveryGuarantee;
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::mpsc,
     task::{JoinError, JoinSet},
 };
 
 use crate::{
-    dead_letter::FailurePolicy,
     offsets::Sequence,
-    pipeline::time_limit::{Piece, Runs},
+    pipeline::time_limit::Piece,
     processing::{
-        batch_part::{Finished, Unit},
-        claim,
-        lane::{Context, Lane},
+        batch_part::Unit,
+        context::PartitionContext,
+        lane::Lane,
+        messages::{DispatchedChunk, TaskEvent},
     },
-    record::{Chunk, TopicPartition, batch::Batch},
-    retry::RetryPolicy,
-    settings::NamedWriter,
-    telemetry::Metrics,
-    transaction::{self, Gate},
-    writer::breaker::Circuit,
+    record::{TopicPartition, batch::Batch},
 };
 
 /// Between two looks whether a piece of a chunk is finished.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// What all partitions of a worker share.
-pub(crate) struct Shared {
-    pub runs: Arc<Runs>,
-    pub writers: Vec<NamedWriter>,
-    /// The breakers of the writers, in their order.
-    pub circuits: Vec<Circuit>,
-    pub policy: FailurePolicy,
-    pub retry: RetryPolicy,
-    pub guarantee: DeliveryGuarantee,
-    pub ordering: Ordering,
-    /// Lanes that write at the same time, over all partitions; also the lanes of one partition without its order.
-    pub concurrency: usize,
-    /// One permit per lane that may write at the same time.
-    pub lanes: Semaphore,
-    /// With transactions: where lanes have to be while they write.
-    pub gate: Option<Arc<Gate>>,
-    pub metrics: Metrics,
-}
-
-/// Records handed to a partition's task.
-pub(crate) struct Work {
-    pub chunk: Chunk,
-    /// Sequence number of the chunk's first record.
-    pub first: Sequence,
-}
-
-/// What a task tells the poll loop.
-pub(crate) enum Report {
-    /// These records are finished.
-    Done {
-        partition: TopicPartition,
-        epoch: u64,
-        /// Number of the transaction that they were written in; 0 without.
-        transaction: u64,
-        finished: Finished,
-        dead_lettered: u64,
-        skipped: u64,
-    },
-    /// The task has ended; nothing more comes from it.
-    Ended { partition: TopicPartition, epoch: u64 },
-    /// What became of the transaction.
-    Transaction(transaction::Event),
-}
-
 /// One partition's task.
 pub(crate) struct PartitionTask {
-    pub context: Arc<Context>,
-    pub input: mpsc::UnboundedReceiver<Work>,
+    pub context: Arc<PartitionContext>,
+    pub input: mpsc::UnboundedReceiver<DispatchedChunk>,
 }
 
 /// Says that the task has ended however it ends: by itself, aborted, or by a panic in a writer.
 struct EndGuard {
-    reports: std_mpsc::Sender<Report>,
+    reports: std_mpsc::Sender<TaskEvent>,
     partition: TopicPartition,
     epoch: u64,
 }
@@ -99,7 +52,7 @@ struct EndGuard {
 impl Drop for EndGuard {
     fn drop(&mut self) {
         // The poll loop may be gone already; then nobody needs to know.
-        let _ = self.reports.send(Report::Ended {
+        let _ = self.reports.send(TaskEvent::Ended {
             partition: self.partition.clone(),
             epoch: self.epoch,
         });
@@ -151,14 +104,14 @@ impl PartitionTask {
 
 /// The lanes that have had work so far.
 struct Lanes {
-    context: Arc<Context>,
+    context: Arc<PartitionContext>,
     inputs: Vec<Option<mpsc::UnboundedSender<Unit>>>,
     /// Aborted when dropped.
     tasks: JoinSet<()>,
 }
 
 impl Lanes {
-    fn new(context: Arc<Context>) -> Self {
+    fn new(context: Arc<PartitionContext>) -> Self {
         Self {
             inputs: vec![None; context.shared.concurrency.max(1)],
             context,
@@ -169,7 +122,7 @@ impl Lanes {
     /// Runs a chunk and deals it out. What had to be run one by one is finished before anything behind it is run. So a worker
     /// that ends because of the threads left alone has finished what they ran; and while a record is waited for, or nothing
     /// can be written, no more of them are added.
-    async fn pass(&mut self, Work { chunk, first }: Work) {
+    async fn pass(&mut self, DispatchedChunk { chunk, first }: DispatchedChunk) {
         let context = self.context.clone();
         let shared = &context.shared;
         shared.metrics.batch(chunk.len());

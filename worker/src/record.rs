@@ -3,6 +3,7 @@
 //! they are. No rdkafka types here.
 
 pub mod batch;
+pub mod failure;
 
 use std::{fmt, sync::Arc};
 

@@ -5,6 +5,9 @@ use std::{
     time::Duration,
 };
 
+/// After this long without success, the system counts as unavailable and partitions as held back by it. Shorter outages pass unnoticed.
+pub(crate) const UNAVAILABLE_AFTER: Duration = Duration::from_secs(5);
+
 /// `spec.errorHandling.retry`, as durations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {

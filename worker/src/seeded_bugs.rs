@@ -60,7 +60,7 @@ pub(crate) fn planted(name: &str) -> bool {
             .filter(|chosen| !chosen.is_empty());
         if let Some(unknown) = chosen.as_deref().filter(|chosen| !BUGS.contains(chosen)) {
             tracing::error!("KCG_PLANTED_BUG is {unknown}; there are: {}", BUGS.join(", "));
-            std::process::exit(crate::args::exit::CONFIG.into());
+            std::process::exit(crate::exit::CONFIG.into());
         }
         if let Some(chosen) = &chosen {
             tracing::warn!("this worker has the bug {chosen} on purpose");

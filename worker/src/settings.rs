@@ -17,27 +17,28 @@ use std::{
 use crds::{
     WorkerConfig,
     client_config::{self, Properties},
-    spec::{Compression, DeliveryGuarantee, HeaderStyle, OnExhausted, Ordering, StartPosition},
+    spec::{Compression, DeliveryGuarantee, OnExhausted, Ordering, StartPosition},
     worker_config::FORMAT_VERSION,
 };
 use thiserror::Error;
 
 pub use self::{transforms::TransformError, validate::FieldError};
 use crate::{
-    args::{Args, exit},
-    dead_letter::BreakerLimits,
+    args::Args,
+    dead_letter::{BreakerLimits, DeadLetterSettings},
     decode::Decoders,
+    exit,
     extensions::Registry,
     kafka::producer::{Producer, ProducerError},
     retry::RetryPolicy,
     secrets::{SecretError, SecretFiles},
     settings::{
-        memory::{self, Budget},
+        memory::Budget,
         writers::{BuildWriterError, WriterContext, build},
     },
-    transaction::Refusals,
-    transform::Transform,
-    writer::Writer,
+    transaction::Transactional,
+    transform::NamedTransform,
+    writer::NamedWriter,
 };
 
 /// Everything the engine must know.
@@ -95,15 +96,6 @@ pub struct Settings {
     pub drain: Duration,
 }
 
-/// The producer of the writer and of dead letters, and what it is known to be refused.
-#[derive(Clone)]
-pub struct Transactional {
-    /// Sends inside of transactions only.
-    pub producer: Producer,
-    /// Shared with the writer.
-    pub refusals: Arc<Refusals>,
-}
-
 /// Limits of one batch; it is closed by whichever is reached first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchLimits {
@@ -113,35 +105,6 @@ pub struct BatchLimits {
     pub max_bytes: usize,
     /// How long a batch that is not full waits for more.
     pub linger: Duration,
-}
-
-/// `spec.errorHandling.deadLetter`, the parts that workers need.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadLetterSettings {
-    /// Name of the topic.
-    pub topic: String,
-    /// Which headers are added.
-    pub style: HeaderStyle,
-    /// When to stop writing to it.
-    pub breaker: Option<BreakerLimits>,
-}
-
-/// A transform with its name in metrics and dead letters.
-#[derive(Clone)]
-pub struct NamedTransform {
-    /// Its name in the resource; names joined by "+" for VRL transforms that run together.
-    pub name: Arc<str>,
-    /// Ready to be called.
-    pub transform: Arc<dyn Transform>,
-}
-
-/// A writer with its name in metrics and dead letters.
-#[derive(Clone)]
-pub struct NamedWriter {
-    /// Its name in the resource.
-    pub name: Arc<str>,
-    /// Ready to be called.
-    pub writer: Arc<dyn Writer>,
 }
 
 /// Why the worker cannot start.

@@ -13,12 +13,20 @@ use std::{
     time::{Duration, Instant},
 };
 
+use clap::ValueEnum;
 use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 
 pub use metrics::{Metrics, PartitionMetrics};
 
-use crate::args::LogFormat;
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
 
 /// `--log` cannot be used.
 #[derive(Debug, Error)]

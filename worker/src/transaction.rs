@@ -18,7 +18,12 @@ pub(crate) use self::{
     gate::Gate,
     transactor::{Command, Transactor},
 };
-use crate::health::snapshot::PausedReason;
+use std::sync::Arc;
+
+use crate::{health::snapshot::PausedReason, kafka::producer::Producer};
+
+/// Takes the events of transactions; the poll loop puts them into its own queue, behind the completions that came before.
+pub(crate) type Reporter = Arc<dyn Fn(Event) + Send + Sync>;
 
 /// What became of the transaction.
 #[derive(Debug)]
@@ -81,4 +86,13 @@ impl Cause {
             Cause::Moved | Cause::TooLong | Cause::Unavailable => "transient",
         }
     }
+}
+
+/// The producer of the writer and of dead letters, and what it is known to be refused.
+#[derive(Clone)]
+pub struct Transactional {
+    /// Sends inside of transactions only.
+    pub producer: Producer,
+    /// Shared with the writer.
+    pub refusals: Arc<Refusals>,
 }

@@ -7,7 +7,10 @@ pub mod vrl;
 
 use std::sync::Arc;
 
-use crate::record::batch::{Batch, BatchBuilder, OutputRecord, Payload, Stage};
+use crate::record::{
+    batch::{Batch, BatchBuilder, OutputRecord, Payload},
+    failure::Stage,
+};
 
 /// A transform, called from several threads at once. It may panic: the engine then finds the record that made it.
 pub trait Transform: Send + Sync {
@@ -87,4 +90,13 @@ where
             }
         }
     }
+}
+
+/// A transform with its name in metrics and dead letters.
+#[derive(Clone)]
+pub struct NamedTransform {
+    /// Its name in the resource; names joined by "+" for VRL transforms that run together.
+    pub name: Arc<str>,
+    /// Ready to be called.
+    pub transform: Arc<dyn Transform>,
 }

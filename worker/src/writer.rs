@@ -14,6 +14,8 @@ mod partial_writes;
 pub mod postgres;
 pub mod stdout;
 
+use std::sync::Arc;
+
 use futures::future::BoxFuture;
 
 use crate::{
@@ -180,4 +182,13 @@ pub trait Writer: Send + Sync {
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})
     }
+}
+
+/// A writer with its name in metrics and dead letters.
+#[derive(Clone)]
+pub struct NamedWriter {
+    /// Its name in the resource.
+    pub name: Arc<str>,
+    /// Ready to be called.
+    pub writer: Arc<dyn Writer>,
 }

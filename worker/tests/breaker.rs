@@ -17,7 +17,8 @@ use serde_json::json;
 use tokio::sync::watch;
 use worker::{
     Payload, Registry, WriteBatch, WriteError, Writer,
-    engine::{self, EngineHandles},
+    consumer::handles::Handles,
+    engine,
     health::snapshot::{Board, PausedReason, Snapshot},
     kafka::producer::{ProduceRecord, Producer},
     per_record,

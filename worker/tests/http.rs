@@ -23,7 +23,8 @@ use tokio::{
 };
 use worker::{
     Batch, Chunk, Registry, Rejected, WriteBatch, WriteError, Writer,
-    engine::{self, EngineHandles},
+    consumer::handles::Handles,
+    engine,
     health::snapshot::Board,
     kafka::producer::{ProduceRecord, Producer},
     record::TopicPartition,
@@ -338,7 +339,7 @@ async fn at_most_once_sends_a_batch_once_when_the_answer_leaves_open_what_is_wri
     let (board, metrics) = (Board::default(), Metrics::new());
     let (_resume, paused) = watch::channel(false);
     let (stop, shutdown) = watch::channel(false);
-    let handles = EngineHandles {
+    let handles = Handles {
         board: board.clone(),
         metrics: metrics.clone(),
         liveness: Liveness::new(),

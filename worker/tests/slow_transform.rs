@@ -24,7 +24,8 @@ use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use worker::{
     Registry, WriteBatch, WriteError, Writer,
-    engine::{self, EngineError, EngineHandles},
+    consumer::handles::Handles,
+    engine::{self, EngineError},
     health::snapshot::{Board, OldestRecord, PausedReason, Snapshot},
     kafka::producer::{ProduceRecord, Producer},
     per_record,

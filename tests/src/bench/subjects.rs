@@ -103,7 +103,7 @@ pub(super) fn run(bench: &Bench, case: &Case, subject: Subject, round: u32) -> R
     let all = |(spent, peak)| (spent, peak, records);
     let (spent, peak, records) = match subject {
         Subject::Raw => raw(bench, case.data).map(all),
-        Subject::Worker(work) => worker::process(bench, case, work, round).map(all),
+        Subject::Worker(work) => worker::run(bench, case, work, round).map(all),
         Subject::Java => java(bench, case.data).map(all),
         Subject::CopyMerge(connections) => copy_merge(bench, case.data, connections).map(all),
         Subject::Peer(peer) => peers::run(bench, case.data, peer),

@@ -17,14 +17,18 @@ use tokio::{
 };
 
 pub(super) use self::commit_position::Position;
-use super::{Counters, dispatch::Handover};
+use super::dispatch::Handover;
 use crate::{
     health::{
         problems::{Trouble, Troubles},
         snapshot::{OldestRecord, PartitionSnapshot, PausedReason},
     },
     offsets::{Sequence, Tracker, commit_metadata::Room},
-    processing::{PartitionTask, Report, Shared, Work, batch_part::Finished, lane::Context},
+    processing::{
+        PartitionTask,
+        context::{PartitionContext, WorkerContext},
+        messages::{DispatchedChunk, FinishedRecords, TaskEvent},
+    },
     record::{Chunk, Offset, TopicPartition},
     seeded_bugs::planted,
     telemetry::PartitionMetrics,
@@ -56,6 +60,22 @@ const MAX_HANDED_ON: usize = 2000;
 /// which librdkafka 2.12 takes records out of its queue and that in which it notes the position behind them, it reads on from
 /// before them. That is one batch of reads at most.
 const RECENT: usize = 4096;
+
+/// Finished records, by what became of them.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Counters {
+    pub done: u64,
+    pub dead_lettered: u64,
+    pub skipped: u64,
+}
+
+impl Counters {
+    pub fn add(&mut self, more: Counters) {
+        self.done += more.done;
+        self.dead_lettered += more.dead_lettered;
+        self.skipped += more.skipped;
+    }
+}
 
 /// How a partition is begun.
 pub(super) struct Start {
@@ -125,9 +145,9 @@ impl Assigned {
     /// Starts the partition's task on the current runtime.
     pub fn start(
         start: Start,
-        shared: &Arc<Shared>,
+        shared: &Arc<WorkerContext>,
         runtime: &tokio::runtime::Handle,
-        reports: &std_mpsc::Sender<Report>,
+        reports: &std_mpsc::Sender<TaskEvent>,
     ) -> Self {
         let Start {
             partition,
@@ -141,7 +161,7 @@ impl Assigned {
         let (input, receiver) = mpsc::unbounded_channel();
         let (drain, draining) = watch::channel(false);
         let troubles = Troubles::default();
-        let context = Context {
+        let context = PartitionContext {
             shared: shared.clone(),
             partition: partition.clone(),
             epoch,
@@ -313,12 +333,12 @@ impl Assigned {
             since: Timestamp::now(),
         });
         let first = range.start;
-        self.handover.offer(end, Work { chunk, first });
+        self.handover.offer(end, DispatchedChunk { chunk, first });
         self.handover.make_room(self.tracker.oldest_sequence());
     }
 
     /// Records are finished.
-    pub fn complete(&mut self, finished: &Finished) {
+    pub fn complete(&mut self, finished: &FinishedRecords) {
         for run in finished.runs() {
             // All of one report are of one chunk.
             let after = self.flights.partition_point(|flight| flight.first <= run.start);

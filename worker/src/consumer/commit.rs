@@ -8,7 +8,10 @@ use rdkafka::{
     topic_partition_list::{Offset as KafkaOffset, TopicPartitionList},
 };
 
-use super::{Assigned, PollLoop, assigned::Position};
+use super::{
+    PollLoop,
+    assigned::{Assigned, Position},
+};
 use crate::{kafka::ffi, record::TopicPartition, seeded_bugs::planted};
 
 /// How long a commit may take before the partition is given up without it (its records are then read again).
@@ -42,7 +45,7 @@ impl PollLoop {
         // With AtMostOnce, records wait for it. After a refusal, the next attempt waits a moment.
         let urgent = self.assigned.iter().any(Assigned::waits_for_commit);
         let interval = match (urgent, self.commit_refused) {
-            (false, _) => self.settings.commit_interval,
+            (false, _) => self.config.commit_interval,
             (true, true) => COMMIT_RETRY,
             (true, false) => Duration::ZERO,
         };

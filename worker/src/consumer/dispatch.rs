@@ -6,19 +6,19 @@ use std::collections::VecDeque;
 
 use tokio::sync::mpsc;
 
-use crate::{offsets::Sequence, processing::Work, record::Offset};
+use crate::{offsets::Sequence, processing::messages::DispatchedChunk, record::Offset};
 
 /// The sending side of a partition's task.
 pub(super) struct Handover {
     /// None once everything has been handed on that ever will be.
-    task: Option<mpsc::UnboundedSender<Work>>,
+    task: Option<mpsc::UnboundedSender<DispatchedChunk>>,
     commit_first: Option<CommitFirst>,
     metered: Option<Metered>,
 }
 
 /// Chunks that wait for room.
 struct Metered {
-    waiting: VecDeque<Work>,
+    waiting: VecDeque<DispatchedChunk>,
     /// Behind the last record that was handed on.
     handed_on: Sequence,
     /// Records that may be with the task, from the first unfinished one to the last. A chunk alone may have more.
@@ -28,7 +28,7 @@ struct Metered {
 /// Chunks that wait for the commit, each with the offset behind its last record.
 #[derive(Default)]
 struct CommitFirst {
-    waiting: VecDeque<(Offset, Work)>,
+    waiting: VecDeque<(Offset, DispatchedChunk)>,
     /// Handed on up to here.
     confirmed: Option<Offset>,
     /// How many of the waiting chunks the running commit covers.
@@ -37,7 +37,7 @@ struct CommitFirst {
 }
 
 impl Handover {
-    pub fn at_once(task: mpsc::UnboundedSender<Work>) -> Self {
+    pub fn at_once(task: mpsc::UnboundedSender<DispatchedChunk>) -> Self {
         Self {
             task: Some(task),
             commit_first: None,
@@ -45,14 +45,14 @@ impl Handover {
         }
     }
 
-    pub fn committed_first(task: mpsc::UnboundedSender<Work>) -> Self {
+    pub fn committed_first(task: mpsc::UnboundedSender<DispatchedChunk>) -> Self {
         Self {
             commit_first: Some(CommitFirst::default()),
             ..Self::at_once(task)
         }
     }
 
-    pub fn metered(limit: usize, task: mpsc::UnboundedSender<Work>) -> Self {
+    pub fn metered(limit: usize, task: mpsc::UnboundedSender<DispatchedChunk>) -> Self {
         Self {
             metered: Some(Metered {
                 waiting: VecDeque::new(),
@@ -64,7 +64,7 @@ impl Handover {
     }
 
     /// Takes a chunk that ends before `end`.
-    pub fn offer(&mut self, end: Offset, work: Work) {
+    pub fn offer(&mut self, end: Offset, work: DispatchedChunk) {
         match (&mut self.commit_first, &mut self.metered) {
             (Some(queue), _) => queue.waiting.push_back((end, work)),
             (None, Some(queue)) => queue.waiting.push_back(work),
@@ -103,7 +103,7 @@ impl Handover {
         }
     }
 
-    fn send(&self, work: Work) {
+    fn send(&self, work: DispatchedChunk) {
         if let Some(task) = &self.task {
             // A task that has ended takes nothing; its records stay unfinished.
             let _ = task.send(work);
@@ -182,14 +182,14 @@ mod tests {
     use super::*;
     use crate::record::{Chunk, TopicPartition};
 
-    fn work(first: u64) -> Work {
-        Work {
+    fn work(first: u64) -> DispatchedChunk {
+        DispatchedChunk {
             chunk: Chunk::new(TopicPartition::new("t", 0), 1),
             first,
         }
     }
 
-    fn received(task: &mut mpsc::UnboundedReceiver<Work>) -> Vec<u64> {
+    fn received(task: &mut mpsc::UnboundedReceiver<DispatchedChunk>) -> Vec<u64> {
         std::iter::from_fn(|| task.try_recv().ok())
             .map(|work| work.first)
             .collect()
@@ -237,7 +237,7 @@ mod tests {
         assert!(ended, "the task ends by itself");
     }
 
-    fn chunk(first: u64, records: i64) -> Work {
+    fn chunk(first: u64, records: i64) -> DispatchedChunk {
         let mut work = work(first);
         (0..records).for_each(|offset| work.chunk.push(offset, 0, None, None, []));
         work

@@ -5,8 +5,11 @@ use rdkafka::{
     topic_partition_list::{Offset as KafkaOffset, TopicPartitionList},
 };
 
-use super::{Assigned, BATCHES_IN_FLIGHT, PollLoop, TICK, rewind::SEEK_BUDGET};
+use super::{PollLoop, TICK, assigned::Assigned, rewind::SEEK_BUDGET};
 use crate::kafka::ffi::Read;
+
+/// In-flight records per assigned partition, in batches: one being written, one waiting, two being read.
+const BATCHES_IN_FLIGHT: usize = 4;
 
 impl PollLoop {
     /// Bytes that may be read now; 0 when nothing may be.
@@ -19,12 +22,12 @@ impl PollLoop {
             return 0;
         }
         let bytes = self.assigned.iter().map(Assigned::bytes_in_flight).sum();
-        self.settings.bytes_in_flight.saturating_sub(bytes)
+        self.config.bytes_in_flight.saturating_sub(bytes)
     }
 
     /// Records of all partitions together.
     fn max_in_flight(&self) -> usize {
-        self.settings.max_records * BATCHES_IN_FLIGHT * self.assigned.len().max(1)
+        self.config.max_records * BATCHES_IN_FLIGHT * self.assigned.len().max(1)
     }
 
     /// Reads what is there, waiting a tick at most, and puts it into the chunks of its partitions. Of large records no more than
@@ -35,7 +38,7 @@ impl PollLoop {
             record_bytes,
             source,
             assigned,
-            settings,
+            config,
             ..
         } = self;
         let mut run: Option<(usize, i32, Option<usize>)> = None;
@@ -72,9 +75,9 @@ impl PollLoop {
                     message.timestamp(),
                     message.key(),
                     message.value(),
-                    settings.headers.then(|| message.headers()).into_iter().flatten(),
+                    config.headers.then(|| message.headers()).into_iter().flatten(),
                 );
-                if entry.is_full(settings.max_records, settings.max_bytes) {
+                if entry.is_full(config.max_records, config.max_bytes) {
                     entry.dispatch();
                 }
             }
@@ -152,7 +155,7 @@ impl PollLoop {
         let mut pause = TopicPartitionList::new();
         let mut resume = TopicPartitionList::new();
         let several = self.assigned.len() > 1;
-        let limit = self.settings.bytes_in_flight;
+        let limit = self.config.bytes_in_flight;
         let most = self.max_in_flight();
         for entry in self.assigned.iter_mut().filter(|entry| !entry.draining) {
             let bytes = entry.bytes_in_flight();

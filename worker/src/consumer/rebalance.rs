@@ -13,9 +13,12 @@ use rdkafka::{
     topic_partition_list::{Offset as KafkaOffset, TopicPartitionList},
 };
 
-use super::{Assigned, PollLoop, assigned::Start};
+use super::{
+    PollLoop,
+    assigned::{Assigned, Start},
+    error::PollError,
+};
 use crate::{
-    engine::EngineError,
     health::snapshot::Phase,
     kafka::callbacks::Event,
     offsets::commit_metadata,
@@ -40,7 +43,7 @@ pub(super) struct Revocation {
 
 impl PollLoop {
     /// Takes the next event, unless a revocation is still being worked on.
-    pub(super) fn serve_rebalance(&mut self) -> Result<(), EngineError> {
+    pub(super) fn serve_rebalance(&mut self) -> Result<(), PollError> {
         if let Some(revocation) = &self.revocation {
             let leaving = |entry: &Assigned| revocation.contains(&entry.partition);
             let busy = self.assigned.iter().any(|entry| leaving(entry) && !entry.ended);
@@ -152,7 +155,7 @@ impl PollLoop {
         Ok(finished)
     }
 
-    fn revoke(&mut self, partitions: Vec<(String, i32)>, lost: bool) -> Result<(), EngineError> {
+    fn revoke(&mut self, partitions: Vec<(String, i32)>, lost: bool) -> Result<(), PollError> {
         self.shared
             .metrics
             .rebalanced(if lost { "lost" } else { "revoked" });
@@ -182,7 +185,7 @@ impl PollLoop {
         Ok(())
     }
 
-    fn finish_revocation(&mut self, commit: bool) -> Result<(), EngineError> {
+    fn finish_revocation(&mut self, commit: bool) -> Result<(), PollError> {
         let Some(revocation) = &self.revocation else {
             return Ok(());
         };
@@ -224,7 +227,7 @@ impl PollLoop {
     }
 
     /// Answers what is left of the rebalances at the end, when everything is drained and committed.
-    pub(super) fn answer_open_rebalances(&mut self) -> Result<(), EngineError> {
+    pub(super) fn answer_open_rebalances(&mut self) -> Result<(), PollError> {
         self.finish_revocation(false)?;
         self.answer_events();
         Ok(())

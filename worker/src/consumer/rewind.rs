@@ -9,8 +9,8 @@ use rdkafka::{
 };
 
 use super::{
-    Assigned, PollLoop,
-    assigned::{Position, Start},
+    PollLoop,
+    assigned::{Assigned, Position, Start},
     rebalance::COMMITTED_BUDGET,
     transactions::State,
 };

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use rdkafka::{consumer::Consumer, error::RDKafkaErrorCode, topic_partition_list::TopicPartitionList};
 
-use super::{PollLoop, transactions::END_BUDGET};
-use crate::{engine::EngineError, health::snapshot::Phase, seeded_bugs::planted};
+use super::{PollLoop, error::PollError, transactions::END_BUDGET};
+use crate::{health::snapshot::Phase, seeded_bugs::planted};
 
 /// One question to the coordinator; between two of them the process shows that it is alive.
 const QUESTION: Duration = Duration::from_secs(1);
@@ -24,7 +24,7 @@ impl PollLoop {
             Some(deadline) => deadline,
             None if self.told_to_stop() => {
                 tracing::info!(
-                    budget_seconds = self.settings.drain.as_secs(),
+                    budget_seconds = self.config.drain.as_secs(),
                     "stopping: finishing what has begun"
                 );
                 self.phase = Phase::Draining;
@@ -36,7 +36,7 @@ impl PollLoop {
                     }
                 }
                 self.publish();
-                *self.stopping.insert(Instant::now() + self.settings.drain)
+                *self.stopping.insert(Instant::now() + self.config.drain)
             }
             None => return false,
         };
@@ -49,8 +49,8 @@ impl PollLoop {
     }
 
     /// Commits the rest. The answer is what to tell once the group is left.
-    pub(super) fn close(&mut self) -> Result<Result<(), EngineError>, EngineError> {
-        let budget = self.settings.drain;
+    pub(super) fn close(&mut self) -> Result<Result<(), PollError>, PollError> {
+        let budget = self.config.drain;
         let limit = self.shared.runs.limit();
         let stuck = self.stuck;
         let unfinished = self.assigned.iter().filter(|entry| !entry.ended).count();
@@ -69,9 +69,9 @@ impl PollLoop {
         self.phase = Phase::Stopped;
         self.publish();
         Ok(match (stuck, unfinished) {
-            (Some(threads), _) => Err(EngineError::TransformsStuck { threads, limit }),
+            (Some(threads), _) => Err(PollError::TransformsStuck { threads, limit }),
             (None, 0) => Ok(()),
-            (None, partitions) => Err(EngineError::DrainTimeout { partitions, budget }),
+            (None, partitions) => Err(PollError::DrainTimeout { partitions, budget }),
         })
     }
 
@@ -87,7 +87,7 @@ impl PollLoop {
             .stopping
             .unwrap_or_else(Instant::now)
             .max(Instant::now() + LEAVING);
-        while self.settings.classic && self.source.is_member() && Instant::now() < deadline {
+        while self.config.is_classic() && self.source.is_member() && Instant::now() < deadline {
             self.handles.liveness.tick();
             // Rebalances are answered in here. A record that comes all the same is nobody's yet, and read again.
             let _ = consumer.poll(ANSWER);
@@ -110,7 +110,7 @@ impl PollLoop {
         }
         // Any question will do.
         let mut question = TopicPartitionList::new();
-        question.add_partition(&self.settings.topic, 0);
+        question.add_partition(self.config.topics.first().map_or("", String::as_str), 0);
         loop {
             self.handles.liveness.tick();
             let answer = self

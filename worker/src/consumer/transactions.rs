@@ -12,18 +12,22 @@ use std::{
 use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::sync::mpsc;
 
-use super::{Assigned, Counters, PollLoop, assigned::Position, commit};
+use super::{
+    PollLoop,
+    assigned::{Assigned, Counters, Position},
+    commit,
+    config::Config,
+    error::PollError,
+};
 use crate::{
-    engine::EngineError,
     health::{
         problems::{Trouble, truncate},
         snapshot::PausedReason,
     },
-    processing::Report,
+    processing::messages::TaskEvent,
     record::TopicPartition,
-    retry::RetryPolicy,
+    retry::{RetryPolicy, UNAVAILABLE_AFTER},
     seeded_bugs::planted,
-    settings::Settings,
     transaction::{Cause, Command, Event, Gate, Refusals, Spoiled, Transactor},
 };
 
@@ -32,9 +36,6 @@ pub(super) const END_BUDGET: Duration = Duration::from_secs(5);
 
 /// So much longer may a transaction last that has to go on: the broker gives it 20 s beyond a commit interval.
 const GO_ON: Duration = Duration::from_secs(10);
-
-/// After this long without a commit the partitions count as held back by the writer.
-const UNAVAILABLE_AFTER: Duration = Duration::from_secs(5);
 
 /// Between two signs of life while waiting.
 const TICK: Duration = Duration::from_millis(100);
@@ -49,7 +50,7 @@ pub(super) struct Transact {
     /// What goes with the transaction that is being committed, or was.
     ending: Vec<Ending>,
     /// What is reported of the next transaction, until it is known what belongs to the ended one.
-    early: VecDeque<Report>,
+    early: VecDeque<TaskEvent>,
     /// When the transaction began.
     since: Instant,
     /// When its end, or an abort, began.
@@ -91,29 +92,32 @@ struct Outage {
 }
 
 impl Transact {
-    /// Starts the part that makes the calls, if `settings` ask for transactions.
+    /// Starts the part that makes the calls, if `config` asks for transactions.
     pub fn start(
-        settings: &Settings,
+        config: &Config,
         gate: Option<&Arc<Gate>>,
         runtime: &tokio::runtime::Handle,
-        reports: &std_mpsc::Sender<Report>,
+        events: &std_mpsc::Sender<TaskEvent>,
     ) -> Option<Self> {
-        let transactional = settings.transactions.as_ref()?;
+        let transactional = config.transactions.as_ref()?;
         let (commands, receiver) = mpsc::unbounded_channel();
         let gate = gate?.clone();
+        let events = events.clone();
+        // A poll loop that has ended needs no answer.
+        let report = Arc::new(move |event| drop(events.send(TaskEvent::Transaction(event))));
         let transactor = Transactor::new(
             gate.clone(),
             transactional.producer.clone(),
             transactional.refusals.clone(),
-            settings.retry.clone(),
-            reports.clone(),
+            config.retry.clone(),
+            report,
             receiver,
         );
         runtime.spawn(transactor.run());
         Some(Self {
             commands,
             refusals: transactional.refusals.clone(),
-            retry: settings.retry.clone(),
+            retry: config.retry.clone(),
             gate,
             state: State::Open,
             ending: Vec::new(),
@@ -143,10 +147,10 @@ impl Transact {
 
     /// Takes what is reported of the next transaction while this one is being ended: what is finished must be known without
     /// it. And the end of a task whose reports were taken, because that is its last.
-    pub fn defer(&mut self, report: Report) -> Option<Report> {
+    pub fn defer(&mut self, report: TaskEvent) -> Option<TaskEvent> {
         let early = match (&self.state, &report) {
-            (State::Ending(ended), Report::Done { transaction, .. }) => transaction > ended,
-            (State::Ending(_), Report::Ended { .. }) => !self.early.is_empty(),
+            (State::Ending(ended), TaskEvent::Done { transaction, .. }) => transaction > ended,
+            (State::Ending(_), TaskEvent::Ended { .. }) => !self.early.is_empty(),
             _ => false,
         };
         if !early {
@@ -157,7 +161,7 @@ impl Transact {
     }
 
     /// The first that was deferred, when it is time.
-    pub fn deferred(&mut self) -> Option<Report> {
+    pub fn deferred(&mut self) -> Option<TaskEvent> {
         match self.state {
             State::Ending(_) => None,
             _ => self.early.pop_front(),
@@ -222,7 +226,7 @@ impl PollLoop {
     /// Ends the transaction when it is time, and goes on after an abort.
     pub(super) fn serve_transaction(&mut self) {
         let Some(transact) = &self.transact else { return };
-        let due = transact.since.elapsed() >= self.settings.commit_interval;
+        let due = transact.since.elapsed() >= self.config.commit_interval;
         match transact.state {
             State::Open if due && self.is_uncommitted() && !self.goes_on() => self.begin_to_end(),
             State::Rewinding(at) if Instant::now() >= at => self.rewind(),
@@ -240,7 +244,7 @@ impl PollLoop {
 
     /// See [`Assigned::must_go_on`].
     fn goes_on(&self) -> bool {
-        let longest = self.settings.commit_interval + GO_ON;
+        let longest = self.config.commit_interval + GO_ON;
         let young = self
             .transact
             .as_ref()
@@ -410,7 +414,7 @@ impl PollLoop {
 
     /// Ends the transaction now: with a commit, or, when that takes longer than the budget or `commit` is false, with an
     /// abort that is only begun. Its records are then read again by whoever gets the partitions next.
-    pub(super) fn end_transaction(&mut self, commit: bool) -> Result<(), EngineError> {
+    pub(super) fn end_transaction(&mut self, commit: bool) -> Result<(), PollError> {
         if self.transact.is_none() || self.is_rewinding() {
             return Ok(());
         }
@@ -429,7 +433,7 @@ impl PollLoop {
 
     /// True when everything that was finished at the call is committed. Lanes that go on meanwhile finish more, so one
     /// transaction that is ended after the call has to do.
-    fn settle_transaction(&mut self, deadline: Instant) -> Result<bool, EngineError> {
+    fn settle_transaction(&mut self, deadline: Instant) -> Result<bool, PollError> {
         let mut covered = false;
         loop {
             match self.transact.as_ref().map(|transact| &transact.state) {
@@ -449,7 +453,7 @@ impl PollLoop {
     }
 
     /// Waits until a transaction that is being aborted is, so that nobody has to wait for its timeout.
-    pub(super) fn await_abort(&mut self, deadline: Instant) -> Result<(), EngineError> {
+    pub(super) fn await_abort(&mut self, deadline: Instant) -> Result<(), PollError> {
         let aborting = |this: &Self| {
             let state = this.transact.as_ref().map(|transact| &transact.state);
             matches!(state, Some(State::Aborting))
@@ -459,7 +463,7 @@ impl PollLoop {
     }
 
     /// False when the time is over.
-    fn wait_for_report(&mut self, deadline: Instant) -> Result<bool, EngineError> {
+    fn wait_for_report(&mut self, deadline: Instant) -> Result<bool, PollError> {
         self.handles.liveness.tick();
         let left = deadline.saturating_duration_since(Instant::now());
         if let Ok(report) = self.reports.recv_timeout(left.min(TICK)) {

@@ -9,10 +9,12 @@
 
 use crds::spec::HeaderStyle;
 
-use super::Letter;
 use crate::{
     health::problems::truncate,
-    record::{Record, batch::Stage},
+    record::{
+        Record,
+        failure::{FailedRecord, Stage},
+    },
     seeded_bugs::planted,
 };
 
@@ -33,7 +35,7 @@ pub(super) struct Headers {
 
 impl Headers {
     /// What is added to the dead letter of `record`.
-    pub fn of(&self, record: &Record<'_>, letter: &Letter) -> Vec<Header> {
+    pub fn of(&self, record: &Record<'_>, letter: &FailedRecord) -> Vec<Header> {
         match self.style {
             HeaderStyle::Native => self.native(record, letter),
             HeaderStyle::Connect => self.connect(record, letter),
@@ -64,7 +66,7 @@ impl Headers {
         name.starts_with(HEADER_PREFIX.as_bytes()) || known.iter().any(|known| known.as_bytes() == name)
     }
 
-    fn native(&self, record: &Record<'_>, letter: &Letter) -> Vec<Header> {
+    fn native(&self, record: &Record<'_>, letter: &FailedRecord) -> Vec<Header> {
         let partition = record.partition();
         let failure = &letter.failure;
         vec![
@@ -85,7 +87,7 @@ impl Headers {
         ]
     }
 
-    fn connect(&self, record: &Record<'_>, letter: &Letter) -> Vec<Header> {
+    fn connect(&self, record: &Record<'_>, letter: &FailedRecord) -> Vec<Header> {
         let partition = record.partition();
         let failure = &letter.failure;
         let stage = match (failure.stage, is_key(letter)) {
@@ -108,7 +110,7 @@ impl Headers {
         ]
     }
 
-    fn spring(&self, record: &Record<'_>, letter: &Letter) -> Vec<Header> {
+    fn spring(&self, record: &Record<'_>, letter: &FailedRecord) -> Vec<Header> {
         let partition = record.partition();
         let failure = &letter.failure;
         let timestamp_type = match (record.timestamp, record.log_append_time()) {
@@ -135,7 +137,7 @@ impl Headers {
     }
 
     /// Stands where others write a stack trace: the rest of what there is to say, in the form of one.
-    fn trace(&self, letter: &Letter) -> String {
+    fn trace(&self, letter: &FailedRecord) -> String {
         let failure = &letter.failure;
         format!(
             "{}: {}\n\tat {}.{} (worker {}, attempts {})",
@@ -162,7 +164,7 @@ fn class(stage: Stage) -> &'static str {
 }
 
 /// Whether a decoder failed on the key.
-fn is_key(letter: &Letter) -> bool {
+fn is_key(letter: &FailedRecord) -> bool {
     &*letter.failure.component == "key"
 }
 

@@ -10,6 +10,7 @@ use std::{
     },
 };
 
+use super::log::log;
 use rdkafka::{
     ClientContext,
     config::RDKafkaLogLevel,
@@ -21,7 +22,7 @@ use rdkafka::{
 
 /// A change of the assignment.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Event {
+pub(crate) enum Event {
     /// These partitions are ours once we call assign.
     Assign(Vec<(String, i32)>),
     /// These partitions go once we call unassign. `lost`: somebody else may have them already, so do not commit.
@@ -33,7 +34,7 @@ pub(super) enum Event {
 
 /// Collects events for the poll loop.
 #[derive(Default)]
-pub(super) struct Context {
+pub(crate) struct Context {
     events: Mutex<VecDeque<Event>>,
     closing: AtomicBool,
 }
@@ -60,23 +61,6 @@ impl ClientContext for Context {
 
     fn error(&self, _: KafkaError, _: &str) {
         // The same error comes out of poll, where the loop limits how often it is logged.
-    }
-}
-
-/// librdkafka's log lines, as ours. Shared with the producer.
-pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
-    match level {
-        RDKafkaLogLevel::Emerg
-        | RDKafkaLogLevel::Alert
-        | RDKafkaLogLevel::Critical
-        | RDKafkaLogLevel::Error => {
-            tracing::error!(target: "librdkafka", facility, "{message}");
-        }
-        RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", facility, "{message}"),
-        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
-            tracing::info!(target: "librdkafka", facility, "{message}")
-        }
-        RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "{message}"),
     }
 }
 

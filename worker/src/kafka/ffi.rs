@@ -30,7 +30,7 @@ use crate::record::Offset;
 const BATCH: usize = 2048;
 
 /// A message borrowed from librdkafka.
-pub(super) struct Message<'a> {
+pub(crate) struct Message<'a> {
     raw: &'a sys::rd_kafka_message_t,
 }
 
@@ -107,7 +107,7 @@ fn bytes<'a>(start: *mut c_void, len: usize) -> Option<&'a [u8]> {
 }
 
 /// Headers of a message, in order.
-pub(super) struct Headers<'a> {
+pub(crate) struct Headers<'a> {
     headers: *mut sys::rd_kafka_headers_t,
     next: usize,
     #[allow(dead_code)] // Bounds 'a: the headers belong to the message.
@@ -138,14 +138,14 @@ impl<'a> Iterator for Headers<'a> {
 }
 
 /// What was read.
-pub(super) enum Read<'a> {
+pub(crate) enum Read<'a> {
     Record(Message<'a>),
     /// Something is wrong with the partition, at this offset if it is not negative; empty topic and -1 if not with one.
     Error(&'a str, i32, Offset, RDKafkaErrorCode),
 }
 
 /// The outcome of a commit.
-pub(super) struct Committed {
+pub(crate) struct Committed {
     /// Error of the whole request.
     pub error: Option<RDKafkaErrorCode>,
     /// Topic, partition, offset and error of each partition.
@@ -162,7 +162,7 @@ impl Drop for Queue {
 }
 
 /// A consumer with the queue its partitions are forwarded to, and the queue its commit results come back on.
-pub(super) struct Source {
+pub(crate) struct Source {
     records: Queue,
     commits: Queue,
     messages: Vec<*mut sys::rd_kafka_message_t>,

@@ -14,10 +14,7 @@
 use std::{
     collections::HashMap,
     ops::Range,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -25,10 +22,11 @@ use tokio::{sync::Semaphore, task::JoinError};
 
 use crate::{
     health::{problems::Troubles, snapshot::PausedReason},
-    pipeline::Pipeline,
+    pipeline::{Pipeline, heartbeat::Heartbeat},
     record::{
         Chunk, Offset, TopicPartition,
-        batch::{Batch, Failure, Stage},
+        batch::Batch,
+        failure::{Failure, Stage},
     },
     telemetry::Metrics,
 };
@@ -45,33 +43,7 @@ const LOOKS: u32 = 8;
 /// memory, and pausing for less would throw away what was fetched for nothing.
 const SLOW_AFTER: Duration = Duration::from_secs(5);
 
-/// Signs of life of one run.
-#[derive(Debug, Default)]
-pub(crate) struct Run {
-    /// Outputs emitted, failed or filtered, and transforms begun.
-    pub beats: AtomicU64,
-    transform: AtomicUsize,
-    // These change under the lock of `Left`.
-    ended: AtomicBool,
-    left_alone: AtomicBool,
-    counts: AtomicBool,
-}
-
 type Place = (TopicPartition, Offset);
-
-impl Run {
-    /// A transform begins. False when nobody waits for the run any more.
-    pub fn begin(&self, transform: usize) -> bool {
-        self.transform.store(transform, Ordering::Relaxed);
-        self.beats.fetch_add(1, Ordering::Relaxed);
-        !self.is_left_alone()
-    }
-
-    /// True when nobody waits for the run any more.
-    pub fn is_left_alone(&self) -> bool {
-        self.left_alone.load(Ordering::Relaxed)
-    }
-}
 
 /// A chunk on its way through the pipeline.
 pub(crate) struct Passing {
@@ -82,7 +54,7 @@ pub(crate) struct Passing {
     /// The transform that has taken too long for one of the records: from then on they are run one by one.
     slow: Option<Arc<str>>,
     /// Threads left alone since the last piece.
-    left_alone: Vec<Arc<Run>>,
+    left_alone: Vec<Arc<Heartbeat>>,
 }
 
 /// What has been decided of a chunk.
@@ -92,7 +64,7 @@ pub(crate) struct Piece {
     /// Records that were run one by one; None when all of the chunk were run together.
     pub records: Option<Range<u32>>,
     /// Threads left alone on the way, for [`Runs::count`] once the piece is finished.
-    pub left_alone: Vec<Arc<Run>>,
+    pub left_alone: Vec<Arc<Heartbeat>>,
 }
 
 impl Drop for Passing {
@@ -268,7 +240,7 @@ impl Runs {
         self: &Arc<Self>,
         input: Batch,
         troubles: &Troubles,
-        left_alone: &mut Vec<Arc<Run>>,
+        left_alone: &mut Vec<Arc<Heartbeat>>,
     ) -> Result<Batch, Arc<str>> {
         // Closed never; without a permit it would only be slower.
         let _permit = self.cores.acquire().await;
@@ -277,7 +249,7 @@ impl Runs {
         // By itself it is the one at fault.
         let records = input.len();
         let alone = (records == 1).then(|| (chunk.partition.clone(), offset));
-        let run = Arc::new(Run::default());
+        let run = Arc::new(Heartbeat::default());
         let (runs, running, key) = (self.clone(), run.clone(), alone.clone());
         let mut task = tokio::task::spawn_blocking(move || {
             let batch = runs.pipeline.run(input, &running);
@@ -324,12 +296,12 @@ impl Runs {
         Err(transform)
     }
 
-    fn transform_of(&self, run: &Run) -> Arc<str> {
+    fn transform_of(&self, run: &Heartbeat) -> Arc<str> {
         self.pipeline.name_of(run.transform.load(Ordering::Relaxed))
     }
 
     /// How many threads are left alone then; None when the run has ended meanwhile.
-    fn leave_alone(&self, run: &Run, record: Option<Place>, transform: &Arc<str>) -> Option<usize> {
+    fn leave_alone(&self, run: &Heartbeat, record: Option<Place>, transform: &Arc<str>) -> Option<usize> {
         let mut left = self.lock();
         if run.ended.load(Ordering::Relaxed) {
             return None;
@@ -344,7 +316,7 @@ impl Runs {
     }
 
     /// A restart would be rid of these threads, because what they ran is not run again.
-    pub fn count(&self, threads: &[Arc<Run>]) {
+    pub fn count(&self, threads: &[Arc<Heartbeat>]) {
         if threads.is_empty() {
             return;
         }
@@ -358,7 +330,7 @@ impl Runs {
     }
 
     /// Called by the run's thread at its end.
-    fn ended(&self, run: &Run, record: Option<Place>) {
+    fn ended(&self, run: &Heartbeat, record: Option<Place>) {
         let mut left = self.lock();
         run.ended.store(true, Ordering::Relaxed);
         if run.is_left_alone() {

@@ -11,41 +11,11 @@ use std::{
 use crds::spec::Ordering;
 
 use crate::{
-    dead_letter::Letter,
     offsets::Sequence,
-    record::{Chunk, Offset, batch::Batch},
+    processing::messages::FinishedRecords,
+    record::{Chunk, Offset, batch::Batch, failure::FailedRecord},
     seeded_bugs::planted,
 };
-
-/// Finished records of a chunk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Finished {
-    /// These.
-    Run(Range<Sequence>),
-    /// The records at these indices of a chunk whose first record has this number.
-    Some(Sequence, Vec<u32>),
-}
-
-impl Finished {
-    /// How many.
-    pub fn len(&self) -> usize {
-        match self {
-            Finished::Run(run) => (run.end - run.start) as usize,
-            Finished::Some(_, sources) => sources.len(),
-        }
-    }
-
-    /// As runs of sequence numbers.
-    pub fn runs(&self) -> Vec<Range<Sequence>> {
-        match self {
-            Finished::Run(run) => vec![run.clone()],
-            Finished::Some(first, sources) => sources
-                .chunk_by(|left, right| left + 1 == *right)
-                .map(|run| first + u64::from(run[0])..first + u64::from(run[0]) + run.len() as u64)
-                .collect(),
-        }
-    }
-}
 
 /// What is still to be written by one writer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +37,7 @@ pub(crate) struct Unit {
     /// By writer.
     pub todo: Vec<Todo>,
     /// What has failed of these records, by source.
-    pub letters: Vec<Letter>,
+    pub letters: Vec<FailedRecord>,
     /// What has failed did so before its cause was perhaps mended: it is tried again before it counts.
     pub again: bool,
 }
@@ -85,7 +55,7 @@ impl Unit {
         let letters = batch
             .failures()
             .iter()
-            .map(|failure| Letter {
+            .map(|failure| FailedRecord {
                 failure: failure.clone(),
                 attempts: 1,
             })
@@ -198,7 +168,7 @@ impl Unit {
 
     /// True when something of the record has failed.
     pub fn has_failed(&self, source: u32) -> bool {
-        let of_source = |letter: &Letter| (letter.failure.source as u32).cmp(&source);
+        let of_source = |letter: &FailedRecord| (letter.failure.source as u32).cmp(&source);
         self.letters.binary_search_by(of_source).is_ok()
     }
 
@@ -224,12 +194,12 @@ impl Unit {
     }
 
     /// What to report once everything in it is finished.
-    pub fn finished(&self) -> Finished {
+    pub fn finished(&self) -> FinishedRecords {
         match &self.sources {
             Sources::Run(run) => {
-                Finished::Run(self.first + u64::from(run.start)..self.first + u64::from(run.end))
+                FinishedRecords::Run(self.first + u64::from(run.start)..self.first + u64::from(run.end))
             }
-            Sources::Some(sources) => Finished::Some(self.first, sources.clone()),
+            Sources::Some(sources) => FinishedRecords::Some(self.first, sources.clone()),
         }
     }
 
@@ -301,10 +271,7 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::record::{
-        TopicPartition,
-        batch::{Payload, Stage},
-    };
+    use crate::record::{TopicPartition, batch::Payload, failure::Stage};
 
     /// Records with these keys at offsets from 10 on. A record whose key ends in "!" has failed, one in "0" was filtered
     /// out, one in "2" has two outputs.
@@ -338,7 +305,7 @@ pub(crate) mod tests {
     #[test]
     fn records_are_taken_out_with_their_outputs_and_failures() {
         let mut rest = unit(&["a2", "b!", "c0", "d"], 100, 2);
-        assert_eq!(rest.finished(), Finished::Run(100..104));
+        assert_eq!(rest.finished(), FinishedRecords::Run(100..104));
         let taken = rest.take(|source| source == 0 || source == 1).unwrap();
         assert_eq!(contents(&taken), (vec![0, 1], vec![0, 1], vec![1]));
         assert_eq!(contents(&rest), (vec![2, 3], vec![2], vec![]));
@@ -358,7 +325,7 @@ pub(crate) mod tests {
     #[test]
     fn finished_records_are_told_in_runs() {
         assert_eq!(
-            Finished::Some(5, vec![0, 1, 4, 6, 7]).runs(),
+            FinishedRecords::Some(5, vec![0, 1, 4, 6, 7]).runs(),
             [5..7, 9..10, 11..13]
         );
     }

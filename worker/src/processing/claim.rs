@@ -10,9 +10,13 @@ use tokio::time::Instant;
 use crate::{
     health::snapshot::PausedReason,
     offsets::FinishedSet,
-    processing::{Report, Work, batch_part::Finished, lane::Context},
+    processing::{
+        context::PartitionContext,
+        messages::{DispatchedChunk, FinishedRecords, TaskEvent},
+    },
     record::Offset,
-    writer::{WriteError, breaker::UNAVAILABLE_AFTER},
+    retry::UNAVAILABLE_AFTER,
+    writer::WriteError,
 };
 
 /// Kafka's committed offset follows the database within the commit interval, and no more than this many records lie between
@@ -22,14 +26,14 @@ const PLAUSIBLE: Offset = 1_000_000;
 
 /// A partition that is ours, and what was finished in it when it became ours.
 pub(crate) struct Claimed {
-    context: Arc<Context>,
+    context: Arc<PartitionContext>,
     finished: FinishedSet,
     skipped: u64,
     first_skipped: Offset,
 }
 
 /// Claims the partition, for as long as it takes. None when told to drain before.
-pub(crate) async fn claim(context: &Arc<Context>) -> Option<Claimed> {
+pub(crate) async fn claim(context: &Arc<PartitionContext>) -> Option<Claimed> {
     let shared = &context.shared;
     let mut claimed = Claimed {
         context: context.clone(),
@@ -82,7 +86,7 @@ pub(crate) async fn claim(context: &Arc<Context>) -> Option<Claimed> {
 
 impl Claimed {
     /// Takes the records out that are finished, and reports them. What is left are runs of neighbours.
-    pub fn unfinished(&mut self, work: Work) -> Vec<Work> {
+    pub fn unfinished(&mut self, work: DispatchedChunk) -> Vec<DispatchedChunk> {
         let offsets = || work.chunk.offsets();
         let Some((first, last)) = offsets().next().zip(offsets().last()) else {
             return Vec::new();
@@ -101,11 +105,11 @@ impl Claimed {
             return vec![work];
         }
         self.skip(work.chunk.record(done[0] as usize).offset, done.len());
-        let report = Report::Done {
+        let report = TaskEvent::Done {
             partition: self.context.partition.clone(),
             epoch: self.context.epoch,
             transaction: 0,
-            finished: Finished::Some(work.first, done),
+            finished: FinishedRecords::Some(work.first, done),
             dead_lettered: 0,
             skipped: 0,
         };
@@ -117,7 +121,7 @@ impl Claimed {
         open.chunk_by(|left, right| left + 1 == *right)
             .map(|run| {
                 let indices: Vec<usize> = run.iter().map(|index| *index as usize).collect();
-                Work {
+                DispatchedChunk {
                     chunk: work.chunk.select(&indices),
                     first: work.first + u64::from(run[0]),
                 }

@@ -8,14 +8,16 @@ use std::{collections::HashSet, sync::Arc};
 use crate::{
     health::{problems::Progress, snapshot::PausedReason},
     processing::batch_part::Todo,
-    record::batch::{Batch, Failure, Stage},
-    retry::RetryPolicy,
-    settings::NamedWriter,
+    record::{
+        batch::Batch,
+        failure::{Failure, Stage},
+    },
+    retry::{RetryPolicy, UNAVAILABLE_AFTER},
     telemetry::Metrics,
     transaction::{Cause, Spoiled},
     writer::{
-        WriteBatch, WriteError,
-        breaker::{Circuit, Failed, Pass, UNAVAILABLE_AFTER},
+        NamedWriter, WriteBatch, WriteError,
+        breaker::{Circuit, Failed, Pass},
     },
 };
 

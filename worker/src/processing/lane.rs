@@ -4,57 +4,32 @@
 
 mod failures;
 
-use std::sync::{Arc, mpsc as std_mpsc};
+use std::sync::Arc;
 
 use crds::spec::{DeliveryGuarantee, Ordering};
 use futures::future::join_all;
 use tokio::{
-    sync::{SemaphorePermit, mpsc, watch},
+    sync::{SemaphorePermit, mpsc},
     time::{Instant, sleep_until},
 };
 
 use self::failures::add_letter;
 use crate::{
-    dead_letter::{FailurePolicy, Letter},
-    health::problems::Troubles,
+    dead_letter::FailurePolicy,
     processing::{
-        Report, Shared,
         batch_part::Unit,
+        context::PartitionContext,
         delivery::{Delivered, Delivery, Patience, wait_for_writer},
+        messages::TaskEvent,
         retry_queue::{Parked, Waiting},
     },
-    record::{TopicPartition, batch::Stage},
+    record::failure::{FailedRecord, Stage},
     transaction::{Event, Spoiled},
 };
 
-/// What the lanes of a partition share.
-pub(crate) struct Context {
-    pub shared: Arc<Shared>,
-    pub partition: TopicPartition,
-    pub epoch: u64,
-    /// With transactions: see [`Gate::enter`](crate::transaction::Gate::enter).
-    pub round: u64,
-    pub troubles: Troubles,
-    pub reports: std_mpsc::Sender<Report>,
-    /// True: finish what has begun, start nothing.
-    pub draining: watch::Receiver<bool>,
-}
-
-impl Context {
-    /// Waits for a lane's turn to write. While a writer is away, nothing is begun, and no other lane kept from its turn.
-    async fn permit(&self, unit: &Unit) -> Result<SemaphorePermit<'_>, Drained> {
-        let progress = self.troubles.at(unit.offset());
-        for todo in unit.todo.iter().filter(|todo| !todo.outputs.is_empty()) {
-            let waiting = |error: &str| wait_for_writer(&progress, todo.attempts, error);
-            self.shared.circuits[todo.writer].passable(waiting).await;
-        }
-        self.shared.lanes.acquire().await.map_err(|_| Drained)
-    }
-}
-
 /// See the module.
 pub(crate) struct Lane {
-    context: Arc<Context>,
+    context: Arc<PartitionContext>,
     input: mpsc::UnboundedReceiver<Unit>,
     parked: Parked,
     /// A failed record was made to wait.
@@ -74,7 +49,7 @@ enum Next {
 
 impl Lane {
     /// Takes units from `input`, in order.
-    pub fn new(context: Arc<Context>, input: mpsc::UnboundedReceiver<Unit>) -> Self {
+    pub fn new(context: Arc<PartitionContext>, input: mpsc::UnboundedReceiver<Unit>) -> Self {
         Self {
             parked: Parked::new(context.shared.ordering),
             context,
@@ -150,7 +125,7 @@ impl Lane {
         let permit = tokio::select! {
             biased;
             _ = draining.wait_for(|draining| *draining) => return Err(Drained),
-            permit = context.permit(&unit) => permit?,
+            permit = Self::permit(&context, &unit) => permit?,
         };
         let again = unit.again && !unit.letters.is_empty();
         if again {
@@ -189,7 +164,7 @@ impl Lane {
         for refused in delivered.into_iter().flat_map(|delivered| delivered.refused) {
             add_letter(
                 &mut unit,
-                Letter {
+                FailedRecord {
                     failure: refused.failure,
                     attempts: refused.attempts,
                 },
@@ -211,16 +186,26 @@ impl Lane {
         }
     }
 
+    /// Waits for a lane's turn to write. While a writer is away, nothing is begun, and no other lane kept from its turn.
+    async fn permit<'c>(context: &'c PartitionContext, unit: &Unit) -> Result<SemaphorePermit<'c>, Drained> {
+        let progress = context.troubles.at(unit.offset());
+        for todo in unit.todo.iter().filter(|todo| !todo.outputs.is_empty()) {
+            let waiting = |error: &str| wait_for_writer(&progress, todo.attempts, error);
+            context.shared.circuits[todo.writer].passable(waiting).await;
+        }
+        context.shared.lanes.acquire().await.map_err(|_| Drained)
+    }
+
     /// Says that the transaction cannot be committed. The poll loop answers by ending this task, and reads the records again.
     async fn spoil(&self, spoiled: Spoiled) -> Result<(), Drained> {
-        let report = Report::Transaction(Event::Spoiled(spoiled));
+        let report = TaskEvent::Transaction(Event::Spoiled(spoiled));
         let _ = self.context.reports.send(report);
         std::future::pending().await
     }
 
     /// A failed record from where it failed: through the transforms, or only what a writer has not taken.
     async fn try_again(&self, mut unit: Unit) -> Unit {
-        let refused = |letter: &Letter| letter.failure.stage == Stage::Write;
+        let refused = |letter: &FailedRecord| letter.failure.stage == Stage::Write;
         if unit.letters.iter().all(refused) {
             unit.letters.clear();
             unit.again = false;

@@ -6,7 +6,10 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use crate::record::{Chunk, Offset, Record, Span};
+use crate::record::{
+    Chunk, Offset, Record, Span,
+    failure::{Failure, Stage},
+};
 
 /// A key or value of an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,41 +34,6 @@ struct Output {
     index: u32,
     key: Slot,
     value: Slot,
-}
-
-/// The step at which a record failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// Its bytes are not what `spec.decode` says.
-    Decode,
-    /// A transform returned an error or panicked.
-    Transform,
-    /// A writer refused it.
-    Write,
-}
-
-impl Stage {
-    /// The name in dead letter headers, metrics and status.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Stage::Decode => "decode",
-            Stage::Transform => "transform",
-            Stage::Write => "write",
-        }
-    }
-}
-
-/// A record that failed, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// Index of the record in the chunk.
-    pub source: usize,
-    /// Where it failed.
-    pub stage: Stage,
-    /// Name of the transform or writer; "key" or "value" for a decoder.
-    pub component: Arc<str>,
-    /// What is wrong; never contains the payload.
-    pub message: String,
 }
 
 /// Outputs of a chunk, in the order of their sources, with the failures met on the way.

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use crds::spec::{Decode, Transform as Spec, TransformType};
 use thiserror::Error;
 
-use super::NamedTransform;
 use crate::{
     extensions::Registry,
     secrets::{SecretError, SecretFiles},
-    transform::fields::Fields,
+    transform::{NamedTransform, fields::Fields},
 };
 
 /// A transform that cannot be built.

@@ -9,7 +9,7 @@ use crate::{
     extensions::Registry,
     kafka::producer::{Producer, ProducerError},
     secrets::{SecretError, SecretFiles},
-    settings::Transactional,
+    transaction::Transactional,
     writer::{Writer, blackhole::Blackhole, file::FileWriter, kafka::KafkaWriter, stdout::StdoutWriter},
 };
 

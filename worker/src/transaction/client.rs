@@ -1,17 +1,13 @@
 //! One of the two clients whose transactions take turns, and how far its own is. Makes the calls, on threads that may block,
 //! and tries again what can be tried again.
 
-use std::{
-    sync::{Arc, mpsc as std_mpsc},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use rdkafka::{consumer::ConsumerGroupMetadata, topic_partition_list::TopicPartitionList};
 
-use super::Event;
+use super::{Event, Reporter};
 use crate::{
     kafka::producer::{TransactionError, TransactionErrorKind, Turn},
-    processing::Report,
     retry::RetryPolicy,
 };
 
@@ -26,7 +22,7 @@ pub(super) struct Client {
     turn: Turn,
     stage: Stage,
     retry: RetryPolicy,
-    reports: std_mpsc::Sender<Report>,
+    report: Reporter,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,12 +35,12 @@ enum Stage {
 }
 
 impl Client {
-    pub fn new(turn: Turn, retry: RetryPolicy, reports: std_mpsc::Sender<Report>) -> Self {
+    pub fn new(turn: Turn, retry: RetryPolicy, report: Reporter) -> Self {
         Self {
             turn,
             stage: Stage::New,
             retry,
-            reports,
+            report,
         }
     }
 
@@ -72,11 +68,11 @@ impl Client {
             if error.kind != TransactionErrorKind::Again {
                 self.turn.renew();
             }
-            self.report(Event::Trouble(error.to_string()));
+            (self.report)(Event::Trouble(error.to_string()));
             tokio::time::sleep(wait).await;
         }
         if failures > 0 {
-            self.report(Event::Recovered);
+            (self.report)(Event::Recovered);
         }
     }
 
@@ -151,7 +147,7 @@ impl Client {
             match call(&self.turn, made.clone()).await {
                 Err(error) if error.kind == TransactionErrorKind::Again => {
                     attempt += 1;
-                    self.report(Event::Trouble(error.to_string()));
+                    (self.report)(Event::Trouble(error.to_string()));
                     if attempt == ATTEMPTS {
                         let kind = TransactionErrorKind::NewClient;
                         return Err(TransactionError { kind, ..error });
@@ -161,11 +157,6 @@ impl Client {
                 outcome => return outcome,
             }
         }
-    }
-
-    fn report(&self, event: Event) {
-        // A poll loop that is gone needs no answer.
-        let _ = self.reports.send(Report::Transaction(event));
     }
 }
 

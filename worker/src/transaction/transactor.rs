@@ -2,22 +2,18 @@
 //! clients take turns: while the transaction of one is being committed, lanes write in that of the other, which is committed only
 //! after it. So nobody waits for the brokers that coordinate transactions.
 
-use std::{
-    sync::{Arc, mpsc as std_mpsc},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use rdkafka::{consumer::ConsumerGroupMetadata, topic_partition_list::TopicPartitionList};
 use tokio::sync::mpsc;
 
 use super::{
-    Cause, Event, Gate, Refusals, Spoiled,
+    Cause, Event, Gate, Refusals, Reporter, Spoiled,
     client::{Client, call},
     rejected_records::Suspect,
 };
 use crate::{
     kafka::producer::{ErrorClass, Producer, SendError, TransactionError, TransactionErrorKind, Turn},
-    processing::Report,
     retry::RetryPolicy,
     seeded_bugs::planted,
 };
@@ -43,7 +39,7 @@ pub(crate) struct Transactor {
     gate: Arc<Gate>,
     producer: Producer,
     refusals: Arc<Refusals>,
-    reports: std_mpsc::Sender<Report>,
+    report: Reporter,
     commands: mpsc::UnboundedReceiver<Command>,
     /// Those of even and of odd transactions.
     clients: [Client; 2],
@@ -55,17 +51,17 @@ impl Transactor {
         producer: Producer,
         refusals: Arc<Refusals>,
         retry: RetryPolicy,
-        reports: std_mpsc::Sender<Report>,
+        report: Reporter,
         commands: mpsc::UnboundedReceiver<Command>,
     ) -> Self {
         let clients = producer
             .turns()
-            .map(|turn| Client::new(turn, retry.clone(), reports.clone()));
+            .map(|turn| Client::new(turn, retry.clone(), report.clone()));
         Self {
             gate,
             producer,
             refusals,
-            reports,
+            report,
             commands,
             clients,
         }
@@ -82,7 +78,7 @@ impl Transactor {
                     if !planted("ends-before-its-lanes") {
                         self.gate.left(ended).await;
                     }
-                    self.report(Event::Quiet);
+                    (self.report)(Event::Quiet);
                 }
                 Command::Commit { offsets, group } => self.commit(offsets, group).await,
                 Command::Abort { backoff } => {
@@ -90,7 +86,7 @@ impl Transactor {
                     self.abort().await;
                     tokio::time::sleep(backoff).await;
                     self.begin().await;
-                    self.report(Event::Aborted);
+                    (self.report)(Event::Aborted);
                 }
                 Command::Open => self.gate.open(),
             }
@@ -109,10 +105,10 @@ impl Transactor {
         let client = &mut self.clients[index];
         match client.commit(offsets, group).await {
             Err(_) if planted("abort-is-committed") => client.abort().await,
-            Err(error) => return self.report(Event::Spoiled(spoiled(error))),
+            Err(error) => return (self.report)(Event::Spoiled(spoiled(error))),
             Ok(()) => {}
         }
-        self.report(Event::Committed);
+        (self.report)(Event::Committed);
         self.clients[index].begin().await;
     }
 
@@ -130,11 +126,6 @@ impl Transactor {
         if !suspects.is_empty() {
             self.try_alone(suspects).await;
         }
-    }
-
-    fn report(&self, event: Event) {
-        // A poll loop that is gone needs no answer.
-        let _ = self.reports.send(Report::Transaction(event));
     }
 
     /// Finds out which of the suspects the broker really refuses, in transactions that are all aborted: sent by a client

@@ -21,7 +21,10 @@ use self::{
 use super::Transform;
 use crate::{
     decode,
-    record::batch::{Batch, BatchBuilder, OutputRecord, Payload, Stage},
+    record::{
+        batch::{Batch, BatchBuilder, OutputRecord, Payload},
+        failure::Stage,
+    },
 };
 
 /// One transform of type Fields.

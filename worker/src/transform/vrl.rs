@@ -36,7 +36,10 @@ use self::metadata::{Metadata, Parts};
 use super::Transform;
 use crate::{
     decode::not_json,
-    record::batch::{Batch, BatchBuilder, OutputRecord, Payload, Stage},
+    record::{
+        batch::{Batch, BatchBuilder, OutputRecord, Payload},
+        failure::Stage,
+    },
 };
 
 /// Longest error message kept; dead letter headers and status show it.

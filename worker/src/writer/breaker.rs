@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::{sync::watch, time::Instant};
 
+pub(crate) use self::state::Failed;
 use self::state::{Admission, Probe, State, Verdict};
-pub(crate) use self::state::{Failed, UNAVAILABLE_AFTER};
 use crate::{retry::RetryPolicy, telemetry::Metrics};
 
 /// See the module.

@@ -42,7 +42,8 @@ mod tests {
         WriteBatch,
         record::{
             Chunk, TopicPartition,
-            batch::{Batch, Payload, Stage},
+            batch::{Batch, Payload},
+            failure::Stage,
         },
     };
 

@@ -15,6 +15,8 @@
 mod claims;
 mod classify;
 mod connect;
+mod identifier;
+mod key;
 mod lost_offsets;
 mod offsets;
 mod rows;
@@ -38,6 +40,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use self::{
     connect::{Connector, Session},
+    key::Key,
     rows::{Encoded, Group, Rows},
     table::Table,
     transaction::Offsets,
@@ -68,24 +71,6 @@ pub enum NewPostgresError {
     /// The URL is none; its text may hold the password and is not shown.
     #[error("{0}")]
     Url(String),
-}
-
-/// How the rows of a table are told apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Key {
-    /// One row per record.
-    RecordId(String),
-    /// One row per key.
-    Columns(Vec<String>),
-}
-
-impl Key {
-    fn columns(&self) -> &[String] {
-        match self {
-            Key::RecordId(column) => std::slice::from_ref(column),
-            Key::Columns(columns) => columns,
-        }
-    }
 }
 
 /// Writes to one table.
@@ -231,7 +216,7 @@ impl PostgresWriter {
             }
         };
         let Err(error) = result else { return Ok(()) };
-        let error = classify::write(&error, &session.table, &self.key);
+        let error = classify::write(&error, &session.table.quoted, &self.key);
         Err(explain(session, groups, error).await)
     }
 }

@@ -12,7 +12,8 @@ use serde_json::json;
 use tokio::{sync::watch, task::JoinHandle};
 use worker::{
     Registry, WriteBatch, WriteError, Writer,
-    engine::{self, EngineError, EngineHandles},
+    consumer::handles::Handles,
+    engine::{self, EngineError},
     health::snapshot::{Board, Snapshot},
     kafka::producer::{ProduceRecord, Producer},
     secrets::SecretFiles,

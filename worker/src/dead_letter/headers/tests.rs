@@ -1,5 +1,5 @@
 use super::*;
-use crate::record::{Chunk, TopicPartition, batch::Failure};
+use crate::record::{Chunk, TopicPartition, failure::Failure};
 
 const STYLES: [HeaderStyle; 3] = [HeaderStyle::Native, HeaderStyle::Connect, HeaderStyle::Spring];
 

@@ -18,9 +18,9 @@ use rdkafka::{
 };
 
 use super::{ProducerError, pending::Slab};
-use crate::{
-    consumer::add_brokers,
-    kafka::reconnect::{self, Reminders},
+use crate::kafka::{
+    ffi::add_brokers,
+    reconnect::{self, Reminders},
 };
 
 /// Why there is no client.

@@ -6,7 +6,10 @@ use std::sync::{Condvar, atomic::AtomicU32};
 use crds::spec::Decode;
 
 use super::*;
-use crate::{decode::Decoders, settings::NamedTransform, transform::per_record};
+use crate::{
+    decode::Decoders,
+    transform::{NamedTransform, per_record},
+};
 
 const LIMIT: Duration = Duration::from_millis(400);
 

@@ -5,9 +5,10 @@ use tokio::time::Instant;
 
 use super::Lane;
 use crate::{
-    dead_letter::{Exceeded, FailurePolicy, Letter, Refusal},
+    dead_letter::{Exceeded, FailurePolicy, Refusal},
     health::{problems::Progress, snapshot::PausedReason},
-    processing::{Report, batch_part::Unit, retry_queue::Waiting},
+    processing::{batch_part::Unit, messages::TaskEvent, retry_queue::Waiting},
+    record::failure::FailedRecord,
     seeded_bugs::planted,
     transaction::Spoiled,
 };
@@ -117,7 +118,7 @@ impl Lane {
                     .write(&records, transaction, &shared.retry, progress)
                     .await?;
                 dead_lettered = letters.len() as u64;
-                for Letter { failure, .. } in &letters {
+                for FailedRecord { failure, .. } in &letters {
                     shared.metrics.failure(failure.stage.as_str(), &failure.component);
                     shared
                         .metrics
@@ -131,7 +132,7 @@ impl Lane {
                 let letters = std::mem::take(&mut unit.letters);
                 skipped += letters.len() as u64;
                 self.log("skipped", &unit, &letters[0], letters.len());
-                for Letter { failure, .. } in &letters {
+                for FailedRecord { failure, .. } in &letters {
                     shared.metrics.failure(failure.stage.as_str(), &failure.component);
                 }
                 shared.metrics.skipped(letters.len() as u64);
@@ -140,7 +141,7 @@ impl Lane {
         if unit.is_empty() {
             return Ok(());
         }
-        let report = Report::Done {
+        let report = TaskEvent::Done {
             partition: context.partition.clone(),
             epoch: context.epoch,
             transaction,
@@ -153,7 +154,7 @@ impl Lane {
         Ok(())
     }
 
-    fn log(&self, what: &str, unit: &Unit, letter: &Letter, records: usize) {
+    fn log(&self, what: &str, unit: &Unit, letter: &FailedRecord, records: usize) {
         let failure = &letter.failure;
         tracing::warn!(
             partition = %self.context.partition,
@@ -213,9 +214,9 @@ fn refusal(unit: &Unit, ask: impl FnOnce(&[usize]) -> Option<Refusal>) -> Option
 }
 
 /// A record that became several outputs fails once per writer. Letters of records that have left the unit go with them.
-pub(super) fn add_letter(unit: &mut Unit, letter: Letter) {
+pub(super) fn add_letter(unit: &mut Unit, letter: FailedRecord) {
     let failure = &letter.failure;
-    let known = |known: &Letter| {
+    let known = |known: &FailedRecord| {
         known.failure.source == failure.source && known.failure.component == failure.component
     };
     if !unit.contains(failure.source as u32) || unit.letters.iter().any(known) {

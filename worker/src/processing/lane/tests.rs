@@ -15,26 +15,28 @@ use crds::spec::{Decode, DeliveryGuarantee, Ordering};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use self::script::{Does, Script};
-use super::Context;
 use crate::{
     dead_letter::FailurePolicy,
     decode::Decoders,
     health::{problems::Troubles, snapshot::PausedReason},
     pipeline::{Pipeline, time_limit::Runs},
-    processing::{PartitionTask, Report, Shared, Work},
+    processing::{
+        PartitionTask,
+        context::{PartitionContext, WorkerContext},
+        messages::{DispatchedChunk, TaskEvent},
+    },
     record::{Chunk, Offset, TopicPartition},
     retry::RetryPolicy,
-    settings::{NamedTransform, NamedWriter},
     telemetry::Metrics,
-    transform::per_record,
-    writer::breaker::Circuit,
+    transform::{NamedTransform, per_record},
+    writer::{NamedWriter, breaker::Circuit},
 };
 
 struct Running {
     script: Arc<Script>,
-    input: Option<mpsc::UnboundedSender<Work>>,
+    input: Option<mpsc::UnboundedSender<DispatchedChunk>>,
     drain: watch::Sender<bool>,
-    reports: std_mpsc::Receiver<Report>,
+    reports: std_mpsc::Receiver<TaskEvent>,
     troubles: Troubles,
     delivered: u64,
     done: Vec<Offset>,
@@ -64,7 +66,7 @@ pub(crate) fn shared(
     guarantee: DeliveryGuarantee,
     policy: FailurePolicy,
     longest: Duration,
-) -> Arc<Shared> {
+) -> Arc<WorkerContext> {
     let metrics = Metrics::new();
     let told = script.clone();
     let refuse_bad = per_record("check", move |record, output| match record.value {
@@ -84,7 +86,7 @@ pub(crate) fn shared(
         transform: refuse_bad,
     };
     let decoders = Decoders::new(&Decode::default(), false);
-    Arc::new(Shared {
+    Arc::new(WorkerContext {
         runs: Arc::new(Runs::new(
             Pipeline::new(decoders, vec![transform], metrics.clone()),
             2,
@@ -113,12 +115,12 @@ pub(crate) fn shared(
 }
 
 /// A partition of its own.
-fn run_on(shared: Arc<Shared>, script: Arc<Script>) -> Running {
+fn run_on(shared: Arc<WorkerContext>, script: Arc<Script>) -> Running {
     let (input, receiver) = mpsc::unbounded_channel();
     let (drain, draining) = watch::channel(false);
     let (report_to, reports) = std_mpsc::channel();
     let troubles = Troubles::default();
-    let context = Context {
+    let context = PartitionContext {
         shared,
         partition: TopicPartition::new("t", 0),
         epoch: 1,
@@ -162,7 +164,7 @@ impl Running {
             self.delivered += 1;
         }
         let input = self.input.as_ref().unwrap();
-        assert!(input.send(Work { chunk, first }).is_ok());
+        assert!(input.send(DispatchedChunk { chunk, first }).is_ok());
     }
 
     /// Waits until all these are finished; gives back whatever is finished by then, sorted.
@@ -179,7 +181,7 @@ impl Running {
         loop {
             for report in self.reports.try_iter() {
                 match report {
-                    Report::Done {
+                    TaskEvent::Done {
                         finished, skipped, ..
                     } => {
                         self.skipped += skipped;
@@ -187,8 +189,8 @@ impl Running {
                             self.done.extend(run.map(|sequence| FIRST + sequence as i64));
                         }
                     }
-                    Report::Ended { .. } => self.ended = true,
-                    Report::Transaction(event) => panic!("there are no transactions: {event:?}"),
+                    TaskEvent::Ended { .. } => self.ended = true,
+                    TaskEvent::Transaction(event) => panic!("there are no transactions: {event:?}"),
                 }
             }
             if so(self) {

@@ -6,11 +6,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use crate::retry::UNAVAILABLE_AFTER;
 use tokio::time::Instant;
-
-/// After this long without success a writer counts as away, and its partitions stop being read: long enough for a
-/// reconnect or a leader change, short against the 30 s in which the resource's status must tell.
-pub(crate) const UNAVAILABLE_AFTER: Duration = Duration::from_secs(5);
 
 /// Twice the time limit that writers have by default. A probe that takes longer may be stuck for good in a fault of its
 /// own, and must not keep all others from trying.

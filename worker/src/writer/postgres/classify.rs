@@ -5,7 +5,7 @@ use std::error::Error as _;
 
 use tokio_postgres::Error;
 
-use super::{Key, sql, table::Table};
+use super::{identifier::quote, key::Key};
 use crate::writer::WriteError;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,19 +32,19 @@ fn class(code: Option<&str>) -> Class {
 }
 
 /// An error of writing rows.
-pub(super) fn write(error: &Error, table: &Table, key: &Key) -> WriteError {
+pub(super) fn write(error: &Error, table: &str, key: &Key) -> WriteError {
     let advice = error.code().and_then(|code| match code.code() {
         "42P10" => {
-            let columns: Vec<String> = key.columns().iter().map(|name| sql::quote(name)).collect();
+            let columns: Vec<String> = key.columns().iter().map(|name| quote(name)).collect();
             Some(format!(
                 "the key needs a unique index: create unique index on {} ({})",
-                table.quoted,
+                table,
                 columns.join(", ")
             ))
         }
         "42501" => Some(format!(
             "grant the user of the connection URL SELECT, INSERT and UPDATE on {} and USAGE on its schema",
-            table.quoted
+            table
         )),
         other => general_advice(other).map(str::to_string),
     });

@@ -6,7 +6,7 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-use super::{classify, sql};
+use super::{classify, identifier::quote_table};
 use crate::{
     offsets::FinishedSet,
     record::{Offset, TopicPartition},
@@ -42,7 +42,7 @@ impl OffsetsTable {
     pub fn new(name: &str, group: &str, owner: &str) -> Self {
         Self {
             name: name.into(),
-            quoted: sql::quote_table(name),
+            quoted: quote_table(name),
             group: group.into(),
             owner: owner.into(),
         }

@@ -17,7 +17,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{Key, table::Table, text};
+use super::{key::Key, table::Table, text};
 use crate::{record::batch::OutputRecord, writer::Rejected};
 
 /// Text of a column, None is NULL.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tokio_postgres::{Client, types::Type};
 
-use super::{classify, sql};
+use super::{classify, identifier::quote_table};
 use crate::writer::WriteError;
 
 /// What text a column takes.
@@ -49,7 +49,7 @@ impl Table {
             .collect();
         Self {
             name: name.into(),
-            quoted: sql::quote_table(name),
+            quoted: quote_table(name),
             columns,
             by_name,
         }
@@ -75,7 +75,7 @@ const QUERY: &str = "\
 
 /// Reads the columns of `name`.
 pub(super) async fn read(client: &Client, name: &str) -> Result<Table, WriteError> {
-    let quoted = sql::quote_table(name);
+    let quoted = quote_table(name);
     let rows = (client.query_typed(QUERY, &[(&quoted, Type::TEXT)]).await)
         .map_err(|error| classify::other(&error, "reading the columns of the table"))?;
     let columns: Vec<Column> = rows

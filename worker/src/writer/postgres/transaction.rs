@@ -294,7 +294,7 @@ impl PostgresWriter {
         finished: &FinishedSet,
     ) -> Result<(), WriteError> {
         let (client, table) = (&session.client, &session.table);
-        let classify = |error| classify::write(&error, table, &self.key);
+        let classify = |error| classify::write(&error, &table.quoted, &self.key);
         let mut requests: Vec<BoxFuture<'_, Result<(), WriteError>>> = Vec::with_capacity(groups.len() + 2);
         for group in groups {
             requests.push(insert(client, table, &self.key, group).map_err(classify).boxed());

@@ -1,0 +1,56 @@
+//! What the poll loop is given: plain values. The engine makes them of the settings, so nothing here knows the resource.
+
+use std::time::Duration;
+
+use crds::client_config::Properties;
+
+use crate::{retry::RetryPolicy, transaction::Transactional};
+
+/// The settings that the poll loop reads.
+#[derive(Clone)]
+pub struct Config {
+    /// Name of the worker.
+    pub worker: String,
+    /// The consumer group.
+    pub group: String,
+    /// Topics to subscribe to.
+    pub topics: Vec<String>,
+    /// librdkafka's properties of the consumer; they contain credentials.
+    pub properties: Properties,
+    /// Time between commits.
+    pub commit_interval: Duration,
+    /// How long partitions may take to finish their work in flight at a stop.
+    pub drain: Duration,
+    /// Most records in a chunk.
+    pub max_records: usize,
+    /// Most bytes in a chunk.
+    pub max_bytes: usize,
+    /// In-flight bytes of all partitions together; reading stops above. Bounds memory, and replay after a crash.
+    pub bytes_in_flight: usize,
+    /// How long a chunk that is not full waits for more.
+    pub linger: Duration,
+    /// A transform, a writer or the dead letter topic reads headers. Parsing them costs a quarter of reading a small record.
+    pub headers: bool,
+    /// Most records to read per second.
+    pub records_per_second: Option<u64>,
+    /// How long a partition may make no progress before status shows it as stalled.
+    pub stalled_after: Duration,
+    /// With ExactlyOnce and a Kafka writer: what makes transactions.
+    pub transactions: Option<Transactional>,
+    /// Backoff between transactions that fail.
+    pub retry: RetryPolicy,
+}
+
+impl Config {
+    /// The brokers that the client connects to first.
+    pub(super) fn bootstrap_servers(&self) -> &str {
+        self.properties
+            .get("bootstrap.servers")
+            .map_or("", String::as_str)
+    }
+
+    /// True when the members assign the partitions; false when the broker does (KIP-848).
+    pub(super) fn is_classic(&self) -> bool {
+        !self.properties.contains_key("group.protocol")
+    }
+}

@@ -1,0 +1,63 @@
+//! Why the poll loop cannot continue.
+
+use std::time::Duration;
+
+use rdkafka::error::KafkaError;
+
+use crate::{exit, record::TopicPartition};
+
+/// Why the poll loop ended other than by a clean stop.
+#[derive(Debug, thiserror::Error)]
+pub enum PollError {
+    /// The client could not be created from its properties.
+    #[error(
+        "cannot create the Kafka consumer: {0}; check spec.kafka, above all clientConfig and the TLS material"
+    )]
+    Client(#[source] KafkaError),
+    /// librdkafka reports that this client cannot continue.
+    #[error("the Kafka consumer cannot continue: {0}")]
+    Fatal(#[source] KafkaError),
+    /// A record arrived where none may arrive.
+    #[error("a record arrived outside of its partition's queue; restarting, so that it is read again")]
+    StrayRecord,
+    /// A writer panicked.
+    #[error(
+        "the task of partition {0} panicked (see the log); restarting, so that its records are read again"
+    )]
+    TaskDied(TopicPartition),
+    /// The task that commits transactions panicked.
+    #[error("the poll thread failed: the task that commits transactions has ended, see the log")]
+    TransactorDied,
+    /// Work was cut off at the end of the drain budget.
+    #[error("{partitions} partitions were not finished within {} s; their last records will be processed again", budget.as_secs())]
+    DrainTimeout {
+        /// How many partitions.
+        partitions: usize,
+        /// The budget.
+        budget: Duration,
+    },
+    /// Abandoned transforms occupy CPU cores.
+    #[error(
+        "{threads} transform calls have not returned within {} s each, and only a restart ends them; restarting. The log names \
+         their records; fix the transform, or raise errorHandling.transformTimeoutSeconds if it is only slow",
+        limit.as_secs()
+    )]
+    TransformsStuck {
+        /// How many threads.
+        threads: usize,
+        /// The limit for one record.
+        limit: Duration,
+    },
+}
+
+impl PollError {
+    /// The process exit code that belongs to it.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            PollError::Client(_) => exit::CONFIG,
+            PollError::Fatal(_) | PollError::StrayRecord | PollError::TaskDied(_) => exit::KAFKA_FATAL,
+            PollError::DrainTimeout { .. } | PollError::TransformsStuck { .. } => exit::STUCK,
+            PollError::TransactorDied => exit::PANIC,
+        }
+    }
+}

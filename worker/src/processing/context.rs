@@ -1,0 +1,50 @@
+//! What the lanes of a worker and of a partition share. Data, no logic.
+
+use std::sync::{Arc, mpsc as std_mpsc};
+
+use crds::spec::{DeliveryGuarantee, Ordering};
+use tokio::sync::{Semaphore, watch};
+
+use crate::{
+    dead_letter::FailurePolicy,
+    health::problems::Troubles,
+    pipeline::time_limit::Runs,
+    processing::messages::TaskEvent,
+    record::TopicPartition,
+    retry::RetryPolicy,
+    telemetry::Metrics,
+    transaction::Gate,
+    writer::{NamedWriter, breaker::Circuit},
+};
+
+/// What all partitions of a worker share.
+pub(crate) struct WorkerContext {
+    pub runs: Arc<Runs>,
+    pub writers: Vec<NamedWriter>,
+    /// The breakers of the writers, in their order.
+    pub circuits: Vec<Circuit>,
+    pub policy: FailurePolicy,
+    pub retry: RetryPolicy,
+    pub guarantee: DeliveryGuarantee,
+    pub ordering: Ordering,
+    /// Lanes that write at the same time, over all partitions; also the lanes of one partition without its order.
+    pub concurrency: usize,
+    /// One permit per lane that may write at the same time.
+    pub lanes: Semaphore,
+    /// With transactions: where lanes have to be while they write.
+    pub gate: Option<Arc<Gate>>,
+    pub metrics: Metrics,
+}
+
+/// What the lanes of a partition share.
+pub(crate) struct PartitionContext {
+    pub shared: Arc<WorkerContext>,
+    pub partition: TopicPartition,
+    pub epoch: u64,
+    /// With transactions: see [`Gate::enter`](crate::transaction::Gate::enter).
+    pub round: u64,
+    pub troubles: Troubles,
+    pub reports: std_mpsc::Sender<TaskEvent>,
+    /// True: finish what has begun, start nothing.
+    pub draining: watch::Receiver<bool>,
+}

@@ -1,0 +1,47 @@
+//! Why a record failed, and where.
+
+use std::sync::Arc;
+
+/// The step at which a record failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Its bytes are not what `spec.decode` says.
+    Decode,
+    /// A transform returned an error or panicked.
+    Transform,
+    /// A writer refused it.
+    Write,
+}
+
+impl Stage {
+    /// The name in dead letter headers, metrics and status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Stage::Decode => "decode",
+            Stage::Transform => "transform",
+            Stage::Write => "write",
+        }
+    }
+}
+
+/// A record that failed, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Index of the record in the chunk.
+    pub source: usize,
+    /// Where it failed.
+    pub stage: Stage,
+    /// Name of the transform or writer; "key" or "value" for a decoder.
+    pub component: Arc<str>,
+    /// What is wrong; never contains the payload.
+    pub message: String,
+}
+
+/// A record that has failed, with the number of attempts: for the dead letter topic, to be skipped, or to wait.
+#[derive(Clone, Debug)]
+pub struct FailedRecord {
+    /// What is wrong and with which record of the chunk.
+    pub failure: Failure,
+    /// Attempts it took.
+    pub attempts: u32,
+}
