@@ -30,25 +30,25 @@ use rdkafka::{
 use tokio::sync::oneshot;
 
 use self::{
-    assigned::{Assigned, Counters},
+    assigned::{AssignedPartition, Counters},
     rebalance::Revocation,
-    transactions::Transact,
+    transactions::TransactionDriver,
 };
-use self::{config::Config, error::PollError, handles::Handles, rate_limit::Rate};
+use self::{config::Config, error::PollError, handles::Handles, rate_limit::RateLimiter};
 use crate::{
     health::{
         problems::truncate,
-        snapshot::{Phase, Snapshot, gravest_error},
+        snapshot::{Phase, Snapshot, most_severe_error},
         stalls::Stalls,
     },
     kafka::{
-        callbacks::Context,
-        ffi::{Source, add_brokers},
-        reconnect::{self, Reminders},
+        callbacks::ConsumerCallbacks,
+        ffi::{ConsumerClient, add_brokers},
+        reconnect::{self, BootstrapReminder},
     },
-    offsets::commit_metadata::Room,
+    offsets::commit_metadata::MetadataLimit,
     processing::{context::WorkerContext, messages::TaskEvent},
-    seeded_bugs::planted,
+    seeded_bugs::seeded_bug,
 };
 
 /// Longest wait for records or completions in one turn: bounds how late a commit, a rebalance or a stop is noticed.
@@ -60,17 +60,17 @@ const ERROR_LOG_INTERVAL: Duration = Duration::from_secs(30);
 
 /// What the poll loop needs from the rest of the worker.
 pub(crate) struct PollLoop {
-    source: Source,
-    context: Arc<Context>,
+    source: ConsumerClient,
+    context: Arc<ConsumerCallbacks>,
     shared: Arc<WorkerContext>,
     runtime: tokio::runtime::Handle,
     handles: Handles,
     config: Config,
-    assigned: Vec<Assigned>,
+    assigned: Vec<AssignedPartition>,
     next_epoch: u64,
     revocation: Option<Revocation>,
-    reports: std_mpsc::Receiver<TaskEvent>,
-    report_to: std_mpsc::Sender<TaskEvent>,
+    events: std_mpsc::Receiver<TaskEvent>,
+    event_sender: std_mpsc::Sender<TaskEvent>,
     phase: Phase,
     stopping: Option<Instant>,
     /// It stops because so many threads do not come back.
@@ -83,13 +83,13 @@ pub(crate) struct PollLoop {
     last_commit: Instant,
     last_housekeeping: Instant,
     last_reminder: Instant,
-    reminders: Reminders,
+    reminders: BootstrapReminder,
     counters: Counters,
     /// For the metadata of commits, as far as brokers take it.
-    room: Room,
+    metadata_limit: MetadataLimit,
     stalls: Stalls,
-    transact: Option<Transact>,
-    rate: Option<Rate>,
+    transactions: Option<TransactionDriver>,
+    rate_limiter: Option<RateLimiter>,
     /// Of one record, as the last ones were; at first, large ones are expected.
     record_bytes: usize,
     last_error: Option<String>,
@@ -108,21 +108,21 @@ impl PollLoop {
         for (key, value) in &config.properties {
             client.set(key, value);
         }
-        if planted("latest-on-new-partitions") {
+        if seeded_bug("latest-on-new-partitions") {
             client.set("auto.offset.reset", "latest");
         }
-        let consumer: BaseConsumer<Context> = client
-            .create_with_context(Context::default())
+        let consumer: BaseConsumer<ConsumerCallbacks> = client
+            .create_with_context(ConsumerCallbacks::default())
             .map_err(PollError::Client)?;
         let topics: Vec<&str> = config.topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics).map_err(PollError::Client)?;
-        let (report_to, reports) = std_mpsc::channel();
+        let (event_sender, events) = std_mpsc::channel();
         let now = Instant::now();
         let paused = *handles.paused.borrow();
-        let transact = Transact::start(&config, shared.gate.as_ref(), &runtime, &report_to);
+        let transactions = TransactionDriver::start(&config, shared.gate.as_ref(), &runtime, &event_sender);
         Ok(Self {
             context: consumer.client().context().clone(),
-            source: Source::new(consumer),
+            source: ConsumerClient::new(consumer),
             shared,
             runtime,
             paused,
@@ -130,8 +130,8 @@ impl PollLoop {
             assigned: Vec::new(),
             next_epoch: 1,
             revocation: None,
-            reports,
-            report_to,
+            events,
+            event_sender,
             phase: Phase::Joining,
             stopping: None,
             stuck: None,
@@ -140,12 +140,14 @@ impl PollLoop {
             last_commit: now,
             last_housekeeping: now,
             last_reminder: now,
-            reminders: Reminders::default(),
+            reminders: BootstrapReminder::default(),
             counters: Counters::default(),
-            room: Room::default(),
+            metadata_limit: MetadataLimit::default(),
             stalls: Stalls::new(config.stalled_after),
-            transact,
-            rate: config.records_per_second.map(|limit| Rate::new(limit, now)),
+            transactions,
+            rate_limiter: config
+                .records_per_second
+                .map(|limit| RateLimiter::new(limit, now)),
             config,
             record_bytes: 64 << 10,
             last_error: None,
@@ -153,7 +155,7 @@ impl PollLoop {
         })
     }
 
-    /// Runs until told to stop and drained, or until Kafka makes it impossible to go on; `failing` hears of that before the
+    /// TimedPipeline until told to stop and drained, or until Kafka makes it impossible to go on; `failing` hears of that before the
     /// consumer is closed.
     pub fn run(mut self, failing: oneshot::Sender<()>) -> Result<(), PollError> {
         match self.serve().and_then(|()| self.close()) {
@@ -178,12 +180,16 @@ impl PollLoop {
             self.handles.liveness.tick();
             self.serve_client()?;
             self.serve_rebalance()?;
-            self.take_reports()?;
+            self.take_events()?;
             for entry in self.assigned.iter_mut().filter(|entry| !entry.draining) {
                 entry.dispatch_if_due(self.config.linger);
             }
             self.serve_commits();
-            if self.transact.as_ref().is_some_and(Transact::has_ended) {
+            if self
+                .transactions
+                .as_ref()
+                .is_some_and(TransactionDriver::has_ended)
+            {
                 return Err(PollError::TransactorDied);
             }
             if self.last_housekeeping.elapsed() >= HOUSEKEEPING {
@@ -193,14 +199,14 @@ impl PollLoop {
                 return Ok(());
             }
             let limit = self
-                .rate
+                .rate_limiter
                 .as_mut()
-                .map_or(usize::MAX, |rate| rate.room(Instant::now()));
-            let room = if limit > 0 { self.room() } else { 0 };
-            if room > 0 {
-                self.read(limit, room);
-            } else if let Ok(report) = self.reports.recv_timeout(TICK) {
-                self.take(report)?;
+                .map_or(usize::MAX, |rate_limiter| rate_limiter.available(Instant::now()));
+            let budget = if limit > 0 { self.read_budget() } else { 0 };
+            if budget > 0 {
+                self.read(limit, budget);
+            } else if let Ok(event) = self.events.recv_timeout(TICK) {
+                self.take(event)?;
             }
         }
     }
@@ -223,31 +229,31 @@ impl PollLoop {
         Ok(())
     }
 
-    fn take_reports(&mut self) -> Result<(), PollError> {
-        while let Ok(report) = self.reports.try_recv() {
-            self.take(report)?;
+    fn take_events(&mut self) -> Result<(), PollError> {
+        while let Ok(event) = self.events.try_recv() {
+            self.take(event)?;
         }
         Ok(())
     }
 
-    fn take(&mut self, report: TaskEvent) -> Result<(), PollError> {
-        let report = match &mut self.transact {
-            Some(transact) => transact.defer(report),
-            None => Some(report),
+    fn take(&mut self, event: TaskEvent) -> Result<(), PollError> {
+        let event = match &mut self.transactions {
+            Some(transactions) => transactions.defer(event),
+            None => Some(event),
         };
-        if let Some(report) = report {
-            self.take_in(report)?;
+        if let Some(event) = event {
+            self.take_in(event)?;
         }
-        while let Some(report) = self.transact.as_mut().and_then(Transact::deferred) {
-            self.take_in(report)?;
+        while let Some(event) = self.transactions.as_mut().and_then(TransactionDriver::deferred) {
+            self.take_in(event)?;
         }
         Ok(())
     }
 
-    fn take_in(&mut self, report: TaskEvent) -> Result<(), PollError> {
-        match report {
-            TaskEvent::Transaction(event) => self.take_event(event),
-            TaskEvent::Done {
+    fn take_in(&mut self, event: TaskEvent) -> Result<(), PollError> {
+        match event {
+            TaskEvent::Transaction(event) => self.take_transaction_event(event),
+            TaskEvent::Finished {
                 partition,
                 epoch,
                 finished,
@@ -255,7 +261,9 @@ impl PollLoop {
                 dead_lettered,
                 skipped,
             } => {
-                let current = |entry: &&mut Assigned| entry.partition == partition && entry.epoch == epoch;
+                let current = |entry: &&mut AssignedPartition| {
+                    entry.partition == partition && entry.task_epoch == epoch
+                };
                 // A completion of an older epoch: somebody else has the partition, or we have it anew.
                 let Some(entry) = self.assigned.iter_mut().find(current) else {
                     return Ok(());
@@ -267,7 +275,7 @@ impl PollLoop {
                     skipped,
                 };
                 // Inside of a transaction they count with its commit.
-                if self.transact.is_some() {
+                if self.transactions.is_some() {
                     entry.uncounted.add(counters);
                 } else {
                     entry.count(counters);
@@ -275,7 +283,9 @@ impl PollLoop {
                 }
             }
             TaskEvent::Ended { partition, epoch } => {
-                let current = |entry: &&mut Assigned| entry.partition == partition && entry.epoch == epoch;
+                let current = |entry: &&mut AssignedPartition| {
+                    entry.partition == partition && entry.task_epoch == epoch
+                };
                 if let Some(entry) = self.assigned.iter_mut().find(current) {
                     entry.ended = true;
                     if !entry.draining {
@@ -303,9 +313,9 @@ impl PollLoop {
         if self.phase == Phase::Joining && self.source.is_member() {
             self.phase = Phase::Consuming;
         }
-        self.go_back();
+        self.seek();
         self.pass_markers();
-        self.hold_and_release();
+        self.pause_and_resume();
         self.publish();
     }
 
@@ -322,7 +332,7 @@ impl PollLoop {
 
     /// Shows the world how things are.
     fn publish(&mut self) {
-        let outage = self.transact.as_ref().and_then(Transact::trouble);
+        let outage = self.transactions.as_ref().and_then(TransactionDriver::problem);
         let mut shown: Vec<_> = self
             .assigned
             .iter()
@@ -340,10 +350,10 @@ impl PollLoop {
             .metrics
             .paused_partitions(partitions.iter().filter_map(|partition| partition.paused_reason));
         let reasons = partitions.iter().map(|partition| partition.paused_reason);
-        let failing = gravest_error(reasons.zip(errors))
+        let failing = most_severe_error(reasons.zip(errors))
             // Without partitions it is told as well.
             .or_else(|| outage.and_then(|outage| outage.last_error));
-        self.handles.board.publish(Snapshot {
+        self.handles.snapshot.publish(Snapshot {
             worker: self.config.worker.clone(),
             group_id: self.config.group.clone(),
             phase: self.phase,

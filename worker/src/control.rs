@@ -12,7 +12,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why the document does not say anything.
 #[derive(Debug, Error)]
-enum Unreadable {
+enum UnreadableControl {
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("not a control document ({0}); write {{\"paused\": true}} or {{\"paused\": false}}")]
@@ -74,7 +74,7 @@ impl ControlWatcher {
         }
     }
 
-    fn parse(&self) -> Result<Control, Unreadable> {
+    fn parse(&self) -> Result<Control, UnreadableControl> {
         match std::fs::read(&self.path) {
             Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Control::default()),

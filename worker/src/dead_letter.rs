@@ -9,19 +9,19 @@ mod partition_breakers;
 use std::sync::Arc;
 
 use crate::{
-    health::{problems::Progress, snapshot::PausedReason},
+    health::{problems::ProblemReporter, snapshot::PausedReason},
     kafka::producer::{ErrorClass, ProduceRecord, Producer},
     record::{Chunk, Record, failure::FailedRecord},
     retry::{RetryPolicy, UNAVAILABLE_AFTER},
-    seeded_bugs::{impatient, now_and_then, planted},
-    transaction::{Cause, Spoiled},
+    seeded_bugs::{impatient, now_and_then, seeded_bug},
+    transaction::{Cause, TransactionFailure},
 };
 
-pub(crate) use self::{breaker::Exceeded, partition_breakers::Refusal};
+pub(crate) use self::{breaker::Exceeded, partition_breakers::BreakerRefusal};
 pub use self::{breaker::Limits as BreakerLimits, headers::HEADER_PREFIX};
 use self::{
     headers::{Header, Headers},
-    partition_breakers::Breakers,
+    partition_breakers::PartitionBreakers,
 };
 use crds::spec::HeaderStyle;
 
@@ -41,7 +41,7 @@ pub struct DeadLetters {
     producer: Producer,
     topic: String,
     headers: Headers,
-    breakers: Option<Breakers>,
+    breakers: Option<PartitionBreakers>,
 }
 
 impl DeadLetters {
@@ -56,18 +56,23 @@ impl DeadLetters {
             producer,
             topic,
             headers: Headers { style, group, worker },
-            breakers: breaker.map(Breakers::new),
+            breakers: breaker.map(PartitionBreakers::new),
         }
     }
 
     /// Counts so many records of `chunk`, of which those at the positions `failed` (ascending, each once) failed. The first
     /// that must not be written because too many fail, if there is one; then the ones before it may.
-    pub(crate) fn admit(&self, chunk: &Chunk, records: usize, failed: &[usize]) -> Option<Refusal> {
+    pub(crate) fn admit(&self, chunk: &Chunk, records: usize, failed: &[usize]) -> Option<BreakerRefusal> {
         self.breakers.as_ref()?.admit(chunk, records, failed)
     }
 
     /// What [`DeadLetters::admit`] would answer, without counting anything.
-    pub(crate) fn would_refuse(&self, chunk: &Chunk, records: usize, failed: &[usize]) -> Option<Refusal> {
+    pub(crate) fn would_refuse(
+        &self,
+        chunk: &Chunk,
+        records: usize,
+        failed: &[usize],
+    ) -> Option<BreakerRefusal> {
         self.breakers.as_ref()?.would_refuse(chunk, records, failed)
     }
 
@@ -85,13 +90,13 @@ impl DeadLetters {
         letters: &[(Record<'_>, &FailedRecord)],
         transaction: u64,
         retry: &RetryPolicy,
-        progress: &Progress,
-    ) -> Result<(), Spoiled> {
+        reporter: &ProblemReporter,
+    ) -> Result<(), TransactionFailure> {
         let mut todo: Vec<usize> = (0..letters.len()).collect();
-        if planted("drop-dead-letter") && now_and_then(5) {
+        if seeded_bug("drop-dead-letter") && now_and_then(5) {
             todo.clear();
         }
-        if planted("dead-letter-twice") {
+        if seeded_bug("dead-letter-twice") {
             todo.extend(0..letters.len());
         }
         let mut failures = 0;
@@ -109,7 +114,7 @@ impl DeadLetters {
                 .map(|(at, headers)| self.copy(&letters[*at].0, headers, partitions))
                 .collect();
             let send = self.producer.send_in(transaction, &records);
-            let results = if planted("dead-letter-not-awaited") {
+            let results = if seeded_bug("dead-letter-not-awaited") {
                 impatient(send, || vec![Ok(()); records.len()]).await
             } else {
                 send.await
@@ -132,7 +137,7 @@ impl DeadLetters {
                     ErrorClass::Systemic | ErrorClass::Record => Cause::Systemic,
                     ErrorClass::Transient => Cause::Unavailable,
                 };
-                return Err(Spoiled {
+                return Err(TransactionFailure {
                     message,
                     cause,
                     reason: PausedReason::DeadLetterUnavailable,
@@ -141,13 +146,13 @@ impl DeadLetters {
             if u32::is_power_of_two(failures) {
                 tracing::warn!(topic = %self.topic, attempt = failures, "{message}; nothing is committed past these records");
             }
-            progress.failing(failures, &message);
+            reporter.failing(failures, &message);
             if started.elapsed() >= UNAVAILABLE_AFTER {
-                progress.hold(PausedReason::DeadLetterUnavailable);
+                reporter.hold(PausedReason::DeadLetterUnavailable);
             }
             tokio::time::sleep(retry.random_backoff(failures)).await;
         }
-        progress.recovered();
+        reporter.recovered();
         Ok(())
     }
 

@@ -15,12 +15,12 @@ use crate::{
     dead_letter::{DeadLetters, FailurePolicy},
     exit,
     kafka::producer::{Producer, ProducerError},
-    pipeline::{Pipeline, time_limit::Runs},
+    pipeline::{Pipeline, time_limit::TimedPipeline},
     processing::context::WorkerContext,
-    seeded_bugs::planted,
+    seeded_bugs::seeded_bug,
     settings::Settings,
     transaction::Gate,
-    writer::breaker::Circuit,
+    writer::breaker::WriterBreaker,
 };
 use crds::spec::OnExhausted;
 
@@ -57,7 +57,7 @@ impl EngineError {
     }
 }
 
-/// Runs until `handles.shutdown` and everything is drained, or until it cannot go on.
+/// TimedPipeline until `handles.shutdown` and everything is drained, or until it cannot go on.
 pub async fn run(settings: Settings, handles: Handles) -> Result<(), EngineError> {
     let writers = settings.writers.clone();
     let policy = failure_policy(&settings)?;
@@ -68,16 +68,16 @@ pub async fn run(settings: Settings, handles: Handles) -> Result<(), EngineError
     );
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let shared = Arc::new(WorkerContext {
-        runs: Arc::new(Runs::new(
+        runs: Arc::new(TimedPipeline::new(
             pipeline,
             cores,
             settings.transform_timeout,
             handles.metrics.clone(),
         )),
         writers: settings.writers.clone(),
-        circuits: writers
+        breakers: writers
             .iter()
-            .map(|writer| Circuit::new(writer.name.clone(), handles.metrics.clone()))
+            .map(|writer| WriterBreaker::new(writer.name.clone(), handles.metrics.clone()))
             .collect(),
         policy,
         retry: settings.retry.clone(),
@@ -157,7 +157,7 @@ fn failure_policy(settings: &Settings) -> Result<FailurePolicy, EngineError> {
     Ok(match (settings.on_exhausted, &settings.dead_letter) {
         (OnExhausted::DeadLetter, Some(dead_letter)) => {
             let producer = match &settings.transactions {
-                Some(transactions) if !planted("dead-letter-outside-transaction") => {
+                Some(transactions) if !seeded_bug("dead-letter-outside-transaction") => {
                     transactions.producer.clone()
                 }
                 _ => Producer::new(&settings.producer_properties).map_err(EngineError::Producer)?,

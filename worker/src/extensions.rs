@@ -12,12 +12,12 @@ type WriterFactory = Box<dyn Fn(&Value) -> anyhow::Result<Arc<dyn Writer>> + Sen
 
 /// Names of custom transforms and writers, with what builds them from their `custom.config`.
 #[derive(Default)]
-pub struct Registry {
+pub struct Extensions {
     transforms: HashMap<String, TransformFactory>,
     writers: HashMap<String, WriterFactory>,
 }
 
-impl Registry {
+impl Extensions {
     /// A registry without any.
     pub fn new() -> Self {
         Self::default()
@@ -70,9 +70,9 @@ fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a String>) 
     )
 }
 
-impl fmt::Debug for Registry {
+impl fmt::Debug for Extensions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registry")
+        f.debug_struct("Extensions")
             .field("transforms", &self.transforms.keys())
             .field("writers", &self.writers.keys())
             .finish()

@@ -1,5 +1,5 @@
 //! A worker: reads the partitions it is assigned, transforms and writes every record, commits what is finished. A binary
-//! (`kafka-consumer-worker`) and a library: [`run`] with a [`Registry`] of your own transforms and writers is a worker of
+//! (`kafka-consumer-worker`) and a library: [`run`] with a [`Extensions`] of your own transforms and writers is a worker of
 //! your own in a few lines (`examples/custom-worker`).
 //!
 //! ```text
@@ -48,7 +48,7 @@ pub mod writer;
 
 pub use futures::future::BoxFuture;
 
-pub use extensions::Registry;
+pub use extensions::Extensions;
 pub use process::run;
 pub use record::{
     Chunk, Record,

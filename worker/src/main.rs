@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    worker::run(worker::Registry::new())
+    kafka_consumer_worker::run(kafka_consumer_worker::Extensions::new())
 }

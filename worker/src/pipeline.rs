@@ -52,7 +52,7 @@ impl Pipeline {
         }
     }
 
-    /// Runs all steps. Every record of the chunk is in the outputs, in the failures, or filtered out.
+    /// TimedPipeline all steps. Every record of the chunk is in the outputs, in the failures, or filtered out.
     pub fn process(&self, chunk: Arc<Chunk>) -> Batch {
         self.run(Batch::identity(chunk), &Heartbeat::default())
     }
@@ -68,7 +68,7 @@ impl Pipeline {
             }
             let started = Instant::now();
             let (next, filtered) = apply(transform, index, &batch, run);
-            if run.is_left_alone() {
+            if run.is_abandoned() {
                 // The records are processed again, and counted then.
                 break;
             }
@@ -80,7 +80,7 @@ impl Pipeline {
     }
 }
 
-/// Runs the transform at this place: the next batch, and the number of inputs filtered out.
+/// TimedPipeline the transform at this place: the next batch, and the number of inputs filtered out.
 fn apply(transform: &NamedTransform, place: usize, input: &Batch, run: &Heartbeat) -> (Batch, usize) {
     if let Some(done) = try_apply(transform, input, run) {
         return done;

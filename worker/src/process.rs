@@ -14,8 +14,8 @@ use crate::{
     consumer::handles::Handles,
     control::ControlWatcher,
     engine, exit,
-    extensions::Registry,
-    health::snapshot::{Board, Snapshot},
+    extensions::Extensions,
+    health::snapshot::{SharedSnapshot, Snapshot},
     settings::Settings,
     telemetry::{self, Liveness, Metrics, http},
 };
@@ -35,8 +35,8 @@ impl Ended {
     }
 }
 
-/// Runs a worker with the command line and environment of this process: all of `main` of a worker binary.
-pub fn run(registry: Registry) -> ExitCode {
+/// TimedPipeline a worker with the command line and environment of this process: all of `main` of a worker binary.
+pub fn run(extensions: Extensions) -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
@@ -56,7 +56,7 @@ pub fn run(registry: Registry) -> ExitCode {
             return ExitCode::from(exit::STARTUP);
         }
     };
-    let ended = runtime.block_on(work(args, registry));
+    let ended = runtime.block_on(work(args, extensions));
     // Whatever still runs, such as a request to a writer that does not answer, must not keep the process.
     runtime.shutdown_background();
     match ended {
@@ -68,10 +68,10 @@ pub fn run(registry: Registry) -> ExitCode {
     }
 }
 
-async fn work(args: Args, registry: Registry) -> Result<(), Ended> {
+async fn work(args: Args, extensions: Extensions) -> Result<(), Ended> {
     // First of all: process 1 of a container ignores SIGTERM until somebody handles it.
     let shutdown = watch_signals(args.exit_on_stdin_eof)?;
-    let settings = Settings::load(&args, &registry)
+    let settings = Settings::load(&args, &extensions)
         .await
         .map_err(|error| Ended::new(error.exit_code(), error))?;
     let listener = http::bind(args.http_address)
@@ -84,14 +84,14 @@ async fn work(args: Args, registry: Registry) -> Result<(), Ended> {
         worker = settings.worker_name, group = settings.group_id, topics = ?settings.topics, %address,
         "worker {} of group {} starts; /status is at http://{address}", settings.worker_name, settings.group_id,
     );
-    let (board, metrics, liveness) = (Board::default(), Metrics::new(), Liveness::new());
-    board.publish(Snapshot {
+    let (snapshot, metrics, liveness) = (SharedSnapshot::default(), Metrics::new(), Liveness::new());
+    snapshot.publish(Snapshot {
         worker: settings.worker_name.clone(),
         group_id: settings.group_id.clone(),
         ..Snapshot::default()
     });
     let shown = http::Shown {
-        board: board.clone(),
+        snapshot: snapshot.clone(),
         metrics: metrics.clone(),
         liveness: liveness.clone(),
     };
@@ -101,11 +101,11 @@ async fn work(args: Args, registry: Registry) -> Result<(), Ended> {
     let (send_paused, paused) = watch::channel(control.read().unwrap_or_default().paused);
     tokio::spawn(control.run(send_paused));
 
-    let (stop_reporter, reporter) = report(&args, &settings, &board).await;
+    let (stop_reporter, reporter) = report(&args, &settings, &snapshot).await;
     let result = engine::run(
         settings,
         Handles {
-            board,
+            snapshot,
             metrics,
             liveness,
             paused,
@@ -130,7 +130,7 @@ async fn work(args: Args, registry: Registry) -> Result<(), Ended> {
 async fn report(
     args: &Args,
     settings: &Settings,
-    board: &Board,
+    snapshot: &SharedSnapshot,
 ) -> (oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
     use crate::status::StatusReporter;
 
@@ -147,7 +147,7 @@ async fn report(
         },
         interval,
     ) = (settings, args.status_interval());
-    let task = match StatusReporter::connect(namespace, name, worker_name, board.clone(), interval).await {
+    let task = match StatusReporter::connect(namespace, name, worker_name, snapshot.clone(), interval).await {
         Ok(reporter) => tokio::spawn(reporter.run(async move {
             let _ = stopped.await;
         })),
@@ -160,7 +160,11 @@ async fn report(
 }
 
 #[cfg(not(feature = "kubernetes"))]
-async fn report(args: &Args, _: &Settings, _: &Board) -> (oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
+async fn report(
+    args: &Args,
+    _: &Settings,
+    _: &SharedSnapshot,
+) -> (oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
     if args.reports_status() {
         tracing::warn!("status is not reported: this worker was built without the feature kubernetes");
     }

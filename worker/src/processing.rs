@@ -25,7 +25,7 @@ use crate::{
     offsets::Sequence,
     pipeline::time_limit::Piece,
     processing::{
-        batch_part::Unit,
+        batch_part::BatchPart,
         context::PartitionContext,
         lane::Lane,
         messages::{DispatchedChunk, TaskEvent},
@@ -44,7 +44,7 @@ pub(crate) struct PartitionTask {
 
 /// Says that the task has ended however it ends: by itself, aborted, or by a panic in a writer.
 struct EndGuard {
-    reports: std_mpsc::Sender<TaskEvent>,
+    events: std_mpsc::Sender<TaskEvent>,
     partition: TopicPartition,
     epoch: u64,
 }
@@ -52,7 +52,7 @@ struct EndGuard {
 impl Drop for EndGuard {
     fn drop(&mut self) {
         // The poll loop may be gone already; then nobody needs to know.
-        let _ = self.reports.send(TaskEvent::Ended {
+        let _ = self.events.send(TaskEvent::Ended {
             partition: self.partition.clone(),
             epoch: self.epoch,
         });
@@ -63,7 +63,7 @@ impl PartitionTask {
     /// Works until drained, or until its input ends and everything is finished.
     pub async fn run(mut self) {
         let _guard = EndGuard {
-            reports: self.context.reports.clone(),
+            events: self.context.events.clone(),
             partition: self.context.partition.clone(),
             epoch: self.context.epoch,
         };
@@ -105,7 +105,7 @@ impl PartitionTask {
 /// The lanes that have had work so far.
 struct Lanes {
     context: Arc<PartitionContext>,
-    inputs: Vec<Option<mpsc::UnboundedSender<Unit>>>,
+    inputs: Vec<Option<mpsc::UnboundedSender<BatchPart>>>,
     /// Aborted when dropped.
     tasks: JoinSet<()>,
 }
@@ -119,7 +119,7 @@ impl Lanes {
         }
     }
 
-    /// Runs a chunk and deals it out. What had to be run one by one is finished before anything behind it is run. So a worker
+    /// TimedPipeline a chunk and deals it out. What had to be run one by one is finished before anything behind it is run. So a worker
     /// that ends because of the threads left alone has finished what they ran; and while a record is waited for, or nothing
     /// can be written, no more of them are added.
     async fn pass(&mut self, DispatchedChunk { chunk, first }: DispatchedChunk) {
@@ -127,33 +127,33 @@ impl Lanes {
         let shared = &context.shared;
         shared.metrics.batch(chunk.len());
         let mut passing = shared.runs.begin(Arc::new(chunk));
-        while let Some(piece) = shared.runs.next(&mut passing, &context.troubles).await {
+        while let Some(piece) = shared.runs.next(&mut passing, &context.problems).await {
             let Piece {
                 batch,
                 records,
-                left_alone,
+                abandoned,
             } = piece;
             let batch = self.deal(batch, first, records.as_ref());
             // With AtMostOnce what is behind it is committed, and would be lost if the worker had to stop before it is run.
             if records.is_some() && shared.guarantee != DeliveryGuarantee::AtMostOnce {
                 self.finished(&batch).await;
             }
-            shared.runs.count(&left_alone);
+            shared.runs.count(&abandoned);
         }
     }
 
     /// Deals out these records of a batch, or all. The batch lives for as long as any of them is not finished.
     fn deal(&mut self, batch: Batch, first: Sequence, records: Option<&Range<u32>>) -> Weak<Batch> {
         let shared = self.context.shared.clone();
-        let unit = Unit::new(batch, first, shared.writers.len());
-        let batch = Arc::downgrade(unit.batch());
-        for (lane, mut unit) in unit.deal(shared.ordering, shared.concurrency) {
-            let unit = match records {
-                None => Some(unit),
-                Some(records) => unit.take(|source| records.contains(&source)),
+        let part = BatchPart::new(batch, first, shared.writers.len());
+        let batch = Arc::downgrade(part.batch());
+        for (lane, mut part) in part.deal(shared.ordering, shared.concurrency) {
+            let part = match records {
+                None => Some(part),
+                Some(records) => part.take(|source| records.contains(&source)),
             };
-            if let Some(unit) = unit {
-                self.send(lane, unit);
+            if let Some(part) = part {
+                self.send(lane, part);
             }
         }
         batch
@@ -162,7 +162,7 @@ impl Lanes {
     /// Waits until a batch is finished. And until nothing holds the partition: of a record that has failed and waits, another
     /// batch is made when it is tried again.
     async fn finished(&mut self, batch: &Weak<Batch>) {
-        while batch.strong_count() > 0 || self.context.troubles.oldest().held.is_some() {
+        while batch.strong_count() > 0 || self.context.problems.oldest().paused_reason.is_some() {
             tokio::select! {
                 // Lanes end before this only by a panic, or because they drain.
                 Some(ended) = self.tasks.join_next() => look_at(ended),
@@ -171,7 +171,7 @@ impl Lanes {
         }
     }
 
-    fn send(&mut self, lane: usize, unit: Unit) {
+    fn send(&mut self, lane: usize, part: BatchPart) {
         let Self {
             context,
             inputs,
@@ -183,7 +183,7 @@ impl Lanes {
             input
         });
         // A lane that has ended takes nothing; its records stay unfinished and are never committed.
-        let _ = input.send(unit);
+        let _ = input.send(part);
     }
 
     /// Lets all lanes finish what they have, or what they have begun when draining.

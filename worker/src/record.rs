@@ -68,7 +68,7 @@ impl Span {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct RecordEntry {
     offset: Offset,
     timestamp: i64,
     key: Span,
@@ -88,7 +88,7 @@ pub struct Chunk {
     pub log_append_time: bool,
     arena: Vec<u8>,
     headers: Vec<(Span, Span)>,
-    entries: Vec<Entry>,
+    entries: Vec<RecordEntry>,
 }
 
 impl Chunk {
@@ -119,7 +119,7 @@ impl Chunk {
             let value = Span::store_option(&mut self.arena, value);
             self.headers.push((name, value));
         }
-        let entry = Entry {
+        let entry = RecordEntry {
             offset,
             timestamp,
             key: Span::store_option(&mut self.arena, key),

@@ -1,10 +1,10 @@
-//! Bugs on purpose, to test the tests: with the feature `planted-bugs`, never in a released image, the environment variable
-//! KCG_PLANTED_BUG names one of [`BUGS`], and the places that ask [`planted`] for it do the wrong thing. Without the feature
+//! Bugs on purpose, to test the tests: with the feature `seeded_bug-bugs`, never in a released image, the environment variable
+//! KCG_SEEDED_BUG names one of [`BUGS`], and the places that ask [`seeded_bug`] for it do the wrong thing. Without the feature
 //! the answer is a constant, and nothing of this is in the program. A name that is not there ends the process, because a test
 //! with it would prove nothing.
 
-/// What can be asked for. `tests/src/chaos/planted.rs` says what each must be blamed for.
-#[cfg(any(test, feature = "planted-bugs"))]
+/// What can be asked for. `tests/src/chaos/seeded_bug.rs` says what each must be blamed for.
+#[cfg(any(test, feature = "seeded-bugs"))]
 pub(crate) const BUGS: &[&str] = &[
     "abort-is-committed",
     "at-most-once-commits-later",
@@ -42,24 +42,24 @@ pub(crate) const BUGS: &[&str] = &[
 ];
 
 /// Whether this bug was asked for.
-#[cfg(not(feature = "planted-bugs"))]
+#[cfg(not(feature = "seeded-bugs"))]
 #[inline(always)]
-pub(crate) const fn planted(_: &str) -> bool {
+pub(crate) const fn seeded_bug(_: &str) -> bool {
     false
 }
 
 /// Whether this bug was asked for.
-#[cfg(feature = "planted-bugs")]
-pub(crate) fn planted(name: &str) -> bool {
+#[cfg(feature = "seeded-bugs")]
+pub(crate) fn seeded_bug(name: &str) -> bool {
     use std::sync::OnceLock;
     static CHOSEN: OnceLock<Option<String>> = OnceLock::new();
     debug_assert!(BUGS.contains(&name), "{name} is missing in the list");
     let chosen = CHOSEN.get_or_init(|| {
-        let chosen = std::env::var("KCG_PLANTED_BUG")
+        let chosen = std::env::var("KCG_SEEDED_BUG")
             .ok()
             .filter(|chosen| !chosen.is_empty());
         if let Some(unknown) = chosen.as_deref().filter(|chosen| !BUGS.contains(chosen)) {
-            tracing::error!("KCG_PLANTED_BUG is {unknown}; there are: {}", BUGS.join(", "));
+            tracing::error!("KCG_SEEDED_BUG is {unknown}; there are: {}", BUGS.join(", "));
             std::process::exit(crate::exit::CONFIG.into());
         }
         if let Some(chosen) = &chosen {
@@ -91,6 +91,6 @@ mod tests {
     #[test]
     fn the_list_is_sorted_and_nothing_is_planted_unasked() {
         assert!(BUGS.is_sorted());
-        assert!(BUGS.iter().all(|bug| !planted(bug)));
+        assert!(BUGS.iter().all(|bug| !seeded_bug(bug)));
     }
 }

@@ -28,12 +28,12 @@ use crate::{
     dead_letter::{BreakerLimits, DeadLetterSettings},
     decode::Decoders,
     exit,
-    extensions::Registry,
+    extensions::Extensions,
     kafka::producer::{Producer, ProducerError},
     retry::RetryPolicy,
     secrets::{SecretError, SecretFiles},
     settings::{
-        memory::Budget,
+        memory::MemoryBudget,
         writers::{BuildWriterError, WriterContext, build},
     },
     transaction::Transactional,
@@ -69,7 +69,7 @@ pub struct Settings {
     /// Most records to read per second.
     pub records_per_second: Option<u64>,
     /// How much memory records may take.
-    pub memory: Budget,
+    pub memory: MemoryBudget,
     /// When offsets are committed.
     pub guarantee: DeliveryGuarantee,
     /// What may overtake what.
@@ -209,17 +209,17 @@ impl Settings {
     }
 
     /// Loads everything that `args` point at.
-    pub async fn load(args: &Args, registry: &Registry) -> Result<Self, SettingsError> {
+    pub async fn load(args: &Args, extensions: &Extensions) -> Result<Self, SettingsError> {
         let config = read(&args.config)?;
         let secrets = SecretFiles::new(args.secrets_dir.clone(), args.config_maps_dir.clone());
-        let mut settings = Self::build(config, &args.name, &secrets, registry).await?;
+        let mut settings = Self::build(config, &args.name, &secrets, extensions).await?;
         settings.fit_into(memory::limit());
         Ok(settings)
     }
 
     /// Sizes what is kept in memory for a container with this limit in bytes. What the user has set stays.
     fn fit_into(&mut self, limit: Option<u64>) {
-        self.memory = Budget::new(limit);
+        self.memory = MemoryBudget::new(limit);
         let kib = (self.memory.read_ahead >> 10).to_string();
         self.consumer_properties
             .entry("queued.max.messages.kbytes".into())
@@ -231,7 +231,7 @@ impl Settings {
         config: WorkerConfig,
         worker_name: &str,
         secrets: &SecretFiles,
-        registry: &Registry,
+        extensions: &Extensions,
     ) -> Result<Self, SettingsError> {
         // Every field by name: a new one must be thought about here.
         let WorkerConfig {
@@ -278,7 +278,7 @@ impl Settings {
                         )
                     }),
                 )?,
-                refusals: Arc::default(),
+                rejected_records: Arc::default(),
             }),
             None => None,
         };
@@ -289,7 +289,7 @@ impl Settings {
             worker_name,
             group_id: &group_id,
             guarantee: processing.delivery_guarantee,
-            registry,
+            extensions,
         };
         let mut built = Vec::with_capacity(writers.len());
         for writer in &writers {
@@ -298,7 +298,7 @@ impl Settings {
                 writer: build(writer, &context).await?,
             });
         }
-        let transforms = transforms::build(&transforms, &decode, secrets, registry)?;
+        let transforms = transforms::build(&transforms, &decode, secrets, extensions)?;
         let decoded_later = transforms
             .first()
             .is_some_and(|first| first.transform.decodes_values());
@@ -322,7 +322,7 @@ impl Settings {
             records_per_second: processing.records_per_second.map(|limit| limit as u64),
             guarantee: processing.delivery_guarantee,
             ordering: processing.ordering,
-            memory: Budget::new(None),
+            memory: MemoryBudget::new(None),
             commit_interval: milliseconds(processing.commit_interval_milliseconds),
             decoders: Decoders::new(&decode, decoded_later),
             transforms,

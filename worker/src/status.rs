@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout};
 
 use self::schedule::Schedule;
 pub use self::summary::summarise;
-use crate::health::snapshot::{Board, Phase};
+use crate::health::snapshot::{Phase, SharedSnapshot};
 
 /// How often the snapshot is looked at: the first report follows joining within this time.
 const LOOK: Duration = Duration::from_secs(1);
@@ -56,7 +56,7 @@ pub struct StatusReporter {
     api: Api<DynamicObject>,
     name: String,
     worker: String,
-    board: Board,
+    snapshot: SharedSnapshot,
     interval: Duration,
 }
 
@@ -66,7 +66,7 @@ impl StatusReporter {
         namespace: &str,
         name: &str,
         worker: &str,
-        board: Board,
+        snapshot: SharedSnapshot,
         interval: Duration,
     ) -> Result<Self, ReportError> {
         let client = Client::try_default()
@@ -79,7 +79,7 @@ impl StatusReporter {
             api,
             name: name.into(),
             worker: worker.into(),
-            board,
+            snapshot,
             interval,
         })
     }
@@ -97,7 +97,7 @@ impl StatusReporter {
                 () = &mut stop => break,
                 _ = look.tick() => {}
             }
-            let snapshot = self.board.read();
+            let snapshot = self.snapshot.read();
             let entry = summarise(&snapshot);
             if !schedule.is_due(&entry, snapshot.phase != Phase::Joining, Instant::now()) {
                 continue;
@@ -114,7 +114,7 @@ impl StatusReporter {
                 Err(_) => {}
             }
         }
-        if let Err(error) = self.send(&summarise(&self.board.read()), FINAL_TIMEOUT).await {
+        if let Err(error) = self.send(&summarise(&self.snapshot.read()), FINAL_TIMEOUT).await {
             tracing::warn!("the last status report failed: {error}");
         }
     }

@@ -31,7 +31,7 @@ pub enum LogFormat {
 /// `--log` cannot be used.
 #[derive(Debug, Error)]
 #[error(
-    "--log {filter:?} is not a filter: {reason}; write a level such as info, or pairs such as info,worker=debug"
+    "--log {filter:?} is not a filter: {reason}; write a level such as info, or pairs such as info,kafka_consumer_worker=debug"
 )]
 pub struct InvalidFilter {
     filter: String,
@@ -118,7 +118,7 @@ mod tests {
     fn a_wrong_filter_says_what_to_write() {
         let error = init(LogFormat::Text, "info,worker=loud").unwrap_err().to_string();
         assert!(
-            error.contains("info,worker=loud") && error.contains("worker=debug"),
+            error.contains("info,worker=loud") && error.contains("kafka_consumer_worker=debug"),
             "{error}"
         );
     }

@@ -13,7 +13,7 @@ mod gate;
 mod rejected_records;
 mod transactor;
 
-pub use self::rejected_records::Refusals;
+pub use self::rejected_records::RejectedRecords;
 pub(crate) use self::{
     gate::Gate,
     transactor::{Command, Transactor},
@@ -29,22 +29,22 @@ pub(crate) type Reporter = Arc<dyn Fn(Event) + Send + Sync>;
 #[derive(Debug)]
 pub(crate) enum Event {
     /// Nobody writes in the transaction that was to be ended any more.
-    Quiet,
+    Drained,
     /// It is committed.
     Committed,
     /// It cannot be committed any more. From a lane, or from the commit.
-    Spoiled(Spoiled),
+    Failed(TransactionFailure),
     /// Everything that was not committed is aborted, and the next one has begun; the gate is closed.
     Aborted,
     /// There cannot be a transaction for now; it is tried again.
-    Trouble(String),
+    Unavailable(String),
     /// There can, again.
     Recovered,
 }
 
 /// Why a transaction cannot be committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Spoiled {
+pub(crate) struct TransactionFailure {
     pub message: String,
     pub cause: Cause,
     /// What status shows while it goes on.
@@ -66,7 +66,7 @@ pub(crate) enum Cause {
     Systemic,
 }
 
-impl Spoiled {
+impl TransactionFailure {
     /// By the writer, or by a call.
     pub fn new(cause: Cause, message: String) -> Self {
         Self {
@@ -94,5 +94,5 @@ pub struct Transactional {
     /// Sends inside of transactions only.
     pub producer: Producer,
     /// Shared with the writer.
-    pub refusals: Arc<Refusals>,
+    pub rejected_records: Arc<RejectedRecords>,
 }

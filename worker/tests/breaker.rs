@@ -12,14 +12,11 @@ use std::{
 
 use crds::client_config;
 use futures::future::BoxFuture;
-use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
-use serde_json::json;
-use tokio::sync::watch;
-use worker::{
-    Payload, Registry, WriteBatch, WriteError, Writer,
+use kafka_consumer_worker::{
+    Extensions, Payload, WriteBatch, WriteError, Writer,
     consumer::handles::Handles,
     engine,
-    health::snapshot::{Board, PausedReason, Snapshot},
+    health::snapshot::{PausedReason, SharedSnapshot, Snapshot},
     kafka::producer::{ProduceRecord, Producer},
     per_record,
     secrets::SecretFiles,
@@ -27,6 +24,9 @@ use worker::{
     telemetry::{Liveness, Metrics},
     writer::Rejected,
 };
+use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
+use serde_json::json;
+use tokio::sync::watch;
 
 /// Generous: joining a group alone takes seconds, and machines are busy.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -43,10 +43,10 @@ impl Writer for Keeping {
     }
 }
 
-async fn until(board: &Board, what: &str, holds: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
+async fn until(snapshot: &SharedSnapshot, what: &str, holds: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
     let wait = async {
         loop {
-            let snapshot = board.read();
+            let snapshot = snapshot.read();
             if holds(&snapshot) {
                 return snapshot;
             }
@@ -55,7 +55,7 @@ async fn until(board: &Board, what: &str, holds: impl Fn(&Snapshot) -> bool) -> 
     };
     match tokio::time::timeout(DEADLINE, wait).await {
         Ok(snapshot) => snapshot,
-        Err(_) => panic!("never: {what}; {:#?}", board.read()),
+        Err(_) => panic!("never: {what}; {:#?}", snapshot.read()),
     }
 }
 
@@ -113,7 +113,7 @@ async fn it_opens_and_closes(ordering: &str) {
     let mended = Arc::new(AtomicBool::new(false));
     let written = Arc::new(Keeping::default());
     let (flag, keeping) = (mended.clone(), written.clone());
-    let registry = Registry::new()
+    let extensions = Extensions::new()
         .transform("broken", move |_| {
             let flag = flag.clone();
             Ok(per_record("broken", move |record, out| {
@@ -127,14 +127,14 @@ async fn it_opens_and_closes(ordering: &str) {
         })
         .writer("keeping", move |_| Ok(keeping.clone()));
     let nowhere = SecretFiles::new("/nowhere".into(), "/nowhere".into());
-    let settings = Settings::build(config, "worker-0", &nowhere, &registry)
+    let settings = Settings::build(config, "worker-0", &nowhere, &extensions)
         .await
         .unwrap();
-    let board = Board::default();
+    let snapshot = SharedSnapshot::default();
     let (_resume, paused) = watch::channel(false);
     let (stop, shutdown) = watch::channel(false);
-    let handles = EngineHandles {
-        board: board.clone(),
+    let handles = Handles {
+        snapshot: snapshot.clone(),
         metrics: Metrics::new(),
         liveness: Liveness::new(),
         paused,
@@ -147,7 +147,7 @@ async fn it_opens_and_closes(ordering: &str) {
         partition
             .is_some_and(|partition| partition.paused_reason == Some(PausedReason::DeadLetterBreakerOpen))
     };
-    let held = until(&board, "the breaker opens", open).await;
+    let held = until(&snapshot, "the breaker opens", open).await;
     // Five in a row are written, the sixth is not: everything before it is finished, nothing behind it.
     let partition = &held.partitions[0];
     assert_eq!(partition.watermark, Some(7));
@@ -162,7 +162,7 @@ async fn it_opens_and_closes(ordering: &str) {
         assert!(error.contains(part), "{part} is not in {error}");
     }
     // It stays so through at least one more attempt.
-    let again = until(&board, "the record is tried again", |snapshot| {
+    let again = until(&snapshot, "the record is tried again", |snapshot| {
         let oldest = snapshot.partitions[0].oldest.as_ref();
         oldest.is_some_and(|oldest| oldest.attempts > 1)
     })
@@ -172,7 +172,7 @@ async fn it_opens_and_closes(ordering: &str) {
     assert_eq!(*written.0.lock().unwrap(), [0, 1]);
 
     mended.store(true, Ordering::SeqCst);
-    let after = until(&board, "everything is finished", |snapshot| {
+    let after = until(&snapshot, "everything is finished", |snapshot| {
         snapshot.records_total == 20
     })
     .await;

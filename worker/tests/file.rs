@@ -4,7 +4,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
 use crds::spec;
-use worker::{
+use kafka_consumer_worker::{
     Batch, Chunk, WriteBatch, WriteError, Writer, record::TopicPartition, writer::file::FileWriter,
 };
 
@@ -16,7 +16,10 @@ fn batch(topic: &str, first: i64, values: &[&str]) -> Batch {
     Batch::identity(Arc::new(chunk))
 }
 
-async fn write(writer: &FileWriter, batch: &Batch) -> Result<Vec<worker::Rejected>, WriteError> {
+async fn write(
+    writer: &FileWriter,
+    batch: &Batch,
+) -> Result<Vec<kafka_consumer_worker::Rejected>, WriteError> {
     let all: Vec<u32> = (0..batch.len() as u32).collect();
     writer.write(WriteBatch::new(batch, &all)).await
 }

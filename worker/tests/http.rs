@@ -15,23 +15,23 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use crds::{client_config, spec};
-use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
-use serde_json::json;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    sync::watch,
-};
-use worker::{
-    Batch, Chunk, Registry, Rejected, WriteBatch, WriteError, Writer,
+use kafka_consumer_worker::{
+    Batch, Chunk, Extensions, Rejected, WriteBatch, WriteError, Writer,
     consumer::handles::Handles,
     engine,
-    health::snapshot::Board,
+    health::snapshot::SharedSnapshot,
     kafka::producer::{ProduceRecord, Producer},
     record::TopicPartition,
     secrets::SecretFiles,
     settings::Settings,
     telemetry::{Liveness, Metrics},
     writer::http::HttpWriter,
+};
+use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::watch,
 };
 
 /// Generous: joining a group alone takes seconds, and machines are busy.
@@ -333,14 +333,14 @@ async fn at_most_once_sends_a_batch_once_when_the_answer_leaves_open_what_is_wri
     assert!(producer.send(&records).await.iter().all(Result::is_ok));
 
     let nowhere = SecretFiles::new("/nowhere".into(), "/nowhere".into());
-    let settings = Settings::build(config, "worker-0", &nowhere, &Registry::new())
+    let settings = Settings::build(config, "worker-0", &nowhere, &Extensions::new())
         .await
         .unwrap();
-    let (board, metrics) = (Board::default(), Metrics::new());
+    let (snapshot, metrics) = (SharedSnapshot::default(), Metrics::new());
     let (_resume, paused) = watch::channel(false);
     let (stop, shutdown) = watch::channel(false);
     let handles = Handles {
-        board: board.clone(),
+        snapshot: snapshot.clone(),
         metrics: metrics.clone(),
         liveness: Liveness::new(),
         paused,
@@ -348,12 +348,16 @@ async fn at_most_once_sends_a_batch_once_when_the_answer_leaves_open_what_is_wri
     };
     let worker = tokio::spawn(engine::run(settings, handles));
     let finished = async {
-        while board.read().records_total < 8 {
+        while snapshot.read().records_total < 8 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     if tokio::time::timeout(DEADLINE, finished).await.is_err() {
-        panic!("never finished: {:#?}; sent: {:?}", board.read(), server.bodies());
+        panic!(
+            "never finished: {:#?}; sent: {:?}",
+            snapshot.read(),
+            server.bodies()
+        );
     }
     stop.send_replace(true);
     worker.await.unwrap().unwrap();
@@ -364,7 +368,7 @@ async fn at_most_once_sends_a_batch_once_when_the_answer_leaves_open_what_is_wri
         .flat_map(|body| serde_json::from_str::<Vec<u32>>(body).unwrap())
         .collect();
     assert_eq!(sent, (0..8).collect::<Vec<u32>>(), "{bodies:?}");
-    let metrics = metrics.encode(&board.read(), Duration::ZERO).unwrap();
+    let metrics = metrics.encode(&snapshot.read(), Duration::ZERO).unwrap();
     let given_up = "kcg_worker_records_given_up_total{writer=\"api\"} 8\n";
     assert!(metrics.contains(given_up), "{metrics}");
 }

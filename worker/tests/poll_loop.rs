@@ -7,8 +7,8 @@ mod world;
 
 use std::time::Duration;
 
+use kafka_consumer_worker::{consumer::error::PollError, engine::EngineError};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
-use worker::engine::EngineError;
 
 use self::world::{World, until};
 
@@ -19,7 +19,7 @@ async fn a_partition_that_was_held_when_it_left_is_read_when_it_comes_back() {
     let first = world.start("worker-0").await;
     first.until_owner_of(&[0, 1]).await;
     first.pause.send_replace(true);
-    let held = |snapshot: &worker::health::snapshot::Snapshot| {
+    let held = |snapshot: &kafka_consumer_worker::health::snapshot::Snapshot| {
         snapshot
             .partitions
             .iter()
@@ -60,8 +60,8 @@ async fn a_worker_that_drains_takes_the_partitions_of_others_and_leaves_their_re
             .await;
     }
     let (of_first, of_second) = (
-        first.board.read().partitions[0].partition,
-        second.board.read().partitions[0].partition,
+        first.snapshot.read().partitions[0].partition,
+        second.snapshot.read().partitions[0].partition,
     );
     // The group is at rest when it takes commits of both.
     world.produce(of_first, 1).await;
@@ -107,7 +107,10 @@ async fn a_worker_whose_writer_panics_ends_and_its_partitions_go_to_others_at_on
     *world.written.panics.lock().unwrap() = true;
     world.produce(0, 1).await;
     let error = first.ended().await.unwrap_err();
-    assert!(matches!(error, EngineError::TaskDied(_)), "{error}");
+    assert!(
+        matches!(error, EngineError::Poll(PollError::TaskDied(_))),
+        "{error}"
+    );
     *world.written.panics.lock().unwrap() = false;
     let second = world.start("worker-1").await;
     second
@@ -126,21 +129,23 @@ async fn an_error_while_reading_costs_no_record_and_moves_no_commit() {
     worker.until_owner_of(&[0]).await;
     world.produce(0, 3).await;
     let committed = |offset| {
-        move |snapshot: &worker::health::snapshot::Snapshot| snapshot.partitions[0].committed == Some(offset)
+        move |snapshot: &kafka_consumer_worker::health::snapshot::Snapshot| {
+            snapshot.partitions[0].committed == Some(offset)
+        }
     };
     worker.until("three are committed", committed(3)).await;
     world.cluster.request_errors(
         RDKafkaApiKey::Fetch,
         &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 3],
     );
-    let told = |snapshot: &worker::health::snapshot::Snapshot| {
+    let told = |snapshot: &kafka_consumer_worker::health::snapshot::Snapshot| {
         let error = snapshot.last_error.as_deref();
         error.is_some_and(|error| error.contains("reading orders-0"))
     };
     worker.until("the error is told", told).await;
     // Long enough for a look at the position, and a commit.
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let snapshot = worker.board.read();
+    let snapshot = worker.snapshot.read();
     assert_eq!(
         (snapshot.partitions[0].watermark, snapshot.partitions[0].committed),
         (Some(3), Some(3))

@@ -7,11 +7,11 @@ mod server;
 
 use std::{fs, sync::Arc};
 
-use serde_json::json;
-use worker::{
+use kafka_consumer_worker::{
     Batch, Chunk, Rejected, WriteBatch, WriteError, Writer, record::TopicPartition,
     writer::postgres::PostgresWriter,
 };
+use serde_json::json;
 
 use server::Fixture;
 

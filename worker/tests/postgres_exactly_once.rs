@@ -10,10 +10,10 @@ mod server;
 
 use std::{sync::Arc, time::Duration};
 
-use once::{AtCommit, GROUP, Once, batch, partition, run, write};
-use worker::{
+use kafka_consumer_worker::{
     Batch, Payload, WriteBatch, WriteError, Writer, offsets::FinishedSet, writer::postgres::PostgresWriter,
 };
+use once::{AtCommit, GROUP, Once, batch, partition, run, write};
 
 fn finished(ranges: &[std::ops::Range<i64>]) -> FinishedSet {
     let mut finished = FinishedSet::default();

@@ -7,6 +7,12 @@ use crds::{
     client_config::{self, transactional_ids},
     spec,
 };
+use kafka_consumer_worker::{
+    Batch, Chunk, WriteBatch, WriteError, Writer,
+    kafka::producer::{ErrorClass, ProduceRecord, Producer, SendError, TransactionalClient},
+    record::TopicPartition,
+    writer::kafka::KafkaWriter,
+};
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     bindings::rd_kafka_resp_err_t::{self, *},
@@ -15,12 +21,6 @@ use rdkafka::{
     mocking::MockCluster,
     producer::DefaultProducerContext,
     types::RDKafkaApiKey,
-};
-use worker::{
-    Batch, Chunk, WriteBatch, WriteError, Writer,
-    kafka::producer::{ErrorClass, ProduceRecord, Producer, SendError, Turn},
-    record::TopicPartition,
-    writer::kafka::KafkaWriter,
 };
 
 type Cluster = MockCluster<'static, DefaultProducerContext>;
@@ -266,12 +266,12 @@ async fn records_wait_for_a_broker_that_is_down() {
             .await
             .is_err()
     );
-    assert!(producer.trouble().is_some());
+    assert!(producer.problem().is_some());
     cluster.broker_up(1).unwrap();
     assert_eq!(sending.await, [Ok(())]);
     assert_eq!(read(&cluster, "t", 0, 2).len(), 2);
     // The report of a failed connection may come after that of the success.
-    while producer.trouble().is_some() {
+    while producer.problem().is_some() {
         assert_eq!(producer.send(&[value("t", b"third")]).await, [Ok(())]);
     }
 }
@@ -417,9 +417,21 @@ fn with_a_large_second_output() -> Batch {
     chunk.push(11, 0, Some(b"b"), Some(b"second"), []);
     let input = Batch::identity(Arc::new(chunk));
     let mut builder = input.next();
-    builder.emit(0, worker::Payload::Keep, worker::Payload::Keep);
-    builder.emit(0, worker::Payload::Keep, worker::Payload::New(&[b'x'; 5000]));
-    builder.emit(1, worker::Payload::Keep, worker::Payload::Keep);
+    builder.emit(
+        0,
+        kafka_consumer_worker::Payload::Keep,
+        kafka_consumer_worker::Payload::Keep,
+    );
+    builder.emit(
+        0,
+        kafka_consumer_worker::Payload::Keep,
+        kafka_consumer_worker::Payload::New(&[b'x'; 5000]),
+    );
+    builder.emit(
+        1,
+        kafka_consumer_worker::Payload::Keep,
+        kafka_consumer_worker::Payload::Keep,
+    );
     builder.finish().0
 }
 
@@ -428,7 +440,7 @@ async fn in_a_transaction_a_record_is_written_with_all_of_its_outputs_or_with_no
     let cluster = cluster(&[("out", 1)]);
     let producer = transactional(&cluster, &[("message.max.bytes", "2000")]);
     let writer = KafkaWriter::transactional("out", producer.clone(), Arc::default());
-    let [turn, _] = producer.turns();
+    let [turn, _] = producer.transactional_clients();
     let calls = turn.clone();
     let begin = move || calls.initialise().and_then(|()| calls.begin()).unwrap();
     tokio::task::spawn_blocking(begin).await.unwrap();
@@ -466,14 +478,14 @@ async fn in_a_transaction_a_record_is_written_with_all_of_its_outputs_or_with_no
 async fn what_is_sent_while_a_transaction_is_committed_is_part_of_the_next() {
     let cluster = cluster(&[("out", 1)]);
     let producer = transactional(&cluster, &[]);
-    let [first, second] = producer.turns();
+    let [first, second] = producer.transactional_clients();
     let record = |value: &'static [u8]| ProduceRecord {
         topic: "out",
         partition: Some(0),
         value: Some(value),
         ..Default::default()
     };
-    let begin = |turn: Turn| {
+    let begin = |turn: TransactionalClient| {
         let begin = move || turn.initialise().and_then(|()| turn.begin()).unwrap();
         tokio::task::spawn_blocking(begin)
     };
@@ -494,7 +506,7 @@ async fn what_is_sent_while_a_transaction_is_committed_is_part_of_the_next() {
         .map(|message| message.payload().unwrap_or_default().to_vec())
         .collect();
     assert_eq!(values, [b"one".to_vec(), b"two".to_vec(), b"three".to_vec()]);
-    let [first, _] = producer.turns();
+    let [first, _] = producer.transactional_clients();
     tokio::task::spawn_blocking(move || first.commit().unwrap())
         .await
         .unwrap();

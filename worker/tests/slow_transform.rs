@@ -13,6 +13,18 @@ use std::{
 
 use crds::client_config;
 use futures::future::BoxFuture;
+use kafka_consumer_worker::{
+    Extensions, WriteBatch, WriteError, Writer,
+    consumer::{error::PollError, handles::Handles},
+    engine::{self, EngineError},
+    health::snapshot::{OldestRecord, PausedReason, SharedSnapshot, Snapshot},
+    kafka::producer::{ProduceRecord, Producer},
+    per_record,
+    secrets::SecretFiles,
+    settings::Settings,
+    telemetry::{Liveness, Metrics},
+    writer::Rejected,
+};
 use rdkafka::{
     ClientConfig,
     consumer::{BaseConsumer, Consumer},
@@ -22,18 +34,6 @@ use rdkafka::{
 };
 use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
-use worker::{
-    Registry, WriteBatch, WriteError, Writer,
-    consumer::handles::Handles,
-    engine::{self, EngineError},
-    health::snapshot::{Board, OldestRecord, PausedReason, Snapshot},
-    kafka::producer::{ProduceRecord, Producer},
-    per_record,
-    secrets::SecretFiles,
-    settings::Settings,
-    telemetry::{Liveness, Metrics},
-    writer::Rejected,
-};
 
 /// Generous: joining a group alone takes seconds, and machines are busy.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -76,7 +76,7 @@ struct World {
 
 /// A worker on threads of this process.
 struct Life {
-    board: Board,
+    snapshot: SharedSnapshot,
     stop: watch::Sender<bool>,
     _resume: watch::Sender<bool>,
     ended: JoinHandle<Result<(), EngineError>>,
@@ -137,7 +137,7 @@ impl World {
     /// Starts a worker whose transform does not come back with the value "stuck".
     async fn start(&self, ordering: &str, errors: &Value) -> Life {
         let (gate, calls, written) = (self.gate.0.clone(), self.calls.clone(), self.written.clone());
-        let registry = Registry::new()
+        let extensions = Extensions::new()
             .transform("clean", move |_| {
                 let (gate, calls) = (gate.clone(), calls.clone());
                 Ok(per_record("clean", move |record, out| {
@@ -153,21 +153,21 @@ impl World {
             .writer("keeping", move |_| Ok(written.clone()));
         let nowhere = SecretFiles::new("/nowhere".into(), "/nowhere".into());
         let config = config(&self.server, ordering, errors);
-        let settings = Settings::build(config, "worker-0", &nowhere, &registry)
+        let settings = Settings::build(config, "worker-0", &nowhere, &extensions)
             .await
             .unwrap();
-        let board = Board::default();
+        let snapshot = SharedSnapshot::default();
         let (resume, paused) = watch::channel(false);
         let (stop, shutdown) = watch::channel(false);
-        let handles = EngineHandles {
-            board: board.clone(),
+        let handles = Handles {
+            snapshot: snapshot.clone(),
             metrics: Metrics::new(),
             liveness: Liveness::new(),
             paused,
             shutdown,
         };
         Life {
-            board,
+            snapshot,
             stop,
             _resume: resume,
             ended: tokio::spawn(engine::run(settings, handles)),
@@ -180,7 +180,7 @@ impl World {
         loop {
             let committed = self.committed();
             let before = lives.finished;
-            let all = until(&life.board, "everything is finished", |told| {
+            let all = until(&life.snapshot, "everything is finished", |told| {
                 before + told.records_total >= records
             });
             let ended = tokio::select! {
@@ -190,13 +190,13 @@ impl World {
                     timeout(DEADLINE, &mut life.ended).await.unwrap().unwrap()
                 }
             };
-            let told = life.board.read();
+            let told = life.snapshot.read();
             lives.finished += told.records_total;
             lives.skipped += told.skipped_total;
             lives.dead_lettered += told.dead_lettered_total;
             let Err(error) = ended else { return lives };
             assert!(
-                matches!(error, EngineError::TransformsStuck { threads, .. } if threads > 8),
+                matches!(error, EngineError::Poll(PollError::TransformsStuck { threads, .. }) if threads > 8),
                 "{error}"
             );
             assert_eq!(error.exit_code(), 5);
@@ -259,10 +259,10 @@ fn config(server: &str, ordering: &str, errors: &Value) -> crds::WorkerConfig {
     .unwrap()
 }
 
-async fn until(board: &Board, what: &str, holds: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
+async fn until(snapshot: &SharedSnapshot, what: &str, holds: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
     let wait = async {
         loop {
-            let snapshot = board.read();
+            let snapshot = snapshot.read();
             if holds(&snapshot) {
                 return snapshot;
             }
@@ -271,7 +271,7 @@ async fn until(board: &Board, what: &str, holds: impl Fn(&Snapshot) -> bool) -> 
     };
     match timeout(DEADLINE, wait).await {
         Ok(snapshot) => snapshot,
-        Err(_) => panic!("never: {what}; {:#?}", board.read()),
+        Err(_) => panic!("never: {what}; {:#?}", snapshot.read()),
     }
 }
 
@@ -281,7 +281,7 @@ async fn records_that_a_transform_does_not_come_back_with_fail_alone_however_man
     let errors = json!({"onExhausted": "Skip", "transformTimeoutSeconds": 1});
     world.send(0, &["a", "stuck", "b", "c"]).await;
     let life = world.start("PerPartition", &errors).await;
-    let told = until(&life.board, "four records are finished", |told| {
+    let told = until(&life.snapshot, "four records are finished", |told| {
         told.records_total == 4
     })
     .await;
@@ -330,7 +330,7 @@ async fn with_stop_nothing_behind_such_a_record_is_run_and_the_worker_stays() {
         world.send(partition, &["a", "stuck", "stuck", "b"]).await;
     }
     let mut life = world.start("PerKey", &errors).await;
-    until(&life.board, "all partitions wait", |told| {
+    until(&life.snapshot, "all partitions wait", |told| {
         let waits = |oldest: &OldestRecord| oldest.offset == 1 && oldest.attempts > 2;
         let mut partitions = told.partitions.iter();
         told.partitions.len() == 6

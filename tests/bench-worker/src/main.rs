@@ -14,8 +14,8 @@ use std::{
 };
 
 use anyhow::Context;
+use kafka_consumer_worker::{BoxFuture, Extensions, Rejected, WriteBatch, WriteError, Writer};
 use serde_json::Value;
-use worker::{BoxFuture, Registry, Rejected, WriteBatch, WriteError, Writer};
 
 use self::delay::Delay;
 
@@ -78,5 +78,5 @@ impl Writer for Wait {
 }
 
 fn main() -> ExitCode {
-    worker::process(Registry::new().writer("wait", wait))
+    kafka_consumer_worker::run(Extensions::new().writer("wait", wait))
 }

@@ -17,20 +17,20 @@ use tokio::{
 };
 
 pub(super) use self::commit_position::Position;
-use super::dispatch::Handover;
+use super::dispatch::Dispatcher;
 use crate::{
     health::{
-        problems::{Trouble, Troubles},
+        problems::{Problem, Problems},
         snapshot::{OldestRecord, PartitionSnapshot, PausedReason},
     },
-    offsets::{Sequence, Tracker, commit_metadata::Room},
+    offsets::{Sequence, Tracker, commit_metadata::MetadataLimit},
     processing::{
         PartitionTask,
         context::{PartitionContext, WorkerContext},
         messages::{DispatchedChunk, FinishedRecords, TaskEvent},
     },
     record::{Chunk, Offset, TopicPartition},
-    seeded_bugs::planted,
+    seeded_bugs::seeded_bug,
     telemetry::PartitionMetrics,
 };
 
@@ -53,7 +53,7 @@ struct Flight {
 
 /// With transactions, finished records must all be told in the commit's metadata, or they would be written again. So few
 /// records may be with the lanes, that even if every other one of them is finished it fits, unless their offsets lie far
-/// apart. Then see [`Assigned::fits`]. Less where brokers take less than [`Room::default`].
+/// apart. Then see [`AssignedPartition::fits`]. Less where brokers take less than [`MetadataLimit::default`].
 const MAX_HANDED_ON: usize = 2000;
 
 /// Records by which one that comes again is known. Every rebalance pauses all partitions. When it does so between the moment in
@@ -81,50 +81,50 @@ impl Counters {
 pub(super) struct Start {
     pub partition: TopicPartition,
     /// Unique; what completes under another one is discarded.
-    pub epoch: u64,
+    pub task_epoch: u64,
     /// Stays the same when the partition is read again after an abort.
-    pub assignment: u64,
+    pub assignment_epoch: u64,
     /// Ranges of offsets above the committed one that need no work any more.
     pub finished: Vec<Range<Offset>>,
     /// What is committed, where the partition is read again from there.
     pub committed: Option<Position>,
     /// It is paused in librdkafka.
-    pub held: bool,
+    pub fetch_paused: bool,
     /// One record after the other.
-    pub cautious: bool,
+    pub one_at_a_time: bool,
 }
 
 /// One assigned partition.
-pub(super) struct Assigned {
+pub(super) struct AssignedPartition {
     pub partition: TopicPartition,
-    pub epoch: u64,
-    pub assignment: u64,
+    pub task_epoch: u64,
+    pub assignment_epoch: u64,
     pub tracker: Tracker,
     /// Committed by us in this epoch.
     committed: Option<Position>,
     /// In the commit that is on its way.
     committing: Option<Position>,
     /// Paused in librdkafka.
-    pub held: bool,
+    pub fetch_paused: bool,
     /// The task is told to finish.
     pub draining: bool,
     /// The task has ended.
     pub ended: bool,
     /// Its transaction was aborted: what it has finished does not count.
-    void: bool,
-    pub troubles: Troubles,
+    discarded: bool,
+    pub problems: Problems,
     pub metrics: PartitionMetrics,
     /// Finished records that nobody has been told of yet.
     pub uncounted: Counters,
     /// Finished records above the committed offset are told in the commit.
     ahead: bool,
-    /// See [`Start::cautious`].
-    cautious: bool,
+    /// See [`Start::one_at_a_time`].
+    one_at_a_time: bool,
     /// For the metadata of commits.
-    room: Room,
+    metadata_limit: MetadataLimit,
     /// Records of a chunk at most, if `batch.maxRecords` is not less.
     max_chunk: usize,
-    filling: Chunk,
+    chunk_for: Chunk,
     /// Since when the chunk is being filled.
     filling_since: Option<Instant>,
     /// Finished by an earlier owner, but for what was passed already.
@@ -132,42 +132,42 @@ pub(super) struct Assigned {
     /// Everything below was read.
     read_to: Offset,
     /// To be read again from here; what comes before that is done, is thrown away.
-    going_back: Option<Offset>,
+    pending_seek: Option<Offset>,
     /// The last records that were read: offset and timestamp, ascending.
     recent: VecDeque<(Offset, i64)>,
     flights: VecDeque<Flight>,
-    handover: Handover,
+    dispatcher: Dispatcher,
     drain: watch::Sender<bool>,
     task: AbortHandle,
 }
 
-impl Assigned {
+impl AssignedPartition {
     /// Starts the partition's task on the current runtime.
     pub fn start(
         start: Start,
         shared: &Arc<WorkerContext>,
         runtime: &tokio::runtime::Handle,
-        reports: &std_mpsc::Sender<TaskEvent>,
+        events: &std_mpsc::Sender<TaskEvent>,
     ) -> Self {
         let Start {
             partition,
-            epoch,
-            assignment,
+            task_epoch: epoch,
+            assignment_epoch,
             finished,
             committed,
-            held,
-            cautious,
+            fetch_paused,
+            one_at_a_time,
         } = start;
         let (input, receiver) = mpsc::unbounded_channel();
         let (drain, draining) = watch::channel(false);
-        let troubles = Troubles::default();
+        let problems = Problems::default();
         let context = PartitionContext {
             shared: shared.clone(),
             partition: partition.clone(),
             epoch,
             round: shared.gate.as_ref().map_or(0, |gate| gate.round()),
-            troubles: troubles.clone(),
-            reports: reports.clone(),
+            problems: problems.clone(),
+            events: events.clone(),
             draining,
         };
         let task = PartitionTask {
@@ -178,66 +178,66 @@ impl Assigned {
         if let Some(position) = &committed {
             tracker.deliver_end(position.offset);
         }
-        let handover = match shared.guarantee {
-            DeliveryGuarantee::AtMostOnce if !planted("at-most-once-commits-later") => {
-                Handover::committed_first(input)
+        let dispatcher = match shared.guarantee {
+            DeliveryGuarantee::AtMostOnce if !seeded_bug("at-most-once-commits-later") => {
+                Dispatcher::committed_first(input)
             }
-            _ if cautious => Handover::metered(0, input),
-            _ if shared.gate.is_some() => Handover::metered(MAX_HANDED_ON, input),
-            _ => Handover::at_once(input),
+            _ if one_at_a_time => Dispatcher::metered(0, input),
+            _ if shared.gate.is_some() => Dispatcher::metered(MAX_HANDED_ON, input),
+            _ => Dispatcher::at_once(input),
         };
         Self {
             metrics: shared.metrics.partition(&partition),
             uncounted: Counters::default(),
-            filling: Chunk::new(partition.clone(), epoch),
+            chunk_for: Chunk::new(partition.clone(), epoch),
             filling_since: None,
             finished: finished.into(),
             read_to: 0,
-            going_back: None,
+            pending_seek: None,
             recent: VecDeque::new(),
             partition,
-            epoch,
-            assignment,
+            task_epoch: epoch,
+            assignment_epoch,
             tracker,
             committed,
             committing: None,
-            held,
+            fetch_paused,
             draining: false,
             ended: false,
-            void: false,
-            troubles,
+            discarded: false,
+            problems,
             // In partition order nothing is finished ahead, but for a writer that refuses one record of several and
             // `onExhausted: Stop`: repeating those is fine, unless exactly once is promised.
             ahead: shared.ordering != Ordering::PerPartition || shared.gate.is_some(),
-            cautious,
-            room: Room::default(),
-            max_chunk: if cautious { 1 } else { usize::MAX },
+            one_at_a_time,
+            metadata_limit: MetadataLimit::default(),
+            max_chunk: if one_at_a_time { 1 } else { usize::MAX },
             flights: VecDeque::new(),
-            handover,
+            dispatcher,
             drain,
             task: runtime.spawn(task.run()).abort_handle(),
         }
     }
 
     /// The chunk that the record at `offset` goes into; None if an earlier owner has finished it, or if it was read before.
-    pub fn filling(&mut self, offset: Offset, timestamp: i64) -> Option<&mut Chunk> {
-        if self.going_back.is_some() || offset < self.read_to && self.was_read(offset, timestamp) {
+    pub fn chunk_for(&mut self, offset: Offset, timestamp: i64) -> Option<&mut Chunk> {
+        if self.pending_seek.is_some() || offset < self.read_to && self.was_read(offset, timestamp) {
             return None;
         }
         if offset < self.read_to {
             // librdkafka's position stays where it was.
             self.read_to = offset;
-            self.go_back_to(offset);
+            self.seek_to(offset);
             return None;
         }
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         }
         self.recent.push_back((offset, timestamp));
-        let first = self.filling.is_empty() && self.tracker.committable().is_none();
+        let first = self.chunk_for.is_empty() && self.tracker.committable().is_none();
         self.read_to = offset + 1;
         if !self.finished.is_empty() && self.was_finished(offset)
-            || first && planted("skip-first-record-after-assign")
+            || first && seeded_bug("skip-first-record-after-assign")
         {
             // It takes its place in the order of the deliveries.
             self.dispatch();
@@ -247,7 +247,7 @@ impl Assigned {
         if self.filling_since.is_none() {
             self.filling_since = Some(Instant::now());
         }
-        Some(&mut self.filling)
+        Some(&mut self.chunk_for)
     }
 
     /// True for a record that came before. Else the offsets have gone back for good, because the topic was emptied or made
@@ -263,19 +263,19 @@ impl Assigned {
     }
 
     /// What was not read yet is to be read from here on.
-    pub fn go_back_to(&mut self, offset: Offset) {
-        let target = self.going_back.map_or(offset, |target| target.min(offset));
-        self.going_back = Some(target);
+    pub fn seek_to(&mut self, offset: Offset) {
+        let target = self.pending_seek.map_or(offset, |target| target.min(offset));
+        self.pending_seek = Some(target);
     }
 
     /// Where to, while it is not done.
-    pub fn going_back_to(&self) -> Option<Offset> {
-        self.going_back
+    pub fn pending_seek(&self) -> Option<Offset> {
+        self.pending_seek
     }
 
     /// It is read from there.
-    pub fn went_back(&mut self) {
-        self.going_back = None;
+    pub fn seek_done(&mut self) {
+        self.pending_seek = None;
     }
 
     fn was_finished(&mut self, offset: Offset) -> bool {
@@ -287,7 +287,7 @@ impl Assigned {
 
     /// True when the chunk that is being filled must be handed on.
     pub fn is_full(&self, max_records: usize, max_bytes: usize) -> bool {
-        self.filling.len() >= max_records.min(self.max_chunk) || self.filling.bytes() >= max_bytes
+        self.chunk_for.len() >= max_records.min(self.max_chunk) || self.chunk_for.bytes() >= max_bytes
     }
 
     /// True when everything that was read is finished.
@@ -297,7 +297,7 @@ impl Assigned {
 
     /// Everything below `position` was read. Counts only while idle: what is in flight must not be passed.
     pub fn read_up_to(&mut self, position: Offset) {
-        if self.is_idle() && self.going_back.is_none() {
+        if self.is_idle() && self.pending_seek.is_none() {
             self.tracker.deliver_end(position);
         }
     }
@@ -313,16 +313,16 @@ impl Assigned {
 
     /// Hands the filled chunk on.
     pub fn dispatch(&mut self) {
-        if self.filling.is_empty() {
+        if self.chunk_for.is_empty() {
             return;
         }
         self.filling_since = None;
-        let next = self.filling.empty_like();
-        let chunk = std::mem::replace(&mut self.filling, next);
+        let next = self.chunk_for.empty_like();
+        let chunk = std::mem::replace(&mut self.chunk_for, next);
         let (len, bytes) = (chunk.len(), chunk.bytes());
         let end = chunk.record(len - 1).offset + 1;
         let range = self.tracker.deliver(chunk.offsets());
-        if planted("commit-before-write") {
+        if seeded_bug("commit-before-write") {
             self.tracker.complete(range.clone());
         }
         self.metrics.received(len, bytes);
@@ -333,8 +333,8 @@ impl Assigned {
             since: Timestamp::now(),
         });
         let first = range.start;
-        self.handover.offer(end, DispatchedChunk { chunk, first });
-        self.handover.make_room(self.tracker.oldest_sequence());
+        self.dispatcher.dispatch(end, DispatchedChunk { chunk, first });
+        self.dispatcher.dispatch_ready(self.tracker.oldest_sequence());
     }
 
     /// Records are finished.
@@ -348,7 +348,7 @@ impl Assigned {
             self.tracker.complete(run);
         }
         self.flights.retain(|flight| flight.open > 0);
-        self.handover.make_room(self.tracker.oldest_sequence());
+        self.dispatcher.dispatch_ready(self.tracker.oldest_sequence());
     }
 
     /// Counts finished records.
@@ -360,7 +360,7 @@ impl Assigned {
     /// owner.
     pub fn drain(&mut self) {
         self.draining = true;
-        if !self.handover.finish() {
+        if !self.dispatcher.finish() {
             self.drain.send_replace(true);
         }
     }
@@ -377,26 +377,26 @@ impl Assigned {
     }
 
     /// The transaction is aborted: ends the task, and nothing of what it has finished is ever committed.
-    pub fn annul(&mut self) {
-        self.void = true;
+    pub fn discard(&mut self) {
+        self.discarded = true;
         self.drain();
         self.abort();
     }
 
     /// Records read and not finished.
     pub fn in_flight(&self) -> usize {
-        self.tracker.unfinished() + self.filling.len()
+        self.tracker.unfinished() + self.chunk_for.len()
     }
 
     /// Bytes read and not finished.
     pub fn bytes_in_flight(&self) -> usize {
-        self.filling.bytes() + self.flights.iter().map(|flight| flight.bytes).sum::<usize>()
+        self.chunk_for.bytes() + self.flights.iter().map(|flight| flight.bytes).sum::<usize>()
     }
 
     /// True when work has run so far ahead of an unfinished record that reading on makes no sense. With hysteresis:
     /// pausing throws the prefetched records away.
     pub fn is_far_ahead(&self) -> bool {
-        let limit = if self.held { MAX_SPAN / 2 } else { MAX_SPAN };
+        let limit = if self.fetch_paused { MAX_SPAN / 2 } else { MAX_SPAN };
         self.tracker.span() > limit
     }
 
@@ -406,10 +406,12 @@ impl Assigned {
         &self,
         paused: bool,
         end: Option<Offset>,
-        outage: Option<&Trouble>,
+        outage: Option<&Problem>,
     ) -> (PartitionSnapshot, Option<String>) {
-        let (at, trouble) = match (self.troubles.gravest(), outage) {
-            (Some((_, own)), Some(outage)) if outage.held > own.held => (None, outage.clone()),
+        let (at, problem) = match (self.problems.most_severe(), outage) {
+            (Some((_, own)), Some(outage)) if outage.paused_reason > own.paused_reason => {
+                (None, outage.clone())
+            }
             (Some((offset, own)), _) => (Some(offset), own),
             (None, outage) => (None, outage.cloned().unwrap_or_default()),
         };
@@ -421,8 +423,8 @@ impl Assigned {
             .map(|(offset, flight)| OldestRecord {
                 offset,
                 since: flight.since,
-                attempts: trouble.attempts,
-                last_error: trouble.last_error.clone(),
+                attempts: problem.attempts,
+                last_error: problem.last_error.clone(),
                 // A trouble has the offset of the first record of its work, so one from here on down is of this record too.
                 error_offset: at.filter(|at| *at > offset),
             });
@@ -430,23 +432,23 @@ impl Assigned {
             .zip(watermark)
             .map(|(end, watermark)| (end - watermark).max(0));
         self.metrics.state(lag, self.in_flight());
-        let far_ahead = (self.held && self.is_far_ahead()).then_some(PausedReason::OldestUnfinished);
+        let far_ahead = (self.fetch_paused && self.is_far_ahead()).then_some(PausedReason::OldestUnfinished);
         let shown = PartitionSnapshot {
             topic: self.partition.topic.to_string(),
             partition: self.partition.partition,
-            epoch: self.assignment,
+            epoch: self.assignment_epoch,
             committed: self.committed.as_ref().map(|position| position.offset),
             watermark,
             lag,
             in_flight: self.in_flight() as u64,
             oldest,
-            paused_reason: trouble
-                .held
+            paused_reason: problem
+                .paused_reason
                 .max(paused.then_some(PausedReason::Paused))
                 .max(far_ahead),
             stalled_since: None,
         };
-        (shown, trouble.last_error)
+        (shown, problem.last_error)
     }
 }
 

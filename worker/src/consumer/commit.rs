@@ -10,9 +10,9 @@ use rdkafka::{
 
 use super::{
     PollLoop,
-    assigned::{Assigned, Position},
+    assigned::{AssignedPartition, Position},
 };
-use crate::{kafka::ffi, record::TopicPartition, seeded_bugs::planted};
+use crate::{kafka::ffi, record::TopicPartition, seeded_bugs::seeded_bug};
 
 /// How long a commit may take before the partition is given up without it (its records are then read again).
 const COMMIT_BUDGET: Duration = Duration::from_secs(5);
@@ -22,7 +22,7 @@ const COMMIT_BUDGET: Duration = Duration::from_secs(5);
 const COMMIT_RETRY: Duration = Duration::from_millis(100);
 
 /// How a commit ended.
-enum Settled {
+enum CommitOutcome {
     /// As well as it can.
     Done,
     /// Refused for the moment, because the group rebalances.
@@ -32,7 +32,7 @@ enum Settled {
 impl PollLoop {
     /// Commits what is finished, once per interval, without waiting for the answer.
     pub(super) fn serve_commits(&mut self) {
-        if self.transact.is_some() {
+        if self.transactions.is_some() {
             return self.serve_transaction();
         }
         while let Some(outcome) = self.source.committed(Duration::ZERO) {
@@ -43,7 +43,7 @@ impl PollLoop {
             return;
         }
         // With AtMostOnce, records wait for it. After a refusal, the next attempt waits a moment.
-        let urgent = self.assigned.iter().any(Assigned::waits_for_commit);
+        let urgent = self.assigned.iter().any(AssignedPartition::waits_for_commit);
         let interval = match (urgent, self.commit_refused) {
             (false, _) => self.config.commit_interval,
             (true, true) => COMMIT_RETRY,
@@ -56,7 +56,7 @@ impl PollLoop {
     }
 
     /// Starts a commit of the selected partitions; false when there is nothing to commit.
-    fn start_commit(&mut self, select: impl Fn(&Assigned) -> bool) -> bool {
+    fn start_commit(&mut self, select: impl Fn(&AssignedPartition) -> bool) -> bool {
         let mut offsets = TopicPartitionList::new();
         let mut positions = Vec::new();
         for (index, entry) in self
@@ -71,7 +71,7 @@ impl PollLoop {
             add(&mut offsets, &entry.partition, &position);
             positions.push((index, position));
         }
-        if positions.is_empty() || planted("commit-nothing") {
+        if positions.is_empty() || seeded_bug("commit-nothing") {
             return false;
         }
         // Without a member id the coordinator takes the commit for one of a client that shares nothing, if the group is empty
@@ -91,19 +91,19 @@ impl PollLoop {
         self.commit_running
     }
 
-    fn take_committed(&mut self, outcome: ffi::Committed) -> Settled {
-        let mut settled = Settled::Done;
-        self.shared.metrics.committed(outcome.error.map(word));
-        self.commit_refused = outcome.error.is_some();
-        if outcome.partitions.is_empty() {
+    fn take_committed(&mut self, answer: ffi::Committed) -> CommitOutcome {
+        let mut outcome = CommitOutcome::Done;
+        self.shared.metrics.committed(answer.error.map(word));
+        self.commit_refused = answer.error.is_some();
+        if answer.partitions.is_empty() {
             for entry in &mut self.assigned {
                 entry.commit_answered(None);
             }
         }
         let mut too_long: Option<usize> = None;
-        for (topic, partition, offset, error) in outcome.partitions {
-            let error = error.or(outcome.error);
-            let of_partition = |entry: &&mut Assigned| {
+        for (topic, partition, offset, error) in answer.partitions {
+            let error = error.or(answer.error);
+            let of_partition = |entry: &&mut AssignedPartition| {
                 *entry.partition.topic == *topic && entry.partition.partition == partition
             };
             if let Some(entry) = self.assigned.iter_mut().find(of_partition) {
@@ -114,7 +114,7 @@ impl PollLoop {
                 let confirmed = entry.commit_answered(error.is_none().then_some(offset));
                 if let Some(offset) = confirmed {
                     for named in &self.shared.writers {
-                        named.writer.committed(&entry.partition, entry.epoch, offset);
+                        named.writer.committed(&entry.partition, entry.task_epoch, offset);
                     }
                 }
             }
@@ -128,12 +128,12 @@ impl PollLoop {
                     | RDKafkaErrorCode::RebalanceInProgress
                     | RDKafkaErrorCode::StaleMemberEpoch),
                 ) => {
-                    settled = Settled::Refused;
+                    outcome = CommitOutcome::Refused;
                     tracing::debug!(topic, partition, offset, %error, "not committed yet");
                 }
                 // The next attempt tells less.
                 Some(error @ RDKafkaErrorCode::OffsetMetadataTooLarge) => {
-                    settled = Settled::Refused;
+                    outcome = CommitOutcome::Refused;
                     tracing::debug!(topic, partition, offset, %error, "not committed yet");
                 }
                 Some(
@@ -151,26 +151,26 @@ impl PollLoop {
         if let Some(refused) = too_long {
             self.shrink_metadata(refused);
         }
-        settled
+        outcome
     }
 
     /// Brokers refuse metadata of this length: from now on commits tell less.
     pub(super) fn shrink_metadata(&mut self, refused: usize) {
-        self.room.shrink(refused);
-        let room = self.room;
+        self.metadata_limit.shrink(refused);
+        let metadata_limit = self.metadata_limit;
         self.assigned
             .iter_mut()
-            .for_each(|entry| entry.limit_metadata(room));
+            .for_each(|entry| entry.limit_metadata(metadata_limit));
         tracing::warn!(
             refused,
-            %room,
+            %metadata_limit,
             "the brokers' offset.metadata.max.bytes is small: commits tell less of what was finished out of order"
         );
     }
 
     /// Commits and waits until it is done, within a budget. While the group rebalances, the coordinator refuses commits
     /// for moments; giving up at the first refusal would repeat records for nothing.
-    pub(super) fn commit_and_wait(&mut self, select: impl Fn(&Assigned) -> bool) {
+    pub(super) fn commit_and_wait(&mut self, select: impl Fn(&AssignedPartition) -> bool) {
         let deadline = Instant::now() + COMMIT_BUDGET;
         // The answer to a commit that is already running comes first, on the same queue.
         if self.commit_running && self.await_commit(deadline).is_none() {
@@ -178,13 +178,13 @@ impl PollLoop {
         }
         while self.start_commit(&select) {
             match self.await_commit(deadline) {
-                Some(Settled::Refused) if Instant::now() < deadline => std::thread::sleep(COMMIT_RETRY),
+                Some(CommitOutcome::Refused) if Instant::now() < deadline => std::thread::sleep(COMMIT_RETRY),
                 _ => return,
             }
         }
     }
 
-    fn await_commit(&mut self, deadline: Instant) -> Option<Settled> {
+    fn await_commit(&mut self, deadline: Instant) -> Option<CommitOutcome> {
         let left = deadline.saturating_duration_since(Instant::now());
         match self.source.committed(left) {
             Some(outcome) => {

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use crate::{offsets::Sequence, processing::messages::DispatchedChunk, record::Offset};
 
 /// The sending side of a partition's task.
-pub(super) struct Handover {
+pub(super) struct Dispatcher {
     /// None once everything has been handed on that ever will be.
     task: Option<mpsc::UnboundedSender<DispatchedChunk>>,
     commit_first: Option<CommitFirst>,
@@ -36,7 +36,7 @@ struct CommitFirst {
     finishing: bool,
 }
 
-impl Handover {
+impl Dispatcher {
     pub fn at_once(task: mpsc::UnboundedSender<DispatchedChunk>) -> Self {
         Self {
             task: Some(task),
@@ -64,7 +64,7 @@ impl Handover {
     }
 
     /// Takes a chunk that ends before `end`.
-    pub fn offer(&mut self, end: Offset, work: DispatchedChunk) {
+    pub fn dispatch(&mut self, end: Offset, work: DispatchedChunk) {
         match (&mut self.commit_first, &mut self.metered) {
             (Some(queue), _) => queue.waiting.push_back((end, work)),
             (None, Some(queue)) => queue.waiting.push_back(work),
@@ -78,14 +78,14 @@ impl Handover {
             return false;
         };
         queue.limit = limit;
-        self.make_room(oldest);
+        self.dispatch_ready(oldest);
         true
     }
 
     /// Hands on what there is room for; `oldest` is the first record that is not finished. How many there are behind it says
     /// nothing: those that an earlier owner has finished are never with the task. Where all that was handed on is finished, the
     /// oldest one is in the first chunk that waits, and that goes on whatever the limit is; so something always does.
-    pub fn make_room(&mut self, oldest: Sequence) {
+    pub fn dispatch_ready(&mut self, oldest: Sequence) {
         let mut ready = Vec::new();
         if let Some(queue) = &mut self.metered {
             while let Some(next) = queue.waiting.front() {
@@ -123,7 +123,7 @@ impl Handover {
         Some(waiting.or(queue.confirmed))
     }
 
-    /// A commit of [`Handover::to_commit`] is on its way.
+    /// A commit of [`Dispatcher::to_commit`] is on its way.
     pub fn committing(&mut self) {
         if let Some(queue) = &mut self.commit_first {
             queue.committing = queue.waiting.len();
@@ -198,40 +198,40 @@ mod tests {
     #[test]
     fn without_a_commit_first_chunks_go_on_at_once() {
         let (input, mut task) = mpsc::unbounded_channel();
-        let mut handover = Handover::at_once(input);
-        handover.offer(5, work(0));
-        assert_eq!((received(&mut task), handover.to_commit()), (vec![0], None));
-        assert!(!handover.finish());
+        let mut dispatcher = Dispatcher::at_once(input);
+        dispatcher.dispatch(5, work(0));
+        assert_eq!((received(&mut task), dispatcher.to_commit()), (vec![0], None));
+        assert!(!dispatcher.finish());
     }
 
     #[test]
     fn a_chunk_goes_on_only_when_its_offsets_are_committed() {
         let (input, mut task) = mpsc::unbounded_channel();
-        let mut handover = Handover::committed_first(input);
-        assert_eq!(handover.to_commit(), Some(None));
-        handover.offer(5, work(0));
-        handover.offer(8, work(5));
-        assert!(handover.waits() && received(&mut task).is_empty());
-        assert_eq!(handover.to_commit(), Some(Some(8)));
-        handover.committing();
-        handover.offer(9, work(8));
-        handover.answered(None);
-        assert!(handover.waits() && received(&mut task).is_empty(), "refused");
-        handover.answered(Some(8));
+        let mut dispatcher = Dispatcher::committed_first(input);
+        assert_eq!(dispatcher.to_commit(), Some(None));
+        dispatcher.dispatch(5, work(0));
+        dispatcher.dispatch(8, work(5));
+        assert!(dispatcher.waits() && received(&mut task).is_empty());
+        assert_eq!(dispatcher.to_commit(), Some(Some(8)));
+        dispatcher.committing();
+        dispatcher.dispatch(9, work(8));
+        dispatcher.answered(None);
+        assert!(dispatcher.waits() && received(&mut task).is_empty(), "refused");
+        dispatcher.answered(Some(8));
         assert_eq!(received(&mut task), [0, 5]);
-        assert_eq!(handover.to_commit(), Some(Some(9)));
+        assert_eq!(dispatcher.to_commit(), Some(Some(9)));
     }
 
     #[test]
     fn at_the_end_what_is_being_committed_is_still_handed_on_and_the_rest_is_not() {
         let (input, mut task) = mpsc::unbounded_channel();
-        let mut handover = Handover::committed_first(input);
-        handover.offer(5, work(0));
-        handover.committing();
-        handover.offer(8, work(5));
-        assert!(handover.finish() && !handover.waits());
+        let mut dispatcher = Dispatcher::committed_first(input);
+        dispatcher.dispatch(5, work(0));
+        dispatcher.committing();
+        dispatcher.dispatch(8, work(5));
+        assert!(dispatcher.finish() && !dispatcher.waits());
         assert!(received(&mut task).is_empty());
-        handover.answered(Some(5));
+        dispatcher.answered(Some(5));
         assert_eq!(received(&mut task), [0]);
         let ended = matches!(task.try_recv(), Err(mpsc::error::TryRecvError::Disconnected));
         assert!(ended, "the task ends by itself");
@@ -246,59 +246,59 @@ mod tests {
     #[test]
     fn with_a_limit_chunks_wait_for_room_and_one_alone_always_has_it() {
         let (input, mut task) = mpsc::unbounded_channel();
-        let mut handover = Handover::metered(5, input);
-        handover.offer(9, chunk(0, 9));
-        handover.make_room(0);
+        let mut dispatcher = Dispatcher::metered(5, input);
+        dispatcher.dispatch(9, chunk(0, 9));
+        dispatcher.dispatch_ready(0);
         assert_eq!(received(&mut task), [0], "larger than the limit, and alone");
-        handover.offer(11, chunk(9, 2));
-        handover.offer(14, chunk(11, 3));
-        handover.offer(15, chunk(14, 1));
-        handover.make_room(0);
+        dispatcher.dispatch(11, chunk(9, 2));
+        dispatcher.dispatch(14, chunk(11, 3));
+        dispatcher.dispatch(15, chunk(14, 1));
+        dispatcher.dispatch_ready(0);
         assert!(received(&mut task).is_empty());
         // Two of the first chunk are left.
-        handover.make_room(7);
+        dispatcher.dispatch_ready(7);
         assert_eq!(received(&mut task), [9]);
         // Two of the second are.
-        handover.make_room(9);
+        dispatcher.dispatch_ready(9);
         assert_eq!(received(&mut task), [11]);
-        assert!(handover.limit_to(6, 9));
+        assert!(dispatcher.limit_to(6, 9));
         assert_eq!(received(&mut task), [14]);
-        handover.offer(20, chunk(15, 5));
-        assert!(!handover.finish());
-        handover.make_room(20);
+        dispatcher.dispatch(20, chunk(15, 5));
+        assert!(!dispatcher.finish());
+        dispatcher.dispatch_ready(20);
         assert!(received(&mut task).is_empty(), "what waits at the end is dropped");
     }
 
     #[test]
     fn what_was_finished_behind_a_chunk_that_waits_takes_no_room() {
         let (input, mut task) = mpsc::unbounded_channel();
-        let mut handover = Handover::metered(0, input);
-        handover.offer(1, chunk(0, 1));
-        handover.make_room(0);
+        let mut dispatcher = Dispatcher::metered(0, input);
+        dispatcher.dispatch(1, chunk(0, 1));
+        dispatcher.dispatch_ready(0);
         // The records in between never come here, and neither do any behind the last one.
-        handover.offer(8, chunk(7, 1));
-        handover.offer(10, chunk(8, 2));
-        handover.make_room(0);
+        dispatcher.dispatch(8, chunk(7, 1));
+        dispatcher.dispatch(10, chunk(8, 2));
+        dispatcher.dispatch_ready(0);
         assert_eq!(received(&mut task), [0]);
-        handover.make_room(7);
+        dispatcher.dispatch_ready(7);
         assert_eq!(received(&mut task), [7]);
-        handover.make_room(8);
+        dispatcher.dispatch_ready(8);
         assert_eq!(received(&mut task), [8]);
-        handover.make_room(9);
-        handover.offer(31, chunk(30, 1));
-        handover.make_room(9);
+        dispatcher.dispatch_ready(9);
+        dispatcher.dispatch(31, chunk(30, 1));
+        dispatcher.dispatch_ready(9);
         assert!(received(&mut task).is_empty(), "one of the last chunk is open");
-        handover.make_room(30);
+        dispatcher.dispatch_ready(30);
         assert_eq!(received(&mut task), [30]);
     }
 
     #[test]
     fn without_a_limit_nothing_is_limited() {
         let (input, mut task) = mpsc::unbounded_channel();
-        let mut handover = Handover::at_once(input);
-        assert!(!handover.limit_to(0, 0));
-        handover.offer(1, chunk(0, 1));
-        handover.offer(2, chunk(1, 1));
+        let mut dispatcher = Dispatcher::at_once(input);
+        assert!(!dispatcher.limit_to(0, 0));
+        dispatcher.dispatch(1, chunk(0, 1));
+        dispatcher.dispatch(2, chunk(1, 1));
         assert_eq!(received(&mut task), [0, 1]);
     }
 }

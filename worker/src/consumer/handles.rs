@@ -3,7 +3,7 @@
 use tokio::sync::watch;
 
 use crate::{
-    health::snapshot::Board,
+    health::snapshot::SharedSnapshot,
     telemetry::{Liveness, Metrics},
 };
 
@@ -14,7 +14,7 @@ pub type Flag = watch::Receiver<bool>;
 #[derive(Clone, Debug)]
 pub struct Handles {
     /// Where snapshots go.
-    pub board: Board,
+    pub snapshot: SharedSnapshot,
     /// Counters and histograms.
     pub metrics: Metrics,
     /// Ticked by the poll loop.

@@ -11,14 +11,14 @@ const LOTS_PER_SECOND: u64 = 50;
 
 /// A limit on the records read.
 #[derive(Debug)]
-pub struct Rate {
+pub struct RateLimiter {
     per_second: u64,
     /// At most one second's worth: 10^16 at the highest rate.
     filled: u64,
     at: Instant,
 }
 
-impl Rate {
+impl RateLimiter {
     /// Empty at `now`.
     pub fn new(per_second: u64, now: Instant) -> Self {
         Self {
@@ -29,7 +29,7 @@ impl Rate {
     }
 
     /// How many records may be read at `now`; 0 until there is a lot of them.
-    pub fn room(&mut self, now: Instant) -> usize {
+    pub fn available(&mut self, now: Instant) -> usize {
         let passed = now.saturating_duration_since(self.at).min(Duration::from_secs(1));
         self.at = self.at.max(now);
         let added = passed.as_nanos() as u64 * self.per_second;
@@ -57,35 +57,35 @@ mod tests {
     #[test]
     fn it_begins_empty_and_holds_one_second() {
         let start = Instant::now();
-        let mut rate = Rate::new(500, start);
-        assert_eq!(rate.room(start), 0);
-        assert_eq!(rate.room(start + Duration::from_millis(100)), 50);
-        assert_eq!(rate.room(start + Duration::from_secs(3600)), 500);
-        rate.take(480);
-        assert_eq!(rate.room(start + Duration::from_secs(3600)), 20);
-        rate.take(15);
+        let mut rate_limiter = RateLimiter::new(500, start);
+        assert_eq!(rate_limiter.available(start), 0);
+        assert_eq!(rate_limiter.available(start + Duration::from_millis(100)), 50);
+        assert_eq!(rate_limiter.available(start + Duration::from_secs(3600)), 500);
+        rate_limiter.take(480);
+        assert_eq!(rate_limiter.available(start + Duration::from_secs(3600)), 20);
+        rate_limiter.take(15);
         // Less than a lot, which is 10 records.
-        assert_eq!(rate.room(start + Duration::from_secs(3600)), 0);
+        assert_eq!(rate_limiter.available(start + Duration::from_secs(3600)), 0);
     }
 
     #[test]
     fn a_clock_that_goes_back_gives_nothing() {
         let start = Instant::now() + Duration::from_secs(10);
-        let mut rate = Rate::new(10, start);
-        assert_eq!(rate.room(start - Duration::from_secs(5)), 0);
-        assert_eq!(rate.room(start), 0);
-        assert_eq!(rate.room(start + Duration::from_secs(1)), 10);
+        let mut rate_limiter = RateLimiter::new(10, start);
+        assert_eq!(rate_limiter.available(start - Duration::from_secs(5)), 0);
+        assert_eq!(rate_limiter.available(start), 0);
+        assert_eq!(rate_limiter.available(start + Duration::from_secs(1)), 10);
     }
 
     #[test]
     fn one_a_second_is_one_a_second() {
         let start = Instant::now();
-        let mut rate = Rate::new(1, start);
+        let mut rate_limiter = RateLimiter::new(1, start);
         let mut read = 0;
         for tick in 0..=1000 {
-            let room = rate.room(start + TICK * tick);
-            read += room;
-            rate.take(room);
+            let available = rate_limiter.available(start + TICK * tick);
+            read += available;
+            rate_limiter.take(available);
         }
         assert_eq!(read, 20);
     }
@@ -99,15 +99,15 @@ mod tests {
             steps in prop::collection::vec((0_u64..3_000_000_000, 0_usize..=100), 1..60),
         ) {
             let start = Instant::now();
-            let mut rate = Rate::new(per_second, start);
+            let mut rate_limiter = RateLimiter::new(per_second, start);
             let mut nanos = 0_u64;
             let mut taken: Vec<(u64, u64)> = Vec::new();
             for (step, percent) in steps {
                 nanos += step;
-                let room = rate.room(start + Duration::from_nanos(nanos));
-                prop_assert!(room as u64 <= per_second);
-                let records = room * percent / 100;
-                rate.take(records);
+                let available = rate_limiter.available(start + Duration::from_nanos(nanos));
+                prop_assert!(available as u64 <= per_second);
+                let records = available * percent / 100;
+                rate_limiter.take(records);
                 taken.push((nanos, records as u64));
             }
             for from in 0..taken.len() {
@@ -119,12 +119,12 @@ mod tests {
                 }
             }
 
-            let mut rate = Rate::new(per_second, start);
+            let mut rate_limiter = RateLimiter::new(per_second, start);
             let mut read = 0_u64;
             for tick in 1..=500 {
-                let room = rate.room(start + TICK * tick);
-                rate.take(room);
-                read += room as u64;
+                let available = rate_limiter.available(start + TICK * tick);
+                rate_limiter.take(available);
+                read += available as u64;
             }
             prop_assert!(read <= per_second * 10);
             prop_assert!(read + (per_second / LOTS_PER_SECOND).max(1) >= per_second * 10);

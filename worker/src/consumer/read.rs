@@ -5,7 +5,7 @@ use rdkafka::{
     topic_partition_list::{Offset as KafkaOffset, TopicPartitionList},
 };
 
-use super::{PollLoop, TICK, assigned::Assigned, rewind::SEEK_BUDGET};
+use super::{PollLoop, TICK, assigned::AssignedPartition, rewind::SEEK_BUDGET};
 use crate::kafka::ffi::Read;
 
 /// In-flight records per assigned partition, in batches: one being written, one waiting, two being read.
@@ -13,15 +13,15 @@ const BATCHES_IN_FLIGHT: usize = 4;
 
 impl PollLoop {
     /// Bytes that may be read now; 0 when nothing may be.
-    pub(super) fn room(&self) -> usize {
+    pub(super) fn read_budget(&self) -> usize {
         if self.stopping.is_some() || self.is_rewinding() {
             return 0;
         }
-        let records: usize = self.assigned.iter().map(Assigned::in_flight).sum();
+        let records: usize = self.assigned.iter().map(AssignedPartition::in_flight).sum();
         if records >= self.max_in_flight() {
             return 0;
         }
-        let bytes = self.assigned.iter().map(Assigned::bytes_in_flight).sum();
+        let bytes = self.assigned.iter().map(AssignedPartition::bytes_in_flight).sum();
         self.config.bytes_in_flight.saturating_sub(bytes)
     }
 
@@ -31,9 +31,9 @@ impl PollLoop {
     }
 
     /// Reads what is there, waiting a tick at most, and puts it into the chunks of its partitions. Of large records no more than
-    /// there is `room` for in bytes, as far as the last ones tell how large they are.
-    pub(super) fn read(&mut self, limit: usize, room: usize) {
-        let limit = limit.min((room / self.record_bytes.max(1)).max(1));
+    /// there is `read_budget` for in bytes, as far as the last ones tell how large they are.
+    pub(super) fn read(&mut self, limit: usize, read_budget: usize) {
+        let limit = limit.min((read_budget / self.record_bytes.max(1)).max(1));
         let Self {
             record_bytes,
             source,
@@ -64,13 +64,13 @@ impl PollLoop {
                 let Some(entry) = index.and_then(|index| assigned.get_mut(index)) else {
                     return;
                 };
-                let Some(filling) = entry.filling(message.offset(), message.timestamp()) else {
+                let Some(chunk_for) = entry.chunk_for(message.offset(), message.timestamp()) else {
                     return;
                 };
-                if filling.is_empty() {
-                    filling.log_append_time = message.log_append_time();
+                if chunk_for.is_empty() {
+                    chunk_for.log_append_time = message.log_append_time();
                 }
-                filling.push(
+                chunk_for.push(
                     message.offset(),
                     message.timestamp(),
                     message.key(),
@@ -87,15 +87,15 @@ impl PollLoop {
                 if offset >= 0
                     && let Some(index) = position(assigned, topic, partition)
                 {
-                    assigned[index].go_back_to(offset);
+                    assigned[index].seek_to(offset);
                 }
             }
         });
         if let Some(mean) = bytes.checked_div(read) {
             *record_bytes = mean;
         }
-        if let Some(rate) = &mut self.rate {
-            rate.take(read);
+        if let Some(rate_limiter) = &mut self.rate_limiter {
+            rate_limiter.take(read);
         }
         for error in errors {
             self.note_error(&error);
@@ -103,10 +103,10 @@ impl PollLoop {
     }
 
     /// Reads partitions again from where librdkafka's position is not to be trusted any more.
-    pub(super) fn go_back(&mut self) {
+    pub(super) fn seek(&mut self) {
         let mut targets = TopicPartitionList::new();
         for entry in &self.assigned {
-            if let Some(offset) = entry.going_back_to().filter(|_| !entry.draining) {
+            if let Some(offset) = entry.pending_seek().filter(|_| !entry.draining) {
                 let (topic, partition) = (&entry.partition.topic, entry.partition.partition);
                 // Fails only for offsets that are no offsets; ours come from the broker.
                 let _ = targets.add_partition_offset(topic, partition, KafkaOffset::Offset(offset));
@@ -123,7 +123,7 @@ impl PollLoop {
                     .filter(|element| element.error().is_ok())
                 {
                     if let Some(index) = position(&self.assigned, element.topic(), element.partition()) {
-                        self.assigned[index].went_back();
+                        self.assigned[index].seek_done();
                     }
                 }
             }
@@ -135,7 +135,7 @@ impl PollLoop {
     /// Not from end-of-partition events: for one at offset n, the batch call moves the position to n + 1, from where
     /// reading goes on after a pause, without record n.
     pub(super) fn pass_markers(&mut self) {
-        if !self.assigned.iter().any(Assigned::is_idle) {
+        if !self.assigned.iter().any(AssignedPartition::is_idle) {
             return;
         }
         let Ok(positions) = self.source.consumer().position() else {
@@ -151,7 +151,7 @@ impl PollLoop {
     }
 
     /// Pauses partitions that cannot go on, so that they do not fill the memory that others need, and resumes them.
-    pub(super) fn hold_and_release(&mut self) {
+    pub(super) fn pause_and_resume(&mut self) {
         let mut pause = TopicPartitionList::new();
         let mut resume = TopicPartitionList::new();
         let several = self.assigned.len() > 1;
@@ -159,15 +159,15 @@ impl PollLoop {
         let most = self.max_in_flight();
         for entry in self.assigned.iter_mut().filter(|entry| !entry.draining) {
             let bytes = entry.bytes_in_flight();
-            let stuck = entry.troubles.oldest().held.is_some() || entry.is_far_ahead();
+            let stuck = entry.problems.oldest().paused_reason.is_some() || entry.is_far_ahead();
             // Wide hysteresis: pausing throws the prefetched records away and resuming takes up to a second.
-            let part = if entry.held { 8 } else { 2 };
+            let part = if entry.fetch_paused { 8 } else { 2 };
             // One that is only busy may have all the records: it is not stopped for being the only one.
-            let troubled = entry.troubles.oldest().attempts > 0;
+            let troubled = entry.problems.oldest().attempts > 0;
             let greedy = several && (bytes > limit / part || troubled && entry.in_flight() > most / part);
             let hold = self.paused || stuck || greedy;
-            if hold != entry.held {
-                entry.held = hold;
+            if hold != entry.fetch_paused {
+                entry.fetch_paused = hold;
                 let list = if hold { &mut pause } else { &mut resume };
                 list.add_partition(&entry.partition.topic, entry.partition.partition);
             }
@@ -190,7 +190,7 @@ impl PollLoop {
 }
 
 /// Where a partition that is being read is in the list.
-fn position(assigned: &[Assigned], topic: &str, partition: i32) -> Option<usize> {
+fn position(assigned: &[AssignedPartition], topic: &str, partition: i32) -> Option<usize> {
     assigned.iter().position(|entry| {
         entry.partition.partition == partition && *entry.partition.topic == *topic && !entry.draining
     })

@@ -15,16 +15,16 @@ use rdkafka::{
 
 use super::{
     PollLoop,
-    assigned::{Assigned, Start},
+    assigned::{AssignedPartition, Start},
     error::PollError,
 };
 use crate::{
     health::snapshot::Phase,
-    kafka::callbacks::Event,
+    kafka::callbacks::RebalanceEvent,
     offsets::commit_metadata,
     record::{Offset, TopicPartition},
-    seeded_bugs::planted,
-    transaction::{Cause, Spoiled},
+    seeded_bugs::seeded_bug,
+    transaction::{Cause, TransactionFailure},
 };
 
 /// How long revoked partitions may finish what they have begun: below librdkafka's default session timeout of 45 s with
@@ -45,7 +45,7 @@ impl PollLoop {
     /// Takes the next event, unless a revocation is still being worked on.
     pub(super) fn serve_rebalance(&mut self) -> Result<(), PollError> {
         if let Some(revocation) = &self.revocation {
-            let leaving = |entry: &Assigned| revocation.contains(&entry.partition);
+            let leaving = |entry: &AssignedPartition| revocation.contains(&entry.partition);
             let busy = self.assigned.iter().any(|entry| leaving(entry) && !entry.ended);
             if busy && Instant::now() < revocation.deadline {
                 return Ok(());
@@ -54,8 +54,8 @@ impl PollLoop {
         }
         while self.revocation.is_none() {
             match self.context.next_event() {
-                Some(Event::Assign(partitions)) => self.assign(&partitions),
-                Some(Event::Revoke { partitions, lost }) => self.revoke(partitions, lost)?,
+                Some(RebalanceEvent::Assign(partitions)) => self.assign(&partitions),
+                Some(RebalanceEvent::Revoke { partitions, lost }) => self.revoke(partitions, lost)?,
                 None => return Ok(()),
             }
         }
@@ -84,17 +84,18 @@ impl PollLoop {
                 let partition = TopicPartition::new(topic.as_str(), *partition);
                 self.assigned.retain(|entry| entry.partition != partition);
                 let start = Start {
-                    epoch: self.next_epoch,
-                    assignment: self.next_epoch,
+                    task_epoch: self.next_epoch,
+                    assignment_epoch: self.next_epoch,
                     finished: finished.remove(&partition).unwrap_or_default(),
                     partition,
                     committed: None,
-                    held: false,
-                    cautious: false,
+                    fetch_paused: false,
+                    one_at_a_time: false,
                 };
                 self.next_epoch += 1;
-                let mut entry = Assigned::start(start, &self.shared, &self.runtime, &self.report_to);
-                entry.limit_metadata(self.room);
+                let mut entry =
+                    AssignedPartition::start(start, &self.shared, &self.runtime, &self.event_sender);
+                entry.limit_metadata(self.metadata_limit);
                 self.assigned.push(entry);
             }
         }
@@ -104,8 +105,8 @@ impl PollLoop {
         }
         match unknown {
             // Begun anew once it is known.
-            Some(message) if self.transact.is_some() && !self.is_rewinding() => {
-                self.abort_transaction(Spoiled::new(Cause::Moved, message));
+            Some(message) if self.transactions.is_some() && !self.is_rewinding() => {
+                self.abort_transaction(TransactionFailure::new(Cause::Moved, message));
             }
             Some(message) => self.note_error(&message),
             None => {}
@@ -123,7 +124,7 @@ impl PollLoop {
         list: &TopicPartitionList,
     ) -> Result<HashMap<TopicPartition, Vec<Range<Offset>>>, String> {
         let mut finished = HashMap::new();
-        let none = self.shared.ordering == Ordering::PerPartition && self.transact.is_none();
+        let none = self.shared.ordering == Ordering::PerPartition && self.transactions.is_none();
         if none || list.count() == 0 {
             return Ok(finished);
         }
@@ -134,7 +135,7 @@ impl PollLoop {
             .map_err(|error| {
                 format!(
                     "what is finished ahead of the committed offsets cannot be read{}: {error}",
-                    match self.transact {
+                    match self.transactions {
                         None => " and will be processed again",
                         Some(_) => "",
                     }
@@ -173,7 +174,7 @@ impl PollLoop {
             if lost {
                 entry.abort();
             }
-            if planted("no-drain-on-revoke") {
+            if seeded_bug("no-drain-on-revoke") {
                 entry.pretend_finished();
             }
         }
@@ -208,7 +209,7 @@ impl PollLoop {
         };
         // The session may have been lost while they drained.
         let commit = commit && !self.source.consumer().assignment_lost();
-        if commit && self.transact.is_none() {
+        if commit && self.transactions.is_none() {
             self.commit_and_wait(|entry| revocation.contains(&entry.partition));
         }
         self.assigned.retain(|entry| {
@@ -253,8 +254,8 @@ impl PollLoop {
         while let Some(event) = self.context.next_event() {
             let consumer = self.source.consumer();
             let answered = match &event {
-                Event::Assign(partitions) => consumer.incremental_assign(&list(partitions)),
-                Event::Revoke { partitions, .. } => consumer.incremental_unassign(&list(partitions)),
+                RebalanceEvent::Assign(partitions) => consumer.incremental_assign(&list(partitions)),
+                RebalanceEvent::Revoke { partitions, .. } => consumer.incremental_unassign(&list(partitions)),
             };
             if let Err(error) = answered {
                 tracing::debug!(%error, ?event, "rebalance while closing");

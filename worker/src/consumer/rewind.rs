@@ -10,11 +10,13 @@ use rdkafka::{
 
 use super::{
     PollLoop,
-    assigned::{Assigned, Position, Start},
+    assigned::{AssignedPartition, Position, Start},
     rebalance::COMMITTED_BUDGET,
-    transactions::State,
+    transactions::TransactionState,
 };
-use crate::{offsets::commit_metadata, record::TopicPartition, seeded_bugs::planted, transaction::Command};
+use crate::{
+    offsets::commit_metadata, record::TopicPartition, seeded_bugs::seeded_bug, transaction::Command,
+};
 
 /// For moving the position: librdkafka's own threads answer.
 pub(super) const SEEK_BUDGET: Duration = Duration::from_secs(5);
@@ -45,22 +47,22 @@ impl PollLoop {
                 Some(Instant::now() + AGAIN)
             }
         };
-        let Some(transact) = &mut self.transact else {
+        let Some(transactions) = &mut self.transactions else {
             return;
         };
         match again {
-            Some(at) => transact.state = State::Rewinding(at),
+            Some(at) => transactions.state = TransactionState::Rewinding(at),
             None => {
-                transact.begun();
-                transact.command(Command::Open);
+                transactions.begun();
+                transactions.command(Command::Open);
             }
         }
         self.housekeeping();
     }
 
     /// The partitions anew, but for those on their way out.
-    fn rewound(&mut self) -> Result<Vec<Assigned>, KafkaError> {
-        let leaving = |entry: &&Assigned| {
+    fn rewound(&mut self) -> Result<Vec<AssignedPartition>, KafkaError> {
+        let leaving = |entry: &&AssignedPartition| {
             let revocation = self.revocation.as_ref();
             revocation.is_some_and(|revocation| revocation.contains(&entry.partition))
         };
@@ -89,7 +91,7 @@ impl PollLoop {
             targets.add_partition_offset(element.topic(), element.partition(), target)?;
             starts.push((partition, position));
         }
-        if !planted("no-rewind-after-abort") {
+        if !seeded_bug("no-rewind-after-abort") {
             let reached = consumer.seek_partitions(targets, SEEK_BUDGET)?;
             for element in reached.elements() {
                 element.error()?;
@@ -104,7 +106,7 @@ impl PollLoop {
             .collect())
     }
 
-    fn anew(&mut self, partition: TopicPartition, committed: Option<Position>) -> Option<Assigned> {
+    fn anew(&mut self, partition: TopicPartition, committed: Option<Position>) -> Option<AssignedPartition> {
         let old = self.assigned.iter().find(|entry| entry.partition == partition)?;
         let finished = committed.as_ref().map(|position| {
             commit_metadata::decode(position.offset, &position.metadata).unwrap_or_else(|unreadable| {
@@ -112,22 +114,22 @@ impl PollLoop {
                 Vec::new()
             })
         });
-        let cautious = self
-            .transact
+        let one_at_a_time = self
+            .transactions
             .as_ref()
-            .is_some_and(|transact| transact.cautious.contains(&partition));
+            .is_some_and(|transactions| transactions.one_at_a_time.contains(&partition));
         let start = Start {
-            assignment: old.assignment,
-            held: old.held,
-            epoch: self.next_epoch,
+            assignment_epoch: old.assignment_epoch,
+            fetch_paused: old.fetch_paused,
+            task_epoch: self.next_epoch,
             finished: finished.unwrap_or_default(),
             partition,
             committed,
-            cautious,
+            one_at_a_time,
         };
         self.next_epoch += 1;
-        let mut entry = Assigned::start(start, &self.shared, &self.runtime, &self.report_to);
-        entry.limit_metadata(self.room);
+        let mut entry = AssignedPartition::start(start, &self.shared, &self.runtime, &self.event_sender);
+        entry.limit_metadata(self.metadata_limit);
         Some(entry)
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rdkafka::{consumer::Consumer, error::RDKafkaErrorCode, topic_partition_list::TopicPartitionList};
 
 use super::{PollLoop, error::PollError, transactions::END_BUDGET};
-use crate::{health::snapshot::Phase, seeded_bugs::planted};
+use crate::{health::snapshot::Phase, seeded_bugs::seeded_bug};
 
 /// One question to the coordinator; between two of them the process shows that it is alive.
 const QUESTION: Duration = Duration::from_secs(1);
@@ -28,10 +28,10 @@ impl PollLoop {
                     "stopping: finishing what has begun"
                 );
                 self.phase = Phase::Draining;
-                self.stuck = self.shared.runs.too_many_left_alone();
+                self.stuck = self.shared.runs.too_many_abandoned();
                 for entry in &mut self.assigned {
                     entry.drain();
-                    if planted("lose-last-batch-on-shutdown") {
+                    if seeded_bug("lose-last-batch-on-shutdown") {
                         entry.pretend_finished();
                     }
                 }
@@ -45,7 +45,7 @@ impl PollLoop {
 
     /// By somebody, or by transforms that do not come back: nothing else than a restart ends those.
     fn told_to_stop(&self) -> bool {
-        *self.handles.shutdown.borrow() || self.shared.runs.too_many_left_alone().is_some()
+        *self.handles.shutdown.borrow() || self.shared.runs.too_many_abandoned().is_some()
     }
 
     /// Commits the rest. The answer is what to tell once the group is left.
@@ -58,7 +58,7 @@ impl PollLoop {
             entry.abort();
         }
         self.await_coordinator();
-        if self.transact.is_some() {
+        if self.transactions.is_some() {
             self.end_transaction(unfinished == 0)?;
             self.await_abort(Instant::now() + END_BUDGET)?;
         } else {

@@ -14,21 +14,21 @@ use tokio::sync::mpsc;
 
 use super::{
     PollLoop,
-    assigned::{Assigned, Counters, Position},
+    assigned::{AssignedPartition, Counters, Position},
     commit,
     config::Config,
     error::PollError,
 };
 use crate::{
     health::{
-        problems::{Trouble, truncate},
+        problems::{Problem, truncate},
         snapshot::PausedReason,
     },
     processing::messages::TaskEvent,
     record::TopicPartition,
     retry::{RetryPolicy, UNAVAILABLE_AFTER},
-    seeded_bugs::planted,
-    transaction::{Cause, Command, Event, Gate, Refusals, Spoiled, Transactor},
+    seeded_bugs::seeded_bug,
+    transaction::{Cause, Command, Event, Gate, RejectedRecords, TransactionFailure, Transactor},
 };
 
 /// How long partitions that are given up wait for the end of the transaction: as long as a commit without transactions.
@@ -41,12 +41,12 @@ const GO_ON: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(100);
 
 /// See the module.
-pub(super) struct Transact {
+pub(super) struct TransactionDriver {
     commands: mpsc::UnboundedSender<Command>,
-    refusals: Arc<Refusals>,
+    rejected_records: Arc<RejectedRecords>,
     retry: RetryPolicy,
     gate: Arc<Gate>,
-    pub(super) state: State,
+    pub(super) state: TransactionState,
     /// What goes with the transaction that is being committed, or was.
     ending: Vec<Ending>,
     /// What is reported of the next transaction, until it is known what belongs to the ended one.
@@ -55,13 +55,13 @@ pub(super) struct Transact {
     since: Instant,
     /// When its end, or an abort, began.
     ended: Instant,
-    outage: Option<Outage>,
+    outage: Option<TransactionOutage>,
     /// Partitions whose finished records did not fit into a commit.
-    pub(super) cautious: HashSet<TopicPartition>,
+    pub(super) one_at_a_time: HashSet<TopicPartition>,
 }
 
 /// Where the current transaction is.
-pub(super) enum State {
+pub(super) enum TransactionState {
     Open,
     /// Lanes have to leave the transaction of this number.
     Ending(u64),
@@ -81,7 +81,7 @@ struct Ending {
 }
 
 /// What keeps transactions from being committed.
-struct Outage {
+struct TransactionOutage {
     since: Instant,
     systemic: bool,
     /// No transaction can begin; else they begin and are spoiled.
@@ -91,7 +91,7 @@ struct Outage {
     reason: PausedReason,
 }
 
-impl Transact {
+impl TransactionDriver {
     /// Starts the part that makes the calls, if `config` asks for transactions.
     pub fn start(
         config: &Config,
@@ -104,33 +104,33 @@ impl Transact {
         let gate = gate?.clone();
         let events = events.clone();
         // A poll loop that has ended needs no answer.
-        let report = Arc::new(move |event| drop(events.send(TaskEvent::Transaction(event))));
+        let event = Arc::new(move |event| drop(events.send(TaskEvent::Transaction(event))));
         let transactor = Transactor::new(
             gate.clone(),
             transactional.producer.clone(),
-            transactional.refusals.clone(),
+            transactional.rejected_records.clone(),
             config.retry.clone(),
-            report,
+            event,
             receiver,
         );
         runtime.spawn(transactor.run());
         Some(Self {
             commands,
-            refusals: transactional.refusals.clone(),
+            rejected_records: transactional.rejected_records.clone(),
             retry: config.retry.clone(),
             gate,
-            state: State::Open,
+            state: TransactionState::Open,
             ending: Vec::new(),
             early: VecDeque::new(),
             since: Instant::now(),
             ended: Instant::now(),
             outage: None,
-            cautious: HashSet::new(),
+            one_at_a_time: HashSet::new(),
         })
     }
 
     pub(super) fn command(&self, command: Command) {
-        // Nobody takes it after a panic; then [`Transact::has_ended`].
+        // Nobody takes it after a panic; then [`TransactionDriver::has_ended`].
         let _ = self.commands.send(command);
     }
 
@@ -141,62 +141,65 @@ impl Transact {
 
     /// The next transaction has begun.
     pub(super) fn begun(&mut self) {
-        self.state = State::Open;
+        self.state = TransactionState::Open;
         self.since = Instant::now();
     }
 
     /// Takes what is reported of the next transaction while this one is being ended: what is finished must be known without
     /// it. And the end of a task whose reports were taken, because that is its last.
-    pub fn defer(&mut self, report: TaskEvent) -> Option<TaskEvent> {
-        let early = match (&self.state, &report) {
-            (State::Ending(ended), TaskEvent::Done { transaction, .. }) => transaction > ended,
-            (State::Ending(_), TaskEvent::Ended { .. }) => !self.early.is_empty(),
+    pub fn defer(&mut self, event: TaskEvent) -> Option<TaskEvent> {
+        let early = match (&self.state, &event) {
+            (TransactionState::Ending(ended), TaskEvent::Finished { transaction, .. }) => transaction > ended,
+            (TransactionState::Ending(_), TaskEvent::Ended { .. }) => !self.early.is_empty(),
             _ => false,
         };
         if !early {
-            return Some(report);
+            return Some(event);
         }
-        self.early.push_back(report);
+        self.early.push_back(event);
         None
     }
 
     /// The first that was deferred, when it is time.
     pub fn deferred(&mut self) -> Option<TaskEvent> {
         match self.state {
-            State::Ending(_) => None,
+            TransactionState::Ending(_) => None,
             _ => self.early.pop_front(),
         }
     }
 
     /// Nothing may be read for now.
     pub fn is_rewinding(&self) -> bool {
-        matches!(self.state, State::Aborting | State::Rewinding(_))
+        matches!(
+            self.state,
+            TransactionState::Aborting | TransactionState::Rewinding(_)
+        )
     }
 
     /// For the status of each partition.
-    pub fn trouble(&self) -> Option<Trouble> {
+    pub fn problem(&self) -> Option<Problem> {
         let Some(outage) = &self.outage else {
             let waited = self.ended.elapsed();
-            let late = !matches!(self.state, State::Open) && waited >= UNAVAILABLE_AFTER;
-            return late.then(|| Trouble {
+            let late = !matches!(self.state, TransactionState::Open) && waited >= UNAVAILABLE_AFTER;
+            return late.then(|| Problem {
                 attempts: 1,
                 last_error: Some(format!(
                     "the transaction could not be ended for {} s: the brokers do not answer",
                     waited.as_secs()
                 )),
-                held: Some(PausedReason::WriterUnavailable),
+                paused_reason: Some(PausedReason::WriterUnavailable),
             });
         };
         let told = outage.systemic || outage.since.elapsed() >= UNAVAILABLE_AFTER;
-        Some(Trouble {
+        Some(Problem {
             attempts: outage.failures,
             last_error: Some(truncate(&outage.message)),
-            held: told.then_some(outage.reason),
+            paused_reason: told.then_some(outage.reason),
         })
     }
 
     fn failed(&mut self, message: &str, cause: Cause, reason: PausedReason, beginning: bool) {
-        let outage = self.outage.get_or_insert_with(|| Outage {
+        let outage = self.outage.get_or_insert_with(|| TransactionOutage {
             since: Instant::now(),
             systemic: false,
             beginning,
@@ -225,98 +228,105 @@ impl Transact {
 impl PollLoop {
     /// Ends the transaction when it is time, and goes on after an abort.
     pub(super) fn serve_transaction(&mut self) {
-        let Some(transact) = &self.transact else { return };
-        let due = transact.since.elapsed() >= self.config.commit_interval;
-        match transact.state {
-            State::Open if due && self.is_uncommitted() && !self.goes_on() => self.begin_to_end(),
-            State::Rewinding(at) if Instant::now() >= at => self.rewind(),
+        let Some(transactions) = &self.transactions else {
+            return;
+        };
+        let due = transactions.since.elapsed() >= self.config.commit_interval;
+        match transactions.state {
+            TransactionState::Open if due && self.is_uncommitted() && !self.goes_on() => self.begin_to_end(),
+            TransactionState::Rewinding(at) if Instant::now() >= at => self.rewind(),
             _ => {}
         }
     }
 
     pub(super) fn is_rewinding(&self) -> bool {
-        self.transact.as_ref().is_some_and(Transact::is_rewinding)
+        self.transactions
+            .as_ref()
+            .is_some_and(TransactionDriver::is_rewinding)
     }
 
     fn is_uncommitted(&self) -> bool {
         self.assigned.iter().any(|entry| entry.uncommitted().is_some())
     }
 
-    /// See [`Assigned::must_go_on`].
+    /// See [`AssignedPartition::must_go_on`].
     fn goes_on(&self) -> bool {
         let longest = self.config.commit_interval + GO_ON;
         let young = self
-            .transact
+            .transactions
             .as_ref()
-            .is_some_and(|transact| transact.since.elapsed() < longest);
-        young && self.assigned.iter().any(Assigned::must_go_on)
+            .is_some_and(|transactions| transactions.since.elapsed() < longest);
+        young && self.assigned.iter().any(AssignedPartition::must_go_on)
     }
 
     fn begin_to_end(&mut self) {
-        if let Some(transact) = &mut self.transact {
-            transact.state = State::Ending(transact.gate.current());
-            transact.ended = Instant::now();
-            transact.command(Command::End);
+        if let Some(transactions) = &mut self.transactions {
+            transactions.state = TransactionState::Ending(transactions.gate.current());
+            transactions.ended = Instant::now();
+            transactions.command(Command::End);
         }
     }
 
-    pub(super) fn take_event(&mut self, event: Event) {
-        let Some(transact) = &mut self.transact else {
+    pub(super) fn take_transaction_event(&mut self, event: Event) {
+        let Some(transactions) = &mut self.transactions else {
             return;
         };
-        match (event, &transact.state) {
-            (Event::Quiet, State::Ending(_)) => self.commit_transaction(),
+        match (event, &transactions.state) {
+            (Event::Drained, TransactionState::Ending(_)) => self.commit_transaction(),
             (Event::Committed, _) => {
-                if matches!(transact.state, State::Committing) {
-                    transact.state = State::Open;
-                    transact.outage = None;
+                if matches!(transactions.state, TransactionState::Committing) {
+                    transactions.state = TransactionState::Open;
+                    transactions.outage = None;
                 }
                 self.shared.metrics.committed(None);
                 self.shared.metrics.transaction("committed");
-                for ending in std::mem::take(&mut transact.ending) {
+                for ending in std::mem::take(&mut transactions.ending) {
                     let Ending {
                         partition,
                         epoch,
                         position,
                         counters,
                     } = ending;
-                    transact.refusals.forget_below(&partition, position.offset);
+                    transactions
+                        .rejected_records
+                        .forget_below(&partition, position.offset);
                     self.counters.add(counters);
-                    let current =
-                        |entry: &&mut Assigned| entry.partition == partition && entry.epoch == epoch;
+                    let current = |entry: &&mut AssignedPartition| {
+                        entry.partition == partition && entry.task_epoch == epoch
+                    };
                     if let Some(entry) = self.assigned.iter_mut().find(current) {
                         let offset = position.offset;
                         entry.committing(position);
                         entry.commit_answered(Some(offset));
                         entry.count(counters);
                         if entry.relax() {
-                            transact.cautious.remove(&partition);
+                            transactions.one_at_a_time.remove(&partition);
                         }
                     }
                 }
             }
             // It was spoiled meanwhile.
-            (Event::Quiet, _) => {}
-            (Event::Spoiled(_), State::Aborting | State::Rewinding(_)) => {}
-            (Event::Spoiled(spoiled), _) => {
-                if spoiled.cause == Cause::TooLong {
+            (Event::Drained, _) => {}
+            (Event::Failed(_), TransactionState::Aborting | TransactionState::Rewinding(_)) => {}
+            (Event::Failed(failure), _) => {
+                if failure.cause == Cause::TooLong {
                     // It is not told which partition's was too long; the longest was.
-                    let lengths = transact
+                    let lengths = transactions
                         .ending
                         .iter()
                         .map(|ending| ending.position.metadata.len());
                     let longest = lengths.max().unwrap_or_default();
                     self.shrink_metadata(longest);
                 }
-                self.abort_transaction(spoiled);
+                self.abort_transaction(failure);
             }
             (Event::Aborted, _) => {
-                transact.state = State::Rewinding(Instant::now());
-                transact.outage = transact.outage.take().filter(|outage| !outage.beginning);
+                transactions.state = TransactionState::Rewinding(Instant::now());
+                transactions.outage = transactions.outage.take().filter(|outage| !outage.beginning);
                 self.rewind();
             }
-            (Event::Trouble(message), _) => {
-                transact.failed(
+            (Event::Unavailable(message), _) => {
+                transactions.failed(
                     &message,
                     Cause::Unavailable,
                     PausedReason::WriterUnavailable,
@@ -325,7 +335,7 @@ impl PollLoop {
                 self.note_error(&message);
             }
             (Event::Recovered, _) => {
-                transact.outage = transact.outage.take().filter(|outage| !outage.beginning);
+                transactions.outage = transactions.outage.take().filter(|outage| !outage.beginning);
             }
         }
     }
@@ -342,10 +352,10 @@ impl PollLoop {
             let message = format!(
                 "{first}: more records were finished out of order than a commit can tell; they are written again, one after the other"
             );
-            if let Some(transact) = &mut self.transact {
-                transact.cautious.extend(too_far);
+            if let Some(transactions) = &mut self.transactions {
+                transactions.one_at_a_time.extend(too_far);
             }
-            return self.abort_transaction(Spoiled::new(Cause::Record, message));
+            return self.abort_transaction(TransactionFailure::new(Cause::Record, message));
         }
         let mut offsets = TopicPartitionList::new();
         let mut ending = Vec::new();
@@ -356,38 +366,38 @@ impl PollLoop {
             commit::add(&mut offsets, &entry.partition, &position);
             ending.push(Ending {
                 partition: entry.partition.clone(),
-                epoch: entry.epoch,
+                epoch: entry.task_epoch,
                 position,
                 counters: std::mem::take(&mut entry.uncounted),
             });
         }
-        if planted("offsets-outside-transaction") {
+        if seeded_bug("offsets-outside-transaction") {
             let _ = self.source.commit(&offsets);
             offsets = TopicPartitionList::new();
         }
         let group = self.source.membership();
-        let Some(transact) = &mut self.transact else {
+        let Some(transactions) = &mut self.transactions else {
             return;
         };
         let Some(group) = group.filter(|_| !ending.is_empty()) else {
             // Without a commit of its own, what was written in it would have to go with the next: nobody could tell them apart.
             let message = "the worker is not a member of its group for now";
-            return self.abort_transaction(Spoiled::new(Cause::Unavailable, message.into()));
+            return self.abort_transaction(TransactionFailure::new(Cause::Unavailable, message.into()));
         };
-        transact.begun();
-        transact.state = State::Committing;
-        transact.ending = ending;
-        transact.command(Command::Commit { offsets, group });
+        transactions.begun();
+        transactions.state = TransactionState::Committing;
+        transactions.ending = ending;
+        transactions.command(Command::Commit { offsets, group });
     }
 
     /// Ends the work on all partitions, because what they have written will be gone.
-    pub(super) fn abort_transaction(&mut self, spoiled: Spoiled) {
-        let Spoiled {
+    pub(super) fn abort_transaction(&mut self, failure: TransactionFailure) {
+        let TransactionFailure {
             message,
             cause,
             reason,
-        } = spoiled;
-        let Some(transact) = &mut self.transact else {
+        } = failure;
+        let Some(transactions) = &mut self.transactions else {
             return;
         };
         self.shared.metrics.transaction("aborted");
@@ -397,28 +407,28 @@ impl PollLoop {
             }
             Cause::Record | Cause::TooLong => tracing::warn!("aborting a transaction: {message}"),
             Cause::Unavailable | Cause::Systemic => {
-                transact.failed(&message, cause, reason, false);
+                transactions.failed(&message, cause, reason, false);
                 // The 1st, 2nd, 4th, 8th ... failure: an outage of hours must not fill the log.
-                let attempt = transact.outage.as_ref().map_or(0, |outage| outage.failures);
+                let attempt = transactions.outage.as_ref().map_or(0, |outage| outage.failures);
                 if attempt.is_power_of_two() {
                     tracing::warn!(attempt, "aborting a transaction: {message}; trying again");
                 }
             }
         }
-        self.assigned.iter_mut().for_each(Assigned::annul);
-        let backoff = transact.backoff(cause);
-        transact.state = State::Aborting;
-        transact.ended = Instant::now();
-        transact.command(Command::Abort { backoff });
+        self.assigned.iter_mut().for_each(AssignedPartition::discard);
+        let backoff = transactions.backoff(cause);
+        transactions.state = TransactionState::Aborting;
+        transactions.ended = Instant::now();
+        transactions.command(Command::Abort { backoff });
     }
 
     /// Ends the transaction now: with a commit, or, when that takes longer than the budget or `commit` is false, with an
     /// abort that is only begun. Its records are then read again by whoever gets the partitions next.
     pub(super) fn end_transaction(&mut self, commit: bool) -> Result<(), PollError> {
-        if self.transact.is_none() || self.is_rewinding() {
+        if self.transactions.is_none() || self.is_rewinding() {
             return Ok(());
         }
-        if commit && self.settle_transaction(Instant::now() + END_BUDGET)? {
+        if commit && self.end_transaction_within(Instant::now() + END_BUDGET)? {
             return Ok(());
         }
         if !self.is_rewinding() {
@@ -426,27 +436,27 @@ impl PollLoop {
                 true => "partitions are given up, and the transaction could not be committed in time",
                 false => "partitions are given up before the work on them was done",
             };
-            self.abort_transaction(Spoiled::new(Cause::Moved, message.into()));
+            self.abort_transaction(TransactionFailure::new(Cause::Moved, message.into()));
         }
         Ok(())
     }
 
     /// True when everything that was finished at the call is committed. Lanes that go on meanwhile finish more, so one
     /// transaction that is ended after the call has to do.
-    fn settle_transaction(&mut self, deadline: Instant) -> Result<bool, PollError> {
+    fn end_transaction_within(&mut self, deadline: Instant) -> Result<bool, PollError> {
         let mut covered = false;
         loop {
-            match self.transact.as_ref().map(|transact| &transact.state) {
+            match self.transactions.as_ref().map(|transactions| &transactions.state) {
                 None => return Ok(true),
-                Some(State::Open) if covered || !self.is_uncommitted() => return Ok(true),
-                Some(State::Open) => {
+                Some(TransactionState::Open) if covered || !self.is_uncommitted() => return Ok(true),
+                Some(TransactionState::Open) => {
                     self.begin_to_end();
                     covered = true;
                 }
-                Some(State::Aborting | State::Rewinding(_)) => return Ok(false),
-                Some(State::Ending(_) | State::Committing) => {}
+                Some(TransactionState::Aborting | TransactionState::Rewinding(_)) => return Ok(false),
+                Some(TransactionState::Ending(_) | TransactionState::Committing) => {}
             }
-            if !self.wait_for_report(deadline)? {
+            if !self.wait_for_event(deadline)? {
                 return Ok(false);
             }
         }
@@ -455,19 +465,19 @@ impl PollLoop {
     /// Waits until a transaction that is being aborted is, so that nobody has to wait for its timeout.
     pub(super) fn await_abort(&mut self, deadline: Instant) -> Result<(), PollError> {
         let aborting = |this: &Self| {
-            let state = this.transact.as_ref().map(|transact| &transact.state);
-            matches!(state, Some(State::Aborting))
+            let state = this.transactions.as_ref().map(|transactions| &transactions.state);
+            matches!(state, Some(TransactionState::Aborting))
         };
-        while aborting(self) && self.wait_for_report(deadline)? {}
+        while aborting(self) && self.wait_for_event(deadline)? {}
         Ok(())
     }
 
     /// False when the time is over.
-    fn wait_for_report(&mut self, deadline: Instant) -> Result<bool, PollError> {
+    fn wait_for_event(&mut self, deadline: Instant) -> Result<bool, PollError> {
         self.handles.liveness.tick();
         let left = deadline.saturating_duration_since(Instant::now());
-        if let Ok(report) = self.reports.recv_timeout(left.min(TICK)) {
-            self.take(report)?;
+        if let Ok(event) = self.events.recv_timeout(left.min(TICK)) {
+            self.take(event)?;
         }
         Ok(!left.is_zero())
     }

@@ -15,7 +15,7 @@ use crate::{
         Record,
         failure::{FailedRecord, Stage},
     },
-    seeded_bugs::planted,
+    seeded_bugs::seeded_bug,
 };
 
 /// Prefix of the headers of style Native.
@@ -45,7 +45,7 @@ impl Headers {
 
     /// The record's own headers as they were, but for those of an earlier dead letter, and then `ours`.
     pub fn beside<'a>(&self, record: &Record<'a>, ours: &'a [Header]) -> Vec<(&'a [u8], Option<&'a [u8]>)> {
-        let forgets = planted("dead-letter-without-headers");
+        let forgets = seeded_bug("dead-letter-without-headers");
         let kept = record
             .headers()
             .filter(|(name, _)| !forgets && !self.replaces(name));

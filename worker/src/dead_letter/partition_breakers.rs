@@ -12,7 +12,7 @@ use crate::record::{Chunk, TopicPartition};
 
 /// A record that the breaker keeps from the dead letter topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub(crate) struct BreakerRefusal {
     /// Which of the failed ones it is.
     pub index: usize,
     /// Why.
@@ -20,12 +20,12 @@ pub(crate) struct Refusal {
 }
 
 /// One breaker per partition. A breaker of an earlier assignment is replaced: what was counted then may be mended.
-pub(super) struct Breakers {
+pub(super) struct PartitionBreakers {
     limits: Limits,
     partitions: Mutex<HashMap<TopicPartition, (u64, Breaker)>>,
 }
 
-impl Breakers {
+impl PartitionBreakers {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -35,12 +35,12 @@ impl Breakers {
 
     /// Counts so many records of `chunk`, of which the ones at the positions `failed` (ascending) failed; stops before the
     /// first that must not be written.
-    pub fn admit(&self, chunk: &Chunk, records: usize, failed: &[usize]) -> Option<Refusal> {
+    pub fn admit(&self, chunk: &Chunk, records: usize, failed: &[usize]) -> Option<BreakerRefusal> {
         self.with(chunk, |breaker| admit(breaker, records, failed))
     }
 
-    /// What [`Breakers::admit`] would answer. Counts nothing.
-    pub fn would_refuse(&self, chunk: &Chunk, records: usize, failed: &[usize]) -> Option<Refusal> {
+    /// What [`PartitionBreakers::admit`] would answer. Counts nothing.
+    pub fn would_refuse(&self, chunk: &Chunk, records: usize, failed: &[usize]) -> Option<BreakerRefusal> {
         self.with(chunk, |breaker| admit(&mut breaker.clone(), records, failed))
     }
 
@@ -60,12 +60,12 @@ impl Breakers {
     }
 }
 
-fn admit(breaker: &mut Breaker, records: usize, failed: &[usize]) -> Option<Refusal> {
+fn admit(breaker: &mut Breaker, records: usize, failed: &[usize]) -> Option<BreakerRefusal> {
     let mut at = 0;
     for (index, position) in failed.iter().enumerate() {
         breaker.passed((position - at) as u64);
         if let Err(limit) = breaker.failed() {
-            return Some(Refusal { index, limit });
+            return Some(BreakerRefusal { index, limit });
         }
         at = position + 1;
     }
@@ -81,14 +81,19 @@ mod tests {
         Chunk::new(TopicPartition::new("orders", partition), epoch)
     }
 
-    fn breakers(consecutive: u64) -> Breakers {
-        Breakers::new(Limits {
+    fn breakers(consecutive: u64) -> PartitionBreakers {
+        PartitionBreakers::new(Limits {
             consecutive,
             percent: 100,
         })
     }
 
-    fn refused(breakers: &Breakers, chunk: &Chunk, records: usize, failed: &[usize]) -> Option<usize> {
+    fn refused(
+        breakers: &PartitionBreakers,
+        chunk: &Chunk,
+        records: usize,
+        failed: &[usize],
+    ) -> Option<usize> {
         breakers
             .admit(chunk, records, failed)
             .map(|refusal| failed[refusal.index])

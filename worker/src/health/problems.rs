@@ -17,106 +17,109 @@ const MAX_ERROR: usize = 1024;
 
 /// What is wrong in a partition, by the offset of the record that it is wrong with. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Troubles(Arc<Shared>);
+pub struct Problems(Arc<ProblemTable>);
 
 #[derive(Debug, Default)]
-struct Shared {
+struct ProblemTable {
     /// The second half of the key tells apart what is tried again from what it was before.
-    troubles: Mutex<BTreeMap<(Offset, u64), Trouble>>,
+    problems: Mutex<BTreeMap<(Offset, u64), Problem>>,
     next: AtomicU64,
 }
 
 /// What is wrong with one piece of work.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trouble {
+pub struct Problem {
     /// Attempts so far for what is being tried now.
     pub attempts: u32,
     /// What went wrong last, at most 1024 bytes; kept until the next success.
     pub last_error: Option<String>,
     /// Set while it makes no sense to read on.
-    pub held: Option<PausedReason>,
+    pub paused_reason: Option<PausedReason>,
 }
 
-impl Troubles {
+impl Problems {
     /// For the work that begins with the record at `offset`.
-    pub fn at(&self, offset: Offset) -> Progress {
-        Progress {
-            troubles: self.clone(),
+    pub fn at(&self, offset: Offset) -> ProblemReporter {
+        ProblemReporter {
+            problems: self.clone(),
             key: (offset, self.0.next.fetch_add(1, Ordering::Relaxed)),
-            told: AtomicBool::new(false),
+            reported: AtomicBool::new(false),
         }
     }
 
-    /// The trouble of the oldest record that has any; `held` if any work of the partition is held, and then for the gravest
+    /// The trouble of the oldest record that has any; `paused_reason` if any work of the partition is held, and then for the gravest
     /// reason.
-    pub fn oldest(&self) -> Trouble {
-        let troubles = self.lock();
+    pub fn oldest(&self) -> Problem {
+        let problems = self.lock();
         // Of several attempts at one record, the latest.
-        let offset = troubles.keys().next().map(|(offset, _)| *offset);
-        let of_oldest = troubles
+        let offset = problems.keys().next().map(|(offset, _)| *offset);
+        let of_oldest = problems
             .iter()
             .take_while(|((other, _), _)| Some(*other) == offset);
         let mut oldest = of_oldest
             .last()
-            .map(|(_, trouble)| trouble.clone())
+            .map(|(_, problem)| problem.clone())
             .unwrap_or_default();
-        oldest.held = troubles.values().filter_map(|trouble| trouble.held).max();
+        oldest.paused_reason = problems
+            .values()
+            .filter_map(|problem| problem.paused_reason)
+            .max();
         oldest
     }
 
     /// The trouble that tells most of why the partition does not move, and the offset of the record that it begins with: the
     /// one held for the gravest reason, so that reason and error belong together; without any, that of the oldest record
     /// that has one. Of equals the oldest, and of several attempts at one record the latest.
-    pub fn gravest(&self) -> Option<(Offset, Trouble)> {
-        let troubles = self.lock();
-        let ((offset, _), trouble) = troubles
+    pub fn most_severe(&self) -> Option<(Offset, Problem)> {
+        let problems = self.lock();
+        let ((offset, _), problem) = problems
             .iter()
-            .max_by_key(|((offset, attempt), trouble)| (trouble.held, Reverse(*offset), *attempt))?;
-        Some((*offset, trouble.clone()))
+            .max_by_key(|((offset, attempt), problem)| (problem.paused_reason, Reverse(*offset), *attempt))?;
+        Some((*offset, problem.clone()))
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(Offset, u64), Trouble>> {
-        self.0.troubles.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(Offset, u64), Problem>> {
+        self.0.problems.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// One piece of work: the records written together, or a record that waits. Its trouble ends with it.
 #[derive(Debug)]
-pub struct Progress {
-    troubles: Troubles,
+pub struct ProblemReporter {
+    problems: Problems,
     key: (Offset, u64),
     /// Saves the lock where all is well.
-    told: AtomicBool,
+    reported: AtomicBool,
 }
 
-impl Progress {
+impl ProblemReporter {
     /// An attempt failed.
     pub fn failing(&self, attempts: u32, error: &str) {
-        self.tell(|trouble| {
-            trouble.attempts = attempts;
-            trouble.last_error = Some(truncate(error));
+        self.tell(|problem| {
+            problem.attempts = attempts;
+            problem.last_error = Some(truncate(error));
         });
     }
 
-    /// It makes no sense to read on until [`Progress::recovered`].
+    /// It makes no sense to read on until [`ProblemReporter::recovered`].
     pub fn hold(&self, reason: PausedReason) {
-        self.tell(|trouble| trouble.held = Some(reason));
+        self.tell(|problem| problem.paused_reason = Some(reason));
     }
 
     /// It succeeded.
     pub fn recovered(&self) {
-        if self.told.swap(false, Ordering::Relaxed) {
-            self.troubles.lock().remove(&self.key);
+        if self.reported.swap(false, Ordering::Relaxed) {
+            self.problems.lock().remove(&self.key);
         }
     }
 
-    fn tell(&self, change: impl FnOnce(&mut Trouble)) {
-        self.told.store(true, Ordering::Relaxed);
-        change(self.troubles.lock().entry(self.key).or_default());
+    fn tell(&self, change: impl FnOnce(&mut Problem)) {
+        self.reported.store(true, Ordering::Relaxed);
+        change(self.problems.lock().entry(self.key).or_default());
     }
 }
 
-impl Drop for Progress {
+impl Drop for ProblemReporter {
     fn drop(&mut self) {
         self.recovered();
     }
@@ -152,46 +155,46 @@ mod tests {
 
     #[test]
     fn success_clears_the_trouble_of_that_work_only() {
-        let troubles = Troubles::default();
-        let (before, old, new) = (troubles.at(7), troubles.at(7), troubles.at(9));
+        let problems = Problems::default();
+        let (before, old, new) = (problems.at(7), problems.at(7), problems.at(9));
         before.failing(9, "an earlier attempt at the same record");
         new.failing(1, "new");
         new.hold(PausedReason::WriterUnavailable);
         old.failing(3, "old");
-        let oldest = troubles.oldest();
+        let oldest = problems.oldest();
         assert_eq!((oldest.attempts, oldest.last_error.as_deref()), (3, Some("old")));
-        assert_eq!(oldest.held, Some(PausedReason::WriterUnavailable));
+        assert_eq!(oldest.paused_reason, Some(PausedReason::WriterUnavailable));
         old.recovered();
-        assert_eq!(troubles.oldest().attempts, 9);
+        assert_eq!(problems.oldest().attempts, 9);
         drop(before);
-        assert_eq!(troubles.oldest().attempts, 1);
+        assert_eq!(problems.oldest().attempts, 1);
         drop(new);
-        assert_eq!(troubles.oldest(), Trouble::default());
+        assert_eq!(problems.oldest(), Problem::default());
     }
 
     #[test]
     fn what_holds_for_the_gravest_reason_is_told_with_its_own_error_and_offset() {
-        let troubles = Troubles::default();
-        let told = || {
-            let (offset, trouble) = troubles.gravest().unwrap();
-            (offset, trouble.attempts, trouble.held)
+        let problems = Problems::default();
+        let reported = || {
+            let (offset, problem) = problems.most_severe().unwrap();
+            (offset, problem.attempts, problem.paused_reason)
         };
-        assert_eq!(troubles.gravest(), None);
-        let (first, second, third) = (troubles.at(7), troubles.at(8), troubles.at(9));
+        assert_eq!(problems.most_severe(), None);
+        let (first, second, third) = (problems.at(7), problems.at(8), problems.at(9));
         third.failing(3, "third");
         second.failing(2, "second");
         first.failing(1, "first");
-        assert_eq!(told(), (7, 1, None));
+        assert_eq!(reported(), (7, 1, None));
         second.hold(PausedReason::WriterUnavailable);
-        assert_eq!(told(), (8, 2, Some(PausedReason::WriterUnavailable)));
+        assert_eq!(reported(), (8, 2, Some(PausedReason::WriterUnavailable)));
         third.hold(PausedReason::RecordFailed);
         first.hold(PausedReason::TransformSlow);
-        assert_eq!(told(), (9, 3, Some(PausedReason::RecordFailed)));
-        assert_eq!(troubles.oldest().held, Some(PausedReason::RecordFailed));
-        let again = troubles.at(9);
+        assert_eq!(reported(), (9, 3, Some(PausedReason::RecordFailed)));
+        assert_eq!(problems.oldest().paused_reason, Some(PausedReason::RecordFailed));
+        let again = problems.at(9);
         again.failing(4, "once more");
-        assert_eq!(told().1, 3, "not held");
+        assert_eq!(reported().1, 3, "not held");
         again.hold(PausedReason::RecordFailed);
-        assert_eq!(told().1, 4);
+        assert_eq!(reported().1, 4);
     }
 }

@@ -95,7 +95,7 @@ pub struct OldestRecord {
 
 /// The error that belongs to the worker's reason, from the reason and the error of each partition: of the partitions with
 /// the gravest reason, the first that has one.
-pub(crate) fn gravest_error(
+pub(crate) fn most_severe_error(
     partitions: impl IntoIterator<Item = (Option<PausedReason>, Option<String>)>,
 ) -> Option<String> {
     let partitions = partitions.into_iter();
@@ -106,9 +106,9 @@ pub(crate) fn gravest_error(
 
 /// The latest snapshot, shared by the engine (writes) and everybody who shows it (reads).
 #[derive(Clone, Debug, Default)]
-pub struct Board(Arc<Mutex<Arc<Snapshot>>>);
+pub struct SharedSnapshot(Arc<Mutex<Arc<Snapshot>>>);
 
-impl Board {
+impl SharedSnapshot {
     /// Replaces the snapshot.
     pub fn publish(&self, snapshot: Snapshot) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
@@ -139,7 +139,7 @@ mod tests {
             told(failed, "first"),
             told(failed, "second"),
         ];
-        let of = |partitions: &[Told]| gravest_error(partitions.to_vec());
+        let of = |partitions: &[Told]| most_severe_error(partitions.to_vec());
         assert_eq!(of(&partitions).as_deref(), Some("first"));
         assert_eq!(of(&partitions[..2]).as_deref(), Some("connection refused"));
         assert_eq!(of(&partitions[..1]).as_deref(), Some("too many requests"));

@@ -22,7 +22,7 @@ use rdkafka::{
 
 /// A change of the assignment.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Event {
+pub(crate) enum RebalanceEvent {
     /// These partitions are ours once we call assign.
     Assign(Vec<(String, i32)>),
     /// These partitions go once we call unassign. `lost`: somebody else may have them already, so do not commit.
@@ -34,13 +34,13 @@ pub(crate) enum Event {
 
 /// Collects events for the poll loop.
 #[derive(Default)]
-pub(crate) struct Context {
-    events: Mutex<VecDeque<Event>>,
+pub(crate) struct ConsumerCallbacks {
+    events: Mutex<VecDeque<RebalanceEvent>>,
     closing: AtomicBool,
 }
 
-impl Context {
-    pub fn next_event(&self) -> Option<Event> {
+impl ConsumerCallbacks {
+    pub fn next_event(&self) -> Option<RebalanceEvent> {
         self.events
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -54,7 +54,7 @@ impl Context {
     }
 }
 
-impl ClientContext for Context {
+impl ClientContext for ConsumerCallbacks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         log(level, facility, message);
     }
@@ -64,7 +64,7 @@ impl ClientContext for Context {
     }
 }
 
-impl ConsumerContext for Context {
+impl ConsumerContext for ConsumerCallbacks {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
         let assign = error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.closing.load(Ordering::SeqCst) {
@@ -84,9 +84,9 @@ impl ConsumerContext for Context {
             .map(|element| (element.topic().to_owned(), element.partition()))
             .collect();
         let event = if assign {
-            Event::Assign(partitions)
+            RebalanceEvent::Assign(partitions)
         } else {
-            Event::Revoke {
+            RebalanceEvent::Revoke {
                 partitions,
                 lost: consumer.assignment_lost(),
             }

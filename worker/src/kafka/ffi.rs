@@ -2,8 +2,8 @@
 //! with a result per partition, cached watermarks. The only unsafe code of the worker.
 //!
 //! Invariants that make it sound:
-//! * [`Source`] owns the consumer and the two queues; queues are destroyed before the consumer (field order), and a
-//!   `Source` stays on one thread (`!Send` by its raw pointers once built inside the poll thread).
+//! * [`ConsumerClient`] owns the consumer and the two queues; queues are destroyed before the consumer (field order), and a
+//!   `ConsumerClient` stays on one thread (`!Send` by its raw pointers once built inside the poll thread).
 //! * Every message pointer that `rd_kafka_consume_batch_queue` hands out is destroyed exactly once, after the closure
 //!   that borrows it has returned, also when that closure panics.
 //! * Borrowed keys, values and headers do not outlive the closure call they are passed to.
@@ -23,7 +23,7 @@ use rdkafka::{
     topic_partition_list::TopicPartitionList,
 };
 
-use super::callbacks::Context;
+use super::callbacks::ConsumerCallbacks;
 use crate::record::Offset;
 
 /// Messages per call; measured: runs of one partition are about this long, and more brings nothing.
@@ -83,7 +83,7 @@ impl<'a> Message<'a> {
         self.raw.key_len + self.raw.len
     }
 
-    pub fn headers(&self) -> Headers<'a> {
+    pub fn headers(&self) -> MessageHeaders<'a> {
         let mut headers = ptr::null_mut();
         // SAFETY: the message is valid; on success `headers` is owned by it and lives as long.
         let error = unsafe { sys::rd_kafka_message_headers(self.raw, &mut headers) };
@@ -92,7 +92,7 @@ impl<'a> Message<'a> {
         } else {
             ptr::null_mut()
         };
-        Headers {
+        MessageHeaders {
             headers,
             next: 0,
             message: self.raw,
@@ -106,15 +106,15 @@ fn bytes<'a>(start: *mut c_void, len: usize) -> Option<&'a [u8]> {
     (!start.is_null()).then(|| unsafe { slice::from_raw_parts(start.cast(), len) })
 }
 
-/// Headers of a message, in order.
-pub(crate) struct Headers<'a> {
+/// MessageHeaders of a message, in order.
+pub(crate) struct MessageHeaders<'a> {
     headers: *mut sys::rd_kafka_headers_t,
     next: usize,
     #[allow(dead_code)] // Bounds 'a: the headers belong to the message.
     message: &'a sys::rd_kafka_message_t,
 }
 
-impl<'a> Iterator for Headers<'a> {
+impl<'a> Iterator for MessageHeaders<'a> {
     type Item = (&'a [u8], Option<&'a [u8]>);
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -162,15 +162,15 @@ impl Drop for Queue {
 }
 
 /// A consumer with the queue its partitions are forwarded to, and the queue its commit results come back on.
-pub(crate) struct Source {
+pub(crate) struct ConsumerClient {
     records: Queue,
     commits: Queue,
     messages: Vec<*mut sys::rd_kafka_message_t>,
-    consumer: BaseConsumer<Context>,
+    consumer: BaseConsumer<ConsumerCallbacks>,
 }
 
-impl Source {
-    pub fn new(consumer: BaseConsumer<Context>) -> Self {
+impl ConsumerClient {
+    pub fn new(consumer: BaseConsumer<ConsumerCallbacks>) -> Self {
         let client = consumer.client().native_ptr();
         // SAFETY: the client is valid; rd_kafka_queue_new never fails.
         let queue = || Queue(unsafe { sys::rd_kafka_queue_new(client) });
@@ -182,16 +182,16 @@ impl Source {
         }
     }
 
-    pub fn consumer(&self) -> &BaseConsumer<Context> {
+    pub fn consumer(&self) -> &BaseConsumer<ConsumerCallbacks> {
         &self.consumer
     }
 
     /// Gives the consumer back, to close it; the queues are gone then.
-    pub fn into_consumer(self) -> BaseConsumer<Context> {
+    pub fn into_consumer(self) -> BaseConsumer<ConsumerCallbacks> {
         self.consumer
     }
 
-    /// Makes the partition's records arrive in [`Source::drain`]. Needed at every assignment: librdkafka forgets it.
+    /// Makes the partition's records arrive in [`ConsumerClient::drain`]. Needed at every assignment: librdkafka forgets it.
     pub fn forward(&self, topic: &str, partition: i32) {
         let Ok(topic) = CString::new(topic) else { return };
         let client = self.consumer.client().native_ptr();
@@ -231,7 +231,7 @@ impl Source {
         count
     }
 
-    /// Starts a commit; the outcome comes from [`Source::committed`].
+    /// Starts a commit; the outcome comes from [`ConsumerClient::committed`].
     pub fn commit(&self, offsets: &TopicPartitionList) -> Result<(), RDKafkaErrorCode> {
         let client = self.consumer.client().native_ptr();
         // SAFETY: client, list and queue are valid; librdkafka copies the list. No callback: events are on for this client.
@@ -305,9 +305,9 @@ impl Source {
 }
 
 /// A message to be destroyed.
-struct Owned(*mut sys::rd_kafka_message_t);
+struct OwnedMessage(*mut sys::rd_kafka_message_t);
 
-impl Drop for Owned {
+impl Drop for OwnedMessage {
     fn drop(&mut self) {
         // SAFETY: from a batch, and destroyed once.
         unsafe { sys::rd_kafka_message_destroy(self.0) }
@@ -318,10 +318,10 @@ impl Drop for Owned {
 struct Unread<'a>(&'a [*mut sys::rd_kafka_message_t]);
 
 impl Unread<'_> {
-    fn next(&mut self) -> Option<Owned> {
+    fn next(&mut self) -> Option<OwnedMessage> {
         let (first, rest) = self.0.split_first()?;
         self.0 = rest;
-        Some(Owned(*first))
+        Some(OwnedMessage(*first))
     }
 }
 
@@ -332,7 +332,7 @@ impl Drop for Unread<'_> {
 }
 
 /// Tells a client of brokers to begin with (`host:port,...`). It keeps the list for good, so not without need: see
-/// [`Reminders`](crate::kafka::reconnect::Reminders).
+/// [`BootstrapReminder`](crate::kafka::reconnect::BootstrapReminder).
 pub(crate) fn add_brokers<C: ClientContext>(client: &Client<C>, list: &str) {
     let Ok(list) = CString::new(list) else { return };
     // SAFETY: client and list are valid; librdkafka copies the list.

@@ -7,7 +7,7 @@
 //! records with the same key are sent again after them: twice in the right order beats once in the wrong one.
 //!
 //! A transactional producer has no such client, because a record that fails spoils its transaction anyway: what a broker
-//! refused with others is answered with [`SendError::in_doubt`]. It has two clients that take turns instead ([`Turn`]), so that
+//! refused with others is answered with [`SendError::in_doubt`]. It has two clients that take turns instead ([`TransactionalClient`]), so that
 //! records can be sent while the transaction before theirs is being committed.
 
 mod classify;
@@ -27,10 +27,10 @@ use rdkafka::{
 };
 
 pub use classify::ErrorClass;
-use client::{Handle, Lane};
+use client::{Client, ClientSlot};
 use partitions::Partitions;
-use pending::Slab;
-pub use transactional::{TransactionError, TransactionErrorKind, Turn};
+use pending::PendingBatches;
+pub use transactional::{TransactionError, TransactionErrorKind, TransactionalClient};
 
 /// Reports free room in a full queue; this is only in case that the report came before we listened.
 const QUEUE_FULL_RECHECK: Duration = Duration::from_millis(100);
@@ -93,20 +93,20 @@ impl From<KafkaError> for ProducerError {
 /// A handle to the producer; clones share it.
 #[derive(Clone)]
 pub struct Producer {
-    shared: Arc<Shared>,
+    shared: Arc<ProducerState>,
 }
 
-struct Shared {
+struct ProducerState {
     /// One; of a transactional producer two.
-    batched: Vec<Lane>,
+    batched: Vec<ClientSlot>,
     /// For records that a broker has refused together with others; none inside of transactions.
-    alone: Option<Lane>,
-    slab: Arc<Slab>,
+    alone: Option<ClientSlot>,
+    pending: Arc<PendingBatches>,
     partitions: Partitions,
 }
 
-impl Shared {
-    fn of(&self, transaction: u64) -> &Lane {
+impl ProducerState {
+    fn of(&self, transaction: u64) -> &ClientSlot {
         &self.batched[transaction as usize % self.batched.len()]
     }
 }
@@ -121,22 +121,22 @@ impl Producer {
     }
 
     fn create(batched: Vec<Properties>, unbatched: Option<Properties>) -> Result<Self, ProducerError> {
-        let slab = Arc::new(Slab::default());
-        let lane = |properties| Lane::new(properties, slab.clone());
-        let batched: Vec<Lane> = batched.into_iter().map(lane).collect();
+        let pending = Arc::new(PendingBatches::default());
+        let slot = |properties| ClientSlot::new(properties, pending.clone());
+        let batched: Vec<ClientSlot> = batched.into_iter().map(slot).collect();
         // The others need not be tried: their properties are the same.
-        if let Some(Err(error)) = batched.first().map(Lane::client) {
+        if let Some(Err(error)) = batched.first().map(ClientSlot::client) {
             return Err(match error {
                 client::NoClient::Create(error) => error,
                 client::NoClient::Closed => ProducerError::Create("closed".into()),
             });
         }
-        let alone = unbatched.map(lane);
+        let alone = unbatched.map(slot);
         Ok(Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(ProducerState {
                 batched,
                 alone,
-                slab,
+                pending,
                 partitions: Partitions::default(),
             }),
         })
@@ -148,7 +148,7 @@ impl Producer {
         self.send_in(0, records).await
     }
 
-    /// As [`Producer::send`], in the transaction of this number: even ones are those of the first [`Turn`].
+    /// As [`Producer::send`], in the transaction of this number: even ones are those of the first [`TransactionalClient`].
     pub async fn send_in(
         &self,
         transaction: u64,
@@ -189,15 +189,15 @@ impl Producer {
     }
 
     /// The latest trouble with brokers or logins, None after a success: why a send takes long.
-    pub fn trouble(&self) -> Option<String> {
-        self.shared.slab.trouble()
+    pub fn problem(&self) -> Option<String> {
+        self.shared.pending.problem()
     }
 
     /// Waits until everything sent is answered, at most `timeout`, then closes the connections. Later sends fail.
     /// Returns the number of records that were given up.
     pub async fn close(&self, timeout: Duration) -> usize {
         let lanes = self.shared.batched.iter().chain(&self.shared.alone);
-        let clients: Vec<_> = lanes.filter_map(Lane::close).collect();
+        let clients: Vec<_> = lanes.filter_map(ClientSlot::close).collect();
         let closing = tokio::task::spawn_blocking(move || {
             clients.into_iter().map(|client| client.flush(timeout)).sum()
         });
@@ -207,19 +207,19 @@ impl Producer {
     /// Sends the records at `positions` through one client and returns those that were not confirmed.
     async fn attempt(
         &self,
-        lane: &Lane,
+        slot: &ClientSlot,
         transaction: u64,
         records: &[ProduceRecord<'_>],
         positions: &[usize],
-    ) -> Vec<Failed> {
+    ) -> Vec<FailedSend> {
         if positions.is_empty() {
             return Vec::new();
         }
-        let client = match lane.client() {
+        let client = match slot.client() {
             Ok(client) => client,
             Err(error) => {
                 let error = no_client(error);
-                let failed = |position: &usize| Failed {
+                let failed = |position: &usize| FailedSend {
                     position: *position,
                     error: error.clone(),
                     suspect: false,
@@ -229,7 +229,7 @@ impl Producer {
         };
         let placed = self.place(transaction, records, positions);
         let mut runs = placed.runs.iter().peekable();
-        let (mut ticket, answers) = self.shared.slab.open(positions.len());
+        let (mut ticket, answers) = self.shared.pending.open(positions.len());
         for (index, position) in positions.iter().enumerate() {
             let record = &records[*position];
             while runs.next_if(|(run, _)| run.indices.end <= index).is_some() {}
@@ -254,9 +254,9 @@ impl Producer {
             client.fatal_error()
         };
         if fatal.is_some() {
-            lane.discard(&client);
+            slot.discard(&client);
         }
-        let trouble = if answers.is_empty() { None } else { self.trouble() };
+        let problem = if answers.is_empty() { None } else { self.problem() };
         let mut failures = Vec::with_capacity(answers.len());
         let mut grown_or_gone = HashSet::new();
         for answer in answers {
@@ -268,14 +268,14 @@ impl Producer {
                     Some((code, reason)),
                     RDKafkaErrorCode::Fatal | RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight,
                 ) => classify::fatal(topic, *code, reason),
-                _ => classify::error(topic, answer.code, trouble.as_deref()),
+                _ => classify::error(topic, answer.code, problem.as_deref()),
             };
             if answer.code == RDKafkaErrorCode::UnknownPartition {
                 grown_or_gone.insert(topic);
             }
             // What librdkafka itself refused was judged alone; what the broker refused was not.
             let suspect = !answer.local && classify::blames_a_batch(answer.code);
-            failures.push(Failed {
+            failures.push(FailedSend {
                 position,
                 error,
                 suspect,
@@ -290,7 +290,7 @@ impl Producer {
     /// Puts a record into librdkafka's queue, waiting for room when it is full.
     async fn enqueue(
         &self,
-        client: &Handle,
+        client: &Client,
         record: &ProduceRecord<'_>,
         partition: Option<i32>,
         opaque: usize,
@@ -300,7 +300,7 @@ impl Producer {
             other => return other,
         }
         loop {
-            let report = self.shared.slab.report();
+            let report = self.shared.pending.report();
             tokio::pin!(report);
             report.as_mut().enable();
             match client.send(native(record, partition, opaque)?) {
@@ -313,7 +313,7 @@ impl Producer {
     }
 }
 
-struct Failed {
+struct FailedSend {
     position: usize,
     error: SendError,
     suspect: bool,

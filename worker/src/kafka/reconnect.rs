@@ -13,17 +13,17 @@ use std::{
 /// Between two reminders.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(30);
 
-/// Reminders since the brokers were last told to be down, or since the client was made: for ten minutes. They are told so again
+/// BootstrapReminder since the brokers were last told to be down, or since the client was made: for ten minutes. They are told so again
 /// as long as they are.
 const TIMES: u32 = 20;
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Reminders {
+pub(crate) struct BootstrapReminder {
     left: AtomicU32,
 }
 
-impl Default for Reminders {
+impl Default for BootstrapReminder {
     fn default() -> Self {
         Self {
             left: AtomicU32::new(TIMES),
@@ -31,7 +31,7 @@ impl Default for Reminders {
     }
 }
 
-impl Reminders {
+impl BootstrapReminder {
     /// librdkafka says that all brokers are down.
     pub fn brokers_down(&self) {
         self.left.store(TIMES, Ordering::Relaxed);
@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn a_client_is_reminded_for_a_while_after_its_brokers_were_down_and_then_no_more() {
-        let reminders = Reminders::default();
+        let reminders = BootstrapReminder::default();
         let taken = || {
             std::iter::repeat_with(|| reminders.take())
                 .take_while(|due| *due)

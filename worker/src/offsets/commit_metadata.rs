@@ -1,6 +1,6 @@
 //! The finished records above a committed offset, as text for the commit's metadata: a restart skips them. In: ascending
 //! ranges of offsets. Out: `k1:` and the base64 of variable-length integers, the lengths of unfinished and finished runs
-//! in turn, counted from the committed offset. What does not fit into the [`Room`] is left out and will be processed again.
+//! in turn, counted from the committed offset. What does not fit into the [`MetadataLimit`] is left out and will be processed again.
 //! Pure.
 
 use std::{fmt, ops::Range};
@@ -10,28 +10,28 @@ use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use crate::record::Offset;
 
 /// Brokers take 4096 bytes of metadata (`offset.metadata.max.bytes`) and refuse the commit above; for those that are set lower
-/// there is [`Room::shrink`].
+/// there is [`MetadataLimit::shrink`].
 const MAX_TEXT: usize = 3072;
 /// Version of the text; a reader skips what it does not know.
 const PREFIX: &str = "k1:";
 
 /// How long the text may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room(usize);
+pub struct MetadataLimit(usize);
 
-impl Default for Room {
+impl Default for MetadataLimit {
     fn default() -> Self {
         Self(MAX_TEXT)
     }
 }
 
-impl fmt::Display for Room {
+impl fmt::Display for MetadataLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.0)
     }
 }
 
-impl Room {
+impl MetadataLimit {
     /// A broker has refused a text of this length. It does not say what it takes, so the next is at most half as long; down to
     /// none, which every broker takes. Never grows.
     pub fn shrink(&mut self, refused: usize) {
@@ -60,7 +60,7 @@ impl fmt::Display for Unreadable {
 }
 
 /// The text for `ranges`, ascending and all above `committed`, as far as it fits. Empty without ranges that do.
-pub fn encode(room: Room, committed: Offset, ranges: &[Range<Offset>]) -> String {
+pub fn encode(room: MetadataLimit, committed: Offset, ranges: &[Range<Offset>]) -> String {
     encode_within(room.bytes(), committed, ranges)
 }
 
@@ -107,7 +107,7 @@ pub fn decode(committed: Offset, text: &str) -> Result<Vec<Range<Offset>>, Unrea
     Ok(ranges)
 }
 
-/// The offset a run further on. Runs are never empty, so a text is read in one way only.
+/// The offset a run further on. TimedPipeline are never empty, so a text is read in one way only.
 fn advance(at: Offset, bytes: &mut &[u8]) -> Result<Offset, Unreadable> {
     let run = pull(bytes).filter(|run| *run > 0).ok_or(Unreadable)?;
     let run = Offset::try_from(run).map_err(|_| Unreadable)?;
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn nothing_ahead_is_no_text() {
-        assert_eq!(encode(Room::default(), 7, &[]), "");
+        assert_eq!(encode(MetadataLimit::default(), 7, &[]), "");
         assert_eq!(decode(7, ""), Ok(vec![]));
     }
 
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_left_out_from_the_end() {
         let ranges: Vec<_> = (0..5000).map(|n| 1000 * n + 1..1000 * n + 2).collect();
-        let text = encode(Room::default(), 0, &ranges);
+        let text = encode(MetadataLimit::default(), 0, &ranges);
         assert!(
             text.len() <= MAX_TEXT && text.len() > MAX_TEXT - 8,
             "{}",
@@ -190,7 +190,7 @@ mod tests {
     fn whatever_a_broker_takes_it_is_found_out_by_a_few_refusals() {
         let ranges: Vec<_> = (0..5000).map(|n| 1000 * n + 1..1000 * n + 2).collect();
         for taken in [0, 1, 6, 100, 1024, 3000] {
-            let (mut room, mut refusals) = (Room::default(), 0);
+            let (mut room, mut refusals) = (MetadataLimit::default(), 0);
             let text = loop {
                 let text = encode(room, 0, &ranges);
                 if text.len() <= taken {
@@ -214,7 +214,7 @@ mod tests {
             runs in prop::collection::vec((1..1_i64 << 40, 1..1_i64 << 20), 0..100),
         ) {
             let ranges = placed(committed, &runs);
-            let text = encode(Room::default(), committed, &ranges);
+            let text = encode(MetadataLimit::default(), committed, &ranges);
             prop_assert!(text.len() <= MAX_TEXT);
             prop_assert_eq!(decode(committed, &text), Ok(ranges));
         }
@@ -226,7 +226,7 @@ mod tests {
             committed in 0..i64::MAX / 2,
             runs in prop::collection::vec((1..1_i64 << 20, 1..1_i64 << 10), 0..150),
         ) {
-            let room = Room(room);
+            let room = MetadataLimit(room);
             let ranges = placed(committed, &runs);
             let text = encode(room, committed, &ranges);
             prop_assert!(text.len() <= room.0, "{} in {}", text.len(), room);

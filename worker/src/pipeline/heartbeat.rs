@@ -10,7 +10,7 @@ pub(crate) struct Heartbeat {
     pub transform: AtomicUsize,
     // These change under the lock of `Left`.
     pub ended: AtomicBool,
-    pub left_alone: AtomicBool,
+    pub abandoned: AtomicBool,
     pub counts: AtomicBool,
 }
 
@@ -19,11 +19,11 @@ impl Heartbeat {
     pub fn begin(&self, transform: usize) -> bool {
         self.transform.store(transform, Ordering::Relaxed);
         self.beats.fetch_add(1, Ordering::Relaxed);
-        !self.is_left_alone()
+        !self.is_abandoned()
     }
 
     /// True when nobody waits for the run any more.
-    pub fn is_left_alone(&self) -> bool {
-        self.left_alone.load(Ordering::Relaxed)
+    pub fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
     }
 }

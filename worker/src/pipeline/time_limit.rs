@@ -1,11 +1,11 @@
-//! Runs of the pipeline on CPU threads, with a limit on the time that transforms may take for one record. In: a chunk.
+//! TimedPipeline of the pipeline on CPU threads, with a limit on the time that transforms may take for one record. In: a chunk.
 //! Out: its batch, in which a record that takes too long is a failure like any other.
 //!
 //! A thread cannot be stopped from outside, so a run that shows no sign of life is left alone: its thread goes on, and
 //! what comes of it is thrown away. The chunk's records are then run one by one to find the one at fault. With it ends a
 //! [`Piece`], which is to be finished before anything behind it is run.
 //!
-//! Beyond [`MAX_LEFT_ALONE`] threads the worker has to be restarted, because nothing else ends them. But a thread counts only
+//! Beyond [`MAX_ABANDONED`] threads the worker has to be restarted, because nothing else ends them. But a thread counts only
 //! once what it ran is finished: before that, a restart would meet the same records again, and end the same way, for ever.
 //! So every process that ends has finished some of them, however many there are in a chunk or at the same time in different
 //! partitions; and with `onExhausted: Stop`, where a restart mends nothing, none ends. A run whose partition moves before
@@ -21,7 +21,7 @@ use std::{
 use tokio::{sync::Semaphore, task::JoinError};
 
 use crate::{
-    health::{problems::Troubles, snapshot::PausedReason},
+    health::{problems::Problems, snapshot::PausedReason},
     pipeline::{Pipeline, heartbeat::Heartbeat},
     record::{
         Chunk, Offset, TopicPartition,
@@ -33,7 +33,7 @@ use crate::{
 
 /// Most threads left alone that may count: four records, each met once in its chunk and once by itself. Each may take a
 /// whole core for good, so there must not be many.
-const MAX_LEFT_ALONE: usize = 8;
+const MAX_ABANDONED: usize = 8;
 
 /// Looks at a run within its limit. Time counts by looks and not by the clock: a worker that was frozen or throttled for
 /// longer than the limit has not taken longer than one look.
@@ -43,18 +43,18 @@ const LOOKS: u32 = 8;
 /// memory, and pausing for less would throw away what was fetched for nothing.
 const SLOW_AFTER: Duration = Duration::from_secs(5);
 
-type Place = (TopicPartition, Offset);
+type RecordPlace = (TopicPartition, Offset);
 
 /// A chunk on its way through the pipeline.
-pub(crate) struct Passing {
-    runs: Arc<Runs>,
+pub(crate) struct ChunkRun {
+    runs: Arc<TimedPipeline>,
     chunk: Arc<Chunk>,
     /// The first record that is not decided.
     next: usize,
     /// The transform that has taken too long for one of the records: from then on they are run one by one.
     slow: Option<Arc<str>>,
     /// Threads left alone since the last piece.
-    left_alone: Vec<Arc<Heartbeat>>,
+    abandoned: Vec<Arc<Heartbeat>>,
 }
 
 /// What has been decided of a chunk.
@@ -63,19 +63,19 @@ pub(crate) struct Piece {
     pub batch: Batch,
     /// Records that were run one by one; None when all of the chunk were run together.
     pub records: Option<Range<u32>>,
-    /// Threads left alone on the way, for [`Runs::count`] once the piece is finished.
-    pub left_alone: Vec<Arc<Heartbeat>>,
+    /// Threads left alone on the way, for [`TimedPipeline::count`] once the piece is finished.
+    pub abandoned: Vec<Arc<Heartbeat>>,
 }
 
-impl Drop for Passing {
+impl Drop for ChunkRun {
     /// Its partition has moved: somebody else runs it, and a restart would be rid of the threads.
     fn drop(&mut self) {
-        self.runs.count(&self.left_alone);
+        self.runs.count(&self.abandoned);
     }
 }
 
 /// See the module.
-pub(crate) struct Runs {
+pub(crate) struct TimedPipeline {
     pipeline: Pipeline,
     /// One permit per core: more runs at once would only take each other's time. One that is left alone keeps none, or on
     /// one core nothing would go on.
@@ -92,11 +92,11 @@ struct Left {
     /// Those that a restart would be rid of.
     counted: usize,
     /// The records at fault and the transforms that do not come back with them.
-    records: HashMap<Place, Arc<str>>,
+    records: HashMap<RecordPlace, Arc<str>>,
 }
 
-impl Runs {
-    /// Runs `pipeline` on at most `cores` threads at a time.
+impl TimedPipeline {
+    /// TimedPipeline `pipeline` on at most `cores` threads at a time.
     pub fn new(pipeline: Pipeline, cores: usize, limit: Duration, metrics: Metrics) -> Self {
         Self {
             pipeline,
@@ -108,9 +108,9 @@ impl Runs {
     }
 
     /// The threads that do not come back, when a restart would be rid of too many.
-    pub fn too_many_left_alone(&self) -> Option<usize> {
+    pub fn too_many_abandoned(&self) -> Option<usize> {
         let left = self.lock();
-        (left.counted > MAX_LEFT_ALONE).then_some(left.threads)
+        (left.counted > MAX_ABANDONED).then_some(left.threads)
     }
 
     /// The longest time for one record.
@@ -118,62 +118,62 @@ impl Runs {
         self.limit
     }
 
-    /// Runs the pipeline for a record that waits. A thread that does not come back with it never counts: the record goes on
+    /// TimedPipeline the pipeline for a record that waits. A thread that does not come back with it never counts: the record goes on
     /// waiting, and a restart would run it again.
-    pub async fn process(self: &Arc<Self>, chunk: Arc<Chunk>, troubles: &Troubles) -> Batch {
+    pub async fn process(self: &Arc<Self>, chunk: Arc<Chunk>, problems: &Problems) -> Batch {
         let mut passing = self.begin(chunk.clone());
         let mut all = Batch::failed(chunk, Vec::new());
-        while let Some(piece) = self.next(&mut passing, troubles).await {
+        while let Some(piece) = self.next(&mut passing, problems).await {
             all.append(&piece.batch);
         }
         all
     }
 
-    /// Begins with a chunk; [`Runs::next`] does the work.
-    pub fn begin(self: &Arc<Self>, chunk: Arc<Chunk>) -> Passing {
-        Passing {
+    /// Begins with a chunk; [`TimedPipeline::next`] does the work.
+    pub fn begin(self: &Arc<Self>, chunk: Arc<Chunk>) -> ChunkRun {
+        ChunkRun {
             runs: self.clone(),
             chunk,
             next: 0,
             slow: None,
-            left_alone: Vec::new(),
+            abandoned: Vec::new(),
         }
     }
 
-    /// The next piece of a chunk, in order; None when everything is decided. Runs the pipeline, on a CPU thread if it has
-    /// anything to do. What holds it up is told to `troubles`.
-    pub async fn next(self: &Arc<Self>, passing: &mut Passing, troubles: &Troubles) -> Option<Piece> {
+    /// The next piece of a chunk, in order; None when everything is decided. TimedPipeline the pipeline, on a CPU thread if it has
+    /// anything to do. What holds it up is told to `problems`.
+    pub async fn next(self: &Arc<Self>, passing: &mut ChunkRun, problems: &Problems) -> Option<Piece> {
         if passing.next == passing.chunk.len() {
             return None;
         }
         let slow = match passing.slow.clone() {
             Some(slow) => slow,
-            None => match self.together(passing, troubles).await {
+            None => match self.together(passing, problems).await {
                 Ok(batch) => {
                     passing.next = passing.chunk.len();
                     return Some(Piece {
                         batch,
                         records: None,
-                        left_alone: std::mem::take(&mut passing.left_alone),
+                        abandoned: std::mem::take(&mut passing.abandoned),
                     });
                 }
                 Err(slow) => passing.slow.insert(slow).clone(),
             },
         };
         let first = passing.next as u32;
-        let batch = self.one_by_one(passing, &slow, troubles).await;
+        let batch = self.one_by_one(passing, &slow, problems).await;
         Some(Piece {
             batch,
             records: Some(first..passing.next as u32),
-            left_alone: std::mem::take(&mut passing.left_alone),
+            abandoned: std::mem::take(&mut passing.abandoned),
         })
     }
 
-    /// Runs all records of a chunk; else the transform that takes too long for at least one of them.
+    /// TimedPipeline all records of a chunk; else the transform that takes too long for at least one of them.
     async fn together(
         self: &Arc<Self>,
-        passing: &mut Passing,
-        troubles: &Troubles,
+        passing: &mut ChunkRun,
+        problems: &Problems,
     ) -> Result<Batch, Arc<str>> {
         let chunk = passing.chunk.clone();
         if self.pipeline.is_identity() {
@@ -182,17 +182,17 @@ impl Runs {
         if let Some(slow) = self.known(&chunk) {
             return Err(slow);
         }
-        self.run(Batch::identity(chunk), troubles, &mut passing.left_alone)
+        self.run(Batch::identity(chunk), problems, &mut passing.abandoned)
             .await
     }
 
-    /// Runs each record by itself, in order, up to the first that takes too long, or to the end. `slow` has taken too long
+    /// TimedPipeline each record by itself, in order, up to the first that takes too long, or to the end. `slow` has taken too long
     /// for at least one of the chunk.
     async fn one_by_one(
         self: &Arc<Self>,
-        passing: &mut Passing,
+        passing: &mut ChunkRun,
         slow: &Arc<str>,
-        troubles: &Troubles,
+        problems: &Problems,
     ) -> Batch {
         let chunk = passing.chunk.clone();
         let all = Batch::identity(chunk.clone());
@@ -207,7 +207,7 @@ impl Runs {
                 None if chunk.len() == 1 => Err(slow.clone()),
                 None => {
                     let single = all.single(source);
-                    self.run(single, troubles, &mut passing.left_alone).await
+                    self.run(single, problems, &mut passing.abandoned).await
                 }
             };
             passing.next += 1;
@@ -234,13 +234,13 @@ impl Runs {
         }
     }
 
-    /// Runs the pipeline, until it is done or has shown no sign of life for too long: then the transform that it is in, and
-    /// its thread goes to `left_alone`.
+    /// TimedPipeline the pipeline, until it is done or has shown no sign of life for too long: then the transform that it is in, and
+    /// its thread goes to `abandoned`.
     async fn run(
         self: &Arc<Self>,
         input: Batch,
-        troubles: &Troubles,
-        left_alone: &mut Vec<Arc<Heartbeat>>,
+        problems: &Problems,
+        abandoned: &mut Vec<Arc<Heartbeat>>,
     ) -> Result<Batch, Arc<str>> {
         // Closed never; without a permit it would only be slower.
         let _permit = self.cores.acquire().await;
@@ -256,34 +256,34 @@ impl Runs {
             runs.ended(&running, key);
             batch
         });
-        let (mut seen, mut quiet, mut progress) = (0, 0, None);
+        let (mut seen, mut quiet, mut reporter) = (0, 0, None);
         while quiet < LOOKS {
             if let Ok(ended) = tokio::time::timeout(self.limit / LOOKS, &mut task).await {
                 return Ok(finished(ended));
             }
             let beats = run.beats.load(Ordering::Relaxed);
             if beats != seen {
-                (seen, quiet, progress) = (beats, 0, None);
+                (seen, quiet, reporter) = (beats, 0, None);
                 continue;
             }
             quiet += 1;
             let transform = self.transform_of(&run);
             let waited = self.limit * quiet / LOOKS;
-            let progress = progress.get_or_insert_with(|| troubles.at(offset));
+            let reporter = reporter.get_or_insert_with(|| problems.at(offset));
             let seconds = waited.as_secs_f64();
-            progress.failing(
+            reporter.failing(
                 1,
                 &format!("transform {transform}: no record done for {seconds:.1} s"),
             );
             if waited >= SLOW_AFTER.min(self.limit / 2) {
-                progress.hold(PausedReason::TransformSlow);
+                reporter.hold(PausedReason::TransformSlow);
             }
         }
         let transform = self.transform_of(&run);
-        let Some(threads) = self.leave_alone(&run, alone, &transform) else {
+        let Some(threads) = self.abandon(&run, alone, &transform) else {
             return Ok(finished(task.await));
         };
-        left_alone.push(run);
+        abandoned.push(run);
         tracing::warn!(
             partition = %chunk.partition,
             offset,
@@ -301,14 +301,14 @@ impl Runs {
     }
 
     /// How many threads are left alone then; None when the run has ended meanwhile.
-    fn leave_alone(&self, run: &Heartbeat, record: Option<Place>, transform: &Arc<str>) -> Option<usize> {
+    fn abandon(&self, run: &Heartbeat, record: Option<RecordPlace>, transform: &Arc<str>) -> Option<usize> {
         let mut left = self.lock();
         if run.ended.load(Ordering::Relaxed) {
             return None;
         }
-        run.left_alone.store(true, Ordering::Relaxed);
+        run.abandoned.store(true, Ordering::Relaxed);
         left.threads += 1;
-        self.metrics.left_alone(left.threads);
+        self.metrics.abandoned(left.threads);
         if let Some(record) = record {
             left.records.insert(record, transform.clone());
         }
@@ -330,13 +330,13 @@ impl Runs {
     }
 
     /// Called by the run's thread at its end.
-    fn ended(&self, run: &Heartbeat, record: Option<Place>) {
+    fn ended(&self, run: &Heartbeat, record: Option<RecordPlace>) {
         let mut left = self.lock();
         run.ended.store(true, Ordering::Relaxed);
-        if run.is_left_alone() {
+        if run.is_abandoned() {
             left.threads -= 1;
             left.counted -= usize::from(run.counts.load(Ordering::Relaxed));
-            self.metrics.left_alone(left.threads);
+            self.metrics.abandoned(left.threads);
             record.and_then(|record| left.records.remove(&record));
         }
     }

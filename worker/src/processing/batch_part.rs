@@ -14,12 +14,12 @@ use crate::{
     offsets::Sequence,
     processing::messages::FinishedRecords,
     record::{Chunk, Offset, batch::Batch, failure::FailedRecord},
-    seeded_bugs::planted,
+    seeded_bugs::seeded_bug,
 };
 
 /// What is still to be written by one writer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Todo {
+pub(crate) struct PendingWrite {
     /// Index of the writer.
     pub writer: usize,
     /// Outputs of the batch, ascending.
@@ -30,14 +30,14 @@ pub(crate) struct Todo {
 
 /// Records that a lane finishes together. Every record of a chunk is in exactly one unit at a time.
 #[derive(Debug)]
-pub(crate) struct Unit {
+pub(crate) struct BatchPart {
     batch: Arc<Batch>,
     first: Sequence,
     sources: Sources,
     /// By writer.
-    pub todo: Vec<Todo>,
+    pub pending: Vec<PendingWrite>,
     /// What has failed of these records, by source.
-    pub letters: Vec<FailedRecord>,
+    pub failed_records: Vec<FailedRecord>,
     /// What has failed did so before its cause was perhaps mended: it is tried again before it counts.
     pub again: bool,
 }
@@ -49,10 +49,10 @@ enum Sources {
     Some(Vec<u32>),
 }
 
-impl Unit {
+impl BatchPart {
     /// All of a batch, for `writers` writers. `first` is the number of the chunk's first record.
     pub fn new(batch: Batch, first: Sequence, writers: usize) -> Self {
-        let letters = batch
+        let failed_records = batch
             .failures()
             .iter()
             .map(|failure| FailedRecord {
@@ -61,21 +61,22 @@ impl Unit {
             })
             .collect();
         let outputs: Vec<u32> = (0..batch.len() as u32).collect();
-        let todo = |writer| Todo {
+        let pending = |writer| PendingWrite {
             writer,
             outputs: outputs.clone(),
             attempts: 0,
         };
-        let mut unit = Self {
+        let mut part = Self {
             first,
             sources: Sources::Run(0..batch.chunk().len() as u32),
-            todo: (0..writers).map(todo).collect(),
-            letters,
+            pending: (0..writers).map(pending).collect(),
+            failed_records,
             again: false,
             batch: Arc::new(batch),
         };
-        unit.letters.sort_by_key(|letter| letter.failure.source);
-        unit
+        part.failed_records
+            .sort_by_key(|failed_record| failed_record.failure.source);
+        part
     }
 
     /// The batch that the outputs are of.
@@ -137,7 +138,7 @@ impl Unit {
     }
 
     /// Takes the records that match out of this unit, with what belongs to them; None when none does.
-    pub fn take(&mut self, matches: impl Fn(u32) -> bool) -> Option<Unit> {
+    pub fn take(&mut self, matches: impl Fn(u32) -> bool) -> Option<BatchPart> {
         let (taken, kept): (Vec<u32>, Vec<u32>) =
             self.sources().into_iter().partition(|source| matches(*source));
         if taken.is_empty() {
@@ -145,41 +146,41 @@ impl Unit {
         }
         self.sources = Sources::Some(kept);
         let batch = &self.batch;
-        let todo = self.todo.iter_mut().map(|todo| {
-            let all = std::mem::take(&mut todo.outputs);
+        let pending = self.pending.iter_mut().map(|pending| {
+            let all = std::mem::take(&mut pending.outputs);
             let (outputs, kept) = all.into_iter().partition(|output| matches(batch.source(*output)));
-            todo.outputs = kept;
-            Todo { outputs, ..*todo }
+            pending.outputs = kept;
+            PendingWrite { outputs, ..*pending }
         });
-        let todo = todo.collect();
-        let (letters, kept) = std::mem::take(&mut self.letters)
+        let pending = pending.collect();
+        let (failed_records, kept) = std::mem::take(&mut self.failed_records)
             .into_iter()
-            .partition(|letter| matches(letter.failure.source as u32));
-        self.letters = kept;
-        Some(Unit {
+            .partition(|failed_record| matches(failed_record.failure.source as u32));
+        self.failed_records = kept;
+        Some(BatchPart {
             batch: self.batch.clone(),
             first: self.first,
             sources: Sources::Some(taken),
-            todo,
-            letters,
+            pending,
+            failed_records,
             again: self.again,
         })
     }
 
     /// True when something of the record has failed.
     pub fn has_failed(&self, source: u32) -> bool {
-        let of_source = |letter: &FailedRecord| (letter.failure.source as u32).cmp(&source);
-        self.letters.binary_search_by(of_source).is_ok()
+        let of_source = |failed_record: &FailedRecord| (failed_record.failure.source as u32).cmp(&source);
+        self.failed_records.binary_search_by(of_source).is_ok()
     }
 
     /// In order, with what is to be tried again record by record: what becomes of one decides on those behind it.
-    pub fn pieces(mut self) -> Vec<Unit> {
+    pub fn pieces(mut self) -> Vec<BatchPart> {
         let mut pieces = Vec::new();
         if self.again {
             let mut failed: Vec<u32> = self
-                .letters
+                .failed_records
                 .iter()
-                .map(|letter| letter.failure.source as u32)
+                .map(|failed_record| failed_record.failure.source as u32)
                 .collect();
             failed.dedup();
             for source in failed {
@@ -205,9 +206,9 @@ impl Unit {
 
     /// Deals the records out to `lanes` lanes: all to one when the order of the partition counts; by key, so that the
     /// records of a key stay in one lane; or in equal runs. Records without a key have no order among each other.
-    pub fn deal(mut self, ordering: Ordering, lanes: usize) -> Vec<(usize, Unit)> {
+    pub fn deal(mut self, ordering: Ordering, lanes: usize) -> Vec<(usize, BatchPart)> {
         let count = self.len();
-        let together = ordering == Ordering::PerPartition && !planted("partition-order-by-key");
+        let together = ordering == Ordering::PerPartition && !seeded_bug("partition-order-by-key");
         if together || lanes <= 1 || count == 0 {
             return vec![(0, self)];
         }
@@ -215,46 +216,46 @@ impl Unit {
         let turn = self.first as usize;
         let run = count.div_ceil(lanes);
         let lane_of = |source: u32| match (ordering, self.key(source)) {
-            (Ordering::PerKey | Ordering::PerPartition, Some(key)) if !planted("key-order-by-chance") => {
+            (Ordering::PerKey | Ordering::PerPartition, Some(key)) if !seeded_bug("key-order-by-chance") => {
                 lane_of_key(key, lanes)
             }
             _ => (turn + source as usize / run) % lanes,
         };
         let lane_of: Vec<usize> = (0..count as u32).map(lane_of).collect();
-        let mut dealt: BTreeMap<usize, Unit> = BTreeMap::new();
+        let mut dealt: BTreeMap<usize, BatchPart> = BTreeMap::new();
         for (source, lane) in lane_of.iter().enumerate() {
-            let unit = dealt.entry(*lane).or_insert_with(|| self.empty());
-            if let Sources::Some(sources) = &mut unit.sources {
+            let part = dealt.entry(*lane).or_insert_with(|| self.empty());
+            if let Sources::Some(sources) = &mut part.sources {
                 sources.push(source as u32);
             }
         }
-        for todo in &self.todo {
-            for output in &todo.outputs {
-                if let Some(unit) = dealt.get_mut(&lane_of[self.batch.source(*output) as usize]) {
-                    unit.todo[todo.writer].outputs.push(*output);
+        for pending in &self.pending {
+            for output in &pending.outputs {
+                if let Some(part) = dealt.get_mut(&lane_of[self.batch.source(*output) as usize]) {
+                    part.pending[pending.writer].outputs.push(*output);
                 }
             }
         }
-        for letter in self.letters.drain(..) {
-            if let Some(unit) = dealt.get_mut(&lane_of[letter.failure.source]) {
-                unit.letters.push(letter);
+        for failed_record in self.failed_records.drain(..) {
+            if let Some(part) = dealt.get_mut(&lane_of[failed_record.failure.source]) {
+                part.failed_records.push(failed_record);
             }
         }
         dealt.into_iter().collect()
     }
 
     /// A unit of the same batch without records.
-    fn empty(&self) -> Unit {
-        let todo = self.todo.iter().map(|todo| Todo {
+    fn empty(&self) -> BatchPart {
+        let pending = self.pending.iter().map(|pending| PendingWrite {
             outputs: Vec::new(),
-            ..*todo
+            ..*pending
         });
-        Unit {
+        BatchPart {
             batch: self.batch.clone(),
             first: self.first,
             sources: Sources::Some(Vec::new()),
-            todo: todo.collect(),
-            letters: Vec::new(),
+            pending: pending.collect(),
+            failed_records: Vec::new(),
             again: false,
         }
     }
@@ -275,7 +276,7 @@ pub(crate) mod tests {
 
     /// Records with these keys at offsets from 10 on. A record whose key ends in "!" has failed, one in "0" was filtered
     /// out, one in "2" has two outputs.
-    pub(crate) fn unit(keys: &[&str], first: Sequence, writers: usize) -> Unit {
+    pub(crate) fn part(keys: &[&str], first: Sequence, writers: usize) -> BatchPart {
         let mut chunk = Chunk::new(TopicPartition::new("t", 0), 1);
         for (index, key) in keys.iter().enumerate() {
             let key = (!key.is_empty()).then_some(key.as_bytes());
@@ -294,24 +295,31 @@ pub(crate) mod tests {
                 _ => builder.emit(index, Payload::Keep, Payload::Keep),
             }
         }
-        Unit::new(builder.finish().0, first, writers)
+        BatchPart::new(builder.finish().0, first, writers)
     }
 
-    fn contents(unit: &Unit) -> (Vec<u32>, Vec<u32>, Vec<usize>) {
-        let letters = unit.letters.iter().map(|letter| letter.failure.source);
-        (unit.sources(), unit.todo[0].outputs.clone(), letters.collect())
+    fn contents(part: &BatchPart) -> (Vec<u32>, Vec<u32>, Vec<usize>) {
+        let failed_records = part
+            .failed_records
+            .iter()
+            .map(|failed_record| failed_record.failure.source);
+        (
+            part.sources(),
+            part.pending[0].outputs.clone(),
+            failed_records.collect(),
+        )
     }
 
     #[test]
     fn records_are_taken_out_with_their_outputs_and_failures() {
-        let mut rest = unit(&["a2", "b!", "c0", "d"], 100, 2);
+        let mut rest = part(&["a2", "b!", "c0", "d"], 100, 2);
         assert_eq!(rest.finished(), FinishedRecords::Run(100..104));
         let taken = rest.take(|source| source == 0 || source == 1).unwrap();
         assert_eq!(contents(&taken), (vec![0, 1], vec![0, 1], vec![1]));
         assert_eq!(contents(&rest), (vec![2, 3], vec![2], vec![]));
         assert_eq!(
-            taken.todo[1],
-            Todo {
+            taken.pending[1],
+            PendingWrite {
                 writer: 1,
                 outputs: vec![0, 1],
                 attempts: 0
@@ -332,14 +340,14 @@ pub(crate) mod tests {
 
     #[test]
     fn the_order_of_a_partition_needs_one_lane() {
-        let dealt = unit(&["a", "b"], 0, 1).deal(Ordering::PerPartition, 8);
+        let dealt = part(&["a", "b"], 0, 1).deal(Ordering::PerPartition, 8);
         assert_eq!(dealt.len(), 1);
     }
 
     #[test]
     fn small_chunks_without_order_take_turns() {
         let lanes: Vec<usize> = (0..4)
-            .flat_map(|first| unit(&["a"], first, 1).deal(Ordering::Unordered, 3))
+            .flat_map(|first| part(&["a"], first, 1).deal(Ordering::Unordered, 3))
             .map(|(lane, _)| lane)
             .collect();
         assert_eq!(lanes, [0, 1, 2, 0]);
@@ -354,20 +362,20 @@ pub(crate) mod tests {
             ordering in prop::sample::select(vec![Ordering::PerKey, Ordering::Unordered]),
         ) {
             let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-            let whole = unit(&keys, first, 2);
+            let whole = part(&keys, first, 2);
             let expected = contents(&whole);
             let dealt = whole.deal(ordering, lanes);
             let mut sources = Vec::new();
             let mut outputs = Vec::new();
-            let mut letters = Vec::new();
-            for (lane, unit) in &dealt {
-                prop_assert!(*lane < lanes && !unit.is_empty());
-                let (some, out, failed) = contents(unit);
+            let mut failed_records = Vec::new();
+            for (lane, part) in &dealt {
+                prop_assert!(*lane < lanes && !part.is_empty());
+                let (some, out, failed) = contents(part);
                 prop_assert!(some.is_sorted() && out.is_sorted() && failed.is_sorted());
-                prop_assert!(out.iter().all(|output| some.contains(&unit.batch().source(*output))));
-                prop_assert_eq!(&unit.todo[1].outputs, &out);
+                prop_assert!(out.iter().all(|output| some.contains(&part.batch().source(*output))));
+                prop_assert_eq!(&part.pending[1].outputs, &out);
                 for source in &some {
-                    if let (Ordering::PerKey, Some(key)) = (ordering, unit.key(*source)) {
+                    if let (Ordering::PerKey, Some(key)) = (ordering, part.key(*source)) {
                         let elsewhere = dealt.iter().filter(|(other, _)| other != lane);
                         for (_, other) in elsewhere {
                             prop_assert!(other.sources().iter().all(|source| other.key(*source) != Some(key)));
@@ -376,12 +384,12 @@ pub(crate) mod tests {
                 }
                 sources.extend(some);
                 outputs.extend(out);
-                letters.extend(failed);
+                failed_records.extend(failed);
             }
             sources.sort();
             outputs.sort();
-            letters.sort();
-            prop_assert_eq!((sources, outputs, letters), expected);
+            failed_records.sort();
+            prop_assert_eq!((sources, outputs, failed_records), expected);
         }
     }
 }

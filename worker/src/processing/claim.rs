@@ -25,7 +25,7 @@ use crate::{
 const PLAUSIBLE: Offset = 1_000_000;
 
 /// A partition that is ours, and what was finished in it when it became ours.
-pub(crate) struct Claimed {
+pub(crate) struct ClaimedPartition {
     context: Arc<PartitionContext>,
     finished: FinishedSet,
     skipped: u64,
@@ -33,9 +33,9 @@ pub(crate) struct Claimed {
 }
 
 /// Claims the partition, for as long as it takes. None when told to drain before.
-pub(crate) async fn claim(context: &Arc<PartitionContext>) -> Option<Claimed> {
+pub(crate) async fn claim(context: &Arc<PartitionContext>) -> Option<ClaimedPartition> {
     let shared = &context.shared;
-    let mut claimed = Claimed {
+    let mut claimed = ClaimedPartition {
         context: context.clone(),
         finished: FinishedSet::default(),
         skipped: 0,
@@ -47,7 +47,7 @@ pub(crate) async fn claim(context: &Arc<PartitionContext>) -> Option<Claimed> {
         return Some(claimed);
     };
     let mut draining = context.draining.clone();
-    let progress = context.troubles.at(-1);
+    let reporter = context.problems.at(-1);
     let (started, mut failures) = (Instant::now(), 0_u32);
     loop {
         let result = tokio::select! {
@@ -71,9 +71,9 @@ pub(crate) async fn claim(context: &Arc<PartitionContext>) -> Option<Claimed> {
         }
         shared.metrics.write_failed(&named.name, error.class());
         shared.metrics.retried(&named.name);
-        progress.failing(failures, &message);
+        reporter.failing(failures, &message);
         if systemic || started.elapsed() >= UNAVAILABLE_AFTER {
-            progress.hold(PausedReason::WriterUnavailable);
+            reporter.hold(PausedReason::WriterUnavailable);
         }
         let wait = shared.retry.outage_backoff(failures, systemic);
         tokio::select! {
@@ -84,7 +84,7 @@ pub(crate) async fn claim(context: &Arc<PartitionContext>) -> Option<Claimed> {
     }
 }
 
-impl Claimed {
+impl ClaimedPartition {
     /// Takes the records out that are finished, and reports them. What is left are runs of neighbours.
     pub fn unfinished(&mut self, work: DispatchedChunk) -> Vec<DispatchedChunk> {
         let offsets = || work.chunk.offsets();
@@ -105,7 +105,7 @@ impl Claimed {
             return vec![work];
         }
         self.skip(work.chunk.record(done[0] as usize).offset, done.len());
-        let report = TaskEvent::Done {
+        let event = TaskEvent::Finished {
             partition: self.context.partition.clone(),
             epoch: self.context.epoch,
             transaction: 0,
@@ -114,7 +114,7 @@ impl Claimed {
             skipped: 0,
         };
         // The poll loop outlives its tasks except when it has failed; then nothing is committed any more anyway.
-        let _ = self.context.reports.send(report);
+        let _ = self.context.events.send(event);
         if last >= self.finished.end() {
             self.say_skipped();
         }
@@ -158,7 +158,7 @@ impl Claimed {
     }
 }
 
-impl Drop for Claimed {
+impl Drop for ClaimedPartition {
     fn drop(&mut self) {
         self.say_skipped();
     }

@@ -7,22 +7,22 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::{
     dead_letter::FailurePolicy,
-    health::problems::Troubles,
-    pipeline::time_limit::Runs,
+    health::problems::Problems,
+    pipeline::time_limit::TimedPipeline,
     processing::messages::TaskEvent,
     record::TopicPartition,
     retry::RetryPolicy,
     telemetry::Metrics,
     transaction::Gate,
-    writer::{NamedWriter, breaker::Circuit},
+    writer::{NamedWriter, breaker::WriterBreaker},
 };
 
 /// What all partitions of a worker share.
 pub(crate) struct WorkerContext {
-    pub runs: Arc<Runs>,
+    pub runs: Arc<TimedPipeline>,
     pub writers: Vec<NamedWriter>,
     /// The breakers of the writers, in their order.
-    pub circuits: Vec<Circuit>,
+    pub breakers: Vec<WriterBreaker>,
     pub policy: FailurePolicy,
     pub retry: RetryPolicy,
     pub guarantee: DeliveryGuarantee,
@@ -43,8 +43,8 @@ pub(crate) struct PartitionContext {
     pub epoch: u64,
     /// With transactions: see [`Gate::enter`](crate::transaction::Gate::enter).
     pub round: u64,
-    pub troubles: Troubles,
-    pub reports: std_mpsc::Sender<TaskEvent>,
+    pub problems: Problems,
+    pub events: std_mpsc::Sender<TaskEvent>,
     /// True: finish what has begun, start nothing.
     pub draining: watch::Receiver<bool>,
 }

@@ -1,5 +1,5 @@
 //! A lane: finishes units one after the other. Writers, then for failed records dead letters, skipping or waiting; what
-//! is finished is reported. A record that waits holds back only what must not overtake it ([`Parked`]). One lane per
+//! is finished is reported. A record that waits holds back only what must not overtake it ([`RetryQueue`]). One lane per
 //! partition keeps the order of the partition; several keep the order of each key, or none.
 
 mod failures;
@@ -13,25 +13,25 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use self::failures::add_letter;
+use self::failures::add_failed_record;
 use crate::{
     dead_letter::FailurePolicy,
     processing::{
-        batch_part::Unit,
+        batch_part::BatchPart,
         context::PartitionContext,
-        delivery::{Delivered, Delivery, Patience, wait_for_writer},
+        delivery::{Delivery, RetryMode, WriteOutcome, wait_for_writer},
         messages::TaskEvent,
-        retry_queue::{Parked, Waiting},
+        retry_queue::{RetryQueue, WaitingRecord},
     },
     record::failure::{FailedRecord, Stage},
-    transaction::{Event, Spoiled},
+    transaction::{Event, TransactionFailure},
 };
 
 /// See the module.
 pub(crate) struct Lane {
     context: Arc<PartitionContext>,
-    input: mpsc::UnboundedReceiver<Unit>,
-    parked: Parked,
+    input: mpsc::UnboundedReceiver<BatchPart>,
+    retry_queue: RetryQueue,
     /// A failed record was made to wait.
     stopped: bool,
 }
@@ -42,16 +42,16 @@ struct Drained;
 enum Next {
     /// A waiting record is due.
     Retry,
-    Unit(Unit),
+    BatchPart(BatchPart),
     /// Nothing more comes in.
     End,
 }
 
 impl Lane {
     /// Takes units from `input`, in order.
-    pub fn new(context: Arc<PartitionContext>, input: mpsc::UnboundedReceiver<Unit>) -> Self {
+    pub fn new(context: Arc<PartitionContext>, input: mpsc::UnboundedReceiver<BatchPart>) -> Self {
         Self {
-            parked: Parked::new(context.shared.ordering),
+            retry_queue: RetryQueue::new(context.shared.ordering),
             context,
             input,
             stopped: false,
@@ -67,45 +67,45 @@ impl Lane {
     async fn serve(&mut self) -> Result<(), Drained> {
         let mut draining = self.context.draining.clone();
         let mut open = true;
-        while open || !self.parked.is_empty() {
-            let due = self.parked.due();
+        while open || !self.retry_queue.is_empty() {
+            let due = self.retry_queue.due();
             let next = tokio::select! {
                 biased;
                 _ = draining.wait_for(|draining| *draining) => return Err(Drained),
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Next::Retry,
-                unit = self.input.recv(), if open => unit.map_or(Next::End, Next::Unit),
+                part = self.input.recv(), if open => part.map_or(Next::End, Next::BatchPart),
             };
             match next {
                 Next::Retry => self.retry().await?,
-                Next::Unit(unit) => self.take(unit).await?,
+                Next::BatchPart(part) => self.take(part).await?,
                 Next::End => open = false,
             }
         }
         Ok(())
     }
 
-    async fn take(&mut self, unit: Unit) -> Result<(), Drained> {
-        match self.parked.catch(unit) {
-            Some(unit) => self.work(unit, 0).await,
+    async fn take(&mut self, part: BatchPart) -> Result<(), Drained> {
+        match self.retry_queue.hold_back(part) {
+            Some(part) => self.work(part, 0).await,
             None => Ok(()),
         }
     }
 
     async fn retry(&mut self) -> Result<(), Drained> {
-        let Some(waiting) = self.parked.release(Instant::now()) else {
+        let Some(waiting) = self.retry_queue.pop_due(Instant::now()) else {
             return Ok(());
         };
-        let Waiting {
-            unit,
+        let WaitingRecord {
+            part,
             waits,
-            progress,
+            reporter,
             followers,
             ..
         } = waiting;
         self.stopped = false;
-        let failed = unit.again;
-        self.work(unit, waits + 1).await?;
-        drop(progress);
+        let failed = part.again;
+        self.work(part, waits + 1).await?;
+        drop(reporter);
         let mended = failed && !self.stopped;
         for mut follower in followers {
             // What failed behind it did so before that was mended.
@@ -118,21 +118,21 @@ impl Lane {
     }
 
     /// Finishes a unit, but for the records that have to wait.
-    async fn work(&mut self, mut unit: Unit, waits: u32) -> Result<(), Drained> {
+    async fn work(&mut self, mut part: BatchPart, waits: u32) -> Result<(), Drained> {
         let context = self.context.clone();
         let shared = &context.shared;
         let mut draining = context.draining.clone();
         let permit = tokio::select! {
             biased;
             _ = draining.wait_for(|draining| *draining) => return Err(Drained),
-            permit = Self::permit(&context, &unit) => permit?,
+            permit = Self::permit(&context, &part) => permit?,
         };
-        let again = unit.again && !unit.letters.is_empty();
+        let again = part.again && !part.failed_records.is_empty();
         if again {
-            unit = self.try_again(unit).await;
+            part = self.try_again(part).await;
         }
-        self.hold_before_writing(&mut unit, waits);
-        if unit.is_empty() {
+        self.park_before_writing(&mut part, waits);
+        if part.is_empty() {
             return Ok(());
         }
         let inside = match &shared.gate {
@@ -143,27 +143,27 @@ impl Lane {
             },
             None => None,
         };
-        let progress = context.troubles.at(unit.offset());
+        let reporter = context.problems.at(part.offset());
         let transaction = inside.as_ref().map_or(0, |inside| inside.transaction);
-        let mut delivered = self.write(&unit, transaction, again).await;
-        if let Some(spoiled) = delivered
+        let mut delivered = self.write(&part, transaction, again).await;
+        if let Some(failure) = delivered
             .iter_mut()
-            .find_map(|delivered| delivered.spoiled.take())
+            .find_map(|delivered| delivered.failure.take())
         {
-            return self.spoil(spoiled).await;
+            return self.fail_transaction(failure).await;
         }
-        // Waiting for dead letters is no work: it must not keep others from theirs.
+        // WaitingRecord for dead letters is no work: it must not keep others from theirs.
         drop(permit);
         let repeat = self.may_repeat();
-        let batch = unit.batch().clone();
-        for (todo, delivered) in unit.todo.iter_mut().zip(&delivered) {
-            todo.outputs = delivered.left(&batch, &todo.outputs, repeat);
+        let batch = part.batch().clone();
+        for (pending, delivered) in part.pending.iter_mut().zip(&delivered) {
+            pending.outputs = delivered.left(&batch, &pending.outputs, repeat);
         }
-        self.park_later(&mut unit, &delivered, waits);
+        self.park_later(&mut part, &delivered, waits);
         let given_up: usize = delivered.iter().map(|delivered| delivered.given_up).sum();
         for refused in delivered.into_iter().flat_map(|delivered| delivered.refused) {
-            add_letter(
-                &mut unit,
+            add_failed_record(
+                &mut part,
                 FailedRecord {
                     failure: refused.failure,
                     attempts: refused.attempts,
@@ -171,52 +171,55 @@ impl Lane {
             );
         }
         if let (true, FailurePolicy::DeadLetter(queue)) = (again, &shared.policy)
-            && unit.letters.is_empty()
-            && !unit.is_empty()
+            && part.failed_records.is_empty()
+            && !part.is_empty()
         {
             // Only a breaker makes records wait to be tried again.
-            queue.close_breaker(unit.chunk());
+            queue.close_breaker(part.chunk());
         }
-        let settled = self
-            .settle(unit, transaction, waits, given_up as u64, &progress)
+        let finished = self
+            .finish(part, transaction, waits, given_up as u64, &reporter)
             .await;
-        match settled {
+        match finished {
             Ok(()) => Ok(()),
-            Err(spoiled) => self.spoil(spoiled).await,
+            Err(failure) => self.fail_transaction(failure).await,
         }
     }
 
     /// Waits for a lane's turn to write. While a writer is away, nothing is begun, and no other lane kept from its turn.
-    async fn permit<'c>(context: &'c PartitionContext, unit: &Unit) -> Result<SemaphorePermit<'c>, Drained> {
-        let progress = context.troubles.at(unit.offset());
-        for todo in unit.todo.iter().filter(|todo| !todo.outputs.is_empty()) {
-            let waiting = |error: &str| wait_for_writer(&progress, todo.attempts, error);
-            context.shared.circuits[todo.writer].passable(waiting).await;
+    async fn permit<'c>(
+        context: &'c PartitionContext,
+        part: &BatchPart,
+    ) -> Result<SemaphorePermit<'c>, Drained> {
+        let reporter = context.problems.at(part.offset());
+        for pending in part.pending.iter().filter(|pending| !pending.outputs.is_empty()) {
+            let waiting = |error: &str| wait_for_writer(&reporter, pending.attempts, error);
+            context.shared.breakers[pending.writer].passable(waiting).await;
         }
         context.shared.lanes.acquire().await.map_err(|_| Drained)
     }
 
     /// Says that the transaction cannot be committed. The poll loop answers by ending this task, and reads the records again.
-    async fn spoil(&self, spoiled: Spoiled) -> Result<(), Drained> {
-        let report = TaskEvent::Transaction(Event::Spoiled(spoiled));
-        let _ = self.context.reports.send(report);
+    async fn fail_transaction(&self, failure: TransactionFailure) -> Result<(), Drained> {
+        let event = TaskEvent::Transaction(Event::Failed(failure));
+        let _ = self.context.events.send(event);
         std::future::pending().await
     }
 
     /// A failed record from where it failed: through the transforms, or only what a writer has not taken.
-    async fn try_again(&self, mut unit: Unit) -> Unit {
-        let refused = |letter: &FailedRecord| letter.failure.stage == Stage::Write;
-        if unit.letters.iter().all(refused) {
-            unit.letters.clear();
-            unit.again = false;
-            unit.todo.iter_mut().for_each(|todo| todo.attempts = 0);
-            return unit;
+    async fn try_again(&self, mut part: BatchPart) -> BatchPart {
+        let refused = |failed_record: &FailedRecord| failed_record.failure.stage == Stage::Write;
+        if part.failed_records.iter().all(refused) {
+            part.failed_records.clear();
+            part.again = false;
+            part.pending.iter_mut().for_each(|pending| pending.attempts = 0);
+            return part;
         }
-        let source = unit.sources().first().copied().unwrap_or_default();
-        let record = Arc::new(unit.chunk().single(source as usize));
+        let source = part.sources().first().copied().unwrap_or_default();
+        let record = Arc::new(part.chunk().single(source as usize));
         let shared = &self.context.shared;
-        let batch = shared.runs.process(record, &self.context.troubles).await;
-        Unit::new(batch, unit.first() + u64::from(source), shared.writers.len())
+        let batch = shared.runs.process(record, &self.context.problems).await;
+        BatchPart::new(batch, part.first() + u64::from(source), shared.writers.len())
     }
 
     /// True when a record may be written once more, behind one that should have been written before it.
@@ -225,36 +228,36 @@ impl Lane {
         shared.guarantee == DeliveryGuarantee::AtLeastOnce && shared.ordering != Ordering::Unordered
     }
 
-    async fn write(&self, unit: &Unit, transaction: u64, again: bool) -> Vec<Delivered> {
+    async fn write(&self, part: &BatchPart, transaction: u64, again: bool) -> Vec<WriteOutcome> {
         let shared = &self.context.shared;
-        let patience = match (shared.guarantee, shared.ordering) {
-            _ if shared.gate.is_some() => Patience::Rewind,
-            (DeliveryGuarantee::AtMostOnce, _) => Patience::Once,
-            (_, Ordering::PerPartition) => Patience::HandBackWithRest,
-            (_, Ordering::PerKey | Ordering::Unordered) => Patience::HandBack,
+        let retry_mode = match (shared.guarantee, shared.ordering) {
+            _ if shared.gate.is_some() => RetryMode::AbortTransaction,
+            (DeliveryGuarantee::AtMostOnce, _) => RetryMode::Never,
+            (_, Ordering::PerPartition) => RetryMode::RequeueWithFollowers,
+            (_, Ordering::PerKey | Ordering::Unordered) => RetryMode::Requeue,
         };
-        let deliveries = unit.todo.iter().map(async |todo| {
+        let deliveries = part.pending.iter().map(async |pending| {
             // Each its own: the success of one must not hide the trouble of another.
-            let progress = self.context.troubles.at(unit.offset());
+            let reporter = self.context.problems.at(part.offset());
             let delivery = Delivery {
-                writer: &shared.writers[todo.writer],
-                circuit: &shared.circuits[todo.writer],
-                batch: unit.batch(),
+                writer: &shared.writers[pending.writer],
+                breaker: &shared.breakers[pending.writer],
+                batch: part.batch(),
                 transaction,
                 again,
-                patience,
+                retry_mode,
                 retry: &shared.retry,
-                progress: &progress,
+                reporter: &reporter,
                 metrics: &shared.metrics,
             };
-            delivery.run(todo).await
+            delivery.run(pending).await
         });
         join_all(deliveries).await
     }
 
     /// Lets the records wait that a writer will perhaps take later, and those behind them.
-    fn park_later(&mut self, unit: &mut Unit, delivered: &[Delivered], waits: u32) {
-        let batch = unit.batch().clone();
+    fn park_later(&mut self, part: &mut BatchPart, delivered: &[WriteOutcome], waits: u32) {
+        let batch = part.batch().clone();
         let later = || {
             delivered
                 .iter()
@@ -266,23 +269,23 @@ impl Lane {
         sources.dedup();
         for source in sources {
             // It may follow one of the same key already.
-            let Some(mut waiting) = unit.take(|other| other == source) else {
+            let Some(mut waiting) = part.take(|other| other == source) else {
                 continue;
             };
-            let followers = self.parked.followers(unit, source);
-            let progress = self.context.troubles.at(waiting.offset());
+            let followers = self.retry_queue.followers(part, source);
+            let reporter = self.context.problems.at(waiting.offset());
             let mut attempts = 0;
             // What another writer has refused for good is still to be done as well, so that writer is asked once more.
             for (writer, later) in later().filter(|(_, later)| batch.source(later.output) == source) {
-                waiting.todo[writer].attempts = later.attempts;
+                waiting.pending[writer].attempts = later.attempts;
                 attempts = attempts.max(later.attempts);
-                progress.failing(later.attempts, &later.message);
+                reporter.failing(later.attempts, &later.message);
             }
-            self.parked.park(Waiting {
-                unit: waiting,
+            self.retry_queue.park(WaitingRecord {
+                part: waiting,
                 due: Instant::now() + self.context.shared.retry.random_backoff(attempts),
                 waits,
-                progress,
+                reporter,
                 followers: followers.into_iter().collect(),
             });
         }

@@ -18,7 +18,7 @@ pub(crate) struct DispatchedChunk {
 /// What a task tells the poll loop.
 pub(crate) enum TaskEvent {
     /// These records are finished.
-    Done {
+    Finished {
         partition: TopicPartition,
         epoch: u64,
         /// Number of the transaction that they were written in; 0 without.

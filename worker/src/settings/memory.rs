@@ -13,14 +13,14 @@ const SHARE: u64 = 4;
 
 /// What records may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budget {
+pub struct MemoryBudget {
     /// Bytes read and not finished.
     pub in_flight: usize,
     /// Bytes read ahead by librdkafka.
     pub read_ahead: usize,
 }
 
-impl Budget {
+impl MemoryBudget {
     /// For a container with this limit in bytes.
     pub fn new(limit: Option<u64>) -> Self {
         let bytes = limit.map_or(MOST, |limit| (limit / SHARE).clamp(LEAST, MOST)) as usize;
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn small_containers_get_small_budgets_and_large_ones_the_default() {
-        let in_flight = |limit| Budget::new(limit).in_flight >> 20;
+        let in_flight = |limit| MemoryBudget::new(limit).in_flight >> 20;
         assert_eq!(in_flight(None), 64);
         assert_eq!(in_flight(Some(8 << 30)), 64);
         assert_eq!(in_flight(Some(128 << 20)), 32);

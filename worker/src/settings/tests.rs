@@ -25,9 +25,9 @@ fn parsed(document: &Value) -> Result<WorkerConfig, SettingsError> {
     parse(Path::new("worker.json"), document.to_string().as_bytes())
 }
 
-async fn built(document: &Value, registry: &Registry) -> Result<Settings, SettingsError> {
+async fn built(document: &Value, extensions: &Extensions) -> Result<Settings, SettingsError> {
     let nowhere = SecretFiles::new("/nowhere".into(), "/nowhere".into());
-    Settings::build(parsed(document)?, "worker-1", &nowhere, registry).await
+    Settings::build(parsed(document)?, "worker-1", &nowhere, extensions).await
 }
 
 fn error(result: Result<Settings, SettingsError>) -> SettingsError {
@@ -36,7 +36,7 @@ fn error(result: Result<Settings, SettingsError>) -> SettingsError {
 
 #[tokio::test]
 async fn a_small_container_reads_less_ahead_unless_the_user_says_how_much() {
-    let mut settings = built(&document(), &Registry::new()).await.unwrap();
+    let mut settings = built(&document(), &Extensions::new()).await.unwrap();
     settings.fit_into(Some(64 << 20));
     assert_eq!(settings.memory.in_flight, 16 << 20);
     assert_eq!(
@@ -47,14 +47,14 @@ async fn a_small_container_reads_less_ahead_unless_the_user_says_how_much() {
         "/kafka/clientConfig",
         json!({"queued.max.messages.kbytes": "2048"}),
     );
-    let mut settings = built(&own, &Registry::new()).await.unwrap();
+    let mut settings = built(&own, &Extensions::new()).await.unwrap();
     settings.fit_into(Some(64 << 20));
     assert_eq!(settings.consumer_properties["queued.max.messages.kbytes"], "2048");
 }
 
 #[tokio::test]
 async fn defaults_become_durations_and_properties() {
-    let settings = built(&document(), &Registry::new()).await.unwrap();
+    let settings = built(&document(), &Extensions::new()).await.unwrap();
     assert_eq!(
         settings.batch,
         BatchLimits {
@@ -80,7 +80,7 @@ async fn defaults_become_durations_and_properties() {
 #[tokio::test]
 async fn a_dead_letter_topic_makes_dead_letter_the_policy() {
     let document = with("/errorHandling/deadLetter", json!({"topic": "orders.dlq"}));
-    let settings = built(&document, &Registry::new()).await.unwrap();
+    let settings = built(&document, &Extensions::new()).await.unwrap();
     assert_eq!(settings.on_exhausted, OnExhausted::DeadLetter);
     assert_eq!(
         settings.dead_letter,
@@ -100,7 +100,7 @@ async fn a_breaker_without_limits_has_the_default_ones() {
     ] {
         let dead_letter = json!({"topic": "orders.dlq", "headerStyle": "Spring", "breaker": breaker});
         let document = with("/errorHandling/deadLetter", dead_letter);
-        let settings = built(&document, &Registry::new()).await.unwrap();
+        let settings = built(&document, &Extensions::new()).await.unwrap();
         assert_eq!(
             settings.dead_letter,
             Some(DeadLetterSettings {
@@ -259,7 +259,7 @@ fn timeouts_that_the_broker_decides_are_refused_with_its_protocol() {
 #[tokio::test]
 async fn the_group_protocol_reaches_the_consumer() {
     let document = with("/consumer/groupProtocol", json!("Consumer"));
-    let settings = built(&document, &Registry::new()).await.unwrap();
+    let settings = built(&document, &Extensions::new()).await.unwrap();
     assert_eq!(settings.consumer_properties["group.protocol"], "consumer");
 }
 
@@ -328,14 +328,14 @@ fn steps_of_fields_that_contradict_each_other_are_named_with_what_to_write() {
 async fn the_first_transform_of_type_fields_decodes_and_needs_json() {
     let shape = |name: &str| json!({"name": name, "type": "Fields", "fields": {"drop": ["a"]}});
     let own = json!({"name": "own", "type": "Custom", "custom": {"name": "own"}});
-    let registry = Registry::new().transform("own", |_| {
+    let extensions = Extensions::new().transform("own", |_| {
         Ok(per_record("own", |_, out| {
             out.keep();
             Ok(())
         }))
     });
     let mut document = with("/transforms", json!([shape("a"), shape("b")]));
-    let settings = built(&document, &registry).await.unwrap();
+    let settings = built(&document, &extensions).await.unwrap();
     let names: Vec<&str> = settings
         .transforms
         .iter()
@@ -354,11 +354,11 @@ async fn the_first_transform_of_type_fields_decodes_and_needs_json() {
     );
     // What comes from a transform of one's own may be JSON whatever went in.
     document["transforms"] = json!([own, shape("a")]);
-    let settings = built(&document, &registry).await.unwrap();
+    let settings = built(&document, &extensions).await.unwrap();
     assert!(!settings.decoders.accept_anything());
 
     document["transforms"] = json!([own, {"name": "shape", "type": "Fields"}]);
-    let error = error(built(&document, &registry).await).to_string();
+    let error = error(built(&document, &extensions).await).to_string();
     assert!(
         error.contains("type is Fields, so the member fields must be set"),
         "{error}"
@@ -408,7 +408,7 @@ fn a_missing_document_says_what_to_point_at() {
 #[tokio::test]
 async fn a_missing_secret_has_its_own_exit_code() {
     let sasl = json!({"mechanism": "PLAIN", "credentials": {"secretName": "login"}});
-    let error = error(built(&with("/kafka/sasl", sasl), &Registry::new()).await);
+    let error = error(built(&with("/kafka/sasl", sasl), &Extensions::new()).await);
     assert_eq!(error.exit_code(), exit::CREDENTIALS);
     assert!(error.to_string().contains("Secret \"login\""), "{error}");
 }
@@ -416,13 +416,13 @@ async fn a_missing_secret_has_its_own_exit_code() {
 #[tokio::test]
 async fn an_unknown_custom_name_says_what_the_worker_has() {
     let transforms = json!([{"name": "own", "type": "Custom", "custom": {"name": "louder"}}]);
-    let registry = Registry::new().transform("quieter", |_| {
+    let extensions = Extensions::new().transform("quieter", |_| {
         Ok(per_record("quieter", |_, out| {
             out.emit(Payload::Keep, Payload::Keep);
             Ok(())
         }))
     });
-    let error = error(built(&with("/transforms", transforms), &registry).await).to_string();
+    let error = error(built(&with("/transforms", transforms), &extensions).await).to_string();
     assert!(
         error.contains("transform \"own\"") && error.contains("it has: quieter"),
         "{error}"
@@ -434,14 +434,14 @@ async fn an_unknown_custom_name_says_what_the_worker_has() {
 async fn neighbouring_vrl_transforms_run_as_one_and_the_first_decodes() {
     let vrl = |name: &str| json!({"name": name, "type": "Vrl", "vrl": {"source": ".seen = true"}});
     let custom = json!({"name": "own", "type": "Custom", "custom": {"name": "own"}});
-    let registry = Registry::new().transform("own", |_| {
+    let extensions = Extensions::new().transform("own", |_| {
         Ok(per_record("own", |_, out| {
             out.keep();
             Ok(())
         }))
     });
     let document = with("/transforms", json!([vrl("a"), vrl("b"), custom, vrl("c")]));
-    let settings = built(&document, &registry).await.unwrap();
+    let settings = built(&document, &extensions).await.unwrap();
     let names: Vec<&str> = settings
         .transforms
         .iter()
@@ -455,7 +455,7 @@ async fn neighbouring_vrl_transforms_run_as_one_and_the_first_decodes() {
 #[tokio::test]
 async fn a_program_that_does_not_compile_is_named_with_the_compilers_message() {
     let transforms = json!([{"name": "clean", "type": "Vrl", "vrl": {"source": ".a = nope(1)"}}]);
-    let error = error(built(&with("/transforms", transforms), &Registry::new()).await);
+    let error = error(built(&with("/transforms", transforms), &Extensions::new()).await);
     assert!(
         error.to_string().contains("transform \"clean\"") && error.to_string().contains("undefined function"),
         "{error}"

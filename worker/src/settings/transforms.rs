@@ -7,7 +7,7 @@ use crds::spec::{Decode, Transform as Spec, TransformType};
 use thiserror::Error;
 
 use crate::{
-    extensions::Registry,
+    extensions::Extensions,
     secrets::{SecretError, SecretFiles},
     transform::{NamedTransform, fields::Fields},
 };
@@ -42,14 +42,14 @@ pub(super) fn build(
     specs: &[Spec],
     decode: &Decode,
     secrets: &SecretFiles,
-    registry: &Registry,
+    extensions: &Extensions,
 ) -> Result<Vec<NamedTransform>, TransformError> {
     let mut built = Vec::new();
     for run in specs.chunk_by(|left, right| left.kind == TransformType::Vrl && right.kind == left.kind) {
         let transform = match run[0].kind {
             TransformType::Vrl => vrl(run, decode, built.is_empty(), secrets)?,
             TransformType::Fields => fields(&run[0], decode, built.is_empty())?,
-            TransformType::Custom => custom(&run[0], registry)?,
+            TransformType::Custom => custom(&run[0], extensions)?,
         };
         built.push(transform);
     }
@@ -68,7 +68,7 @@ fn fields(spec: &Spec, decode: &Decode, first: bool) -> Result<NamedTransform, T
     })
 }
 
-fn custom(spec: &Spec, registry: &Registry) -> Result<NamedTransform, TransformError> {
+fn custom(spec: &Spec, extensions: &Extensions) -> Result<NamedTransform, TransformError> {
     let name = || spec.name.clone();
     let custom = spec.custom.as_ref().ok_or_else(|| TransformError::Missing {
         name: name(),
@@ -76,7 +76,7 @@ fn custom(spec: &Spec, registry: &Registry) -> Result<NamedTransform, TransformE
         member: "custom",
     })?;
     let config = custom.config.clone().unwrap_or_default();
-    let transform = (registry.build_transform(&custom.name, &config))
+    let transform = (extensions.build_transform(&custom.name, &config))
         .map_err(|source| TransformError::Custom { name: name(), source })?;
     Ok(NamedTransform {
         name: (*spec.name).into(),

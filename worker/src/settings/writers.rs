@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crds::spec::{self, Compression, DeliveryGuarantee, WriterType};
 
 use crate::{
-    extensions::Registry,
+    extensions::Extensions,
     kafka::producer::{Producer, ProducerError},
     secrets::{SecretError, SecretFiles},
     transaction::Transactional,
@@ -29,7 +29,7 @@ pub struct WriterContext<'a> {
     /// With ExactlyOnce, writers keep offsets as well.
     pub guarantee: DeliveryGuarantee,
     /// The user's own writers.
-    pub registry: &'a Registry,
+    pub extensions: &'a Extensions,
 }
 
 /// A writer that cannot be built from its configuration.
@@ -76,8 +76,13 @@ pub async fn build(
         }
         WriterType::Kafka => {
             let kafka = config.kafka.as_ref().ok_or_else(|| missing("kafka"))?;
-            if let Some(Transactional { producer, refusals }) = context.transactions {
-                let writer = KafkaWriter::transactional(&kafka.topic, producer.clone(), refusals.clone());
+            if let Some(Transactional {
+                producer,
+                rejected_records,
+            }) = context.transactions
+            {
+                let writer =
+                    KafkaWriter::transactional(&kafka.topic, producer.clone(), rejected_records.clone());
                 return Ok(Arc::new(writer));
             }
             let producer = (context.producer)(kafka.compression)
@@ -123,7 +128,7 @@ pub async fn build(
         WriterType::Custom => {
             let custom = config.custom.as_ref().ok_or_else(|| missing("custom"))?;
             let value = serde_json::to_value(&custom.config).unwrap_or_default();
-            (context.registry.build_writer(&custom.name, &value))
+            (context.extensions.build_writer(&custom.name, &value))
                 .map_err(|source| BuildWriterError::Custom { name: name(), source })
         }
         #[cfg(not(all(feature = "http", feature = "postgres")))]

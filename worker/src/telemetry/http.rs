@@ -13,7 +13,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 
 use super::{Liveness, Metrics};
-use crate::health::snapshot::{Board, Phase};
+use crate::health::snapshot::{Phase, SharedSnapshot};
 
 /// A poll thread that has not ticked for this long is stuck. The longest it may rightly wait for is a revocation: drain
 /// (10 s) and a synchronous commit (socket timeout 10 s, once repeated by librdkafka inside it).
@@ -36,7 +36,7 @@ pub struct BindError {
 #[derive(Clone, Debug)]
 pub struct Shown {
     /// The latest snapshot.
-    pub board: Board,
+    pub snapshot: SharedSnapshot,
     /// The metrics.
     pub metrics: Metrics,
     /// Ticks of the poll thread.
@@ -81,7 +81,7 @@ async fn live(State(shown): State<Arc<Shown>>) -> (StatusCode, String) {
 }
 
 async fn ready(State(shown): State<Arc<Shown>>) -> (StatusCode, &'static str) {
-    match shown.board.read().phase {
+    match shown.snapshot.read().phase {
         Phase::Consuming => (StatusCode::OK, "consuming\n"),
         Phase::Joining => (StatusCode::SERVICE_UNAVAILABLE, "joining the group\n"),
         Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
@@ -90,11 +90,11 @@ async fn ready(State(shown): State<Arc<Shown>>) -> (StatusCode, &'static str) {
 }
 
 async fn status(State(shown): State<Arc<Shown>>) -> Response {
-    Json(&*shown.board.read()).into_response()
+    Json(&*shown.snapshot.read()).into_response()
 }
 
 async fn metrics(State(shown): State<Arc<Shown>>) -> Response {
-    match shown.metrics.encode(&shown.board.read(), shown.liveness.age()) {
+    match shown.metrics.encode(&shown.snapshot.read(), shown.liveness.age()) {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
@@ -119,29 +119,29 @@ mod tests {
         (code, answer.split_once("\r\n\r\n").unwrap().1.to_string())
     }
 
-    async fn start(liveness: Liveness) -> (SocketAddr, Board) {
-        let board = Board::default();
+    async fn start(liveness: Liveness) -> (SocketAddr, SharedSnapshot) {
+        let snapshot = SharedSnapshot::default();
         let shown = Shown {
-            board: board.clone(),
+            snapshot: snapshot.clone(),
             metrics: Metrics::new(),
             liveness,
         };
         let listener = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(serve(listener, shown, std::future::pending()));
-        (address, board)
+        (address, snapshot)
     }
 
     #[tokio::test]
     async fn ready_means_consuming() {
-        let (address, board) = start(Liveness::new()).await;
+        let (address, snapshot) = start(Liveness::new()).await;
         for (phase, code) in [
             (Phase::Joining, 503),
             (Phase::Consuming, 200),
             (Phase::Draining, 503),
             (Phase::Stopped, 503),
         ] {
-            board.publish(Snapshot {
+            snapshot.publish(Snapshot {
                 phase,
                 ..Snapshot::default()
             });
@@ -163,8 +163,8 @@ mod tests {
 
     #[tokio::test]
     async fn status_and_metrics_show_the_snapshot() {
-        let (address, board) = start(Liveness::new()).await;
-        board.publish(Snapshot {
+        let (address, snapshot) = start(Liveness::new()).await;
+        snapshot.publish(Snapshot {
             group_id: "shop.orders".into(),
             ..Snapshot::default()
         });

@@ -27,9 +27,9 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct PartitionMetrics {
     labels: PartitionLabels,
-    records_in: Counter,
+    records_consumed: Counter,
     bytes_in: Counter,
-    records_done: Counter,
+    records_finished: Counter,
     in_flight: Gauge,
     lag: OnceLock<Gauge>,
     lags: Family<PartitionLabels, Gauge>,
@@ -38,13 +38,13 @@ pub struct PartitionMetrics {
 impl PartitionMetrics {
     /// A chunk was read.
     pub fn received(&self, records: usize, bytes: usize) {
-        self.records_in.inc_by(records as u64);
+        self.records_consumed.inc_by(records as u64);
         self.bytes_in.inc_by(bytes as u64);
     }
 
     /// Records are finished: written, dead-lettered, filtered out or skipped.
     pub fn done(&self, records: usize) {
-        self.records_done.inc_by(records as u64);
+        self.records_finished.inc_by(records as u64);
     }
 
     /// How things are now. An unknown lag shows no series at all, because it is not 0.
@@ -78,9 +78,9 @@ impl Metrics {
     pub fn partition(&self, partition: &TopicPartition) -> PartitionMetrics {
         let labels = labels_of(partition);
         PartitionMetrics {
-            records_in: self.0.records_in.get_or_create_owned(&labels),
+            records_consumed: self.0.records_consumed.get_or_create_owned(&labels),
             bytes_in: self.0.bytes_in.get_or_create_owned(&labels),
-            records_done: self.0.records_done.get_or_create_owned(&labels),
+            records_finished: self.0.records_finished.get_or_create_owned(&labels),
             in_flight: self.0.in_flight.get_or_create_owned(&labels),
             lag: OnceLock::new(),
             lags: self.0.lag.clone(),
@@ -91,7 +91,11 @@ impl Metrics {
     /// Removes a partition that has moved to another worker.
     pub fn forget(&self, partition: &TopicPartition) {
         let labels = labels_of(partition);
-        for family in [&self.0.records_in, &self.0.bytes_in, &self.0.records_done] {
+        for family in [
+            &self.0.records_consumed,
+            &self.0.bytes_in,
+            &self.0.records_finished,
+        ] {
             family.remove(&labels);
         }
         for family in [&self.0.in_flight, &self.0.lag] {
@@ -122,8 +126,8 @@ impl Metrics {
     }
 
     /// So many threads of transforms that took too long still run.
-    pub fn left_alone(&self, threads: usize) {
-        self.0.left_alone.set(threads as i64);
+    pub fn abandoned(&self, threads: usize) {
+        self.0.abandoned.set(threads as i64);
     }
 
     /// A writer took `time` for one attempt, whatever came of it.
@@ -162,9 +166,9 @@ impl Metrics {
     }
 
     /// The breaker of a writer opened or closed.
-    pub fn writer_open(&self, name: &Arc<str>, open: bool) {
+    pub fn writer_breaker_open(&self, name: &Arc<str>, open: bool) {
         self.0
-            .writer_open
+            .writer_breaker_open
             .get_or_create(&WriterLabels { writer: name.clone() })
             .set(open.into());
     }

@@ -7,7 +7,7 @@ use rdkafka::{consumer::ConsumerGroupMetadata, topic_partition_list::TopicPartit
 
 use super::{Event, Reporter};
 use crate::{
-    kafka::producer::{TransactionError, TransactionErrorKind, Turn},
+    kafka::producer::{TransactionError, TransactionErrorKind, TransactionalClient},
     retry::RetryPolicy,
 };
 
@@ -18,15 +18,15 @@ const AGAIN: Duration = Duration::from_millis(50);
 const ATTEMPTS: u32 = 3;
 
 /// See the module.
-pub(super) struct Client {
-    turn: Turn,
-    stage: Stage,
+pub(super) struct PairedClient {
+    client: TransactionalClient,
+    stage: ClientStage,
     retry: RetryPolicy,
     report: Reporter,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum ClientStage {
     /// The `transactional.id` has to be registered.
     New,
     /// No transaction has begun.
@@ -34,11 +34,11 @@ enum Stage {
     Begun,
 }
 
-impl Client {
-    pub fn new(turn: Turn, retry: RetryPolicy, report: Reporter) -> Self {
+impl PairedClient {
+    pub fn new(client: TransactionalClient, retry: RetryPolicy, report: Reporter) -> Self {
         Self {
-            turn,
-            stage: Stage::New,
+            client,
+            stage: ClientStage::New,
             retry,
             report,
         }
@@ -47,13 +47,13 @@ impl Client {
     /// Begins a transaction if none has begun, however long it takes, with a new client if need be.
     pub async fn begin(&mut self) {
         let mut failures = 0;
-        while self.stage != Stage::Begun {
+        while self.stage != ClientStage::Begun {
             let Err(error) = self.try_to_begin().await else {
                 break;
             };
-            if std::mem::replace(&mut self.stage, Stage::New) != Stage::New {
+            if std::mem::replace(&mut self.stage, ClientStage::New) != ClientStage::New {
                 // The client broke some time ago; its successor has not been asked yet.
-                self.turn.renew();
+                self.client.renew();
                 continue;
             }
             failures += 1;
@@ -66,9 +66,9 @@ impl Client {
             let systemic = error.kind == TransactionErrorKind::Systemic;
             let wait = self.retry.outage_backoff(failures, systemic);
             if error.kind != TransactionErrorKind::Again {
-                self.turn.renew();
+                self.client.renew();
             }
-            (self.report)(Event::Trouble(error.to_string()));
+            (self.report)(Event::Unavailable(error.to_string()));
             tokio::time::sleep(wait).await;
         }
         if failures > 0 {
@@ -77,12 +77,12 @@ impl Client {
     }
 
     async fn try_to_begin(&mut self) -> Result<(), TransactionError> {
-        if self.stage == Stage::New {
-            call(&self.turn, Turn::initialise).await?;
-            self.stage = Stage::Ready;
+        if self.stage == ClientStage::New {
+            call(&self.client, TransactionalClient::initialise).await?;
+            self.stage = ClientStage::Ready;
         }
-        call(&self.turn, Turn::begin).await?;
-        self.stage = Stage::Begun;
+        call(&self.client, TransactionalClient::begin).await?;
+        self.stage = ClientStage::Begun;
         Ok(())
     }
 
@@ -94,17 +94,17 @@ impl Client {
     ) -> Result<(), TransactionError> {
         let offsets = Arc::new((offsets, group));
         let sent = self
-            .insist(move |turn| {
+            .insist(move |client| {
                 let (offsets, group) = &*offsets;
-                turn.send_offsets(offsets, group)
+                client.send_offsets(offsets, group)
             })
             .await;
         let committed = match sent {
-            Ok(()) => self.insist(Turn::commit).await,
+            Ok(()) => self.insist(TransactionalClient::commit).await,
             Err(error) => Err(error),
         };
         match &committed {
-            Ok(()) => self.stage = Stage::Ready,
+            Ok(()) => self.stage = ClientStage::Ready,
             Err(error) if error.kind == TransactionErrorKind::NewClient => self.start_over(),
             Err(_) => {}
         }
@@ -115,14 +115,14 @@ impl Client {
     /// librdkafka 2.12 drops them and gives their sequence numbers to others, but the broker may have got them, and would take the
     /// others for repetitions.
     pub async fn abort(&mut self) {
-        if self.stage != Stage::Begun {
+        if self.stage != ClientStage::Begun {
             return;
         }
-        if !self.turn.is_idle() {
+        if !self.client.is_idle() {
             return self.start_over();
         }
-        match self.insist(Turn::abort).await {
-            Ok(()) => self.stage = Stage::Ready,
+        match self.insist(TransactionalClient::abort).await {
+            Ok(()) => self.stage = ClientStage::Ready,
             Err(error) => {
                 tracing::debug!(%error, "a new client takes over");
                 self.start_over();
@@ -132,22 +132,22 @@ impl Client {
 
     /// Drops the client; what it has left open its successor aborts.
     pub fn start_over(&mut self) {
-        self.turn.renew();
-        self.stage = Stage::New;
+        self.client.renew();
+        self.stage = ClientStage::New;
     }
 
     /// Makes the same call again while librdkafka says so, but not for ever: a new client of the same name finds out from the
     /// broker how the transaction ended, too, and sometimes only that helps.
     async fn insist(
         &self,
-        made: impl Fn(&Turn) -> Result<(), TransactionError> + Clone + Send + 'static,
+        made: impl Fn(&TransactionalClient) -> Result<(), TransactionError> + Clone + Send + 'static,
     ) -> Result<(), TransactionError> {
         let mut attempt = 0;
         loop {
-            match call(&self.turn, made.clone()).await {
+            match call(&self.client, made.clone()).await {
                 Err(error) if error.kind == TransactionErrorKind::Again => {
                     attempt += 1;
-                    (self.report)(Event::Trouble(error.to_string()));
+                    (self.report)(Event::Unavailable(error.to_string()));
                     if attempt == ATTEMPTS {
                         let kind = TransactionErrorKind::NewClient;
                         return Err(TransactionError { kind, ..error });
@@ -162,11 +162,11 @@ impl Client {
 
 /// Makes a call that blocks, where it may.
 pub(super) async fn call(
-    turn: &Turn,
-    made: impl FnOnce(&Turn) -> Result<(), TransactionError> + Send + 'static,
+    client: &TransactionalClient,
+    made: impl FnOnce(&TransactionalClient) -> Result<(), TransactionError> + Send + 'static,
 ) -> Result<(), TransactionError> {
-    let turn = turn.clone();
-    match tokio::task::spawn_blocking(move || made(&turn)).await {
+    let client = client.clone();
+    match tokio::task::spawn_blocking(move || made(&client)).await {
         Ok(result) => result,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }

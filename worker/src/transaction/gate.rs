@@ -7,12 +7,12 @@ use tokio::sync::Notify;
 /// Closed at first.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
-    state: Mutex<State>,
+    state: Mutex<GateState>,
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct GateState {
     open: bool,
     round: u64,
     /// Number of the transaction of those who enter.
@@ -34,12 +34,12 @@ impl Gate {
         Arc::default()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, GateState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns what `look` finds, as soon as it finds something.
-    async fn wait_for<T>(&self, look: impl Fn(&mut State) -> Option<T>) -> T {
+    async fn wait_for<T>(&self, look: impl Fn(&mut GateState) -> Option<T>) -> T {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();

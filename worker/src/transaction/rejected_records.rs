@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// An output: the record it was made from, and its number.
-type OutputId = (TopicPartition, Offset, u32);
+type OutputKey = (TopicPartition, Offset, u32);
 
 /// Refused outputs that are remembered; beyond, all are found out again.
 const MOST: usize = 100_000;
@@ -22,7 +22,7 @@ const MOST: usize = 100_000;
 /// A record to be sent alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Suspect {
-    id: OutputId,
+    id: OutputKey,
     topic: String,
     timestamp: Option<i64>,
     key: Option<Vec<u8>>,
@@ -55,15 +55,15 @@ impl Suspect {
 
 /// Suspects and convicts, shared by the writer and whoever ends transactions.
 #[derive(Debug, Default)]
-pub struct Refusals(Mutex<State>);
+pub struct RejectedRecords(Mutex<KnownRejections>);
 
 #[derive(Debug, Default)]
-struct State {
+struct KnownRejections {
     suspects: Vec<Suspect>,
-    refused: HashMap<OutputId, String>,
+    refused: HashMap<OutputKey, String>,
 }
 
-impl Refusals {
+impl RejectedRecords {
     /// Why the broker refuses this output, if it is known to.
     pub(crate) fn of(&self, output: &OutputRecord<'_>) -> Option<String> {
         let state = self.state();
@@ -95,7 +95,7 @@ impl Refusals {
     }
 
     /// The suspect was refused alone.
-    pub(super) fn convict(&self, suspect: &Suspect, why: String) {
+    pub(super) fn confirm(&self, suspect: &Suspect, why: String) {
         self.remember(suspect.id.clone(), why);
     }
 
@@ -104,7 +104,7 @@ impl Refusals {
         self.remember(id(output), why);
     }
 
-    fn remember(&self, id: OutputId, why: String) {
+    fn remember(&self, id: OutputKey, why: String) {
         let mut state = self.state();
         if state.refused.len() >= MOST {
             state.refused.clear();
@@ -127,12 +127,12 @@ impl Refusals {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, KnownRejections> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn id(output: &OutputRecord<'_>) -> OutputId {
+fn id(output: &OutputRecord<'_>) -> OutputKey {
     (output.record.partition().clone(), output.offset(), output.index)
 }
 
@@ -157,24 +157,27 @@ mod tests {
             headers: vec![(b"h", None), (b"h", Some(b"x"))],
             ..Default::default()
         };
-        let refusals = Refusals::default();
-        refusals.suspect(&first, &record);
-        assert_eq!(refusals.of(&first), None);
-        let suspects = refusals.take_suspects();
+        let rejected_records = RejectedRecords::default();
+        rejected_records.suspect(&first, &record);
+        assert_eq!(rejected_records.of(&first), None);
+        let suspects = rejected_records.take_suspects();
         assert_eq!(format!("{:?}", suspects[0].record()), format!("{record:?}"));
-        assert!(refusals.take_suspects().is_empty());
-        refusals.convict(&suspects[0], "too large".into());
+        assert!(rejected_records.take_suspects().is_empty());
+        rejected_records.confirm(&suspects[0], "too large".into());
         assert_eq!(
-            (refusals.of(&first).as_deref(), refusals.of(&second)),
+            (
+                rejected_records.of(&first).as_deref(),
+                rejected_records.of(&second)
+            ),
             (Some("too large"), None)
         );
-        refusals.forget_below(&TopicPartition::new("t", 1), 100);
-        refusals.forget_below(&TopicPartition::new("t", 0), 7);
-        assert!(refusals.of(&first).is_some());
-        refusals.forget_below(&TopicPartition::new("t", 0), 8);
-        assert!(refusals.of(&first).is_none());
-        refusals.refused(&second, "no key".into());
-        refusals.forget(&second);
-        assert!(refusals.of(&second).is_none());
+        rejected_records.forget_below(&TopicPartition::new("t", 1), 100);
+        rejected_records.forget_below(&TopicPartition::new("t", 0), 7);
+        assert!(rejected_records.of(&first).is_some());
+        rejected_records.forget_below(&TopicPartition::new("t", 0), 8);
+        assert!(rejected_records.of(&first).is_none());
+        rejected_records.refused(&second, "no key".into());
+        rejected_records.forget(&second);
+        assert!(rejected_records.of(&second).is_none());
     }
 }

@@ -8,14 +8,16 @@ use rdkafka::{consumer::ConsumerGroupMetadata, topic_partition_list::TopicPartit
 use tokio::sync::mpsc;
 
 use super::{
-    Cause, Event, Gate, Refusals, Reporter, Spoiled,
-    client::{Client, call},
+    Cause, Event, Gate, RejectedRecords, Reporter, TransactionFailure,
+    client::{PairedClient, call},
     rejected_records::Suspect,
 };
 use crate::{
-    kafka::producer::{ErrorClass, Producer, SendError, TransactionError, TransactionErrorKind, Turn},
+    kafka::producer::{
+        ErrorClass, Producer, SendError, TransactionError, TransactionErrorKind, TransactionalClient,
+    },
     retry::RetryPolicy,
-    seeded_bugs::planted,
+    seeded_bugs::seeded_bug,
 };
 
 /// What the poll loop wants.
@@ -38,29 +40,29 @@ pub(crate) enum Command {
 pub(crate) struct Transactor {
     gate: Arc<Gate>,
     producer: Producer,
-    refusals: Arc<Refusals>,
+    rejected_records: Arc<RejectedRecords>,
     report: Reporter,
     commands: mpsc::UnboundedReceiver<Command>,
     /// Those of even and of odd transactions.
-    clients: [Client; 2],
+    clients: [PairedClient; 2],
 }
 
 impl Transactor {
     pub fn new(
         gate: Arc<Gate>,
         producer: Producer,
-        refusals: Arc<Refusals>,
+        rejected_records: Arc<RejectedRecords>,
         retry: RetryPolicy,
         report: Reporter,
         commands: mpsc::UnboundedReceiver<Command>,
     ) -> Self {
         let clients = producer
-            .turns()
-            .map(|turn| Client::new(turn, retry.clone(), report.clone()));
+            .transactional_clients()
+            .map(|client| PairedClient::new(client, retry.clone(), report.clone()));
         Self {
             gate,
             producer,
-            refusals,
+            rejected_records,
             report,
             commands,
             clients,
@@ -75,10 +77,10 @@ impl Transactor {
             match command {
                 Command::End => {
                     let ended = self.gate.turn_over();
-                    if !planted("ends-before-its-lanes") {
+                    if !seeded_bug("ends-before-its-lanes") {
                         self.gate.left(ended).await;
                     }
-                    (self.report)(Event::Quiet);
+                    (self.report)(Event::Drained);
                 }
                 Command::Commit { offsets, group } => self.commit(offsets, group).await,
                 Command::Abort { backoff } => {
@@ -104,8 +106,8 @@ impl Transactor {
         let index = (self.gate.current().wrapping_sub(1) % 2) as usize;
         let client = &mut self.clients[index];
         match client.commit(offsets, group).await {
-            Err(_) if planted("abort-is-committed") => client.abort().await,
-            Err(error) => return (self.report)(Event::Spoiled(spoiled(error))),
+            Err(_) if seeded_bug("abort-is-committed") => client.abort().await,
+            Err(error) => return (self.report)(Event::Failed(failure(error))),
             Ok(()) => {}
         }
         (self.report)(Event::Committed);
@@ -114,7 +116,7 @@ impl Transactor {
 
     /// Aborts what is being written, and what was ended and is not committed.
     async fn abort(&mut self) {
-        let suspects = self.refusals.take_suspects();
+        let suspects = self.rejected_records.take_suspects();
         for client in &mut self.clients {
             match suspects.is_empty() {
                 true => client.abort().await,
@@ -132,11 +134,11 @@ impl Transactor {
     /// that makes no batches, so that every refusal is of that record. The first one spoils the transaction, so the others are
     /// tried again in the next.
     async fn try_alone(&mut self, suspects: Vec<Suspect>) {
-        let mut convicted = 0;
+        let mut confirmed = 0;
         let mut open: Vec<&Suspect> = suspects.iter().collect();
         while !open.is_empty() {
             let before = open.len();
-            let answers = match self.trial(&open).await {
+            let answers = match self.isolate(&open).await {
                 Ok(answers) => answers,
                 Err(error) => {
                     // When the records come again, it is found out again.
@@ -147,8 +149,8 @@ impl Transactor {
             let mut answers = answers.into_iter();
             open.retain(|suspect| match answers.next() {
                 Some(Err(error)) if error.class == ErrorClass::Record => {
-                    self.refusals.convict(suspect, error.message);
-                    convicted += 1;
+                    self.rejected_records.confirm(suspect, error.message);
+                    confirmed += 1;
                     false
                 }
                 Some(Err(_)) => true,
@@ -158,7 +160,7 @@ impl Transactor {
                 return;
             }
         }
-        if convicted == 0 {
+        if confirmed == 0 {
             let bytes = suspects.iter().map(Suspect::bytes).sum();
             self.producer.shrink_batches(bytes);
             tracing::warn!(
@@ -169,24 +171,27 @@ impl Transactor {
         }
     }
 
-    async fn trial(&self, suspects: &[&Suspect]) -> Result<Vec<Result<(), SendError>>, TransactionError> {
-        let producer = self.producer.trial().map_err(|error| TransactionError {
+    async fn isolate(&self, suspects: &[&Suspect]) -> Result<Vec<Result<(), SendError>>, TransactionError> {
+        let producer = self.producer.isolating().map_err(|error| TransactionError {
             message: error.to_string(),
             kind: TransactionErrorKind::Systemic,
         })?;
-        let [turn, _] = producer.turns();
-        call(&turn, |turn| turn.initialise().and_then(|()| turn.begin())).await?;
+        let [client, _] = producer.transactional_clients();
+        call(&client, |client| {
+            client.initialise().and_then(|()| client.begin())
+        })
+        .await?;
         let records: Vec<_> = suspects.iter().map(|suspect| suspect.record()).collect();
         let over = async {
             // What is behind the first refused record is not sent any more, and answered for by the abort.
             producer.first_failure().await;
-            call(&turn, Turn::abort).await
+            call(&client, TransactionalClient::abort).await
         };
         let mut sent = std::pin::pin!(producer.send(&records));
         tokio::select! {
             answers = &mut sent => {
                 // If not, the next client of that name does it, or the broker in a while.
-                let _ = call(&turn, Turn::abort).await;
+                let _ = call(&client, TransactionalClient::abort).await;
                 Ok(answers)
             }
             _ = over => Ok(sent.await),
@@ -194,12 +199,12 @@ impl Transactor {
     }
 }
 
-fn spoiled(error: TransactionError) -> Spoiled {
+fn failure(error: TransactionError) -> TransactionFailure {
     let cause = match error.kind {
         TransactionErrorKind::Moved => Cause::Moved,
         TransactionErrorKind::TooLong => Cause::TooLong,
         TransactionErrorKind::Systemic => Cause::Systemic,
         _ => Cause::Unavailable,
     };
-    Spoiled::new(cause, error.message)
+    TransactionFailure::new(cause, error.message)
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use crds::spec::{Decode, DecoderType};
 
 use self::{
-    members::{Members, Refused},
+    members::{Members, NoMembers},
     plan::{Added, Addition, Plan},
 };
 use super::Transform;
@@ -39,7 +39,7 @@ pub struct Fields {
 }
 
 /// Why a record has no output.
-struct Failed {
+struct FieldsFailure {
     stage: Stage,
     message: String,
 }
@@ -71,14 +71,14 @@ impl Fields {
         document: &[u8],
         record: &OutputRecord<'_>,
         scratch: &mut Scratch,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), FieldsFailure> {
         if std::str::from_utf8(document).is_err() {
             return Err(self.not_json(document));
         }
         match scratch.members.read(document, &self.plan) {
             Ok(()) => {}
-            Err(Refused::NotJson) => return Err(self.not_json(document)),
-            Err(Refused::NotObject(kind)) => {
+            Err(NoMembers::NotJson) => return Err(self.not_json(document)),
+            Err(NoMembers::NotObject(kind)) => {
                 return Err(failed(format!("the value is {kind}; Fields needs an object")));
             }
         }
@@ -164,11 +164,11 @@ impl Fields {
     }
 
     /// The words of the decoder: it is asked again, because only failures need them.
-    fn not_json(&self, document: &[u8]) -> Failed {
+    fn not_json(&self, document: &[u8]) -> FieldsFailure {
         let fault = decode::check(DecoderType::Json, Some(document));
         let fault = fault.err().unwrap_or_else(|| "is not JSON".into());
         match self.decodes {
-            true => Failed {
+            true => FieldsFailure {
                 stage: Stage::Decode,
                 message: fault,
             },
@@ -177,8 +177,8 @@ impl Fields {
     }
 }
 
-fn failed(message: String) -> Failed {
-    Failed {
+fn failed(message: String) -> FieldsFailure {
+    FieldsFailure {
         stage: Stage::Transform,
         message,
     }
@@ -203,7 +203,7 @@ impl Transform for Fields {
             };
             match self.change(document, &record, &mut scratch) {
                 Ok(()) => output.emit(from, Payload::Keep, Payload::New(&scratch.out)),
-                Err(Failed { stage, message }) => {
+                Err(FieldsFailure { stage, message }) => {
                     let component = match stage {
                         Stage::Decode => &self.value_component,
                         _ => &self.name,

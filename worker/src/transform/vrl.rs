@@ -139,7 +139,7 @@ impl VrlChain {
             .join("+")
     }
 
-    /// Runs the programs from the one at `at` on and calls `emit` for every output.
+    /// TimedPipeline the programs from the one at `at` on and calls `emit` for every output.
     fn run(
         &self,
         at: usize,

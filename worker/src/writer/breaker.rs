@@ -8,23 +8,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::{sync::watch, time::Instant};
 
-pub(crate) use self::state::Failed;
-use self::state::{Admission, Probe, State, Verdict};
+pub(crate) use self::state::FailedCall;
+use self::state::{Admission, BreakerState, Probe, Verdict};
 use crate::{retry::RetryPolicy, telemetry::Metrics};
 
 /// See the module.
-pub(crate) struct Circuit {
+pub(crate) struct WriterBreaker {
     writer: Arc<str>,
-    state: Mutex<State>,
+    state: Mutex<BreakerState>,
     /// Wakes all that wait when it closes, when a probe has failed and when one is handed on.
     changed: watch::Sender<()>,
     metrics: Metrics,
 }
 
-impl Circuit {
+impl WriterBreaker {
     /// Closed.
     pub fn new(writer: Arc<str>, metrics: Metrics) -> Self {
-        metrics.writer_open(&writer, false);
+        metrics.writer_breaker_open(&writer, false);
         Self {
             writer,
             state: Mutex::default(),
@@ -36,18 +36,18 @@ impl Circuit {
     /// Waits until the writer may be called. Whoever waits is given the latest error, first of all and whenever something
     /// has changed.
     pub async fn admit(&self, waiting: impl Fn(&str)) -> Pass<'_> {
-        let ask = |state: &mut State, now| match state.admit(now) {
+        let ask = |state: &mut BreakerState, now| match state.admit(now) {
             Admission::Go => Ok(None),
             Admission::Probe(probe) => Ok(Some(probe)),
             Admission::Wait(until, error) => Err((until, error)),
         };
         let probe = self.wait(waiting, ask).await;
-        Pass { circuit: self, probe }
+        Pass { breaker: self, probe }
     }
 
-    /// Waits until [`Circuit::admit`] would let somebody in, without taking the turn.
+    /// Waits until [`WriterBreaker::admit`] would let somebody in, without taking the turn.
     pub async fn passable(&self, waiting: impl Fn(&str)) {
-        let ask = |state: &mut State, now| match state.closed_until(now) {
+        let ask = |state: &mut BreakerState, now| match state.closed_until(now) {
             None => Ok(()),
             Some(wait) => Err(wait),
         };
@@ -57,7 +57,7 @@ impl Circuit {
     async fn wait<T>(
         &self,
         waiting: impl Fn(&str),
-        ask: impl Fn(&mut State, Instant) -> Result<T, (Instant, Arc<str>)>,
+        ask: impl Fn(&mut BreakerState, Instant) -> Result<T, (Instant, Arc<str>)>,
     ) -> T {
         let mut changed = None;
         loop {
@@ -80,14 +80,14 @@ impl Circuit {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, BreakerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The turn to call the writer once. Dropped without a word, it goes to the next one.
 pub(crate) struct Pass<'a> {
-    circuit: &'a Circuit,
+    breaker: &'a WriterBreaker,
     probe: Option<Probe>,
 }
 
@@ -95,50 +95,50 @@ impl Pass<'_> {
     /// The system behind the writer has answered, whatever it said of the records.
     pub fn answered(mut self) {
         self.probe = None;
-        let circuit = self.circuit;
-        if let Some(open) = circuit.lock().answered(Instant::now()) {
-            circuit.changed.send_replace(());
-            circuit.metrics.writer_open(&circuit.writer, false);
-            tracing::info!(writer = %circuit.writer, "the writer is back after {} s", open.as_secs());
+        let breaker = self.breaker;
+        if let Some(open) = breaker.lock().answered(Instant::now()) {
+            breaker.changed.send_replace(());
+            breaker.metrics.writer_breaker_open(&breaker.writer, false);
+            tracing::info!(writer = %breaker.writer, "the writer is back after {} s", open.as_secs());
         }
     }
 
     /// It has not. True when it is open now, so that all wait for the next probe; else the caller waits alone.
-    pub fn failed(mut self, failed: Failed<'_>, retry: &RetryPolicy) -> bool {
-        let circuit = self.circuit;
+    pub fn failed(mut self, failed: FailedCall<'_>, retry: &RetryPolicy) -> bool {
+        let breaker = self.breaker;
         let probe = self.probe.take();
-        let verdict = circuit.lock().failed(failed, probe, Instant::now(), |failures| {
+        let verdict = breaker.lock().failed(failed, probe, Instant::now(), |failures| {
             retry.random_backoff(failures)
         });
         match verdict {
             Verdict::Closed => return false,
             Verdict::Opened => {
-                circuit.metrics.writer_open(&circuit.writer, true);
+                breaker.metrics.writer_breaker_open(&breaker.writer, true);
                 tracing::warn!(
-                    writer = %circuit.writer,
+                    writer = %breaker.writer,
                     "the writer is away: from now on one batch at a time tries it and all others wait: {}", failed.error
                 );
             }
             Verdict::Open if probe.is_some() => {
-                circuit.changed.send_replace(());
+                breaker.changed.send_replace(());
             }
             Verdict::Open => {}
         }
         true
     }
 
-    /// Answers so far: with this at one failure, [`Failed::seen`] at the next tells whether others pass.
+    /// Answers so far: with this at one failure, [`FailedCall::seen`] at the next tells whether others pass.
     pub fn answers(&self) -> u64 {
-        self.circuit.lock().answers()
+        self.breaker.lock().answers()
     }
 }
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
         if let Some(probe) = self.probe
-            && self.circuit.lock().abandoned(probe, Instant::now())
+            && self.breaker.lock().abandoned(probe, Instant::now())
         {
-            self.circuit.changed.send_replace(());
+            self.breaker.changed.send_replace(());
         }
     }
 }

@@ -25,7 +25,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Where files go and when they end.
 #[derive(Clone, Debug)]
-struct Settings {
+struct FileSettings {
     directory: PathBuf,
     rotate_bytes: u64,
     rotate_after: Duration,
@@ -36,14 +36,14 @@ type Files = Mutex<HashMap<TopicPartition, Arc<Mutex<PartitionFile>>>>;
 
 /// Appends to files below one directory.
 pub struct FileWriter {
-    settings: Arc<Settings>,
+    settings: Arc<FileSettings>,
     files: Arc<Files>,
 }
 
 impl FileWriter {
     /// Touches no file yet. Must be called inside a tokio runtime.
     pub fn new(config: &spec::FileWriter, worker: &str) -> Self {
-        let settings = Settings {
+        let settings = FileSettings {
             directory: PathBuf::from(&config.directory),
             rotate_bytes: config.rotate_bytes.max(1).unsigned_abs(),
             rotate_after: Duration::from_secs(config.rotate_seconds.max(1).unsigned_abs().into()),
@@ -140,14 +140,14 @@ async fn sweep(files: Weak<Files>, rotate_after: Duration) {
 
 /// A step that failed, with the path it was about.
 #[derive(Debug)]
-struct Failed {
+struct FileError {
     step: &'static str,
     path: PathBuf,
     error: io::Error,
 }
 
-fn to_write_error(settings: &Settings, failed: Failed) -> WriteError {
-    let Failed { step, path, error } = failed;
+fn to_write_error(settings: &FileSettings, failed: FileError) -> WriteError {
+    let FileError { step, path, error } = failed;
     let directory = settings.directory.display();
     let advice = match error.kind() {
         io::ErrorKind::NotFound => format!(
@@ -172,7 +172,7 @@ fn to_write_error(settings: &Settings, failed: Failed) -> WriteError {
 
 /// `<topic>-<partition>-<worker>-<first offset>-<UTC time>`, without directory and ending. Topic names have no slash, and
 /// worker names are pod names.
-fn stem(settings: &Settings, partition: &TopicPartition, offset: Offset) -> String {
+fn stem(settings: &FileSettings, partition: &TopicPartition, offset: Offset) -> String {
     let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%3fZ");
     format!(
         "{partition}-{}-{offset:020}-{now}",

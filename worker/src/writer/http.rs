@@ -40,7 +40,7 @@ use self::{
 };
 use super::{
     Rejected, WriteBatch, WriteError, Writer,
-    partial_writes::{Confirmed, id},
+    partial_writes::{PartialWrites, id},
 };
 use crate::secrets::{SecretError, SecretFiles};
 
@@ -114,7 +114,7 @@ pub struct HttpWriter {
     login: Login,
     authorization: Mutex<Option<HeaderValue>>,
     secrets: SecretFiles,
-    confirmed: Confirmed,
+    confirmed: PartialWrites,
 }
 
 impl HttpWriter {
@@ -167,7 +167,7 @@ impl HttpWriter {
             login,
             authorization,
             secrets,
-            confirmed: Confirmed::default(),
+            confirmed: PartialWrites::default(),
         })
     }
 

@@ -3,7 +3,7 @@
 //! call with the same records sends only the rest; a crash in between still writes records twice.
 //!
 //! Inside of transactions nothing is remembered, because everything is written again; but for what the broker is known to
-//! refuse ([`Refusals`]).
+//! refuse ([`RejectedRecords`]).
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -11,22 +11,22 @@ use futures::future::BoxFuture;
 
 use super::{
     Rejected, WriteBatch, WriteError, Writer,
-    partial_writes::{Confirmed, OutputId, id},
+    partial_writes::{OutputId, PartialWrites, id},
 };
 use crate::{
     kafka::producer::{ErrorClass, ProduceRecord, Producer, SendError},
     record::batch::OutputRecord,
-    seeded_bugs::{impatient, now_and_then, planted},
-    transaction::Refusals,
+    seeded_bugs::{impatient, now_and_then, seeded_bug},
+    transaction::RejectedRecords,
 };
 
 /// Writes to one topic.
 pub struct KafkaWriter {
     topic: String,
     producer: Producer,
-    confirmed: Confirmed,
+    confirmed: PartialWrites,
     /// With a transactional producer.
-    refusals: Option<Arc<Refusals>>,
+    rejected_records: Option<Arc<RejectedRecords>>,
 }
 
 impl KafkaWriter {
@@ -35,15 +35,15 @@ impl KafkaWriter {
         Self {
             topic: topic.into(),
             producer,
-            confirmed: Confirmed::default(),
-            refusals: None,
+            confirmed: PartialWrites::default(),
+            rejected_records: None,
         }
     }
 
     /// Writes to `topic` inside of transactions.
-    pub fn transactional(topic: &str, producer: Producer, refusals: Arc<Refusals>) -> Self {
+    pub fn transactional(topic: &str, producer: Producer, rejected_records: Arc<RejectedRecords>) -> Self {
         Self {
-            refusals: Some(refusals),
+            rejected_records: Some(rejected_records),
             ..Self::new(topic, producer)
         }
     }
@@ -52,16 +52,16 @@ impl KafkaWriter {
     async fn produce_in_transaction(
         &self,
         batch: WriteBatch<'_>,
-        refusals: &Refusals,
+        rejected_records: &RejectedRecords,
     ) -> Result<Vec<Rejected>, WriteError> {
         let all: Vec<OutputRecord<'_>> = batch.records().collect();
         if batch.is_after_a_wait() {
-            all.iter().for_each(|output| refusals.forget(output));
+            all.iter().for_each(|output| rejected_records.forget(output));
         }
         let mut rejected: Vec<Rejected> = all
             .iter()
             .enumerate()
-            .filter_map(|(position, output)| Some(rejection(position, refusals.of(output)?)))
+            .filter_map(|(position, output)| Some(rejection(position, rejected_records.of(output)?)))
             .collect();
         let failed: HashSet<usize> = rejected.iter().map(|known| all[known.position].source).collect();
         let positions: Vec<usize> = (0..all.len())
@@ -71,7 +71,7 @@ impl KafkaWriter {
             .iter()
             .map(|position| to_produce(&self.topic, &all[*position]))
             .collect();
-        spoil(&mut records);
+        fail_transaction(&mut records);
         let results = self.producer.send_in(batch.transaction(), &records).await;
         let alone = |position: usize| {
             let source = |other: usize| all.get(other).map(|output| output.source);
@@ -88,10 +88,10 @@ impl KafkaWriter {
                     continue;
                 }
                 // The others may be in the transaction already: once more, without them.
-                refusals.refused(output, error.message.clone());
+                rejected_records.refused(output, error.message.clone());
             }
             if error.in_doubt {
-                refusals.suspect(output, record);
+                rejected_records.suspect(output, record);
             }
             if worst.is_none_or(|worst| worst.class == ErrorClass::Transient) {
                 worst = Some(error);
@@ -115,9 +115,9 @@ impl KafkaWriter {
                 records.push(to_produce(&self.topic, &record));
             }
         }
-        spoil(&mut records);
+        fail_transaction(&mut records);
         let send = self.producer.send(&records);
-        let results = if planted("write-not-awaited") {
+        let results = if seeded_bug("write-not-awaited") {
             impatient(send, || vec![Ok(()); records.len()]).await
         } else {
             send.await
@@ -155,30 +155,30 @@ fn rejection(position: usize, message: String) -> Rejected {
 }
 
 /// Bugs on purpose.
-fn spoil(records: &mut Vec<ProduceRecord<'_>>) {
-    if planted("ignore-writer-error") && now_and_then(20) {
+fn fail_transaction(records: &mut Vec<ProduceRecord<'_>>) {
+    if seeded_bug("ignore-writer-error") && now_and_then(20) {
         // As if the last one had failed, and nobody had looked.
         records.pop();
     }
-    if planted("duplicate-write") && now_and_then(20) {
+    if seeded_bug("duplicate-write") && now_and_then(20) {
         records.extend_from_within(..);
     }
-    if planted("reorder-within-batch") {
+    if seeded_bug("reorder-within-batch") {
         records.reverse();
     }
-    if planted("swap-keys")
+    if seeded_bug("swap-keys")
         && let [first, .., last] = &mut records[..]
     {
         std::mem::swap(&mut first.key, &mut last.key);
     }
     for record in records {
-        if planted("corrupt-value") && now_and_then(50) {
+        if seeded_bug("corrupt-value") && now_and_then(50) {
             record.value = Some(b"{}");
         }
-        if planted("wrong-key") && now_and_then(50) {
+        if seeded_bug("wrong-key") && now_and_then(50) {
             record.key = Some(b"0-0");
         }
-        if planted("timestamp-of-now") {
+        if seeded_bug("timestamp-of-now") {
             record.timestamp = None;
         }
     }
@@ -222,8 +222,8 @@ fn to_produce<'a>(topic: &'a str, record: &OutputRecord<'a>) -> ProduceRecord<'a
 
 impl Writer for KafkaWriter {
     fn write<'a>(&'a self, batch: WriteBatch<'a>) -> BoxFuture<'a, Result<Vec<Rejected>, WriteError>> {
-        match &self.refusals {
-            Some(refusals) => Box::pin(self.produce_in_transaction(batch, refusals)),
+        match &self.rejected_records {
+            Some(rejected_records) => Box::pin(self.produce_in_transaction(batch, rejected_records)),
             None => Box::pin(self.produce(batch)),
         }
     }

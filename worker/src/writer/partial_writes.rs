@@ -25,11 +25,11 @@ struct Partition {
 
 /// Outputs that are written although their batch was not.
 #[derive(Debug, Default)]
-pub(super) struct Confirmed {
+pub(super) struct PartialWrites {
     partitions: Mutex<HashMap<TopicPartition, Partition>>,
 }
 
-impl Confirmed {
+impl PartialWrites {
     /// The outputs of this batch that are written already; they are forgotten here.
     pub fn take(&self, batch: &WriteBatch<'_>) -> HashSet<OutputId> {
         let mut partitions = self.partitions();
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn what_was_written_is_skipped_once_also_when_the_batch_is_cut_differently() {
-        let confirmed = Confirmed::default();
+        let confirmed = PartialWrites::default();
         let batch = batch(0, 1);
         confirmed.remember(&WriteBatch::new(&batch, &[0, 1, 2, 3]), [(1, 0), (3, 0)]);
         assert_eq!(
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn another_partition_or_assignment_skips_nothing() {
-        let confirmed = Confirmed::default();
+        let confirmed = PartialWrites::default();
         let all = [0, 1, 2, 3];
         confirmed.remember(&WriteBatch::new(&batch(0, 1), &all), [(1, 0)]);
         assert!(confirmed.take(&WriteBatch::new(&batch(1, 1), &all)).is_empty());

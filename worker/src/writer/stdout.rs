@@ -59,14 +59,14 @@ impl Writer for StdoutWriter {
 }
 
 /// An error of writing lines.
-struct Failed {
+struct StdoutError {
     error: io::Error,
     /// A part of the lines may have gone out.
     begun: bool,
 }
 
-impl From<Failed> for WriteError {
-    fn from(Failed { error, begun }: Failed) -> Self {
+impl From<StdoutError> for WriteError {
+    fn from(StdoutError { error, begun }: StdoutError) -> Self {
         let message = match error.kind() {
             io::ErrorKind::BrokenPipe => {
                 "standard output is closed: nobody reads the worker's output any more; start it with a reader"
@@ -82,13 +82,13 @@ impl From<Failed> for WriteError {
 }
 
 /// As `write_all` and `flush`, but tells whether anything has gone out when it fails.
-fn write_out(output: &mut dyn Write, mut lines: &[u8]) -> Result<(), Failed> {
+fn write_out(output: &mut dyn Write, mut lines: &[u8]) -> Result<(), StdoutError> {
     let mut begun = false;
     while !lines.is_empty() {
         match output.write(lines) {
             Ok(0) => {
                 let error = io::ErrorKind::WriteZero.into();
-                return Err(Failed { error, begun });
+                return Err(StdoutError { error, begun });
             }
             Ok(taken) => {
                 begun = true;
@@ -96,10 +96,10 @@ fn write_out(output: &mut dyn Write, mut lines: &[u8]) -> Result<(), Failed> {
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             // A call that fails has taken nothing: so says the contract of `Write`.
-            Err(error) => return Err(Failed { error, begun }),
+            Err(error) => return Err(StdoutError { error, begun }),
         }
     }
-    output.flush().map_err(|error| Failed { error, begun })
+    output.flush().map_err(|error| StdoutError { error, begun })
 }
 
 fn lines(batch: &WriteBatch<'_>) -> Vec<u8> {

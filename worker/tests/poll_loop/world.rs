@@ -7,20 +7,20 @@ use std::{
 
 use crds::client_config;
 use futures::future::BoxFuture;
-use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
-use serde_json::json;
-use tokio::{sync::watch, task::JoinHandle};
-use worker::{
-    Registry, WriteBatch, WriteError, Writer,
+use kafka_consumer_worker::{
+    Extensions, WriteBatch, WriteError, Writer,
     consumer::handles::Handles,
     engine::{self, EngineError},
-    health::snapshot::{Board, Snapshot},
+    health::snapshot::{SharedSnapshot, Snapshot},
     kafka::producer::{ProduceRecord, Producer},
     secrets::SecretFiles,
     settings::Settings,
     telemetry::{Liveness, Metrics},
     writer::Rejected,
 };
+use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
+use serde_json::json;
+use tokio::{sync::watch, task::JoinHandle};
 
 /// Generous: joining a group alone takes seconds, and machines are busy.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -58,7 +58,7 @@ pub struct World {
 
 /// A worker on threads of this process.
 pub struct Running {
-    pub board: Board,
+    pub snapshot: SharedSnapshot,
     pub metrics: Metrics,
     pub pause: watch::Sender<bool>,
     pub stop: watch::Sender<bool>,
@@ -100,23 +100,23 @@ impl World {
 
     pub async fn start(&self, name: &str) -> Running {
         let written = self.written.clone();
-        let registry = Registry::new().writer("list", move |_| Ok(written.clone()));
+        let extensions = Extensions::new().writer("list", move |_| Ok(written.clone()));
         let nowhere = SecretFiles::new("/nowhere".into(), "/nowhere".into());
-        let settings = Settings::build(config(&self.servers), name, &nowhere, &registry)
+        let settings = Settings::build(config(&self.servers), name, &nowhere, &extensions)
             .await
             .unwrap();
         let (pause, paused) = watch::channel(false);
         let (stop, shutdown) = watch::channel(false);
-        let (board, metrics) = (Board::default(), Metrics::new());
-        let handles = EngineHandles {
-            board: board.clone(),
+        let (snapshot, metrics) = (SharedSnapshot::default(), Metrics::new());
+        let handles = Handles {
+            snapshot: snapshot.clone(),
             metrics: metrics.clone(),
             liveness: Liveness::new(),
             paused,
             shutdown,
         };
         Running {
-            board,
+            snapshot,
             metrics,
             pause,
             stop,
@@ -134,9 +134,9 @@ impl World {
 
 impl Running {
     pub async fn until(&self, what: &str, holds: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
-        let board = self.board.clone();
+        let snapshot = self.snapshot.clone();
         until(what, || {
-            let snapshot = board.read();
+            let snapshot = snapshot.read();
             holds(&snapshot).then_some(snapshot)
         })
         .await

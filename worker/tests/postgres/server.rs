@@ -13,9 +13,9 @@ use std::{
 };
 
 use crds::spec;
+use kafka_consumer_worker::{secrets::SecretFiles, writer::postgres::PostgresWriter};
 use serde_json::json;
 use tokio_postgres::{Client, NoTls};
-use worker::{secrets::SecretFiles, writer::postgres::PostgresWriter};
 
 /// Makes a database in `$1` and serves it on port `$3` with the programs in `$2`, until its standard input ends: that
 /// happens when the test process ends, in whatever way.

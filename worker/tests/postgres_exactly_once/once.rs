@@ -10,16 +10,16 @@ use std::{
     },
 };
 
+use kafka_consumer_worker::{
+    Batch, Chunk, Rejected, WriteBatch, WriteError, Writer, offsets::FinishedSet, record::TopicPartition,
+    writer::postgres::PostgresWriter,
+};
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, tcp},
 };
 use tokio_postgres::config::Host;
-use worker::{
-    Batch, Chunk, Rejected, WriteBatch, WriteError, Writer, offsets::FinishedSet, record::TopicPartition,
-    writer::postgres::PostgresWriter,
-};
 
 use super::server::Fixture;
 

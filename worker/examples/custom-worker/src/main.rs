@@ -10,8 +10,10 @@ use std::{
 };
 
 use anyhow::Context;
+use kafka_consumer_worker::{
+    BoxFuture, Extensions, Rejected, Transform, WriteBatch, WriteError, Writer, per_record,
+};
 use serde_json::Value;
-use worker::{BoxFuture, Registry, Rejected, Transform, WriteBatch, WriteError, Writer, per_record};
 
 /// Makes one field of every JSON record upper case.
 fn uppercase(config: &Value) -> anyhow::Result<Arc<dyn Transform>> {
@@ -47,8 +49,8 @@ impl Writer for Count {
 }
 
 fn main() -> ExitCode {
-    let registry = Registry::new()
+    let extensions = Extensions::new()
         .transform("uppercase", uppercase)
         .writer("count", |_| Ok(Arc::new(Count::default())));
-    worker::process(registry)
+    kafka_consumer_worker::run(extensions)
 }

@@ -3,11 +3,11 @@
 
 use std::ops::Range;
 
-use super::{Assigned, MAX_HANDED_ON};
+use super::{AssignedPartition, MAX_HANDED_ON};
 use crate::{
-    offsets::commit_metadata::{self, Room},
+    offsets::commit_metadata::{self, MetadataLimit},
     record::Offset,
-    seeded_bugs::{now_and_then, planted},
+    seeded_bugs::{now_and_then, seeded_bug},
 };
 
 /// What to commit: the offset, and what is finished above it.
@@ -17,29 +17,29 @@ pub struct Position {
     pub metadata: String,
 }
 
-impl Assigned {
+impl AssignedPartition {
     /// What to commit, if there is anything new.
     pub fn uncommitted(&self) -> Option<Position> {
-        if self.void {
+        if self.discarded {
             return None;
         }
-        let position = match self.handover.to_commit() {
+        let position = match self.dispatcher.to_commit() {
             Some(offset) => offset.map(|offset| (offset, String::new())),
             None => self
                 .tracker
                 .committable()
-                .map(|offset| (offset, self.metadata(self.room, offset))),
+                .map(|offset| (offset, self.metadata(self.metadata_limit, offset))),
         };
         let (mut offset, mut metadata) = position?;
-        if planted("commit-maximum") {
+        if seeded_bug("commit-maximum") {
             let ahead = self.tracker.ahead(usize::MAX);
             offset = ahead.last().map_or(offset, |range| range.end);
             metadata.clear();
         }
-        if planted("commit-offset-plus-one") {
+        if seeded_bug("commit-offset-plus-one") {
             offset += 1;
         }
-        if planted("commit-goes-back") && now_and_then(7) {
+        if seeded_bug("commit-goes-back") && now_and_then(7) {
             offset = 0;
         }
         let position = Position { offset, metadata };
@@ -50,23 +50,32 @@ impl Assigned {
     /// True when what is committed tells all that is finished, in a text for which there is no room any more: nothing is new,
     /// and a commit would only tell less.
     fn tells_more(&self, offset: Offset) -> bool {
-        let full = Room::default();
+        let full = MetadataLimit::default();
         let at = self
             .committed
             .as_ref()
             .filter(|committed| committed.offset == offset);
-        self.room != full && at.is_some_and(|committed| committed.metadata == self.metadata(full, offset))
+        self.metadata_limit != full
+            && at.is_some_and(|committed| committed.metadata == self.metadata(full, offset))
     }
 
-    fn metadata(&self, room: Room, offset: Offset) -> String {
+    fn metadata(&self, metadata_limit: MetadataLimit, offset: Offset) -> String {
         if !self.ahead {
             return String::new();
         }
-        if planted("finished-ahead-invented") {
+        if seeded_bug("finished-ahead-invented") {
             // The record at the offset itself is never in there.
-            return commit_metadata::encode(room, offset, std::slice::from_ref(&(offset + 1..offset + 4)));
+            return commit_metadata::encode(
+                metadata_limit,
+                offset,
+                std::slice::from_ref(&(offset + 1..offset + 4)),
+            );
         }
-        commit_metadata::encode(room, offset, &self.finished_ahead(room.ranges()))
+        commit_metadata::encode(
+            metadata_limit,
+            offset,
+            &self.finished_ahead(metadata_limit.ranges()),
+        )
     }
 
     /// What is finished above the watermark: by us, and by an earlier owner where we have not read yet.
@@ -91,53 +100,56 @@ impl Assigned {
         let Some(offset) = self.tracker.committable() else {
             return true;
         };
-        let ranges = self.finished_ahead(self.room.ranges() + 1);
-        commit_metadata::decode(offset, &commit_metadata::encode(self.room, offset, &ranges))
-            .is_ok_and(|told| told == ranges)
+        let ranges = self.finished_ahead(self.metadata_limit.ranges() + 1);
+        commit_metadata::decode(
+            offset,
+            &commit_metadata::encode(self.metadata_limit, offset, &ranges),
+        )
+        .is_ok_and(|told| told == ranges)
     }
 
     /// True when its transaction has to go on. One record after the other only makes less of what is to be told, so a commit
     /// can tell it, unless brokers take less than when it was committed: then only once enough of it is passed.
     pub fn must_go_on(&self) -> bool {
-        self.cautious && self.uncommitted().is_some() && !self.fits()
+        self.one_at_a_time && self.uncommitted().is_some() && !self.fits()
     }
 
     /// From now on there is so much room for telling what is finished ahead.
-    pub fn limit_metadata(&mut self, room: Room) {
-        self.room = room;
-        if !self.cautious {
+    pub fn limit_metadata(&mut self, metadata_limit: MetadataLimit) {
+        self.metadata_limit = metadata_limit;
+        if !self.one_at_a_time {
             self.limit();
         }
     }
 
     /// Goes on as usual once everything that was finished ahead is passed. True if it does, or never did otherwise.
     pub fn relax(&mut self) -> bool {
-        if self.cautious && self.finished_ahead(1).is_empty() {
-            self.cautious = false;
+        if self.one_at_a_time && self.finished_ahead(1).is_empty() {
+            self.one_at_a_time = false;
             self.limit();
         }
-        !self.cautious
+        !self.one_at_a_time
     }
 
     /// With transactions, lets as many records be with the lanes as there is room for, see [`MAX_HANDED_ON`]. A chunk alone may
     /// have more, but not where brokers take little: with short texts it would often be too many.
     fn limit(&mut self) {
-        let full = Room::default();
-        let most = MAX_HANDED_ON * self.room.ranges() / full.ranges();
-        let metered = self.handover.limit_to(most, self.tracker.oldest_sequence());
-        let short = metered && self.room != full;
+        let full = MetadataLimit::default();
+        let most = MAX_HANDED_ON * self.metadata_limit.ranges() / full.ranges();
+        let metered = self.dispatcher.limit_to(most, self.tracker.oldest_sequence());
+        let short = metered && self.metadata_limit != full;
         self.max_chunk = if short { most.max(1) } else { usize::MAX };
     }
 
     /// True when records wait for a commit before they may be handed on.
     pub fn waits_for_commit(&self) -> bool {
-        !self.ended && self.handover.waits()
+        !self.ended && self.dispatcher.waits()
     }
 
     /// A commit of this position is on its way.
     pub fn committing(&mut self, position: Position) {
         self.committing = Some(position);
-        self.handover.committing();
+        self.dispatcher.committing();
     }
 
     /// Length of the metadata in the commit that is on its way; None without any.
@@ -149,7 +161,7 @@ impl Assigned {
     /// A commit was answered: with the offset it has committed, or not at all. Gives back the offset if it is news of this
     /// epoch.
     pub fn commit_answered(&mut self, committed: Option<Offset>) -> Option<Offset> {
-        self.handover.answered(committed);
+        self.dispatcher.answered(committed);
         // The answer to a commit of an earlier epoch may come now; it says nothing of ours.
         let ours = self.committing.take();
         let position = ours.filter(|position| Some(position.offset) == committed)?;

@@ -3,20 +3,20 @@ use proptest::prelude::*;
 use super::*;
 use crate::{dead_letter::FailurePolicy, offsets::commit_metadata, processing::lane::tests::shared};
 
-fn start(finished: Vec<Range<Offset>>) -> Assigned {
+fn start(finished: Vec<Range<Offset>>) -> AssignedPartition {
     start_with(finished, false)
 }
 
-fn start_with(finished: Vec<Range<Offset>>, cautious: bool) -> Assigned {
-    start_on(&tokio::runtime::Handle::current(), None, finished, cautious)
+fn start_with(finished: Vec<Range<Offset>>, one_at_a_time: bool) -> AssignedPartition {
+    start_on(&tokio::runtime::Handle::current(), None, finished, one_at_a_time)
 }
 
 fn start_on(
     runtime: &tokio::runtime::Handle,
     committed: Option<Position>,
     finished: Vec<Range<Offset>>,
-    cautious: bool,
-) -> Assigned {
+    one_at_a_time: bool,
+) -> AssignedPartition {
     let policy = FailurePolicy::Stop;
     let shared = shared(
         &Arc::default(),
@@ -27,15 +27,15 @@ fn start_on(
     );
     let start = Start {
         partition: TopicPartition::new("t", 0),
-        epoch: 1,
-        assignment: 1,
+        task_epoch: 1,
+        assignment_epoch: 1,
         finished,
         committed,
-        held: false,
-        cautious,
+        fetch_paused: false,
+        one_at_a_time,
     };
-    let (reports, _) = std_mpsc::channel();
-    Assigned::start(start, &shared, runtime, &reports)
+    let (events, _) = std_mpsc::channel();
+    AssignedPartition::start(start, &shared, runtime, &events)
 }
 
 /// A runtime that runs nothing.
@@ -44,13 +44,16 @@ fn idle_runtime() -> tokio::runtime::Runtime {
 }
 
 /// What the partition hands on from now on comes out here, and not at its task.
-fn instead_of_the_task(entry: &mut Assigned, limit: usize) -> mpsc::UnboundedReceiver<Work> {
+fn instead_of_the_task(
+    entry: &mut AssignedPartition,
+    limit: usize,
+) -> mpsc::UnboundedReceiver<DispatchedChunk> {
     let (input, task) = mpsc::unbounded_channel();
-    entry.handover = Handover::metered(limit, input);
+    entry.dispatcher = Dispatcher::metered(limit, input);
     task
 }
 
-fn received(task: &mut mpsc::UnboundedReceiver<Work>) -> Vec<Offset> {
+fn received(task: &mut mpsc::UnboundedReceiver<DispatchedChunk>) -> Vec<Offset> {
     let mut offsets = Vec::new();
     while let Ok(work) = task.try_recv() {
         offsets.extend(work.chunk.offsets());
@@ -59,26 +62,26 @@ fn received(task: &mut mpsc::UnboundedReceiver<Work>) -> Vec<Offset> {
 }
 
 /// What is committed next: the offset, and what is finished above it.
-fn told(entry: &Assigned) -> (Offset, Vec<Range<Offset>>) {
+fn told(entry: &AssignedPartition) -> (Offset, Vec<Range<Offset>>) {
     let Position { offset, metadata } = entry.uncommitted().unwrap();
     (offset, commit_metadata::decode(offset, &metadata).unwrap())
 }
 
-/// Room after a text of this length was refused.
-fn room_after(refused: usize) -> Room {
-    let mut room = Room::default();
-    room.shrink(refused);
-    room
+/// MetadataLimit after a text of this length was refused.
+fn metadata_limit_after(refused: usize) -> MetadataLimit {
+    let mut metadata_limit = MetadataLimit::default();
+    metadata_limit.shrink(refused);
+    metadata_limit
 }
 
-fn read(entry: &mut Assigned, offsets: Range<Offset>) {
+fn read(entry: &mut AssignedPartition, offsets: Range<Offset>) {
     fill(entry, offsets);
     entry.dispatch();
 }
 
-fn fill(entry: &mut Assigned, offsets: Range<Offset>) {
+fn fill(entry: &mut AssignedPartition, offsets: Range<Offset>) {
     for offset in offsets {
-        if let Some(chunk) = entry.filling(offset, offset) {
+        if let Some(chunk) = entry.chunk_for(offset, offset) {
             chunk.push(offset, 0, None, None, []);
         }
     }
@@ -88,9 +91,9 @@ fn fill(entry: &mut Assigned, offsets: Range<Offset>) {
 async fn what_an_aborted_transaction_has_finished_is_not_committed() {
     let mut entry = start(Vec::new());
     read(&mut entry, 5..9);
-    entry.complete(&Finished::Run(0..2));
+    entry.complete(&FinishedRecords::Run(0..2));
     assert_eq!(entry.uncommitted().map(|position| position.offset), Some(7));
-    entry.annul();
+    entry.discard();
     assert_eq!(entry.uncommitted(), None);
     assert!(entry.draining);
 }
@@ -102,7 +105,7 @@ async fn what_an_earlier_owner_has_finished_is_told_until_it_is_passed() {
     assert_eq!(told(&entry), (5, vec![7..10, 20..22]));
     read(&mut entry, 6..9);
     assert_eq!(told(&entry), (5, vec![7..10, 20..22]), "read in part");
-    entry.complete(&Finished::Run(0..2));
+    entry.complete(&FinishedRecords::Run(0..2));
     read(&mut entry, 9..21);
     let (committed, ranges) = told(&entry);
     assert_eq!((committed, ranges.first()), (10, Some(&(20..22))));
@@ -115,17 +118,17 @@ async fn a_cautious_partition_goes_on_as_usual_once_it_has_passed_what_was_finis
     let mut entry = start_with(one, true);
     let mut task = instead_of_the_task(&mut entry, 0);
     read(&mut entry, 5..6);
-    entry.filling(6, 6).unwrap().push(6, 0, None, None, []);
+    entry.chunk_for(6, 6).unwrap().push(6, 0, None, None, []);
     assert!(!entry.relax());
     assert!(entry.is_full(1000, 1_000_000), "one record after the other");
     read(&mut entry, 7..8);
     assert_eq!(received(&mut task), [5]);
-    entry.complete(&Finished::Run(0..1));
+    entry.complete(&FinishedRecords::Run(0..1));
     assert_eq!(received(&mut task), [6], "7 is finished, and not with the task");
     assert!(!entry.relax(), "a record before it is not finished");
-    entry.complete(&Finished::Run(1..2));
+    entry.complete(&FinishedRecords::Run(1..2));
     assert!(entry.relax());
-    entry.filling(8, 8).unwrap().push(8, 0, None, None, []);
+    entry.chunk_for(8, 8).unwrap().push(8, 0, None, None, []);
     assert!(!entry.is_full(1000, 1_000_000));
     entry.dispatch();
     read(&mut entry, 9..11);
@@ -138,9 +141,9 @@ async fn what_an_earlier_owner_has_finished_behind_a_chunk_does_not_hold_it_back
     let mut task = instead_of_the_task(&mut entry, MAX_HANDED_ON);
     read(&mut entry, 0..4901);
     assert_eq!(received(&mut task), [0]);
-    entry.complete(&Finished::Run(0..1));
+    entry.complete(&FinishedRecords::Run(0..1));
     assert_eq!(received(&mut task), Vec::from_iter(1901..2501));
-    entry.complete(&Finished::Run(1901..2501));
+    entry.complete(&FinishedRecords::Run(1901..2501));
     assert_eq!(told(&entry), (4901, vec![]));
 }
 
@@ -150,13 +153,13 @@ async fn a_commit_that_cannot_tell_all_that_is_finished_is_found_out() {
         let mut entry = start(Vec::new());
         for offset in (0..2000).map(|n| n * gap) {
             entry
-                .filling(offset, offset)
+                .chunk_for(offset, offset)
                 .unwrap()
                 .push(offset, 0, None, None, []);
         }
         entry.dispatch();
         for record in (1..2000).step_by(2) {
-            entry.complete(&Finished::Run(record..record + 1));
+            entry.complete(&FinishedRecords::Run(record..record + 1));
         }
         assert_eq!(entry.fits(), fits, "every other record, {gap} apart");
     }
@@ -169,13 +172,13 @@ async fn a_record_that_comes_again_is_not_read_twice_but_a_partition_that_begins
     read(&mut entry, 7..10);
     assert_eq!(entry.in_flight(), 5, "7 and 8 came twice");
     // The topic was deleted and made again. librdkafka's position is still that of the old one: reading begins anew from here.
-    assert!(entry.filling(7, 1000).is_none());
-    assert_eq!(entry.going_back_to(), Some(7));
-    assert!(entry.filling(8, 8).is_none(), "it comes again");
-    entry.went_back();
-    assert!(entry.filling(7, 1000).is_some());
+    assert!(entry.chunk_for(7, 1000).is_none());
+    assert_eq!(entry.pending_seek(), Some(7));
+    assert!(entry.chunk_for(8, 8).is_none(), "it comes again");
+    entry.seek_done();
+    assert!(entry.chunk_for(7, 1000).is_some());
     assert!(
-        entry.filling(8, 8).is_some(),
+        entry.chunk_for(8, 8).is_some(),
         "what was before it does not count any more"
     );
 }
@@ -184,7 +187,7 @@ async fn a_record_that_comes_again_is_not_read_twice_but_a_partition_that_begins
 async fn an_error_is_shown_with_the_offset_that_it_belongs_to() {
     let mut entry = start(Vec::new());
     read(&mut entry, 100..110);
-    let shown = |entry: &Assigned| {
+    let shown = |entry: &AssignedPartition| {
         let (shown, error) = entry.snapshot(false, None, None);
         let oldest = shown.oldest.unwrap();
         assert_eq!(oldest.offset, 100);
@@ -198,10 +201,10 @@ async fn an_error_is_shown_with_the_offset_that_it_belongs_to() {
     };
     assert_eq!(shown(&entry), (None, 0, String::new(), None));
     // The oldest is in a slow call; a later one waits.
-    let later = entry.troubles.at(105);
+    let later = entry.problems.at(105);
     later.failing(2, "too many requests");
     assert_eq!(shown(&entry), (Some(105), 2, "too many requests".into(), None));
-    let oldest = entry.troubles.at(100);
+    let oldest = entry.problems.at(100);
     oldest.failing(1, "timed out");
     assert_eq!(shown(&entry), (None, 1, "timed out".into(), None));
     // Reason and error belong together.
@@ -218,7 +221,7 @@ async fn an_error_is_shown_with_the_offset_that_it_belongs_to() {
 #[tokio::test]
 async fn what_is_wrong_is_told_while_nothing_is_in_flight_and_an_outage_with_what_it_holds_back() {
     let mut entry = start(Vec::new());
-    let claim = entry.troubles.at(-1);
+    let claim = entry.problems.at(-1);
     claim.failing(1, "table missing");
     claim.hold(PausedReason::WriterUnavailable);
     let (shown, error) = entry.snapshot(true, None, None);
@@ -229,16 +232,16 @@ async fn what_is_wrong_is_told_while_nothing_is_in_flight_and_an_outage_with_wha
     assert_eq!((oldest.attempts, oldest.error_offset), (1, None), "of all of it");
     claim.recovered();
 
-    let waiting = entry.troubles.at(5);
+    let waiting = entry.problems.at(5);
     waiting.failing(7, "too many requests");
-    let outage = Trouble {
+    let outage = Problem {
         attempts: 2,
         last_error: Some("brokers do not answer".into()),
-        held: Some(PausedReason::WriterUnavailable),
+        paused_reason: Some(PausedReason::WriterUnavailable),
     };
     let (shown, error) = entry.snapshot(true, None, Some(&outage));
     assert_eq!(error, outage.last_error);
-    assert_eq!(shown.paused_reason, outage.held);
+    assert_eq!(shown.paused_reason, outage.paused_reason);
     waiting.hold(PausedReason::RecordFailed);
     let (shown, error) = entry.snapshot(true, None, Some(&outage));
     assert_eq!(error.as_deref(), Some("too many requests"));
@@ -251,13 +254,13 @@ async fn where_brokers_take_less_a_commit_tells_less_and_fewer_records_are_on_th
     let mut task = instead_of_the_task(&mut entry, MAX_HANDED_ON);
     read(&mut entry, 0..200);
     for record in (1..200).step_by(2) {
-        entry.complete(&Finished::Run(record..record + 1));
+        entry.complete(&FinishedRecords::Run(record..record + 1));
     }
     let before = told(&entry).1;
     assert!(before.len() == 100 && entry.fits());
     entry.committing(entry.uncommitted().unwrap());
     let refused = entry.committing_metadata().unwrap();
-    entry.limit_metadata(room_after(refused));
+    entry.limit_metadata(metadata_limit_after(refused));
     assert_eq!(entry.commit_answered(None), None);
     assert_eq!(entry.committing_metadata(), None);
     let next = entry.uncommitted().unwrap();
@@ -270,18 +273,18 @@ async fn where_brokers_take_less_a_commit_tells_less_and_fewer_records_are_on_th
     assert!(after.len() > 40 && after == before[..after.len()]);
     assert!(!entry.fits() && !entry.must_go_on(), "a transaction is aborted");
 
-    // Room for 49 ranges of the 1150 by which 2000 records are allowed.
+    // MetadataLimit for 49 ranges of the 1150 by which 2000 records are allowed.
     assert_eq!(received(&mut task).len(), 200);
     fill(&mut entry, 200..280);
     assert!(!entry.is_full(1000, 1_000_000));
     fill(&mut entry, 280..290);
     assert!(entry.is_full(1000, 1_000_000));
     entry.dispatch();
-    entry.complete(&Finished::Run(0..198));
+    entry.complete(&FinishedRecords::Run(0..198));
     assert!(received(&mut task).is_empty());
-    entry.complete(&Finished::Run(198..199));
+    entry.complete(&FinishedRecords::Run(198..199));
     assert_eq!(received(&mut task).len(), 90);
-    entry.limit_metadata(room_after(0));
+    entry.limit_metadata(metadata_limit_after(0));
     fill(&mut entry, 290..291);
     assert!(
         entry.is_full(1000, 1_000_000),
@@ -294,14 +297,14 @@ async fn what_was_committed_when_brokers_took_more_is_not_committed_again_with_l
     let ranges: Vec<Range<Offset>> = (0..100).map(|n| 10 * n + 6..10 * n + 8).collect();
     let committed = Position {
         offset: 5,
-        metadata: commit_metadata::encode(Room::default(), 5, &ranges),
+        metadata: commit_metadata::encode(MetadataLimit::default(), 5, &ranges),
     };
     let length = committed.metadata.len();
     let runtime = tokio::runtime::Handle::current();
     let mut entry = start_on(&runtime, Some(committed), ranges, true);
     let mut task = instead_of_the_task(&mut entry, 0);
     assert_eq!(entry.uncommitted(), None);
-    entry.limit_metadata(room_after(length));
+    entry.limit_metadata(metadata_limit_after(length));
     assert_eq!(entry.uncommitted(), None);
     for offset in 5..1000 {
         read(&mut entry, offset..offset + 1);
@@ -313,7 +316,7 @@ async fn what_was_committed_when_brokers_took_more_is_not_committed_again_with_l
         let next = received(&mut task);
         assert_eq!(next.len(), 1);
         let sequence = (next[0] - 5) as Sequence;
-        entry.complete(&Finished::Run(sequence..sequence + 1));
+        entry.complete(&FinishedRecords::Run(sequence..sequence + 1));
         passed += 1;
         if !entry.must_go_on() {
             break;
@@ -327,8 +330,8 @@ async fn what_was_committed_when_brokers_took_more_is_not_committed_again_with_l
 
 /// Takes what was handed on, and sees that it was as much as may be and that something was.
 fn take(
-    entry: &Assigned,
-    task: &mut mpsc::UnboundedReceiver<Work>,
+    entry: &AssignedPartition,
+    task: &mut mpsc::UnboundedReceiver<DispatchedChunk>,
     limit: usize,
     open: &mut Vec<Sequence>,
 ) -> Result<(), TestCaseError> {
@@ -339,7 +342,7 @@ fn take(
             open.is_empty() || span <= limit as Sequence,
             "{span} with {open:?}"
         );
-        prop_assert!(!entry.cautious || work.chunk.len() == 1);
+        prop_assert!(!entry.one_at_a_time || work.chunk.len() == 1);
         open.extend(records);
     }
     let unfinished = entry.tracker.unfinished();
@@ -356,7 +359,7 @@ proptest! {
     #[test]
     fn something_is_always_with_the_task_and_never_too_much(
         layout in prop::collection::vec((1_i64..30, 0_i64..30), 1..10),
-        cautious in any::<bool>(),
+        one_at_a_time in any::<bool>(),
         limit in 0_usize..40,
         max_records in 1_usize..20,
         steps in prop::collection::vec(
@@ -373,8 +376,8 @@ proptest! {
             finished.push(start..end);
         }
         finished.retain(|range| !range.is_empty());
-        let mut entry = start_on(runtime.handle(), None, finished, cautious);
-        let mut limit = if cautious { 0 } else { limit };
+        let mut entry = start_on(runtime.handle(), None, finished, one_at_a_time);
+        let mut limit = if one_at_a_time { 0 } else { limit };
         let mut task = instead_of_the_task(&mut entry, limit);
         // With the task, and not finished.
         let mut open: Vec<Sequence> = Vec::new();
@@ -382,8 +385,8 @@ proptest! {
         for step in 0.. {
             let (reads, now, pick) = &steps[step % steps.len()];
             if next < end && (*reads || open.is_empty()) {
-                if let Some(filling) = entry.filling(next, next) {
-                    filling.push(next, 0, None, None, []);
+                if let Some(chunk_for) = entry.chunk_for(next, next) {
+                    chunk_for.push(next, 0, None, None, []);
                     if *now || entry.is_full(max_records, usize::MAX) {
                         entry.dispatch();
                     }
@@ -397,9 +400,9 @@ proptest! {
                 }
             } else {
                 let sequence = open.swap_remove(pick.index(open.len()));
-                entry.complete(&Finished::Run(sequence..sequence + 1));
+                entry.complete(&FinishedRecords::Run(sequence..sequence + 1));
                 take(&entry, &mut task, limit, &mut open)?;
-                if *now && entry.relax() && cautious {
+                if *now && entry.relax() && one_at_a_time {
                     limit = MAX_HANDED_ON;
                 }
             }
@@ -427,11 +430,11 @@ proptest! {
         };
         let earlier: Vec<Range<Offset>> = earlier.into_iter().map(place).collect();
         let mut entry = start_on(runtime.handle(), None, earlier.clone(), false);
-        entry.limit_metadata(room_after(refused));
+        entry.limit_metadata(metadata_limit_after(refused));
         read(&mut entry, 0..records);
         for (record, _) in done.iter().enumerate().filter(|(_, done)| **done) {
             let record = record as Sequence;
-            entry.complete(&Finished::Run(record..record + 1));
+            entry.complete(&FinishedRecords::Run(record..record + 1));
         }
         let position = entry.uncommitted().unwrap();
         prop_assert!(position.metadata.len() <= refused / 2);

@@ -11,8 +11,8 @@ fn headers(style: HeaderStyle) -> Headers {
     }
 }
 
-fn letter(stage: Stage, component: &str, message: &str) -> Letter {
-    Letter {
+fn letter(stage: Stage, component: &str, message: &str) -> FailedRecord {
+    FailedRecord {
         failure: Failure {
             source: 0,
             stage,
@@ -35,7 +35,7 @@ fn chunk(timestamp: i64, headers: &Pairs) -> Chunk {
     chunk
 }
 
-fn added(style: HeaderStyle, timestamp: i64, letter: &Letter) -> Vec<Header> {
+fn added(style: HeaderStyle, timestamp: i64, letter: &FailedRecord) -> Vec<Header> {
     headers(style).of(&chunk(timestamp, &Vec::new()).record(0), letter)
 }
 
@@ -169,7 +169,7 @@ fn spring_tells_whose_clock_the_timestamp_is_from() {
 }
 
 /// The dead letter of a record with these headers.
-fn written(style: HeaderStyle, before: &Pairs, letter: &Letter) -> Pairs {
+fn written(style: HeaderStyle, before: &Pairs, letter: &FailedRecord) -> Pairs {
     let chunk = chunk(0, before);
     let headers = headers(style);
     let added = headers.of(&chunk.record(0), letter);

@@ -11,11 +11,11 @@ use rdkafka::{
     types::RDKafkaApiKey,
 };
 
-use super::{Context, Source};
-use crate::kafka::callbacks::Event;
+use super::{ConsumerCallbacks, ConsumerClient};
+use crate::kafka::callbacks::RebalanceEvent;
 
 /// Polls if wanted, until it is so.
-fn until(source: &Source, poll: bool, so: impl Fn() -> bool) {
+fn until(source: &ConsumerClient, poll: bool, so: impl Fn() -> bool) {
     let started = Instant::now();
     while !so() {
         assert!(started.elapsed() < Duration::from_secs(30));
@@ -30,19 +30,19 @@ fn until(source: &Source, poll: bool, so: impl Fn() -> bool) {
 fn whoever_has_lost_the_session_has_no_membership() {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("in", 1, 1).unwrap();
-    let consumer: BaseConsumer<Context> = ClientConfig::new()
+    let consumer: BaseConsumer<ConsumerCallbacks> = ClientConfig::new()
         .set("bootstrap.servers", cluster.bootstrap_servers())
         .set("group.id", "group")
         .set("heartbeat.interval.ms", "50")
-        .create_with_context(Context::default())
+        .create_with_context(ConsumerCallbacks::default())
         .unwrap();
     let context = consumer.client().context().clone();
-    let source = Source::new(consumer);
+    let source = ConsumerClient::new(consumer);
     assert!(source.membership().is_none());
 
     source.consumer().subscribe(&["in"]).unwrap();
     until(&source, true, || {
-        matches!(context.next_event(), Some(Event::Assign(_)))
+        matches!(context.next_event(), Some(RebalanceEvent::Assign(_)))
     });
     let mut partitions = TopicPartitionList::new();
     partitions.add_partition("in", 0);

@@ -113,13 +113,13 @@ fn describe(topic: &str, code: Code) -> String {
     }
 }
 
-/// An error of one record. `trouble` is what the client complained about last.
-pub(super) fn error(topic: &str, code: Code, trouble: Option<&str>) -> SendError {
+/// An error of one record. `problem` is what the client complained about last.
+pub(super) fn error(topic: &str, code: Code, problem: Option<&str>) -> SendError {
     let class = class(code);
     let mut message = describe(topic, code);
-    if let (ErrorClass::Transient, Some(trouble)) = (class, trouble) {
+    if let (ErrorClass::Transient, Some(problem)) = (class, problem) {
         message.push_str("; latest trouble: ");
-        message.push_str(trouble);
+        message.push_str(problem);
     }
     SendError {
         message,

@@ -1,5 +1,5 @@
 //! One librdkafka client and its replacement. An idempotent client that met a fatal error never works again, so the
-//! [`Lane`] drops it and makes a new one at the next send. Closing and dropping happen off the tokio workers.
+//! [`ClientSlot`] drops it and makes a new one at the next send. Closing and dropping happen off the tokio workers.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -17,10 +17,10 @@ use rdkafka::{
     topic_partition_list::TopicPartitionList,
 };
 
-use super::{ProducerError, pending::Slab};
+use super::{ProducerError, pending::PendingBatches};
 use crate::kafka::{
     ffi::add_brokers,
-    reconnect::{self, Reminders},
+    reconnect::{self, BootstrapReminder},
 };
 
 /// Why there is no client.
@@ -32,44 +32,44 @@ pub(super) enum NoClient {
     Closed,
 }
 
-enum State {
+enum SlotState {
     Absent,
-    Open(Arc<Handle>),
+    Open(Arc<Client>),
     Closed,
 }
 
 /// A place for one client at a time.
-pub(super) struct Lane {
+pub(super) struct ClientSlot {
     properties: Mutex<Properties>,
-    slab: Arc<Slab>,
-    state: Mutex<State>,
+    pending: Arc<PendingBatches>,
+    state: Mutex<SlotState>,
 }
 
-impl Lane {
-    pub fn new(properties: Properties, slab: Arc<Slab>) -> Self {
+impl ClientSlot {
+    pub fn new(properties: Properties, pending: Arc<PendingBatches>) -> Self {
         Self {
             properties: Mutex::new(properties),
-            slab,
-            state: Mutex::new(State::Absent),
+            pending,
+            state: Mutex::new(SlotState::Absent),
         }
     }
 
     /// The client, made now if there is none.
-    pub fn client(&self) -> Result<Arc<Handle>, NoClient> {
+    pub fn client(&self) -> Result<Arc<Client>, NoClient> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match &*state {
-            State::Open(handle) => Ok(handle.clone()),
-            State::Closed => Err(NoClient::Closed),
-            State::Absent => {
+            SlotState::Open(handle) => Ok(handle.clone()),
+            SlotState::Closed => Err(NoClient::Closed),
+            SlotState::Absent => {
                 let properties = self.properties().clone();
-                let handle = Arc::new(Handle::create(&properties, self.slab.clone())?);
+                let handle = Arc::new(Client::create(&properties, self.pending.clone())?);
                 if let (Ok(runtime), Some(brokers)) = (
                     tokio::runtime::Handle::try_current(),
                     properties.get("bootstrap.servers"),
                 ) {
                     runtime.spawn(remind(Arc::downgrade(&handle), brokers.clone()));
                 }
-                *state = State::Open(handle.clone());
+                *state = SlotState::Open(handle.clone());
                 Ok(handle)
             }
         }
@@ -85,35 +85,35 @@ impl Lane {
     }
 
     /// The client, if there is one.
-    pub fn current(&self) -> Option<Arc<Handle>> {
+    pub fn current(&self) -> Option<Arc<Client>> {
         match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
-            State::Open(handle) => Some(handle.clone()),
-            State::Absent | State::Closed => None,
+            SlotState::Open(handle) => Some(handle.clone()),
+            SlotState::Absent | SlotState::Closed => None,
         }
     }
 
     /// Gives up a client that had a fatal error, unless somebody else did already.
-    pub fn discard(&self, broken: &Arc<Handle>) {
+    pub fn discard(&self, broken: &Arc<Client>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(&*state, State::Open(handle) if Arc::ptr_eq(handle, broken)) {
-            *state = State::Absent;
+        if matches!(&*state, SlotState::Open(handle) if Arc::ptr_eq(handle, broken)) {
+            *state = SlotState::Absent;
         }
     }
 
     /// Takes the client out for good.
-    pub fn close(&self) -> Option<Arc<Handle>> {
+    pub fn close(&self) -> Option<Arc<Client>> {
         match std::mem::replace(
             &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner),
-            State::Closed,
+            SlotState::Closed,
         ) {
-            State::Open(handle) => Some(handle),
-            State::Absent | State::Closed => None,
+            SlotState::Open(handle) => Some(handle),
+            SlotState::Absent | SlotState::Closed => None,
         }
     }
 }
 
 /// Reminds a client of its first brokers when it is time, as long as there is one.
-async fn remind(client: Weak<Handle>, brokers: String) {
+async fn remind(client: Weak<Client>, brokers: String) {
     loop {
         tokio::time::sleep(reconnect::INTERVAL).await;
         let Some(client) = client.upgrade() else { return };
@@ -122,19 +122,19 @@ async fn remind(client: Weak<Handle>, brokers: String) {
 }
 
 /// A running client with the thread that serves its reports.
-pub(super) struct Handle {
-    producer: Option<ThreadedProducer<Context>>,
+pub(super) struct Client {
+    producer: Option<ThreadedProducer<ProducerCallbacks>>,
 }
 
-impl Handle {
-    fn create(properties: &Properties, slab: Arc<Slab>) -> Result<Self, ProducerError> {
+impl Client {
+    fn create(properties: &Properties, pending: Arc<PendingBatches>) -> Result<Self, ProducerError> {
         let mut config = ClientConfig::new();
         config.extend(properties.iter().map(|(key, value)| (key.clone(), value.clone())));
         let producer = ThreadedProducer::from_config_and_context(
             &config,
-            Context {
-                slab,
-                reminders: Reminders::default(),
+            ProducerCallbacks {
+                pending,
+                reminders: BootstrapReminder::default(),
             },
         )?;
         Ok(Self {
@@ -201,7 +201,7 @@ impl Handle {
 }
 
 /// Transactions. Each call blocks for its timeout at most.
-impl Handle {
+impl Client {
     pub fn init_transactions(&self, timeout: Duration) -> Result<(), KafkaError> {
         self.transactional(|producer| producer.init_transactions(timeout))
     }
@@ -229,7 +229,7 @@ impl Handle {
 
     fn transactional(
         &self,
-        call: impl FnOnce(&ThreadedProducer<Context>) -> Result<(), KafkaError>,
+        call: impl FnOnce(&ThreadedProducer<ProducerCallbacks>) -> Result<(), KafkaError>,
     ) -> Result<(), KafkaError> {
         match &self.producer {
             Some(producer) => call(producer),
@@ -238,7 +238,7 @@ impl Handle {
     }
 }
 
-impl Drop for Handle {
+impl Drop for Client {
     /// Dropping a client joins its threads, which takes up to a second.
     fn drop(&mut self) {
         let producer = self.producer.take();
@@ -257,12 +257,12 @@ fn code(error: &KafkaError) -> RDKafkaErrorCode {
     }
 }
 
-struct Context {
-    slab: Arc<Slab>,
-    reminders: Reminders,
+struct ProducerCallbacks {
+    pending: Arc<PendingBatches>,
+    reminders: BootstrapReminder,
 }
 
-impl ClientContext for Context {
+impl ClientContext for ProducerCallbacks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
             RDKafkaLogLevel::Emerg
@@ -286,17 +286,17 @@ impl ClientContext for Context {
         if consequence {
             self.reminders.brokers_down();
         }
-        self.slab.note_trouble(reason, consequence);
+        self.pending.note_trouble(reason, consequence);
     }
 
     fn stats_raw(&self, _statistics: &[u8]) {}
 }
 
-impl ProducerContext for Context {
+impl ProducerContext for ProducerCallbacks {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
-        self.slab
+        self.pending
             .answer(opaque, result.as_ref().err().map(|(error, _)| code(error)));
     }
 }

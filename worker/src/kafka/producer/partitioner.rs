@@ -16,17 +16,17 @@ const BATCH: usize = 1024 * 1024;
 
 /// Consecutive records to one topic that may go to any of its partitions, and make a batch by themselves.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Run<'a> {
+pub(super) struct KeylessRun<'a> {
     pub topic: &'a str,
     /// Of the positions that are sent.
     pub indices: Range<usize>,
 }
 
 /// The runs among the records at `positions`.
-pub(super) fn runs<'a>(records: &[ProduceRecord<'a>], positions: &[usize]) -> Vec<Run<'a>> {
+pub(super) fn runs<'a>(records: &[ProduceRecord<'a>], positions: &[usize]) -> Vec<KeylessRun<'a>> {
     let mut runs = Vec::new();
-    let mut run: Option<(Run<'a>, usize)> = None;
-    let mut finish = |run: Option<(Run<'a>, usize)>| {
+    let mut run: Option<(KeylessRun<'a>, usize)> = None;
+    let mut finish = |run: Option<(KeylessRun<'a>, usize)>| {
         if let Some((run, bytes)) = run
             && bytes >= WORTH
         {
@@ -46,7 +46,7 @@ pub(super) fn runs<'a>(records: &[ProduceRecord<'a>], positions: &[usize]) -> Ve
                 *bytes += size;
             }
             _ => {
-                let new = Run {
+                let new = KeylessRun {
                     topic: record.topic,
                     indices: index..index + 1,
                 };
@@ -60,7 +60,7 @@ pub(super) fn runs<'a>(records: &[ProduceRecord<'a>], positions: &[usize]) -> Ve
 
 /// What is in flight to the partitions of each topic, in runs.
 #[derive(Debug, Default)]
-pub(super) struct Spread {
+pub(super) struct Partitioner {
     topics: HashMap<String, Flights>,
 }
 
@@ -71,7 +71,7 @@ struct Flights {
     next: usize,
 }
 
-impl Spread {
+impl Partitioner {
     /// The partition with the least in flight, of so many. The search begins behind the last choice; or in a transaction at
     /// a place that moves with its number, so that each has few partitions, and over time all get the same.
     pub fn choose(&mut self, topic: &str, partitions: usize, transaction: Option<u64>) -> usize {
@@ -161,8 +161,8 @@ mod tests {
 
     #[test]
     fn partitions_take_turns_and_those_with_something_in_flight_are_left_out() {
-        let mut spread = Spread::default();
-        let choose = |spread: &mut Spread| spread.choose("t", 3, None);
+        let mut spread = Partitioner::default();
+        let choose = |spread: &mut Partitioner| spread.choose("t", 3, None);
         assert_eq!([(); 3].map(|()| choose(&mut spread)), [0, 1, 2]);
         spread.landed("t", 1);
         spread.landed("t", 2);
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_transaction_begins_at_a_place_of_its_own_and_uses_as_few_partitions_as_are_in_flight() {
-        let mut spread = Spread::default();
+        let mut spread = Partitioner::default();
         for _ in 0..5 {
             assert_eq!(spread.choose("t", 12, Some(13)), 1);
             spread.landed("t", 1);
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_topic_may_grow_and_shrink() {
-        let mut spread = Spread::default();
+        let mut spread = Partitioner::default();
         assert_eq!([(); 2].map(|()| spread.choose("t", 2, None)), [0, 1]);
         assert_eq!(spread.choose("t", 3, None), 2);
         assert_eq!(spread.choose("t", 1, None), 0);

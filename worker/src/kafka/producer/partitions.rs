@@ -15,7 +15,7 @@ use tokio::{sync::Mutex, time::Instant};
 
 use super::{
     ProduceRecord, Producer, SendError, classify, no_client,
-    partitioner::{self, Run, Spread},
+    partitioner::{self, KeylessRun, Partitioner},
 };
 
 /// How long a partition count is trusted: growing a topic is rare, and a stale count only means that a dead letter goes
@@ -30,7 +30,7 @@ pub(super) struct Partitions {
     counts: Mutex<HashMap<String, (Instant, i32)>>,
     /// A count is being asked for, by nobody who waits for it.
     counting: AtomicBool,
-    spread: StdMutex<Spread>,
+    spread: StdMutex<Partitioner>,
 }
 
 impl Partitions {
@@ -42,15 +42,15 @@ impl Partitions {
         }
     }
 
-    fn spread(&self) -> MutexGuard<'_, Spread> {
+    fn spread(&self) -> MutexGuard<'_, Partitioner> {
         self.spread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Runs and their partitions; in flight while this lives.
+/// TimedPipeline and their partitions; in flight while this lives.
 pub(super) struct Placed<'a> {
     known: &'a Partitions,
-    pub runs: Vec<(Run<'a>, usize)>,
+    pub runs: Vec<(KeylessRun<'a>, usize)>,
 }
 
 impl Drop for Placed<'_> {
@@ -79,7 +79,7 @@ impl Producer {
         let count = tokio::task::spawn_blocking(move || client.partition_count(&name, METADATA_TIMEOUT))
             .await
             .unwrap_or(Err(RDKafkaErrorCode::Interrupted))
-            .map_err(|code| classify::error(topic, code, self.trouble().as_deref()))?;
+            .map_err(|code| classify::error(topic, code, self.problem().as_deref()))?;
         counts.insert(topic.to_string(), (Instant::now(), count));
         Ok(count)
     }

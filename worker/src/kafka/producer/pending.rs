@@ -16,7 +16,7 @@ const _: () = assert!(usize::BITS == 64);
 
 /// A record that was not confirmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(super) struct BatchAnswer {
     /// Index in its batch.
     pub index: usize,
     /// librdkafka's word for it.
@@ -25,33 +25,33 @@ pub(super) struct Answer {
     pub local: bool,
 }
 
-struct Batch {
+struct PendingBatch {
     outstanding: usize,
-    failures: Vec<Answer>,
-    waiter: oneshot::Sender<Vec<Answer>>,
+    failures: Vec<BatchAnswer>,
+    waiter: oneshot::Sender<Vec<BatchAnswer>>,
 }
 
 #[derive(Default)]
 struct Slots {
-    batches: Vec<Option<Batch>>,
+    batches: Vec<Option<PendingBatch>>,
     free: Vec<usize>,
 }
 
 /// All batches of a producer that are not answered in full.
 #[derive(Default)]
-pub(super) struct Slab {
+pub(super) struct PendingBatches {
     slots: Mutex<Slots>,
     reports: Notify,
     failed: watch::Sender<bool>,
-    trouble: Mutex<Option<String>>,
+    problem: Mutex<Option<String>>,
     troubled: AtomicBool,
 }
 
-impl Slab {
+impl PendingBatches {
     /// Makes room for a batch of `len` records. The receiver gets the failures when all are answered for.
-    pub fn open(self: &Arc<Self>, len: usize) -> (Ticket, oneshot::Receiver<Vec<Answer>>) {
+    pub fn open(self: &Arc<Self>, len: usize) -> (Ticket, oneshot::Receiver<Vec<BatchAnswer>>) {
         let (waiter, answers) = oneshot::channel();
-        let batch = Batch {
+        let batch = PendingBatch {
             outstanding: len,
             failures: Vec::new(),
             waiter,
@@ -70,7 +70,7 @@ impl Slab {
         drop(slots);
         (
             Ticket {
-                slab: self.clone(),
+                pending: self.clone(),
                 slot,
                 remaining: len,
             },
@@ -84,7 +84,7 @@ impl Slab {
         self.resolve(
             opaque >> INDEX_BITS,
             1,
-            failure.map(|code| Answer {
+            failure.map(|code| BatchAnswer {
                 index,
                 code,
                 local: false,
@@ -94,7 +94,7 @@ impl Slab {
             self.failed.send_replace(true);
         }
         if failure.is_none() && self.troubled.swap(false, Ordering::Relaxed) {
-            *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
         self.reports.notify_waiters();
     }
@@ -113,22 +113,22 @@ impl Slab {
     /// Notes what the client complains about; the next success clears it. A mere `consequence` does not replace the
     /// cause.
     pub fn note_trouble(&self, message: &str, consequence: bool) {
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        if trouble.is_none() || !consequence {
-            *trouble = Some(message.to_string());
+        let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        if problem.is_none() || !consequence {
+            *problem = Some(message.to_string());
         }
         self.troubled.store(true, Ordering::Relaxed);
     }
 
     /// What the client complained about last.
-    pub fn trouble(&self) -> Option<String> {
-        self.trouble
+    pub fn problem(&self) -> Option<String> {
+        self.problem
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
 
-    fn resolve(&self, slot: usize, count: usize, failure: Option<Answer>) {
+    fn resolve(&self, slot: usize, count: usize, failure: Option<BatchAnswer>) {
         let mut slots = self.slots();
         let Some(Some(batch)) = slots.batches.get_mut(slot) else {
             return;
@@ -153,7 +153,7 @@ impl Slab {
 /// The right to hand over the records of a batch. Dropping it gives up those that were not handed over, so a cancelled
 /// sender leaves nothing behind.
 pub(super) struct Ticket {
-    slab: Arc<Slab>,
+    pending: Arc<PendingBatches>,
     slot: usize,
     remaining: usize,
 }
@@ -164,7 +164,7 @@ impl Ticket {
         (self.slot << INDEX_BITS) | index
     }
 
-    /// The next record is in librdkafka's queue; its answer comes through [`Slab::answer`].
+    /// The next record is in librdkafka's queue; its answer comes through [`PendingBatches::answer`].
     pub fn handed_over(&mut self) {
         self.remaining -= 1;
     }
@@ -172,10 +172,10 @@ impl Ticket {
     /// librdkafka did not take the next record.
     pub fn refused(&mut self, index: usize, code: RDKafkaErrorCode) {
         self.remaining -= 1;
-        self.slab.resolve(
+        self.pending.resolve(
             self.slot,
             1,
-            Some(Answer {
+            Some(BatchAnswer {
                 index,
                 code,
                 local: true,
@@ -187,7 +187,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if self.remaining > 0 {
-            self.slab.resolve(self.slot, self.remaining, None);
+            self.pending.resolve(self.slot, self.remaining, None);
         }
     }
 }
@@ -198,16 +198,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_batch_is_answered_when_its_last_record_is() {
-        let slab = Arc::new(Slab::default());
-        let (mut ticket, mut answers) = slab.open(3);
+        let pending = Arc::new(PendingBatches::default());
+        let (mut ticket, mut answers) = pending.open(3);
         let opaques = [ticket.opaque(0), ticket.opaque(2)];
         ticket.handed_over();
         ticket.refused(1, RDKafkaErrorCode::MessageSizeTooLarge);
         ticket.handed_over();
         drop(ticket);
-        slab.answer(opaques[1], Some(RDKafkaErrorCode::MessageTimedOut));
+        pending.answer(opaques[1], Some(RDKafkaErrorCode::MessageTimedOut));
         assert!(answers.try_recv().is_err());
-        slab.answer(opaques[0], None);
+        pending.answer(opaques[0], None);
         let answers = answers.await.unwrap();
         assert_eq!(
             answers
@@ -220,28 +220,28 @@ mod tests {
 
     #[tokio::test]
     async fn a_cancelled_sender_frees_its_slot_once_the_handed_over_records_are_answered() {
-        let slab = Arc::new(Slab::default());
-        let (mut ticket, answers) = slab.open(5);
+        let pending = Arc::new(PendingBatches::default());
+        let (mut ticket, answers) = pending.open(5);
         let opaque = ticket.opaque(0);
         ticket.handed_over();
         drop(answers);
         drop(ticket);
-        assert!(slab.slots().free.is_empty());
-        slab.answer(opaque, None);
-        assert_eq!(slab.slots().free, [0]);
-        let (second, _) = slab.open(1);
+        assert!(pending.slots().free.is_empty());
+        pending.answer(opaque, None);
+        assert_eq!(pending.slots().free, [0]);
+        let (second, _) = pending.open(1);
         assert_eq!(second.slot, 0);
     }
 
     #[test]
     fn trouble_lasts_until_something_works() {
-        let slab = Arc::new(Slab::default());
-        let (mut ticket, _answers) = slab.open(1);
+        let pending = Arc::new(PendingBatches::default());
+        let (mut ticket, _answers) = pending.open(1);
         ticket.handed_over();
-        slab.note_trouble("login refused", false);
-        slab.note_trouble("all brokers are down", true);
-        assert_eq!(slab.trouble().as_deref(), Some("login refused"));
-        slab.answer(ticket.opaque(0), None);
-        assert_eq!(slab.trouble(), None);
+        pending.note_trouble("login refused", false);
+        pending.note_trouble("all brokers are down", true);
+        assert_eq!(pending.problem().as_deref(), Some("login refused"));
+        pending.answer(ticket.opaque(0), None);
+        assert_eq!(pending.problem(), None);
     }
 }

@@ -1,6 +1,6 @@
 //! The transactional side of the producer: two clients with a `transactional.id` each, whose transactions somebody else begins
 //! and ends. They take turns: one has the even transactions of the worker, the other the odd ones. Each call blocks and answers what came of
-//! it; what to do about it, the caller decides. A client that met a fatal error is dropped, and the next [`Turn::initialise`]
+//! it; what to do about it, the caller decides. A client that met a fatal error is dropped, and the next [`TransactionalClient::initialise`]
 //! makes a new one, which fences the old.
 
 use std::{sync::Arc, time::Duration};
@@ -13,8 +13,8 @@ use rdkafka::{
 };
 
 use super::{
-    Producer, ProducerError, Shared, classify,
-    client::{Handle, Lane},
+    Producer, ProducerError, ProducerState, classify,
+    client::{Client, ClientSlot},
 };
 
 /// One call. librdkafka goes on with what a timed-out call has begun, and the same call is made again.
@@ -58,16 +58,16 @@ struct Flags {
 
 /// One of the clients of a transactional producer.
 #[derive(Clone)]
-pub struct Turn {
-    shared: Arc<Shared>,
+pub struct TransactionalClient {
+    shared: Arc<ProducerState>,
     index: u64,
 }
 
 impl Producer {
-    /// With a `transactional.id` of its own among the properties of each client: sends only between [`Turn::begin`] and the
+    /// With a `transactional.id` of its own among the properties of each client: sends only between [`TransactionalClient::begin`] and the
     /// end of a transaction.
-    pub fn transactional(turns: [Properties; 2]) -> Result<Self, ProducerError> {
-        Self::create(turns.into(), None)
+    pub fn transactional(transactional_clients: [Properties; 2]) -> Result<Self, ProducerError> {
+        Self::create(transactional_clients.into(), None)
     }
 
     /// True when records are sent inside of transactions.
@@ -76,8 +76,8 @@ impl Producer {
     }
 
     /// The clients of even and of odd transactions.
-    pub fn turns(&self) -> [Turn; 2] {
-        [0, 1].map(|index| Turn {
+    pub fn transactional_clients(&self) -> [TransactionalClient; 2] {
+        [0, 1].map(|index| TransactionalClient {
             shared: self.shared.clone(),
             index,
         })
@@ -85,8 +85,8 @@ impl Producer {
 
     /// For a broker that takes records, but not these `bytes` of records together: the next clients make smaller batches.
     pub fn shrink_batches(&self, bytes: usize) {
-        for lane in &self.shared.batched {
-            lane.change(|properties| {
+        for slot in &self.shared.batched {
+            slot.change(|properties| {
                 let now = properties.get("batch.size").and_then(|size| size.parse().ok());
                 let smaller = now.unwrap_or(usize::MAX).min(bytes) / 4;
                 properties.insert("batch.size".into(), smaller.max(SMALLEST_BATCH).to_string());
@@ -98,7 +98,7 @@ impl Producer {
     }
 
     /// A client that sends each record by itself, for finding out which one a broker refuses.
-    pub fn trial(&self) -> Result<Producer, ProducerError> {
+    pub fn isolating(&self) -> Result<Producer, ProducerError> {
         let mut properties = Properties::new();
         self.shared.of(0).change(|ours| properties.clone_from(ours));
         if let Some(id) = properties.get_mut("transactional.id") {
@@ -113,19 +113,19 @@ impl Producer {
 
     /// Returns when a record has failed.
     pub async fn first_failure(&self) {
-        self.shared.slab.first_failure().await;
+        self.shared.pending.first_failure().await;
     }
 }
 
-impl Turn {
-    fn lane(&self) -> &Lane {
+impl TransactionalClient {
+    fn slot(&self) -> &ClientSlot {
         self.shared.of(self.index)
     }
 
     /// Makes the client if there is none, and registers its `transactional.id`: what an earlier client of that name has left
     /// open is aborted, and that client is fenced.
     pub fn initialise(&self) -> Result<(), TransactionError> {
-        let client = self.lane().client().map_err(|error| TransactionError {
+        let client = self.slot().client().map_err(|error| TransactionError {
             message: error.to_string(),
             kind: TransactionErrorKind::Systemic,
         })?;
@@ -166,24 +166,24 @@ impl Turn {
 
     /// True when everything that was sent is answered for.
     pub fn is_idle(&self) -> bool {
-        let client = self.lane().current();
+        let client = self.slot().current();
         client.is_none_or(|client| client.in_flight() == 0)
     }
 
     /// Drops the client.
     pub fn renew(&self) {
-        if let Some(client) = self.lane().current() {
-            self.lane().discard(&client);
+        if let Some(client) = self.slot().current() {
+            self.slot().discard(&client);
         }
     }
 
     fn with(
         &self,
         what: &str,
-        call: impl FnOnce(&Handle) -> Result<(), KafkaError>,
+        call: impl FnOnce(&Client) -> Result<(), KafkaError>,
     ) -> Result<(), TransactionError> {
         // Never a new one: it would have no transaction.
-        let Some(client) = self.lane().current() else {
+        let Some(client) = self.slot().current() else {
             return Err(TransactionError {
                 message: format!("{what}: the client is gone"),
                 kind: TransactionErrorKind::NewClient,
@@ -196,7 +196,7 @@ impl Turn {
     /// Judges the outcome of a call, and drops a client that is of no use any more.
     fn settle(
         &self,
-        client: &Arc<Handle>,
+        client: &Arc<Client>,
         what: &str,
         result: Result<(), KafkaError>,
     ) -> Result<(), TransactionError> {
@@ -218,16 +218,16 @@ impl Turn {
             kind,
             TransactionErrorKind::NewClient | TransactionErrorKind::Systemic
         ) {
-            self.lane().discard(client);
+            self.slot().discard(client);
         }
         let mut message = format!("{what}: {error}");
         if let Some(advice) = classify::transaction_advice(code) {
             message.push_str(": ");
             message.push_str(advice);
         }
-        if let Some(trouble) = self.shared.slab.trouble() {
+        if let Some(problem) = self.shared.pending.problem() {
             message.push_str("; latest trouble: ");
-            message.push_str(&trouble);
+            message.push_str(&problem);
         }
         Err(TransactionError { message, kind })
     }

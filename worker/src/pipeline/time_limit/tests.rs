@@ -30,10 +30,10 @@ impl Gate {
 }
 
 struct World {
-    runs: Arc<Runs>,
+    runs: Arc<TimedPipeline>,
     gate: Gate,
     calls: Arc<AtomicU32>,
-    troubles: Troubles,
+    problems: Problems,
 }
 
 impl Drop for World {
@@ -64,10 +64,10 @@ fn world() -> World {
     let decoders = Decoders::new(&Decode::default(), false);
     let pipeline = Pipeline::new(decoders, vec![named], metrics.clone());
     World {
-        runs: Arc::new(Runs::new(pipeline, 16, LIMIT, metrics)),
+        runs: Arc::new(TimedPipeline::new(pipeline, 16, LIMIT, metrics)),
         gate,
         calls,
-        troubles: Troubles::default(),
+        problems: Problems::default(),
     }
 }
 
@@ -87,7 +87,7 @@ impl World {
     async fn pieces(&self, chunk: Arc<Chunk>) -> Vec<(Option<Range<u32>>, Told)> {
         let mut passing = self.runs.begin(chunk.clone());
         let mut pieces = Vec::new();
-        while let Some(piece) = self.runs.next(&mut passing, &self.troubles).await {
+        while let Some(piece) = self.runs.next(&mut passing, &self.problems).await {
             let passed = piece.batch.outputs().map(|output| output.offset());
             let failed = piece.batch.failures().iter().map(|failure| {
                 assert_eq!((failure.stage, &*failure.component), (Stage::Transform, "clean"));
@@ -95,7 +95,7 @@ impl World {
                 chunk.record(failure.source).offset
             });
             pieces.push((piece.records, (passed.collect(), failed.collect())));
-            self.runs.count(&piece.left_alone);
+            self.runs.count(&piece.abandoned);
         }
         pieces
     }
@@ -106,7 +106,7 @@ impl World {
         (passed.concat(), failed.concat())
     }
 
-    fn left_alone(&self) -> usize {
+    fn abandoned(&self) -> usize {
         self.runs.lock().threads
     }
 
@@ -121,17 +121,17 @@ impl World {
 async fn a_record_that_takes_too_long_fails_and_the_others_pass_in_order() {
     let world = world();
     let told = async {
-        let held = |world: &World| world.troubles.oldest().held == Some(PausedReason::TransformSlow);
+        let held = |world: &World| world.problems.oldest().paused_reason == Some(PausedReason::TransformSlow);
         world.until(held).await;
-        world.troubles.oldest().last_error
+        world.problems.oldest().last_error
     };
     let (result, told) = tokio::join!(world.process(chunk(0, "a b stuck c d")), told);
     assert_eq!(result, (vec![100, 101, 103, 104], vec![102]));
     assert!(told.is_some_and(|told| told.starts_with("transform clean: no record done for")));
-    assert_eq!(world.troubles.oldest(), Default::default());
+    assert_eq!(world.problems.oldest(), Default::default());
     // Once in the chunk, once by itself.
-    assert_eq!(world.left_alone(), 2);
-    assert_eq!(world.runs.too_many_left_alone(), None);
+    assert_eq!(world.abandoned(), 2);
+    assert_eq!(world.runs.too_many_abandoned(), None);
     // Everything else goes on.
     assert_eq!(world.process(chunk(0, "a b")).await, (vec![100, 101], vec![]));
 }
@@ -166,11 +166,11 @@ async fn a_record_that_is_stuck_is_not_tried_again_before_its_run_has_ended() {
     assert_eq!(world.process(chunk(0, "stuck")).await, (vec![], vec![100]));
     assert_eq!(world.process(chunk(0, "stuck a")).await, (vec![101], vec![100]));
     // Once the record that is stuck, once the other.
-    assert_eq!((world.left_alone(), world.calls.load(Ordering::SeqCst)), (1, 2));
+    assert_eq!((world.abandoned(), world.calls.load(Ordering::SeqCst)), (1, 2));
     // The same offset of another partition is another record.
     assert_eq!(world.process(chunk(1, "a")).await, (vec![100], vec![]));
     world.gate.open();
-    world.until(|world| world.left_alone() == 0).await;
+    world.until(|world| world.abandoned() == 0).await;
     assert_eq!(world.process(chunk(0, "stuck a")).await, (vec![100, 101], vec![]));
 }
 
@@ -178,7 +178,7 @@ async fn a_record_that_is_stuck_is_not_tried_again_before_its_run_has_ended() {
 async fn slow_is_not_stuck_however_many_records_there_are() {
     let world = world();
     let (passed, failed) = world.process(chunk(0, &["slow"; 10].join(" "))).await;
-    assert_eq!((passed.len(), failed.len(), world.left_alone()), (10, 0, 0));
+    assert_eq!((passed.len(), failed.len(), world.abandoned()), (10, 0, 0));
     assert_eq!(world.calls.load(Ordering::SeqCst), 10);
 }
 
@@ -188,50 +188,50 @@ async fn more_runs_that_do_not_come_back_than_allowed_are_told() {
     let stuck = async |partitions: Range<i32>| {
         let runs = partitions.map(|partition| world.process(chunk(partition, "stuck")));
         futures::future::join_all(runs).await;
-        world.runs.too_many_left_alone()
+        world.runs.too_many_abandoned()
     };
     assert_eq!(stuck(0..8).await, None);
     assert_eq!(stuck(8..9).await, Some(9));
     world.gate.open();
-    world.until(|world| world.left_alone() == 0).await;
-    assert_eq!(world.runs.too_many_left_alone(), None);
+    world.until(|world| world.abandoned() == 0).await;
+    assert_eq!(world.runs.too_many_abandoned(), None);
 }
 
 /// Else a process that has finished none of them would end, and so would the next one.
 #[tokio::test]
 async fn only_runs_of_what_is_finished_are_too_many() {
     let world = world();
-    let waiting = (0..9).map(|partition| world.runs.process(chunk(partition, "stuck"), &world.troubles));
+    let waiting = (0..9).map(|partition| world.runs.process(chunk(partition, "stuck"), &world.problems));
     let failed = futures::future::join_all(waiting).await;
     assert!(failed.iter().all(|batch| batch.failures().len() == 1));
-    let mut passing: Vec<Passing> = (9..18)
+    let mut passing: Vec<ChunkRun> = (9..18)
         .map(|partition| world.runs.begin(chunk(partition, "stuck")))
         .collect();
     let next = passing
         .iter_mut()
-        .map(|passing| world.runs.next(passing, &world.troubles));
+        .map(|passing| world.runs.next(passing, &world.problems));
     let pieces = futures::future::join_all(next).await;
     for piece in pieces.iter().flatten() {
-        assert_eq!(world.runs.too_many_left_alone(), None);
-        world.runs.count(&piece.left_alone);
+        assert_eq!(world.runs.too_many_abandoned(), None);
+        world.runs.count(&piece.abandoned);
     }
-    assert_eq!(world.runs.too_many_left_alone(), Some(18));
+    assert_eq!(world.runs.too_many_abandoned(), Some(18));
 }
 
 #[tokio::test]
 async fn runs_of_chunks_that_are_given_up_on_the_way_count() {
     let world = world();
-    let mut passing: Vec<Passing> = (0..9)
+    let mut passing: Vec<ChunkRun> = (0..9)
         .map(|partition| world.runs.begin(chunk(partition, "stuck a")))
         .collect();
     let next = passing
         .iter_mut()
-        .map(|passing| world.runs.next(passing, &world.troubles));
+        .map(|passing| world.runs.next(passing, &world.problems));
     tokio::select! {
         _ = futures::future::join_all(next) => panic!("their records take longer"),
-        () = world.until(|world| world.left_alone() >= 9) => {}
+        () = world.until(|world| world.abandoned() >= 9) => {}
     }
-    assert_eq!(world.runs.too_many_left_alone(), None);
+    assert_eq!(world.runs.too_many_abandoned(), None);
     drop(passing);
-    assert!(world.runs.too_many_left_alone().is_some());
+    assert!(world.runs.too_many_abandoned().is_some());
 }

@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 
 use super::*;
 use crate::{
-    health::problems::Troubles,
+    health::problems::Problems,
     record::{Chunk, Offset, TopicPartition},
     writer::{Rejected, Writer},
 };
@@ -48,7 +48,7 @@ impl Writer for Sink {
 struct World {
     sink: Arc<Sink>,
     writer: NamedWriter,
-    circuit: Circuit,
+    breaker: WriterBreaker,
     retry: RetryPolicy,
     metrics: Metrics,
 }
@@ -61,7 +61,7 @@ fn world() -> Arc<World> {
             writer: sink.clone(),
         },
         sink,
-        circuit: Circuit::new("sink".into(), metrics.clone()),
+        breaker: WriterBreaker::new("sink".into(), metrics.clone()),
         retry: RetryPolicy {
             max_attempts: 3,
             initial: Duration::from_millis(1),
@@ -74,7 +74,7 @@ fn world() -> Arc<World> {
 
 impl World {
     /// Delivers two records of a partition.
-    async fn deliver(&self, partition: i32, patience: Patience, troubles: Troubles) -> Delivered {
+    async fn deliver(&self, partition: i32, retry_mode: RetryMode, problems: Problems) -> WriteOutcome {
         let mut chunk = Chunk::new(TopicPartition::new("orders", partition), 1);
         for offset in 0..2 {
             chunk.push(offset, 0, None, Some(b"value"), []);
@@ -84,15 +84,15 @@ impl World {
             transaction: 0,
             again: false,
             writer: &self.writer,
-            circuit: &self.circuit,
+            breaker: &self.breaker,
             batch: &batch,
-            patience,
+            retry_mode,
             retry: &self.retry,
-            progress: &troubles.at(0),
+            reporter: &problems.at(0),
             metrics: &self.metrics,
         };
         delivery
-            .run(&Todo {
+            .run(&PendingWrite {
                 writer: 0,
                 outputs: vec![0, 1],
                 attempts: 0,
@@ -102,7 +102,7 @@ impl World {
 
     fn is_open(&self) -> bool {
         let text = self.metrics.encode(&Default::default(), Duration::ZERO).unwrap();
-        text.contains("kcg_worker_writer_open{writer=\"sink\"} 1")
+        text.contains("kcg_worker_writer_breaker_open{writer=\"sink\"} 1")
     }
 
     async fn calls(&self, calls: u32) {
@@ -126,12 +126,12 @@ async fn a_failure_that_passes_holds_nobody_else_back() {
     *world.sink.first.lock().unwrap() = vec![transient()];
     let first = tokio::spawn({
         let world = world.clone();
-        async move { world.deliver(0, Patience::HandBack, Troubles::default()).await }
+        async move { world.deliver(0, RetryMode::Requeue, Problems::default()).await }
     });
     world.calls(1).await;
     tokio::task::yield_now().await;
     assert!(!world.is_open());
-    world.deliver(1, Patience::HandBack, Troubles::default()).await;
+    world.deliver(1, RetryMode::Requeue, Problems::default()).await;
     first.await.unwrap();
     assert!(!world.is_open());
 }
@@ -140,32 +140,32 @@ async fn a_failure_that_passes_holds_nobody_else_back() {
 async fn while_a_writer_is_away_all_tell_why_and_all_go_on_when_it_is_back() {
     let world = world();
     *world.sink.stays.lock().unwrap() = Some(systemic());
-    let troubles: Vec<Troubles> = (0..12).map(|_| Troubles::default()).collect();
+    let problems: Vec<Problems> = (0..12).map(|_| Problems::default()).collect();
     let deliveries: Vec<_> = (0..)
-        .zip(&troubles)
-        .map(|(partition, troubles)| {
-            let (world, troubles) = (world.clone(), troubles.clone());
-            tokio::spawn(async move { world.deliver(partition, Patience::HandBack, troubles).await })
+        .zip(&problems)
+        .map(|(partition, problems)| {
+            let (world, problems) = (world.clone(), problems.clone());
+            tokio::spawn(async move { world.deliver(partition, RetryMode::Requeue, problems).await })
         })
         .collect();
     world.calls(20).await;
     assert!(world.is_open());
-    for troubles in &troubles {
-        let trouble = troubles.oldest();
-        assert_eq!(trouble.held, Some(PausedReason::WriterUnavailable));
-        assert_eq!(trouble.last_error.as_deref(), Some("writer sink: table missing"));
+    for problems in &problems {
+        let problem = problems.oldest();
+        assert_eq!(problem.paused_reason, Some(PausedReason::WriterUnavailable));
+        assert_eq!(problem.last_error.as_deref(), Some("writer sink: table missing"));
     }
     *world.sink.stays.lock().unwrap() = None;
     for delivery in deliveries {
-        let delivered = delivery.await.unwrap();
-        assert!(delivered.refused.is_empty() && delivered.given_up == 0);
+        let outcome = delivery.await.unwrap();
+        assert!(outcome.refused.is_empty() && outcome.given_up == 0);
     }
     assert!(!world.is_open());
     assert_eq!(world.sink.written.lock().unwrap().len(), 24);
     assert!(
-        troubles
+        problems
             .iter()
-            .all(|troubles| troubles.oldest() == Default::default())
+            .all(|problems| problems.oldest() == Default::default())
     );
 }
 
@@ -177,7 +177,7 @@ async fn a_delivery_that_is_ended_while_it_tries_leaves_the_turn_to_another() {
         let world = world.clone();
         tokio::spawn(async move {
             world
-                .deliver(partition, Patience::HandBack, Troubles::default())
+                .deliver(partition, RetryMode::Requeue, Problems::default())
                 .await
         })
     };
@@ -198,9 +198,9 @@ async fn at_most_once_gives_up_what_was_tried_and_nothing_that_waits() {
     let world = world();
     *world.sink.first.lock().unwrap() = vec![transient(), systemic()];
     // The first opens it; it is known not to be written, so it is tried again, and that may have been written.
-    let first = world.deliver(0, Patience::Once, Troubles::default()).await;
+    let first = world.deliver(0, RetryMode::Never, Problems::default()).await;
     assert_eq!((first.given_up, world.is_open()), (2, true));
-    let second = world.deliver(1, Patience::Once, Troubles::default()).await;
+    let second = world.deliver(1, RetryMode::Never, Problems::default()).await;
     assert_eq!((second.given_up, world.is_open()), (0, false));
     assert_eq!(*world.sink.written.lock().unwrap(), [(1, 0), (1, 1)]);
 }

@@ -18,8 +18,8 @@ use self::script::{Does, Script};
 use crate::{
     dead_letter::FailurePolicy,
     decode::Decoders,
-    health::{problems::Troubles, snapshot::PausedReason},
-    pipeline::{Pipeline, time_limit::Runs},
+    health::{problems::Problems, snapshot::PausedReason},
+    pipeline::{Pipeline, time_limit::TimedPipeline},
     processing::{
         PartitionTask,
         context::{PartitionContext, WorkerContext},
@@ -29,15 +29,15 @@ use crate::{
     retry::RetryPolicy,
     telemetry::Metrics,
     transform::{NamedTransform, per_record},
-    writer::{NamedWriter, breaker::Circuit},
+    writer::{NamedWriter, breaker::WriterBreaker},
 };
 
 struct Running {
     script: Arc<Script>,
     input: Option<mpsc::UnboundedSender<DispatchedChunk>>,
     drain: watch::Sender<bool>,
-    reports: std_mpsc::Receiver<TaskEvent>,
-    troubles: Troubles,
+    events: std_mpsc::Receiver<TaskEvent>,
+    problems: Problems,
     delivered: u64,
     done: Vec<Offset>,
     skipped: u64,
@@ -87,7 +87,7 @@ pub(crate) fn shared(
     };
     let decoders = Decoders::new(&Decode::default(), false);
     Arc::new(WorkerContext {
-        runs: Arc::new(Runs::new(
+        runs: Arc::new(TimedPipeline::new(
             Pipeline::new(decoders, vec![transform], metrics.clone()),
             2,
             Duration::from_secs(60),
@@ -97,7 +97,7 @@ pub(crate) fn shared(
             name: "script".into(),
             writer: script.clone(),
         }],
-        circuits: vec![Circuit::new("script".into(), metrics.clone())],
+        breakers: vec![WriterBreaker::new("script".into(), metrics.clone())],
         policy,
         retry: RetryPolicy {
             max_attempts: 3,
@@ -118,15 +118,15 @@ pub(crate) fn shared(
 fn run_on(shared: Arc<WorkerContext>, script: Arc<Script>) -> Running {
     let (input, receiver) = mpsc::unbounded_channel();
     let (drain, draining) = watch::channel(false);
-    let (report_to, reports) = std_mpsc::channel();
-    let troubles = Troubles::default();
+    let (event_sender, events) = std_mpsc::channel();
+    let problems = Problems::default();
     let context = PartitionContext {
         shared,
         partition: TopicPartition::new("t", 0),
         epoch: 1,
         round: 0,
-        troubles: troubles.clone(),
-        reports: report_to,
+        problems: problems.clone(),
+        events: event_sender,
         draining,
     };
     let task = PartitionTask {
@@ -138,8 +138,8 @@ fn run_on(shared: Arc<WorkerContext>, script: Arc<Script>) -> Running {
         script,
         input: Some(input),
         drain,
-        reports,
-        troubles,
+        events,
+        problems,
         delivered: 0,
         done: Vec::new(),
         skipped: 0,
@@ -179,9 +179,9 @@ impl Running {
     /// Takes reports until it is so; a test that waits in vain is ended by the runner's patience.
     async fn until(&mut self, so: impl Fn(&Running) -> bool) {
         loop {
-            for report in self.reports.try_iter() {
-                match report {
-                    TaskEvent::Done {
+            for event in self.events.try_iter() {
+                match event {
+                    TaskEvent::Finished {
                         finished, skipped, ..
                     } => {
                         self.skipped += skipped;
@@ -216,20 +216,20 @@ async fn a_record_that_is_tried_again_holds_back_its_own_key_only() {
         FailurePolicy::Skip,
     );
     // The third attempt succeeds only after everything else is done.
-    running.script.tell(100, &[Does::Later, Does::Fail]);
+    running.script.tell(100, &[Does::RetryLater, Does::Fail]);
     running.send("a b a - c");
     running.send("a d");
     assert_eq!(running.finished([101, 103, 104, 106]).await, [101, 103, 104, 106]);
     running
-        .until(|running| running.troubles.oldest().attempts > 2)
+        .until(|running| running.problems.oldest().attempts > 2)
         .await;
-    let error = running.troubles.oldest().last_error;
+    let error = running.problems.oldest().last_error;
     assert_eq!(error.as_deref(), Some("writer script: away"));
     running.script.tell(100, &[Does::Accept]);
     running.finished(100..107).await;
     // 102 was in the same batch as the first attempt at 100, so it is written again, behind it.
     assert_eq!(running.order_of(&[100, 102, 105]), [102, 100, 102, 105]);
-    assert_eq!(running.troubles.oldest(), Default::default());
+    assert_eq!(running.problems.oldest(), Default::default());
 }
 
 #[tokio::test]
@@ -239,9 +239,10 @@ async fn a_record_that_stays_refused_is_given_up_after_its_attempts_and_its_key_
         DeliveryGuarantee::AtLeastOnce,
         FailurePolicy::Skip,
     );
-    running
-        .script
-        .tell(100, &[Does::Later, Does::Later, Does::Later, Does::Accept]);
+    running.script.tell(
+        100,
+        &[Does::RetryLater, Does::RetryLater, Does::RetryLater, Does::Accept],
+    );
     running.send("a a");
     running.finished(100..102).await;
     assert_eq!((running.skipped, running.script.written()), (1, vec![101, 101]));
@@ -259,7 +260,7 @@ async fn without_order_a_waiting_record_holds_back_nothing() {
     running.send("a");
     let rest = [100, 102, 103, 104, 105, 106, 107];
     assert_eq!(running.finished(rest).await, rest);
-    running.script.tell(101, &[Does::Later, Does::Accept]);
+    running.script.tell(101, &[Does::RetryLater, Does::Accept]);
     running.finished([101]).await;
 }
 
@@ -272,7 +273,7 @@ async fn in_partition_order_a_record_that_is_tried_again_holds_back_the_partitio
     );
     running
         .script
-        .tell(101, &[Does::Later, Does::Later, Does::Accept]);
+        .tell(101, &[Does::RetryLater, Does::RetryLater, Does::Accept]);
     running.send("a b b");
     running.send("c");
     running.finished(100..104).await;
@@ -291,9 +292,12 @@ async fn with_stop_a_failing_record_holds_back_what_comes_after_it_in_its_order(
         running.send("a");
         running.finished(others.clone()).await;
         running
-            .until(|running| running.troubles.oldest().attempts > 5)
+            .until(|running| running.problems.oldest().attempts > 5)
             .await;
-        assert_eq!(running.troubles.oldest().held, Some(PausedReason::RecordFailed));
+        assert_eq!(
+            running.problems.oldest().paused_reason,
+            Some(PausedReason::RecordFailed)
+        );
         let mut written = running.script.written();
         written.sort();
         assert_eq!(
@@ -301,7 +305,7 @@ async fn with_stop_a_failing_record_holds_back_what_comes_after_it_in_its_order(
             (others.clone(), others.len()),
             "{ordering:?}"
         );
-        // Waiting is no work: it ends at once, without the record.
+        // WaitingRecord is no work: it ends at once, without the record.
         running.drain.send_replace(true);
         running.until(|running| running.ended).await;
         assert_eq!(running.done.len(), others.len(), "{ordering:?}");
@@ -316,13 +320,13 @@ async fn with_stop_a_refused_record_goes_on_once_its_writer_takes_it() {
         running.send("a b c");
         running.send("b");
         running
-            .until(|running| running.troubles.oldest().attempts > 2)
+            .until(|running| running.problems.oldest().attempts > 2)
             .await;
         assert!(!running.done.contains(&101), "{ordering:?}");
         running.script.tell(101, &[Does::Refuse, Does::Accept]);
         running.finished(100..104).await;
         running
-            .until(|running| running.troubles.oldest() == Default::default())
+            .until(|running| running.problems.oldest() == Default::default())
             .await;
         let mut written = running.script.written();
         written.sort();
@@ -339,7 +343,7 @@ async fn a_task_whose_input_ends_finishes_everything_first() {
     );
     running
         .script
-        .tell(100, &[Does::Later, Does::Later, Does::Accept]);
+        .tell(100, &[Does::RetryLater, Does::RetryLater, Does::Accept]);
     running.send("a b c");
     running.input = None;
     running.until(|running| running.ended).await;

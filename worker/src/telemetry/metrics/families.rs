@@ -62,20 +62,20 @@ impl MetricConstructor<Histogram> for WriteSeconds {
 /// Every metric of the worker, registered.
 pub(super) struct Families {
     pub registry: Registry,
-    pub records_in: Family<PartitionLabels, Counter>,
+    pub records_consumed: Family<PartitionLabels, Counter>,
     pub bytes_in: Family<PartitionLabels, Counter>,
-    pub records_done: Family<PartitionLabels, Counter>,
+    pub records_finished: Family<PartitionLabels, Counter>,
     pub lag: Family<PartitionLabels, Gauge>,
     pub in_flight: Family<PartitionLabels, Gauge>,
     pub written: Family<WriterLabels, Counter>,
     pub given_up: Family<WriterLabels, Counter>,
     pub write_errors: Family<WriteErrorLabels, Counter>,
     pub retries: Family<WriterLabels, Counter>,
-    pub writer_open: Family<WriterLabels, Gauge>,
+    pub writer_breaker_open: Family<WriterLabels, Gauge>,
     pub write_seconds: Family<WriterLabels, Histogram, WriteSeconds>,
     pub filtered: Family<TransformLabels, Counter>,
     pub transform_seconds: Family<TransformLabels, Histogram, CpuSeconds>,
-    pub left_alone: Gauge,
+    pub abandoned: Gauge,
     pub decode_seconds: Histogram,
     pub batch_records: Histogram,
     pub failures: Family<FailureLabels, Counter>,
@@ -101,11 +101,11 @@ impl Families {
         registry.register("build", "Version of the worker", version);
         let r = &mut registry;
         Self {
-            records_in: add(r, "records_in", "Records read"),
+            records_consumed: add(r, "records_consumed", "Records read"),
             bytes_in: add(r, "bytes_in", "Bytes of keys, values and headers read"),
-            records_done: add(
+            records_finished: add(
                 r,
-                "records_done",
+                "records_finished",
                 "Records finished: written, dead-lettered, filtered or skipped",
             ),
             lag: add(
@@ -126,9 +126,9 @@ impl Families {
                 "retries",
                 "Attempts to write that repeat one that failed; a batch that is halved is not repeated",
             ),
-            writer_open: add(
+            writer_breaker_open: add(
                 r,
-                "writer_open",
+                "writer_breaker_open",
                 "1 while the system behind a writer is away, so that one batch at a time tries it and the others wait",
             ),
             write_seconds: family(
@@ -144,9 +144,9 @@ impl Families {
                 "Time of a transform for one chunk",
                 CpuSeconds,
             ),
-            left_alone: add(
+            abandoned: add(
                 r,
-                "transforms_left_alone",
+                "transforms_abandoned",
                 "Runs of transforms that took too long, are not waited for any more, and still go on",
             ),
             decode_seconds: register(

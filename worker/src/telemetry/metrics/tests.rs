@@ -17,20 +17,20 @@ fn what_the_engine_tells_is_in_the_text() {
     metrics.dead_lettered("decode", &"value".into());
     metrics.transformed(&"clean".into(), Duration::from_millis(1), 2);
     metrics.retried(&"pg".into());
-    metrics.writer_open(&"pg".into(), true);
+    metrics.writer_breaker_open(&"pg".into(), true);
     metrics.committed(Some("RebalanceInProgress"));
     metrics.rebalanced("revoked");
     metrics.paused_partitions([PausedReason::RecordFailed].into_iter());
     let text = text(&metrics, &Snapshot::default());
     for line in [
-        "kcg_worker_records_in_total{topic=\"orders\",partition=\"3\"} 7",
+        "kcg_worker_records_consumed_total{topic=\"orders\",partition=\"3\"} 7",
         "kcg_worker_bytes_in_total{topic=\"orders\",partition=\"3\"} 700",
         "kcg_worker_records_written_total{writer=\"pg\"} 5",
         "kcg_worker_write_errors_total{writer=\"pg\",class=\"transient\"} 1",
         "kcg_worker_dead_lettered_total{stage=\"decode\",component=\"value\"} 1",
         "kcg_worker_filtered_total{transform=\"clean\"} 2",
         "kcg_worker_retries_total{writer=\"pg\"} 1",
-        "kcg_worker_writer_open{writer=\"pg\"} 1",
+        "kcg_worker_writer_breaker_open{writer=\"pg\"} 1",
         "kcg_worker_commit_errors_total{code=\"RebalanceInProgress\"} 1",
         "kcg_worker_rebalances_total{kind=\"revoked\"} 1",
         "kcg_worker_paused_partitions{reason=\"RecordFailed\"} 1",

@@ -45,7 +45,7 @@ pub(super) struct Member {
 
 /// Why there are no members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(super) enum NoMembers {
     NotJson,
     /// JSON of another kind, with its article.
     NotObject(&'static str),
@@ -74,7 +74,7 @@ impl Members {
     }
 
     /// Reads a document, which must be UTF-8.
-    pub fn read(&mut self, document: &[u8], plan: &Plan) -> Result<(), Refused> {
+    pub fn read(&mut self, document: &[u8], plan: &Plan) -> Result<(), NoMembers> {
         self.list.clear();
         self.others.clear();
         self.unescaped.clear();
@@ -82,16 +82,16 @@ impl Members {
         self.places.resize(plan.entries(), ABSENT);
         let mut scanner = Scanner::new(document);
         scanner.space();
-        let first = scanner.peek().ok_or(Refused::NotJson)?;
+        let first = scanner.peek().ok_or(NoMembers::NotJson)?;
         if first == b'{' {
             self.object(document, plan, &mut scanner)
-                .ok_or(Refused::NotJson)?;
+                .ok_or(NoMembers::NotJson)?;
         } else {
-            scanner.value(&mut self.open).ok_or(Refused::NotJson)?;
+            scanner.value(&mut self.open).ok_or(NoMembers::NotJson)?;
         }
-        scanner.end().ok_or(Refused::NotJson)?;
+        scanner.end().ok_or(NoMembers::NotJson)?;
         if let Some(kind) = other_kind(first) {
-            return Err(Refused::NotObject(kind));
+            return Err(NoMembers::NotObject(kind));
         }
         if self.others.len() > FEW {
             self.collapse_many(document);

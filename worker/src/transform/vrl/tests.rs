@@ -55,7 +55,7 @@ fn apply(chain: &VrlChain, records: &[(Bytes<'_>, Bytes<'_>)]) -> (Vec<String>, 
     (outputs.collect(), failures.collect(), filtered)
 }
 
-/// Runs one program over one record with key "k"; what comes out must be one value.
+/// TimedPipeline one program over one record with key "k"; what comes out must be one value.
 fn one(decoder: &str, program: &str, value: &[u8]) -> String {
     let (outputs, failures, filtered) = apply(&chain(decoder, &[program]), &[(Some(b"k"), Some(value))]);
     assert_eq!((outputs.len(), failures, filtered), (1, vec![], 0));

@@ -21,7 +21,7 @@ pub(super) type Probe = u64;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(super) struct BreakerState {
     /// Answers so far.
     answers: u64,
     /// The first failure after the last answer.
@@ -53,7 +53,7 @@ pub(super) enum Admission {
 
 /// A call that was not answered.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Failed<'a> {
+pub(crate) struct FailedCall<'a> {
     /// Somebody has to mend something.
     pub systemic: bool,
     /// Failures in a row of those who called, with this one.
@@ -74,7 +74,7 @@ pub(super) enum Verdict {
     Open,
 }
 
-impl State {
+impl BreakerState {
     /// What stays the same as long as nothing is answered.
     pub fn answers(&self) -> u64 {
         self.answers
@@ -110,7 +110,7 @@ impl State {
     /// It has not. `wait` says how long to wait after so many failures.
     pub fn failed(
         &mut self,
-        failed: Failed<'_>,
+        failed: FailedCall<'_>,
         probe: Option<Probe>,
         now: Instant,
         wait: impl Fn(u32) -> Duration,
@@ -168,8 +168,8 @@ mod tests {
         LONGEST.min(Duration::from_millis(200) * (1 << failures.saturating_sub(1).min(20)))
     }
 
-    fn failure(systemic: bool) -> Failed<'static> {
-        Failed {
+    fn failure(systemic: bool) -> FailedCall<'static> {
+        FailedCall {
             systemic,
             failures: 1,
             seen: None,
@@ -177,7 +177,7 @@ mod tests {
         }
     }
 
-    fn probe(state: &mut State, now: Instant) -> Option<Probe> {
+    fn probe(state: &mut BreakerState, now: Instant) -> Option<Probe> {
         match state.admit(now) {
             Admission::Probe(probe) => Some(probe),
             _ => None,
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_systemic_error_opens_at_once_and_waits_double_with_each_probe_that_fails() {
-        let (mut state, mut now) = (State::default(), Instant::now());
+        let (mut state, mut now) = (BreakerState::default(), Instant::now());
         assert_eq!(state.failed(failure(true), None, now, wait), Verdict::Opened);
         let mut waits = Vec::new();
         for _ in 0..7 {
@@ -207,9 +207,10 @@ mod tests {
 
     #[test]
     fn transient_errors_open_only_after_a_while_without_any_success() {
-        let (mut state, start) = (State::default(), Instant::now());
-        let fail =
-            |state: &mut State, after: Duration| state.failed(failure(false), None, start + after, wait);
+        let (mut state, start) = (BreakerState::default(), Instant::now());
+        let fail = |state: &mut BreakerState, after: Duration| {
+            state.failed(failure(false), None, start + after, wait)
+        };
         let second = Duration::from_secs(1);
         assert_eq!(fail(&mut state, second), Verdict::Closed);
         assert_eq!(fail(&mut state, 5 * second), Verdict::Closed);
@@ -221,11 +222,11 @@ mod tests {
 
     #[test]
     fn a_caller_that_fails_while_others_pass_does_not_open_it_again() {
-        let (mut state, now) = (State::default(), Instant::now());
+        let (mut state, now) = (BreakerState::default(), Instant::now());
         state.failed(failure(true), None, now, wait);
         let seen = Some(state.answers());
         state.answered(now);
-        let again = Failed {
+        let again = FailedCall {
             seen,
             failures: 2,
             ..failure(true)
@@ -236,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_probe_that_was_ended_or_does_not_come_back_is_handed_on() {
-        let (mut state, start) = (State::default(), Instant::now());
+        let (mut state, start) = (BreakerState::default(), Instant::now());
         state.failed(failure(true), None, start, wait);
         let now = start + wait(3);
         let first = probe(&mut state, now).unwrap();
@@ -277,7 +278,7 @@ mod tests {
         /// closes it, and it never waits longer than the longest wait for a probe that nobody has.
         #[test]
         fn it_opens_for_a_reason_lets_one_probe_and_never_waits_for_ever(steps in prop::collection::vec(step(), 1..120)) {
-            let (mut state, mut now) = (State::default(), Instant::now());
+            let (mut state, mut now) = (BreakerState::default(), Instant::now());
             let mut calls: Vec<Option<Probe>> = Vec::new();
             // Of the model: open or not, when the first failure after the last answer was, who probes and since when.
             let (mut open, mut failing, mut probing) = (false, None, None::<(Probe, Instant)>);

@@ -23,8 +23,8 @@ fn short() -> RetryPolicy {
     retry(Duration::from_millis(4))
 }
 
-fn failed(error: &str) -> Failed<'_> {
-    Failed {
+fn failed(error: &str) -> FailedCall<'_> {
+    FailedCall {
         systemic: true,
         failures: 1,
         seen: None,
@@ -33,34 +33,34 @@ fn failed(error: &str) -> Failed<'_> {
 }
 
 /// Opened by a systemic error.
-async fn opened(retry: &RetryPolicy) -> Circuit {
-    let circuit = Circuit::new("pg".into(), Metrics::new());
-    assert!(circuit.admit(|_| ()).await.failed(failed("login refused"), retry));
-    circuit
+async fn opened(retry: &RetryPolicy) -> WriterBreaker {
+    let breaker = WriterBreaker::new("pg".into(), Metrics::new());
+    assert!(breaker.admit(|_| ()).await.failed(failed("login refused"), retry));
+    breaker
 }
 
-fn gauge(circuit: &Circuit) -> String {
-    let text = (circuit.metrics)
+fn gauge(breaker: &WriterBreaker) -> String {
+    let text = (breaker.metrics)
         .encode(&Snapshot::default(), Duration::ZERO)
         .unwrap();
     let line = text
         .lines()
-        .find(|line| line.starts_with("kcg_worker_writer_open{"));
+        .find(|line| line.starts_with("kcg_worker_writer_breaker_open{"));
     line.unwrap_or_default().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_it_is_open_one_at_a_time_tries_and_afterwards_all_go_on() {
-    let circuit = Arc::new(opened(&short()).await);
-    assert_eq!(gauge(&circuit), "kcg_worker_writer_open{writer=\"pg\"} 1");
+    let breaker = Arc::new(opened(&short()).await);
+    assert_eq!(gauge(&breaker), "kcg_worker_writer_breaker_open{writer=\"pg\"} 1");
     let (back, inside) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let probes = Arc::new(AtomicUsize::new(0));
-    let caller = async |circuit: Arc<Circuit>,
+    let caller = async |breaker: Arc<WriterBreaker>,
                         back: Arc<AtomicBool>,
                         inside: Arc<AtomicUsize>,
                         probes: Arc<AtomicUsize>| {
         loop {
-            let pass = circuit.admit(|_| ()).await;
+            let pass = breaker.admit(|_| ()).await;
             if back.load(Ordering::SeqCst) {
                 return pass.answered();
             }
@@ -73,9 +73,9 @@ async fn while_it_is_open_one_at_a_time_tries_and_afterwards_all_go_on() {
     };
     let callers: Vec<_> = (0..12)
         .map(|_| {
-            let (circuit, back, inside, probes) =
-                (circuit.clone(), back.clone(), inside.clone(), probes.clone());
-            tokio::spawn(async move { caller(circuit, back, inside, probes).await })
+            let (breaker, back, inside, probes) =
+                (breaker.clone(), back.clone(), inside.clone(), probes.clone());
+            tokio::spawn(async move { caller(breaker, back, inside, probes).await })
         })
         .collect();
     while probes.load(Ordering::SeqCst) < 5 {
@@ -85,29 +85,29 @@ async fn while_it_is_open_one_at_a_time_tries_and_afterwards_all_go_on() {
     for caller in callers {
         caller.await.unwrap();
     }
-    assert_eq!(gauge(&circuit), "kcg_worker_writer_open{writer=\"pg\"} 0");
+    assert_eq!(gauge(&breaker), "kcg_worker_writer_breaker_open{writer=\"pg\"} 0");
 }
 
 #[tokio::test]
 async fn a_probe_that_is_ended_goes_to_the_next_at_once() {
     // The wait after a probe would be a minute: whoever comes in does so because it was handed on.
-    let circuit = opened(&short()).await;
-    let probe = circuit.admit(|_| ()).await;
-    let mut next = Box::pin(circuit.admit(|_| ()));
+    let breaker = opened(&short()).await;
+    let probe = breaker.admit(|_| ()).await;
+    let mut next = Box::pin(breaker.admit(|_| ()));
     assert!((&mut next).now_or_never().is_none());
     drop(probe);
     next.await.answered();
-    circuit.admit(|_| ()).now_or_never().unwrap().answered();
+    breaker.admit(|_| ()).now_or_never().unwrap().answered();
 }
 
 #[tokio::test]
 async fn an_answer_wakes_whoever_waits_however_long_the_wait_is() {
-    let circuit = Circuit::new("pg".into(), Metrics::new());
-    let early = circuit.admit(|_| ()).await;
+    let breaker = WriterBreaker::new("pg".into(), Metrics::new());
+    let early = breaker.admit(|_| ()).await;
     let hour = retry(Duration::from_secs(3600));
-    assert!(circuit.admit(|_| ()).await.failed(failed("disk full"), &hour));
-    let mut waiting = Box::pin(circuit.admit(|_| ()));
-    let mut passable = Box::pin(circuit.passable(|_| ()));
+    assert!(breaker.admit(|_| ()).await.failed(failed("disk full"), &hour));
+    let mut waiting = Box::pin(breaker.admit(|_| ()));
+    let mut passable = Box::pin(breaker.passable(|_| ()));
     assert!((&mut waiting).now_or_never().is_none() && (&mut passable).now_or_never().is_none());
     // A call that was begun before is as good as a probe.
     early.answered();
@@ -117,11 +117,11 @@ async fn an_answer_wakes_whoever_waits_however_long_the_wait_is() {
 
 #[tokio::test]
 async fn whoever_waits_is_told_the_latest_error() {
-    let circuit = opened(&short()).await;
+    let breaker = opened(&short()).await;
     let hour = retry(Duration::from_secs(3600));
     let told = Mutex::new(Vec::new());
-    let probe = circuit.admit(|_| ()).await;
-    let mut waiting = Box::pin(circuit.admit(|error| told.lock().unwrap().push(error.to_owned())));
+    let probe = breaker.admit(|_| ()).await;
+    let mut waiting = Box::pin(breaker.admit(|error| told.lock().unwrap().push(error.to_owned())));
     assert!((&mut waiting).now_or_never().is_none());
     assert!(probe.failed(failed("table missing"), &hour));
     assert!((&mut waiting).now_or_never().is_none());

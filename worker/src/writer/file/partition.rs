@@ -11,7 +11,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Failed, Settings, stem};
+use super::{FileError, FileSettings, stem};
 use crate::record::{Offset, TopicPartition};
 
 /// At most one open file.
@@ -34,11 +34,11 @@ impl PartitionFile {
     /// Appends lines and returns when they are on disk.
     pub fn append(
         &mut self,
-        settings: &Settings,
+        settings: &FileSettings,
         partition: &TopicPartition,
         first_offset: Offset,
         lines: &[u8],
-    ) -> Result<(), Failed> {
+    ) -> Result<(), FileError> {
         self.close_if_older(settings.rotate_after);
         // A file that was moved or deleted belongs to whoever did it: lines added now might never be read.
         if self.open.as_ref().is_some_and(|open| !open.is_in_place()) {
@@ -99,7 +99,7 @@ impl PartitionFile {
 }
 
 impl Open {
-    fn create(settings: &Settings, stem: &str) -> Result<Self, Failed> {
+    fn create(settings: &FileSettings, stem: &str) -> Result<Self, FileError> {
         let mut attempt = 0;
         loop {
             let name = if attempt == 0 {
@@ -112,7 +112,7 @@ impl Open {
                 Ok(file) => {
                     // Without this the name may be gone after a crash although the data is there.
                     if let Err(error) = sync_directory(&settings.directory) {
-                        return Err(Failed {
+                        return Err(FileError {
                             step: "sync the directory of",
                             path,
                             error,
@@ -129,7 +129,7 @@ impl Open {
                 // The same millisecond; a name is never taken over.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < 1000 => attempt += 1,
                 Err(error) => {
-                    return Err(Failed {
+                    return Err(FileError {
                         step: "create",
                         path,
                         error,
@@ -140,7 +140,7 @@ impl Open {
     }
 
     /// Cuts off what a failed append left behind.
-    fn mend(&mut self) -> Result<(), Failed> {
+    fn mend(&mut self) -> Result<(), FileError> {
         if self.dirty {
             self.file
                 .set_len(self.len)
@@ -158,8 +158,8 @@ impl Open {
         }
     }
 
-    fn failed(&self, step: &'static str, error: io::Error) -> Failed {
-        Failed {
+    fn failed(&self, step: &'static str, error: io::Error) -> FileError {
+        FileError {
             step,
             path: self.path.clone(),
             error,
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn a_file_past_its_age_is_closed_and_followed_by_a_new_one() {
         let directory = tempfile::tempdir().unwrap();
-        let settings = Settings {
+        let settings = FileSettings {
             directory: directory.path().into(),
             rotate_bytes: 1 << 20,
             rotate_after: Duration::from_secs(3600),

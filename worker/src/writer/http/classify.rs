@@ -25,14 +25,14 @@ pub(super) enum Answer {
     /// All are written.
     Written,
     /// Per record of the request: None when written.
-    PerRecord(Vec<Option<Refusal>>),
+    PerRecord(Vec<Option<RefusedItem>>),
     /// Records are at fault, and it is not known which; none is written.
     Refused(String),
 }
 
 /// What is wrong with one record.
 #[derive(Debug, PartialEq)]
-pub(super) struct Refusal {
+pub(super) struct RefusedItem {
     pub message: String,
     /// It is worth another try.
     pub retryable: bool,
@@ -40,9 +40,9 @@ pub(super) struct Refusal {
     pub in_doubt: bool,
 }
 
-impl Refusal {
+impl RefusedItem {
     pub fn rejected(self, position: usize) -> Rejected {
-        let Refusal {
+        let RefusedItem {
             message,
             retryable,
             in_doubt,
@@ -143,14 +143,14 @@ fn no_answer(reply: Reply<'_>) -> Meaning {
     Meaning::Systemic(format!("{message}; {advice}"))
 }
 
-fn per_record(reply: RecordReply) -> Option<Refusal> {
+fn per_record(reply: RecordReply) -> Option<RefusedItem> {
     let error = match reply.error {
         None | Some(serde_json::Value::Null) => String::new(),
         Some(serde_json::Value::String(text)) => format!(": {}", shorten(&text)),
         Some(other) => format!(": {}", shorten(&other.to_string())),
     };
     let status = reply.status;
-    (!(200..=299).contains(&status)).then(|| Refusal {
+    (!(200..=299).contains(&status)).then(|| RefusedItem {
         message: format!("status {status} for this record{error}"),
         retryable: matches!(status, 408 | 425 | 429 | 500..=599),
         in_doubt: matches!(status, 408 | 500..=599),
@@ -189,8 +189,8 @@ fn shorten(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn refusal(message: &str, retryable: bool, in_doubt: bool) -> Option<Refusal> {
-        Some(Refusal {
+    fn refusal(message: &str, retryable: bool, in_doubt: bool) -> Option<RefusedItem> {
+        Some(RefusedItem {
             message: message.into(),
             retryable,
             in_doubt,

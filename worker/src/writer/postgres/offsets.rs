@@ -25,7 +25,7 @@ pub(super) struct OffsetsTable {
 
 /// The row of a partition.
 #[derive(Debug)]
-pub(super) struct Owned {
+pub(super) struct OffsetsRow {
     pub owner: String,
     /// Counts the claims; whoever made the last one owns the partition.
     pub owner_epoch: i64,
@@ -59,7 +59,7 @@ impl OffsetsTable {
     }
 
     /// Makes this worker the owner, and locks the row until the end of the transaction.
-    pub async fn claim(&self, client: &Client, partition: &TopicPartition) -> Result<Owned, WriteError> {
+    pub async fn claim(&self, client: &Client, partition: &TopicPartition) -> Result<OffsetsRow, WriteError> {
         let sql = format!(
             "INSERT INTO {} AS o (group_id, topic, partition, next_offset, ahead, owner, owner_epoch, updated_at) \
              VALUES ($1, $2, $3, 0, '', $4, 1, now()) \
@@ -86,7 +86,7 @@ impl OffsetsTable {
         &self,
         client: &Client,
         partition: &TopicPartition,
-    ) -> Result<Option<Owned>, WriteError> {
+    ) -> Result<Option<OffsetsRow>, WriteError> {
         let sql = format!("SELECT {COLUMNS} FROM {} WHERE {KEY} FOR UPDATE", self.quoted);
         let topic = &*partition.topic;
         let rows = client.query_typed(&sql, &self.key(&topic, partition)).await;
@@ -137,7 +137,7 @@ impl OffsetsTable {
         &self,
         partition: &TopicPartition,
         rows: Result<Vec<Row>, Error>,
-    ) -> Result<Option<Owned>, WriteError> {
+    ) -> Result<Option<OffsetsRow>, WriteError> {
         let rows = rows.map_err(|error| self.error(&error))?;
         let Some(row) = rows.first() else { return Ok(None) };
         let columns = || -> Result<(String, i64, i64, String), Error> {
@@ -152,7 +152,7 @@ impl OffsetsTable {
                 self.name
             ))
         })?;
-        Ok(Some(Owned {
+        Ok(Some(OffsetsRow {
             owner,
             owner_epoch,
             finished,

@@ -21,7 +21,7 @@ use super::{key::Key, table::Table, text};
 use crate::{record::batch::OutputRecord, writer::Rejected};
 
 /// Text of a column, None is NULL.
-type Text<'a> = Option<Cow<'a, str>>;
+type ColumnText<'a> = Option<Cow<'a, str>>;
 
 /// Rows with the same columns.
 #[derive(Debug)]
@@ -29,8 +29,8 @@ pub(super) struct Group<'a> {
     /// Indices in the table, ascending.
     pub columns: Vec<usize>,
     /// The values of each of them, row by row.
-    pub values: Vec<Vec<Text<'a>>>,
-    keys: HashSet<Vec<Text<'a>>>,
+    pub values: Vec<Vec<ColumnText<'a>>>,
+    keys: HashSet<Vec<ColumnText<'a>>>,
 }
 
 impl Group<'_> {
@@ -115,7 +115,7 @@ impl<'t> Rows<'t> {
         &self,
         record: &OutputRecord<'a>,
         unknown_fields: &mut bool,
-    ) -> Result<BTreeMap<usize, Text<'a>>, String> {
+    ) -> Result<BTreeMap<usize, ColumnText<'a>>, String> {
         let Some(value) = record.value else {
             return Err("a tombstone (null value) cannot be a row: filter it out in a transform".into());
         };
@@ -158,9 +158,9 @@ impl<'t> Rows<'t> {
         Ok(row)
     }
 
-    fn add<'a>(&self, groups: &mut Vec<Group<'a>>, row: BTreeMap<usize, Text<'a>>) {
+    fn add<'a>(&self, groups: &mut Vec<Group<'a>>, row: BTreeMap<usize, ColumnText<'a>>) {
         // Record ids never repeat, so only keys of the user's own bind rows to an order.
-        let key: Option<Vec<Text<'a>>> = self.record_id.is_none().then(|| {
+        let key: Option<Vec<ColumnText<'a>>> = self.record_id.is_none().then(|| {
             self.key
                 .iter()
                 .filter_map(|index| row.get(index))
@@ -198,9 +198,9 @@ struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields;
+        struct FieldsVisitor;
 
-        impl<'de> Visitor<'de> for Fields {
+        impl<'de> Visitor<'de> for FieldsVisitor {
             type Value = Object<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -218,7 +218,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
             }
         }
 
-        deserializer.deserialize_map(Fields)
+        deserializer.deserialize_map(FieldsVisitor)
     }
 }
 
@@ -257,7 +257,7 @@ mod tests {
                 let texts = group
                     .values
                     .iter()
-                    .map(|values: &Vec<Text<'_>>| values[n].as_deref().unwrap_or("NULL"));
+                    .map(|values: &Vec<ColumnText<'_>>| values[n].as_deref().unwrap_or("NULL"));
                 texts.collect::<Vec<_>>().join("|")
             };
             (group.columns.clone(), (0..group.len()).map(row).collect())

@@ -26,8 +26,8 @@ pub(super) fn of<'a>(value: &'a RawValue, kind: Kind) -> Result<Option<Cow<'a, s
 fn string(raw: &str) -> Result<Cow<'_, str>, &'static str> {
     // Borrows when nothing is escaped.
     #[derive(serde::Deserialize)]
-    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-    let Text(text) = serde_json::from_str(raw).map_err(|_| "is a string with an invalid escape")?;
+    struct JsonString<'a>(#[serde(borrow)] Cow<'a, str>);
+    let JsonString(text) = serde_json::from_str(raw).map_err(|_| "is a string with an invalid escape")?;
     if text.contains('\0') {
         return Err("contains the character U+0000, which PostgreSQL cannot store: remove it in a transform");
     }

@@ -24,14 +24,14 @@ use super::{
     classify,
     connect::Session,
     explain, insert, lost_offsets,
-    offsets::{OffsetsTable, Owned},
+    offsets::{OffsetsRow, OffsetsTable},
     rows::Group,
     table::Table,
 };
 use crate::{
     offsets::FinishedSet,
     record::{TopicPartition, batch::Batch},
-    seeded_bugs::planted,
+    seeded_bugs::seeded_bug,
     writer::{Rejected, WriteBatch, WriteError},
 };
 
@@ -58,7 +58,7 @@ impl Offsets {
 }
 
 /// Rows to be written, and outputs that cannot be, each with the reason.
-struct Plan<'a> {
+struct RowPlan<'a> {
     groups: Vec<Group<'a>>,
     refused: Vec<(u32, String)>,
     /// A field has no column.
@@ -100,7 +100,7 @@ impl PostgresWriter {
             finished_up_to = owned.finished.end(),
             "claimed in the database"
         );
-        if planted("postgres-ignores-finished") {
+        if seeded_bug("postgres-ignores-finished") {
             return Ok(FinishedSet::default());
         }
         Ok(owned.finished)
@@ -112,7 +112,7 @@ impl PostgresWriter {
         client: &Client,
         partition: &TopicPartition,
         claim: &Claim,
-    ) -> Result<Owned, WriteError> {
+    ) -> Result<OffsetsRow, WriteError> {
         let stored = claim.stored();
         let owned = self.begin(offsets, client, partition, None, &stored).await?;
         let committed = client.batch_execute("COMMIT").await;
@@ -178,7 +178,7 @@ impl PostgresWriter {
         finished.finish_below(floor);
         let is_new = |output: &u32| !finished.contains(batch.batch().output(*output as usize).offset());
         let mut new: Vec<u32> = batch.selected().iter().copied().filter(is_new).collect();
-        if planted("postgres-ignores-finished") {
+        if seeded_bug("postgres-ignores-finished") {
             new = batch.selected().to_vec();
         }
         if new.len() < batch.len() {
@@ -213,7 +213,7 @@ impl PostgresWriter {
     }
 
     /// The rows of these outputs. A record of which an output cannot be a row is left out whole.
-    fn plan<'a>(&self, table: &Table, batch: &'a Batch, selected: &[u32]) -> Result<Plan<'a>, WriteError> {
+    fn plan<'a>(&self, table: &Table, batch: &'a Batch, selected: &[u32]) -> Result<RowPlan<'a>, WriteError> {
         let outputs = |selected: &[u32]| -> Vec<_> {
             let output = |index: &u32| batch.output(*index as usize);
             selected.iter().map(output).collect()
@@ -236,7 +236,7 @@ impl PostgresWriter {
             true => encoded.groups,
             false => self.encode(table, outputs(&kept))?.groups,
         };
-        Ok(Plan {
+        Ok(RowPlan {
             groups,
             refused: out.into_iter().map(reason).collect(),
             unknown_fields: encoded.unknown_fields,
@@ -252,7 +252,7 @@ impl PostgresWriter {
         partition: &TopicPartition,
         ours: Option<i64>,
         stored: &FinishedSet,
-    ) -> Result<Owned, WriteError> {
+    ) -> Result<OffsetsRow, WriteError> {
         let row = async {
             match ours {
                 Some(_) => offsets.lock(client, partition).await,
@@ -299,7 +299,7 @@ impl PostgresWriter {
         for group in groups {
             requests.push(insert(client, table, &self.key, group).map_err(classify).boxed());
         }
-        let late = planted("postgres-offsets-outside-transaction");
+        let late = seeded_bug("postgres-offsets-outside-transaction");
         let store = offsets.store(client, partition, finished);
         let commit = client.batch_execute("COMMIT").map_err(classify);
         if late {

@@ -52,13 +52,13 @@ async fn nothing_is_processed_before_the_partition_is_claimed() {
     ]);
     running.send("a b");
     running
-        .until(|running| running.troubles.oldest().held == Some(PausedReason::WriterUnavailable))
+        .until(|running| running.problems.oldest().paused_reason == Some(PausedReason::WriterUnavailable))
         .await;
-    let error = running.troubles.oldest().last_error;
+    let error = running.problems.oldest().last_error;
     assert!(error.is_some_and(|error| error.starts_with("writer script: ")));
     running.finished(FIRST..FIRST + 2).await;
     assert_eq!(running.script.written(), [101]);
-    assert_eq!(running.troubles.oldest(), Default::default());
+    assert_eq!(running.problems.oldest(), Default::default());
 }
 
 #[tokio::test]
@@ -66,7 +66,7 @@ async fn a_partition_that_cannot_be_claimed_can_be_given_up() {
     let mut running = start(vec![Err(WriteError::Transient("away".into())); 1000]);
     running.send("a");
     running
-        .until(|running| running.troubles.oldest().attempts > 2)
+        .until(|running| running.problems.oldest().attempts > 2)
         .await;
     running.drain.send_replace(true);
     running.until(|running| running.ended).await;

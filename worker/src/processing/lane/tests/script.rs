@@ -20,8 +20,8 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Does {
     Accept,
-    Later,
-    /// As `Later`, but it may have been taken.
+    RetryLater,
+    /// As `RetryLater`, but it may have been taken.
     Doubt,
     Refuse,
     RefuseBatch,
@@ -86,7 +86,7 @@ impl Writer for Script {
                     _ => rejected.push(Rejected {
                         position,
                         message: "no".into(),
-                        retryable: matches!(does, Does::Later | Does::Doubt),
+                        retryable: matches!(does, Does::RetryLater | Does::Doubt),
                         in_doubt: does == Does::Doubt,
                     }),
                 }

@@ -17,8 +17,8 @@ fn start_two(
         name: "second".into(),
         writer: second.clone(),
     });
-    both.circuits
-        .push(Circuit::new("second".into(), both.metrics.clone()));
+    both.breakers
+        .push(WriterBreaker::new("second".into(), both.metrics.clone()));
     (run_on(shared, script), second)
 }
 
@@ -35,7 +35,7 @@ async fn what_was_written_before_a_refused_record_of_its_key_is_written_again_be
         running.send("a b b c");
         running.send("b");
         running
-            .until(|running| running.troubles.oldest().attempts > 2)
+            .until(|running| running.problems.oldest().attempts > 2)
             .await;
         assert!(!running.done.contains(&102), "{ordering:?}");
         running.script.tell(101, &[Does::Accept]);
@@ -57,7 +57,7 @@ async fn a_waiting_record_goes_only_to_the_writers_that_have_not_taken_it() {
             running.script.tell(101, &[Does::Refuse]);
             running.send("a b2 b a");
             running
-                .until(|running| running.troubles.oldest().attempts > 3)
+                .until(|running| running.problems.oldest().attempts > 3)
                 .await;
             running.script.tell(101, &[Does::Accept]);
             running.finished(100..104).await;
@@ -88,7 +88,7 @@ async fn an_output_that_was_taken_is_not_written_again_with_the_others_of_its_re
     running.script.tell(100, &[Does::Accept, Does::Refuse]);
     running.send("a2");
     running
-        .until(|running| running.troubles.oldest().attempts > 3)
+        .until(|running| running.problems.oldest().attempts > 3)
         .await;
     assert_eq!(running.script.written(), [100]);
     running.script.tell(100, &[Does::Accept]);
@@ -104,7 +104,7 @@ async fn records_that_failed_behind_a_waiting_one_go_on_with_it_in_order() {
         running.send("a! a a!");
         running.send("a!");
         running
-            .until(|running| running.troubles.oldest().attempts > 2)
+            .until(|running| running.problems.oldest().attempts > 2)
             .await;
         running.script.mend();
         running.finished(100..108).await;
@@ -119,11 +119,11 @@ async fn a_record_that_is_tried_again_takes_no_lane_from_other_partitions() {
     let (ordering, guarantee) = (Ordering::PerPartition, DeliveryGuarantee::AtLeastOnce);
     let mut shared = shared(&script, ordering, guarantee, FailurePolicy::Skip, hour);
     Arc::get_mut(&mut shared).unwrap().lanes = Semaphore::new(1);
-    script.tell(100, &[Does::Later, Does::Accept]);
+    script.tell(100, &[Does::RetryLater, Does::Accept]);
     let mut waits = run_on(shared.clone(), script.clone());
     waits.send("a b");
     waits
-        .until(|running| running.troubles.oldest().attempts == 1)
+        .until(|running| running.problems.oldest().attempts == 1)
         .await;
     let mut other = run_on(shared, script);
     other.send("a b");
@@ -141,7 +141,7 @@ proptest! {
         ordering in prop::sample::select(vec![Ordering::PerPartition, Ordering::PerKey, Ordering::Unordered]),
         chunks in prop::collection::vec(prop::collection::vec("[abc-][!2]?", 1..7), 1..6),
         told in prop::collection::vec((0_i64..30, prop::collection::vec(
-            prop::sample::select(vec![Does::Refuse, Does::Later, Does::RefuseBatch, Does::Fail]), 1..4,
+            prop::sample::select(vec![Does::Refuse, Does::RetryLater, Does::RefuseBatch, Does::Fail]), 1..4,
         )), 0..6),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

@@ -10,7 +10,7 @@ async fn at_most_once_never_repeats_a_write_that_may_have_happened() {
         FailurePolicy::Skip,
     );
     running.script.tell(101, &[Does::Fail, Does::Accept]);
-    running.script.tell(102, &[Does::Later, Does::Accept]);
+    running.script.tell(102, &[Does::RetryLater, Does::Accept]);
     running.send("a b");
     running.send("c c");
     running.finished(100..104).await;
@@ -44,13 +44,14 @@ async fn while_a_writer_is_away_other_partitions_begin_nothing_say_why_and_may_l
     let mut tries = run_on(shared.clone(), script.clone());
     script.tell(100, &[Does::Break]);
     tries.send("a");
-    let held = |running: &Running| running.troubles.oldest().held == Some(PausedReason::WriterUnavailable);
+    let held =
+        |running: &Running| running.problems.oldest().paused_reason == Some(PausedReason::WriterUnavailable);
     tries.until(held).await;
     script.tell(100, &[Does::Accept]);
     let mut waits = run_on(shared, script);
     waits.send("a");
     waits.until(held).await;
-    let error = waits.troubles.oldest().last_error;
+    let error = waits.problems.oldest().last_error;
     assert_eq!(error.as_deref(), Some("writer script: broken"));
     waits.drain.send_replace(true);
     waits.until(|running| running.ended).await;
