@@ -7,7 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
-use crate::KafkaConsumerGroup;
+use crate::spec::KafkaConsumerGroup;
 
 /// Fields of `spec.worker` whose schema is Kubernetes' own.
 const EMBEDDED: &[&str] = &[

@@ -2,10 +2,12 @@
 //! (except for seeding `replicas` once through `/scale`). The rustdoc here is the user reference: it becomes the
 //! descriptions in the CRD, and every rule sits beside the field that it guards.
 
+pub mod client_config;
 pub mod errors;
 pub mod fields;
 pub mod kafka;
 pub mod processing;
+pub mod references;
 pub mod scaling;
 pub mod transform;
 pub mod worker;
@@ -14,12 +16,14 @@ pub mod writer;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::client_config::{GROUP_PROTOCOL_MESSAGE, group_protocol_rule};
+use client_config::group_protocol_rule;
 
+pub use client_config::*;
 pub use errors::*;
 pub use fields::*;
 pub use kafka::*;
 pub use processing::*;
+pub use references::*;
 pub use scaling::*;
 pub use transform::*;
 pub use worker::*;
@@ -207,28 +211,4 @@ pub struct TopicProvision {
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub config: std::collections::BTreeMap<String, String>,
-}
-
-/// A key of a Secret in the same namespace.
-#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct SecretKey {
-    /// Name of the Secret.
-    #[schemars(length(min = 1, max = 253))]
-    pub secret_name: String,
-    /// Key in the Secret.
-    #[schemars(length(min = 1, max = 253))]
-    pub key: String,
-}
-
-/// A key of a ConfigMap in the same namespace.
-#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ConfigMapKey {
-    /// Name of the ConfigMap.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-    /// Key in the ConfigMap.
-    #[schemars(length(min = 1, max = 253))]
-    pub key: String,
 }

@@ -7,7 +7,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::client_config::{CLIENT_CONFIG_MESSAGE, client_config_rule};
+use super::client_config::{CLIENT_CONFIG_MESSAGE, client_config_rule};
 
 /// How to reach the Kafka cluster.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]

@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigMapKey, Fields};
+use super::{fields::Fields, references::ConfigMapKey};
 
 /// A named transform.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]

@@ -4,7 +4,11 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Custom, SecretKey};
+use super::{
+    kafka::{CaSource, SaslCredentials},
+    references::SecretKey,
+    transform::Custom,
+};
 
 /// A named writer. Exactly the member that belongs to `type` is set; Stdout and Blackhole have none.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
@@ -138,10 +142,10 @@ pub struct HttpWriter {
     pub bearer_token: Option<SecretKey>,
     /// User name and password sent as basic authentication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub basic_auth: Option<super::SaslCredentials>,
+    pub basic_auth: Option<SaslCredentials>,
     /// Certificate authority of the server, PEM. Absent: the system's roots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca: Option<super::CaSource>,
+    pub ca: Option<CaSource>,
     /// Time for one request, in seconds.
     #[serde(default = "http_timeout")]
     #[schemars(range(min = 1, max = 600))]
