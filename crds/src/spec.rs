@@ -2,6 +2,7 @@
 //! (except for seeding `replicas` once through `/scale`). The rustdoc here is the user reference: it becomes the
 //! descriptions in the CRD, and every rule sits beside the field that it guards.
 
+pub mod bounds;
 pub mod client_config;
 pub mod errors;
 pub mod fields;

@@ -3,11 +3,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // Clippy's exception for tests ends at the helpers of a test crate.
 
-use std::{fs, path::Path};
+use std::{fs, ops::RangeInclusive, path::Path};
 
 use crds::{
     KafkaConsumerGroup, WorkerConfig,
-    spec::{OnExhausted, WriterType},
+    spec::{OnExhausted, WriterType, bounds},
 };
 use kube::ResourceExt;
 use serde::Deserialize;
@@ -75,6 +75,60 @@ fn walk(schema: &Value, path: &str, missing: &mut Vec<String>) {
             continue;
         }
         walk(child, &path, missing);
+    }
+}
+
+#[test]
+fn the_schema_has_the_bounds_that_the_worker_checks() {
+    let cases: [(&str, RangeInclusive<i64>); 14] = [
+        ("processing.concurrency", bounds::CONCURRENCY),
+        (
+            "processing.commitIntervalMilliseconds",
+            bounds::COMMIT_INTERVAL_MILLISECONDS,
+        ),
+        ("processing.recordsPerSecond", bounds::RECORDS_PER_SECOND),
+        ("processing.batch.maxRecords", bounds::BATCH_MAX_RECORDS),
+        ("processing.batch.maxBytes", bounds::BATCH_MAX_BYTES),
+        (
+            "processing.batch.lingerMilliseconds",
+            bounds::BATCH_LINGER_MILLISECONDS,
+        ),
+        ("errorHandling.retry.maxAttempts", bounds::RETRY_MAX_ATTEMPTS),
+        (
+            "errorHandling.retry.initialBackoffMilliseconds",
+            bounds::RETRY_INITIAL_BACKOFF_MILLISECONDS,
+        ),
+        (
+            "errorHandling.retry.maxBackoffSeconds",
+            bounds::RETRY_MAX_BACKOFF_SECONDS,
+        ),
+        ("errorHandling.retry.jitterPercent", bounds::RETRY_JITTER_PERCENT),
+        (
+            "errorHandling.transformTimeoutSeconds",
+            bounds::TRANSFORM_TIMEOUT_SECONDS,
+        ),
+        ("errorHandling.stalledAfterSeconds", bounds::STALLED_AFTER_SECONDS),
+        (
+            "errorHandling.deadLetter.breaker.maxConsecutive",
+            bounds::BREAKER_MAX_CONSECUTIVE,
+        ),
+        (
+            "errorHandling.deadLetter.breaker.maxRatioPercent",
+            bounds::BREAKER_MAX_RATIO_PERCENT,
+        ),
+    ];
+    let schema = crds::crd::schema();
+    for (path, range) in cases {
+        let field = path
+            .split('.')
+            .fold(&schema["properties"]["spec"], |schema, name| {
+                &schema["properties"][name]
+            });
+        let limits = [&field["minimum"], &field["maximum"]].map(|limit| limit.as_f64().unwrap() as i64);
+        assert_eq!(limits, [*range.start(), *range.end()], "{path}");
+        if let Some(default) = field["default"].as_i64() {
+            assert!(range.contains(&default), "{path}: {default}");
+        }
     }
 }
 

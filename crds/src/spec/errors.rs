@@ -4,6 +4,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::bounds;
+
 /// What happens to records that fail. Failures of the systems around (writer down, login refused, table missing) are
 /// retried without end and never reach the dead letter topic.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
@@ -32,13 +34,13 @@ pub struct ErrorHandling {
     /// Custom that emits nothing before it has seen the whole batch must be faster than this with
     /// processing.batch.maxRecords records.
     #[serde(default = "transform_timeout")]
-    #[schemars(range(min = 1, max = 3600))]
+    #[schemars(range(min = *bounds::TRANSFORM_TIMEOUT_SECONDS.start(), max = *bounds::TRANSFORM_TIMEOUT_SECONDS.end()))]
     pub transform_timeout_seconds: i32,
     /// A partition that has something to do and whose finished offset has not moved for so many seconds counts as stalled:
     /// shown in status.stalledPartitions and by condition Consuming. Nothing else follows from it. Must be longer than
     /// the slowest batch takes.
     #[serde(default = "stalled_after")]
-    #[schemars(range(min = 10, max = 86400))]
+    #[schemars(range(min = *bounds::STALLED_AFTER_SECONDS.start(), max = *bounds::STALLED_AFTER_SECONDS.end()))]
     pub stalled_after_seconds: i32,
 }
 
@@ -81,20 +83,20 @@ pub struct Retry {
     /// Attempts for one record that its writer refuses in a way that may pass, before onExhausted. Errors that cannot
     /// pass (a constraint, a document that does not parse) are not repeated.
     #[serde(default = "max_attempts")]
-    #[schemars(range(min = 1, max = 1000))]
+    #[schemars(range(min = *bounds::RETRY_MAX_ATTEMPTS.start(), max = *bounds::RETRY_MAX_ATTEMPTS.end()))]
     pub max_attempts: i32,
     /// First wait, in milliseconds.
     #[serde(default = "initial_backoff")]
-    #[schemars(range(min = 1, max = 60000))]
+    #[schemars(range(min = *bounds::RETRY_INITIAL_BACKOFF_MILLISECONDS.start(), max = *bounds::RETRY_INITIAL_BACKOFF_MILLISECONDS.end()))]
     pub initial_backoff_milliseconds: i32,
     /// Longest wait, in seconds, however it is varied.
     #[serde(default = "max_backoff")]
-    #[schemars(range(min = 1, max = 3600))]
+    #[schemars(range(min = *bounds::RETRY_MAX_BACKOFF_SECONDS.start(), max = *bounds::RETRY_MAX_BACKOFF_SECONDS.end()))]
     pub max_backoff_seconds: i32,
     /// How much each wait is varied, in percent of it: up and down, but never beyond maxBackoffSeconds. The longest waits only
     /// become shorter.
     #[serde(default = "jitter")]
-    #[schemars(range(min = 0, max = 100))]
+    #[schemars(range(min = *bounds::RETRY_JITTER_PERCENT.start(), max = *bounds::RETRY_JITTER_PERCENT.end()))]
     pub jitter_percent: i32,
 }
 
@@ -162,11 +164,11 @@ pub struct DeadLetter {
 pub struct DeadLetterBreaker {
     /// Most failed records in a row.
     #[serde(default = "max_consecutive")]
-    #[schemars(range(min = 1, max = 1000000))]
+    #[schemars(range(min = *bounds::BREAKER_MAX_CONSECUTIVE.start(), max = *bounds::BREAKER_MAX_CONSECUTIVE.end()))]
     pub max_consecutive: i32,
     /// Most failed records in percent of the last 10,000, judged from 100 records on. 100 means no limit of this kind.
     #[serde(default = "max_ratio")]
-    #[schemars(range(min = 1, max = 100))]
+    #[schemars(range(min = *bounds::BREAKER_MAX_RATIO_PERCENT.start(), max = *bounds::BREAKER_MAX_RATIO_PERCENT.end()))]
     pub max_ratio_percent: i32,
 }
 

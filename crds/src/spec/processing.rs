@@ -4,6 +4,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::bounds;
+
 /// Delivery guarantee, ordering, concurrency and batching.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -31,7 +33,7 @@ pub struct Processing {
     /// Batches that one worker writes at the same time: of different partitions with ordering PerPartition, of any with
     /// PerKey and Unordered, where each batch is split into as many parts.
     #[serde(default = "concurrency")]
-    #[schemars(range(min = 1, max = 1024))]
+    #[schemars(range(min = *bounds::CONCURRENCY.start(), max = *bounds::CONCURRENCY.end()))]
     pub concurrency: i32,
     /// How many records of a partition go through transforms and writers together.
     #[serde(default)]
@@ -40,12 +42,12 @@ pub struct Processing {
     /// at shutdown. Shorter means fewer records again after a crash. With ExactlyOnce and a Kafka writer it is the length
     /// of a transaction, and so how late others see what is written; 100 to 1000 make sense.
     #[serde(default = "commit_interval")]
-    #[schemars(range(min = 10, max = 60000))]
+    #[schemars(range(min = *bounds::COMMIT_INTERVAL_MILLISECONDS.start(), max = *bounds::COMMIT_INTERVAL_MILLISECONDS.end()))]
     pub commit_interval_milliseconds: i32,
     /// Most records that one worker reads per second, to spare what is behind the writers; after a pause up to one second's
     /// worth at once. Absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 10000000))]
+    #[schemars(range(min = *bounds::RECORDS_PER_SECOND.start(), max = *bounds::RECORDS_PER_SECOND.end()))]
     pub records_per_second: Option<i32>,
 }
 
@@ -94,15 +96,15 @@ pub enum Ordering {
 pub struct Batch {
     /// Most records in a batch.
     #[serde(default = "max_records")]
-    #[schemars(range(min = 1, max = 100000))]
+    #[schemars(range(min = *bounds::BATCH_MAX_RECORDS.start(), max = *bounds::BATCH_MAX_RECORDS.end()))]
     pub max_records: i32,
     /// Most bytes of keys, values and headers in a batch; a single larger record makes a batch of its own.
     #[serde(default = "max_bytes")]
-    #[schemars(range(min = 1024, max = 67108864))]
+    #[schemars(range(min = *bounds::BATCH_MAX_BYTES.start(), max = *bounds::BATCH_MAX_BYTES.end()))]
     pub max_bytes: i32,
     /// How long a batch that is not full waits for more records, in milliseconds.
     #[serde(default = "linger")]
-    #[schemars(range(min = 0, max = 60000))]
+    #[schemars(range(min = *bounds::BATCH_LINGER_MILLISECONDS.start(), max = *bounds::BATCH_LINGER_MILLISECONDS.end()))]
     pub linger_milliseconds: i32,
 }
 
