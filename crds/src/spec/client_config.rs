@@ -1,7 +1,8 @@
 //! The rules of `spec.kafka.clientConfig`: which librdkafka properties users may set, and when.
 
-/// Properties that users may set in `spec.kafka.clientConfig`, sorted. librdkafka has others that run shell commands, load
-/// libraries, read files or dial URLs, and many that the worker's guarantees depend on: none of those is here.
+/// Properties that users may set in `spec.kafka.clientConfig`, sorted. It leaves out the librdkafka
+/// properties that run shell commands, load libraries, read files or dial URLs, and those that the worker's
+/// guarantees depend on.
 pub const ALLOWED_CLIENT_CONFIG: &[&str] = &[
     "broker.address.family",
     "broker.address.ttl",
@@ -42,8 +43,8 @@ pub const ALLOWED_CLIENT_CONFIG: &[&str] = &[
     "topic.metadata.refresh.interval.ms",
 ];
 
-/// What the API server says about a key outside the list.
-pub const CLIENT_CONFIG_MESSAGE: &str = "clientConfig has a key that is not on the allow-list (docs/client-config.md): settings of security, offsets and group membership have fields of their own, and keys that read files or run programs are refused; remove the key or use the field";
+/// The message for a key that is not on the list.
+pub const CLIENT_CONFIG_MESSAGE: &str = "clientConfig has a key that is not on the allow-list (docs/client-config.md): security, offsets and group membership have their own fields, and keys that read files or run programs are not allowed; remove the key, or use the field";
 
 /// The CEL rule for `spec.kafka` that enforces [`ALLOWED_CLIENT_CONFIG`].
 pub(super) fn client_config_rule() -> String {
@@ -57,13 +58,13 @@ pub(super) fn client_config_rule() -> String {
     )
 }
 
-/// Properties that the broker decides with `groupProtocol: Consumer`; librdkafka refuses them then.
+/// Properties that the broker decides with `groupProtocol: Consumer`; librdkafka rejects them then.
 pub const CLASSIC_ONLY_CLIENT_CONFIG: &[&str] = &["heartbeat.interval.ms", "session.timeout.ms"];
 
-/// What is said about one of [`CLASSIC_ONLY_CLIENT_CONFIG`] with `groupProtocol: Consumer`.
+/// The message for one of [`CLASSIC_ONLY_CLIENT_CONFIG`] with `groupProtocol: Consumer`.
 pub const GROUP_PROTOCOL_MESSAGE: &str = "with consumer.groupProtocol Consumer the broker decides session timeout and heartbeat (its group.consumer.session.timeout.ms and group.consumer.heartbeat.interval.ms); remove session.timeout.ms and heartbeat.interval.ms from kafka.clientConfig, or use groupProtocol Classic";
 
-/// The CEL rule for `spec` that keeps [`CLASSIC_ONLY_CLIENT_CONFIG`] to the classic protocol.
+/// The CEL rule for `spec` that allows [`CLASSIC_ONLY_CLIENT_CONFIG`] with `groupProtocol: Classic` only.
 pub(super) fn group_protocol_rule() -> String {
     let keys: Vec<String> = CLASSIC_ONLY_CLIENT_CONFIG
         .iter()

@@ -3,7 +3,7 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-/// A key of a Secret in the same namespace.
+/// A key of a Secret in the same namespace as the KafkaConsumerGroup.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SecretKey {
@@ -15,7 +15,7 @@ pub struct SecretKey {
     pub key: String,
 }
 
-/// A key of a ConfigMap in the same namespace.
+/// A key of a ConfigMap in the same namespace as the KafkaConsumerGroup.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ConfigMapKey {
