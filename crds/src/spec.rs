@@ -2,7 +2,7 @@
 //! except that it sets `replicas` once through `/scale`. The rustdoc here is the user reference: it becomes
 //! the descriptions in the CRD, and every rule sits beside the field that it guards.
 //!
-//! This file uses all files of its folder. Among those, `writer` uses `transform`, `kafka` and `references`;
+//! This file uses the files of its folder. Among those, `writer` uses `transform`, `kafka` and `references`;
 //! `transform` uses `fields` and `references`; `kafka` uses `client_config`; `processing` and `errors` use
 //! `bounds`.
 
@@ -127,7 +127,7 @@ pub struct KafkaConsumerGroupSpec {
     pub desired_state: DesiredState,
 
     /// Kafka consumer group id (group.id). It cannot be changed, added or removed after creation.
-    /// status.groupId shows the value in use. Default: "<namespace>.<name>".
+    /// status.groupId shows the value in use. Default: `<namespace>.<name>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     // Kafka does not limit the length of a group id; this is the limit of its topic names.
     #[schemars(length(min = 1, max = 249), regex(pattern = GROUP_ID_PATTERN))]

@@ -74,7 +74,7 @@ impl WorkerConfig {
     }
 }
 
-/// The consumer group id in use: `spec.groupId`, or "<namespace>.<name>".
+/// The consumer group id in use: `spec.groupId`, or `<namespace>.<name>`.
 pub fn group_id(namespace: &str, name: &str, spec: &KafkaConsumerGroupSpec) -> String {
     spec.group_id
         .clone()
