@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# image.sh: builds both binaries and their images, with no network (but for crates that are not in cargo's cache yet).
-# Settings come from the environment:
+# image.sh: builds both binaries and their images. Needs no network, except for crates that are not in cargo's
+# cache. Environment variables:
 #   PROFILE           release (default) or dev: cargo's profile
-#   ENGINE            buildah (default): archives as of "docker save", below; docker: into docker's own store
-#   IMAGE_REPOSITORY  prefix of the names, default localhost
+#   ENGINE            buildah (default): writes archives in the format of "docker save"; docker: its image store
+#   IMAGE_REPOSITORY  prefix of the image names, default localhost
 #   IMAGE_TAG         default: the version in Cargo.toml
 #   BASE              base image, default scratch
-#   CARGO_TARGET_DIR  default target; the archives are $CARGO_TARGET_DIR/image/<name>.tar
+#   CARGO_TARGET_DIR  default target; archives are $CARGO_TARGET_DIR/image/<name>.tar
 set -euo pipefail
 
 REPOSITORY=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -26,12 +26,12 @@ case $PROFILE in
     *) binaries=$CARGO_TARGET_DIR/$PROFILE ;;
 esac
 case $ENGINE in
-    buildah | docker) command -v "$ENGINE" >/dev/null || die "$ENGINE is not installed; ENGINE may be buildah or docker" ;;
-    *) die "ENGINE is $ENGINE, but may be buildah or docker" ;;
+    buildah | docker) command -v "$ENGINE" >/dev/null || die "$ENGINE is not installed; install it, or set ENGINE to buildah or docker" ;;
+    *) die "ENGINE is $ENGINE; set it to buildah or docker" ;;
 esac
 
-# buildah keeps its layers below the target folder, so that nothing is left behind elsewhere. vfs and chroot need
-# neither kernel modules nor privileges beyond root.
+# buildah stores its layers below the target folder, so that no files remain elsewhere. vfs and chroot need no
+# kernel modules and no privileges beyond root.
 with_buildah() {
     local command=$1
     shift
@@ -64,5 +64,5 @@ done
 for name in operator worker; do
     build_image "$name" "kafka-consumer-$name"
 done
-# What was needed to build them is in the archives now.
+# The archives contain everything; the layers are no longer needed.
 [[ $ENGINE == docker ]] || with_buildah rmi --all --force >/dev/null

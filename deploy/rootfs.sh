@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# rootfs.sh BINARY DIRECTORY [NAME]: makes in DIRECTORY the root file system of an image that runs BINARY as
-# /usr/bin/NAME (default: the binary's own name): the binary, the shared libraries it is linked to with their loader,
-# the certificate authorities, the user 65532, and /tmp. No shell. DIRECTORY is made anew.
+# rootfs.sh BINARY DIRECTORY [NAME]: creates in DIRECTORY the root file system of an image that runs BINARY as
+# /usr/bin/NAME (default: the name of the binary): the binary, its shared libraries and their loader, the
+# certificate authorities, the user 65532, and /tmp. No shell. Replaces DIRECTORY.
 set -euo pipefail
 
 die() { printf 'rootfs.sh: %s\n' "$*" >&2; exit 1; }
@@ -11,9 +11,9 @@ binary=$1
 root=$2
 name=${3:-$(basename "$binary")}
 [[ -x $binary ]] || die "$binary is not an executable file; build it first"
-# It will be removed: only a folder that this script made, or an empty one.
+# The script removes DIRECTORY, so it must be empty or created by this script.
 if [[ -e $root ]]; then
-    [[ -f $root/etc/passwd && -d $root/usr/bin ]] || rmdir "$root" || die "$root is not an earlier root file system"
+    [[ -f $root/etc/passwd && -d $root/usr/bin ]] || rmdir "$root" || die "$root is not a root file system of this script; remove it, or use another directory"
     rm -rf "$root"
 fi
 umask 022
@@ -21,20 +21,20 @@ mkdir -p "$root"/{etc/ssl/certs,usr/bin,tmp,home/nonroot}
 chmod 1777 "$root/tmp"
 install -m 0755 "$binary" "$root/usr/bin/$name"
 
-# put FILE: copies it, links resolved, to the path it is known by.
+# put FILE: copies the target of FILE to the path of FILE below the root.
 put() { install -D -m 0755 "$(realpath "$1")" "$root$1"; }
 
 libraries=$(LC_ALL=C ldd "$binary" 2>&1) || true
 case $libraries in
     *"not a dynamic executable"* | *"statically linked"*) libraries="" ;;
-    *"not found"*) die "$binary needs libraries that this machine does not have:"$'\n'"$libraries" ;;
+    *"not found"*) die "$binary needs libraries that this machine does not have; install them:"$'\n'"$libraries" ;;
 esac
 # Lines are "name => /path (address)", "/path (address)" for the loader, and "linux-vdso.so.1 (address)".
 while read -r library; do
     put "$library"
 done < <(awk '$2 == "=>" && $3 ~ /^\// { print $3 } $1 ~ /^\// { print $1 }' <<<"$libraries")
 
-# Before glibc 2.34, name look-ups load these at run time, so ldd does not show them.
+# Before glibc 2.34, name lookups load these at run time, so ldd does not list them.
 libc=$(awk '$1 == "libc.so.6" { print $3 }' <<<"$libraries")
 if [[ -n $libc ]]; then
     for module in libnss_dns.so.2 libnss_files.so.2 libresolv.so.2; do

@@ -1,5 +1,5 @@
-//! The librdkafka properties of a group, as a plain map: computed here so that operator and worker reach the same
-//! cluster in the same way. Pure; secrets come in as values and are never logged.
+//! The librdkafka properties of a group, as a plain map. Operator and worker compute them here, so that both
+//! connect to the same cluster in the same way. Pure: secrets are passed in as values and are never logged.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,12 @@ use crate::spec::{
     Compression, Consumer, GroupProtocol, IsolationLevel, Kafka, SaslMechanism, ServerVerification,
 };
 
+pub use crate::spec::{ALLOWED_CLIENT_CONFIG, CLASSIC_ONLY_CLIENT_CONFIG, GROUP_PROTOCOL_MESSAGE};
+
 /// A map of librdkafka properties.
 pub type Properties = BTreeMap<String, String>;
 
-/// What the references of `spec.kafka` resolve to. Debug never shows the values.
+/// The values that the references of `spec.kafka` resolve to. Debug never shows them.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct KafkaCredentials {
     /// PEM bundle of certificate authorities.
@@ -31,83 +33,7 @@ impl std::fmt::Debug for KafkaCredentials {
     }
 }
 
-/// Properties that users may set in `spec.kafka.clientConfig`, sorted. librdkafka has others that run shell commands, load
-/// libraries, read files or dial URLs, and many that the worker's guarantees depend on: none of those is here.
-pub const ALLOWED_CLIENT_CONFIG: &[&str] = &[
-    "broker.address.family",
-    "broker.address.ttl",
-    "check.crcs",
-    "client.dns.lookup",
-    "client.id",
-    "client.rack",
-    "connections.max.idle.ms",
-    "fetch.error.backoff.ms",
-    "fetch.max.bytes",
-    "fetch.message.max.bytes",
-    "fetch.min.bytes",
-    "fetch.queue.backoff.ms",
-    "fetch.wait.max.ms",
-    "heartbeat.interval.ms",
-    "linger.ms",
-    "max.partition.fetch.bytes",
-    "max.poll.interval.ms",
-    "message.max.bytes",
-    "metadata.max.age.ms",
-    "queued.max.messages.kbytes",
-    "queued.min.messages",
-    "receive.message.max.bytes",
-    "reconnect.backoff.max.ms",
-    "reconnect.backoff.ms",
-    "retry.backoff.max.ms",
-    "retry.backoff.ms",
-    "session.timeout.ms",
-    "socket.connection.setup.timeout.ms",
-    "socket.keepalive.enable",
-    "socket.nagle.disable",
-    "socket.receive.buffer.bytes",
-    "socket.send.buffer.bytes",
-    "socket.timeout.ms",
-    "ssl.cipher.suites",
-    "ssl.endpoint.identification.algorithm",
-    "statistics.interval.ms",
-    "topic.metadata.refresh.interval.ms",
-];
-
-/// What the API server says about a key outside the list.
-pub const CLIENT_CONFIG_MESSAGE: &str = "clientConfig has a key that is not on the allow-list (docs/client-config.md): settings of security, offsets and group membership have fields of their own, and keys that read files or run programs are refused; remove the key or use the field";
-
-/// The CEL rule for `spec.kafka` that enforces [`ALLOWED_CLIENT_CONFIG`].
-pub fn client_config_rule() -> String {
-    let keys: Vec<String> = ALLOWED_CLIENT_CONFIG
-        .iter()
-        .map(|key| format!("'{key}'"))
-        .collect();
-    format!(
-        "!has(self.clientConfig) || self.clientConfig.all(k, k in [{}])",
-        keys.join(",")
-    )
-}
-
-/// Properties that the broker decides with `groupProtocol: Consumer`; librdkafka refuses them then.
-pub const CLASSIC_ONLY_CLIENT_CONFIG: &[&str] = &["heartbeat.interval.ms", "session.timeout.ms"];
-
-/// What is said about one of [`CLASSIC_ONLY_CLIENT_CONFIG`] with `groupProtocol: Consumer`.
-pub const GROUP_PROTOCOL_MESSAGE: &str = "with consumer.groupProtocol Consumer the broker decides session timeout and heartbeat (its group.consumer.session.timeout.ms and group.consumer.heartbeat.interval.ms); remove session.timeout.ms and heartbeat.interval.ms from kafka.clientConfig, or use groupProtocol Classic";
-
-/// The CEL rule for `spec` that keeps [`CLASSIC_ONLY_CLIENT_CONFIG`] to the classic protocol.
-pub fn group_protocol_rule() -> String {
-    let keys: Vec<String> = CLASSIC_ONLY_CLIENT_CONFIG
-        .iter()
-        .map(|key| format!("!('{key}' in self.kafka.clientConfig)"))
-        .collect();
-    format!(
-        "!has(self.consumer) || !has(self.consumer.groupProtocol) || self.consumer.groupProtocol != 'Consumer' || \
-         !has(self.kafka.clientConfig) || ({})",
-        keys.join(" && ")
-    )
-}
-
-/// Properties every client of the group needs: brokers, security, then the user's own.
+/// Properties of every client of the group: brokers, the user's properties, then security.
 pub fn connection(kafka: &Kafka, credentials: &KafkaCredentials) -> Properties {
     let mut properties = Properties::new();
     let mut set = |key: &str, value: &str| properties.insert(key.to_string(), value.to_string());
@@ -121,7 +47,8 @@ pub fn connection(kafka: &Kafka, credentials: &KafkaCredentials) -> Properties {
             (true, true) => "sasl_ssl",
         },
     );
-    // Brokers come and go in Kubernetes; the default of 10 s between attempts makes every recovery feel stuck.
+    // Brokers restart often in Kubernetes. With the default of up to 10 s between attempts, clients recover
+    // too slowly.
     set("reconnect.backoff.ms", "100");
     set("reconnect.backoff.max.ms", "2000");
     set("socket.keepalive.enable", "true");
@@ -167,13 +94,14 @@ pub fn consumer(
     let connection = connection(kafka, credentials);
     let mut properties = Properties::new();
     let mut set = |key: &str, value: &str| properties.insert(key.to_string(), value.to_string());
-    // After a full queue librdkafka waits this long before the next fetch; its default of 1 s quarters throughput.
+    // librdkafka waits this long after a full queue before the next fetch. Its default of 1 s reduces
+    // throughput to a quarter.
     set("fetch.queue.backoff.ms", "20");
-    // New partitions must be found soon, whatever the default of 5 minutes.
+    // The consumer must find new partitions soon; the default is 5 minutes.
     set("topic.metadata.refresh.interval.ms", "10000");
     if consumer.group_protocol == GroupProtocol::Classic {
-        // Members learn of a rebalance by their next heartbeat, and a move of partitions takes two: with the default of 3 s,
-        // partitions of a stopped worker stood still for 5 s.
+        // Members learn of a rebalance by their next heartbeat, and moving a partition takes two rebalances.
+        // With the default of 3 s, the partitions of a stopped worker were idle for 5 s.
         set("heartbeat.interval.ms", "1000");
     }
     for (key, value) in &connection {
@@ -184,13 +112,14 @@ pub fn consumer(
         GroupProtocol::Classic => set("partition.assignment.strategy", "cooperative-sticky"),
         GroupProtocol::Consumer => set("group.protocol", "consumer"),
     };
-    // Offsets are committed by the worker, of finished records only.
+    // The worker commits offsets itself, of finished records only.
     set("enable.auto.commit", "false");
     set("enable.auto.offset.store", "false");
-    // Partitions without a committed offset: the operator commits the start position of those that exist when the
-    // group is created, so what is left are new partitions, and they start at their first record.
+    // Applies to partitions without a committed offset. The operator commits the start positions of the
+    // partitions that exist when the group is created, so only new partitions are left, and they start at
+    // their first record.
     set("auto.offset.reset", "earliest");
-    // With it, the batch call of librdkafka 2.12 moves the position past a record that was not read yet.
+    // If enabled, the batch call of librdkafka 2.12 moves the position past a record that was not read yet.
     set("enable.partition.eof", "false");
     set("isolation.level", isolation_level(consumer.isolation_level));
     properties.retain(|key, _| !PRODUCER_ONLY.contains(&key.as_str()));
@@ -203,9 +132,11 @@ pub fn producer(kafka: &Kafka, credentials: &KafkaCredentials, compression: Comp
     let mut set = |key: &str, value: &str| properties.insert(key.to_string(), value.to_string());
     set("linger.ms", "5");
     set("batch.size", "1048576");
-    // The broker and its topics say how large a record may be: whatever could be read can be written and dead-lettered.
+    // Brokers and topics limit the size of records, not the client: the worker can write and dead-letter
+    // every record that it could read.
     set("message.max.bytes", "104857600");
-    // A topic created late is found soon, whatever the default of 5 minutes; one that is missing is told after 5 s, not 30.
+    // The producer finds a topic that is created late soon (default 5 minutes), and reports a missing topic
+    // after 5 s (default 30 s).
     set("topic.metadata.refresh.interval.ms", "10000");
     set("topic.metadata.propagation.max.ms", "5000");
     for (key, value) in connection(kafka, credentials) {
@@ -215,9 +146,9 @@ pub fn producer(kafka: &Kafka, credentials: &KafkaCredentials, compression: Comp
     }
     set("enable.idempotence", "true");
     set("acks", "all");
-    // Murmur2 like the Java client, so that keys land where other producers put them.
+    // Murmur2 like the Java client, so that a key goes to the same partition as with other producers.
     set("partitioner", "murmur2_random");
-    // A message is given up by the worker's own retry, not by librdkafka: 5 minutes, then it is produced again.
+    // librdkafka fails a message after 5 minutes; the worker's own retry then produces it again.
     set("message.timeout.ms", "300000");
     set(
         "compression.type",
@@ -232,15 +163,16 @@ pub fn producer(kafka: &Kafka, credentials: &KafkaCredentials, compression: Comp
     properties
 }
 
-/// The `transactional.id`s of a worker's two producers with ExactlyOnce: while one commits, the other writes. They stay the same
-/// when a worker starts again, so that what it left open is aborted at once.
+/// The `transactional.id`s of a worker's two producers with ExactlyOnce: while one commits, the other writes.
+/// They stay the same when a worker restarts, so that the broker aborts its open transactions at once.
 pub fn transactional_ids(group_id: &str, worker: &str) -> [String; 2] {
     let first = format!("{group_id}.{worker}");
     let second = format!("{first}.second");
     [first, second]
 }
 
-/// Properties of one of the worker's producers with ExactlyOnce: `transactional_id` is one of [`transactional_ids`].
+/// Properties of one of the worker's producers with ExactlyOnce: `transactional_id` is one of
+/// [`transactional_ids`].
 pub fn transactional_producer(
     kafka: &Kafka,
     credentials: &KafkaCredentials,
@@ -251,23 +183,25 @@ pub fn transactional_producer(
     let mut properties = producer(kafka, credentials, compression);
     let mut set = |key: &str, value: String| properties.insert(key.to_string(), value);
     set("transactional.id", transactional_id.to_string());
-    // A transaction lasts for a commit interval and as long as its last records and the commit take. The broker aborts that
-    // of a worker that has died after this time; until then readers behind it wait.
+    // A transaction lasts for a commit interval, plus the time for its last records and the commit. The
+    // broker aborts the transaction of a dead worker after this time; until then read_committed consumers
+    // wait behind it.
     let timeout = commit_interval_milliseconds + TRANSACTION_ALLOWANCE_MILLISECONDS;
     set("transaction.timeout.ms", timeout.to_string());
-    // A record that no broker confirms in time aborts the transaction, which is tried again as a whole.
+    // A record that no broker confirms in time aborts the transaction, and the worker retries it as a whole.
     set("message.timeout.ms", MESSAGE_TIMEOUT_MILLISECONDS.to_string());
-    // Before the first record of a partition that partition has to be put into the transaction, and at the end it is marked. So
-    // in short transactions records without a key go to few partitions, and not, as by default, to another one every 10 ms.
+    // Each partition has to be added to the transaction before its first record, and gets a marker at the
+    // end. So in short transactions, records without a key go to few partitions, and not to another one every
+    // 10 ms as by default.
     let sticky = (commit_interval_milliseconds / 2).clamp(10, 100);
     set("sticky.partitioning.linger.ms", sticky.to_string());
     properties
 }
 
-/// Longer than a change of leaders takes, which is some seconds.
+/// Longer than a leader election takes, which is a few seconds.
 const MESSAGE_TIMEOUT_MILLISECONDS: i32 = 10_000;
 
-/// Time for the last record of a transaction, and as much again for the commit.
+/// Time for the last record of a transaction, and the same time again for the commit.
 const TRANSACTION_ALLOWANCE_MILLISECONDS: i32 = 2 * MESSAGE_TIMEOUT_MILLISECONDS;
 
 const PRODUCER_ONLY: &[&str] = &["linger.ms"];
@@ -305,26 +239,6 @@ mod tests {
     }
 
     #[test]
-    fn the_allow_list_is_sorted_and_holds_no_dangerous_key() {
-        assert!(ALLOWED_CLIENT_CONFIG.is_sorted());
-        for key in ALLOWED_CLIENT_CONFIG {
-            for part in [
-                "location",
-                "library",
-                "cmd",
-                "password",
-                "url",
-                "verification",
-                "commit",
-                "store",
-                "pem",
-            ] {
-                assert!(!key.contains(part), "{key} contains {part}");
-            }
-        }
-    }
-
-    #[test]
     fn tls_and_sasl_choose_the_protocol_and_carry_the_secrets() {
         let kafka = kafka(
             "{bootstrapServers: ['a:1', 'b:2'], tls: {}, sasl: {mechanism: SCRAM-SHA-512, credentials: {secretName: s}}}",
@@ -356,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_given_up_before_its_transaction() {
+    fn a_record_times_out_before_its_transaction() {
         let kafka = kafka("{bootstrapServers: ['a:1']}");
         let credentials = KafkaCredentials::default();
         let properties =
@@ -369,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn the_group_protocol_decides_who_assigns() {
+    fn the_group_protocol_decides_who_computes_the_assignment() {
         let kafka = kafka("{bootstrapServers: ['a:1']}");
         let properties = |group_protocol| {
             let settings = Consumer {
@@ -388,7 +302,7 @@ mod tests {
             .iter()
             .chain(&["partition.assignment.strategy", "group.protocol.type"])
         {
-            assert!(!new.contains_key(*key), "{key} is refused with the new protocol");
+            assert!(!new.contains_key(*key), "{key} is rejected with the new protocol");
         }
     }
 }

@@ -1,12 +1,24 @@
-//! The contract: the `KafkaConsumerGroup` resource, the document the operator hands to its workers, and the
-//! librdkafka properties both derive from it. Pure data and pure functions; this crate never talks to Kafka
-//! or Kubernetes.
+//! The contract between users, operator and workers: the `KafkaConsumerGroup` resource, the configuration
+//! document that the operator writes for its workers, and the librdkafka properties that both derive from the
+//! resource. Pure data and pure functions: this crate never connects to Kafka or Kubernetes.
 //!
 //! ```text
 //!  user ── KafkaConsumerGroup (spec) ──> operator ── WorkerConfig (ConfigMap) ──> worker
 //!                    ^  status                                                      │
-//!                    └── operator: everything but workers      status.workers[pod] ─┘
+//!                    └── operator: all except workers          status.workers[pod] ─┘
 //! ```
+//!
+//! Modules, from top to bottom. A module uses only modules of lower floors:
+//!
+//! | floor | module | what it holds |
+//! |---|---|---|
+//! | 3 | [`crd`] | the CustomResourceDefinition as it is committed and installed |
+//! | 3 | [`worker_config`] | the document that the operator renders and the worker reads |
+//! | 3 | [`client_config`] | the librdkafka properties of a group |
+//! | 2 | [`spec`] | the desired state, with the rules beside the fields |
+//! | 1 | [`status`] | the observed state: conditions, lag, workers |
+//! | 1 | [`names`] | names, labels and paths that operator, worker, chart and tests share |
+//! | 1 | `vrl_program` | compiles VRL programs; feature `vrl` |
 
 pub mod client_config;
 pub mod crd;

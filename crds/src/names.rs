@@ -1,35 +1,36 @@
-//! Names that operator, worker, chart and tests must agree on.
+//! Names that operator, worker, chart and tests share.
 
-/// API group of all our resources, and prefix of our labels and annotations.
+/// API group of the resources, and prefix of labels and annotations.
 pub const API_GROUP: &str = "kafka-consumer.dev";
-/// Label on every child object: name of the `KafkaConsumerGroup` it belongs to.
+/// Label on every child object: name of its `KafkaConsumerGroup`.
 pub const GROUP_LABEL: &str = "kafka-consumer.dev/group";
 /// `app.kubernetes.io/name` of worker pods.
 pub const WORKER_APP: &str = "kafka-consumer-worker";
 /// Field manager of the operator's server-side applies.
 pub const OPERATOR_MANAGER: &str = "kafka-consumer-operator";
-/// Annotation on the pod template: hash of the worker configuration; a change rolls the pods.
+/// Annotation on the pod template: hash of the worker configuration. A change starts a rolling update.
 pub const CONFIG_HASH_ANNOTATION: &str = "kafka-consumer.dev/config-hash";
-/// Annotation on the pod template: hash of the referenced TLS Secrets; a change rolls the pods.
+/// Annotation on the pod template: hash of the referenced TLS Secrets. A change starts a rolling update.
 pub const SECRETS_HASH_ANNOTATION: &str = "kafka-consumer.dev/secrets-hash";
-/// Annotation on pods (not on the template): the desired state the operator asked for last. Changing it makes
-/// the kubelet sync the pod, and with it the mounted ConfigMap, at once instead of within a minute.
+/// Annotation on pods (not on the template): the last desired state that the operator requested. A change
+/// makes the kubelet sync the pod and its mounted ConfigMap at once instead of within a minute.
 pub const DESIRED_STATE_ANNOTATION: &str = "kafka-consumer.dev/desired-state";
 
 /// Key of the ConfigMap that holds the [`crate::WorkerConfig`] as JSON.
 pub const WORKER_CONFIG_KEY: &str = "worker.json";
-/// Key of the ConfigMap that holds the [`crate::worker_config::Control`] document; read again while running.
+/// Key of the ConfigMap that holds the [`crate::worker_config::Control`] document, which workers reread while
+/// they run.
 pub const CONTROL_KEY: &str = "control.json";
-/// Where the ConfigMap is mounted in a worker pod.
+/// Mount path of the ConfigMap in a worker pod.
 pub const CONFIG_DIR: &str = "/etc/kafka-consumer/config";
-/// Where referenced Secrets are mounted: `<dir>/<secret name>/<key>`.
+/// Mount path of referenced Secrets: `<dir>/<secret name>/<key>`.
 pub const SECRETS_DIR: &str = "/etc/kafka-consumer/secrets";
-/// Where referenced ConfigMaps are mounted: `<dir>/<config map name>/<key>`.
+/// Mount path of referenced ConfigMaps: `<dir>/<config map name>/<key>`.
 pub const CONFIG_MAPS_DIR: &str = "/etc/kafka-consumer/config-maps";
 /// Port of the worker's probes, metrics and `/status`.
 pub const WORKER_HTTP_PORT: u16 = 8080;
 
-/// Field manager of one worker's status entry.
+/// Field manager of a worker's status entry.
 pub fn worker_manager(pod: &str) -> String {
     format!("kafka-consumer-worker/{pod}")
 }

@@ -1,66 +1,68 @@
-//! The `KafkaConsumerGroup` status: what is. Every field has one writer: the operator writes all of them but
-//! `workers`, of which each worker writes its own entry by server-side apply; the operator only removes entries of
-//! pods that are gone.
+//! The `KafkaConsumerGroup` status: the observed state. Every field has one writer. The operator writes all
+//! fields except `workers`: each worker writes its own entry of that list by server-side apply, and the
+//! operator only removes entries of pods that no longer exist.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-/// Condition types, each with the question it answers.
+/// Condition types, each with the question that it answers.
 pub mod condition {
-    /// Spec accepted, Kafka answers, every partition has a live owner, and progress is made or there is nothing to do?
+    /// Is the spec accepted, is Kafka reachable, is every partition assigned to a live worker, and do the
+    /// workers make progress or have nothing to do?
     pub const READY: &str = "Ready";
-    /// Is the spec, with everything it refers to, usable?
+    /// Are the spec and everything it references valid?
     pub const ACCEPTED: &str = "Accepted";
-    /// Do the brokers answer, with these credentials?
+    /// Do the brokers respond, with the credentials of the spec?
     pub const KAFKA_REACHABLE: &str = "KafkaReachable";
-    /// Is the lag complete and fresh?
+    /// Is the lag complete and up to date?
     pub const LAG_KNOWN: &str = "LagKnown";
-    /// Are all wanted worker pods ready?
+    /// Are all desired worker pods ready?
     pub const WORKERS_AVAILABLE: &str = "WorkersAvailable";
     /// Do the workers make progress?
     pub const CONSUMING: &str = "Consuming";
     /// Is the number of workers smaller than the mode asks for?
     pub const SCALING_LIMITED: &str = "ScalingLimited";
-    /// kstatus: is a change still being rolled out?
+    /// kstatus: is the operator still rolling out a change?
     pub const RECONCILING: &str = "Reconciling";
-    /// kstatus: does something need a human?
+    /// kstatus: does something need action by a user?
     pub const STALLED: &str = "Stalled";
 }
 
-/// What is really going on, judged from the broker's view of the group.
+/// Observed state, based on the broker's view of the consumer group.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct KafkaConsumerGroupStatus {
     /// Generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Conditions: Ready, Accepted, KafkaReachable, LagKnown, WorkersAvailable, Consuming, ScalingLimited, Reconciling,
-    /// Stalled.
+    /// Conditions: Ready, Accepted, KafkaReachable, LagKnown, WorkersAvailable, Consuming, ScalingLimited,
+    /// Reconciling, Stalled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_string()]))]
     pub conditions: Vec<Condition>,
-    /// The consumer group id in use.
+    /// Kafka consumer group id in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_id: Option<String>,
-    /// State of the group as the broker tells it: Stable, PreparingRebalance, CompletingRebalance, Empty, Dead; with
-    /// groupProtocol Consumer also Reconciling: partitions are on their way.
+    /// State of the consumer group as the broker reports it: Stable, PreparingRebalance, CompletingRebalance,
+    /// Empty or Dead. With groupProtocol Consumer also Reconciling: the broker is moving partitions between
+    /// workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_state: Option<String>,
-    /// Selector of the worker pods, for the scale subresource.
+    /// Label selector of the worker pods, for the scale subresource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
-    /// Workers wanted now.
+    /// Number of desired workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
-    /// Worker pods that are ready.
+    /// Number of worker pods that are ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_replicas: Option<i32>,
-    /// Worker pods that run the latest configuration.
+    /// Number of worker pods that run the latest configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updated_replicas: Option<i32>,
-    /// Image the workers run.
+    /// Image of the workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker_image: Option<String>,
     /// Input topics and their partitions.
@@ -70,18 +72,18 @@ pub struct KafkaConsumerGroupStatus {
     /// Partitions of all input topics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partitions: Option<PartitionsStatus>,
-    /// Records not yet committed. Absent when unknown; unknown never means 0.
+    /// Records that are not yet committed. Absent if not known; an unknown lag is never shown as 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag: Option<LagStatus>,
-    /// The last decision about the number of workers.
+    /// Last decision about the number of workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<ScalingStatus>,
-    /// Partitions that make no progress although there is something to do, those that have waited longest; partitions.stalled
-    /// counts all of them.
+    /// Partitions that make no progress although they have work to do. At most 16, those that have waited
+    /// longest; partitions.stalled counts all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub stalled_partitions: Vec<StalledPartition>,
-    /// One entry per worker, written by the worker itself.
+    /// One entry per worker. Each worker writes its own entry.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
     pub workers: Vec<WorkerStatus>,
@@ -93,7 +95,7 @@ pub struct KafkaConsumerGroupStatus {
 pub struct TopicStatus {
     /// Name of the topic.
     pub name: String,
-    /// Number of partitions. Absent: the topic does not exist or is not known yet.
+    /// Number of partitions. Absent if the topic does not exist or is not known yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partitions: Option<i32>,
 }
@@ -102,66 +104,69 @@ pub struct TopicStatus {
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct PartitionsStatus {
-    /// All of them.
+    /// Number of partitions.
     pub total: i32,
-    /// Those that have an owner, in the broker's view. Absent: not known.
+    /// Number of partitions that are assigned to a worker, in the broker's view. Absent if not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assigned: Option<i32>,
-    /// Those that make no progress although there is something to do (errorHandling.stalledAfterSeconds), as the workers
-    /// tell. Absent: no worker tells anything.
+    /// Number of partitions that make no progress although they have work to do
+    /// (errorHandling.stalledAfterSeconds), as the workers report it. Absent if no worker reports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stalled: Option<i32>,
 }
 
-/// A partition that makes no progress although there is something to do.
+/// A partition that makes no progress although it has work to do.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct StalledPartition {
-    /// Topic.
+    /// Name of the topic.
     pub topic: String,
     /// Number of the partition.
     pub partition: i32,
-    /// Offset of the first record that is not finished. Absent: none was read.
+    /// Offset of the first record that is not finished. Absent if the worker has read none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offset: Option<i64>,
-    /// When it made progress last.
+    /// Time of the last progress.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub since: Timestamp,
-    /// Attempts so far at what lastError tells of.
+    /// Number of attempts so far at the operation that lastError describes.
     pub attempts: i32,
-    /// What holds it back: as pausedReason of a worker, or NoProgress when nothing is known.
+    /// Why the partition makes no progress: one of the values of a worker's pausedReason, or NoProgress if
+    /// the cause is not known.
     pub reason: String,
-    /// What went wrong last, at most 200 bytes; begins with "offset n:" when it went wrong at a later record than the one
-    /// at offset. Absent: nothing is known to have gone wrong.
+    /// Last error, at most 200 bytes. Starts with "offset n:" if the error belongs to a later record than the
+    /// one at offset. Absent if no error is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
 }
 
-/// Why a partition is not read on, from the least grave reason to the gravest: of several, the greatest is told. Last come
-/// those that need a human, before them those that last, then the one that is over soon. A worker that has both a slow
-/// transform and a failed record must not say now one and now the other.
+/// Why the worker has stopped reading a partition, from the least severe reason to the most severe one. If
+/// several reasons apply, status shows the most severe one, so that a worker with both a slow transform and a
+/// failed record does not alternate between the two. Reasons that need action come last, before them those
+/// that persist, and before these the one that passes soon.
 ///
-/// In status it is a word, so that a worker may know reasons that the operator does not.
+/// In status it is a string, so that a worker may report reasons that the operator does not know.
 #[derive(Clone, Copy, Debug, Serialize, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PausedReason {
-    /// Later records are finished, so many that reading on makes no sense before the oldest one is.
+    /// The worker has finished so many later records that it waits for the oldest unfinished one before it
+    /// reads more.
     OldestUnfinished,
-    /// The resource says Paused.
+    /// `spec.desiredState` is Paused.
     Paused,
-    /// A transform shows no sign of life.
+    /// A transform does not respond.
     TransformSlow,
-    /// A writer does not take batches.
+    /// A writer does not accept batches.
     WriterUnavailable,
-    /// The dead letter topic does not take records.
+    /// The dead letter topic does not accept records.
     DeadLetterUnavailable,
-    /// Too many records fail for all of them to go to the dead letter topic.
+    /// Too many records fail, so the breaker keeps them out of the dead letter topic.
     DeadLetterBreakerOpen,
-    /// `onExhausted: Stop` met a record that fails.
+    /// A record failed, and `onExhausted` is Stop.
     RecordFailed,
 }
 
 impl PausedReason {
-    /// All of them, the gravest last.
+    /// All reasons, the most severe one last.
     pub const ALL: [Self; 7] = [
         Self::OldestUnfinished,
         Self::Paused,
@@ -172,7 +177,7 @@ impl PausedReason {
         Self::RecordFailed,
     ];
 
-    /// The name in status and metrics.
+    /// Name in status and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::OldestUnfinished => "OldestUnfinished",
@@ -185,18 +190,18 @@ impl PausedReason {
         }
     }
 
-    /// The reason of this name.
+    /// The reason with this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.as_str() == name)
     }
 
-    /// True when something is wrong. A pause is asked for; and a record that takes long holds back only what would fill the
-    /// memory, which comes and goes.
+    /// True if something is wrong. A pause is intended, and a slow record only delays records that would
+    /// otherwise fill the memory, which passes.
     pub fn hinders(self) -> bool {
         !matches!(self, Self::OldestUnfinished | Self::Paused)
     }
 
-    /// True when it does not get better by itself.
+    /// True if the partition does not recover without action by a user.
     pub fn needs_human(self) -> bool {
         matches!(self, Self::DeadLetterBreakerOpen | Self::RecordFailed)
     }
@@ -208,70 +213,71 @@ impl PausedReason {
 pub struct LagStatus {
     /// Sum over all partitions, in records.
     pub total: i64,
-    /// Largest of a single partition, in records.
+    /// Largest lag of a single partition, in records.
     pub max: i64,
-    /// The partition with the largest lag, "topic-partition".
+    /// Partition with the largest lag, as "topic-partition".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_partition: Option<String>,
-    /// When it was read; refreshed at least every minute while it changes.
+    /// Time at which the operator read the lag. Updated at least every minute while the lag changes.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub as_of: Timestamp,
 }
 
-/// The last decision about the number of workers.
+/// Last decision about the number of workers.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ScalingStatus {
-    /// Workers that the mode asks for, before limits.
+    /// Number of workers that the scaling mode asks for, before limits. Absent if not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recommended_replicas: Option<i32>,
-    /// What kept it from that: None, Partitions, MinReplicas, MaxReplicas, Unknown.
+    /// What limits the number of workers: None, Partitions, MinReplicas, MaxReplicas or Unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limited_by: Option<String>,
-    /// The decision in words.
+    /// Explanation of the decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// What one worker tells about itself. Written by that worker only, at most every 15 seconds.
+/// State of one worker. Only that worker writes it, at most every 15 seconds.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkerStatus {
     /// Name of the pod.
     pub name: String,
-    /// Partitions assigned to it.
+    /// Number of partitions assigned to the worker.
     pub assigned: i32,
-    /// Records finished since it started.
+    /// Number of records finished since the worker started.
     pub records_total: i64,
-    /// Records written to the dead letter topic since it started.
+    /// Number of records written to the dead letter topic since the worker started.
     pub dead_lettered_total: i64,
-    /// Records skipped since it started.
+    /// Number of records skipped since the worker started.
     #[serde(default)]
     pub skipped_total: i64,
-    /// Records not yet read by it, over its partitions. Absent: not known.
+    /// Number of records of its partitions that the worker has not read yet. Absent if not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag: Option<i64>,
-    /// Records read and not yet finished.
+    /// Number of records that the worker has read and not yet finished.
     pub in_flight: i64,
-    /// The unfinished record that has waited longest, "topic-partition@offset since time".
+    /// Unfinished record that has waited longest, as "topic-partition@offset since time".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_in_flight: Option<String>,
-    /// Why reading is held back; of several partitions the gravest, which is the first of these: RecordFailed,
-    /// DeadLetterBreakerOpen, DeadLetterUnavailable, WriterUnavailable, TransformSlow, Paused, OldestUnfinished (later
-    /// records are finished, so many that the first unfinished one is waited for). Absent: it is not.
+    /// Why the worker does not read one or more of its partitions. If several reasons apply, the most severe
+    /// one is shown, in this order: RecordFailed, DeadLetterBreakerOpen, DeadLetterUnavailable,
+    /// WriterUnavailable, TransformSlow, Paused, OldestUnfinished (the worker has finished so many later
+    /// records that it waits for the first unfinished one). Absent if the worker reads all of its partitions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_reason: Option<String>,
-    /// Partitions assigned to it that make no progress although there is something to do.
+    /// Number of its partitions that make no progress although they have work to do.
     #[serde(default)]
     pub stalled: i32,
-    /// Those of them that have waited longest.
+    /// Stalled partitions of this worker. At most 8, those that have waited longest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub stalled_partitions: Vec<StalledPartition>,
-    /// The error behind pausedReason, else the last of any kind; at most 1024 characters.
+    /// Error behind pausedReason, otherwise the last error of any kind. At most 1024 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
-    /// When the worker wrote this.
+    /// Time at which the worker wrote this entry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub reported_at: Option<Timestamp>,
@@ -282,14 +288,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reasons_are_known_by_name_and_those_that_need_a_human_are_the_gravest() {
+    fn reasons_are_known_by_name_and_those_that_need_action_are_the_most_severe() {
         assert!(PausedReason::ALL.is_sorted());
         for reason in PausedReason::ALL {
             assert_eq!(PausedReason::named(reason.as_str()), Some(reason));
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
         }
         assert_eq!(PausedReason::named("NoProgress"), None);
-        let graver = |a: fn(PausedReason) -> bool| PausedReason::ALL.map(a).is_sorted();
-        assert!(graver(PausedReason::needs_human) && graver(PausedReason::hinders));
+        let sorted = |a: fn(PausedReason) -> bool| PausedReason::ALL.map(a).is_sorted();
+        assert!(sorted(PausedReason::needs_human) && sorted(PausedReason::hinders));
     }
 }

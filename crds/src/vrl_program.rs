@@ -1,6 +1,6 @@
-//! Compiles VRL programs. The operator calls it before a rollout, so that a broken program never reaches a worker; the
-//! worker calls it to run them: the same functions, the same diagnostics. Functions that reach outside (network,
-//! environment, file system, secrets) are not built in.
+//! Compiles VRL programs. The operator compiles a program before a rollout, so that a broken program never
+//! reaches a worker; the worker compiles it to run it. Both have the same functions and the same diagnostics.
+//! Functions with access to the network, the environment, the file system or secrets are not included.
 
 use thiserror::Error;
 use vrl::compiler::{
@@ -11,7 +11,7 @@ use vrl::value::{Kind, kind::Collection};
 
 pub use vrl::compiler::Program;
 
-/// The compiler's own message, with the lines it complains about.
+/// The compiler's message, with the lines that it reports.
 #[derive(Debug, Error)]
 #[error("the VRL program does not compile:\n{0}")]
 pub struct InvalidProgram(pub String);
@@ -19,20 +19,20 @@ pub struct InvalidProgram(pub String);
 /// A compiled program with the warnings of the compiler, if any.
 #[derive(Debug)]
 pub struct Compiled {
-    /// Ready to run, from any thread.
+    /// The program, ready to run on any thread.
     pub program: Program,
-    /// Not fatal, worth showing.
+    /// Warnings of the compiler; the program runs nevertheless.
     pub warnings: Option<String>,
 }
 
-/// The functions that programs may call.
+/// Functions that programs may call.
 pub fn functions() -> Vec<Box<dyn Function>> {
     vrl::stdlib::all()
 }
 
 /// Compiles `source`; `.` may be any value, `%` is the object described at `spec.transforms[].vrl`.
 pub fn compile(source: &str) -> Result<Compiled, InvalidProgram> {
-    // The default is that `.` is an object, which forbids what strings and arrays need, such as parse_json!(.).
+    // By default `.` is an object. This would reject programs for strings and arrays, such as parse_json!(.).
     let external = ExternalEnv::new_with_kind(Kind::any(), Kind::object(Collection::any()));
     let state = TypeState {
         external,

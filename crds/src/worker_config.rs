@@ -1,5 +1,5 @@
-//! The document that the operator renders (into a ConfigMap, or into a file in local mode) and the worker reads.
-//! Everything optional is resolved here, so that a worker needs nothing but this and the mounted Secrets.
+//! The document that the operator renders (into a ConfigMap, or into a file in local mode) and the worker
+//! reads. All defaults are resolved here, so that a worker needs only this document and the mounted Secrets.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,14 +7,15 @@ use crate::spec::{
     Consumer, Decode, ErrorHandling, Kafka, KafkaConsumerGroupSpec, Processing, Transform, Writer,
 };
 
-/// Version of the document; a worker refuses one it does not know.
+/// Version of the document. A worker rejects a version that it does not know.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// Seconds of the pod's grace period kept for committing, leaving the group and the last report.
+/// Seconds of the pod's grace period that are reserved for committing, leaving the group and the last status
+/// report.
 pub const LEAVE_SECONDS: i64 = 5;
 
-/// What one worker must know. Secrets are not in it: references are resolved to files below the directory where
-/// they are mounted (`<dir>/<secret name>/<key>`).
+/// Configuration of one worker. It contains no secrets: references point to files below the mount path of
+/// Secrets (`<dir>/<secret name>/<key>`).
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WorkerConfig {
@@ -24,31 +25,31 @@ pub struct WorkerConfig {
     pub namespace: String,
     /// Name of the resource.
     pub name: String,
-    /// Kafka's group.id.
+    /// Kafka consumer group id (group.id).
     pub group_id: String,
     /// Names of the input topics.
     pub topics: Vec<String>,
-    /// Connection.
+    /// Connection to the Kafka cluster.
     pub kafka: Kafka,
-    /// Reading.
+    /// How the worker reads records.
     pub consumer: Consumer,
-    /// Guarantee, ordering, batching.
+    /// Delivery guarantee, ordering, concurrency, batching and rate limit.
     pub processing: Processing,
-    /// Decoders.
+    /// Decoders of keys and values.
     pub decode: Decode,
     /// Transforms; VRL programs from ConfigMaps are inlined as `source`.
     #[serde(default)]
     pub transforms: Vec<Transform>,
     /// Writers.
     pub writers: Vec<Writer>,
-    /// Failure policy.
+    /// What happens to records that fail.
     pub error_handling: ErrorHandling,
-    /// Seconds a stopping worker may spend on finishing what it has begun.
+    /// Seconds that a stopping worker has to finish its records in flight.
     pub drain_seconds: i64,
 }
 
 impl WorkerConfig {
-    /// Takes what workers need out of a spec. `transforms` must have their ConfigMap references resolved.
+    /// Builds the configuration from a spec. The ConfigMap references of `transforms` must be resolved.
     pub fn from_spec(
         namespace: &str,
         name: &str,
@@ -73,19 +74,19 @@ impl WorkerConfig {
     }
 }
 
-/// The consumer group id in use: the one asked for, or "<namespace>.<name>".
+/// The consumer group id in use: `spec.groupId`, or `<namespace>.<name>`.
 pub fn group_id(namespace: &str, name: &str, spec: &KafkaConsumerGroupSpec) -> String {
     spec.group_id
         .clone()
         .unwrap_or_else(|| format!("{namespace}.{name}"))
 }
 
-/// What may change while a worker runs. It lies beside the [`WorkerConfig`] and is read again every second; a missing
-/// document means Running.
+/// Settings that may change while a worker runs. The document lies beside the [`WorkerConfig`], and the
+/// worker rereads it every second. A missing document means Running.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Control {
-    /// True: keep the partitions, read nothing.
+    /// If true, the worker keeps its partitions and reads nothing.
     #[serde(default)]
     pub paused: bool,
 }

@@ -1,13 +1,13 @@
-//! The contract as others see it: the committed CRD is the generated one, every example parses, and the document that
-//! operator and worker exchange survives the way through JSON.
+//! The contract as its users see it: the committed CRD is the generated one and complete, every example
+//! parses, and the document that operator and worker exchange survives a round trip through JSON.
 
-#![allow(clippy::unwrap_used, clippy::panic)] // Clippy's exception for tests ends at the helpers of a test crate.
+#![allow(clippy::unwrap_used, clippy::panic)] // Clippy's exception for tests does not cover the helpers of a test crate.
 
-use std::{fs, path::Path};
+use std::{fs, ops::RangeInclusive, path::Path};
 
 use crds::{
     KafkaConsumerGroup, WorkerConfig,
-    spec::{OnExhausted, WriterType},
+    spec::{OnExhausted, WriterType, bounds},
 };
 use kube::ResourceExt;
 use serde::Deserialize;
@@ -49,7 +49,7 @@ fn every_field_has_a_description_and_replicas_has_no_default() {
     assert!(schema["properties"]["spec"]["properties"]["replicas"]["default"].is_null());
 }
 
-/// Embedded Kubernetes types are documented by Kubernetes.
+/// Kubernetes documents its own types, which these fields embed.
 const EMBEDDED: [&str; 6] = [
     "affinity",
     "env",
@@ -79,7 +79,101 @@ fn walk(schema: &Value, path: &str, missing: &mut Vec<String>) {
 }
 
 #[test]
-fn no_enum_offers_null_and_one_that_is_not_set_is_dropped() {
+fn every_scalar_default_is_in_its_description() {
+    let schema = crds::crd::schema();
+    let mut found = 0;
+    defaults(&schema["properties"]["spec"], "spec", &mut found);
+    assert!(found >= 40, "only {found} defaults");
+}
+
+fn defaults(schema: &Value, path: &str, found: &mut usize) {
+    let default = match &schema["default"] {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(flag) => Some(flag.to_string()),
+        _ => None,
+    };
+    if let Some(default) = default {
+        *found += 1;
+        let description = schema["description"].as_str().unwrap_or_default();
+        // The text may be wrapped after the colon.
+        let words = description.split_whitespace().collect::<Vec<_>>().join(" ");
+        let stated = words
+            .split_once("Default: ")
+            .is_some_and(|(_, rest)| rest.starts_with(&default));
+        assert!(
+            stated,
+            "{path} has the default {default}, but its description says: {words}"
+        );
+    }
+    for (name, child) in schema["properties"]
+        .as_object()
+        .into_iter()
+        .chain(schema["items"]["properties"].as_object())
+        .flatten()
+    {
+        if !EMBEDDED.contains(&name.as_str()) {
+            defaults(child, &format!("{path}.{name}"), found);
+        }
+    }
+}
+
+#[test]
+fn the_schema_has_the_bounds_that_the_worker_checks() {
+    let cases: [(&str, RangeInclusive<i64>); 14] = [
+        ("processing.concurrency", bounds::CONCURRENCY),
+        (
+            "processing.commitIntervalMilliseconds",
+            bounds::COMMIT_INTERVAL_MILLISECONDS,
+        ),
+        ("processing.recordsPerSecond", bounds::RECORDS_PER_SECOND),
+        ("processing.batch.maxRecords", bounds::BATCH_MAX_RECORDS),
+        ("processing.batch.maxBytes", bounds::BATCH_MAX_BYTES),
+        (
+            "processing.batch.lingerMilliseconds",
+            bounds::BATCH_LINGER_MILLISECONDS,
+        ),
+        ("errorHandling.retry.maxAttempts", bounds::RETRY_MAX_ATTEMPTS),
+        (
+            "errorHandling.retry.initialBackoffMilliseconds",
+            bounds::RETRY_INITIAL_BACKOFF_MILLISECONDS,
+        ),
+        (
+            "errorHandling.retry.maxBackoffSeconds",
+            bounds::RETRY_MAX_BACKOFF_SECONDS,
+        ),
+        ("errorHandling.retry.jitterPercent", bounds::RETRY_JITTER_PERCENT),
+        (
+            "errorHandling.transformTimeoutSeconds",
+            bounds::TRANSFORM_TIMEOUT_SECONDS,
+        ),
+        ("errorHandling.stalledAfterSeconds", bounds::STALLED_AFTER_SECONDS),
+        (
+            "errorHandling.deadLetter.breaker.maxConsecutive",
+            bounds::BREAKER_MAX_CONSECUTIVE,
+        ),
+        (
+            "errorHandling.deadLetter.breaker.maxRatioPercent",
+            bounds::BREAKER_MAX_RATIO_PERCENT,
+        ),
+    ];
+    let schema = crds::crd::schema();
+    for (path, range) in cases {
+        let field = path
+            .split('.')
+            .fold(&schema["properties"]["spec"], |schema, name| {
+                &schema["properties"][name]
+            });
+        let limits = [&field["minimum"], &field["maximum"]].map(|limit| limit.as_f64().unwrap() as i64);
+        assert_eq!(limits, [*range.start(), *range.end()], "{path}");
+        if let Some(default) = field["default"].as_i64() {
+            assert!(range.contains(&default), "{path}: {default}");
+        }
+    }
+}
+
+#[test]
+fn no_enum_offers_null_and_a_null_for_one_is_dropped() {
     let schema = crds::crd::schema();
     let mut enums = Vec::new();
     collect_enums(&schema, "", &mut enums);
@@ -92,7 +186,7 @@ fn no_enum_offers_null_and_one_that_is_not_set_is_dropped() {
     for optional in [".spec.errorHandling.onExhausted", ".spec.worker.imagePullPolicy"] {
         assert!(found.contains(&optional), "{optional} is not among {found:?}");
     }
-    // Other optional fields take a null, as server-side apply sends it.
+    // Other optional fields accept null, as server-side apply sends it.
     assert_eq!(
         schema.pointer("/properties/spec/properties/groupId/nullable"),
         Some(&Value::Bool(true))
@@ -114,7 +208,7 @@ fn collect_enums<'a>(schema: &'a Value, path: &str, found: &mut Vec<(String, &'a
 }
 
 #[test]
-fn a_step_of_fields_without_an_entry_is_no_step() {
+fn a_step_of_fields_without_an_entry_does_not_count_as_a_step() {
     let schema = crds::crd::schema();
     let fields = schema
         .pointer("/properties/spec/properties/transforms/items/properties/fields")
@@ -133,7 +227,7 @@ fn a_step_of_fields_without_an_entry_is_no_step() {
     let rule = rule["rule"].as_str().unwrap();
     for (name, step) in fields["properties"].as_object().unwrap() {
         assert!(rule.contains(&format!("has(self.{name})")), "{name}: {rule}");
-        // An empty list is refused by itself, an empty map only when there is nothing else.
+        // The schema rejects an empty list, the rule rejects an empty map that stands alone.
         match step["type"].as_str() {
             Some("array") => assert_eq!(step["minItems"], 1, "{name}"),
             Some("object") => {
@@ -154,7 +248,7 @@ fn every_example_parses_and_has_a_unique_purpose() {
             let groups = groups(&file);
             assert!(
                 !groups.is_empty(),
-                "{} holds no KafkaConsumerGroup",
+                "{} contains no KafkaConsumerGroup",
                 file.display()
             );
             found += groups.len();

@@ -1,12 +1,12 @@
--- Health of a KafkaConsumerGroup for Argo CD; how to install it is in README.md beside this file.
--- The status describes the spec only once observedGeneration has caught up with it.
+-- Health of a KafkaConsumerGroup for Argo CD. README.md in this folder describes how to install it.
+-- The status describes the current spec only when observedGeneration equals its generation.
 local health = { status = "Progressing", message = "waiting for the operator" }
 local status = obj.status
 if status == nil or status.conditions == nil then
   return health
 end
 if status.observedGeneration ~= nil and status.observedGeneration < obj.metadata.generation then
-  health.message = "the operator has not seen the latest change yet"
+  health.message = "the operator has not processed the latest change yet"
   return health
 end
 
@@ -22,7 +22,7 @@ local function text(condition)
   return condition.reason
 end
 
--- Refused, or in need of a human: waiting does not help.
+-- Rejected, or in need of action by a user: waiting does not help.
 local accepted = conditions["Accepted"]
 if accepted ~= nil and accepted.status == "False" then
   return { status = "Degraded", message = text(accepted) }
@@ -31,7 +31,7 @@ local stalled = conditions["Stalled"]
 if stalled ~= nil and stalled.status == "True" then
   return { status = "Degraded", message = text(stalled) }
 end
--- Asked for, so neither healthy nor broken.
+-- Intended, so neither healthy nor broken.
 local desired = obj.spec.desiredState
 if desired == "Paused" or desired == "Stopped" then
   return { status = "Suspended", message = desired }

@@ -2,7 +2,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* "<release>-<chart>", or just the release where that says it already. */}}
+{{/* "<release>-<chart>", or only the release name if it contains the name of the chart. */}}
 {{- define "kco.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
@@ -31,11 +31,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if .Values.serviceAccount.create -}}
 {{- default (include "kco.fullname" .) .Values.serviceAccount.name -}}
 {{- else -}}
-{{- required "serviceAccount.name is needed when serviceAccount.create is false" .Values.serviceAccount.name -}}
+{{- required "serviceAccount.name is required when serviceAccount.create is false" .Values.serviceAccount.name -}}
 {{- end -}}
 {{- end -}}
 
-{{/* image reference of a {repository, tag, digest}: include "kco.image" (list $ .Values.image) */}}
+{{/* Image reference of a {repository, tag, digest}: include "kco.image" (list $ .Values.image) */}}
 {{- define "kco.image" -}}
 {{- $root := index . 0 -}}
 {{- $image := index . 1 -}}
@@ -46,22 +46,23 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
-{{/* What the operator may do in a namespace that it serves. The same list in both modes. */}}
+{{/* Permissions of the operator in a namespace that it watches. Roles and the ClusterRole use the same list. */}}
 {{- define "kco.rules" -}}
-# The resources it is there for. It never writes a spec, but for replicas (below).
+# The resources that the operator reconciles. It never writes a spec, except replicas (below).
 - apiGroups: [kafka-consumer.dev]
   resources: [kafkaconsumergroups]
   verbs: [get, list, watch]
-# Says what is going on. Workers get the same verb for their own resource, and nobody may grant what they do not hold.
+# Writes the status. The operator grants workers the same verb for their own resource, and an account can only
+# grant permissions that it holds.
 - apiGroups: [kafka-consumer.dev]
   resources: [kafkaconsumergroups/status]
   verbs: [patch]
-# Seeds replicas once in Manual mode, so that kubectl scale, HPA and KEDA find a number there.
+# Sets replicas once in mode Manual, so that kubectl scale, an HPA or KEDA can read the number.
 - apiGroups: [kafka-consumer.dev]
   resources: [kafkaconsumergroups/scale]
   verbs: [patch, update]
-# Children of a group: the configuration of its workers and the account they run as. ConfigMaps are also read where a
-# resource refers to one (VRL programs, certificate authorities).
+# Children of a group: the configuration and the service account of its workers. The operator also reads
+# ConfigMaps that resources reference (VRL programs, certificate authorities).
 - apiGroups: [""]
   resources: [serviceaccounts, configmaps]
   verbs: [create, get, list, watch, patch, delete]
@@ -69,23 +70,26 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [create, get, list, watch, patch, delete]
-# Children of a group: the right of its workers to report into that one resource, and nothing else.
+# Children of a group: the permission of its workers to patch the status of this one resource, and nothing
+# else.
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [roles, rolebindings]
   verbs: [create, get, list, watch, patch, delete]
-# Children of a group: keeps node drains from taking all of its workers at once.
+# Children of a group: keep node drains from evicting all of its workers at once.
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [create, get, list, watch, patch, delete]
-# Credentials that resources refer to: read to ask Kafka for partitions and lag, watched to notice changes. Never written.
+# Credentials that resources reference. The operator reads them to query partitions and lag from Kafka,
+# watches them for changes, and never writes them.
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch]
-# Why a worker does not start is told by its pod. Patched (annotations only) to hand Paused to the kubelet at once.
+# Worker pods show why a worker does not start. The operator patches their annotations only, so that the
+# kubelet delivers Paused at once.
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch, patch]
-# Tells of decisions and failures.
+# Reports decisions and failures.
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]

@@ -1,4 +1,4 @@
-//! Prints the CRD; `make generate` writes it to crds/kafkaconsumergroups.yaml.
+//! Prints the CRD. `make generate` writes it to crds/kafkaconsumergroups.yaml.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     print!("{}", crds::crd::yaml()?);

@@ -1,11 +1,13 @@
-//! `spec.errorHandling`: what happens to records that fail.
+//! `spec.errorHandling`: what happens to records that fail, and to partitions that make no progress.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What happens to records that fail. Failures of the systems around (writer down, login refused, table missing) are
-/// retried without end and never reach the dead letter topic.
+use super::bounds;
+
+/// What happens to records that fail. The worker retries failures of connected systems (writer down, login
+/// rejected, table missing) indefinitely; they never send a record to the dead letter topic.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
@@ -15,30 +17,34 @@ use serde::{Deserialize, Serialize};
         .message("deadLetter.breaker works only with onExhausted DeadLetter; remove the breaker, or set onExhausted DeadLetter")
 )]
 pub struct ErrorHandling {
-    /// Retries of a failing write.
+    /// How the worker retries failed writes.
     #[serde(default)]
     pub retry: Retry,
-    /// What to do with a record that cannot be processed. DeadLetter: write it to deadLetter.topic and go on. Stop: the
-    /// partition waits at the record and says so in status. Skip: drop the record and count it. Absent: DeadLetter when
-    /// deadLetter is set, else Stop.
+    /// What the worker does with a record that it cannot process. Default: DeadLetter if deadLetter is set,
+    /// otherwise Stop.
+    ///
+    /// - DeadLetter: write the record to deadLetter.topic and continue.
+    /// - Stop: the partition waits at the record, and status reports it.
+    /// - Skip: drop the record and count it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_exhausted: Option<OnExhausted>,
-    /// Where failed records go.
+    /// The dead letter topic for failed records. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letter: Option<DeadLetter>,
-    /// Longest time that the transforms may take for one record, in seconds. A record that takes longer has failed in its
-    /// transform, and onExhausted says what becomes of it; the others of its batch pass. Code cannot be stopped from
-    /// outside: it is left alone, and when more than 8 such runs of records that are finished still go on, the worker restarts. A transform of type
-    /// Custom that emits nothing before it has seen the whole batch must be faster than this with
-    /// processing.batch.maxRecords records.
+    /// Maximum time that the transforms may take for one record, in seconds. A record that takes longer is a
+    /// failed record, and onExhausted applies to it; the other records of its batch are processed. A running
+    /// transform cannot be interrupted, so the worker abandons its thread. The worker restarts when more than
+    /// 8 abandoned threads belong to finished records. A transform of type Custom that emits nothing before
+    /// it has seen the whole batch must process processing.batch.maxRecords records within this time.
+    /// Default: 60.
     #[serde(default = "transform_timeout")]
-    #[schemars(range(min = 1, max = 3600))]
+    #[schemars(range(min = *bounds::TRANSFORM_TIMEOUT_SECONDS.start(), max = *bounds::TRANSFORM_TIMEOUT_SECONDS.end()))]
     pub transform_timeout_seconds: i32,
-    /// A partition that has something to do and whose finished offset has not moved for so many seconds counts as stalled:
-    /// shown in status.stalledPartitions and by condition Consuming. Nothing else follows from it. Must be longer than
-    /// the slowest batch takes.
+    /// Time, in seconds, after which a partition counts as stalled if it has work to do and its finished
+    /// offset has not moved. status.stalledPartitions and condition Consuming report stalled partitions;
+    /// there is no other effect. Must be longer than the slowest batch takes. Default: 300.
     #[serde(default = "stalled_after")]
-    #[schemars(range(min = 10, max = 86400))]
+    #[schemars(range(min = *bounds::STALLED_AFTER_SECONDS.start(), max = *bounds::STALLED_AFTER_SECONDS.end()))]
     pub stalled_after_seconds: i32,
 }
 
@@ -63,7 +69,7 @@ fn stalled_after() -> i32 {
 }
 
 impl ErrorHandling {
-    /// The policy in force, with the default resolved.
+    /// The policy in use, with the default resolved.
     pub fn policy(&self) -> OnExhausted {
         self.on_exhausted.unwrap_or(if self.dead_letter.is_some() {
             OnExhausted::DeadLetter
@@ -73,28 +79,30 @@ impl ErrorHandling {
     }
 }
 
-/// Exponential backoff: initialBackoffMilliseconds, doubled up to maxBackoffSeconds, each wait varied by jitterPercent, so
-/// that workers that failed together do not try again together.
+/// Exponential backoff: the worker waits initialBackoffMilliseconds and doubles the wait up to
+/// maxBackoffSeconds. Each wait varies by jitterPercent, so that workers that failed together do not retry
+/// together.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Retry {
-    /// Attempts for one record that its writer refuses in a way that may pass, before onExhausted. Errors that cannot
-    /// pass (a constraint, a document that does not parse) are not repeated.
+    /// Maximum number of attempts for a record that a writer rejects with a transient error; then onExhausted
+    /// applies. The worker does not retry permanent errors (a violated constraint, a document that does not
+    /// parse). Default: 5.
     #[serde(default = "max_attempts")]
-    #[schemars(range(min = 1, max = 1000))]
+    #[schemars(range(min = *bounds::RETRY_MAX_ATTEMPTS.start(), max = *bounds::RETRY_MAX_ATTEMPTS.end()))]
     pub max_attempts: i32,
-    /// First wait, in milliseconds.
+    /// Wait before the first retry, in milliseconds. Default: 200.
     #[serde(default = "initial_backoff")]
-    #[schemars(range(min = 1, max = 60000))]
+    #[schemars(range(min = *bounds::RETRY_INITIAL_BACKOFF_MILLISECONDS.start(), max = *bounds::RETRY_INITIAL_BACKOFF_MILLISECONDS.end()))]
     pub initial_backoff_milliseconds: i32,
-    /// Longest wait, in seconds, however it is varied.
+    /// Maximum wait between attempts, in seconds, jitter included. Default: 30.
     #[serde(default = "max_backoff")]
-    #[schemars(range(min = 1, max = 3600))]
+    #[schemars(range(min = *bounds::RETRY_MAX_BACKOFF_SECONDS.start(), max = *bounds::RETRY_MAX_BACKOFF_SECONDS.end()))]
     pub max_backoff_seconds: i32,
-    /// How much each wait is varied, in percent of it: up and down, but never beyond maxBackoffSeconds. The longest waits only
-    /// become shorter.
+    /// Random variation of each wait, in percent of the wait. It makes a wait shorter or longer, but never
+    /// longer than maxBackoffSeconds, so the longest waits only become shorter. Default: 20.
     #[serde(default = "jitter")]
-    #[schemars(range(min = 0, max = 100))]
+    #[schemars(range(min = *bounds::RETRY_JITTER_PERCENT.start(), max = *bounds::RETRY_JITTER_PERCENT.end()))]
     pub jitter_percent: i32,
 }
 
@@ -125,7 +133,7 @@ fn jitter() -> i32 {
     20
 }
 
-/// See `errorHandling.onExhausted`.
+/// Values of `errorHandling.onExhausted`.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum OnExhausted {
     DeadLetter,
@@ -133,40 +141,45 @@ pub enum OnExhausted {
     Skip,
 }
 
-/// The dead letter topic. A failed record goes there byte for byte, with headers that say where it came from and why;
-/// its offset is committed only after the broker has confirmed the copy.
+/// The dead letter topic. The worker writes a failed record to it byte for byte, with headers that state its
+/// origin and the error, and commits the record's offset only after the broker has confirmed the copy.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DeadLetter {
-    /// Name of the topic, in the same cluster.
+    /// Name of the topic. It is in the same Kafka cluster and must not be an input topic.
     #[schemars(length(min = 1, max = 249), regex(pattern = "^[a-zA-Z0-9._-]+$"))]
     pub topic: String,
-    /// Which headers a dead letter gets, so that tools made for other systems can read them. Native: kafka-consumer.dev/*,
-    /// all text. Connect: __connect.errors.*, as Kafka Connect writes them. Spring: kafka_dlt-*, as Spring for Apache Kafka
-    /// writes them, numbers in binary.
+    /// Which headers a dead letter gets, so that tools made for other systems can read them. Default: Native.
+    ///
+    /// - Native: kafka-consumer.dev/*, all text.
+    /// - Connect: __connect.errors.*, as Kafka Connect writes them.
+    /// - Spring: kafka_dlt-*, as Spring for Apache Kafka writes them, numbers in binary.
     #[serde(default)]
     pub header_style: HeaderStyle,
-    /// Present: the operator creates the topic, with as many partitions as the largest input topic.
+    /// If set, the operator creates the topic, with as many partitions as the largest input topic. Default:
+    /// the operator does not create the topic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provision: Option<DeadLetterProvision>,
-    /// Present: a partition of which too many records fail waits at the next one that fails instead of writing it to the
-    /// dead letter topic, because then the cause is not the records. It is tried again every retry.maxBackoffSeconds
-    /// and goes on when it passes; a changed spec, which restarts the workers, begins anew. Absent: no limit.
+    /// Limits of the dead letter breaker. If set, and too many records of a partition fail, the partition
+    /// waits at the next failing record instead of writing it to the dead letter topic, because the records
+    /// are then not the cause. The worker retries that record every retry.maxBackoffSeconds and continues
+    /// when it succeeds. A changed spec restarts the workers and resets the counts. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker: Option<DeadLetterBreaker>,
 }
 
-/// How many records of one partition may fail; both limits hold.
+/// How many records of one partition may fail. Both limits apply.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DeadLetterBreaker {
-    /// Most failed records in a row.
+    /// Maximum number of consecutive failed records. Default: 1000.
     #[serde(default = "max_consecutive")]
-    #[schemars(range(min = 1, max = 1000000))]
+    #[schemars(range(min = *bounds::BREAKER_MAX_CONSECUTIVE.start(), max = *bounds::BREAKER_MAX_CONSECUTIVE.end()))]
     pub max_consecutive: i32,
-    /// Most failed records in percent of the last 10,000, judged from 100 records on. 100 means no limit of this kind.
+    /// Maximum share of failed records among the last 10,000 records, in percent. Applies after 100 records.
+    /// 100 disables this limit. Default: 50.
     #[serde(default = "max_ratio")]
-    #[schemars(range(min = 1, max = 100))]
+    #[schemars(range(min = *bounds::BREAKER_MAX_RATIO_PERCENT.start(), max = *bounds::BREAKER_MAX_RATIO_PERCENT.end()))]
     pub max_ratio_percent: i32,
 }
 
@@ -187,7 +200,7 @@ fn max_ratio() -> i32 {
     50
 }
 
-/// See `errorHandling.deadLetter.headerStyle`.
+/// Values of `errorHandling.deadLetter.headerStyle`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum HeaderStyle {
     #[default]
@@ -196,15 +209,17 @@ pub enum HeaderStyle {
     Spring,
 }
 
-/// How the dead letter topic is created.
+/// How the operator creates the dead letter topic.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DeadLetterProvision {
-    /// Replicas of each partition. Absent: the broker's default.
+    /// Replicas of each partition. Applies at creation only. Default: the broker's
+    /// default.replication.factor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 32767))]
     pub replication_factor: Option<i32>,
-    /// Topic configuration at creation, for example {"retention.ms": "1209600000"}.
+    /// Topic configuration, for example {"retention.ms": "1209600000"}. Applies at creation only. Default:
+    /// the broker's defaults.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub config: std::collections::BTreeMap<String, String>,

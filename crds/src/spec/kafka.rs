@@ -7,55 +7,60 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::client_config::{CLIENT_CONFIG_MESSAGE, client_config_rule};
+use super::client_config::{CLIENT_CONFIG_MESSAGE, client_config_rule};
 
-/// How to reach the Kafka cluster.
+/// Connection to the Kafka cluster.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
     validation = Rule::new(client_config_rule()).message(CLIENT_CONFIG_MESSAGE)
 )]
 pub struct Kafka {
-    /// Brokers to start from, "host:port".
+    /// Bootstrap brokers, each as "host:port". Clients discover the other brokers from them.
     #[schemars(
         length(min = 1, max = 32),
         inner(length(min = 3, max = 260), regex(pattern = r"^[^\s,/]+:[0-9]{1,5}$"))
     )]
     pub bootstrap_servers: Vec<String>,
-    /// Presence means TLS.
+    /// TLS settings. If set, even to {}, clients connect with TLS. Default: no TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
-    /// Presence means SASL authentication.
+    /// SASL settings. If set, clients authenticate with SASL. Default: no SASL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sasl: Option<Sasl>,
-    /// Extra librdkafka properties, from an allow-list (docs/client-config.md). Keys that the operator sets itself, read
-    /// files or run programs are refused.
+    /// Additional librdkafka properties, from an allow-list (docs/client-config.md). Keys that the operator
+    /// sets itself, that read files or that run programs are not allowed. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub client_config: BTreeMap<String, ClientConfigValue>,
 }
 
-/// A librdkafka property value: always a string, quote numbers.
+/// Value of a librdkafka property. Always a string: quote numbers and booleans.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 #[serde(transparent)]
 pub struct ClientConfigValue(#[schemars(length(max = 256))] pub String);
 
-/// TLS to the brokers.
+/// TLS between clients and brokers.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Tls {
-    /// Certificate authority that signed the brokers' certificates, PEM. Absent: the system's roots.
+    /// Certificate authorities (PEM) that clients trust for the brokers' certificates. Default: the system's
+    /// root certificates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<CaSource>,
-    /// Client certificate for mutual TLS.
+    /// Client certificate for mutual TLS. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_certificate: Option<ClientCertificate>,
-    /// Full: the broker's certificate and host name are checked. Disabled: neither is; for tests only.
+    /// How clients verify brokers. Default: Full.
+    ///
+    /// - Full: check the broker's certificate and host name.
+    /// - Disabled: check neither. For tests only.
     #[serde(default)]
     pub server_verification: ServerVerification,
 }
 
-/// A PEM bundle in a Secret or a ConfigMap.
+/// A PEM bundle in a Secret or a ConfigMap of the same namespace. Set exactly one of secretName and
+/// configMapName.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
@@ -63,15 +68,15 @@ pub struct Tls {
         .message("exactly one of secretName and configMapName must be set")
 )]
 pub struct CaSource {
-    /// Secret that holds the bundle.
+    /// Name of the Secret that holds the bundle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub secret_name: Option<String>,
-    /// ConfigMap that holds the bundle.
+    /// Name of the ConfigMap that holds the bundle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub config_map_name: Option<String>,
-    /// Key in the Secret or ConfigMap.
+    /// Key in the Secret or ConfigMap. Default: ca.crt.
     #[serde(default = "ca_key")]
     #[schemars(length(min = 1, max = 253))]
     pub key: String,
@@ -81,7 +86,8 @@ fn ca_key() -> String {
     "ca.crt".into()
 }
 
-/// A Secret of type kubernetes.io/tls: keys tls.crt and tls.key.
+/// A client certificate and its private key, in a Secret of type kubernetes.io/tls (keys tls.crt and
+/// tls.key).
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClientCertificate {
@@ -90,7 +96,7 @@ pub struct ClientCertificate {
     pub secret_name: String,
 }
 
-/// See `kafka.tls.serverVerification`.
+/// Values of `kafka.tls.serverVerification`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum ServerVerification {
     #[default]
@@ -102,13 +108,13 @@ pub enum ServerVerification {
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Sasl {
-    /// PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512. Use PLAIN only with TLS.
+    /// SASL mechanism. PLAIN sends the password as it is: use it only with TLS.
     pub mechanism: SaslMechanism,
-    /// Secret with user name and password.
+    /// Secret that holds the user name and the password.
     pub credentials: SaslCredentials,
 }
 
-/// Kafka's own names of the mechanisms.
+/// SASL mechanisms, by Kafka's names.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum SaslMechanism {
     #[serde(rename = "PLAIN")]
@@ -130,18 +136,18 @@ impl SaslMechanism {
     }
 }
 
-/// Where user name and password are.
+/// A user name and a password in a Secret of the same namespace.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SaslCredentials {
     /// Name of the Secret.
     #[schemars(length(min = 1, max = 253))]
     pub secret_name: String,
-    /// Key of the user name.
+    /// Key of the user name in the Secret. Default: username.
     #[serde(default = "username_key")]
     #[schemars(length(min = 1, max = 253))]
     pub username_key: String,
-    /// Key of the password.
+    /// Key of the password in the Secret. Default: password.
     #[serde(default = "password_key")]
     #[schemars(length(min = 1, max = 253))]
     pub password_key: String,
@@ -155,25 +161,32 @@ fn password_key() -> String {
     "password".into()
 }
 
-/// How records are read.
+/// How workers read records.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Consumer {
-    /// Where partitions without a committed offset start when the group is created. Partitions added to a topic later
-    /// always start at their first record.
+    /// Where partitions without a committed offset start when the group is created. Partitions added to a
+    /// topic later always start at their first record. Default: {type: Earliest}.
     #[serde(default)]
     pub start_position: StartPosition,
-    /// ReadCommitted: records of aborted transactions are not read. ReadUncommitted: all records are.
+    /// Which records workers read (isolation.level). Default: ReadCommitted.
+    ///
+    /// - ReadCommitted: skip records of aborted transactions.
+    /// - ReadUncommitted: read all records.
     #[serde(default)]
     pub isolation_level: IsolationLevel,
-    /// How the partitions are shared out. Classic: the workers agree on it (cooperative-sticky); every Kafka knows that.
-    /// Consumer: the broker decides (KIP-848), and moves partitions faster in large groups; needs Kafka 4.0 or newer, whose
-    /// group.consumer.session.timeout.ms and group.consumer.heartbeat.interval.ms apply. Can be changed later.
+    /// Rebalance protocol of the group (group.protocol). It can be changed later. Default: Classic.
+    ///
+    /// - Classic: the workers agree on the assignment (cooperative-sticky). Every version of Kafka supports
+    ///   it.
+    /// - Consumer: the broker computes the assignment (KIP-848), which moves partitions faster in large
+    ///   groups. Needs Kafka 4.0 or newer. The broker's group.consumer.session.timeout.ms and
+    ///   group.consumer.heartbeat.interval.ms apply.
     #[serde(default)]
     pub group_protocol: GroupProtocol,
 }
 
-/// See `consumer.groupProtocol`.
+/// Values of `consumer.groupProtocol`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum GroupProtocol {
     #[default]
@@ -181,7 +194,7 @@ pub enum GroupProtocol {
     Consumer,
 }
 
-/// Where to start.
+/// Where a partition without a committed offset starts.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
@@ -189,16 +202,21 @@ pub enum GroupProtocol {
         .message("timestamp must be set when type is Timestamp, and only then, for example {type: Timestamp, timestamp: \"2026-01-31T00:00:00Z\"}")
 )]
 pub struct StartPosition {
-    /// Earliest: the first record. Latest: only records written from now on. Timestamp: the first record at or after it.
+    /// Kind of start position. Default: Earliest.
+    ///
+    /// - Earliest: the first record.
+    /// - Latest: only records written after the group is created.
+    /// - Timestamp: the first record at or after the time in timestamp.
     #[serde(rename = "type", default)]
     pub kind: StartPositionType,
-    /// RFC 3339 time, for type Timestamp.
+    /// Start time, RFC 3339, for example "2026-01-31T00:00:00Z". Required with type Timestamp, not allowed
+    /// otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub timestamp: Option<Timestamp>,
 }
 
-/// See `consumer.startPosition.type`.
+/// Values of `consumer.startPosition.type`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum StartPositionType {
     #[default]
@@ -207,7 +225,7 @@ pub enum StartPositionType {
     Timestamp,
 }
 
-/// See `consumer.isolationLevel`.
+/// Values of `consumer.isolationLevel`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum IsolationLevel {
     #[default]

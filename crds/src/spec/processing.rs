@@ -1,51 +1,64 @@
-//! `spec.processing` and `spec.decode`.
+//! `spec.processing` and `spec.decode`: delivery guarantee, ordering, batching, decoders.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Delivery guarantee, ordering, concurrency and batching.
+use super::bounds;
+
+/// Delivery guarantee, ordering, concurrency, batching and rate limit.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
     validation = Rule::new("!has(self.deliveryGuarantee) || self.deliveryGuarantee != 'ExactlyOnce' || !has(self.ordering) || self.ordering != 'Unordered'")
-        .message("deliveryGuarantee ExactlyOnce needs an order, because what is finished out of order would not fit into a transaction's offsets; use ordering PerPartition or PerKey, or AtLeastOnce")
+        .message("deliveryGuarantee ExactlyOnce needs an order, because out-of-order completions do not fit into a transaction's offsets; use ordering PerPartition or PerKey, or AtLeastOnce")
 )]
 pub struct Processing {
-    /// AtLeastOnce: a record's offset is committed only after every writer (or the dead letter topic) has confirmed it;
-    /// after a crash records may be written again, none is lost. AtMostOnce: offsets are committed before records are
-    /// handed to transforms and writers, and a write that may have happened is never repeated; after a crash or an
-    /// outage records may be missing, none is written twice. ExactlyOnce: what is written and the offsets are stored in one
-    /// transaction, so that neither a crash nor a frozen worker loses or repeats a record; with a Kafka writer consumers
-    /// must read with isolation.level read_committed, and dead letters are part of the transaction. Needs exactly one
-    /// writer, of type Kafka or Postgres, isolationLevel ReadCommitted, and an ordering other than Unordered.
+    /// When the worker commits the offset of a record. Default: AtLeastOnce.
+    ///
+    /// - AtLeastOnce: after every writer, or the dead letter topic, has confirmed the record. After a crash,
+    ///   workers may write records again; no record is lost.
+    /// - AtMostOnce: before the record goes to transforms and writers. The worker never repeats a write that
+    ///   may have happened. After a crash or an outage, records may be missing; no record is written twice.
+    /// - ExactlyOnce: in the same transaction as the written records. Neither a crash nor a frozen worker
+    ///   loses or repeats a record. With a Kafka writer, dead letters are part of the transaction, and
+    ///   consumers of the output must use isolation.level read_committed. Needs exactly one writer, of type
+    ///   Kafka or Postgres, isolationLevel ReadCommitted, and an ordering other than Unordered.
     #[serde(default)]
     pub delivery_guarantee: DeliveryGuarantee,
-    /// PerPartition: the records of a partition are written in the order of their offsets, one batch at a time. PerKey: only
-    /// the records of a partition with the same key keep their order; batches are split over several lanes, and a record
-    /// that waits for a retry holds back its own key only. Records without a key have no order. Unordered: as PerKey,
-    /// without any order. With PerKey and Unordered, what is finished above the committed offset is kept in the commit's
-    /// metadata, so that a restart does not repeat it.
+    /// In which order the worker writes the records of a partition. Default: PerPartition.
+    ///
+    /// - PerPartition: in the order of their offsets, one batch at a time.
+    /// - PerKey: only records with the same key keep their order. The worker splits batches over several
+    ///   lanes, and a record that waits for a retry delays only records with the same key. Records without a
+    ///   key have no order.
+    /// - Unordered: like PerKey, without any order.
+    ///
+    /// With PerKey and Unordered, the worker stores out-of-order completions above the committed offset in
+    /// the metadata of the commit, so that a restart does not repeat them.
     #[serde(default)]
     pub ordering: Ordering,
-    /// Batches that one worker writes at the same time: of different partitions with ordering PerPartition, of any with
-    /// PerKey and Unordered, where each batch is split into as many parts.
+    /// Number of batches that one worker writes at the same time. With ordering PerPartition, each of them
+    /// belongs to a different partition. With PerKey and Unordered, it is the number of parts of batches, of
+    /// any partition, and the worker splits each batch into this many parts. Default: 4.
     #[serde(default = "concurrency")]
-    #[schemars(range(min = 1, max = 1024))]
+    #[schemars(range(min = *bounds::CONCURRENCY.start(), max = *bounds::CONCURRENCY.end()))]
     pub concurrency: i32,
-    /// How many records of a partition go through transforms and writers together.
+    /// How many records of a partition go through transforms and writers together. A batch is closed by the
+    /// limit that it reaches first.
     #[serde(default)]
     pub batch: Batch,
-    /// Time between commits of finished offsets, in milliseconds. Offsets are also committed when a partition moves and
-    /// at shutdown. Shorter means fewer records again after a crash. With ExactlyOnce and a Kafka writer it is the length
-    /// of a transaction, and so how late others see what is written; 100 to 1000 make sense.
+    /// Interval between commits of finished offsets, in milliseconds. The worker also commits when a
+    /// partition moves and at shutdown. A shorter interval means fewer repeated records after a crash. With
+    /// ExactlyOnce and a Kafka writer it is the length of a transaction, and so the delay until consumers see
+    /// the written records; 100 to 1000 is sensible. Default: 1000.
     #[serde(default = "commit_interval")]
-    #[schemars(range(min = 10, max = 60000))]
+    #[schemars(range(min = *bounds::COMMIT_INTERVAL_MILLISECONDS.start(), max = *bounds::COMMIT_INTERVAL_MILLISECONDS.end()))]
     pub commit_interval_milliseconds: i32,
-    /// Most records that one worker reads per second, to spare what is behind the writers; after a pause up to one second's
-    /// worth at once. Absent: no limit.
+    /// Maximum number of records that one worker reads per second, to protect the systems behind the writers.
+    /// After a pause the worker may read up to one second's worth at once. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 10000000))]
+    #[schemars(range(min = *bounds::RECORDS_PER_SECOND.start(), max = *bounds::RECORDS_PER_SECOND.end()))]
     pub records_per_second: Option<i32>,
 }
 
@@ -70,7 +83,7 @@ fn commit_interval() -> i32 {
     1000
 }
 
-/// See `processing.deliveryGuarantee`.
+/// Values of `processing.deliveryGuarantee`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum DeliveryGuarantee {
     #[default]
@@ -79,7 +92,7 @@ pub enum DeliveryGuarantee {
     ExactlyOnce,
 }
 
-/// See `processing.ordering`.
+/// Values of `processing.ordering`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum Ordering {
     #[default]
@@ -88,21 +101,22 @@ pub enum Ordering {
     Unordered,
 }
 
-/// Limits of one batch; it is closed by whichever is reached first.
+/// Limits of one batch. A batch is closed by the limit that it reaches first.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Batch {
-    /// Most records in a batch.
+    /// Maximum number of records in a batch. Default: 1000.
     #[serde(default = "max_records")]
-    #[schemars(range(min = 1, max = 100000))]
+    #[schemars(range(min = *bounds::BATCH_MAX_RECORDS.start(), max = *bounds::BATCH_MAX_RECORDS.end()))]
     pub max_records: i32,
-    /// Most bytes of keys, values and headers in a batch; a single larger record makes a batch of its own.
+    /// Maximum size of a batch, in bytes of keys, values and headers. A single larger record becomes a batch
+    /// by itself. Default: 1048576 (1 MiB).
     #[serde(default = "max_bytes")]
-    #[schemars(range(min = 1024, max = 67108864))]
+    #[schemars(range(min = *bounds::BATCH_MAX_BYTES.start(), max = *bounds::BATCH_MAX_BYTES.end()))]
     pub max_bytes: i32,
-    /// How long a batch that is not full waits for more records, in milliseconds.
+    /// How long a batch that is not full waits for more records, in milliseconds. Default: 50.
     #[serde(default = "linger")]
-    #[schemars(range(min = 0, max = 60000))]
+    #[schemars(range(min = *bounds::BATCH_LINGER_MILLISECONDS.start(), max = *bounds::BATCH_LINGER_MILLISECONDS.end()))]
     pub linger_milliseconds: i32,
 }
 
@@ -128,14 +142,15 @@ fn linger() -> i32 {
     50
 }
 
-/// How keys and values are decoded. A record that does not decode is a failed record (`spec.errorHandling`).
+/// How workers decode keys and values. A record that cannot be decoded is a failed record
+/// (spec.errorHandling).
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Decode {
-    /// The record's key.
+    /// Decoder of the record's key.
     #[serde(default)]
     pub key: Decoder,
-    /// The record's value.
+    /// Decoder of the record's value.
     #[serde(default)]
     pub value: Decoder,
 }
@@ -144,12 +159,16 @@ pub struct Decode {
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Decoder {
-    /// Bytes: as they are. String: must be UTF-8. Json: must be one JSON document. Null keys and values are left alone.
+    /// Kind of decoder. Null keys and values are not decoded. Default: Bytes.
+    ///
+    /// - Bytes: keep the bytes as they are.
+    /// - String: require UTF-8.
+    /// - Json: require exactly one JSON document.
     #[serde(rename = "type", default)]
     pub kind: DecoderType,
 }
 
-/// See `decode.value.type`.
+/// Values of `decode.value.type`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum DecoderType {
     #[default]

@@ -4,7 +4,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How many workers run. Whatever the mode, never more than there are partitions: more would idle.
+/// How many workers the operator runs. In every mode, the number of partitions is the upper limit, because
+/// more workers would idle.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
@@ -12,19 +13,24 @@ use serde::{Deserialize, Serialize};
         .message("minReplicas must not be greater than maxReplicas")
 )]
 pub struct Scaling {
-    /// PartitionCount: one worker per partitionsPerWorker partitions; added partitions are followed. Manual: spec.replicas,
-    /// set by kubectl scale, an HPA or KEDA.
+    /// How the number of workers is chosen. Default: PartitionCount.
+    ///
+    /// - PartitionCount: one worker per partitionsPerWorker partitions. The operator adds workers when
+    ///   partitions are added.
+    /// - Manual: spec.replicas workers. kubectl scale, an HPA or KEDA sets the number.
     #[serde(default)]
     pub mode: ScalingMode,
-    /// Mode PartitionCount: partitions that one worker carries; workers = partitions / this, rounded up.
+    /// With mode PartitionCount, number of partitions per worker: workers = partitions / partitionsPerWorker,
+    /// rounded up. Default: 1.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 10000))]
     pub partitions_per_worker: i32,
-    /// Fewest workers.
+    /// Minimum number of workers. If there are fewer partitions, the operator runs one worker per partition.
+    /// Default: 1.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 1000))]
     pub min_replicas: i32,
-    /// Most workers. Absent: the number of partitions.
+    /// Maximum number of workers. Default: the number of partitions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_replicas: Option<i32>,
@@ -45,7 +51,7 @@ fn one() -> i32 {
     1
 }
 
-/// See `scaling.mode`.
+/// Values of `scaling.mode`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum ScalingMode {
     #[default]

@@ -1,12 +1,12 @@
-//! `spec.transforms`.
+//! `spec.transforms`: a union; `type` names the one member that must be set.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigMapKey, Fields};
+use super::{fields::Fields, references::ConfigMapKey};
 
-/// A named transform.
+/// A named transform. Set only the member that matches type.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
@@ -18,25 +18,30 @@ use super::{ConfigMapKey, Fields};
         .message("custom must be set when type is Custom, and only then, for example {type: Custom, custom: {name: my-transform}}")
 )]
 pub struct Transform {
-    /// Name, unique in the list; used in metrics, logs and dead letter headers.
+    /// Name of the transform, unique in the list. Used in metrics, logs and dead letter headers.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
-    /// Vrl: a program in the Vector Remap Language. Fields: drops, renames, converts and sets top-level fields of JSON objects
-    /// without a program, several times faster. Custom: code that your own worker image registers by name.
+    /// Kind of transform.
+    ///
+    /// - Vrl: a program in the Vector Remap Language.
+    /// - Fields: drops, renames, converts and sets top-level fields of JSON objects without a program,
+    ///   several times faster.
+    /// - Custom: code that your worker image registers by name.
     #[serde(rename = "type")]
     pub kind: TransformType,
-    /// For type Vrl.
+    /// Settings of type Vrl. Required with this type, not allowed otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vrl: Option<Vrl>,
-    /// For type Fields.
+    /// Settings of type Fields. Required with this type, not allowed otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fields: Option<Fields>,
-    /// For type Custom: a transform registered by your own worker image.
+    /// Settings of type Custom, a transform that your worker image registers. Required with this type, not
+    /// allowed otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub custom: Option<Custom>,
 }
 
-/// See `transforms[].type`.
+/// Values of `transforms[].type`.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum TransformType {
     Vrl,
@@ -44,8 +49,9 @@ pub enum TransformType {
     Custom,
 }
 
-/// A VRL program. `.` is the decoded value, `%` holds topic, partition, offset, timestamp, key and headers; `abort`
-/// drops the record; assigning an array to `.` writes one record per element.
+/// A VRL program. `.` is the decoded value; `%` holds topic, partition, offset, timestamp, key and headers.
+/// `abort` drops the record. Assigning an array to `.` writes one record per element. Set exactly one of
+/// source and configMap.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
@@ -53,23 +59,24 @@ pub enum TransformType {
         .message("exactly one of source and configMap must be set")
 )]
 pub struct Vrl {
-    /// The program's text.
+    /// Source text of the program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 65536))]
     pub source: Option<String>,
-    /// ConfigMap key that holds the program's text; a change rolls the workers.
+    /// ConfigMap key that holds the source text of the program. A change restarts the workers in a rolling
+    /// update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_map: Option<ConfigMapKey>,
 }
 
-/// A type registered by a user's own worker binary.
+/// A transform or writer that a custom worker binary registers.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Custom {
-    /// Name under which the worker registered it.
+    /// Name under which the worker registers it.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// Settings handed to it, as they are.
+    /// Settings that the worker passes to it unchanged. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "any_object")]
     pub config: Option<serde_json::Value>,

@@ -1,5 +1,5 @@
-//! `spec.worker`: the part of the worker pods that users may shape. A curated list, not an embedded pod template, so
-//! that the pods always meet the restricted Pod Security standard.
+//! `spec.worker`: the settings of the worker pods that users may change. A curated list instead of an
+//! embedded pod template, so that the pods always meet the restricted Pod Security Standard.
 
 use std::collections::BTreeMap;
 
@@ -10,72 +10,74 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The worker pods. They always run as non-root with a read-only root file system and no capabilities.
+/// Settings of the worker pods. The pods always run as non-root with a read-only root file system and no
+/// capabilities.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
     validation = Rule::new("!has(self.volumeMounts) || self.volumeMounts.all(m, has(self.volumes) && self.volumes.exists(v, v.name == m.name))")
-        .message("a volumeMounts entry names no entry of worker.volumes"),
+        .message("a volumeMounts entry names no entry of worker.volumes; add a volume of this name, or correct the name"),
     validation = Rule::new("!has(self.volumeMounts) || self.volumeMounts.all(m, !m.mountPath.startsWith('/etc/kafka-consumer'))")
-        .message("mountPath must not lie in /etc/kafka-consumer, where the operator mounts configuration")
+        .message("mountPath must not lie in /etc/kafka-consumer, where the operator mounts configuration; use another path")
 )]
 pub struct Worker {
-    /// Image of the workers. Absent: the operator's default, shown in status.workerImage.
+    /// Image of the workers. status.workerImage shows the image in use. Default: the operator's setting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub image: Option<String>,
-    /// When the image is pulled. Absent: Kubernetes' default for the tag.
+    /// When Kubernetes pulls the image. Default: the operator's setting if there is one, otherwise Always for
+    /// the tag latest and IfNotPresent for other tags.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_pull_policy: Option<ImagePullPolicy>,
-    /// Secrets for pulling the image.
+    /// Secrets for pulling the image, by name. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub image_pull_secrets: Vec<LocalObjectReference>,
-    /// CPU and memory, as in a container. Absent: requests of 100m CPU and 128Mi memory, no limits.
+    /// CPU and memory, as in a container. Default: requests of 100m CPU and 128Mi memory, no limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
-    /// Extra environment variables, for transforms and writers of your own.
+    /// Additional environment variables, for custom transforms and writers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub env: Vec<EnvVar>,
-    /// Extra volumes.
+    /// Additional volumes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
     pub volumes: Vec<Volume>,
-    /// Where the extra volumes are mounted.
+    /// Where the container mounts the additional volumes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub volume_mounts: Vec<VolumeMount>,
-    /// Extra pod labels.
+    /// Additional pod labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub labels: BTreeMap<String, String>,
-    /// Extra pod annotations.
+    /// Additional pod annotations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub annotations: BTreeMap<String, String>,
-    /// Node labels the pods need.
+    /// Labels that a node must have to run the pods.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub node_selector: BTreeMap<String, String>,
-    /// Taints the pods tolerate.
+    /// Taints that the pods tolerate.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub tolerations: Vec<Toleration>,
-    /// Affinity of the pods. Absent: workers of a group prefer different nodes.
+    /// Affinity of the pods. Default: workers of a group prefer different nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
-    /// How the pods spread over zones and nodes.
+    /// How the scheduler spreads the pods over zones and nodes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
-    /// PriorityClass of the pods.
+    /// Name of the PriorityClass of the pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub priority_class_name: Option<String>,
-    /// Time a stopping worker gets to finish what it has begun and to commit, in seconds. Five of them are kept for
-    /// leaving the group.
+    /// Time that a stopping worker has to finish its records in flight and to commit, in seconds. The worker
+    /// reserves five seconds of it for leaving the group. Default: 60.
     #[serde(default = "grace_period")]
     #[schemars(range(min = 15, max = 3600))]
     pub termination_grace_period_seconds: i64,
@@ -107,7 +109,7 @@ fn grace_period() -> i64 {
     60
 }
 
-/// Kubernetes' own names.
+/// Image pull policies, by Kubernetes' names.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum ImagePullPolicy {
     Always,
@@ -126,7 +128,8 @@ impl ImagePullPolicy {
     }
 }
 
-/// A volume of one of the kinds that restricted pods may use.
+/// A volume of a kind that restricted pods may use. Set exactly one of emptyDir, persistentVolumeClaim,
+/// secret and configMap.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
@@ -134,43 +137,43 @@ impl ImagePullPolicy {
         .message("exactly one of emptyDir, persistentVolumeClaim, secret and configMap must be set")
 )]
 pub struct Volume {
-    /// Name that volumeMounts refer to.
+    /// Name of the volume. volumeMounts refer to it.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
-    /// Scratch space that lives as long as the pod.
+    /// Empty directory that exists as long as the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub empty_dir: Option<EmptyDir>,
-    /// An existing claim.
+    /// An existing PersistentVolumeClaim of the same namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistent_volume_claim: Option<PersistentVolumeClaim>,
-    /// A Secret of the same namespace.
+    /// A Secret of the same namespace, mounted as files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<SecretVolume>,
-    /// A ConfigMap of the same namespace.
+    /// A ConfigMap of the same namespace, mounted as files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_map: Option<ConfigMapVolume>,
 }
 
-/// Scratch space.
+/// An empty directory that exists as long as the pod.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EmptyDir {
-    /// Most bytes, a Kubernetes quantity like "1Gi".
+    /// Maximum size, a Kubernetes quantity like "1Gi". Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub size_limit: Option<String>,
 }
 
-/// An existing claim.
+/// An existing PersistentVolumeClaim.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PersistentVolumeClaim {
-    /// Name of the claim.
+    /// Name of the PersistentVolumeClaim.
     #[schemars(length(min = 1, max = 253))]
     pub claim_name: String,
 }
 
-/// A Secret as files.
+/// A Secret, mounted as files: one file per key.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SecretVolume {
@@ -179,7 +182,7 @@ pub struct SecretVolume {
     pub secret_name: String,
 }
 
-/// A ConfigMap as files.
+/// A ConfigMap, mounted as files: one file per key.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ConfigMapVolume {
@@ -188,17 +191,17 @@ pub struct ConfigMapVolume {
     pub name: String,
 }
 
-/// Where a volume is mounted.
+/// A mount of a volume.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct VolumeMount {
     /// Name of an entry of worker.volumes.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// Absolute path in the container.
+    /// Absolute path in the container. It must not lie in /etc/kafka-consumer.
     #[schemars(length(min = 2, max = 1024), regex(pattern = "^/[^:]*[^:/]$"))]
     pub mount_path: String,
-    /// Mounted read-only when true.
+    /// Whether the mount is read-only. Default: false.
     #[serde(default)]
     pub read_only: bool,
 }

@@ -1,12 +1,16 @@
-//! `spec.writers`: where records go. A union: `type` names the one member that must be set.
+//! `spec.writers`: where records go. A union; `type` names the one member that must be set.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Custom, SecretKey};
+use super::{
+    kafka::{CaSource, SaslCredentials},
+    references::SecretKey,
+    transform::Custom,
+};
 
-/// A named writer. Exactly the member that belongs to `type` is set; Stdout and Blackhole have none.
+/// A named writer. Set only the member that matches type; Stdout and Blackhole have none.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
@@ -22,31 +26,39 @@ use super::{Custom, SecretKey};
         .message("custom must be set when type is Custom, and only then, for example {type: Custom, custom: {name: my-writer}}")
 )]
 pub struct Writer {
-    /// Name, unique in the list; used in metrics, logs and dead letter headers.
+    /// Name of the writer, unique in the list. Used in metrics, logs and dead letter headers.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
-    /// Stdout: one line per value. File: NDJSON files. Kafka: a topic of the same cluster. Http: batched requests.
-    /// Postgres: upserts into a table. Blackhole: discards, for measuring. Custom: code of your own worker image.
+    /// Kind of writer.
+    ///
+    /// - Stdout: one line per value on standard output.
+    /// - File: NDJSON files.
+    /// - Kafka: a topic of the same cluster.
+    /// - Http: batched HTTP requests.
+    /// - Postgres: upserts into a table.
+    /// - Blackhole: discards records, to measure throughput.
+    /// - Custom: code of your worker image.
     #[serde(rename = "type")]
     pub kind: WriterType,
-    /// For type File.
+    /// Settings of type File. Required with this type, not allowed otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<FileWriter>,
-    /// For type Kafka.
+    /// Settings of type Kafka. Required with this type, not allowed otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kafka: Option<KafkaWriter>,
-    /// For type Http.
+    /// Settings of type Http. Required with this type, not allowed otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpWriter>,
-    /// For type Postgres.
+    /// Settings of type Postgres. Required with this type, not allowed otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub postgres: Option<PostgresWriter>,
-    /// For type Custom.
+    /// Settings of type Custom, a writer that your worker image registers. Required with this type, not
+    /// allowed otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub custom: Option<Custom>,
 }
 
-/// See `writers[].type`.
+/// Values of `writers[].type`.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum WriterType {
     Stdout,
@@ -58,19 +70,20 @@ pub enum WriterType {
     Custom,
 }
 
-/// Appends values as lines to files, one file per worker and partition at a time. Files are synced to disk before
-/// offsets are committed; after a crash records may be in two files.
+/// Appends values as lines to files, one file per worker and partition at a time. The worker syncs files to
+/// disk before it commits offsets. After a crash, records may be in two files.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FileWriter {
-    /// Absolute directory, in a volume of worker.volumeMounts.
+    /// Absolute path of an existing directory, in a mountPath of worker.volumeMounts.
     #[schemars(length(min = 2, max = 1024), regex(pattern = r"^/[^\x00]*[^/]$"))]
     pub directory: String,
-    /// A file is closed and a new one begun past this size, in bytes.
+    /// Size, in bytes, after which the worker closes a file and starts a new one. Default: 134217728 (128
+    /// MiB).
     #[serde(default = "rotate_bytes")]
     #[schemars(range(min = 4096, max = 1099511627776_i64))]
     pub rotate_bytes: i64,
-    /// A file is closed past this age, in seconds.
+    /// Age, in seconds, after which the worker closes a file. Default: 3600.
     #[serde(default = "rotate_seconds")]
     #[schemars(range(min = 1, max = 604800))]
     pub rotate_seconds: i32,
@@ -84,20 +97,20 @@ fn rotate_seconds() -> i32 {
     3600
 }
 
-/// Produces to a topic of the same Kafka cluster, idempotently, waiting for all in-sync replicas. Key, headers and
-/// timestamp are kept.
+/// Produces to a topic of the same Kafka cluster with an idempotent producer that waits for all in-sync
+/// replicas (acks=all). Records keep their key, headers and timestamp.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KafkaWriter {
-    /// Topic to write to; it must exist and must not be an input topic.
+    /// Topic to write to. It must exist and must not be an input topic.
     #[schemars(length(min = 1, max = 249), regex(pattern = "^[a-zA-Z0-9._-]+$"))]
     pub topic: String,
-    /// Compression of record batches.
+    /// Compression of record batches (compression.type). Default: Lz4.
     #[serde(default)]
     pub compression: Compression,
 }
 
-/// See `kafka.compression`.
+/// Values of `kafka.compression`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum Compression {
     None,
@@ -108,9 +121,12 @@ pub enum Compression {
     Zstd,
 }
 
-/// Sends batches to a URL. 2xx: written. 408, 425, 429, 5xx, timeouts and connection errors: tried again until they
-/// succeed. 401, 403, 404, 405, 407, 410 and redirects (but 303): tried again slowly, nothing is dead-lettered. Other 4xx:
-/// the batch is split until the refused records are found, and those are failed records.
+/// Sends batches to a URL. The status code of the response decides what the worker does:
+///
+/// - 2xx: the batch is written.
+/// - 408, 425, 429, 5xx, timeouts and connection errors: retry until the request succeeds.
+/// - 401, 403, 404, 405, 407, 410 and redirects except 303: retry slowly; no record is dead-lettered.
+/// - Other 4xx: split the batch until the rejected records are found. These are failed records.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
@@ -118,31 +134,37 @@ pub enum Compression {
         .message("at most one of bearerToken and basicAuth may be set")
 )]
 pub struct HttpWriter {
-    /// Where to send, http or https.
+    /// URL to send to, http or https.
     #[schemars(length(min = 8, max = 2048), regex(pattern = "^https?://[^ ]+$"))]
     pub url: String,
-    /// POST or PUT.
+    /// HTTP method. Default: POST.
     #[serde(default)]
     pub method: HttpMethod,
-    /// JsonArray: one JSON array of values per request. Ndjson: one value per line. Single: one request per record, the
-    /// value as it is, with its record id in the Idempotency-Key header.
+    /// Format of the request body. Default: JsonArray.
+    ///
+    /// - JsonArray: one JSON array of values per request.
+    /// - Ndjson: one value per line.
+    /// - Single: one request per record, with the unchanged value as body and the record id in the
+    ///   Idempotency-Key header.
     #[serde(default)]
     pub format: HttpFormat,
-    /// Extra request headers, not secret ones.
+    /// Additional request headers. Their values are not secret; use bearerToken or basicAuth for credentials.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
     pub headers: Vec<HttpHeader>,
-    /// Token sent as "Authorization: Bearer ...".
+    /// Secret key that holds the token for "Authorization: Bearer ...". Cannot be combined with basicAuth.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bearer_token: Option<SecretKey>,
-    /// User name and password sent as basic authentication.
+    /// Secret that holds the user name and the password for basic authentication. Cannot be combined with
+    /// bearerToken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub basic_auth: Option<super::SaslCredentials>,
-    /// Certificate authority of the server, PEM. Absent: the system's roots.
+    pub basic_auth: Option<SaslCredentials>,
+    /// Certificate authorities (PEM) that the worker trusts for the server's certificate. Default: the
+    /// system's root certificates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca: Option<super::CaSource>,
-    /// Time for one request, in seconds.
+    pub ca: Option<CaSource>,
+    /// Timeout of one request, in seconds. Default: 30.
     #[serde(default = "http_timeout")]
     #[schemars(range(min = 1, max = 600))]
     pub timeout_seconds: i32,
@@ -152,7 +174,7 @@ fn http_timeout() -> i32 {
     30
 }
 
-/// See `http.method`.
+/// Values of `http.method`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum HttpMethod {
     #[default]
@@ -162,7 +184,7 @@ pub enum HttpMethod {
     Put,
 }
 
-/// See `http.format`.
+/// Values of `http.format`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum HttpFormat {
     #[default]
@@ -183,8 +205,9 @@ pub struct HttpHeader {
     pub value: String,
 }
 
-/// Upserts JSON objects into a table: top-level fields go to the columns of the same name. Writing a record twice
-/// leaves one row, so redelivery after a crash is harmless.
+/// Upserts JSON objects into a table. Top-level fields go to the columns of the same name. Writing a record
+/// twice leaves one row, so redelivery after a crash is harmless. Set exactly one of recordIdColumn and
+/// keyColumns.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
@@ -192,35 +215,40 @@ pub struct HttpHeader {
         .message("exactly one of recordIdColumn (one row per record) and keyColumns (one row per key) must be set")
 )]
 pub struct PostgresWriter {
-    /// Secret key that holds the connection URL, "postgresql://user:password@host:5432/database?sslmode=require".
+    /// Secret key that holds the connection URL, for example
+    /// "postgresql://user:password@host:5432/database?sslmode=require".
     pub connection: SecretKey,
-    /// Table, with or without schema.
+    /// Table to write to, with or without schema. It must exist.
     #[schemars(
         length(min = 1, max = 127),
         regex(pattern = r"^[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)?$")
     )]
     pub table: String,
-    /// Text column with a unique index that gets the record id "topic-partition-offset"; one row per record.
+    /// Text column with a unique index. The worker stores the record id "topic-partition-offset" in it: one
+    /// row per record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub record_id_column: Option<String>,
-    /// Columns of a unique index, taken from the value; a later record with the same key replaces the row.
+    /// Columns of a unique index, filled from the value: one row per key. A later record with the same key
+    /// replaces the row.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 63)))]
     pub key_columns: Vec<String>,
-    /// What to do with a field that has no column. Reject: the record fails, so nothing is dropped unseen. Ignore: the
-    /// field is left out.
+    /// What the worker does with a field that has no column. Default: Reject.
+    ///
+    /// - Reject: the record is a failed record, so that no data is lost silently.
+    /// - Ignore: write the row without the field.
     #[serde(default)]
     pub unknown_fields: UnknownFields,
-    /// Table for the offsets with deliveryGuarantee ExactlyOnce, with or without schema, in the same database. It must exist;
-    /// several groups may share it.
+    /// Table for the offsets with deliveryGuarantee ExactlyOnce, with or without schema, in the same
+    /// database. It must exist. Several groups may share it. Default: kafka_consumer_offsets.
     #[serde(default = "offsets_table")]
     #[schemars(
         length(min = 1, max = 127),
         regex(pattern = r"^[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)?$")
     )]
     pub offsets_table: String,
-    /// Time for one batch, in seconds.
+    /// Timeout of one batch, in seconds. Default: 30.
     #[serde(default = "statement_timeout")]
     #[schemars(range(min = 1, max = 600))]
     pub timeout_seconds: i32,
@@ -234,7 +262,7 @@ fn statement_timeout() -> i32 {
     30
 }
 
-/// See `postgres.unknownFields`.
+/// Values of `postgres.unknownFields`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum UnknownFields {
     #[default]
