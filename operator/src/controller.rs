@@ -6,11 +6,10 @@ pub mod build;
 pub mod dereference;
 pub mod diff;
 pub mod memory;
+pub mod names;
 pub mod pods;
 pub mod provision;
-pub mod references;
 pub mod update_status;
-pub mod validate;
 pub mod watches;
 
 use std::collections::HashMap;
@@ -31,15 +30,15 @@ use kube::{Client, Resource, ResourceExt};
 use thiserror::Error;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::group::scaling;
+use crate::group::validate::{self, Programs, Rejection, ValidatedGroup, WorkerDefaults};
 use crate::kafka::KafkaClients;
-use crate::scaling;
 use crate::telemetry::Metrics;
 use build::{Applied, Resources};
 use dereference::Observed;
 use memory::Memory;
 use pods::PodFacts;
 use update_status::compute::{Computed, Failure, Inputs, compute};
-use validate::{Programs, Rejection, ValidatedGroup, WorkerDefaults};
 use watches::{Caches, GroupRef, Guarded, ReferenceIndex, Wakes};
 
 /// Reconciles that talk to the API server at the same time: enough for thousands of groups, little enough that the

@@ -6,8 +6,8 @@ use crds::KafkaConsumerGroup;
 use serde_json::json;
 
 use crate::controller::dereference::{KafkaView, Observed};
-use crate::controller::references::{Contents, Kind};
-use crate::controller::validate::{Programs, ValidatedGroup, WorkerDefaults, validate};
+use crate::group::references::{Contents, Kind};
+use crate::group::validate::{Programs, ValidatedGroup, WorkerDefaults, validate};
 use crate::kafka::{KafkaFacts, Lag};
 
 /// The smallest group.

@@ -15,13 +15,12 @@
 //! ```
 
 pub mod controller;
+pub mod group;
 pub mod kafka;
 pub mod leader;
 pub mod local;
 pub mod run;
-pub mod scaling;
 pub mod telemetry;
-pub mod topics;
 
 #[cfg(test)]
 mod fixtures;

@@ -11,8 +11,8 @@ mod args;
 mod base64;
 mod demo;
 mod embedded;
-mod group;
 mod load;
+mod local_group;
 mod plan;
 mod prepare;
 mod rates;
@@ -30,7 +30,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 pub use args::{EmbeddedBrokerArgs, LocalArgs};
 
-use crate::controller::validate::Programs;
+use crate::group::validate::Programs;
 use screen::Screen;
 use session::Session;
 

@@ -20,8 +20,8 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::controller::validate::WorkerDefaults;
 use crate::controller::{self, Context, Scope};
+use crate::group::validate::WorkerDefaults;
 use crate::kafka::KafkaClients;
 use crate::leader::Elector;
 use crate::local::{self, EmbeddedBrokerArgs, LocalArgs};

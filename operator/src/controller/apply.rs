@@ -22,13 +22,13 @@ use thiserror::Error;
 use self::children::Children;
 use self::orphans::delete_orphans;
 use super::Scope;
-use super::build::labels::{APPLIED_HASH_ANNOTATION, hash};
 use super::build::{Applied, Prepared, Resources};
 use super::dereference::Observed;
+use super::names::{APPLIED_HASH_ANNOTATION, hash};
 
 use super::memory::Memory;
-use super::validate::ValidatedGroup;
-use crate::scaling::Decision;
+use crate::group::scaling::Decision;
+use crate::group::validate::ValidatedGroup;
 
 /// Which step failed.
 #[derive(Debug, Error)]

@@ -4,7 +4,6 @@
 pub mod config_map;
 pub mod deployment;
 pub mod disruption_budget;
-pub mod labels;
 pub mod rbac;
 pub mod volumes;
 
@@ -16,8 +15,9 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::ObjectMeta;
 
-use super::validate::ValidatedGroup;
-use crate::scaling::Decision;
+use super::names;
+use crate::group::scaling::Decision;
+use crate::group::validate::ValidatedGroup;
 
 /// Built, not yet in the cluster.
 #[derive(Clone, Copy, Debug)]
@@ -55,9 +55,9 @@ pub fn build(group: &ValidatedGroup, decision: &Decision, positions_settled: boo
 /// Metadata of every child: the common name, labels, and an owner that takes it along when it goes.
 fn metadata(group: &ValidatedGroup) -> ObjectMeta {
     ObjectMeta {
-        name: Some(labels::child_name(&group.name)),
+        name: Some(names::child_name(&group.name)),
         namespace: Some(group.namespace.clone()),
-        labels: Some(labels::labels(&group.name)),
+        labels: Some(names::labels(&group.name)),
         owner_references: Some(vec![group.owner.clone()]),
         ..ObjectMeta::default()
     }

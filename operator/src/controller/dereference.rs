@@ -17,11 +17,11 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use super::Scope;
-use super::build::labels::{START_POSITIONS_ANNOTATION, child_name, selector};
 use super::memory::{Memory, Versioned};
-use super::references::{Contents, Kind, credentials, references};
+use super::names::{START_POSITIONS_ANNOTATION, child_name, selector};
+use crate::group::references::{Contents, Kind, credentials, references};
+use crate::group::topics::expected_outputs;
 use crate::kafka::{FactsQuery, KafkaFacts, KafkaProblem};
-use crate::topics::expected_outputs;
 
 /// Longest wait for Kafka in one reconcile. A healthy cluster answers in milliseconds; longer than this and the group
 /// is better served by a status that says so.

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::build::labels::hash;
+use super::names::hash;
 
 /// True if `live` holds everything that `desired` says. Together with the hash annotation inside `desired` that means:
 /// the last thing applied was exactly this, and nobody has changed any of it since.
@@ -71,10 +71,11 @@ pub fn fingerprint(live: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::apply::desired_json;
-    use super::super::build::{build, labels::APPLIED_HASH_ANNOTATION};
+    use super::super::build::build;
+    use super::super::names::APPLIED_HASH_ANNOTATION;
     use super::*;
     use crate::fixtures::validated;
-    use crate::scaling::{Decision, Limit};
+    use crate::group::scaling::{Decision, Limit};
     use serde_json::json;
 
     fn desired(replicas: i32) -> Value {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crds::KafkaConsumerGroupStatus;
 use k8s_openapi::api::apps::v1::Deployment;
 
-use super::references::Kind;
+use crate::group::references::Kind;
 use crate::kafka::{FactsQuery, KafkaFacts};
 
 /// How long a group counts as well after it was seen well: a cooperative rebalance takes two rounds of heartbeats

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use crds::spec::StartPositionType;
 
 use super::Scope;
-use super::build::labels::hash;
 use super::dereference::{KafkaView, Observed, query};
 use super::memory::Memory;
+use super::names::hash;
 use super::update_status::conditions::steady;
-use super::validate::{Rejection, ValidatedGroup};
+use crate::group::topics::{self, Wanted};
+use crate::group::validate::{Rejection, ValidatedGroup};
 use crate::kafka::{KafkaFacts, KafkaProblem, ProvisionAction, Provisioned, WantedTopic};
-use crate::topics::{self, Wanted};
 
 /// Creating topics waits for a controller that may be busy; the client's own requests give up after a few seconds each.
 const TIMEOUT: Duration = Duration::from_secs(20);

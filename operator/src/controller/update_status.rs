@@ -22,7 +22,7 @@ use thiserror::Error;
 use super::Scope;
 use super::apply::is_not_found;
 use super::memory::Memory;
-use super::validate::Rejection;
+use crate::group::validate::Rejection;
 
 /// Lag moves all the time; for its sake alone status is not written more often than this, so that a busy group costs
 /// the API server a write every ten seconds and not one per look.

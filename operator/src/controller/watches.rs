@@ -21,9 +21,9 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use std::sync::Arc;
 
-use super::build::labels::group_label;
+use super::names::group_label;
 use super::pods::PodFacts;
-use super::references::Kind;
+use crate::group::references::Kind;
 
 /// A resource that may not parse: one malformed object must not stop the watch.
 pub type Guarded = DeserializeGuard<KafkaConsumerGroup>;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crds::spec::KafkaConsumerGroupSpec;
 
-use crate::scaling::{Decision, Facts, decide};
-use crate::topics::writer_topics;
+use crate::group::scaling::{Decision, Facts, decide};
+use crate::group::topics::writer_topics;
 
 /// Partitions of topics in the embedded broker when the spec names no number: some parallelism to look at, few enough
 /// for a table.

@@ -11,10 +11,10 @@ use crds::{KafkaConsumerGroup, WorkerConfig};
 use kube::ResourceExt;
 
 use super::load::Loaded;
-use crate::controller::build::labels::hash;
 use crate::controller::dereference::{KafkaView, Observed};
-use crate::controller::references::{Contents, Kind, Reference, references};
-use crate::controller::validate::{Programs, ValidatedGroup, WorkerDefaults, validate};
+use crate::controller::names::hash;
+use crate::group::references::{Contents, Kind, Reference, references};
+use crate::group::validate::{Programs, ValidatedGroup, WorkerDefaults, validate};
 
 /// The embedded broker lets every classic rebalance last a second less than the session timeout, whoever has answered
 /// before.

@@ -13,15 +13,15 @@ use tokio::sync::mpsc;
 
 use super::args::LocalArgs;
 use super::embedded::{self, Broker};
-use super::group::{Group, Look};
 use super::load::{Document, Loaded, load};
+use super::local_group::{Group, Look};
 use super::plan;
 use super::prepare::{Brokers, Folders, prepare};
 use super::screen::Screen;
 use super::table::GroupView;
 use super::validate::Rules;
 use super::watch::Watch;
-use crate::controller::validate::Programs;
+use crate::group::validate::Programs;
 use crate::kafka::KafkaClients;
 
 /// How often processes are looked after: fast for the eye, nothing for the processor.

@@ -14,8 +14,8 @@ use crds::names::OPERATOR_MANAGER;
 use super::super::Scope;
 use super::super::diff::{contains, fingerprint};
 use super::super::memory::{Mark, Memory};
-use super::super::validate::ValidatedGroup;
 use super::{Error, kind_of, with_hash};
+use crate::group::validate::ValidatedGroup;
 
 pub(super) struct Children<'a> {
     pub scope: &'a Scope,

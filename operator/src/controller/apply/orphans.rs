@@ -9,9 +9,9 @@ use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::super::Scope;
-use super::super::build::labels::child_name;
-use super::super::validate::ValidatedGroup;
+use super::super::names::child_name;
 use super::{Error, is_not_found, kind_of};
+use crate::group::validate::ValidatedGroup;
 
 /// Children that this group owns under names that it no longer uses.
 pub(super) async fn delete_orphans(scope: &Scope, group: &ValidatedGroup) -> Result<(), Error> {

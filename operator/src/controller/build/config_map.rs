@@ -8,8 +8,9 @@ use crds::worker_config::Control;
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde::Serialize;
 
-use super::{labels::hash, metadata};
-use crate::controller::validate::ValidatedGroup;
+use super::metadata;
+use crate::controller::names::hash;
+use crate::group::validate::ValidatedGroup;
 
 pub fn config_map(group: &ValidatedGroup) -> ConfigMap {
     let config = WorkerConfig::from_spec(

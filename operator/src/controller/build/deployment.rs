@@ -14,9 +14,9 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::labels::{self, START_POSITIONS_ANNOTATION};
 use super::{config_map::config_hash, metadata, volumes};
-use crate::controller::validate::ValidatedGroup;
+use crate::controller::names::{self as labels, START_POSITIONS_ANNOTATION};
+use crate::group::validate::ValidatedGroup;
 
 /// The user of the distroless convention; any number but 0 will do, since the image holds no user database.
 const NON_ROOT: i64 = 65532;

@@ -5,8 +5,9 @@ use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec}
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{labels::selector, metadata};
-use crate::controller::validate::ValidatedGroup;
+use super::metadata;
+use crate::controller::names::selector;
+use crate::group::validate::ValidatedGroup;
 
 pub fn disruption_budget(group: &ValidatedGroup) -> PodDisruptionBudget {
     PodDisruptionBudget {

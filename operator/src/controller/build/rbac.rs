@@ -5,8 +5,9 @@ use crds::names::API_GROUP;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
 
-use super::{labels::child_name, metadata};
-use crate::controller::validate::ValidatedGroup;
+use super::metadata;
+use crate::controller::names::child_name;
+use crate::group::validate::ValidatedGroup;
 
 pub fn service_account(group: &ValidatedGroup) -> ServiceAccount {
     ServiceAccount {

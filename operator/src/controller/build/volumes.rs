@@ -11,9 +11,9 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::labels::{child_name, volume_name};
-use crate::controller::references::{Kind, references};
-use crate::controller::validate::ValidatedGroup;
+use crate::controller::names::{child_name, volume_name};
+use crate::group::references::{Kind, references};
+use crate::group::validate::ValidatedGroup;
 
 const TMP: &str = "/tmp";
 

@@ -15,12 +15,12 @@ use self::verdicts::{
 };
 use super::conditions::{self, Truth, Verdict, whole_seconds};
 use super::workers;
-use crate::controller::build::labels::selector_text;
 use crate::controller::dereference::KafkaView;
+use crate::controller::names::selector_text;
 use crate::controller::pods::PodFacts;
-use crate::controller::validate::Rejection;
+use crate::group::scaling::Decision;
+use crate::group::validate::Rejection;
 use crate::kafka::KafkaFacts;
-use crate::scaling::Decision;
 
 /// Something that was to be done and could not be.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use crds::status::{PausedReason, condition};
 use kube::runtime::events::{Event, EventType};
 
 use super::conditions::{find, reason};
-use crate::controller::build::labels::hash;
+use crate::controller::names::hash;
 use crate::kafka::{ProvisionAction, Provisioned};
 
 /// The API's limit for notes.

@@ -3,9 +3,9 @@
 use super::*;
 use crate::controller::pods::PodProblem;
 use crate::fixtures::{facts, group, lag};
+use crate::group::scaling::Limit;
 use crate::kafka::MemberFacts;
 use crate::kafka::{GroupFacts, KafkaProblem};
-use crate::scaling::Limit;
 use crds::spec::DesiredState;
 use crds::status::WorkerStatus;
 use serde_json::json;

@@ -9,8 +9,8 @@ use super::super::conditions::{self, Truth, Verdict};
 use super::super::workers;
 use super::Inputs;
 use crate::controller::dereference::KafkaView;
+use crate::group::scaling::{Decision, Limit};
 use crate::kafka::{GroupFacts, KafkaFacts, KafkaProblem};
-use crate::scaling::{Decision, Limit};
 
 /// Numbers of the Deployment, once it has seen the spec that we mean.
 pub(super) struct Workers {

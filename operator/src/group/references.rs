@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use crds::client_config::KafkaCredentials;
 use crds::spec::{CaSource, KafkaConsumerGroupSpec, SaslCredentials, SecretKey};
 
-use super::build::labels::hash;
 use super::validate::Rejection;
+use crate::controller::names::hash;
 
 /// What is referenced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

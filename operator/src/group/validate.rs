@@ -14,9 +14,9 @@ use crds::worker_config::group_id;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 
-use super::build::labels::hash;
-use super::dereference::{KafkaView, Observed};
 use super::references::{self, Kind, Reference};
+use crate::controller::dereference::{KafkaView, Observed};
+use crate::controller::names::hash;
 
 /// Why a group is not accepted, or a warning about an accepted one.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 use crds::spec::KafkaConsumerGroupSpec;
 
 use super::{Observed, Rejection};
-use crate::topics;
+use crate::group::topics;
 
 /// The first reason and every message: there is one condition for all warnings.
 pub(super) fn warning(spec: &KafkaConsumerGroupSpec, observed: &Observed) -> Option<Rejection> {

@@ -14,10 +14,10 @@ use super::rates::Rates;
 use super::supervise::{Crew, Recipe, Totals};
 use super::table::{GroupView, PartitionView};
 use crate::controller::dereference::query;
-use crate::controller::validate::ValidatedGroup;
+use crate::group::scaling::Facts;
+use crate::group::topics;
+use crate::group::validate::ValidatedGroup;
 use crate::kafka::{FactsQuery, KafkaClients, KafkaFacts, KafkaProblem, ProvisionAction};
-use crate::scaling::Facts;
-use crate::topics;
 
 /// Time between two looks at Kafka: growth is followed within it.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
