@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use crds::KafkaConsumerGroup;
 use serde_json::json;
 
-use crate::controller::dereference::{KafkaView, Observed};
-use crate::group::references::{Contents, Kind};
-use crate::group::validate::{Programs, ValidatedGroup, WorkerDefaults, validate};
-use crate::kafka::{KafkaFacts, Lag};
+use crate::group::observed::Observed;
+use crate::group::programs::Programs;
+use crate::group::references::{ObjectKind, ReferencedData, References};
+use crate::group::validate::{ValidatedGroup, WorkerDefaults, validate};
+use crate::kafka::model::{KafkaFacts, KafkaView, Lag};
 
 /// The smallest group.
 pub fn group() -> KafkaConsumerGroup {
@@ -52,7 +53,7 @@ pub fn secured_group() -> KafkaConsumerGroup {
 }
 
 /// Everything [`secured_group`] refers to.
-pub fn contents() -> Contents {
+pub fn data() -> ReferencedData {
     let entry = |kind, name: &str, data: &[(&str, &str)]| {
         let data: BTreeMap<_, _> = data
             .iter()
@@ -61,20 +62,28 @@ pub fn contents() -> Contents {
         ((kind, name.to_string()), Some(data))
     };
     [
-        entry(Kind::ConfigMap, "kafka-ca", &[("ca.crt", "CA\n")]),
-        entry(Kind::ConfigMap, "programs", &[("clean.vrl", ".seen = true\n")]),
+        entry(ObjectKind::ConfigMap, "kafka-ca", &[("ca.crt", "CA\n")]),
         entry(
-            Kind::Secret,
+            ObjectKind::ConfigMap,
+            "programs",
+            &[("clean.vrl", ".seen = true\n")],
+        ),
+        entry(
+            ObjectKind::Secret,
             "orders-mtls",
             &[("tls.crt", "CERTIFICATE"), ("tls.key", "KEY")],
         ),
         entry(
-            Kind::Secret,
+            ObjectKind::Secret,
             "orders-kafka",
             &[("username", "alice"), ("password", "wonder\n")],
         ),
-        entry(Kind::Secret, "api", &[("token", "t0ken")]),
-        entry(Kind::Secret, "db", &[("url", "postgresql://user:pass@db/shop")]),
+        entry(ObjectKind::Secret, "api", &[("token", "t0ken")]),
+        entry(
+            ObjectKind::Secret,
+            "db",
+            &[("url", "postgresql://user:pass@db/shop")],
+        ),
     ]
     .into()
 }
@@ -110,12 +119,16 @@ pub fn lag(records: &[i64]) -> Lag {
 
 /// What `dereference` finds for [`secured_group`].
 pub fn observed() -> Observed {
+    let (spec, data) = (secured_group().spec, data());
+    let references = References::of(&spec);
     Observed {
-        contents: contents(),
+        credentials: references.credentials(&spec, "shop", &data),
+        references,
+        data,
         kafka: KafkaView::Known(facts(&[("orders", Some(6))])),
         deployment: None,
         pods: Vec::new(),
-        positions_settled: false,
+        start_positions_committed: false,
     }
 }
 

@@ -22,7 +22,7 @@ const REQUEST: Duration = Duration::from_secs(3);
 
 /// Why a request about the lease failed.
 #[derive(Debug, Error)]
-enum Error {
+enum LeaseError {
     #[error("{0}")]
     Kube(#[from] kube::Error),
     #[error("no answer within {} s", REQUEST.as_secs())]
@@ -127,7 +127,7 @@ impl Elector {
     }
 
     /// True if the lease is ours now. Every write names the version it saw, so two candidates cannot both succeed.
-    async fn try_acquire(&mut self) -> Result<bool, Error> {
+    async fn try_acquire(&mut self) -> Result<bool, LeaseError> {
         let now = Timestamp::now();
         let Some(mut lease) = self.api.get_opt(&self.name).await? else {
             let metadata = ObjectMeta {
@@ -163,14 +163,14 @@ impl Elector {
     }
 }
 
-async fn bounded<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+async fn bounded<T>(request: impl Future<Output = Result<T, LeaseError>>) -> Result<T, LeaseError> {
     tokio::time::timeout(REQUEST, request)
         .await
-        .unwrap_or(Err(Error::Timeout))
+        .unwrap_or(Err(LeaseError::Timeout))
 }
 
 /// A conflict means that somebody else was faster.
-fn won(written: Result<Lease, kube::Error>) -> Result<bool, Error> {
+fn won(written: Result<Lease, kube::Error>) -> Result<bool, LeaseError> {
     match written {
         Ok(_) => Ok(true),
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),

@@ -14,12 +14,15 @@
 //!            -> status      (pure + one patch when something changed)
 //! ```
 
+pub mod args;
 pub mod controller;
+pub mod digest;
 pub mod group;
 pub mod kafka;
 pub mod leader;
 pub mod local;
 pub mod run;
+pub mod sync;
 pub mod telemetry;
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod rates;
 mod screen;
 mod session;
 mod status;
+mod stop;
 mod supervise;
 mod table;
 pub mod validate;
@@ -26,16 +27,12 @@ mod watch;
 
 use std::process::ExitCode;
 
-use tokio::signal::unix::{SignalKind, signal};
-
 pub use args::{EmbeddedBrokerArgs, LocalArgs};
 
-use crate::group::validate::Programs;
+use crate::group::programs::Programs;
 use screen::Screen;
-use session::Session;
-
-/// The files cannot be used, or something that is needed cannot be started.
-const INVALID: u8 = 1;
+use session::{INVALID, Session};
+use stop::StopSignals;
 
 /// Runs until Ctrl-C or SIGTERM, or in demo mode until all records are processed.
 pub async fn run(args: LocalArgs) -> anyhow::Result<ExitCode> {
@@ -52,14 +49,14 @@ pub async fn run(args: LocalArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(INVALID));
         }
     };
-    let mut stop = Stop::new()?;
+    let mut stop = StopSignals::new()?;
     let mut ticks = tokio::time::interval(session::TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    while !stop.asked() {
+    while !stop.received() {
         ticks.tick().await;
         session.tick().await;
     }
-    session.stop(|| stop.asked()).await;
+    session.stop(|| stop.received()).await;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -96,26 +93,5 @@ fn check(args: &LocalArgs) -> ExitCode {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(INVALID)
-    }
-}
-
-/// Ctrl-C or SIGTERM.
-struct Stop {
-    orders: tokio::sync::mpsc::UnboundedReceiver<()>,
-}
-
-impl Stop {
-    fn new() -> anyhow::Result<Self> {
-        let (order, orders) = tokio::sync::mpsc::unbounded_channel();
-        for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
-            let (mut signals, order) = (signal(kind)?, order.clone());
-            tokio::spawn(async move { while signals.recv().await.is_some() && order.send(()).is_ok() {} });
-        }
-        Ok(Self { orders })
-    }
-
-    /// True once for each order.
-    fn asked(&mut self) -> bool {
-        self.orders.try_recv().is_ok()
     }
 }

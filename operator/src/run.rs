@@ -1,15 +1,12 @@
 //! The command line, and `run`: the controller from its start to its end. In: flags. Out: an exit code: 0 after SIGTERM,
 //! 1 when the lease was lost or nothing could be started. Wires; decides nothing about groups.
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use crds::KafkaConsumerGroup;
-use crds::spec::ImagePullPolicy;
 use futures::future::join_all;
 use futures::{FutureExt, StreamExt};
 use kube::api::ListParams;
@@ -20,12 +17,15 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::controller::{self, Context, Scope};
+use crate::args::{Args, Command, RunArgs};
+use crate::controller;
+use crate::controller::scope::{Context, Scope};
+use crate::controller::watches::ReconcileRequests;
 use crate::group::validate::WorkerDefaults;
 use crate::kafka::KafkaClients;
 use crate::leader::Elector;
-use crate::local::{self, EmbeddedBrokerArgs, LocalArgs};
-use crate::telemetry::{self, LogFormat, Metrics, Readiness};
+use crate::local;
+use crate::telemetry::{self, Metrics, Readiness};
 
 /// Name of the Lease.
 const LEASE: &str = "kafka-consumer-operator";
@@ -34,92 +34,6 @@ const CRD_RETRY: Duration = Duration::from_secs(5);
 /// Reconciles that have begun when SIGTERM comes get this long: more than a healthy one needs, and together with giving
 /// back the lease well below the 30 s after which Kubernetes kills.
 const SHUTDOWN: Duration = Duration::from_secs(15);
-
-/// Runs KafkaConsumerGroups: on Kubernetes (run), or as processes of this machine (local).
-#[derive(Parser, Debug)]
-#[command(name = "kafka-consumer-operator", version, about)]
-pub struct Args {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand, Debug)]
-enum Command {
-    /// Run the Kubernetes controller.
-    Run(Box<RunArgs>),
-    /// Run the groups of a file or folder without Kubernetes.
-    Local(Box<LocalArgs>),
-    /// Print the CustomResourceDefinition: kafka-consumer-operator crd | kubectl apply --server-side -f -
-    Crd,
-    #[command(hide = true)]
-    EmbeddedBroker(EmbeddedBrokerArgs),
-}
-
-/// Flags of `run`; each can be given as an environment variable too.
-#[derive(ClapArgs, Clone, Debug)]
-pub struct RunArgs {
-    /// Namespaces to serve, separated by commas. Empty: all.
-    #[arg(long, env = "KCO_NAMESPACES", value_delimiter = ',', value_name = "NAME,...")]
-    pub namespaces: Vec<String>,
-
-    /// Image of the workers, for groups that name none.
-    #[arg(long, env = "KCO_WORKER_IMAGE", value_name = "IMAGE")]
-    pub worker_image: String,
-
-    /// When the workers' image is pulled, for groups that do not say. Default: Kubernetes' own rule.
-    #[arg(long, env = "KCO_IMAGE_PULL_POLICY", value_name = "POLICY")]
-    pub image_pull_policy: Option<PullPolicy>,
-
-    /// Of several operators let only one work.
-    #[arg(long, env = "KCO_LEADER_ELECTION", value_name = "BOOL", default_value_t = true,
-        action = clap::ArgAction::Set)]
-    pub leader_election: bool,
-
-    /// Namespace of the Lease. Default: the namespace of this pod, or of the kubeconfig's context.
-    #[arg(long, env = "KCO_LEASE_NAMESPACE", value_name = "NAME")]
-    pub lease_namespace: Option<String>,
-
-    /// Name of this operator in the Lease and in Events. Default: the host name, which is the pod's name.
-    #[arg(long, env = "KCO_IDENTITY", value_name = "NAME")]
-    pub identity: Option<String>,
-
-    /// Where probes and metrics are served.
-    #[arg(
-        long,
-        env = "KCO_HTTP_ADDRESS",
-        value_name = "ADDRESS:PORT",
-        default_value = "0.0.0.0:8080"
-    )]
-    pub http_address: SocketAddr,
-
-    /// Shape of the log.
-    #[arg(long, env = "KCO_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
-    pub log_format: LogFormat,
-
-    /// Seconds between two looks at Kafka: partition counts, lag, members.
-    #[arg(long, env = "KCO_KAFKA_REFRESH_SECONDS", value_name = "SECONDS", default_value_t = 15,
-        value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub kafka_refresh_seconds: u64,
-}
-
-/// Kubernetes' own names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "PascalCase")]
-pub enum PullPolicy {
-    Always,
-    IfNotPresent,
-    Never,
-}
-
-impl From<PullPolicy> for ImagePullPolicy {
-    fn from(policy: PullPolicy) -> Self {
-        match policy {
-            PullPolicy::Always => Self::Always,
-            PullPolicy::IfNotPresent => Self::IfNotPresent,
-            PullPolicy::Never => Self::Never,
-        }
-    }
-}
 
 /// Runs the subcommand.
 pub async fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
@@ -218,8 +132,8 @@ async fn work(
         identity.into(),
     ));
     let scopes = join_all(namespaces.iter().map(|namespace| {
-        let (scope, wakes) = Scope::start(context.clone(), namespace.as_deref());
-        drive(scope, wakes, stop.clone())
+        let (scope, requests) = Scope::start(context.clone(), namespace.as_deref());
+        drive(scope, requests, stop.clone())
     }));
     if !args.leader_election {
         scopes.await;
@@ -243,19 +157,19 @@ async fn hold(elector: &mut Elector) -> crate::leader::Lost {
     elector.hold().await
 }
 
-async fn drive(scope: Arc<Scope>, wakes: controller::watches::Wakes, stop: watch::Receiver<u8>) {
-    let mut looks = std::pin::pin!(controller::run(scope, wakes, signals(stop.clone(), 1)));
+async fn drive(scope: Arc<Scope>, requests: ReconcileRequests, stop: watch::Receiver<u8>) {
+    let mut reconciles = std::pin::pin!(controller::run(scope, requests, signals(stop.clone(), 1)));
     let deadline = signals(stop, 1).then(|()| tokio::time::sleep(SHUTDOWN));
     let mut deadline = std::pin::pin!(deadline);
     loop {
-        let look = tokio::select! {
-            look = looks.next() => look,
+        let reconcile = tokio::select! {
+            reconcile = reconciles.next() => reconcile,
             () = &mut deadline => {
                 tracing::warn!("some reconciles did not end in time");
                 return;
             }
         };
-        match look {
+        match reconcile {
             None => return,
             Some(Ok((group, action))) => tracing::debug!(%group, ?action, "looked at"),
             // Told by the error policy, with the time of the next attempt.
@@ -332,46 +246,4 @@ async fn second_signal(stop: watch::Receiver<u8>) {
 fn host_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}-{}", host.trim(), std::process::id())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        use clap::CommandFactory;
-        Args::command().debug_assert();
-    }
-
-    #[test]
-    fn run_needs_only_the_workers_image() {
-        let args =
-            Args::try_parse_from(["kafka-consumer-operator", "run", "--worker-image", "worker:1"]).unwrap();
-        let Command::Run(args) = args.command else {
-            panic!("not run")
-        };
-        assert!(args.leader_election && args.namespaces.is_empty());
-        assert_eq!(args.kafka_refresh_seconds, 15);
-    }
-
-    #[test]
-    fn lists_and_kubernetes_names_are_understood() {
-        let args = Args::try_parse_from([
-            "kafka-consumer-operator",
-            "run",
-            "--worker-image=worker:1",
-            "--namespaces=shop,bank",
-            "--image-pull-policy=IfNotPresent",
-            "--leader-election=false",
-            "--log-format=json",
-        ])
-        .unwrap();
-        let Command::Run(args) = args.command else {
-            panic!("not run")
-        };
-        assert_eq!(args.namespaces, ["shop", "bank"]);
-        assert_eq!(args.image_pull_policy, Some(PullPolicy::IfNotPresent));
-        assert!(!args.leader_election);
-    }
 }

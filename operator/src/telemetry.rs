@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicI64, AtomicU64};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use axum::Router;
@@ -26,7 +26,8 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
-use crate::controller::dereference::KafkaView;
+use crate::kafka::model::KafkaView;
+use crate::sync::lock;
 
 /// Shape of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -169,7 +170,7 @@ impl Metrics {
             self.lag.get_or_create(&labels).set(*records);
             now.insert(labels);
         }
-        let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut series = lock(&self.series);
         let before = series.insert((namespace, group), now.clone()).unwrap_or_default();
         for gone in before.difference(&now) {
             self.lag.remove(gone);
@@ -179,7 +180,7 @@ impl Metrics {
     /// Removes every series of a group that is gone.
     pub fn forget(&self, namespace: &str, group: &str) {
         let (namespace, group) = (namespace.to_string(), group.to_string());
-        let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut series = lock(&self.series);
         for labels in series
             .remove(&(namespace.clone(), group.clone()))
             .unwrap_or_default()
@@ -226,11 +227,11 @@ impl Readiness {
     }
 
     pub fn waits_for(&self, why: &str) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.into());
+        *lock(&self.0) = Some(why.into());
     }
 
     pub fn ready(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.0) = None;
     }
 }
 
@@ -252,7 +253,7 @@ fn router(metrics: Arc<Metrics>, readiness: Readiness) -> Router {
 }
 
 async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
-    match &*readiness.0.lock().unwrap_or_else(PoisonError::into_inner) {
+    match &*lock(&readiness.0) {
         None => (StatusCode::OK, "ok\n".to_string()),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::names::hash;
+use crate::digest::hash;
 
 /// True if `live` holds everything that `desired` says. Together with the hash annotation inside `desired` that means:
 /// the last thing applied was exactly this, and nobody has changed any of it since.

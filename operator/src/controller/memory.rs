@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use crds::KafkaConsumerGroupStatus;
 use k8s_openapi::api::apps::v1::Deployment;
 
-use crate::group::references::Kind;
-use crate::kafka::{FactsQuery, KafkaFacts};
+use crate::group::references::ObjectKind;
+use crate::kafka::model::{FactsQuery, KafkaFacts};
 
 /// How long a group counts as well after it was seen well: a cooperative rebalance takes two rounds of heartbeats
 /// (3 s each) plus the drain budget of the slowest worker, and must not make Ready flap.
@@ -20,13 +20,13 @@ const CONVERGING: Duration = Duration::from_secs(120);
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Memory {
+pub struct GroupMemory {
     /// Children that were found or made as wanted.
     pub marks: HashMap<&'static str, Mark>,
     /// The Deployment as the last apply returned it; the watch may lag behind.
     pub deployment: Option<Arc<Deployment>>,
     /// Contents of Secrets and ConfigMaps by resource version.
-    pub contents: BTreeMap<(Kind, String), Versioned>,
+    pub data: BTreeMap<(ObjectKind, String), Versioned>,
     /// The last facts with the question they answer.
     pub facts: Option<(FactsQuery, Instant, KafkaFacts)>,
     /// The last time that brokers answered and all partitions had owners.
@@ -55,7 +55,7 @@ pub struct Mark {
     pub fingerprint: String,
 }
 
-impl Memory {
+impl GroupMemory {
     /// True while all partitions were recently seen with their owners.
     pub fn settling(&self, now: Instant) -> bool {
         self.healthy_at
@@ -63,7 +63,7 @@ impl Memory {
     }
 
     /// How long to wait before the next look.
-    pub fn next_look(
+    pub fn next_requeue(
         &mut self,
         generation: i64,
         converging: bool,
@@ -102,24 +102,27 @@ mod tests {
 
     #[test]
     fn converging_groups_are_looked_at_often_but_not_for_ever() {
-        let (mut memory, refresh, start) = (Memory::default(), Duration::from_secs(15), Instant::now());
+        let (mut memory, refresh, start) = (GroupMemory::default(), Duration::from_secs(15), Instant::now());
         let often = Duration::from_secs(2);
-        assert_eq!(memory.next_look(1, true, refresh, start), often);
-        assert_eq!(memory.next_look(1, true, refresh, start + CONVERGING), refresh);
-        assert_eq!(memory.next_look(2, true, refresh, start + CONVERGING), often);
-        assert_eq!(memory.next_look(2, false, refresh, start + CONVERGING), refresh);
+        assert_eq!(memory.next_requeue(1, true, refresh, start), often);
+        assert_eq!(memory.next_requeue(1, true, refresh, start + CONVERGING), refresh);
+        assert_eq!(memory.next_requeue(2, true, refresh, start + CONVERGING), often);
+        assert_eq!(
+            memory.next_requeue(2, false, refresh, start + CONVERGING),
+            refresh
+        );
     }
 
     #[test]
     fn backoff_doubles_to_a_minute() {
-        let mut memory = Memory::default();
+        let mut memory = GroupMemory::default();
         let waits: Vec<u64> = (0..8).map(|_| memory.backoff().as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
     }
 
     #[test]
     fn a_group_settles_for_half_a_minute() {
-        let (mut memory, start) = (Memory::default(), Instant::now());
+        let (mut memory, start) = (GroupMemory::default(), Instant::now());
         assert!(!memory.settling(start));
         memory.healthy_at = Some(start);
         assert!(memory.settling(start + Duration::from_secs(29)));

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use crds::names::{GROUP_LABEL, OPERATOR_MANAGER, WORKER_APP};
-use sha2::{Digest, Sha256};
+
+use crate::digest::hash;
 
 /// Annotation on every child: hash of what was applied last. Part of the applied object, so a live object that holds
 /// all desired fields and this value has no left-overs of an earlier version either.
@@ -65,15 +66,6 @@ pub fn volume_name(prefix: &str, name: &str) -> String {
     } else {
         format!("{prefix}-{}", hash(name.as_bytes()))
     }
-}
-
-/// 16 hexadecimal characters of SHA-256: enough to tell versions apart, short enough to read.
-pub fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 /// Cuts names that are too long and makes them unique again with a hash of the whole.

@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 
 use crds::spec::StartPositionType;
 
-use super::Scope;
-use super::dereference::{KafkaView, Observed, query};
-use super::memory::Memory;
-use super::names::hash;
-use super::update_status::conditions::steady;
-use crate::group::topics::{self, Wanted};
-use crate::group::validate::{Rejection, ValidatedGroup};
-use crate::kafka::{KafkaFacts, KafkaProblem, ProvisionAction, Provisioned, WantedTopic};
+use super::memory::GroupMemory;
+use super::scope::Scope;
+use super::update_status::conditions::without_volatile_parts;
+use crate::digest::hash;
+use crate::group::observed::{Observed, query};
+use crate::group::rejection::Finding;
+use crate::group::topics::{self, WantedTopics};
+use crate::group::validate::ValidatedGroup;
+use crate::kafka::model::{KafkaFacts, KafkaProblem, KafkaView, ProvisionAction, Provisioned, WantedTopic};
 
 /// Creating topics waits for a controller that may be busy; the client's own requests give up after a few seconds each.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -23,28 +24,28 @@ const LOOK_AGAIN: Duration = Duration::from_secs(300);
 
 /// What was done.
 #[derive(Clone, Debug, Default)]
-pub struct Outcome {
+pub struct ProvisionOutcome {
     pub provisioned: Vec<Provisioned>,
     /// Something that was asked for could not be done.
-    pub problem: Option<Rejection>,
+    pub problem: Option<Finding>,
 }
 
 pub async fn provision(
     scope: &Scope,
     group: &ValidatedGroup,
     observed: &mut Observed,
-    memory: &mut Memory,
-) -> Outcome {
-    let mut outcome = Outcome::default();
+    memory: &mut GroupMemory,
+) -> ProvisionOutcome {
+    let mut outcome = ProvisionOutcome::default();
     let KafkaView::Known(facts) = &mut observed.kafka else {
         return outcome;
     };
     if let Err(problem) = create_topics(scope, group, facts, memory, &mut outcome.provisioned).await {
         outcome.problem = Some(explain("topics cannot be created or grown", &problem));
     }
-    if !observed.positions_settled {
-        match settle_positions(scope, group, facts).await {
-            Ok(settled) => observed.positions_settled = settled,
+    if !observed.start_positions_committed {
+        match commit_start_positions_once(scope, group, facts).await {
+            Ok(committed) => observed.start_positions_committed = committed,
             // Without them Earliest works too: it is where workers start by themselves.
             Err(problem) if group.spec.consumer.start_position.kind == StartPositionType::Earliest => {
                 tracing::debug!(group = group.name, %problem, "start positions are not committed yet");
@@ -57,18 +58,21 @@ pub async fn provision(
     outcome
 }
 
-fn explain(what: &str, problem: &KafkaProblem) -> Rejection {
-    Rejection::new(problem.reason(), steady(&format!("{what}: {problem}")))
+fn explain(what: &str, problem: &KafkaProblem) -> Finding {
+    Finding::new(
+        problem.reason(),
+        without_volatile_parts(&format!("{what}: {problem}")),
+    )
 }
 
 async fn create_topics(
     scope: &Scope,
     group: &ValidatedGroup,
     facts: &mut KafkaFacts,
-    memory: &mut Memory,
+    memory: &mut GroupMemory,
     provisioned: &mut Vec<Provisioned>,
 ) -> Result<(), KafkaProblem> {
-    let Wanted { inputs, dead_letter } = topics::wanted(&group.spec, &facts.topics);
+    let WantedTopics { inputs, dead_letter } = topics::wanted(&group.spec, &facts.topics);
     for done in call(scope, group, &inputs).await? {
         let partitions = match done.action {
             ProvisionAction::Grown { to, .. } => Some(to),
@@ -121,7 +125,7 @@ async fn call(
 }
 
 /// True when nothing is left to do about start positions, now or ever.
-async fn settle_positions(
+async fn commit_start_positions_once(
     scope: &Scope,
     group: &ValidatedGroup,
     facts: &KafkaFacts,

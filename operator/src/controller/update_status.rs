@@ -19,10 +19,10 @@ use kube::{Api, Resource, ResourceExt};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
-use super::Scope;
-use super::apply::is_not_found;
-use super::memory::Memory;
-use crate::group::validate::Rejection;
+use super::apply::error::is_not_found;
+use super::memory::GroupMemory;
+use super::scope::Scope;
+use crate::group::rejection::Rejection;
 
 /// Lag moves all the time; for its sake alone status is not written more often than this, so that a busy group costs
 /// the API server a write every ten seconds and not one per look.
@@ -32,7 +32,7 @@ const WATCH_DELAY: Duration = Duration::from_secs(5);
 
 /// Why the status could not be told.
 #[derive(Debug, Error)]
-pub enum Error {
+pub enum StatusError {
     #[error("cannot write the status: {0}")]
     Write(Box<kube::Error>),
     #[error("cannot read the resource as it is stored: {0}")]
@@ -47,8 +47,8 @@ pub async fn update_status(
     group: &KafkaConsumerGroup,
     new: KafkaConsumerGroupStatus,
     more_events: Vec<Event>,
-    memory: &mut Memory,
-) -> Result<(), Error> {
+    memory: &mut GroupMemory,
+) -> Result<(), StatusError> {
     let _turn = scope.turn().await;
     let old = group.status.clone().unwrap_or_default();
     if due(&old, &new, memory) {
@@ -74,13 +74,13 @@ pub async fn reject_unreadable(
     namespace: &str,
     name: &str,
     problem: &str,
-) -> Result<(), Error> {
+) -> Result<(), StatusError> {
     let resource = ApiResource::erase::<KafkaConsumerGroup>(&());
     let api: Api<DynamicObject> = Api::namespaced_with(scope.context.client.clone(), namespace, &resource);
     let stored = match api.get_opt(name).await {
         Ok(Some(stored)) => stored,
         Ok(None) => return Ok(()),
-        Err(error) => return Err(Error::Read(Box::new(error))),
+        Err(error) => return Err(StatusError::Read(Box::new(error))),
     };
     let old: KafkaConsumerGroupStatus =
         serde_json::from_value(stored.data.get("status").cloned().unwrap_or_default()).unwrap_or_default();
@@ -104,7 +104,7 @@ pub async fn reject_unreadable(
     match api.patch_status(name, &manager(), &patch).await {
         Ok(_) => {}
         Err(error) if is_not_found(&error) => return Ok(()),
-        Err(error) => return Err(Error::Write(Box::new(error))),
+        Err(error) => return Err(StatusError::Write(Box::new(error))),
     }
     for event in events::events(&old, &new) {
         scope.publish(&event, &stored.object_ref(&resource)).await;
@@ -112,7 +112,7 @@ pub async fn reject_unreadable(
     Ok(())
 }
 
-fn due(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus, memory: &Memory) -> bool {
+fn due(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus, memory: &GroupMemory) -> bool {
     let differs = |other: &KafkaConsumerGroupStatus| own_fields(other, new) != own_fields(other, other);
     if !differs(old) {
         return false;
@@ -160,14 +160,14 @@ fn own_fields(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) ->
 }
 
 /// False when the group is gone.
-async fn write(scope: &Scope, group: &KafkaConsumerGroup, patch: Value) -> Result<bool, Error> {
+async fn write(scope: &Scope, group: &KafkaConsumerGroup, patch: Value) -> Result<bool, StatusError> {
     match api(scope, group)
         .patch_status(&group.name_any(), &manager(), &Patch::Merge(patch))
         .await
     {
         Ok(DeserializeGuard(_)) => Ok(true),
         Err(error) if is_not_found(&error) => Ok(false),
-        Err(error) => Err(Error::Write(Box::new(error))),
+        Err(error) => Err(StatusError::Write(Box::new(error))),
     }
 }
 
@@ -176,7 +176,7 @@ async fn prune(
     scope: &Scope,
     group: &KafkaConsumerGroup,
     old: &KafkaConsumerGroupStatus,
-) -> Result<(), Error> {
+) -> Result<(), StatusError> {
     let namespace = group.namespace().unwrap_or_default();
     let present = |name: &str| {
         let key = kube::runtime::reflector::ObjectRef::<Pod>::new(name).within(&namespace);
@@ -190,7 +190,7 @@ async fn prune(
             Ok(None) => gone.push(name),
             Ok(Some(_)) => {}
             Err(source) => {
-                return Err(Error::Pod {
+                return Err(StatusError::Pod {
                     name,
                     source: Box::new(source),
                 });
@@ -202,7 +202,7 @@ async fn prune(
     }
     let patch = serde_json::from_value(workers::removal(&old.workers, &gone))
         .map(Patch::<()>::Json)
-        .map_err(|error| Error::Write(Box::new(kube::Error::SerdeError(error))))?;
+        .map_err(|error| StatusError::Write(Box::new(kube::Error::SerdeError(error))))?;
     match api(scope, group)
         .patch_status(&group.name_any(), &manager(), &patch)
         .await
@@ -210,7 +210,7 @@ async fn prune(
         Ok(_) => Ok(()),
         // The list moved under the patch: its tests failed, and the next look tries again.
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => Ok(()),
-        Err(error) => Err(Error::Write(Box::new(error))),
+        Err(error) => Err(StatusError::Write(Box::new(error))),
     }
 }
 
@@ -254,9 +254,9 @@ mod tests {
 
     fn wrote(status: KafkaConsumerGroupStatus, ago: Duration) -> Memory {
         let at = Instant::now().checked_sub(ago).unwrap();
-        Memory {
+        GroupMemory {
             written: Some((status, at)),
-            ..Memory::default()
+            ..GroupMemory::default()
         }
     }
 
@@ -280,10 +280,10 @@ mod tests {
 
     #[test]
     fn an_unchanged_status_is_not_written() {
-        assert!(!due(&status(1), &status(1), &Memory::default()));
+        assert!(!due(&status(1), &status(1), &GroupMemory::default()));
         let mut with_workers = status(1);
         with_workers.workers.push(Default::default());
-        assert!(!due(&with_workers, &status(1), &Memory::default()));
+        assert!(!due(&with_workers, &status(1), &GroupMemory::default()));
     }
 
     #[test]

@@ -4,62 +4,29 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{PoisonError, RwLock};
+use std::sync::RwLock;
 
 use crds::KafkaConsumerGroup;
 use crds::names::{API_GROUP, GROUP_LABEL, WORKER_APP};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta};
+use k8s_openapi::api::core::v1::Pod;
+use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::reflector::store::Writer;
-use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use std::sync::Arc;
 
+use super::caches::{Caches, GroupRef, Guarded};
 use super::names::group_label;
 use super::pods::PodFacts;
-use crate::group::references::Kind;
+use crate::group::references::ObjectKind;
+use crate::sync;
 
-/// A resource that may not parse: one malformed object must not stop the watch.
-pub type Guarded = DeserializeGuard<KafkaConsumerGroup>;
-/// Names a group in a queue.
-pub type GroupRef = ObjectRef<Guarded>;
 /// Groups to look at.
-pub type Wakes = BoxStream<'static, Result<GroupRef, watcher::Error>>;
-
-/// Read-only views of what is watched.
-#[derive(Clone)]
-pub struct Caches {
-    pub groups: Store<Guarded>,
-    pub deployments: Store<Deployment>,
-    pub pods: Store<Pod>,
-    pub secrets: Store<PartialObjectMeta<Secret>>,
-    pub config_maps: Store<PartialObjectMeta<ConfigMap>>,
-    pub service_accounts: Store<PartialObjectMeta<ServiceAccount>>,
-    pub roles: Store<PartialObjectMeta<Role>>,
-    pub role_bindings: Store<PartialObjectMeta<RoleBinding>>,
-    pub disruption_budgets: Store<PartialObjectMeta<PodDisruptionBudget>>,
-}
-
-impl Caches {
-    /// Waits until every cache holds the first answer; before that, "not there" would mean nothing.
-    pub async fn ready(&self) -> Result<(), reflector::store::WriterDropped> {
-        self.groups.wait_until_ready().await?;
-        self.deployments.wait_until_ready().await?;
-        self.pods.wait_until_ready().await?;
-        self.secrets.wait_until_ready().await?;
-        self.config_maps.wait_until_ready().await?;
-        self.service_accounts.wait_until_ready().await?;
-        self.roles.wait_until_ready().await?;
-        self.role_bindings.wait_until_ready().await?;
-        self.disruption_budgets.wait_until_ready().await
-    }
-}
+pub type ReconcileRequests = BoxStream<'static, Result<GroupRef, watcher::Error>>;
 
 /// Which groups name which Secret or ConfigMap, existing or not.
 #[derive(Debug, Default)]
@@ -67,15 +34,15 @@ pub struct ReferenceIndex(RwLock<Index>);
 
 #[derive(Debug, Default)]
 struct Index {
-    users: HashMap<(Kind, String, String), BTreeSet<String>>,
-    uses: HashMap<(String, String), BTreeSet<(Kind, String)>>,
+    users: HashMap<(ObjectKind, String, String), BTreeSet<String>>,
+    uses: HashMap<(String, String), BTreeSet<(ObjectKind, String)>>,
 }
 
 impl ReferenceIndex {
     /// Replaces what `group` names.
-    pub fn update(&self, namespace: &str, group: &str, named: BTreeSet<(Kind, String)>) {
+    pub fn update(&self, namespace: &str, group: &str, named: BTreeSet<(ObjectKind, String)>) {
         let key = (namespace.to_string(), group.to_string());
-        let mut index = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut index = sync::write(&self.0);
         if index.uses.get(&key) == Some(&named) {
             return;
         }
@@ -98,8 +65,8 @@ impl ReferenceIndex {
     }
 
     /// Groups that name this object.
-    pub fn users(&self, kind: Kind, namespace: &str, name: &str) -> Vec<GroupRef> {
-        let index = self.0.read().unwrap_or_else(PoisonError::into_inner);
+    pub fn users(&self, kind: ObjectKind, namespace: &str, name: &str) -> Vec<GroupRef> {
+        let index = sync::read(&self.0);
         let users = index.users.get(&(kind, namespace.to_string(), name.to_string()));
         users
             .into_iter()
@@ -115,26 +82,27 @@ pub fn watch(
     namespace: Option<&str>,
     index: &Arc<ReferenceIndex>,
     gone: impl Fn(&GroupRef) + Send + 'static,
-) -> (Caches, Wakes) {
-    let (groups, wakes_groups) = watch_groups(api(client, namespace), gone);
-    let (deployments, wakes_deployments) = watch_children(api::<Deployment>(client, namespace));
-    let (service_accounts, wakes_accounts) = watch_children(api(client, namespace));
-    let (roles, wakes_roles) = watch_children(api(client, namespace));
-    let (role_bindings, wakes_bindings) = watch_children(api(client, namespace));
-    let (disruption_budgets, wakes_budgets) = watch_children(api(client, namespace));
-    let (secrets, wakes_secrets) = watch_named(api(client, namespace), Kind::Secret, index.clone());
-    let (config_maps, wakes_maps) = watch_named(api(client, namespace), Kind::ConfigMap, index.clone());
-    let (pods, wakes_pods) = watch_pods(api(client, namespace), groups.clone());
-    let wakes = stream::select_all([
-        wakes_groups,
-        wakes_deployments,
-        wakes_accounts,
-        wakes_roles,
-        wakes_bindings,
-        wakes_budgets,
-        wakes_secrets,
-        wakes_maps,
-        wakes_pods,
+) -> (Caches, ReconcileRequests) {
+    let (groups, groups_requests) = watch_groups(api(client, namespace), gone);
+    let (deployments, deployments_requests) = watch_children(api::<Deployment>(client, namespace));
+    let (service_accounts, accounts_requests) = watch_children(api(client, namespace));
+    let (roles, roles_requests) = watch_children(api(client, namespace));
+    let (role_bindings, bindings_requests) = watch_children(api(client, namespace));
+    let (disruption_budgets, budgets_requests) = watch_children(api(client, namespace));
+    let (secrets, secrets_requests) = watch_named(api(client, namespace), ObjectKind::Secret, index.clone());
+    let (config_maps, maps_requests) =
+        watch_named(api(client, namespace), ObjectKind::ConfigMap, index.clone());
+    let (pods, pods_requests) = watch_pods(api(client, namespace), groups.clone());
+    let requests = stream::select_all([
+        groups_requests,
+        deployments_requests,
+        accounts_requests,
+        roles_requests,
+        bindings_requests,
+        budgets_requests,
+        secrets_requests,
+        maps_requests,
+        pods_requests,
     ]);
     let caches = Caches {
         groups,
@@ -147,7 +115,7 @@ pub fn watch(
         role_bindings,
         disruption_budgets,
     };
-    (caches, wakes.boxed())
+    (caches, requests.boxed())
 }
 
 fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
@@ -160,11 +128,14 @@ where
     }
 }
 
-fn watch_groups(api: Api<Guarded>, gone: impl Fn(&GroupRef) + Send + 'static) -> (Store<Guarded>, Wakes) {
+fn watch_groups(
+    api: Api<Guarded>,
+    gone: impl Fn(&GroupRef) + Send + 'static,
+) -> (Store<Guarded>, ReconcileRequests) {
     let (store, writer) = reflector::store();
     let present = store.clone();
     let mut known: BTreeSet<(Option<String>, String)> = BTreeSet::new();
-    let wakes = watcher(api, watcher::Config::default())
+    let requests = watcher(api, watcher::Config::default())
         .default_backoff()
         .modify(drop_bookkeeping)
         .reflect(writer)
@@ -191,7 +162,7 @@ fn watch_groups(api: Api<Guarded>, gone: impl Fn(&GroupRef) + Send + 'static) ->
         .applied_objects()
         .predicate_filter(spec_or_metadata, Default::default())
         .map_ok(|group| GroupRef::from_obj(&group));
-    (store, wakes.boxed())
+    (store, requests.boxed())
 }
 
 /// Changes when a user changed something; not when a status was written.
@@ -210,13 +181,13 @@ fn spec_or_metadata(group: &Guarded) -> Option<u64> {
 }
 
 /// Children carry our label and an owner reference.
-fn watch_children<K>(api: Api<K>) -> (Store<K>, Wakes)
+fn watch_children<K>(api: Api<K>) -> (Store<K>, ReconcileRequests)
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
     K: serde::de::DeserializeOwned,
 {
     let (store, writer) = reflector::store();
-    let wakes = observe(
+    let requests = observe(
         api,
         watcher::Config::default().labels(GROUP_LABEL),
         writer,
@@ -224,15 +195,15 @@ where
     )
     .map_ok(|child| stream::iter(owner(&child).map(Ok)))
     .try_flatten();
-    (store, wakes.boxed())
+    (store, requests.boxed())
 }
 
 /// Objects that groups refer to by name, and ConfigMaps that they own.
 fn watch_named<K>(
     api: Api<PartialObjectMeta<K>>,
-    kind: Kind,
+    kind: ObjectKind,
     index: Arc<ReferenceIndex>,
-) -> (Store<PartialObjectMeta<K>>, Wakes)
+) -> (Store<PartialObjectMeta<K>>, ReconcileRequests)
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
 {
@@ -242,7 +213,7 @@ where
         object.metadata.annotations = None;
         object.metadata.labels = None;
     };
-    let wakes = observe(api, watcher::Config::default(), writer, drop_most)
+    let requests = observe(api, watcher::Config::default(), writer, drop_most)
         .map_ok(move |object| {
             let namespace = object.namespace().unwrap_or_default();
             let mut groups = index.users(kind, &namespace, &object.name_any());
@@ -250,11 +221,11 @@ where
             stream::iter(groups.into_iter().map(Ok))
         })
         .try_flatten();
-    (store, wakes.boxed())
+    (store, requests.boxed())
 }
 
 /// Pods tell why workers are missing; only a change of that wakes their group.
-fn watch_pods(api: Api<Pod>, groups: Store<Guarded>) -> (Store<Pod>, Wakes) {
+fn watch_pods(api: Api<Pod>, groups: Store<Guarded>) -> (Store<Pod>, ReconcileRequests) {
     let (store, writer) = reflector::store();
     let drop_spec = |pod: &mut Pod| {
         drop_bookkeeping(pod);
@@ -266,7 +237,7 @@ fn watch_pods(api: Api<Pod>, groups: Store<Guarded>) -> (Store<Pod>, Wakes) {
         PodFacts::of(pod).hash(&mut hasher);
         Some(hasher.finish())
     };
-    let wakes = observe(api, config, writer, drop_spec)
+    let requests = observe(api, config, writer, drop_spec)
         .predicate_filter(notable, Default::default())
         .map_ok(move |pod| {
             let label = pod.labels().get(GROUP_LABEL).cloned().unwrap_or_default();
@@ -276,7 +247,7 @@ fn watch_pods(api: Api<Pod>, groups: Store<Guarded>) -> (Store<Pod>, Wakes) {
             stream::iter(mine.map(|group| Ok(GroupRef::from_obj(&*group))))
         })
         .try_flatten();
-    (store, wakes.boxed())
+    (store, requests.boxed())
 }
 
 fn observe<K>(
@@ -312,22 +283,24 @@ pub fn owner<K: Resource>(child: &K) -> Option<GroupRef> {
 
 #[cfg(test)]
 mod tests {
+    use kube::core::DeserializeGuard;
+
     use super::*;
     use crate::fixtures::{group, validated};
 
     #[test]
     fn the_index_follows_what_groups_name() {
         let index = ReferenceIndex::default();
-        let secret = |name: &str| (Kind::Secret, name.to_string());
+        let secret = |name: &str| (ObjectKind::Secret, name.to_string());
         index.update("shop", "orders", [secret("a"), secret("b")].into());
         index.update("shop", "returns", [secret("b")].into());
-        assert_eq!(index.users(Kind::Secret, "shop", "b").len(), 2);
-        assert_eq!(index.users(Kind::Secret, "other", "b").len(), 0);
-        assert_eq!(index.users(Kind::ConfigMap, "shop", "b").len(), 0);
+        assert_eq!(index.users(ObjectKind::Secret, "shop", "b").len(), 2);
+        assert_eq!(index.users(ObjectKind::Secret, "other", "b").len(), 0);
+        assert_eq!(index.users(ObjectKind::ConfigMap, "shop", "b").len(), 0);
         index.update("shop", "orders", [secret("a")].into());
-        assert_eq!(index.users(Kind::Secret, "shop", "b")[0].name, "returns");
+        assert_eq!(index.users(ObjectKind::Secret, "shop", "b")[0].name, "returns");
         index.update("shop", "returns", BTreeSet::new());
-        assert!(index.users(Kind::Secret, "shop", "b").is_empty());
+        assert!(index.users(ObjectKind::Secret, "shop", "b").is_empty());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crds::spec::{DesiredState, KafkaConsumerGroupSpec, ScalingMode};
 
 /// What a decision rests on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub struct ScalingFacts {
     /// Partitions of all input topics; None: not known.
     pub partitions: Option<i32>,
     /// Workers that run now by the last decision; None: there never was one.
@@ -50,7 +50,7 @@ pub struct Decision {
 }
 
 /// Decides. `Stopped` wins over everything, then an unknown partition count, then the limits.
-pub fn decide(spec: &KafkaConsumerGroupSpec, facts: Facts) -> Decision {
+pub fn decide(spec: &KafkaConsumerGroupSpec, facts: ScalingFacts) -> Decision {
     let scaling = &spec.scaling;
     let min = scaling.min_replicas;
     let recommended = recommend(spec, facts);
@@ -108,7 +108,7 @@ pub fn decide(spec: &KafkaConsumerGroupSpec, facts: Facts) -> Decision {
 }
 
 /// What the mode asks for, before limits.
-fn recommend(spec: &KafkaConsumerGroupSpec, facts: Facts) -> Option<i32> {
+fn recommend(spec: &KafkaConsumerGroupSpec, facts: ScalingFacts) -> Option<i32> {
     match spec.scaling.mode {
         // Cooperative-sticky spreads the partitions of all topics over the members, so their sum counts.
         ScalingMode::PartitionCount => facts
@@ -145,8 +145,8 @@ mod tests {
         spec
     }
 
-    fn facts(partitions: impl Into<Option<i32>>, current: impl Into<Option<i32>>) -> Facts {
-        Facts {
+    fn facts(partitions: impl Into<Option<i32>>, current: impl Into<Option<i32>>) -> ScalingFacts {
+        ScalingFacts {
             partitions: partitions.into(),
             current: current.into(),
             may_start: true,
@@ -202,7 +202,7 @@ mod tests {
     fn no_worker_starts_before_its_start_position_is_committed() {
         let decision = decide(
             &spec(|_| {}),
-            Facts {
+            ScalingFacts {
                 may_start: false,
                 ..facts(6, None)
             },

@@ -5,18 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crds::spec::{KafkaConsumerGroupSpec, OnExhausted};
 
-use crate::kafka::WantedTopic;
+use crate::kafka::model::WantedTopic;
 
 /// See [`wanted`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct WantedTopics {
     /// Input topics that are missing or have too few partitions.
     pub inputs: Vec<WantedTopic>,
     /// The dead letter topic, whether it exists or not: it is not among the facts.
     pub dead_letter: Option<WantedTopic>,
 }
 
-impl Wanted {
+impl WantedTopics {
     /// Inputs first: a dead letter topic is of no use without them.
     pub fn all(self) -> Vec<WantedTopic> {
         self.inputs.into_iter().chain(self.dead_letter).collect()
@@ -25,7 +25,7 @@ impl Wanted {
 
 /// What to create or grow. `known` has the partitions of each input topic, None for one that does not exist; nothing is
 /// done about a topic that brokers have not told of.
-pub fn wanted(spec: &KafkaConsumerGroupSpec, known: &BTreeMap<String, Option<i32>>) -> Wanted {
+pub fn wanted(spec: &KafkaConsumerGroupSpec, known: &BTreeMap<String, Option<i32>>) -> WantedTopics {
     let inputs = spec.topics.iter().filter_map(|topic| {
         let provision = topic.provision.as_ref()?;
         let enough = known
@@ -38,7 +38,7 @@ pub fn wanted(spec: &KafkaConsumerGroupSpec, known: &BTreeMap<String, Option<i32
             config: provision.config.clone(),
         })
     });
-    Wanted {
+    WantedTopics {
         inputs: inputs.collect(),
         dead_letter: dead_letter(spec, known),
     }
@@ -125,12 +125,12 @@ mod tests {
 
     #[test]
     fn a_topic_that_nobody_asked_to_provision_is_left_alone() {
-        assert_eq!(wanted(&spec(""), &known(None)), Wanted::default());
+        assert_eq!(wanted(&spec(""), &known(None)), WantedTopics::default());
     }
 
     #[test]
     fn nothing_is_done_about_topics_that_brokers_have_not_told_of() {
-        assert_eq!(wanted(&spec(SIX), &BTreeMap::new()), Wanted::default());
+        assert_eq!(wanted(&spec(SIX), &BTreeMap::new()), WantedTopics::default());
     }
 
     #[test]

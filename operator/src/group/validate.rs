@@ -4,9 +4,6 @@
 
 mod warnings;
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-
 use crds::KafkaConsumerGroup;
 use crds::client_config::KafkaCredentials;
 use crds::spec::{ImagePullPolicy, KafkaConsumerGroupSpec, Transform};
@@ -14,26 +11,11 @@ use crds::worker_config::group_id;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 
-use super::references::{self, Kind, Reference};
-use crate::controller::dereference::{KafkaView, Observed};
-use crate::controller::names::hash;
-
-/// Why a group is not accepted, or a warning about an accepted one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejection {
-    /// Of the condition `Accepted`.
-    pub reason: &'static str,
-    pub message: String,
-}
-
-impl Rejection {
-    pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            reason,
-            message: message.into(),
-        }
-    }
-}
+use super::observed::Observed;
+use super::programs::Programs;
+use super::references::{Reference, References};
+use super::rejection::{Finding, Rejection};
+use crate::kafka::model::KafkaView;
 
 /// What the operator's flags say about workers.
 #[derive(Clone, Debug)]
@@ -49,6 +31,8 @@ pub struct ValidatedGroup {
     pub name: String,
     pub owner: OwnerReference,
     pub spec: KafkaConsumerGroupSpec,
+    /// What the spec references.
+    pub references: References,
     pub group_id: String,
     /// The spec's, with programs from ConfigMaps copied in.
     pub transforms: Vec<Transform>,
@@ -57,41 +41,7 @@ pub struct ValidatedGroup {
     pub image: String,
     pub image_pull_policy: Option<ImagePullPolicy>,
     /// Accepted, but worth a warning.
-    pub warning: Option<Rejection>,
-}
-
-/// Remembers which programs compile: compiling takes milliseconds, and each group is validated every few seconds.
-#[derive(Debug, Default)]
-pub struct Programs {
-    verdicts: Mutex<HashMap<String, Result<(), String>>>,
-}
-
-/// Verdicts kept; more than the programs of any cluster we know of, at about 100 bytes each.
-const MOST_VERDICTS: usize = 4096;
-
-impl Programs {
-    /// The compiler's message when `source` does not compile.
-    pub fn check(&self, source: &str) -> Result<(), String> {
-        let key = hash(source.as_bytes());
-        let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-        if verdicts.len() > MOST_VERDICTS {
-            verdicts.clear();
-        }
-        verdicts.entry(key).or_insert_with(|| compile(source)).clone()
-    }
-}
-
-#[cfg(feature = "vrl")]
-fn compile(source: &str) -> Result<(), String> {
-    crds::vrl_program::compile(source)
-        .map(|_| ())
-        .map_err(|error| error.to_string())
-}
-
-/// Without the compiler nothing can be said; the worker checks its programs when it starts.
-#[cfg(not(feature = "vrl"))]
-fn compile(_: &str) -> Result<(), String> {
-    Ok(())
+    pub warning: Option<Finding>,
 }
 
 /// Validates. The first thing that is wrong is reported.
@@ -104,15 +54,15 @@ pub fn validate(
     let namespace = group.namespace().unwrap_or_default();
     let name = group.name_any();
     let spec = &group.spec;
-    references::check(spec, &namespace, &observed.contents)?;
+    observed.references.check(&namespace, &observed.data)?;
     let transforms = resolve_transforms(spec, observed, &namespace)?;
     check_programs(&transforms, programs)?;
-    let credentials = references::credentials(spec, &namespace, &observed.contents)?;
+    let credentials = observed.credentials.clone()?;
     topics_exist(spec, observed)?;
     Ok(ValidatedGroup {
         owner: group.controller_owner_ref(&()).unwrap_or_default(),
         group_id: group_id(&namespace, &name, spec),
-        secrets_hash: references::mounted_hash(spec, &observed.contents),
+        secrets_hash: observed.references.mounted_hash(&observed.data),
         image: spec
             .worker
             .image
@@ -121,6 +71,7 @@ pub fn validate(
         image_pull_policy: spec.worker.image_pull_policy.or(defaults.image_pull_policy),
         warning: warnings::warning(spec, observed),
         spec: spec.clone(),
+        references: observed.references.clone(),
         namespace,
         name,
         transforms,
@@ -139,15 +90,8 @@ fn resolve_transforms(
         let Some(program) = vrl.config_map.take() else {
             continue;
         };
-        let reference = Reference {
-            kind: Kind::ConfigMap,
-            name: program.name,
-            key: program.key,
-            field: format!("spec.transforms[{}].vrl.configMap", transform.name),
-            mounted: false,
-            optional: false,
-        };
-        vrl.source = Some(references::text(&observed.contents, namespace, &reference)?);
+        let reference = Reference::to_program(&transform.name, &program);
+        vrl.source = Some(reference.text(&observed.data, namespace)?);
     }
     Ok(transforms)
 }
@@ -192,7 +136,8 @@ fn topics_exist(spec: &KafkaConsumerGroupSpec, observed: &Observed) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::{contents, defaults, facts, observed, secured_group};
+    use crate::fixtures::{data, defaults, facts, observed, secured_group};
+    use crate::group::references::ObjectKind;
 
     type Edit = fn(&mut KafkaConsumerGroup, &mut Observed);
 
@@ -201,11 +146,14 @@ mod tests {
     ) -> Result<ValidatedGroup, Rejection> {
         let (mut group, mut observed) = (secured_group(), observed());
         edit(&mut group, &mut observed);
+        observed.credentials = observed
+            .references
+            .credentials(&group.spec, "shop", &observed.data);
         validate(&group, &observed, &Programs::default(), &defaults())
     }
 
-    fn forget(observed: &mut Observed, kind: Kind, name: &str) {
-        observed.contents.insert((kind, name.into()), None);
+    fn forget(observed: &mut Observed, kind: ObjectKind, name: &str) {
+        observed.data.insert((kind, name.into()), None);
     }
 
     #[test]
@@ -229,7 +177,7 @@ mod tests {
     fn each_defect_has_its_reason_and_says_what_to_do() {
         let table: &[(Edit, &str, &[&str])] = &[
             (
-                |_, observed| forget(observed, Kind::Secret, "orders-kafka"),
+                |_, observed| forget(observed, ObjectKind::Secret, "orders-kafka"),
                 "SecretMissing",
                 &[
                     "orders-kafka",
@@ -239,8 +187,8 @@ mod tests {
             ),
             (
                 |_, observed| {
-                    let contents = &mut observed.contents;
-                    let data = contents.get_mut(&(Kind::Secret, "db".into())).unwrap();
+                    let objects = &mut observed.data;
+                    let data = objects.get_mut(&(ObjectKind::Secret, "db".into())).unwrap();
                     data.as_mut().unwrap().remove("url");
                 },
                 "SecretMissing",
@@ -248,19 +196,19 @@ mod tests {
             ),
             (
                 |_, observed| {
-                    let data = observed.contents.get_mut(&(Kind::Secret, "db".into())).unwrap();
+                    let data = observed.data.get_mut(&(ObjectKind::Secret, "db".into())).unwrap();
                     data.as_mut().unwrap().insert("url".into(), vec![0xff]);
                 },
                 "SecretInvalid",
                 &["url", "UTF-8"],
             ),
             (
-                |_, observed| forget(observed, Kind::ConfigMap, "kafka-ca"),
+                |_, observed| forget(observed, ObjectKind::ConfigMap, "kafka-ca"),
                 "ConfigMapMissing",
                 &["kafka-ca", "kubectl create configmap kafka-ca"],
             ),
             (
-                |_, observed| forget(observed, Kind::ConfigMap, "programs"),
+                |_, observed| forget(observed, ObjectKind::ConfigMap, "programs"),
                 "ConfigMapMissing",
                 &["programs", "spec.transforms[clean].vrl.configMap"],
             ),
@@ -290,8 +238,8 @@ mod tests {
     fn a_broken_program_is_rejected_with_the_compilers_words() {
         let rejection = outcome(|_, observed| {
             let data = observed
-                .contents
-                .get_mut(&(Kind::ConfigMap, "programs".into()))
+                .data
+                .get_mut(&(ObjectKind::ConfigMap, "programs".into()))
                 .unwrap();
             data.as_mut()
                 .unwrap()
@@ -329,8 +277,8 @@ mod tests {
 
     #[test]
     fn unreachable_kafka_is_no_reason_to_reject() {
-        let failed = KafkaView::Failed(crate::kafka::KafkaProblem::Unreachable("no route".into()));
+        let failed = KafkaView::Failed(crate::kafka::model::KafkaProblem::Unreachable("no route".into()));
         assert!(outcome(|_, observed| observed.kafka = failed).is_ok());
-        assert_eq!(contents().len(), 6);
+        assert_eq!(data().len(), 6);
     }
 }

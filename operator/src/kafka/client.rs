@@ -3,7 +3,7 @@
 //! belong on blocking threads. Refuses to create topics by asking for them.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crds::client_config::{ALLOWED_CLIENT_CONFIG, Properties};
@@ -12,7 +12,22 @@ use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel}
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
-use super::KafkaProblem;
+use super::model::KafkaProblem;
+use crate::sync::lock;
+
+/// How long to wait for a first answer, connection included, and for every other.
+#[derive(Clone, Copy)]
+pub(super) struct Timeouts {
+    pub(super) connect: Duration,
+    pub(super) answer: Duration,
+}
+
+/// Longest waits for the brokers. A new TLS and SASL connection, a coordinator look-up and a request take well under a
+/// second on a healthy cluster; both together stay below the 10 s that one reconcile may spend on Kafka.
+pub(super) const TIMEOUTS: Timeouts = Timeouts {
+    connect: Duration::from_secs(5),
+    answer: Duration::from_secs(4),
+};
 
 /// First wait for metadata. A refused login answers in well under a second, so it is told within about 2 s; each
 /// further wait is twice as long, for brokers that are slow and not wrong.
@@ -24,7 +39,7 @@ const QUIET: Duration = Duration::from_millis(10);
 
 /// An open client.
 pub(super) struct Cluster {
-    pub(super) consumer: BaseConsumer<Errors>,
+    pub(super) consumer: BaseConsumer<ClientErrors>,
 }
 
 impl Cluster {
@@ -37,7 +52,7 @@ impl Cluster {
         config
             .set("enable.auto.commit", "false")
             .set_log_level(RDKafkaLogLevel::Info);
-        match BaseConsumer::from_config_and_context(&config, Errors::default()) {
+        match BaseConsumer::from_config_and_context(&config, ClientErrors::default()) {
             Ok(consumer) => Ok(Self { consumer }),
             Err(error) => Err(KafkaProblem::InvalidConfiguration(explain(&error))),
         }
@@ -83,7 +98,7 @@ impl Cluster {
         }
     }
 
-    /// Hands queued errors and logs to [`Errors`]. The queue is short because clients without use are dropped.
+    /// Hands queued errors and logs to [`ClientErrors`]. The queue is short because clients without use are dropped.
     pub(super) fn serve_events(&self) {
         for _ in 0..1000 {
             if self.consumer.poll(QUIET).is_none() {
@@ -137,12 +152,12 @@ pub(super) fn explain(error: &KafkaError) -> String {
 
 /// Collects what the client reports beside the answers of calls.
 #[derive(Default)]
-pub(super) struct Errors {
-    seen: Mutex<Seen>,
+pub(super) struct ClientErrors {
+    seen: Mutex<SeenErrors>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct SeenErrors {
     login: Option<String>,
     /// The last words by broker, so that several broken ones give one steady text and not theirs by turns.
     brokers: BTreeMap<String, String>,
@@ -151,20 +166,20 @@ struct Seen {
 /// Brokers whose words are kept; one is shown.
 const MOST_BROKERS: usize = 64;
 
-impl Errors {
+impl ClientErrors {
     /// After an answer: whatever was wrong is over.
     fn forget(&self) {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen::default();
+        *lock(&self.seen) = SeenErrors::default();
     }
 
     /// librdkafka reports an error that repeats itself only now and then, so a refused login stays until an answer comes.
     fn login_refused(&self) -> Option<KafkaProblem> {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = lock(&self.seen);
         seen.login.clone().map(KafkaProblem::AuthenticationFailed)
     }
 
     pub(super) fn last(&self) -> Option<String> {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = lock(&self.seen);
         seen.brokers
             .iter()
             .next()
@@ -176,7 +191,7 @@ impl Errors {
 
     fn note(&self, code: Option<Code>, reason: &str) {
         let (broker, said) = words(reason);
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = lock(&self.seen);
         match code {
             Some(Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism) => {
                 seen.login = Some(said.into());
@@ -204,7 +219,7 @@ fn words(reason: &str) -> (&str, &str) {
     }
 }
 
-impl ClientContext for Errors {
+impl ClientContext for ClientErrors {
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
         tracing::debug!(facility, "librdkafka: {message}");
         // The cause of a disconnection, for example a wrong security.protocol, is logged and not raised.
@@ -219,7 +234,7 @@ impl ClientContext for Errors {
     }
 }
 
-impl ConsumerContext for Errors {}
+impl ConsumerContext for ClientErrors {}
 
 #[cfg(test)]
 mod tests {
@@ -227,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_refused_login_is_remembered_until_an_answer_comes() {
-        let errors = Errors::default();
+        let errors = ClientErrors::default();
         errors.note(
             Some(Code::BrokerTransportFailure),
             "b:1/bootstrap: Connection refused (after 0ms in state CONNECT)",

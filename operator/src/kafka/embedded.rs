@@ -4,7 +4,7 @@
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 
-use super::KafkaProblem;
+use super::model::KafkaProblem;
 
 pub struct EmbeddedBroker {
     cluster: MockCluster<'static, DefaultProducerContext>,

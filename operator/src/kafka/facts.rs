@@ -10,12 +10,9 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::client::Cluster;
-use super::ffi::{self, Description};
-use super::{FactsQuery, GroupFacts, KafkaFacts, KafkaProblem, Lag, MemberFacts, Patience};
-
-/// A partition of a topic.
-pub(super) type Partition = (String, i32);
+use super::client::{Cluster, Timeouts};
+use super::ffi::{self, GroupDescription};
+use super::model::{FactsQuery, GroupFacts, KafkaFacts, KafkaProblem, Lag, MemberFacts, Partition};
 
 /// Offsets by partition; a partition that is not in it was not answered.
 pub(super) type Offsets = BTreeMap<Partition, i64>;
@@ -40,10 +37,10 @@ pub(super) fn read(
     cluster: &Cluster,
     query: &FactsQuery,
     members: Members,
-    patience: Patience,
+    timeouts: Timeouts,
 ) -> Result<KafkaFacts, KafkaProblem> {
-    let topics = topics(cluster, &query.topics, patience.connect)?;
-    let timeout = patience.answer;
+    let topics = topics(cluster, &query.topics, timeouts.connect)?;
+    let timeout = timeouts.answer;
     let partitions = all_partitions(&topics);
     let complete = !topics.is_empty() && topics.values().all(Option::is_some);
     let read_at = Timestamp::now();
@@ -198,7 +195,11 @@ pub(super) fn committed(
     Ok(offsets)
 }
 
-pub(super) fn describe(cluster: &Cluster, group: &str, timeout: Duration) -> Result<Description, Missing> {
+pub(super) fn describe(
+    cluster: &Cluster,
+    group: &str,
+    timeout: Duration,
+) -> Result<GroupDescription, Missing> {
     ffi::describe(&cluster.consumer, group, timeout).map_err(|failure| {
         match cluster.refused(Some(failure.code), &format!("group \"{group}\"")) {
             Some(problem) => Missing::Refused(problem),
@@ -244,7 +245,7 @@ fn lag(partitions: &[Partition], ends: &Offsets, starts: &Offsets, committed: &O
 }
 
 /// Counts only partitions of `topics`: the group may have foreign members that read something else.
-fn group_facts(description: &Description, topics: &[String]) -> GroupFacts {
+fn group_facts(description: &GroupDescription, topics: &[String]) -> GroupFacts {
     let mut owned = BTreeSet::new();
     let members = description
         .members
@@ -279,7 +280,7 @@ fn group_facts(description: &Description, topics: &[String]) -> GroupFacts {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ffi::Member;
+    use super::super::ffi::GroupMember;
     use super::*;
 
     fn partition(index: i32) -> Partition {
@@ -337,7 +338,7 @@ mod tests {
 
     #[test]
     fn owners_are_counted_for_our_topics_and_only_when_the_group_has_settled() {
-        let member = |client: &str, assigned: &[(&str, i32)]| Member {
+        let member = |client: &str, assigned: &[(&str, i32)]| GroupMember {
             client_id: client.into(),
             host: "/10.0.0.1".into(),
             assigned: assigned
@@ -345,7 +346,7 @@ mod tests {
                 .map(|(topic, index)| (topic.to_string(), *index))
                 .collect(),
         };
-        let mut description = Description {
+        let mut description = GroupDescription {
             state: "Stable".into(),
             broker_assigns: false,
             members: vec![

@@ -14,7 +14,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 /// Why a call failed: librdkafka's code and the broker's or library's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Failure {
+pub(super) struct CallFailure {
     pub code: RDKafkaErrorCode,
     pub message: String,
 }
@@ -30,17 +30,17 @@ pub(super) struct PartitionAnswer {
 
 /// A group as its coordinator describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Description {
+pub(super) struct GroupDescription {
     /// "Unknown" for a state that librdkafka has no name for.
     pub state: String,
     /// The broker makes the assignment (KIP-848).
     pub broker_assigns: bool,
-    pub members: Vec<Member>,
+    pub members: Vec<GroupMember>,
 }
 
 /// A member with its assigned partitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Member {
+pub(super) struct GroupMember {
     pub client_id: String,
     pub host: String,
     pub assigned: Vec<(String, i32)>,
@@ -52,7 +52,7 @@ pub(super) fn committed<C: ConsumerContext>(
     group: &str,
     partitions: &TopicPartitionList,
     timeout: Duration,
-) -> Result<Vec<PartitionAnswer>, Failure> {
+) -> Result<Vec<PartitionAnswer>, CallFailure> {
     let group = c_string(group)?;
     // SAFETY: `group` and the list live across the constructor, which copies both.
     let request = Guard::new(
@@ -87,7 +87,7 @@ pub(super) fn commit<C: ConsumerContext>(
     group: &str,
     offsets: &TopicPartitionList,
     timeout: Duration,
-) -> Result<Vec<PartitionAnswer>, Failure> {
+) -> Result<Vec<PartitionAnswer>, CallFailure> {
     let group = c_string(group)?;
     // SAFETY: as in `committed`.
     let request = Guard::new(
@@ -121,7 +121,7 @@ pub(super) fn describe<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     group: &str,
     timeout: Duration,
-) -> Result<Description, Failure> {
+) -> Result<GroupDescription, CallFailure> {
     let group = c_string(group)?;
     let event = call(
         consumer,
@@ -160,7 +160,7 @@ pub(super) fn describe<C: ConsumerContext>(
                 } else {
                     partitions(c::rd_kafka_MemberAssignment_partitions(assignment))
                 };
-                Member {
+                GroupMember {
                     client_id: text(c::rd_kafka_MemberDescription_client_id(member)),
                     host: text(c::rd_kafka_MemberDescription_host(member)),
                     assigned: assigned
@@ -170,7 +170,7 @@ pub(super) fn describe<C: ConsumerContext>(
                 }
             })
             .collect();
-        Ok(Description {
+        Ok(GroupDescription {
             state,
             broker_assigns,
             members,
@@ -184,7 +184,7 @@ fn call<C: ConsumerContext>(
     operation: Op,
     timeout: Duration,
     send: impl FnOnce(*mut c::rd_kafka_t, *const c::rd_kafka_AdminOptions_t, *mut c::rd_kafka_queue_t),
-) -> Result<Guard<c::rd_kafka_event_t>, Failure> {
+) -> Result<Guard<c::rd_kafka_event_t>, CallFailure> {
     let client = consumer.client().native_ptr();
     let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX).max(1);
     // SAFETY: `client` lives as long as `consumer`, which outlives this call; queue and options are destroyed by their
@@ -210,7 +210,7 @@ fn call<C: ConsumerContext>(
     };
     if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
         // SAFETY: on error librdkafka has written a terminated text.
-        return Err(Failure {
+        return Err(CallFailure {
             code: code.into(),
             message: unsafe { text(said.as_ptr()) },
         });
@@ -218,7 +218,7 @@ fn call<C: ConsumerContext>(
     send(client, options.pointer, queue.pointer);
     // SAFETY: live queue. The second on top is for the answer's way from librdkafka's main thread to this queue.
     let event = unsafe { c::rd_kafka_queue_poll(queue.pointer, milliseconds.saturating_add(1000)) };
-    let event = Guard::new(event, c::rd_kafka_event_destroy).map_err(|_| Failure {
+    let event = Guard::new(event, c::rd_kafka_event_destroy).map_err(|_| CallFailure {
         code: RDKafkaErrorCode::OperationTimedOut,
         message: "no answer from the client library".into(),
     })?;
@@ -226,7 +226,7 @@ fn call<C: ConsumerContext>(
     unsafe {
         let code = c::rd_kafka_event_error(event.pointer);
         if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-            return Err(Failure {
+            return Err(CallFailure {
                 code: code.into(),
                 message: text(c::rd_kafka_event_error_string(event.pointer)),
             });
@@ -240,7 +240,7 @@ fn call<C: ConsumerContext>(
 unsafe fn group_answer(
     groups: *mut *const c::rd_kafka_group_result_t,
     count: usize,
-) -> Result<Vec<PartitionAnswer>, Failure> {
+) -> Result<Vec<PartitionAnswer>, CallFailure> {
     if groups.is_null() || count == 0 {
         return Err(unexpected());
     }
@@ -253,7 +253,7 @@ unsafe fn group_answer(
 
 /// # Safety
 /// `error` must be null or live.
-unsafe fn check(error: *const c::rd_kafka_error_t) -> Result<(), Failure> {
+unsafe fn check(error: *const c::rd_kafka_error_t) -> Result<(), CallFailure> {
     if error.is_null() {
         return Ok(());
     }
@@ -263,7 +263,7 @@ unsafe fn check(error: *const c::rd_kafka_error_t) -> Result<(), Failure> {
         if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
             return Ok(());
         }
-        Err(Failure {
+        Err(CallFailure {
             code: code.into(),
             message: text(c::rd_kafka_error_string(error)),
         })
@@ -303,15 +303,15 @@ unsafe fn text(pointer: *const c_char) -> String {
     unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned()
 }
 
-fn c_string(group: &str) -> Result<CString, Failure> {
-    CString::new(group).map_err(|_| Failure {
+fn c_string(group: &str) -> Result<CString, CallFailure> {
+    CString::new(group).map_err(|_| CallFailure {
         code: RDKafkaErrorCode::InvalidArgument,
         message: "the group id holds a NUL character".into(),
     })
 }
 
-fn unexpected() -> Failure {
-    Failure {
+fn unexpected() -> CallFailure {
+    CallFailure {
         code: RDKafkaErrorCode::Fail,
         message: "the client library gave an answer of another kind".into(),
     }
@@ -324,9 +324,9 @@ struct Guard<T> {
 }
 
 impl<T> Guard<T> {
-    fn new(pointer: *mut T, destroy: unsafe extern "C" fn(*mut T)) -> Result<Self, Failure> {
+    fn new(pointer: *mut T, destroy: unsafe extern "C" fn(*mut T)) -> Result<Self, CallFailure> {
         if pointer.is_null() {
-            return Err(Failure {
+            return Err(CallFailure {
                 code: RDKafkaErrorCode::Fail,
                 message: "the client library could not create an object".into(),
             });

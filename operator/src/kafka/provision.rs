@@ -10,7 +10,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use super::client::{Cluster, explain, refusal};
-use super::{KafkaProblem, ProvisionAction, Provisioned, WantedTopic};
+use super::model::{KafkaProblem, ProvisionAction, Provisioned, WantedTopic};
 
 /// Blocks; must run on a blocking thread of a tokio runtime.
 pub(super) fn provision(

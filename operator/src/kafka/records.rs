@@ -11,7 +11,7 @@ use rdkafka::message::{DeliveryResult, Headers as _, Message as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
-use super::KafkaProblem;
+use super::model::KafkaProblem;
 
 /// librdkafka gives up a message after this; the broker is on the same machine.
 const DELIVERY: Duration = Duration::from_secs(60);

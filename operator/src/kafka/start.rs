@@ -8,20 +8,20 @@ use crds::spec::{StartPosition, StartPositionType};
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::client::Cluster;
-use super::facts::{self, Members, Missing, Offsets, Partition};
+use super::client::{Cluster, Timeouts};
+use super::facts::{self, Members, Missing, Offsets};
 use super::ffi;
-use super::{FactsQuery, KafkaProblem, Patience};
+use super::model::{FactsQuery, KafkaProblem, Partition};
 
 pub(super) fn commit(
     cluster: &Cluster,
     query: &FactsQuery,
     start: &StartPosition,
     members: Members,
-    patience: Patience,
+    timeouts: Timeouts,
 ) -> Result<usize, KafkaProblem> {
-    let topics = facts::topics(cluster, &query.topics, patience.connect)?;
-    let timeout = patience.answer;
+    let topics = facts::topics(cluster, &query.topics, timeouts.connect)?;
+    let timeout = timeouts.answer;
     let partitions = facts::all_partitions(&topics);
     // Only saves requests: the broker itself refuses commits from outside for a group with members.
     if members == Members::Ask

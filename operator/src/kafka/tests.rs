@@ -6,6 +6,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, RebalanceProtocol};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 
+use super::model::ProvisionAction;
 use super::*;
 
 type Mock = MockCluster<'static, DefaultProducerContext>;
@@ -203,9 +204,9 @@ async fn brokers_that_are_not_there_are_told_as_unreachable() {
         .unwrap()
         .port();
     let clients = KafkaClients {
-        patience: Patience {
+        timeouts: Timeouts {
             connect: Duration::from_millis(1500),
-            ..PATIENCE
+            ..TIMEOUTS
         },
         ..clients()
     };
@@ -270,7 +271,7 @@ async fn an_existing_topic_is_left_alone_by_provisioning() {
         name: "orders".into(),
         partitions: 2,
         replication_factor: None,
-        config: BTreeMap::new(),
+        config: Default::default(),
     };
     let done = clients()
         .provision(&kafka, &KafkaCredentials::default(), &[wanted])

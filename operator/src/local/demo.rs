@@ -8,7 +8,7 @@ mod tally;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -16,12 +16,13 @@ use anyhow::Context as _;
 
 use super::args::LocalArgs;
 use super::screen::Screen;
-use super::session::{Session, TICK};
+use super::session::{INVALID, Session, TICK};
+use super::stop::StopSignals;
 use super::supervise::Totals;
 use super::table::count;
-use super::{INVALID, Stop};
+use crate::kafka::model::{KafkaProblem, Lag};
 use crate::kafka::records::{self, Record};
-use crate::kafka::{KafkaProblem, Lag};
+use crate::sync::lock;
 use orders::{order, poison_count};
 use tally::Tally;
 
@@ -61,20 +62,20 @@ pub async fn run(args: LocalArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(INVALID));
         }
     };
-    let topics = match Topics::of(&session) {
+    let topics = match DemoTopics::of(&session) {
         Ok(topics) => topics,
         Err(error) => {
             eprintln!("{error:#}");
             return Ok(ExitCode::from(INVALID));
         }
     };
-    let mut stop = Stop::new()?;
+    let mut stop = StopSignals::new()?;
     let begun = Instant::now();
     let threads = Threads::start(&topics, records);
     let ended = watch(&mut session, &threads, records, &mut stop).await;
     let lag = final_lag(&session).await;
     let took = begun.elapsed();
-    session.stop(|| stop.asked()).await;
+    session.stop(|| stop.received()).await;
     let totals = session
         .only_group()
         .map(|group| group.totals())
@@ -105,7 +106,7 @@ fn with_defaults(mut args: LocalArgs, folder: &Path) -> anyhow::Result<LocalArgs
 }
 
 /// What the demo needs to know of the group.
-struct Topics {
+struct DemoTopics {
     bootstrap: String,
     input: String,
     output: String,
@@ -113,7 +114,7 @@ struct Topics {
     partitions: i32,
 }
 
-impl Topics {
+impl DemoTopics {
     fn of(session: &Session) -> anyhow::Result<Self> {
         let group = session
             .only_group()
@@ -159,7 +160,7 @@ struct Threads {
 }
 
 impl Threads {
-    fn start(topics: &Topics, records: u32) -> Self {
+    fn start(topics: &DemoTopics, records: u32) -> Self {
         let (fed, end) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let tally = Arc::new(Mutex::new(Tally::new(records)));
         let feeder = {
@@ -182,7 +183,7 @@ impl Threads {
             let (tally, end) = (Arc::clone(&tally), Arc::clone(&end));
             std::thread::spawn(move || {
                 records::read(&bootstrap, &read, &end, |record| {
-                    let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut tally = lock(&tally);
                     if record.topic == output {
                         tally.note_output(record.key, record.value);
                     } else {
@@ -201,12 +202,12 @@ impl Threads {
 
     /// Counts that only grow.
     fn progress(&self) -> (u64, u64, u64) {
-        let (written, dead) = self.tally.lock().unwrap_or_else(PoisonError::into_inner).counts();
+        let (written, dead) = lock(&self.tally).counts();
         (self.fed.load(Ordering::Relaxed), written, dead)
     }
 
     fn complete(&self, records: u32) -> bool {
-        let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let tally = lock(&self.tally);
         self.fed.load(Ordering::Relaxed) >= u64::from(records) && tally.complete()
     }
 
@@ -232,7 +233,7 @@ async fn watch(
     session: &mut Session,
     threads: &Threads,
     records: u32,
-    stop: &mut Stop,
+    stop: &mut StopSignals,
 ) -> Result<(), String> {
     let (mut last, mut moved) = (threads.progress(), Instant::now());
     loop {
@@ -241,7 +242,7 @@ async fn watch(
         if threads.complete(records) && lag.is_some_and(|lag| lag.total == 0) {
             return Ok(());
         }
-        if stop.asked() {
+        if stop.received() {
             return Err("stopped before it was done".into());
         }
         if threads.failed() {
@@ -275,13 +276,13 @@ struct Summary {
     totals: Totals,
     lag: Option<Lag>,
     took: Duration,
-    topics: Topics,
+    topics: DemoTopics,
 }
 
 impl Summary {
     /// The summary and the verdict.
     fn tell(&self, screen: &mut Screen, tally: &Mutex<Tally>, mut reasons: Vec<String>) -> ExitCode {
-        let tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let tally = lock(tally);
         let (written, dead) = tally.counts();
         reasons.extend(tally.verdict().err().into_iter().flatten());
         if self.fed != u64::from(self.records) {
@@ -290,7 +291,7 @@ impl Summary {
         if self.lag.as_ref().map(|lag| lag.total) != Some(0) {
             reasons.push("the lag at the end is not 0".into());
         }
-        let Topics {
+        let DemoTopics {
             input,
             output,
             dead_letters,

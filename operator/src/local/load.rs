@@ -17,11 +17,11 @@ pub struct Document {
     pub object: Value,
 }
 
-/// Keys with their bytes, of one Secret or ConfigMap. Debug shows no values.
+/// ObjectData with their bytes, of one Secret or ConfigMap. Debug shows no values.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Keys(pub BTreeMap<String, Vec<u8>>);
+pub struct ObjectData(pub BTreeMap<String, Vec<u8>>);
 
-impl std::fmt::Debug for Keys {
+impl std::fmt::Debug for ObjectData {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
@@ -31,8 +31,8 @@ impl std::fmt::Debug for Keys {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Loaded {
     pub groups: Vec<Document>,
-    pub secrets: BTreeMap<(String, String), Keys>,
-    pub config_maps: BTreeMap<(String, String), Keys>,
+    pub secrets: BTreeMap<(String, String), ObjectData>,
+    pub config_maps: BTreeMap<(String, String), ObjectData>,
     pub notes: Vec<String>,
     pub problems: Vec<String>,
 }
@@ -167,7 +167,7 @@ fn sort(origin: String, object: Value, namespace: &str, loaded: &mut Loaded) {
 }
 
 /// `plain` holds strings, `encoded` base64; as in Kubernetes, `plain` wins in Secrets, and keys never repeat in ConfigMaps.
-fn keys(object: &Value, plain: &str, encoded: &str) -> Result<Keys, String> {
+fn keys(object: &Value, plain: &str, encoded: &str) -> Result<ObjectData, String> {
     let mut keys = BTreeMap::new();
     for (field, decode) in [(encoded, true), (plain, false)] {
         let Some(entries) = object.get(field).and_then(Value::as_object) else {
@@ -196,7 +196,7 @@ fn keys(object: &Value, plain: &str, encoded: &str) -> Result<Keys, String> {
             keys.insert(key.clone(), bytes);
         }
     }
-    Ok(Keys(keys))
+    Ok(ObjectData(keys))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crds::spec::KafkaConsumerGroupSpec;
 
-use crate::group::scaling::{Decision, Facts, decide};
+use crate::group::scaling::{Decision, ScalingFacts, decide};
 use crate::group::topics::writer_topics;
 
 /// Partitions of topics in the embedded broker when the spec names no number: some parallelism to look at, few enough
@@ -27,7 +27,7 @@ pub struct Size {
 }
 
 /// The operator's own decision, then the limit of this machine.
-pub fn size(spec: &KafkaConsumerGroupSpec, facts: Facts, max_workers: i32) -> Size {
+pub fn size(spec: &KafkaConsumerGroupSpec, facts: ScalingFacts, max_workers: i32) -> Size {
     let Decision { replicas, reason, .. } = decide(spec, facts);
     if replicas > max_workers {
         let reason = format!("{reason}; limited to {max_workers} on this machine by --max-workers");
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn the_operators_decision_is_limited_by_this_machine_and_it_is_said() {
-        let facts = Facts {
+        let facts = ScalingFacts {
             partitions: Some(6),
             current: None,
             may_start: true,

@@ -1,5 +1,5 @@
 //! From a checked resource to everything its workers need on this machine: the worker configuration, the Secrets and
-//! ConfigMaps as files, environment variables. In: resource, loaded files, where Kafka is. Out: [`Prepared`], or what
+//! ConfigMaps as files, environment variables. In: resource, loaded files, where Kafka is. Out: [`PreparedGroup`], or what
 //! is missing and how to give it. The judgement is the controller's own; only the sources differ. Starts nothing.
 
 use std::collections::BTreeMap;
@@ -11,10 +11,12 @@ use crds::{KafkaConsumerGroup, WorkerConfig};
 use kube::ResourceExt;
 
 use super::load::Loaded;
-use crate::controller::dereference::{KafkaView, Observed};
-use crate::controller::names::hash;
-use crate::group::references::{Contents, Kind, Reference, references};
-use crate::group::validate::{Programs, ValidatedGroup, WorkerDefaults, validate};
+use crate::digest::hash;
+use crate::group::observed::Observed;
+use crate::group::programs::Programs;
+use crate::group::references::{ObjectKind, Reference, ReferencedData, References};
+use crate::group::validate::{ValidatedGroup, WorkerDefaults, validate};
+use crate::kafka::model::KafkaView;
 
 /// The embedded broker lets every classic rebalance last a second less than the session timeout, whoever has answered
 /// before.
@@ -41,7 +43,7 @@ pub struct Folders {
 
 /// A group that can run here.
 #[derive(Clone, Debug)]
-pub struct Prepared {
+pub struct PreparedGroup {
     pub valid: ValidatedGroup,
     /// The worker's configuration document.
     pub config: String,
@@ -60,19 +62,21 @@ pub fn prepare(
     brokers: &Brokers,
     folders: &Folders,
     programs: &Programs,
-) -> Result<Prepared, String> {
+) -> Result<PreparedGroup, String> {
     let mut notes = Vec::new();
     let classic = group.spec.consumer.group_protocol == GroupProtocol::Classic;
     find_kafka(&mut group.spec.kafka, brokers, classic, &mut notes);
-    let references = references(&group.spec);
+    let references = References::of(&group.spec);
     let namespace = group.namespace().unwrap_or_default();
-    let contents = contents(&references, loaded, folders, &namespace)?;
+    let data = find_data(&references, loaded, folders, &namespace)?;
     let observed = Observed {
-        contents,
+        credentials: references.credentials(&group.spec, &namespace, &data),
+        references,
+        data,
         kafka: KafkaView::NotAsked,
         deployment: None,
         pods: Vec::new(),
-        positions_settled: false,
+        start_positions_committed: false,
     };
     // No image runs here, so none is needed.
     let defaults = WorkerDefaults {
@@ -88,13 +92,13 @@ pub fn prepare(
         valid.transforms.clone(),
     );
     let config = serde_json::to_string_pretty(&config).map_err(|error| error.to_string())?;
-    let files = files(&references, &observed.contents);
+    let files = files(&valid.references, &observed.data);
     let env = env(&group, &mut notes);
     if valid.spec.writers.iter().any(|writer| writer.file.is_some()) {
         notes.push("File writers write to their directory on this machine, not in a container".into());
     }
     let version = hash(format!("{config}\n{files:?}\n{env:?}").as_bytes());
-    Ok(Prepared {
+    Ok(PreparedGroup {
         valid,
         config,
         files,
@@ -153,25 +157,25 @@ fn find_kafka(kafka: &mut Kafka, brokers: &Brokers, classic: bool, notes: &mut V
     }
 }
 
-/// Contents of everything referenced: from the given files first, then from the folders.
-fn contents(
-    references: &[Reference],
+/// The data of everything referenced: from the given files first, then from the folders.
+fn find_data(
+    references: &References,
     loaded: &Loaded,
     folders: &Folders,
     namespace: &str,
-) -> Result<Contents, String> {
-    let mut contents = Contents::new();
+) -> Result<ReferencedData, String> {
+    let mut data = ReferencedData::new();
     for Reference {
         kind,
         name,
         key,
         field,
         ..
-    } in references
+    } in references.iter()
     {
         let (given, folder, option) = match kind {
-            Kind::Secret => (&loaded.secrets, &folders.secrets, "--secrets-dir"),
-            Kind::ConfigMap => (&loaded.config_maps, &folders.config_maps, "--config-maps-dir"),
+            ObjectKind::Secret => (&loaded.secrets, &folders.secrets, "--secrets-dir"),
+            ObjectKind::ConfigMap => (&loaded.config_maps, &folders.config_maps, "--config-maps-dir"),
         };
         let found = match given.get(&(namespace.to_string(), name.clone())) {
             Some(keys) => Some(keys.0.clone()),
@@ -183,9 +187,9 @@ fn contents(
                 "{kind_name} {name} with key {key} is not given ({field}); put it into a file given with -f as kind: {kind_name} in namespace {namespace}, or into the file DIR/{name}/{key} and give {option} DIR"
             ));
         }
-        contents.insert((*kind, name.clone()), found);
+        data.insert((*kind, name.clone()), found);
     }
-    Ok(contents)
+    Ok(data)
 }
 
 fn read_folder(folder: &Path) -> Option<BTreeMap<String, Vec<u8>>> {
@@ -200,14 +204,14 @@ fn read_folder(folder: &Path) -> Option<BTreeMap<String, Vec<u8>>> {
 }
 
 /// `secrets/<name>/<key>` and `config-maps/<name>/<key>`: the layout of the mounts in a pod. Only what is referenced.
-fn files(references: &[Reference], contents: &Contents) -> BTreeMap<PathBuf, Vec<u8>> {
+fn files(references: &References, data: &ReferencedData) -> BTreeMap<PathBuf, Vec<u8>> {
     let mounted = references.iter().filter(|reference| reference.mounted);
     mounted
         .filter_map(|Reference { kind, name, key, .. }| {
-            let bytes = contents.get(&(*kind, name.clone()))?.as_ref()?.get(key)?.clone();
+            let bytes = data.get(&(*kind, name.clone()))?.as_ref()?.get(key)?.clone();
             let folder = match kind {
-                Kind::Secret => "secrets",
-                Kind::ConfigMap => "config-maps",
+                ObjectKind::Secret => "secrets",
+                ObjectKind::ConfigMap => "config-maps",
             };
             Some((PathBuf::from(folder).join(name).join(key), bytes))
         })
@@ -235,7 +239,7 @@ pub fn folder_name(valid: &ValidatedGroup) -> String {
 
 /// Writes a group's files, readable by this user only. Each replaces its predecessor in one step, because workers read
 /// logins again while they run.
-pub fn write(folder: &Path, prepared: &Prepared) -> std::io::Result<()> {
+pub fn write(folder: &Path, prepared: &PreparedGroup) -> std::io::Result<()> {
     for (path, bytes) in &prepared.files {
         replace(&folder.join(path), bytes)?;
     }

@@ -4,11 +4,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use crate::kafka::model::Partition;
+
 /// Long enough to be calm, short enough to follow.
 const WINDOW: Duration = Duration::from_secs(5);
-
-/// A topic and a partition's number.
-pub type Partition = (String, i32);
 
 #[derive(Debug, Default)]
 pub struct Rates {

@@ -14,14 +14,14 @@ use tokio::sync::mpsc;
 use super::args::LocalArgs;
 use super::embedded::{self, Broker};
 use super::load::{Document, Loaded, load};
-use super::local_group::{Group, Look};
+use super::local_group::{KafkaRefresh, LocalGroup};
 use super::plan;
 use super::prepare::{Brokers, Folders, prepare};
 use super::screen::Screen;
 use super::table::GroupView;
 use super::validate::Rules;
 use super::watch::Watch;
-use crate::group::validate::Programs;
+use crate::group::programs::Programs;
 use crate::kafka::KafkaClients;
 
 /// How often processes are looked after: fast for the eye, nothing for the processor.
@@ -29,13 +29,16 @@ pub const TICK: Duration = Duration::from_millis(200);
 /// How often files are looked at and workers are asked.
 const SECOND: Duration = Duration::from_secs(1);
 
+/// Exit code: the files cannot be used, or something that is needed cannot be started.
+pub const INVALID: u8 = 1;
+
 /// Namespace and name.
-type Key = (String, String);
+type GroupKey = (String, String);
 
 /// What looks at Kafka have found, by group, on its way back to the session.
-type Looks = (
-    mpsc::UnboundedSender<(Key, Look)>,
-    mpsc::UnboundedReceiver<(Key, Look)>,
+type Refreshes = (
+    mpsc::UnboundedSender<(GroupKey, KafkaRefresh)>,
+    mpsc::UnboundedReceiver<(GroupKey, KafkaRefresh)>,
 );
 
 pub struct Session {
@@ -50,12 +53,12 @@ pub struct Session {
     brokers: Brokers,
     broker: Option<Broker>,
     folder: TempDir,
-    groups: BTreeMap<Key, Group>,
+    groups: BTreeMap<GroupKey, LocalGroup>,
     /// Groups that are no longer in the files; their workers are finishing.
-    leaving: Vec<Group>,
+    leaving: Vec<LocalGroup>,
     watch: Watch,
     pub screen: Screen,
-    looks: Looks,
+    refreshes: Refreshes,
     second: Instant,
     running: bool,
 }
@@ -113,7 +116,7 @@ impl Session {
             groups: BTreeMap::new(),
             leaving: Vec::new(),
             screen,
-            looks: mpsc::unbounded_channel(),
+            refreshes: mpsc::unbounded_channel(),
             second: Instant::now(),
             running: true,
         };
@@ -134,7 +137,7 @@ impl Session {
 
     /// Does everything that is due. Call it every [`TICK`].
     pub async fn tick(&mut self) {
-        self.take_looks();
+        self.take_refreshes();
         if self.second.elapsed() >= SECOND {
             self.second = Instant::now();
             if self.running && self.watch.changed() {
@@ -144,7 +147,7 @@ impl Session {
                 group.ask_workers().await;
             }
         }
-        self.start_looks();
+        self.start_refreshes();
         self.supervise();
         let (groups, running) = (&self.groups, self.running);
         self.screen.show(|| views(groups, running));
@@ -163,7 +166,7 @@ impl Session {
                 self.groups
                     .values_mut()
                     .chain(&mut self.leaving)
-                    .for_each(|group| group.crew.kill());
+                    .for_each(|group| group.workers.kill());
             }
             self.tick().await;
             tokio::time::sleep(TICK).await;
@@ -177,7 +180,7 @@ impl Session {
     }
 
     /// The only group, for the demo.
-    pub fn only_group(&self) -> Option<&Group> {
+    pub fn only_group(&self) -> Option<&LocalGroup> {
         let mut groups = self.groups.values();
         groups.next().filter(|_| groups.next().is_none())
     }
@@ -194,27 +197,27 @@ impl Session {
         self.groups
             .values()
             .chain(&self.leaving)
-            .map(|group| group.crew.alive())
+            .map(|group| group.workers.alive())
             .sum()
     }
 
-    fn take_looks(&mut self) {
-        while let Ok((key, look)) = self.looks.1.try_recv() {
+    fn take_refreshes(&mut self) {
+        while let Ok((key, refresh)) = self.refreshes.1.try_recv() {
             if let Some(group) = self.groups.get_mut(&key) {
-                let words = group.take(look);
+                let words = group.take(refresh);
                 words.iter().for_each(|word| self.screen.say(word));
             }
         }
     }
 
-    fn start_looks(&mut self) {
+    fn start_refreshes(&mut self) {
         // The embedded broker has no admin requests; its topics are created through its input.
         let provision = self.broker.is_none();
         for (key, group) in &mut self.groups {
-            if let Some(look) = group.look_if_due(&self.clients, provision) {
-                let (key, answers) = (key.clone(), self.looks.0.clone());
+            if let Some(refresh) = group.refresh_if_due(&self.clients, provision) {
+                let (key, answers) = (key.clone(), self.refreshes.0.clone());
                 // The session may be over when the answer comes.
-                tokio::spawn(async move { answers.send((key, look.await)).is_ok() });
+                tokio::spawn(async move { answers.send((key, refresh.await)).is_ok() });
             }
         }
     }
@@ -233,7 +236,7 @@ impl Session {
             let words = group.supervise(false);
             words.iter().for_each(|word| self.screen.say(word));
         }
-        self.leaving.retain(|group| group.crew.alive() > 0);
+        self.leaving.retain(|group| group.workers.alive() > 0);
     }
 
     /// Takes changed files. What is wrong is told, and what ran before runs on.
@@ -252,12 +255,12 @@ impl Session {
                     .say(&format!("{problem}\nits workers go on as before"));
             }
         }
-        let kept: Vec<Key> = loaded
+        let kept: Vec<GroupKey> = loaded
             .groups
             .iter()
             .map(|document| self.key(&document.object))
             .collect();
-        let gone: Vec<Key> = self
+        let gone: Vec<GroupKey> = self
             .groups
             .keys()
             .filter(|key| !kept.contains(key))
@@ -304,7 +307,7 @@ impl Session {
                     return Ok(());
                 }
                 let restart =
-                    group.change(origin, object, prepared).map_err(failed)? && group.crew.alive() > 0;
+                    group.change(origin, object, prepared).map_err(failed)? && group.workers.alive() > 0;
                 let what = if restart {
                     "changed, workers restart one by one"
                 } else {
@@ -314,8 +317,9 @@ impl Session {
             }
             None => {
                 let notes = prepared.notes.clone();
-                let group = Group::new(origin, object, prepared, self.folder.path(), self.program.clone())
-                    .map_err(failed)?;
+                let group =
+                    LocalGroup::new(origin, object, prepared, self.folder.path(), self.program.clone())
+                        .map_err(failed)?;
                 if group.writes_to_stdout() {
                     self.screen.leave_stdout();
                 }
@@ -337,7 +341,7 @@ impl Session {
     }
 }
 
-fn views(groups: &BTreeMap<Key, Group>, running: bool) -> Vec<GroupView> {
+fn views(groups: &BTreeMap<GroupKey, LocalGroup>, running: bool) -> Vec<GroupView> {
     groups.values().map(|group| group.view(running)).collect()
 }
 

@@ -17,7 +17,7 @@ use log::WorkerLog;
 
 /// How to start the workers of a group.
 #[derive(Clone, Debug)]
-pub struct Recipe {
+pub struct WorkerCommand {
     pub program: PathBuf,
     /// The group's name; workers are called `<name>-<slot>`.
     pub name: String,
@@ -47,7 +47,7 @@ pub struct WorkerView {
 
 /// All places for workers of one group.
 #[derive(Default)]
-pub struct Crew {
+pub struct WorkerProcesses {
     places: Vec<Place>,
     ended: Totals,
 }
@@ -71,16 +71,16 @@ struct Worker {
     report: Option<WorkerReport>,
 }
 
-impl Crew {
+impl WorkerProcesses {
     /// Notices deaths, then does the next steps towards `wanted` workers. Returns what users should read.
-    pub fn tick(&mut self, recipe: &Recipe, wanted: usize) -> Vec<String> {
+    pub fn tick(&mut self, command: &WorkerCommand, wanted: usize) -> Vec<String> {
         let now = Instant::now();
-        let mut words = self.listen(recipe);
-        words.extend(self.bury(recipe, now));
+        let mut words = self.listen(command);
+        words.extend(self.bury(command, now));
         let slots: Vec<Slot> = self
             .places
             .iter()
-            .map(|place| place.slot(&recipe.version))
+            .map(|place| place.slot(&command.version))
             .collect();
         for step in steps(&slots, wanted, now) {
             match step {
@@ -88,19 +88,19 @@ impl Crew {
                     if self.places.len() <= index {
                         self.places.resize_with(index + 1, Place::default);
                     }
-                    let name = format!("{}-{index}", recipe.name);
+                    let name = format!("{}-{index}", command.name);
                     let Some(place) = self.places.get_mut(index) else {
                         continue;
                     };
-                    match start(recipe, &name) {
+                    match start(command, &name) {
                         Ok(worker) => (place.worker, place.waiting) = (Some(worker), None),
                         Err(error) => {
                             let (deaths, wait) = backoff(place.deaths, Duration::ZERO);
                             (place.deaths, place.waiting) =
-                                (deaths, Some((now + wait, recipe.version.clone())));
+                                (deaths, Some((now + wait, command.version.clone())));
                             words.push(format!(
                                 "{name}: cannot start {}: {error}; trying again in {} s",
-                                recipe.program.display(),
+                                command.program.display(),
                                 wait.as_secs()
                             ));
                         }
@@ -108,7 +108,7 @@ impl Crew {
                 }
                 Step::Stop(index) => {
                     if let Some(worker) = self.places.get_mut(index).and_then(|place| place.worker.as_mut()) {
-                        worker.stop(now + recipe.patience);
+                        worker.stop(now + command.patience);
                     }
                 }
                 Step::Clear(index) => {
@@ -170,7 +170,7 @@ impl Crew {
         }
     }
 
-    fn listen(&mut self, recipe: &Recipe) -> Vec<String> {
+    fn listen(&mut self, command: &WorkerCommand) -> Vec<String> {
         let mut news = Vec::new();
         for (index, place) in self.places.iter_mut().enumerate() {
             let lines = place
@@ -181,13 +181,13 @@ impl Crew {
             news.extend(
                 lines
                     .into_iter()
-                    .map(|line| format!("{}-{index}: {line}", recipe.name)),
+                    .map(|line| format!("{}-{index}: {line}", command.name)),
             );
         }
         news
     }
 
-    fn bury(&mut self, recipe: &Recipe, now: Instant) -> Vec<String> {
+    fn bury(&mut self, command: &WorkerCommand, now: Instant) -> Vec<String> {
         let mut words = Vec::new();
         for (index, place) in self.places.iter_mut().enumerate() {
             let Some(worker) = place.worker.as_mut() else {
@@ -210,7 +210,7 @@ impl Crew {
                     .log
                     .news()
                     .into_iter()
-                    .map(|line| format!("{}-{index}: {line}", recipe.name)),
+                    .map(|line| format!("{}-{index}: {line}", command.name)),
             );
             let last = worker.log.last_words();
             let version = worker.version.clone();
@@ -219,7 +219,7 @@ impl Crew {
                 place.deaths = 0;
                 continue;
             }
-            let name = format!("{}-{index}", recipe.name);
+            let name = format!("{}-{index}", command.name);
             let mut said = format!("{name} {}{last}", describe(status));
             if asked {
                 said.push_str("; what it had not committed is read again");
@@ -265,11 +265,11 @@ impl Worker {
     }
 }
 
-fn start(recipe: &Recipe, name: &str) -> std::io::Result<Worker> {
+fn start(command: &WorkerCommand, name: &str) -> std::io::Result<Worker> {
     let address = free_address()?;
-    let folder = &recipe.folder;
+    let folder = &command.folder;
     let (log, stderr) = WorkerLog::create(&folder.join(format!("{name}.log")))?;
-    let mut child = Command::new(&recipe.program)
+    let mut child = Command::new(&command.program)
         .arg("--config")
         .arg(folder.join(crds::names::WORKER_CONFIG_KEY))
         .arg("--secrets-dir")
@@ -278,9 +278,9 @@ fn start(recipe: &Recipe, name: &str) -> std::io::Result<Worker> {
         .arg(folder.join("config-maps"))
         .args(["--http-address", &address.to_string(), "--name", name])
         .args(["--no-report-status", "--exit-on-stdin-eof"])
-        .envs(recipe.env.iter().map(|(name, value)| (name, value)))
+        .envs(command.env.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::piped())
-        .stdout(if recipe.share_stdout {
+        .stdout(if command.share_stdout {
             Stdio::inherit()
         } else {
             Stdio::null()
@@ -294,7 +294,7 @@ fn start(recipe: &Recipe, name: &str) -> std::io::Result<Worker> {
         input: child.stdin.take(),
         child,
         address,
-        version: recipe.version.clone(),
+        version: command.version.clone(),
         started: Instant::now(),
         kill_at: None,
         log,

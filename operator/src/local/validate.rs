@@ -7,34 +7,17 @@
 //! ```
 
 mod defaults;
+mod field_error;
 mod hint;
 mod metadata;
 mod structure;
 mod unknown;
 
-use std::fmt;
-
 use crds::KafkaConsumerGroup;
 use kube::core::cel::{CompiledSchema, Validator, compile_schema};
 use serde_json::Value;
 
-/// One reason against a document.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FieldError {
-    /// Path of the field, for example `spec.topics[0].name`; empty for the document.
-    pub path: String,
-    pub message: String,
-}
-
-impl fmt::Display for FieldError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.path.is_empty() {
-            f.write_str(&self.message)
-        } else {
-            write!(f, "{}: {}", self.path, self.message)
-        }
-    }
-}
+pub use field_error::FieldError;
 
 /// The CRD's schema, ready to check documents with.
 pub struct Rules {
@@ -86,15 +69,6 @@ impl Rules {
 
 fn stop(errors: Vec<FieldError>) -> Result<(), Vec<FieldError>> {
     if errors.is_empty() { Ok(()) } else { Err(errors) }
-}
-
-/// `spec` and `name` to `spec.name`; no leading dot.
-fn join(path: &str, name: &str) -> String {
-    if path.is_empty() {
-        name.to_string()
-    } else {
-        format!("{path}.{name}")
-    }
 }
 
 #[cfg(test)]

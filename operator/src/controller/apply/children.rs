@@ -11,23 +11,25 @@ use serde::{Serialize, de::DeserializeOwned};
 use crds::KafkaConsumerGroup;
 use crds::names::OPERATOR_MANAGER;
 
-use super::super::Scope;
 use super::super::diff::{contains, fingerprint};
-use super::super::memory::{Mark, Memory};
-use super::{Error, kind_of, with_hash};
+use super::super::memory::{GroupMemory, Mark};
+use super::super::scope::Scope;
+use super::error::ApplyError;
+use crate::controller::names::APPLIED_HASH_ANNOTATION;
+use crate::digest::hash;
 use crate::group::validate::ValidatedGroup;
 
 pub(super) struct Children<'a> {
     pub scope: &'a Scope,
     pub group: &'a ValidatedGroup,
-    pub memory: &'a mut Memory,
+    pub memory: &'a mut GroupMemory,
     /// Asked the API server itself, in this reconcile.
     pub owner_lives: bool,
 }
 
 impl Children<'_> {
     /// Makes sure that the cluster holds `desired`, and returns what it holds.
-    pub async fn ensure_seen<K, C>(&mut self, desired: K, cache: &Store<C>) -> Result<K, Error>
+    pub async fn ensure_seen<K, C>(&mut self, desired: K, cache: &Store<C>) -> Result<K, ApplyError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
         K: Clone + Serialize + DeserializeOwned + std::fmt::Debug + 'static,
@@ -46,7 +48,7 @@ impl Children<'_> {
         }
         let api: Api<K> = Api::namespaced(self.scope.context.client.clone(), &self.group.namespace);
         let read = api.get_opt(&name).await;
-        let live = read.map_err(|source| Error::Read {
+        let live = read.map_err(|source| ApplyError::Read {
             kind,
             name: name.clone(),
             source: Box::new(source),
@@ -81,7 +83,7 @@ impl Children<'_> {
         let applied = api
             .patch(&name, &parameters, &Patch::Apply(&desired))
             .await
-            .map_err(|source| Error::Write {
+            .map_err(|source| ApplyError::Write {
                 kind,
                 name,
                 source: Box::new(source),
@@ -91,7 +93,7 @@ impl Children<'_> {
         Ok(applied)
     }
 
-    async fn owner_lives(&mut self) -> Result<(), Error> {
+    async fn owner_lives(&mut self) -> Result<(), ApplyError> {
         if self.owner_lives {
             return Ok(());
         }
@@ -103,8 +105,8 @@ impl Children<'_> {
                 self.owner_lives = true;
                 Ok(())
             }
-            Ok(_) => Err(Error::Gone),
-            Err(source) => Err(Error::Read {
+            Ok(_) => Err(ApplyError::Gone),
+            Err(source) => Err(ApplyError::Read {
                 kind,
                 name,
                 source: Box::new(source),
@@ -125,7 +127,7 @@ impl Children<'_> {
     }
 
     /// Ours, or abandoned by an earlier life of this group (deleted with `--cascade=orphan`), which is adopted.
-    fn belongs<K: Resource>(&self, live: &K, kind: &'static str) -> Result<(), Error> {
+    fn belongs<K: Resource>(&self, live: &K, kind: &'static str) -> Result<(), ApplyError> {
         let name = live.name_any();
         let owners = live.meta().owner_references.clone().unwrap_or_default();
         let Some(controller) = owners.iter().find(|owner| owner.controller == Some(true)) else {
@@ -134,16 +136,32 @@ impl Children<'_> {
             return if ours {
                 Ok(())
             } else {
-                Err(Error::Conflict { kind, name })
+                Err(ApplyError::Conflict { kind, name })
             };
         };
         if controller.uid == self.group.owner.uid {
             Ok(())
         } else if controller.kind == self.group.owner.kind && controller.name == self.group.owner.name {
-            Err(Error::Leftover { kind, name })
+            Err(ApplyError::Leftover { kind, name })
         } else {
-            Err(Error::Conflict { kind, name })
+            Err(ApplyError::Conflict { kind, name })
         }
+    }
+}
+
+/// The object with the hash of itself as an annotation.
+pub(super) fn with_hash<K: Resource + Serialize>(mut desired: K) -> (K, String) {
+    let hash = hash(serde_json::to_string(&desired).unwrap_or_default().as_bytes());
+    desired
+        .annotations_mut()
+        .insert(APPLIED_HASH_ANNOTATION.into(), hash.clone());
+    (desired, hash)
+}
+
+pub(super) fn kind_of<K: Resource<DynamicType = ()>>() -> &'static str {
+    match K::kind(&()) {
+        std::borrow::Cow::Borrowed(kind) => kind,
+        std::borrow::Cow::Owned(_) => "object",
     }
 }
 

@@ -8,8 +8,8 @@ use crds::worker_config::Control;
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde::Serialize;
 
-use super::metadata;
-use crate::controller::names::hash;
+use super::metadata::metadata;
+use crate::digest::hash;
 use crate::group::validate::ValidatedGroup;
 
 pub fn config_map(group: &ValidatedGroup) -> ConfigMap {

@@ -14,7 +14,9 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{config_map::config_hash, metadata, volumes};
+use super::config_map::config_hash;
+use super::metadata::metadata;
+use super::volumes;
 use crate::controller::names::{self as labels, START_POSITIONS_ANNOTATION};
 use crate::group::validate::ValidatedGroup;
 
@@ -27,10 +29,10 @@ pub fn deployment(
     group: &ValidatedGroup,
     replicas: i32,
     config_map: &ConfigMap,
-    positions_settled: bool,
+    start_positions_committed: bool,
 ) -> Deployment {
     let mut metadata = metadata(group);
-    if positions_settled {
+    if start_positions_committed {
         metadata.annotations = Some([(START_POSITIONS_ANNOTATION.into(), "settled".into())].into());
     }
     Deployment {

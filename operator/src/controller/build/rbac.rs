@@ -5,7 +5,7 @@ use crds::names::API_GROUP;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
 
-use super::metadata;
+use super::metadata::metadata;
 use crate::controller::names::child_name;
 use crate::group::validate::ValidatedGroup;
 

@@ -1,57 +1,24 @@
 //! Computes the status of a group. In: everything that was observed, decided and applied, and the old status. Out: the
 //! new one. Pure: the same input gives the same status, to the byte, or a quiet cluster would see writes.
 
+pub mod inputs;
 mod verdicts;
 
 use crds::KafkaConsumerGroupStatus;
-use crds::spec::KafkaConsumerGroupSpec;
 use crds::status::{LagStatus, PartitionsStatus, ScalingStatus, TopicStatus, condition};
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::Deployment;
 
+use self::inputs::Inputs;
 use self::verdicts::{
-    Owned, Workers, accepted, available, consuming, lag_known, limited, owned, reachable, ready, reconciling,
-    stalled, stopped,
+    Owned, WorkerCounts, accepted, available, consuming, lag_known, limited, owned, reachable, ready,
+    reconciling, stalled, stopped,
 };
 use super::conditions::{self, Truth, Verdict, whole_seconds};
 use super::workers;
-use crate::controller::dereference::KafkaView;
 use crate::controller::names::selector_text;
-use crate::controller::pods::PodFacts;
+use crate::group::rejection::Rejection;
 use crate::group::scaling::Decision;
-use crate::group::validate::Rejection;
-use crate::kafka::KafkaFacts;
-
-/// Something that was to be done and could not be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    pub reason: String,
-    pub message: String,
-    /// Waiting does not help.
-    pub needs_human: bool,
-}
-
-/// What a status is computed from.
-#[derive(Clone, Debug)]
-pub struct Inputs<'a> {
-    pub name: &'a str,
-    pub generation: Option<i64>,
-    pub spec: &'a KafkaConsumerGroupSpec,
-    pub group_id: String,
-    pub image: Option<&'a str>,
-    /// Err: not accepted. Ok(Some): accepted with a warning.
-    pub acceptance: Result<Option<&'a Rejection>, &'a Rejection>,
-    pub kafka: &'a KafkaView,
-    pub decision: Option<&'a Decision>,
-    /// As the API server returned it last.
-    pub deployment: Option<&'a Deployment>,
-    pub pods: &'a [PodFacts],
-    pub failure: Option<&'a Failure>,
-    pub old: &'a KafkaConsumerGroupStatus,
-    /// The group was seen well a moment ago.
-    pub settling: bool,
-    pub now: Timestamp,
-}
+use crate::kafka::model::KafkaFacts;
 
 /// The new status, and what the caller remembers of it.
 #[derive(Clone, Debug)]
@@ -71,7 +38,7 @@ pub fn compute(inputs: &Inputs<'_>) -> Computed {
     let total = topics
         .iter()
         .try_fold(0, |sum, topic| Some(sum + topic.partitions?));
-    let deployed = Workers::of(inputs);
+    let deployed = WorkerCounts::of(inputs);
 
     let accepted = accepted(inputs);
     let reachable = reachable(inputs);

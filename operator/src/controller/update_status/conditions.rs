@@ -90,7 +90,7 @@ pub fn merge(
 
 /// What others said, without what differs each time they say it: "(after 4051ms in state AUTH_REQ)" and the ports of
 /// connections. A message that moves would be a status write per attempt.
-pub fn steady(said: &str) -> String {
+pub fn without_volatile_parts(said: &str) -> String {
     let mut kept = String::with_capacity(said.len());
     let mut rest = said;
     while let Some(start) = rest.find(" (after ") {
@@ -164,13 +164,16 @@ mod tests {
     fn what_differs_at_each_attempt_is_left_out() {
         let said =
             "login refused (after 4051ms in state AUTH_REQ); correct (after 0ms, 1 identical error(s)) it";
-        assert_eq!(steady(said), "login refused; correct it");
+        assert_eq!(without_volatile_parts(said), "login refused; correct it");
         assert_eq!(
-            steady("read udp 10.0.0.1:41770->10.0.0.2:53: timeout"),
+            without_volatile_parts("read udp 10.0.0.1:41770->10.0.0.2:53: timeout"),
             "read udp timeout"
         );
-        assert_eq!(steady("partitions: 6 -> 9 (after all)"), "partitions: 6 -> 9");
-        assert_eq!(steady("open (after"), "open (after");
+        assert_eq!(
+            without_volatile_parts("partitions: 6 -> 9 (after all)"),
+            "partitions: 6 -> 9"
+        );
+        assert_eq!(without_volatile_parts("open (after"), "open (after");
     }
 
     #[test]

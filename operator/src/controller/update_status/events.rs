@@ -6,8 +6,8 @@ use crds::status::{PausedReason, condition};
 use kube::runtime::events::{Event, EventType};
 
 use super::conditions::{find, reason};
-use crate::controller::names::hash;
-use crate::kafka::{ProvisionAction, Provisioned};
+use crate::digest::hash;
+use crate::kafka::model::{ProvisionAction, Provisioned};
 
 /// The API's limit for notes.
 const LONGEST_NOTE: usize = 1000;

@@ -3,28 +3,29 @@
 
 use crds::spec::KafkaConsumerGroupSpec;
 
-use super::{Observed, Rejection};
+use crate::group::observed::Observed;
+use crate::group::rejection::Finding;
 use crate::group::topics;
 
 /// The first reason and every message: there is one condition for all warnings.
-pub(super) fn warning(spec: &KafkaConsumerGroupSpec, observed: &Observed) -> Option<Rejection> {
+pub(super) fn warning(spec: &KafkaConsumerGroupSpec, observed: &Observed) -> Option<Finding> {
     let warnings = missing_outputs(spec, observed)
         .into_iter()
         .chain(credentials_in_clear(spec));
-    warnings.reduce(|first, next| Rejection {
+    warnings.reduce(|first, next| Finding {
         message: format!("{}; {}", first.message, next.message),
         ..first
     })
 }
 
 /// A missing output stops only what goes there, and heals by itself when somebody creates it: workers run meanwhile.
-fn missing_outputs(spec: &KafkaConsumerGroupSpec, observed: &Observed) -> Vec<Rejection> {
+fn missing_outputs(spec: &KafkaConsumerGroupSpec, observed: &Observed) -> Vec<Finding> {
     let missing = |topic: &String| {
         let facts = observed.kafka.known();
         facts.is_some_and(|facts| facts.missing_outputs.contains(topic))
     };
     let dead_letter = topics::unprovisioned_dead_letter(spec).filter(|topic| missing(topic)).map(|topic| {
-        Rejection::new(
+        Finding::new(
             "DeadLetterTopicMissing",
             format!(
                 "dead letter topic {topic} does not exist, so a partition waits at its first record that cannot be processed; create the topic, or let the operator create it: spec.errorHandling.deadLetter: {{topic: {topic}, provision: {{}}}}"
@@ -32,7 +33,7 @@ fn missing_outputs(spec: &KafkaConsumerGroupSpec, observed: &Observed) -> Vec<Re
         )
     });
     let writers = topics::writer_topics(spec).filter(|(_, topic)| missing(topic)).map(|(writer, topic)| {
-        Rejection::new(
+        Finding::new(
             "WriterTopicMissing",
             format!("topic {topic} of writer {writer} does not exist, so the writer waits; create the topic or correct spec.writers[{writer}].kafka.topic"),
         )
@@ -40,10 +41,10 @@ fn missing_outputs(spec: &KafkaConsumerGroupSpec, observed: &Observed) -> Vec<Re
     dead_letter.into_iter().chain(writers).collect()
 }
 
-fn credentials_in_clear(spec: &KafkaConsumerGroupSpec) -> Option<Rejection> {
+fn credentials_in_clear(spec: &KafkaConsumerGroupSpec) -> Option<Finding> {
     let exposed = spec.kafka.sasl.is_some() && spec.kafka.tls.is_none();
     exposed.then(|| {
-        Rejection::new(
+        Finding::new(
             "CredentialsInClear",
             "spec.kafka.sasl is used without spec.kafka.tls, so logins and records cross the network unencrypted; set spec.kafka.tls: {}",
         )
@@ -53,11 +54,11 @@ fn credentials_in_clear(spec: &KafkaConsumerGroupSpec) -> Option<Rejection> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controller::dereference::KafkaView;
     use crate::fixtures::{facts, observed, secured_group};
+    use crate::kafka::model::KafkaView;
 
     /// What is said of a group that writes to `clean` and `orders.dlq` while brokers miss some topics.
-    fn said(missing: &[&str], edit: impl FnOnce(&mut KafkaConsumerGroupSpec)) -> Option<Rejection> {
+    fn said(missing: &[&str], edit: impl FnOnce(&mut KafkaConsumerGroupSpec)) -> Option<Finding> {
         let (mut spec, mut observed) = (secured_group().spec, observed());
         let json = serde_json::json!({"deadLetter": {"topic": "orders.dlq"}});
         spec.error_handling = serde_json::from_value(json).unwrap();

@@ -12,7 +12,7 @@ fn group(spec: &str) -> KafkaConsumerGroup {
 
 const SASL: &str = "kafka: {bootstrapServers: ['k:9092'], tls: {}, sasl: {mechanism: PLAIN, credentials: {secretName: login}}}";
 
-fn run(group: KafkaConsumerGroup, loaded: &Loaded, brokers: &Brokers) -> Result<Prepared, String> {
+fn run(group: KafkaConsumerGroup, loaded: &Loaded, brokers: &Brokers) -> Result<PreparedGroup, String> {
     prepare(group, loaded, brokers, &Folders::default(), &Programs::default())
 }
 
@@ -22,7 +22,7 @@ fn with_login(namespace: &str) -> Loaded {
     let mut loaded = Loaded::default();
     loaded
         .secrets
-        .insert((namespace.into(), "login".into()), Keys(keys.into()));
+        .insert((namespace.into(), "login".into()), ObjectData(keys.into()));
     loaded
 }
 
@@ -48,7 +48,9 @@ fn the_authority_beside_a_postgres_url_becomes_a_file_too() {
             .map(|(key, value)| (key.to_string(), value.as_bytes().to_vec()))
             .collect();
         let mut loaded = Loaded::default();
-        loaded.secrets.insert(("shop".into(), "db".into()), Keys(keys));
+        loaded
+            .secrets
+            .insert(("shop".into(), "db".into()), ObjectData(keys));
         run(group(), &loaded, &Brokers::AsWritten).unwrap().files
     };
     let authority = Path::new("secrets/db/ca.crt");

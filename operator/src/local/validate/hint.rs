@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::join;
+use super::field_error::join;
 
 /// The candidate nearest to `word`, if it is near enough to be meant: a third of the letters may differ.
 pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::{FieldError, hint};
+use super::field_error::FieldError;
+use super::hint;
 
 const API_VERSION: &str = "kafka-consumer.dev/v1alpha1";
 const FIELDS: &[&str] = &[

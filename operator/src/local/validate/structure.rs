@@ -4,7 +4,9 @@
 use regex::Regex;
 use serde_json::Value;
 
-use super::{FieldError, defaults::nullable, hint, join};
+use super::defaults::nullable;
+use super::field_error::{FieldError, join};
+use super::hint;
 
 pub(super) fn check(schema: &Value, object: &Value, errors: &mut Vec<FieldError>) {
     walk(schema, object, "", errors);

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::{FieldError, hint, join};
+use super::field_error::{FieldError, join};
+use super::hint;
 
 /// What the API server adds to every root.
 const ROOT: [&str; 3] = ["apiVersion", "kind", "metadata"];

@@ -1,19 +1,21 @@
 //! Tables: one edit of a group that is well, and what its conditions say then.
 
+use super::inputs::Failure;
 use super::*;
-use crate::controller::pods::PodProblem;
+use crate::controller::pods::{PodFacts, PodProblem};
 use crate::fixtures::{facts, group, lag};
+use crate::group::rejection::Finding;
 use crate::group::scaling::Limit;
-use crate::kafka::MemberFacts;
-use crate::kafka::{GroupFacts, KafkaProblem};
-use crds::spec::DesiredState;
+use crate::kafka::model::{GroupFacts, KafkaProblem, KafkaView, MemberFacts};
+use crds::spec::{DesiredState, KafkaConsumerGroupSpec};
 use crds::status::WorkerStatus;
+use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::json;
 
 /// Owned form of [`Inputs`], of a group that is well.
 struct World {
     spec: KafkaConsumerGroupSpec,
-    acceptance: Result<Option<Rejection>, Rejection>,
+    acceptance: Result<Option<Finding>, Rejection>,
     kafka: KafkaView,
     decision: Option<Decision>,
     deployment: Option<Deployment>,
@@ -438,7 +440,7 @@ fn unknown_lag_is_absent_and_partition_counts_are_remembered() {
 #[test]
 fn a_warning_accepts() {
     let mut world = World::well();
-    world.acceptance = Ok(Some(Rejection::new("CredentialsInClear", "no TLS")));
+    world.acceptance = Ok(Some(Finding::new("CredentialsInClear", "no TLS")));
     let computed = world.computed();
     assert_eq!(says(&computed, "Accepted"), "True/CredentialsInClear");
     assert_eq!(says(&computed, "Ready"), "True/AllPartitionsConsumed");

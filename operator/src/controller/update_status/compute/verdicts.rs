@@ -7,13 +7,13 @@ use crds::status::{PausedReason, StalledPartition, condition};
 
 use super::super::conditions::{self, Truth, Verdict};
 use super::super::workers;
-use super::Inputs;
-use crate::controller::dereference::KafkaView;
+use super::inputs::Inputs;
 use crate::group::scaling::{Decision, Limit};
-use crate::kafka::{GroupFacts, KafkaFacts, KafkaProblem};
+use crate::kafka::model::KafkaView;
+use crate::kafka::model::{GroupFacts, KafkaFacts, KafkaProblem};
 
 /// Numbers of the Deployment, once it has seen the spec that we mean.
-pub(super) struct Workers {
+pub(super) struct WorkerCounts {
     pub(super) wanted: i32,
     pub(super) existing: i32,
     pub(super) ready: i32,
@@ -23,7 +23,7 @@ pub(super) struct Workers {
     pub(super) observed: bool,
 }
 
-impl Workers {
+impl WorkerCounts {
     pub(super) fn of(inputs: &Inputs<'_>) -> Self {
         let spec = inputs.deployment.and_then(|deployment| deployment.spec.as_ref());
         let status = inputs
@@ -94,7 +94,7 @@ pub(super) fn reachable(inputs: &Inputs<'_>) -> Verdict {
         KafkaView::Failed(problem) => Verdict::new(
             Truth::False,
             problem.reason(),
-            conditions::steady(&problem.to_string()),
+            conditions::without_volatile_parts(&problem.to_string()),
         ),
         KafkaView::NotAsked => Verdict::new(
             Truth::Unknown,
@@ -124,9 +124,9 @@ pub(super) fn lag_known(facts: Option<&KafkaFacts>) -> Verdict {
     }
 }
 
-pub(super) fn available(inputs: &Inputs<'_>, workers: &Workers) -> Verdict {
+pub(super) fn available(inputs: &Inputs<'_>, workers: &WorkerCounts) -> Verdict {
     let no = |reason: &str, message: String| Verdict::new(Truth::False, reason, message);
-    let Workers {
+    let WorkerCounts {
         wanted,
         existing,
         ready,
@@ -175,7 +175,10 @@ pub(super) fn available(inputs: &Inputs<'_>, workers: &Workers) -> Verdict {
     if let Some((name, problem)) = in_trouble {
         return no(
             problem.reason,
-            format!("pod {name}: {}", conditions::steady(&problem.message)),
+            format!(
+                "pod {name}: {}",
+                conditions::without_volatile_parts(&problem.message)
+            ),
         );
     }
     no(
