@@ -1,4 +1,5 @@
-//! The command line of `kafka-consumer-operator`. In: arguments and environment variables. Out: [`Args`]. Runs nothing.
+//! The command line of `kafka-consumer-operator`. In: arguments and environment variables. Out: [`Args`].
+//! Runs nothing.
 
 use std::net::SocketAddr;
 
@@ -28,22 +29,22 @@ pub enum Command {
     EmbeddedBroker(EmbeddedBrokerArgs),
 }
 
-/// Flags of `run`; each can be given as an environment variable too.
+/// Flags of `run`; each can also be set by an environment variable.
 #[derive(ClapArgs, Clone, Debug)]
 pub struct RunArgs {
-    /// Namespaces to serve, separated by commas. Empty: all.
+    /// Namespaces to watch, separated by commas. Empty: all.
     #[arg(long, env = "KCO_NAMESPACES", value_delimiter = ',', value_name = "NAME,...")]
     pub namespaces: Vec<String>,
 
-    /// Image of the workers, for groups that name none.
+    /// Worker image, for groups that set none.
     #[arg(long, env = "KCO_WORKER_IMAGE", value_name = "IMAGE")]
     pub worker_image: String,
 
-    /// When the workers' image is pulled, for groups that do not say. Default: Kubernetes' own rule.
+    /// Pull policy of the worker image, for groups that set none. Default: the Kubernetes default.
     #[arg(long, env = "KCO_IMAGE_PULL_POLICY", value_name = "POLICY")]
     pub image_pull_policy: Option<PullPolicy>,
 
-    /// Of several operators let only one work.
+    /// Elect a leader, so that only one of several operators is active.
     #[arg(long, env = "KCO_LEADER_ELECTION", value_name = "BOOL", default_value_t = true,
         action = clap::ArgAction::Set)]
     pub leader_election: bool,
@@ -56,7 +57,7 @@ pub struct RunArgs {
     #[arg(long, env = "KCO_IDENTITY", value_name = "NAME")]
     pub identity: Option<String>,
 
-    /// Where probes and metrics are served.
+    /// Address of the probes and metrics.
     #[arg(
         long,
         env = "KCO_HTTP_ADDRESS",
@@ -65,17 +66,17 @@ pub struct RunArgs {
     )]
     pub http_address: SocketAddr,
 
-    /// Shape of the log.
+    /// Log format.
     #[arg(long, env = "KCO_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 
-    /// Seconds between two looks at Kafka: partition counts, lag, members.
+    /// Seconds between two reads of partition counts, lag and members from Kafka.
     #[arg(long, env = "KCO_KAFKA_REFRESH_SECONDS", value_name = "SECONDS", default_value_t = 15,
         value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub kafka_refresh_seconds: u64,
 }
 
-/// Kubernetes' own names.
+/// The values of `imagePullPolicy` in Kubernetes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "PascalCase")]
 pub enum PullPolicy {

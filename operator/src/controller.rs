@@ -1,5 +1,6 @@
-//! The Kubernetes controller. In: a client, the watched namespaces, a Kafka client pool. Out: groups that are as their
-//! resources say, and statuses that say how they are. `reconcile` is the table of contents; each stage is a module.
+//! The Kubernetes controller. In: a client, the watched namespaces, a Kafka client pool. Out: workers as the
+//! resources specify, and a status of each group. `reconcile` lists the stages in order; each stage is a
+//! module.
 
 pub mod apply;
 pub mod build;
@@ -23,9 +24,9 @@ use crds::KafkaConsumerGroup;
 use crds::spec::StartPositionType;
 use crds::worker_config::group_id;
 use futures::{FutureExt, Stream, StreamExt};
-use kube::ResourceExt;
 use kube::runtime::controller::{Action, Error as QueueError};
 use kube::runtime::{Config, applier, watcher};
+use kube::{Resource, ResourceExt};
 use thiserror::Error;
 
 use crate::group::observed::Observed;
@@ -45,14 +46,15 @@ use update_status::compute::inputs::{Failure, Inputs};
 use update_status::compute::{Computed, compute};
 use watches::ReconcileRequests;
 
-/// Events come in bursts (a rollout changes Deployment and pods together); one look is enough for all of them.
+/// Watch events arrive in bursts (a rollout changes Deployment and pods together); one reconcile handles all
+/// of them.
 const DEBOUNCE: Duration = Duration::from_millis(100);
 
-/// One look at one group. Kafka alone may take 10 s for facts and 20 s for each of three changes; what takes longer than
-/// all of it hangs, and would keep its turn at the API server for ever.
+/// Timeout of one reconcile. Kafka alone may take 10 s for facts and 20 s for each of three changes; a longer
+/// reconcile hangs and would keep its slot at the API server indefinitely.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Which stage failed. What a user can act on is in the status too.
+/// Which stage failed. Errors that a user can fix are in the status too.
 #[derive(Debug, Error)]
 pub enum ReconcileError {
     #[error(transparent)]
@@ -61,9 +63,9 @@ pub enum ReconcileError {
     Apply(#[from] ApplyError),
     #[error(transparent)]
     Status(#[from] StatusError),
-    #[error("the reconcile did not end within {} s", RECONCILE_TIMEOUT.as_secs())]
+    #[error("the reconcile did not finish within {} s", RECONCILE_TIMEOUT.as_secs())]
     Timeout,
-    #[error("the reconcile ended by a panic: {0}")]
+    #[error("the reconcile panicked: {0}")]
     Task(#[from] tokio::task::JoinError),
 }
 
@@ -80,7 +82,7 @@ impl ReconcileError {
     }
 }
 
-/// Looks at one group: the table of contents.
+/// Reconciles one group, stage by stage.
 async fn reconcile(
     scope: &Scope,
     group: &KafkaConsumerGroup,
@@ -110,7 +112,7 @@ async fn reconcile(
     Ok(Action::requeue(next))
 }
 
-/// What was done for an accepted group.
+/// The stages of an accepted group.
 async fn reconcile_accepted(
     scope: &Scope,
     valid: &ValidatedGroup,
@@ -157,7 +159,7 @@ impl ReconcileOutcome {
     }
 }
 
-/// The status that follows from all of it.
+/// Computes the status from everything that the reconcile observed and did.
 fn compute_status(
     group: &KafkaConsumerGroup,
     verdict: &Result<ValidatedGroup, Rejection>,
@@ -167,7 +169,7 @@ fn compute_status(
 ) -> Computed {
     let old = group.status.clone().unwrap_or_default();
     let now = Instant::now();
-    // After a restart the status is all there is to remember by.
+    // After a restart of the operator the status is the only memory.
     let was_ready = update_status::conditions::is_true(&old.conditions, crds::status::condition::READY);
     if memory.healthy_at.is_none() && memory.written.is_none() && was_ready {
         memory.healthy_at = Some(now);
@@ -175,12 +177,12 @@ fn compute_status(
     let not_applied = outcome.applied.as_ref().err().map(|error| Failure {
         reason: error.reason().into(),
         message: error.to_string(),
-        needs_human: error.needs_human(),
+        needs_action: error.needs_action(),
     });
     let not_provisioned = outcome.provisioned.problem.as_ref().map(|problem| Failure {
         reason: problem.reason.into(),
         message: problem.message.clone(),
-        needs_human: problem.reason != "KafkaUnreachable",
+        needs_action: problem.reason != "KafkaUnreachable",
     });
     let applied = outcome.applied.as_ref().ok().and_then(Option::as_ref);
     let pods: Vec<PodFacts> = observed.pods.iter().map(|pod| PodFacts::of(pod)).collect();
@@ -203,12 +205,12 @@ fn compute_status(
         pods: &pods,
         failure: not_applied.as_ref().or(not_provisioned.as_ref()),
         old: &old,
-        settling: memory.settling(now),
+        recently_healthy: memory.recently_healthy(now),
         now: jiff::Timestamp::now(),
     })
 }
 
-/// Runs until `stop` resolves; reconciles that have begun are finished.
+/// Runs until `stop` resolves, then finishes the running reconciles.
 pub fn run(
     scope: Arc<Scope>,
     requests: ReconcileRequests,
@@ -228,12 +230,13 @@ pub fn run(
 
 type Reconciling = Pin<Box<dyn Future<Output = Result<Action, ReconcileError>> + Send>>;
 
-/// A task of its own for each reconcile: groups do not wait for each other, and a panic stays where it is.
+/// Runs each reconcile in a separate task: groups do not wait for each other, and a panic affects only its
+/// own group.
 fn reconcile_isolated(guarded: Arc<Guarded>, scope: Arc<Scope>) -> Reconciling {
     let task = async move {
         let (namespace, name) = (guarded.namespace().unwrap_or_default(), guarded.name_any());
         if guarded.meta().deletion_timestamp.is_some() {
-            // Children go by their owner references; there is nothing to clean.
+            // Kubernetes deletes the children by their owner references; there is nothing to clean up.
             return Ok(Action::await_change());
         }
         let measure = scope.context.metrics.reconcile();
@@ -260,7 +263,7 @@ fn reconcile_isolated(guarded: Arc<Guarded>, scope: Arc<Scope>) -> Reconciling {
 fn error_policy(guarded: Arc<Guarded>, error: &ReconcileError, scope: Arc<Scope>) -> Action {
     let (namespace, name) = (guarded.namespace().unwrap_or_default(), guarded.name_any());
     let memory = scope.memory(&namespace, &name);
-    // Never held here: a group is not reconciled twice at a time.
+    // Never locked here: a group is not reconciled twice at the same time.
     let wait = memory
         .try_lock()
         .map_or(Duration::from_secs(5), |mut memory| memory.backoff());

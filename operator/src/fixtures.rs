@@ -1,4 +1,4 @@
-//! What tests start from: one group that is well, everything it names, and what Kafka says about it.
+//! Test fixtures: a healthy group, everything it references, and the Kafka facts about it.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ pub fn group() -> KafkaConsumerGroup {
     .unwrap()
 }
 
-/// A group that refers to all that can be referred to.
+/// A group with every kind of reference.
 pub fn secured_group() -> KafkaConsumerGroup {
     let mut group = group();
     group.spec = serde_json::from_value(json!({
@@ -52,7 +52,7 @@ pub fn secured_group() -> KafkaConsumerGroup {
     group
 }
 
-/// Everything [`secured_group`] refers to.
+/// The data of everything that [`secured_group`] references.
 pub fn data() -> ReferencedData {
     let entry = |kind, name: &str, data: &[(&str, &str)]| {
         let data: BTreeMap<_, _> = data
@@ -88,7 +88,7 @@ pub fn data() -> ReferencedData {
     .into()
 }
 
-/// Partition counts, and nothing else.
+/// Facts with partition counts only.
 pub fn facts(topics: &[(&str, Option<i32>)]) -> KafkaFacts {
     KafkaFacts {
         topics: topics
@@ -117,7 +117,7 @@ pub fn lag(records: &[i64]) -> Lag {
     }
 }
 
-/// What `dereference` finds for [`secured_group`].
+/// What a reconcile of [`secured_group`] observes.
 pub fn observed() -> Observed {
     let (spec, data) = (secured_group().spec, data());
     let references = References::of(&spec);

@@ -1,5 +1,6 @@
-//! What a KafkaConsumerGroup means, on Kubernetes and on one machine alike: what its spec references, whether it is valid,
-//! which topics it needs, how many workers it gets. Pure: no Kubernetes client, no Kafka client, no clock.
+//! What a KafkaConsumerGroup means, both on Kubernetes and on one machine: what its spec references, whether
+//! it is valid, which topics it needs, how many workers it gets. Pure: no Kubernetes client, no Kafka client,
+//! no clock.
 
 pub mod observed;
 pub mod programs;

@@ -1,6 +1,7 @@
-//! What the operator knows of a Kafka cluster, and the few things it changes there. In: `spec.kafka` with resolved
-//! credentials. Out: partition counts, lag and members of one group, all of it or "unknown", never a guess; created
-//! and grown topics; committed start positions. It never joins a group, never deletes a topic, never reads records.
+//! Reads from a Kafka cluster, and the few changes that the operator makes there. In: `spec.kafka` with
+//! resolved credentials. Out: partition counts, lag and members of one group, each complete or unknown, never
+//! a guess; created topics and added partitions; committed start positions. The operator never joins a group,
+//! never deletes a topic and never reads records.
 
 mod client;
 pub mod embedded;
@@ -23,18 +24,20 @@ use client::{Cluster, TIMEOUTS, Timeouts};
 use facts::Members;
 use model::{FactsQuery, KafkaFacts, KafkaProblem, Provisioned, WantedTopic};
 
-/// Creating topics writes to disks of several brokers; the controller waits 20 s for it.
+/// Timeout of a topic creation, which writes to the disks of several brokers; the controller waits 20 s for
+/// it.
 const PROVISION: Duration = Duration::from_secs(15);
 
-/// Clients without use are closed after this: long against the 30 s between looks at a group, short against the life of
-/// a rotated password.
+/// An unused client is closed after this time: long compared with the 30 s between two reads of a group,
+/// short compared with the lifetime of a rotated password.
 const IDLE: Duration = Duration::from_secs(600);
 
-/// A client that has reached nobody for so long is replaced.
+/// A client that has reached no broker for this long is replaced.
 const GIVE_UP: Duration = Duration::from_secs(120);
 
-/// All Kafka clients of this process: one per cluster and credentials, closed after 10 minutes without use. Clones share
-/// them. A corrected password is another key, so it never waits for an old client's backoff.
+/// All Kafka clients of this process: one per cluster and credentials, closed after 10 minutes without use.
+/// Clones share them. A corrected password is a new key, so its client never waits for the backoff of the old
+/// client.
 #[derive(Clone)]
 pub struct KafkaClients {
     open: Arc<Mutex<HashMap<Properties, OpenCluster>>>,
@@ -45,7 +48,7 @@ pub struct KafkaClients {
 struct OpenCluster {
     cluster: Arc<Cluster>,
     used: Instant,
-    /// Since when no request has reached the brokers.
+    /// Time of the first of the latest requests in a row that did not reach the brokers.
     unreached_since: Option<Instant>,
 }
 
@@ -60,26 +63,26 @@ impl Default for KafkaClients {
 }
 
 impl KafkaClients {
-    /// No client is made before it is needed.
+    /// Creates a client only when it is needed.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// For the embedded broker, which cannot tell the members of a group: `group` is always None, without asking.
+    /// For the embedded broker, which cannot describe a group: `group` is always None, without a request.
     pub fn for_embedded_broker() -> Self {
         Self {
-            members: Members::Leave,
+            members: Members::Skip,
             ..Self::default()
         }
     }
 
-    /// Clients that are open now, for metrics.
+    /// Number of open clients, for metrics.
     pub fn count(&self) -> usize {
         self.close_idle(IDLE);
         lock(&self.open).len()
     }
 
-    /// Reads partition counts, lag and members of a group. Ends within 10 s, whatever the brokers do.
+    /// Reads partition counts, lag and members of a group. Returns within 10 s, whatever the brokers do.
     pub async fn facts(
         &self,
         kafka: &Kafka,
@@ -94,7 +97,7 @@ impl KafkaClients {
         .await
     }
 
-    /// Creates topics that are missing and adds partitions to those that have fewer than asked for.
+    /// Creates missing topics and adds partitions to topics that have fewer than requested.
     pub async fn provision(
         &self,
         kafka: &Kafka,
@@ -113,8 +116,9 @@ impl KafkaClients {
         .await
     }
 
-    /// Commits the start position for partitions without a committed offset, if the group has no members; partitions
-    /// added to a topic that the group already reads start at their first record. Returns how many were committed.
+    /// Commits the start position for partitions without a committed offset, if the group has no members;
+    /// partitions added to a topic that the group already reads start at their first record. Returns the
+    /// number of committed partitions.
     pub async fn commit_start_positions(
         &self,
         kafka: &Kafka,
@@ -130,7 +134,7 @@ impl KafkaClients {
         .await
     }
 
-    /// Runs `work` with the right client on a blocking thread.
+    /// Runs `work` with the client of this cluster and these credentials on a blocking thread.
     async fn run<T: Send + 'static>(
         &self,
         kafka: &Kafka,
@@ -149,13 +153,13 @@ impl KafkaClients {
             let cluster = clients.cluster(&properties)?;
             let done = work(&cluster, &properties);
             let reached = !matches!(done, Err(KafkaProblem::Unreachable(_)));
-            clients.note(&properties, &cluster, reached, GIVE_UP);
+            clients.record_reach(&properties, &cluster, reached, GIVE_UP);
             done
         })
         .await
         .unwrap_or_else(|error| {
             Err(KafkaProblem::Unreachable(format!(
-                "the request was ended: {error}"
+                "the request was aborted: {error}"
             )))
         })
     }
@@ -166,7 +170,8 @@ impl KafkaClients {
             entry.used = Instant::now();
             return Ok(Arc::clone(&entry.cluster));
         }
-        // Under the lock: opening connects to nobody, it only parses, and two openings at once would waste one.
+        // Under the lock: opening only parses and does not connect, and two concurrent openings would waste
+        // one client.
         let cluster = Arc::new(Cluster::open(properties)?);
         open.insert(
             properties.clone(),
@@ -179,10 +184,16 @@ impl KafkaClients {
         Ok(cluster)
     }
 
-    /// Takes note of whether a request has reached the brokers. A client that has reached nobody for so long is replaced by the
-    /// next request: after an answer that there are no brokers, librdkafka 2.12 may never connect again. Not sooner, because
-    /// logging in at every broker may take longer than one request.
-    fn note(&self, properties: &Properties, cluster: &Arc<Cluster>, reached: bool, patience: Duration) {
+    /// Records whether a request has reached the brokers. The next request replaces a client that has reached
+    /// no broker for `give_up`: after an answer that there are no brokers, librdkafka 2.12 may never connect
+    /// again. Not sooner, because the login at every broker may take longer than one request.
+    fn record_reach(
+        &self,
+        properties: &Properties,
+        cluster: &Arc<Cluster>,
+        reached: bool,
+        give_up: Duration,
+    ) {
         let mut open = lock(&self.open);
         let current = |entry: &&mut OpenCluster| Arc::ptr_eq(&entry.cluster, cluster);
         let Some(entry) = open.get_mut(properties).filter(current) else {
@@ -193,8 +204,8 @@ impl KafkaClients {
             return;
         }
         let since = *entry.unreached_since.get_or_insert_with(Instant::now);
-        if since.elapsed() >= patience {
-            // Closed where it is dropped last, outside of the lock: the caller still holds it.
+        if since.elapsed() >= give_up {
+            // The caller still holds the client, so it is closed later, outside of the lock.
             open.remove(properties);
         }
     }
@@ -211,7 +222,7 @@ impl KafkaClients {
             closed.extend(old.iter().filter_map(|properties| open.remove(properties)));
         }
         if !closed.is_empty() {
-            // Closing waits for librdkafka's threads, which may sit in a connection attempt.
+            // Closing waits for librdkafka's threads, which may be in a connection attempt.
             std::thread::spawn(move || drop(closed));
         }
     }

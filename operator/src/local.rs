@@ -1,8 +1,8 @@
-//! Local mode: the groups of a file or folder without Kubernetes. The same resources, the same checks as the API
-//! server's, the same decisions as the controller's; workers are processes of this machine.
+//! Local mode: runs the groups of a file or folder without Kubernetes. The same resources, the checks of the
+//! API server, the decisions of the controller; workers are processes of this machine.
 //!
 //! ```text
-//! files -> load -> validate -> prepare -> group -> supervise -> worker processes
+//! files -> load -> validate -> prepare -> local_group -> supervise -> worker processes
 //!            ^                              ^                        │ /status
 //!          watch                    kafka::KafkaClients           screen
 //! ```
@@ -65,7 +65,8 @@ pub fn run_embedded_broker(args: EmbeddedBrokerArgs) -> anyhow::Result<ExitCode>
     embedded::serve(&args)
 }
 
-/// Checks the files and says what is wrong. Secrets need not be there: a cluster's API server does not look at them either.
+/// Checks the files and prints every problem. Secrets need not exist: the API server does not check them
+/// either.
 fn check(args: &LocalArgs) -> ExitCode {
     let loaded = load::load(&args.files, &args.namespace);
     let (rules, programs) = (validate::Rules::new(), Programs::default());

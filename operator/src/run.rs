@@ -1,5 +1,6 @@
-//! The command line, and `run`: the controller from its start to its end. In: flags. Out: an exit code: 0 after SIGTERM,
-//! 1 when the lease was lost or nothing could be started. Wires; decides nothing about groups.
+//! Runs a subcommand; `run` is the controller from its start to its end. In: flags. Out: an exit code: 0
+//! after SIGTERM, 1 if the lease was lost or the start failed. Connects the parts; decides nothing about
+//! groups.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -29,10 +30,10 @@ use crate::telemetry::{self, Metrics, Readiness};
 
 /// Name of the Lease.
 const LEASE: &str = "kafka-consumer-operator";
-/// Between two looks for a missing CRD.
+/// Time between two checks for a missing CRD.
 const CRD_RETRY: Duration = Duration::from_secs(5);
-/// Reconciles that have begun when SIGTERM comes get this long: more than a healthy one needs, and together with giving
-/// back the lease well below the 30 s after which Kubernetes kills.
+/// Running reconciles get this long after SIGTERM: more than a healthy one needs, and together with the
+/// release of the lease well below the 30 s after which Kubernetes kills the pod.
 const SHUTDOWN: Duration = Duration::from_secs(15);
 
 /// Runs the subcommand.
@@ -52,7 +53,7 @@ pub async fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
 pub async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     telemetry::init_logs(args.log_format);
     let metrics = Arc::new(Metrics::default());
-    let readiness = Readiness::not("starting");
+    let readiness = Readiness::not_ready("starting");
     let listener = TcpListener::bind(args.http_address)
         .await
         .with_context(|| format!("cannot listen on --http-address {}", args.http_address))?;
@@ -79,7 +80,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     tokio::select! {
         outcome = work => outcome,
         () = second_signal(stop) => {
-            tracing::warn!("second signal: stopping at once");
+            tracing::warn!("second stop signal, exiting now");
             std::process::exit(130);
         }
     }
@@ -104,8 +105,9 @@ async fn work(
         () = wait_for_crd(&client, namespaces[0].as_deref(), &readiness) => {}
         () = signals(stop.clone(), 1) => return Ok(ExitCode::SUCCESS),
     }
-    // A standby is ready: it can take over at any time, and a rollout of the operator must go on.
-    readiness.ready();
+    // A standby is ready: it can take over at any time, and a rollout of the operator must not wait for the
+    // lease.
+    readiness.set_ready();
     let mut elector = Elector::new(client.clone(), lease_namespace, LEASE, identity);
     if args.leader_election {
         tracing::info!(namespace = lease_namespace, identity, "waiting for the lease");
@@ -115,7 +117,7 @@ async fn work(
         }
     }
     metrics.set_leader(true);
-    tracing::info!(identity, namespaces = ?args.namespaces, "working");
+    tracing::info!(identity, namespaces = ?args.namespaces, "active: reconciling groups");
     let kafka = KafkaClients::new();
     tokio::spawn(count_clients(kafka.clone(), metrics.clone()));
     let defaults = WorkerDefaults {
@@ -145,14 +147,15 @@ async fn work(
             Ok(ExitCode::SUCCESS)
         }
         lost = hold(&mut elector) => {
-            // Another operator may write from now on. Nothing of this process may, not even what it has begun.
+            // From now on another operator may write, so this process must not, not even to finish a running
+            // reconcile.
             tracing::error!("{lost}");
             std::process::exit(1);
         }
     }
 }
 
-/// A future that borrows the elector only while it is polled, so that the lease can be given back afterwards.
+/// A future that borrows the elector only while it is polled, so that the lease can be released afterwards.
 async fn hold(elector: &mut Elector) -> crate::leader::Lost {
     elector.hold().await
 }
@@ -165,25 +168,25 @@ async fn drive(scope: Arc<Scope>, requests: ReconcileRequests, stop: watch::Rece
         let reconcile = tokio::select! {
             reconcile = reconciles.next() => reconcile,
             () = &mut deadline => {
-                tracing::warn!("some reconciles did not end in time");
+                tracing::warn!("some reconciles did not finish within {} s, exiting", SHUTDOWN.as_secs());
                 return;
             }
         };
         match reconcile {
             None => return,
-            Some(Ok((group, action))) => tracing::debug!(%group, ?action, "looked at"),
-            // Told by the error policy, with the time of the next attempt.
+            Some(Ok((group, action))) => tracing::debug!(%group, ?action, "reconciled"),
+            // The error policy has logged it, with the time of the next attempt.
             Some(Err(QueueError::ReconcilerFailed(..))) => {}
-            Some(Err(QueueError::ObjectNotFound(group))) => tracing::debug!(%group, "gone"),
+            Some(Err(QueueError::ObjectNotFound(group))) => tracing::debug!(%group, "deleted"),
             Some(Err(QueueError::QueueError(error))) => {
-                tracing::warn!(%error, "a watch failed and is tried again; may this ServiceAccount list and watch it?");
+                tracing::warn!(%error, "watch failed, retrying; check that this ServiceAccount may list and watch the resource");
             }
-            Some(Err(error)) => tracing::error!(%error, "controller"),
+            Some(Err(error)) => tracing::error!(%error, "the controller failed"),
         }
     }
 }
 
-/// Without its CRD there is nothing to do, and nothing wrong with waiting.
+/// Waits until the CRD is installed; until then there is nothing to reconcile.
 async fn wait_for_crd(client: &Client, namespace: Option<&str>, readiness: &Readiness) {
     let groups: Api<PartialObjectMeta<KafkaConsumerGroup>> = match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
@@ -198,10 +201,10 @@ async fn wait_for_crd(client: &Client, namespace: Option<&str>, readiness: &Read
             Err(kube::Error::Api(status)) if status.code == 403 => {
                 format!("not allowed to list kafkaconsumergroups: {}; grant it by RBAC", status.message)
             }
-            Err(error) => format!("the API server does not answer: {error}"),
+            Err(error) => format!("the API server does not respond: {error}"),
         };
         tracing::warn!("{why}");
-        readiness.waits_for(&why);
+        readiness.set_not_ready(&why);
         tokio::time::sleep(CRD_RETRY).await;
     }
 }
@@ -213,7 +216,7 @@ async fn count_clients(kafka: KafkaClients, metrics: Arc<Metrics>) {
     }
 }
 
-/// Counts SIGTERM and SIGINT: the first asks to stop, the second insists.
+/// Counts SIGTERM and SIGINT: the first stops cleanly, the second exits at once.
 fn stop_on_signals() -> anyhow::Result<watch::Receiver<u8>> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
@@ -224,7 +227,7 @@ fn stop_on_signals() -> anyhow::Result<watch::Receiver<u8>> {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            tracing::info!("signal: stopping");
+            tracing::info!("stop signal received, shutting down");
             sender.send_modify(|count| *count = count.saturating_add(1));
         }
     });
@@ -233,7 +236,7 @@ fn stop_on_signals() -> anyhow::Result<watch::Receiver<u8>> {
 
 async fn signals(mut stop: watch::Receiver<u8>, wanted: u8) {
     if stop.wait_for(|count| *count >= wanted).await.is_err() {
-        // The counting task is gone, so no signal will ever come.
+        // The counting task has ended, so no further signal can arrive.
         std::future::pending::<()>().await;
     }
 }
@@ -242,7 +245,8 @@ async fn second_signal(stop: watch::Receiver<u8>) {
     signals(stop, 2).await;
 }
 
-/// The pod's name, in a pod. Elsewhere two operators may share a host, so the process id makes the difference.
+/// In a pod this is the pod's name. Elsewhere two operators may share a host, so the process id distinguishes
+/// them.
 fn host_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}-{}", host.trim(), std::process::id())

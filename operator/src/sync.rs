@@ -1,5 +1,5 @@
-//! Locks that survive a panic of another thread: every value behind a lock of this crate is valid after each statement,
-//! so a poisoned lock is used as if nothing had happened.
+//! Locks that survive a panic of another thread: every value behind a lock of this crate is valid after each
+//! statement, so a poisoned lock is used as if nothing had happened.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 

@@ -1,6 +1,6 @@
-//! Brings the children of a group into the cluster. In: [`Resources<Prepared>`]. Out: [`Resources<Applied>`]. Writes by
-//! server-side apply, in the order in which the objects need each other, and only what differs: a child that already
-//! holds everything wanted costs no write, and usually no read. Never takes over an object that belongs to others.
+//! Applies the children of a group. In: [`Resources<Prepared>`]. Out: [`Resources<Applied>`]. Writes with
+//! server-side apply, in the order of their dependencies, and only differences: a child that already matches
+//! costs no write and usually no read. Never takes over an object of another owner.
 
 mod children;
 pub mod error;
@@ -30,7 +30,7 @@ use crate::group::observed::Observed;
 use crate::group::scaling::Decision;
 use crate::group::validate::ValidatedGroup;
 
-/// Applies all children, then what depends on them.
+/// Applies all children, then annotates the pods and deletes orphans.
 pub async fn apply(
     scope: &Scope,
     group: &ValidatedGroup,
@@ -38,7 +38,7 @@ pub async fn apply(
     observed: &Observed,
     memory: &mut GroupMemory,
 ) -> Result<Resources<Applied>, ApplyError> {
-    let _turn = scope.turn().await;
+    let _slot = scope.api_slot().await;
     let Resources {
         service_account,
         role,
@@ -52,20 +52,18 @@ pub async fn apply(
         scope,
         group,
         memory,
-        owner_lives: false,
+        owner_exists: false,
     };
     let caches = &scope.caches;
-    // Permissions and configuration before the pods that need them.
-    let service_account = children
-        .ensure_seen(service_account, &caches.service_accounts)
-        .await?;
-    let role = children.ensure_seen(role, &caches.roles).await?;
-    let role_binding = children.ensure_seen(role_binding, &caches.role_bindings).await?;
-    let config_map = children.ensure_seen(config_map, &caches.config_maps).await?;
+    // Permissions and configuration come before the pods that need them.
+    let service_account = children.ensure(service_account, &caches.service_accounts).await?;
+    let role = children.ensure(role, &caches.roles).await?;
+    let role_binding = children.ensure(role_binding, &caches.role_bindings).await?;
+    let config_map = children.ensure(config_map, &caches.config_maps).await?;
     let disruption_budget = children
-        .ensure_seen(disruption_budget, &caches.disruption_budgets)
+        .ensure(disruption_budget, &caches.disruption_budgets)
         .await?;
-    let deployment = children.ensure_seen(deployment, &caches.deployments).await?;
+    let deployment = children.ensure(deployment, &caches.deployments).await?;
     children.memory.deployment = Some(Arc::new(deployment.clone()));
     annotate_pods(scope, group, &observed.pods).await?;
     delete_orphans(scope, group).await?;
@@ -80,7 +78,7 @@ pub async fn apply(
     })
 }
 
-/// A group that is not accepted keeps its workers as they are, with one exception: stopping must always work.
+/// The workers of a group that is not accepted stay unchanged, with one exception: stopping must always work.
 pub async fn stop_rejected(
     scope: &Scope,
     group: &KafkaConsumerGroup,
@@ -92,7 +90,7 @@ pub async fn stop_rejected(
     if group.spec.desired_state != DesiredState::Stopped || observed.current_replicas() == Some(0) {
         return Ok(());
     }
-    let _turn = scope.turn().await;
+    let _slot = scope.api_slot().await;
     let api: Api<Deployment> = Api::namespaced(
         scope.context.client.clone(),
         &group.namespace().unwrap_or_default(),
@@ -113,7 +111,7 @@ pub async fn stop_rejected(
     }
 }
 
-/// In mode Manual spec.replicas is written once, so that `GET /scale` works for kubectl, an HPA or KEDA.
+/// Writes spec.replicas once in mode Manual, so that `GET /scale` works for kubectl, an HPA or KEDA.
 pub async fn seed_replicas(
     scope: &Scope,
     namespace: &str,
@@ -142,7 +140,7 @@ pub async fn seed_replicas(
     }
 }
 
-/// Running and Paused are also written on the pods: that makes the kubelet refresh the mounted ConfigMap at once
+/// Annotates the pods with Running or Paused: that makes the kubelet refresh the mounted ConfigMap at once
 /// instead of within a minute.
 async fn annotate_pods(scope: &Scope, group: &ValidatedGroup, pods: &[Arc<Pod>]) -> Result<(), ApplyError> {
     let state = match group.spec.desired_state {
@@ -186,7 +184,7 @@ async fn annotate_pods(scope: &Scope, group: &ValidatedGroup, pods: &[Arc<Pod>])
     Ok(())
 }
 
-/// For tests of the comparison with real objects.
+/// An object as it is applied, for tests of the comparison.
 #[cfg(test)]
 pub fn desired_json<K: kube::Resource + serde::Serialize>(object: K) -> serde_json::Value {
     serde_json::to_value(children::with_hash(object).0).unwrap_or_default()

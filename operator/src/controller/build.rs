@@ -1,5 +1,5 @@
-//! Builds the child objects of a group. In: a [`ValidatedGroup`] and a scaling decision. Out: [`Resources<Prepared>`].
-//! Pure, and cannot fail: whatever could be wrong was refused by `validate`.
+//! Builds the child objects of a group. In: a [`ValidatedGroup`] and a scaling decision. Out:
+//! [`Resources<Prepared>`]. Pure, and cannot fail: `validate` has refused every spec that could not be built.
 
 pub mod config_map;
 pub mod deployment;

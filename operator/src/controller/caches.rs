@@ -1,5 +1,5 @@
-//! Read-only views of everything that the operator watches, for the stages of a reconcile and for whoever else reads them.
-//! In: what the watches deliver. Out: objects by name. Secrets and ConfigMaps are metadata only.
+//! Read-only views of everything that the operator watches, for the stages of a reconcile and for other
+//! readers. In: what the watches deliver. Out: objects by name. Secrets and ConfigMaps are metadata only.
 
 use crds::KafkaConsumerGroup;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -10,12 +10,12 @@ use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::store::WriterDropped;
 use kube::runtime::reflector::{ObjectRef, Store};
 
-/// A resource that may not parse: one malformed object must not stop the watch.
+/// A resource that may fail to parse: one malformed object must not stop the watch.
 pub type Guarded = DeserializeGuard<KafkaConsumerGroup>;
-/// Names a group in a queue.
+/// The key of a group in the queue.
 pub type GroupRef = ObjectRef<Guarded>;
 
-/// Read-only views of what is watched.
+/// The caches of one scope.
 #[derive(Clone)]
 pub struct Caches {
     pub groups: Store<Guarded>,
@@ -30,7 +30,7 @@ pub struct Caches {
 }
 
 impl Caches {
-    /// Waits until every cache holds the first answer; before that, "not there" would mean nothing.
+    /// Waits until every cache is filled; before that, a missing object means nothing.
     pub async fn ready(&self) -> Result<(), WriterDropped> {
         self.groups.wait_until_ready().await?;
         self.deployments.wait_until_ready().await?;

@@ -1,5 +1,6 @@
-//! Reads everything a reconcile needs: Secrets and ConfigMaps that the spec names, children, pods, Kafka facts. In: the
-//! resource. Out: [`Observed`]. Writes nothing; what is not there or does not answer is part of the answer, not an error.
+//! Reads everything that a reconcile needs: referenced Secrets and ConfigMaps, children, pods, Kafka facts.
+//! In: the resource. Out: [`Observed`]. Writes nothing; a missing object or an unreachable Kafka is part of
+//! the result, not an error.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,16 +23,17 @@ use crate::group::observed::{Observed, query};
 use crate::group::references::{ObjectKind, ReferencedData, References};
 use crate::kafka::model::{KafkaProblem, KafkaView};
 
-/// Longest wait for Kafka in one reconcile. A healthy cluster answers in milliseconds; longer than this and the group
-/// is better served by a status that says so.
+/// Timeout for Kafka in one reconcile. A healthy cluster answers in milliseconds; after this time the status
+/// reports the problem instead.
 pub const KAFKA_TIMEOUT: Duration = Duration::from_secs(10);
-/// Facts this fresh are used again: one event often brings others, and partitions do not grow twice a second.
+/// Facts are reused for this long: one watch event is often followed by others, and partition counts do not
+/// change that fast.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Why nothing could be observed.
+/// Why the observation failed.
 #[derive(Debug, Error)]
 pub enum DereferenceError {
-    #[error("the watches have not delivered yet: {0}")]
+    #[error("the watch caches are not filled: {0}")]
     Caches(#[from] kube::runtime::reflector::store::WriterDropped),
     #[error("cannot read {kind} {name}: {source}", kind = kind.as_str())]
     Content {
@@ -48,11 +50,11 @@ pub async fn dereference(
 ) -> Result<Observed, DereferenceError> {
     let (namespace, name) = (group.namespace().unwrap_or_default(), group.name_any());
     scope.caches.ready().await?;
-    let turn = scope.turn().await;
+    let slot = scope.api_slot().await;
     let references = References::of(&group.spec);
     let data = read_data(scope, &namespace, &name, &references, memory).await?;
     let deployment = newest_deployment(scope, group, memory);
-    drop(turn);
+    drop(slot);
     let wanted = selector(&name);
     let pods = scope.caches.pods.state_filter(|pod| {
         pod.namespace().as_deref() == Some(namespace.as_str())
@@ -95,7 +97,7 @@ async fn ask_kafka(
         return KafkaView::Known(facts.clone());
     }
     memory.facts = None;
-    let _turn = scope.kafka_turn().await;
+    let _slot = scope.kafka_slot().await;
     let answer = scope.context.kafka.facts(&spec.kafka, credentials, &query);
     match tokio::time::timeout(KAFKA_TIMEOUT, answer).await {
         Ok(Ok(facts)) => {
@@ -110,8 +112,8 @@ async fn ask_kafka(
     }
 }
 
-/// The watch may not have seen our own last write yet; the higher generation is the newer one. What was deleted by
-/// hand still tells how many workers there were.
+/// The cache may not contain our own last write yet; the higher generation is the newer one. A Deployment
+/// that was deleted manually still shows the previous number of workers.
 fn newest_deployment(
     scope: &Scope,
     group: &KafkaConsumerGroup,

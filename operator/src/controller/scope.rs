@@ -1,5 +1,6 @@
-//! What the stages of a reconcile share. In: clients, defaults, a namespace. Out: [`Context`], one per process, and
-//! [`Scope`], one per watched namespace: caches, limits on concurrency, what is remembered of each group. Decides nothing.
+//! What the stages of a reconcile share. In: clients, defaults, a namespace. Out: [`Context`], one per
+//! process, and [`Scope`], one per watched namespace: caches, limits on concurrency, what is remembered of
+//! each group. Decides nothing.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -19,24 +20,24 @@ use crate::kafka::KafkaClients;
 use crate::sync::lock;
 use crate::telemetry::Metrics;
 
-/// Reconciles that talk to the API server at the same time: enough for thousands of groups, little enough that the
-/// server's priority queues do not notice.
+/// Reconciles that access the API server concurrently: enough for thousands of groups, few enough not to
+/// affect the priority queues of the API server.
 const MAX_CONCURRENT_RECONCILES: usize = 16;
-/// Groups that wait for Kafka at the same time. Each may hold a thread of tokio's blocking pool (512) for seconds when
-/// its brokers are away, and the rest of the pool must stay free for the others.
+/// Groups that wait for Kafka concurrently. Each may hold a thread of tokio's blocking pool (512) for seconds
+/// while its brokers are unavailable; the rest of the pool must stay free for other groups.
 const MAX_CONCURRENT_KAFKA_CALLS: usize = 256;
-/// What all scopes share.
+/// What all scopes share; one per process.
 pub struct Context {
     pub client: Client,
     pub kafka: KafkaClients,
     pub metrics: Arc<Metrics>,
     pub defaults: WorkerDefaults,
-    /// Time between two looks at Kafka.
+    /// Time between two reads from Kafka.
     pub refresh: Duration,
     pub(super) programs: Programs,
     recorder: Recorder,
-    turns: Semaphore,
-    kafka_turns: Semaphore,
+    slots: Semaphore,
+    kafka_slots: Semaphore,
 }
 
 impl Context {
@@ -54,7 +55,7 @@ impl Context {
             instance: Some(identity),
         };
         let recorder = Recorder::new(client.clone(), reporter);
-        let (turns, kafka_turns) = (
+        let (slots, kafka_slots) = (
             Semaphore::new(MAX_CONCURRENT_RECONCILES),
             Semaphore::new(MAX_CONCURRENT_KAFKA_CALLS),
         );
@@ -67,13 +68,13 @@ impl Context {
             refresh,
             programs,
             recorder,
-            turns,
-            kafka_turns,
+            slots,
+            kafka_slots,
         }
     }
 }
 
-/// One namespace, or all of them: its watches and what is remembered of its groups.
+/// One namespace, or all of them: its watches and the memory of its groups.
 pub struct Scope {
     pub context: Arc<Context>,
     pub caches: Caches,
@@ -84,7 +85,7 @@ pub struct Scope {
 type Memories = Mutex<HashMap<(String, String), Arc<tokio::sync::Mutex<GroupMemory>>>>;
 
 impl Scope {
-    /// Starts the watches of a namespace, or of all.
+    /// Starts the watches of one namespace, or of all.
     pub fn start(context: Arc<Context>, namespace: Option<&str>) -> (Arc<Self>, ReconcileRequests) {
         let index = Arc::new(ReferenceIndex::default());
         let memories = Arc::new(Memories::default());
@@ -110,24 +111,24 @@ impl Scope {
         )
     }
 
-    /// Waits for a turn at the API server.
-    pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        self.context.turns.acquire().await.ok()
+    /// Waits for a slot at the API server.
+    pub async fn api_slot(&self) -> Option<SemaphorePermit<'_>> {
+        self.context.slots.acquire().await.ok()
     }
 
-    /// Waits for a turn at Kafka.
-    pub async fn kafka_turn(&self) -> Option<SemaphorePermit<'_>> {
-        self.context.kafka_turns.acquire().await.ok()
+    /// Waits for a slot at Kafka.
+    pub async fn kafka_slot(&self) -> Option<SemaphorePermit<'_>> {
+        self.context.kafka_slots.acquire().await.ok()
     }
 
-    /// Publishes an Event; a lost one is no reason to fail.
+    /// Publishes an Event. A failure is logged and ignored.
     pub async fn publish(&self, event: &Event, about: &ObjectReference) {
         if let Err(error) = self.context.recorder.publish(event, about).await {
-            tracing::warn!(reason = event.reason, %error, "event not published");
+            tracing::warn!(reason = event.reason, %error, "cannot publish the Event");
         }
     }
 
-    /// What is remembered of one group.
+    /// The memory of one group.
     pub(super) fn memory(&self, namespace: &str, name: &str) -> Arc<tokio::sync::Mutex<GroupMemory>> {
         let mut memories = lock(&self.memories);
         memories

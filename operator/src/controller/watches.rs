@@ -1,6 +1,6 @@
-//! What the operator watches in one namespace, or in all. Out: caches to read from, and a stream of the groups that an
-//! event concerns. Metadata only, except for what status is computed from. Refuses to wake a group for changes of a
-//! status, its own or the workers'.
+//! The watches of one namespace, or of all. In: a client. Out: caches, and a stream of the groups that an
+//! event concerns. Watches metadata only, except for objects that the status is computed from. A change of a
+//! status, the operator's or the workers', requests no reconcile.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -25,10 +25,10 @@ use super::pods::PodFacts;
 use crate::group::references::ObjectKind;
 use crate::sync;
 
-/// Groups to look at.
+/// Groups to reconcile.
 pub type ReconcileRequests = BoxStream<'static, Result<GroupRef, watcher::Error>>;
 
-/// Which groups name which Secret or ConfigMap, existing or not.
+/// Which groups reference which Secret or ConfigMap, existing or not.
 #[derive(Debug, Default)]
 pub struct ReferenceIndex(RwLock<Index>);
 
@@ -39,7 +39,7 @@ struct Index {
 }
 
 impl ReferenceIndex {
-    /// Replaces what `group` names.
+    /// Replaces the references of `group`.
     pub fn update(&self, namespace: &str, group: &str, named: BTreeSet<(ObjectKind, String)>) {
         let key = (namespace.to_string(), group.to_string());
         let mut index = sync::write(&self.0);
@@ -64,7 +64,7 @@ impl ReferenceIndex {
         }
     }
 
-    /// Groups that name this object.
+    /// Groups that reference this object.
     pub fn users(&self, kind: ObjectKind, namespace: &str, name: &str) -> Vec<GroupRef> {
         let index = sync::read(&self.0);
         let users = index.users.get(&(kind, namespace.to_string(), name.to_string()));
@@ -76,14 +76,14 @@ impl ReferenceIndex {
     }
 }
 
-/// Starts all watches of a scope. `gone` is told of groups that no longer exist.
+/// Starts all watches of a scope. Calls `deleted` with each group that no longer exists.
 pub fn watch(
     client: &Client,
     namespace: Option<&str>,
     index: &Arc<ReferenceIndex>,
-    gone: impl Fn(&GroupRef) + Send + 'static,
+    deleted: impl Fn(&GroupRef) + Send + 'static,
 ) -> (Caches, ReconcileRequests) {
-    let (groups, groups_requests) = watch_groups(api(client, namespace), gone);
+    let (groups, groups_requests) = watch_groups(api(client, namespace), deleted);
     let (deployments, deployments_requests) = watch_children(api::<Deployment>(client, namespace));
     let (service_accounts, accounts_requests) = watch_children(api(client, namespace));
     let (roles, roles_requests) = watch_children(api(client, namespace));
@@ -130,7 +130,7 @@ where
 
 fn watch_groups(
     api: Api<Guarded>,
-    gone: impl Fn(&GroupRef) + Send + 'static,
+    deleted: impl Fn(&GroupRef) + Send + 'static,
 ) -> (Store<Guarded>, ReconcileRequests) {
     let (store, writer) = reflector::store();
     let present = store.clone();
@@ -145,16 +145,16 @@ fn watch_groups(
             }
             watcher::Event::Delete(group) => {
                 known.remove(&(group.namespace(), group.name_any()));
-                gone(&GroupRef::from_obj(group));
+                deleted(&GroupRef::from_obj(group));
             }
             watcher::Event::Init => {}
-            // Deletions during a gap of the watch are only seen here.
+            // Deletions during an interruption of the watch are visible only here.
             watcher::Event::InitDone => known.retain(|(namespace, name)| {
                 let mut group = GroupRef::new(name);
                 group.namespace = namespace.clone();
                 let kept = present.get(&group).is_some();
                 if !kept {
-                    gone(&group);
+                    deleted(&group);
                 }
                 kept
             }),
@@ -165,7 +165,7 @@ fn watch_groups(
     (store, requests.boxed())
 }
 
-/// Changes when a user changed something; not when a status was written.
+/// Changes when a user changes something; not when a status is written.
 fn spec_or_metadata(group: &Guarded) -> Option<u64> {
     let meta = group.meta();
     let mut hasher = DefaultHasher::new();
@@ -180,7 +180,7 @@ fn spec_or_metadata(group: &Guarded) -> Option<u64> {
     Some(hasher.finish())
 }
 
-/// Children carry our label and an owner reference.
+/// Children have our label and an owner reference.
 fn watch_children<K>(api: Api<K>) -> (Store<K>, ReconcileRequests)
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
@@ -198,7 +198,7 @@ where
     (store, requests.boxed())
 }
 
-/// Objects that groups refer to by name, and ConfigMaps that they own.
+/// Objects that groups reference by name, and ConfigMaps that they own.
 fn watch_named<K>(
     api: Api<PartialObjectMeta<K>>,
     kind: ObjectKind,
@@ -224,7 +224,7 @@ where
     (store, requests.boxed())
 }
 
-/// Pods tell why workers are missing; only a change of that wakes their group.
+/// Pods show why workers are missing; only a change of those facts requests a reconcile of the group.
 fn watch_pods(api: Api<Pod>, groups: Store<Guarded>) -> (Store<Pod>, ReconcileRequests) {
     let (store, writer) = reflector::store();
     let drop_spec = |pod: &mut Pod| {
@@ -267,7 +267,7 @@ where
         .touched_objects()
 }
 
-/// managedFields are half of an object and tell us nothing.
+/// managedFields make up half of an object and are not used.
 fn drop_bookkeeping<K: Resource>(object: &mut K) {
     object.meta_mut().managed_fields = None;
 }
@@ -289,7 +289,7 @@ mod tests {
     use crate::fixtures::{group, validated};
 
     #[test]
-    fn the_index_follows_what_groups_name() {
+    fn the_index_follows_the_references_of_groups() {
         let index = ReferenceIndex::default();
         let secret = |name: &str| (ObjectKind::Secret, name.to_string());
         index.update("shop", "orders", [secret("a"), secret("b")].into());
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_write_does_not_wake_a_group_but_a_spec_change_does() {
+    fn a_spec_change_requests_a_reconcile_and_a_status_write_does_not() {
         let guarded = |edit: fn(&mut KafkaConsumerGroup)| {
             let mut group = group();
             edit(&mut group);

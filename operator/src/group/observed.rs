@@ -1,5 +1,5 @@
-//! What a decision about a group rests on: the objects that its spec references, its children, what Kafka reports. In: what
-//! the caller has read. Out: [`Observed`]. Reads nothing itself.
+//! What a decision about a group rests on: the objects that its spec references, its children, what Kafka
+//! reports. In: what the caller has read. Out: [`Observed`]. Reads nothing itself.
 
 use std::sync::Arc;
 
@@ -26,7 +26,8 @@ pub struct Observed {
     pub kafka: KafkaView,
     pub deployment: Option<Arc<Deployment>>,
     pub pods: Vec<Arc<Pod>>,
-    /// The start positions of this group are committed, now or earlier; they are never committed a second time.
+    /// The start positions of this group are committed, or need no commit because the group had members, now
+    /// or earlier.
     pub start_positions_committed: bool,
 }
 
@@ -39,7 +40,7 @@ impl Observed {
         })
     }
 
-    /// Workers asked for by the last decision.
+    /// Number of workers of the last decision.
     pub fn current_replicas(&self) -> Option<i32> {
         self.deployment.as_ref()?.spec.as_ref()?.replicas
     }

@@ -1,5 +1,5 @@
-//! Which VRL programs compile. In: the source of a program. Out: nothing, or the compiler's message. Remembers its answers;
-//! runs no program.
+//! Which VRL programs compile. In: the source of a program. Out: nothing, or the compiler's message.
+//! Remembers its answers; runs no program.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -7,24 +7,25 @@ use std::sync::Mutex;
 use crate::digest::hash;
 use crate::sync::lock;
 
-/// Remembers which programs compile: compiling takes milliseconds, and each group is validated every few seconds.
+/// Caches which programs compile: a compilation takes milliseconds, and each group is validated every few
+/// seconds.
 #[derive(Debug, Default)]
 pub struct Programs {
-    verdicts: Mutex<HashMap<String, Result<(), String>>>,
+    results: Mutex<HashMap<String, Result<(), String>>>,
 }
 
-/// Verdicts kept; more than the programs of any cluster we know of, at about 100 bytes each.
-const MOST_VERDICTS: usize = 4096;
+/// Maximum number of cached results, about 100 bytes each; more than the programs of any cluster we know.
+const MAX_RESULTS: usize = 4096;
 
 impl Programs {
-    /// The compiler's message when `source` does not compile.
+    /// Err: the compiler's message, if `source` does not compile.
     pub fn check(&self, source: &str) -> Result<(), String> {
         let key = hash(source.as_bytes());
-        let mut verdicts = lock(&self.verdicts);
-        if verdicts.len() > MOST_VERDICTS {
-            verdicts.clear();
+        let mut results = lock(&self.results);
+        if results.len() > MAX_RESULTS {
+            results.clear();
         }
-        verdicts.entry(key).or_insert_with(|| compile(source)).clone()
+        results.entry(key).or_insert_with(|| compile(source)).clone()
     }
 }
 
@@ -35,7 +36,7 @@ fn compile(source: &str) -> Result<(), String> {
         .map_err(|error| error.to_string())
 }
 
-/// Without the compiler nothing can be said; the worker checks its programs when it starts.
+/// Without the compiler every program passes; the worker checks its programs when it starts.
 #[cfg(not(feature = "vrl"))]
 fn compile(_: &str) -> Result<(), String> {
     Ok(())

@@ -1,5 +1,6 @@
-//! Secrets and ConfigMaps that a spec references. In: a spec, the data that was found. Out: the list of references, the
-//! Kafka credentials, a hash of everything mounted, or the first reference that is missing and how to create it. Pure.
+//! Secrets and ConfigMaps that a spec references. In: a spec, the data that was found. Out: the list of
+//! references, the Kafka credentials, a hash of everything mounted, or the first reference that is missing
+//! and how to create it. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,7 +47,8 @@ pub type ReferencedData = BTreeMap<(ObjectKind, String), Option<BTreeMap<String,
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct References(Vec<Reference>);
 
-/// The key beside a PostgreSQL URL with the CA certificate that `sslmode=verify-ca` and `verify-full` check against.
+/// The key beside a PostgreSQL URL with the CA certificate that `sslmode=verify-ca` and `verify-full` check
+/// against.
 const POSTGRES_CA: &str = "ca.crt";
 
 impl References {
@@ -154,7 +156,8 @@ impl References {
             .iter()
             .filter(|reference| reference.mounted)
             .map(|reference| (reference, reference.bytes(data)))
-            // An optional key that does not exist leaves no trace: a release that looks for more keys restarts no workers.
+            // An optional key that does not exist leaves no trace: a release that looks for more keys
+            // restarts no workers.
             .filter(|(reference, bytes)| bytes.is_some() || !reference.optional)
             .map(|(Reference { kind, name, key, .. }, bytes)| (kind, name, key, bytes))
             .collect();
@@ -263,7 +266,7 @@ impl Reference {
             return Err(Rejection::new(
                 reason,
                 format!(
-                    "{kind_name} {name} has no key {key} ({field}), it has: {}; add the key to the {kind_name} or name another one in {field}",
+                    "{kind_name} {name} has no key {key} ({field}), it has: {}; add the key to the {kind_name} or reference another key in {field}",
                     if has.is_empty() {
                         "none".into()
                     } else {
@@ -296,7 +299,7 @@ mod tests {
     use crate::fixtures::{data, secured_group};
 
     #[test]
-    fn every_reference_of_a_secured_group_is_found() {
+    fn every_reference_of_a_secured_group_is_listed() {
         let fields: Vec<_> = References::of(&secured_group().spec)
             .iter()
             .map(|reference| format!("{} {}/{}", reference.field, reference.name, reference.key))

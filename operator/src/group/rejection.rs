@@ -1,5 +1,6 @@
-//! What is wrong with a group, as a condition shows it: a [`Rejection`] when the group is not accepted, a [`Finding`] when it
-//! runs all the same. Each carries a reason in CamelCase and a message that ends with what to do.
+//! What is wrong with a group, as a condition shows it: a [`Rejection`] when the group is not accepted, a
+//! [`Finding`] when it runs nevertheless. Each carries a reason in CamelCase and a message that ends with
+//! what to do.
 
 /// Why a group is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
-//! Decides whether a group can run. In: the resource and what `dereference` found. Out: a [`ValidatedGroup`] from which
-//! everything can be built without failing, or a [`Rejection`] that says what is wrong, where, and what to write
-//! instead. Pure; structural rules are the API server's business (schema and CEL) and are not repeated here.
+//! Decides whether a group can run. In: the resource and what was observed. Out: a [`ValidatedGroup`] from
+//! which everything can be built without errors, or a [`Rejection`] that says what is wrong, where, and what
+//! to write instead. Pure; the API server checks the structural rules (schema and CEL), which are not
+//! repeated here.
 
 mod warnings;
 
@@ -17,14 +18,14 @@ use super::references::{Reference, References};
 use super::rejection::{Finding, Rejection};
 use crate::kafka::model::KafkaView;
 
-/// What the operator's flags say about workers.
+/// The defaults for workers from the operator's flags.
 #[derive(Clone, Debug)]
 pub struct WorkerDefaults {
     pub image: String,
     pub image_pull_policy: Option<ImagePullPolicy>,
 }
 
-/// A group that can be built. Holds everything resolved; nothing in it can fail any more.
+/// A group that can be built. Everything in it is resolved, so no later step can fail because of the spec.
 #[derive(Clone, Debug)]
 pub struct ValidatedGroup {
     pub namespace: String,
@@ -34,17 +35,17 @@ pub struct ValidatedGroup {
     /// What the spec references.
     pub references: References,
     pub group_id: String,
-    /// The spec's, with programs from ConfigMaps copied in.
+    /// The transforms of the spec, with the programs from ConfigMaps copied in.
     pub transforms: Vec<Transform>,
     pub credentials: KafkaCredentials,
     pub secrets_hash: String,
     pub image: String,
     pub image_pull_policy: Option<ImagePullPolicy>,
-    /// Accepted, but worth a warning.
+    /// A warning about the accepted group.
     pub warning: Option<Finding>,
 }
 
-/// Validates. The first thing that is wrong is reported.
+/// Validates a group and reports the first error.
 pub fn validate(
     group: &KafkaConsumerGroup,
     observed: &Observed,
@@ -105,7 +106,7 @@ fn check_programs(transforms: &[Transform], programs: &Programs) -> Result<(), R
             Rejection::new(
                 "TransformInvalid",
                 format!(
-                    "transform {}: {message}\nworkers go on with the last valid program",
+                    "transform {}: {message}\nworkers keep running the last valid program",
                     transform.name
                 ),
             )
@@ -114,7 +115,8 @@ fn check_programs(transforms: &[Transform], programs: &Programs) -> Result<(), R
     Ok(())
 }
 
-/// A missing topic is only an error when nobody is asked to create it and the brokers are sure that it is missing.
+/// A missing topic is an error only if the spec does not provision it and the brokers report that it does not
+/// exist.
 fn topics_exist(spec: &KafkaConsumerGroupSpec, observed: &Observed) -> Result<(), Rejection> {
     let KafkaView::Known(facts) = &observed.kafka else {
         return Ok(());
@@ -152,7 +154,7 @@ mod tests {
         validate(&group, &observed, &Programs::default(), &defaults())
     }
 
-    fn forget(observed: &mut Observed, kind: ObjectKind, name: &str) {
+    fn remove_object(observed: &mut Observed, kind: ObjectKind, name: &str) {
         observed.data.insert((kind, name.into()), None);
     }
 
@@ -167,17 +169,17 @@ mod tests {
         assert_eq!(valid.transforms[0].vrl.as_ref().unwrap().config_map, None);
         assert_eq!(valid.image, "registry/worker:1");
         assert!(valid.owner.controller.unwrap());
-        // With it the operator would need `update` on kafkaconsumergroups/finalizers where the admission plugin
-        // OwnerReferencesPermissionEnforcement is on, as in OpenShift.
+        // If it were set, the operator would need `update` on kafkaconsumergroups/finalizers where the
+        // admission plugin OwnerReferencesPermissionEnforcement is enabled, as in OpenShift.
         assert_eq!(valid.owner.block_owner_deletion, None);
         assert_eq!(valid.warning, None);
     }
 
     #[test]
-    fn each_defect_has_its_reason_and_says_what_to_do() {
+    fn each_defect_has_its_own_reason_and_says_what_to_do() {
         let table: &[(Edit, &str, &[&str])] = &[
             (
-                |_, observed| forget(observed, ObjectKind::Secret, "orders-kafka"),
+                |_, observed| remove_object(observed, ObjectKind::Secret, "orders-kafka"),
                 "SecretMissing",
                 &[
                     "orders-kafka",
@@ -203,12 +205,12 @@ mod tests {
                 &["url", "UTF-8"],
             ),
             (
-                |_, observed| forget(observed, ObjectKind::ConfigMap, "kafka-ca"),
+                |_, observed| remove_object(observed, ObjectKind::ConfigMap, "kafka-ca"),
                 "ConfigMapMissing",
                 &["kafka-ca", "kubectl create configmap kafka-ca"],
             ),
             (
-                |_, observed| forget(observed, ObjectKind::ConfigMap, "programs"),
+                |_, observed| remove_object(observed, ObjectKind::ConfigMap, "programs"),
                 "ConfigMapMissing",
                 &["programs", "spec.transforms[clean].vrl.configMap"],
             ),
@@ -235,7 +237,7 @@ mod tests {
 
     #[cfg(feature = "vrl")]
     #[test]
-    fn a_broken_program_is_rejected_with_the_compilers_words() {
+    fn a_broken_program_is_rejected_with_the_compiler_message() {
         let rejection = outcome(|_, observed| {
             let data = observed
                 .data
@@ -276,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn unreachable_kafka_is_no_reason_to_reject() {
+    fn an_unreachable_kafka_does_not_reject() {
         let failed = KafkaView::Failed(crate::kafka::model::KafkaProblem::Unreachable("no route".into()));
         assert!(outcome(|_, observed| observed.kafka = failed).is_ok());
         assert_eq!(data().len(), 6);

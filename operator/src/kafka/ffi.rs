@@ -1,7 +1,7 @@
-//! The three group calls that librdkafka has and the safe wrapper has not: committed offsets of any group, commits for
-//! a group without members, and who is in a group. With them one client serves all groups of a cluster; the safe calls
-//! would need a client per group. In: a live consumer, names, a timeout. Out: owned Rust values. Refuses to keep a
-//! pointer beyond a call.
+//! The three group calls of librdkafka that the rdkafka crate lacks: committed offsets of any group, commits
+//! for a group without members, and the description of a group. With them one client serves all groups of a
+//! cluster; the safe calls would need a client per group. In: a live consumer, names, a timeout. Out: owned
+//! Rust values. Keeps no pointer beyond a call.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_char};
@@ -12,14 +12,14 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
-/// Why a call failed: librdkafka's code and the broker's or library's words.
+/// Why a call failed: librdkafka's code and the message of the broker or the library.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CallFailure {
     pub code: RDKafkaErrorCode,
     pub message: String,
 }
 
-/// One partition of an answer. `offset` is librdkafka's, so -1001 stands for "none committed".
+/// One partition of an answer. `offset` is librdkafka's, so -1001 means "none committed".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PartitionAnswer {
     pub topic: String,
@@ -28,12 +28,12 @@ pub(super) struct PartitionAnswer {
     pub error: Option<RDKafkaErrorCode>,
 }
 
-/// A group as its coordinator describes it.
+/// A group as described by its coordinator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct GroupDescription {
     /// "Unknown" for a state that librdkafka has no name for.
     pub state: String,
-    /// The broker makes the assignment (KIP-848).
+    /// The broker computes the assignment (KIP-848).
     pub broker_assigns: bool,
     pub members: Vec<GroupMember>,
 }
@@ -178,7 +178,7 @@ pub(super) fn describe<C: ConsumerContext>(
     }
 }
 
-/// Sends one admin request and waits for its event; librdkafka answers within `timeout` in any case.
+/// Sends one admin request and waits for its event; librdkafka always answers within `timeout`.
 fn call<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     operation: Op,
@@ -187,8 +187,8 @@ fn call<C: ConsumerContext>(
 ) -> Result<Guard<c::rd_kafka_event_t>, CallFailure> {
     let client = consumer.client().native_ptr();
     let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX).max(1);
-    // SAFETY: `client` lives as long as `consumer`, which outlives this call; queue and options are destroyed by their
-    // guards after the answer has come, or after a time in which librdkafka has failed the request itself.
+    // SAFETY: `client` lives as long as `consumer`, which outlives this call; queue and options are destroyed
+    // by their guards after the answer has arrived, or after librdkafka itself has failed the request.
     let (queue, options) = unsafe {
         (
             Guard::new(c::rd_kafka_queue_new(client), c::rd_kafka_queue_destroy)?,
@@ -198,25 +198,26 @@ fn call<C: ConsumerContext>(
             )?,
         )
     };
-    let mut said = [0 as c_char; 256];
+    let mut message = [0 as c_char; 256];
     // SAFETY: live options; the buffer's length is given.
     let code = unsafe {
         c::rd_kafka_AdminOptions_set_request_timeout(
             options.pointer,
             milliseconds,
-            said.as_mut_ptr(),
-            said.len(),
+            message.as_mut_ptr(),
+            message.len(),
         )
     };
     if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
         // SAFETY: on error librdkafka has written a terminated text.
         return Err(CallFailure {
             code: code.into(),
-            message: unsafe { text(said.as_ptr()) },
+            message: unsafe { text(message.as_ptr()) },
         });
     }
     send(client, options.pointer, queue.pointer);
-    // SAFETY: live queue. The second on top is for the answer's way from librdkafka's main thread to this queue.
+    // SAFETY: live queue. The additional second is for the transfer of the answer from librdkafka's main
+    // thread to this queue.
     let event = unsafe { c::rd_kafka_queue_poll(queue.pointer, milliseconds.saturating_add(1000)) };
     let event = Guard::new(event, c::rd_kafka_event_destroy).map_err(|_| CallFailure {
         code: RDKafkaErrorCode::OperationTimedOut,
@@ -276,7 +277,7 @@ unsafe fn partitions(list: *const c::rd_kafka_topic_partition_list_t) -> Vec<Par
     if list.is_null() {
         return Vec::new();
     }
-    // SAFETY: librdkafka keeps `cnt` initialised elements at `elems`; none are read when it is 0.
+    // SAFETY: librdkafka keeps `cnt` initialized elements at `elems`; none are read when it is 0.
     unsafe {
         let count = usize::try_from((*list).cnt).unwrap_or(0);
         (0..count)
@@ -313,7 +314,7 @@ fn c_string(group: &str) -> Result<CString, CallFailure> {
 fn unexpected() -> CallFailure {
     CallFailure {
         code: RDKafkaErrorCode::Fail,
-        message: "the client library gave an answer of another kind".into(),
+        message: "the client library returned an unexpected result type".into(),
     }
 }
 

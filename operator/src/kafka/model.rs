@@ -1,5 +1,5 @@
-//! What the operator knows of a Kafka cluster, what it asks and what it changes there, as plain data: no client, no rdkafka.
-//! Unknown is None and never a guess.
+//! What the operator knows of a Kafka cluster, what it asks and what it changes there, as plain data: no
+//! client, no rdkafka. Unknown is None and never a guess.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,19 +13,20 @@ pub type Partition = (String, i32);
 /// What was read about one group at one time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KafkaFacts {
-    /// Partitions of each topic asked for; None: the topic does not exist.
+    /// Partitions of each requested topic; None: the topic does not exist.
     pub topics: BTreeMap<String, Option<i32>>,
-    /// Those of [`FactsQuery::outputs`] that brokers are sure do not exist.
+    /// Topics of [`FactsQuery::outputs`] that do not exist according to the brokers.
     pub missing_outputs: Vec<String>,
-    /// None: not known, which never means 0.
+    /// None: unknown, which never means 0.
     pub lag: Option<Lag>,
-    /// None: not known, for example because the broker does not tell.
+    /// None: unknown, for example because the broker does not report it.
     pub group: Option<GroupFacts>,
-    /// When it was read.
+    /// Time of the read.
     pub read_at: Timestamp,
 }
 
-/// Records between max(committed offset, log start) and the end, for every partition of every topic asked for.
+/// Records between max(committed offset, log start) and the end, for every partition of every requested
+/// topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lag {
     pub per_partition: BTreeMap<Partition, i64>,
@@ -38,11 +39,11 @@ pub struct Lag {
 /// The consumer group as its coordinator sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupFacts {
-    /// Stable, Empty or Dead; in between PreparingRebalance and CompletingRebalance, or Reconciling when the broker
-    /// assigns.
+    /// Stable, Empty or Dead; during a rebalance PreparingRebalance and CompletingRebalance, or Reconciling
+    /// if the broker computes the assignment.
     pub state: String,
     pub members: Vec<MemberFacts>,
-    /// Partitions that have an owner; None: not known, for example in the middle of a rebalance.
+    /// Number of assigned partitions; None: unknown, for example during a rebalance.
     pub assigned_partitions: Option<i32>,
 }
 
@@ -60,12 +61,12 @@ pub struct MemberFacts {
 pub struct FactsQuery {
     pub group_id: String,
     pub topics: Vec<String>,
-    /// Topics of which only is asked whether they exist.
+    /// Topics that are only checked for existence.
     pub outputs: Vec<String>,
     pub isolation: IsolationLevel,
 }
 
-/// A topic that should exist with at least so many partitions.
+/// A topic that should exist with at least this many partitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WantedTopic {
     pub name: String,
@@ -82,7 +83,7 @@ pub struct Provisioned {
     pub action: ProvisionAction,
 }
 
-/// See [`Provisioned`].
+/// The action on one topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProvisionAction {
     Created,
@@ -90,19 +91,19 @@ pub enum ProvisionAction {
     Unchanged,
 }
 
-/// Why the cluster could not be asked. Each carries what the client library or the broker said.
+/// Why a request to the cluster failed. Each carries the message of the client library or the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KafkaProblem {
     Unreachable(String),
     AuthenticationFailed(String),
     AuthorizationFailed(String),
     InvalidConfiguration(String),
-    /// The brokers answer but refuse to create or grow a topic as asked.
+    /// The brokers respond but refuse to create the topic or to add partitions as requested.
     ProvisionRefused(String),
 }
 
 impl KafkaProblem {
-    /// The reason as it stands in a condition.
+    /// The reason of a condition.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Unreachable(_) => "KafkaUnreachable",
@@ -117,25 +118,25 @@ impl KafkaProblem {
 impl fmt::Display for KafkaProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable(said) => write!(
+            Self::Unreachable(message) => write!(
                 f,
-                "Kafka does not answer ({said}); check spec.kafka.bootstrapServers, spec.kafka.tls, network policies and that the brokers run and advertise names that resolve here"
+                "Kafka does not respond ({message}); check spec.kafka.bootstrapServers, spec.kafka.tls, network policies and that the brokers run and advertise names that resolve here"
             ),
-            Self::AuthenticationFailed(said) => write!(
+            Self::AuthenticationFailed(message) => write!(
                 f,
-                "the brokers refuse the login ({said}); correct user name and password in the Secret of spec.kafka.sasl.credentials, spec.kafka.sasl.mechanism, or the client certificate of spec.kafka.tls"
+                "the brokers refuse the login ({message}); correct the username and password in the Secret of spec.kafka.sasl.credentials, spec.kafka.sasl.mechanism, or the client certificate of spec.kafka.tls"
             ),
-            Self::AuthorizationFailed(said) => write!(
+            Self::AuthorizationFailed(message) => write!(
                 f,
-                "the brokers do not allow it ({said}); give the user the ACLs Describe and Read on the topics and on the group, and Create and Alter on topics with provision"
+                "the brokers deny access ({message}); grant the user the ACLs Describe and Read on the topics and on the group, and Create and Alter on topics with provision"
             ),
-            Self::InvalidConfiguration(said) => write!(
+            Self::InvalidConfiguration(message) => write!(
                 f,
-                "the Kafka client cannot be set up ({said}); correct spec.kafka.clientConfig, or the certificates and keys in the Secrets of spec.kafka.tls"
+                "the Kafka client cannot be set up ({message}); correct spec.kafka.clientConfig, or the certificates and keys in the Secrets of spec.kafka.tls"
             ),
-            Self::ProvisionRefused(said) => write!(
+            Self::ProvisionRefused(message) => write!(
                 f,
-                "the brokers refuse to provision the topic ({said}); correct provision.partitions, provision.replicationFactor (at most the number of brokers) and provision.config, or create the topic yourself and remove provision"
+                "the brokers refuse to provision the topic ({message}); correct provision.partitions, provision.replicationFactor (at most the number of brokers) and provision.config, or create the topic yourself and remove provision"
             ),
         }
     }
@@ -143,17 +144,17 @@ impl fmt::Display for KafkaProblem {
 
 impl std::error::Error for KafkaProblem {}
 
-/// What Kafka said.
+/// The result of a read from Kafka.
 #[derive(Clone, Debug, PartialEq)]
 pub enum KafkaView {
-    /// It was not asked, because the credentials are not there.
+    /// Not queried, because the credentials are missing.
     NotAsked,
     Failed(KafkaProblem),
     Known(KafkaFacts),
 }
 
 impl KafkaView {
-    /// The facts, if there are any.
+    /// The facts, if the read succeeded.
     pub fn known(&self) -> Option<&KafkaFacts> {
         match self {
             Self::Known(facts) => Some(facts),

@@ -1,5 +1,6 @@
-//! One group of a session: its prepared resource, what Kafka says about it, its workers. In: prepared resources, looks
-//! at Kafka, time. Out: the wanted number of workers and a view for the screen. Talks to Kafka only in [`look`].
+//! One group of a session: its prepared resource, its Kafka facts, its workers. In: prepared resources, Kafka
+//! facts, time. Out: the wanted number of workers and a view for the screen. Accesses Kafka only in
+//! [`refresh`].
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -20,20 +21,20 @@ use crate::group::validate::ValidatedGroup;
 use crate::kafka::KafkaClients;
 use crate::kafka::model::{FactsQuery, KafkaFacts, KafkaProblem, ProvisionAction};
 
-/// Time between two looks at Kafka: growth is followed within it.
+/// Time between two reads from Kafka; added partitions are noticed within it.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
 
-/// On top of a worker's own drain time, for its last commit and for leaving the group.
+/// Added to a worker's drain time, for its last commit and for leaving the group.
 const MARGIN: Duration = Duration::from_secs(10);
 
 pub struct LocalGroup {
     pub origin: String,
-    /// As it was written, for rules about changes.
+    /// The document, for rules about changes.
     pub object: Value,
     pub prepared: PreparedGroup,
     pub workers: WorkerProcesses,
     command: WorkerCommand,
-    /// The last complete answer of Kafka.
+    /// The last complete facts.
     known: Option<KafkaFacts>,
     problem: Option<KafkaProblem>,
     start_positions_committed: bool,
@@ -42,11 +43,11 @@ pub struct LocalGroup {
     refresh_due: Option<Instant>,
 }
 
-/// What a look at Kafka found.
+/// The result of a read from Kafka.
 pub struct KafkaRefresh {
     pub outcome: Result<KafkaFacts, KafkaProblem>,
     pub start_positions_committed: bool,
-    pub words: Vec<String>,
+    pub messages: Vec<String>,
 }
 
 impl LocalGroup {
@@ -67,7 +68,7 @@ impl LocalGroup {
             env: Vec::new(),
             version: String::new(),
             share_stdout: false,
-            patience: Duration::ZERO,
+            stop_timeout: Duration::ZERO,
         };
         let mut group = Self {
             origin,
@@ -80,7 +81,7 @@ impl LocalGroup {
             start_positions_committed: false,
             wanted: Size {
                 workers: 0,
-                reason: "Kafka is being asked".into(),
+                reason: "reading from Kafka".into(),
             },
             rates: Rates::default(),
             refresh_due: Some(Instant::now()),
@@ -89,7 +90,7 @@ impl LocalGroup {
         Ok(group)
     }
 
-    /// Takes a changed resource; returns whether workers will be restarted for it.
+    /// Applies a changed resource; returns whether the workers restart because of it.
     pub fn change(
         &mut self,
         origin: String,
@@ -112,7 +113,7 @@ impl LocalGroup {
         let control = serde_json::to_vec(&control).map_err(std::io::Error::other)?;
         prepare::replace(&self.command.folder.join(crds::names::CONTROL_KEY), &control)?;
         let drain = u64::try_from(spec.worker.termination_grace_period_seconds).unwrap_or(0);
-        self.command.patience = Duration::from_secs(drain) + MARGIN;
+        self.command.stop_timeout = Duration::from_secs(drain) + MARGIN;
         self.command.share_stdout = self.writes_to_stdout();
         self.command.env = self.prepared.env.clone();
         self.command.version = self.prepared.version.clone();
@@ -133,7 +134,7 @@ impl LocalGroup {
         query(&valid.namespace, &valid.name, &valid.spec)
     }
 
-    /// The facts of the last look that worked, if nothing is wrong since.
+    /// The facts of the last read, if it succeeded.
     pub fn facts(&self) -> Option<&KafkaFacts> {
         self.known.as_ref().filter(|_| self.problem.is_none())
     }
@@ -142,7 +143,7 @@ impl LocalGroup {
         self.workers.totals()
     }
 
-    /// Starts a look at Kafka if it is time; the answer comes back through [`LocalGroup::take`].
+    /// Starts a read from Kafka if it is due; the caller passes the result to [`LocalGroup::take`].
     pub fn refresh_if_due(
         &mut self,
         clients: &KafkaClients,
@@ -151,7 +152,7 @@ impl LocalGroup {
         if self.refresh_due.is_none_or(|due| Instant::now() < due) {
             return None;
         }
-        // No second look before the first is back.
+        // No second read before the first has returned.
         self.refresh_due = None;
         let (clients, valid) = (clients.clone(), self.prepared.valid.clone());
         Some(refresh(
@@ -170,10 +171,10 @@ impl LocalGroup {
             Ok(facts) => (self.known, self.problem) = (Some(facts), None),
             Err(problem) => self.problem = Some(problem),
         }
-        refresh.words
+        refresh.messages
     }
 
-    /// Decides how many workers run; returns a sentence when that changes.
+    /// Decides how many workers run; returns a message if the number changes.
     pub fn resize(&mut self, max_workers: i32) -> Option<String> {
         let size = self.size(max_workers);
         let changed = size.workers != self.wanted.workers;
@@ -189,7 +190,7 @@ impl LocalGroup {
         let Some(known) = &self.known else {
             return Size {
                 workers: 0,
-                reason: "Kafka has not answered yet".into(),
+                reason: "waiting for the first answer from Kafka".into(),
             };
         };
         let missing = known.topics.iter().find(|(_, partitions)| partitions.is_none());
@@ -197,7 +198,7 @@ impl LocalGroup {
             && self.wanted.workers == 0
         {
             let reason = format!(
-                "topic {topic} does not exist; create it, or let it be created: spec.topics: [{{name: {topic}, provision: {{partitions: 6}}}}]"
+                "topic {topic} does not exist; create it, or let local mode create it: spec.topics: [{{name: {topic}, provision: {{partitions: 6}}}}]"
             );
             return Size { workers: 0, reason };
         }
@@ -221,13 +222,13 @@ impl LocalGroup {
         )
     }
 
-    /// Does what is to be done about worker processes; `running` is false when the session ends.
+    /// Starts and stops worker processes; `running` is false when the session ends.
     pub fn supervise(&mut self, running: bool) -> Vec<String> {
         let wanted = if running { self.wanted.workers } else { 0 };
         self.workers.tick(&self.command, wanted)
     }
 
-    /// Asks the workers and notes how far they are.
+    /// Reads the status of the workers and records their positions.
     pub async fn ask_workers(&mut self) {
         self.workers.ask().await;
         let now = Instant::now();
@@ -302,30 +303,30 @@ impl LocalGroup {
                 rate: self.rates.of(&key, now),
                 lag: lag.and_then(|lag| lag.per_partition.get(&key).copied()),
                 in_flight: report.as_ref().map_or(0, |report| report.in_flight),
-                held_back: report.and_then(|report| report.paused_reason),
+                paused_reason: report.and_then(|report| report.paused_reason),
             }
         })
         .collect()
     }
 }
 
-/// Topics, then start positions, then facts: what a reconcile of the operator does with Kafka.
+/// Provisions topics, commits start positions and reads facts, as a reconcile of the operator does.
 async fn refresh(
     clients: KafkaClients,
     valid: ValidatedGroup,
     query: FactsQuery,
-    settled: bool,
+    start_positions_committed: bool,
     provision: bool,
 ) -> KafkaRefresh {
     let mut refresh = KafkaRefresh {
         outcome: clients.facts(&valid.spec.kafka, &valid.credentials, &query).await,
-        start_positions_committed: settled,
-        words: Vec::new(),
+        start_positions_committed,
+        messages: Vec::new(),
     };
     let Ok(facts) = &refresh.outcome else {
         return refresh;
     };
-    let mut asked = valid.spec.topics.iter().filter_map(|topic| {
+    let mut provisioned = valid.spec.topics.iter().filter_map(|topic| {
         let provision = topic.provision.as_ref()?;
         Some(
             facts
@@ -336,29 +337,30 @@ async fn refresh(
                 .is_some_and(|has| has >= provision.partitions),
         )
     });
-    let complete = asked.all(|enough| enough);
-    // Once at the beginning, for dead letter topics too; later only when an input topic lacks something.
-    if provision && (!settled || !complete) {
+    let complete = provisioned.all(|enough| enough);
+    // At the start for all topics, including dead letter topics; later only if an input topic is missing or
+    // too small.
+    if provision && (!start_positions_committed || !complete) {
         let wanted = topics::wanted(&valid.spec, &facts.topics).all();
         match clients
             .provision(&valid.spec.kafka, &valid.credentials, &wanted)
             .await
         {
             Ok(done) => {
-                refresh.words = done
+                refresh.messages = done
                     .iter()
                     .filter_map(|done| match done.action {
                         ProvisionAction::Created => {
                             Some(format!("{}: topic {} created", valid.name, done.topic))
                         }
                         ProvisionAction::Grown { from, to } => Some(format!(
-                            "{}: topic {} has {to} partitions now, it had {from}",
+                            "{}: topic {} expanded from {from} to {to} partitions",
                             valid.name, done.topic
                         )),
                         ProvisionAction::Unchanged => None,
                     })
                     .collect();
-                if !refresh.words.is_empty() {
+                if !refresh.messages.is_empty() {
                     refresh.outcome = clients.facts(&valid.spec.kafka, &valid.credentials, &query).await;
                 }
             }
@@ -369,12 +371,12 @@ async fn refresh(
         }
     }
     if !provision {
-        // The embedded broker was empty when the group began: all start positions are the same.
+        // The embedded broker was empty when the group started: all start positions are equal.
         refresh.start_positions_committed = true;
         return refresh;
     }
     if let Ok(facts) = &refresh.outcome
-        && !settled
+        && !start_positions_committed
         && facts.topics.values().all(Option::is_some)
     {
         let start = &valid.spec.consumer.start_position;

@@ -1,6 +1,7 @@
-//! From a checked resource to everything its workers need on this machine: the worker configuration, the Secrets and
-//! ConfigMaps as files, environment variables. In: resource, loaded files, where Kafka is. Out: [`PreparedGroup`], or what
-//! is missing and how to give it. The judgement is the controller's own; only the sources differ. Starts nothing.
+//! Prepares everything that the workers of a checked resource need on this machine: the worker configuration,
+//! Secrets and ConfigMaps as files, environment variables. In: resource, loaded files, the brokers. Out:
+//! [`PreparedGroup`], or what is missing and how to provide it. The validation is the same as the
+//! controller's; only the sources differ. Starts nothing.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,23 +19,23 @@ use crate::group::references::{ObjectKind, Reference, ReferencedData, References
 use crate::group::validate::{ValidatedGroup, WorkerDefaults, validate};
 use crate::kafka::model::KafkaView;
 
-/// The embedded broker lets every classic rebalance last a second less than the session timeout, whoever has answered
-/// before.
+/// In the embedded broker every classic rebalance takes one second less than the session timeout, even if all
+/// members have answered.
 const EMBEDDED_CLIENT_CONFIG: [(&str, &str); 2] =
     [("session.timeout.ms", "4000"), ("heartbeat.interval.ms", "500")];
 
-/// Where workers find Kafka.
+/// The brokers that workers use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Brokers {
-    /// Where spec.kafka says.
+    /// Those of spec.kafka.
     AsWritten,
-    /// At these addresses, with the security that spec.kafka says.
+    /// These addresses, with the security settings of spec.kafka.
     At(Vec<String>),
-    /// At this address, without TLS and SASL.
+    /// This address, without TLS and SASL.
     Embedded(String),
 }
 
-/// Where Secrets and ConfigMaps are that the files do not hold.
+/// Folders with Secrets and ConfigMaps that are not in the files.
 #[derive(Clone, Debug, Default)]
 pub struct Folders {
     pub secrets: Option<PathBuf>,
@@ -47,12 +48,12 @@ pub struct PreparedGroup {
     pub valid: ValidatedGroup,
     /// The worker's configuration document.
     pub config: String,
-    /// Referenced contents, by path below the group's folder.
+    /// Referenced data, by path below the folder of the group.
     pub files: BTreeMap<PathBuf, Vec<u8>>,
     pub env: Vec<(String, String)>,
     /// Changes exactly when workers must be restarted.
     pub version: String,
-    /// What is different here from a cluster.
+    /// Differences from a cluster.
     pub notes: Vec<String>,
 }
 
@@ -78,7 +79,7 @@ pub fn prepare(
         pods: Vec::new(),
         start_positions_committed: false,
     };
-    // No image runs here, so none is needed.
+    // Local mode runs no image, so none is required.
     let defaults = WorkerDefaults {
         image: String::new(),
         image_pull_policy: None,
@@ -108,7 +109,7 @@ pub fn prepare(
     })
 }
 
-/// The part of the checks that needs no Secrets: programs that are in the resource or in the given ConfigMaps.
+/// The checks that need no Secrets: programs in the resource or in the given ConfigMaps.
 pub fn without_secrets(
     group: KafkaConsumerGroup,
     loaded: &Loaded,
@@ -130,7 +131,7 @@ pub fn without_secrets(
         if let Some(source) = source {
             programs
                 .check(&source)
-                .map_err(|said| format!("transform {}: {said}", transform.name))?;
+                .map_err(|message| format!("transform {}: {message}", transform.name))?;
         }
     }
     Ok(())
@@ -150,7 +151,8 @@ fn find_kafka(kafka: &mut Kafka, brokers: &Brokers, classic: bool, notes: &mut V
             }
             if kafka.tls.take().is_some() | kafka.sasl.take().is_some() {
                 notes.push(
-                    "spec.kafka.tls and spec.kafka.sasl are not used: the embedded broker has neither".into(),
+                    "spec.kafka.tls and spec.kafka.sasl are ignored: the embedded broker supports neither"
+                        .into(),
                 );
             }
         }
@@ -184,7 +186,7 @@ fn find_data(
         let kind_name = kind.as_str();
         if found.is_none() {
             return Err(format!(
-                "{kind_name} {name} with key {key} is not given ({field}); put it into a file given with -f as kind: {kind_name} in namespace {namespace}, or into the file DIR/{name}/{key} and give {option} DIR"
+                "{kind_name} {name} with key {key} is missing ({field}); add it to a file of -f as kind: {kind_name} in namespace {namespace}, or create the file DIR/{name}/{key} and pass {option} DIR"
             ));
         }
         data.insert((*kind, name.clone()), found);
@@ -203,7 +205,8 @@ fn read_folder(folder: &Path) -> Option<BTreeMap<String, Vec<u8>>> {
     Some(keys.collect())
 }
 
-/// `secrets/<name>/<key>` and `config-maps/<name>/<key>`: the layout of the mounts in a pod. Only what is referenced.
+/// `secrets/<name>/<key>` and `config-maps/<name>/<key>`: the layout of the mounts in a pod. Only referenced
+/// keys.
 fn files(references: &References, data: &ReferencedData) -> BTreeMap<PathBuf, Vec<u8>> {
     let mounted = references.iter().filter(|reference| reference.mounted);
     mounted
@@ -232,13 +235,13 @@ fn env(group: &KafkaConsumerGroup, notes: &mut Vec<String>) -> Vec<(String, Stri
     env
 }
 
-/// Where the group's files lie below the session's folder. Unique: neither name holds a '_'.
+/// The folder of the group below the folder of the session. Unique, because neither name contains a '_'.
 pub fn folder_name(valid: &ValidatedGroup) -> String {
     format!("{}_{}", valid.namespace, valid.name)
 }
 
-/// Writes a group's files, readable by this user only. Each replaces its predecessor in one step, because workers read
-/// logins again while they run.
+/// Writes the files of a group, readable by this user only. Each file is replaced atomically, because running
+/// workers reread credentials.
 pub fn write(folder: &Path, prepared: &PreparedGroup) -> std::io::Result<()> {
     for (path, bytes) in &prepared.files {
         replace(&folder.join(path), bytes)?;
@@ -246,7 +249,7 @@ pub fn write(folder: &Path, prepared: &PreparedGroup) -> std::io::Result<()> {
     replace(&folder.join(names::WORKER_CONFIG_KEY), prepared.config.as_bytes())
 }
 
-/// Writes `bytes` to `path`, creating private folders on the way.
+/// Writes `bytes` to `path` atomically; creates missing folders, readable by this user only.
 pub fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};

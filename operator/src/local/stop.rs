@@ -1,4 +1,4 @@
-//! Stop signals of a session: Ctrl-C and SIGTERM. In: signals. Out: one `true` for each.
+//! Stop signals of a session: Ctrl-C and SIGTERM. In: signals. Out: one `true` per signal.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;

@@ -1,5 +1,5 @@
-//! One child of a group: read only when the cache and what is remembered do not say that it is as wanted, written only
-//! when it differs, never taken from somebody else.
+//! One child of a group: read only if the cache and the memory do not show that it matches, written only if
+//! it differs, never taken over from another owner.
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Patch, PatchParams};
@@ -12,7 +12,7 @@ use crds::KafkaConsumerGroup;
 use crds::names::OPERATOR_MANAGER;
 
 use super::super::diff::{contains, fingerprint};
-use super::super::memory::{GroupMemory, Mark};
+use super::super::memory::{GroupMemory, VerifiedChild};
 use super::super::scope::Scope;
 use super::error::ApplyError;
 use crate::controller::names::APPLIED_HASH_ANNOTATION;
@@ -23,13 +23,13 @@ pub(super) struct Children<'a> {
     pub scope: &'a Scope,
     pub group: &'a ValidatedGroup,
     pub memory: &'a mut GroupMemory,
-    /// Asked the API server itself, in this reconcile.
-    pub owner_lives: bool,
+    /// The API server has confirmed in this reconcile that the group exists.
+    pub owner_exists: bool,
 }
 
 impl Children<'_> {
-    /// Makes sure that the cluster holds `desired`, and returns what it holds.
-    pub async fn ensure_seen<K, C>(&mut self, desired: K, cache: &Store<C>) -> Result<K, ApplyError>
+    /// Ensures that the cluster holds `desired`, and returns the live object.
+    pub async fn ensure<K, C>(&mut self, desired: K, cache: &Store<C>) -> Result<K, ApplyError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
         K: Clone + Serialize + DeserializeOwned + std::fmt::Debug + 'static,
@@ -40,9 +40,9 @@ impl Children<'_> {
         let (desired, hash) = with_hash(desired);
         let key = kube::runtime::reflector::ObjectRef::<C>::new(&name).within(&self.group.namespace);
         if let Some(cached) = cache.get(&key)
-            && let Some(mark) = self.memory.marks.get(kind)
-            && mark.desired == hash
-            && Some(&mark.resource_version) == cached.meta().resource_version.as_ref()
+            && let Some(known) = self.memory.verified.get(kind)
+            && known.desired == hash
+            && Some(&known.resource_version) == cached.meta().resource_version.as_ref()
         {
             return Ok(C::object(&cached).unwrap_or(desired));
         }
@@ -60,24 +60,24 @@ impl Children<'_> {
             let print = fingerprint(&json);
             let verified = self
                 .memory
-                .marks
+                .verified
                 .get(kind)
-                .is_some_and(|mark| mark.desired == hash && mark.fingerprint == print);
+                .is_some_and(|known| known.desired == hash && known.fingerprint == print);
             if verified || contains(&json, &serde_json::to_value(&desired).unwrap_or_default()) {
-                self.mark(kind, hash, &live, print);
+                self.remember(kind, hash, &live, print);
                 return Ok(live);
             }
         }
-        // Deleting a group deletes its children, and the watches do not tell in which order.
+        // Deleting a group deletes its children, and the watches deliver the deletions in any order.
         if missing {
-            self.owner_lives().await?;
+            self.owner_exists().await?;
         }
         tracing::info!(
             group = self.group.name,
             namespace = self.group.namespace,
             kind,
             name,
-            "apply"
+            "apply child"
         );
         let parameters = PatchParams::apply(OPERATOR_MANAGER).force();
         let applied = api
@@ -89,12 +89,12 @@ impl Children<'_> {
                 source: Box::new(source),
             })?;
         let print = fingerprint(&serde_json::to_value(&applied).unwrap_or_default());
-        self.mark(kind, hash, &applied, print);
+        self.remember(kind, hash, &applied, print);
         Ok(applied)
     }
 
-    async fn owner_lives(&mut self) -> Result<(), ApplyError> {
-        if self.owner_lives {
+    async fn owner_exists(&mut self) -> Result<(), ApplyError> {
+        if self.owner_exists {
             return Ok(());
         }
         let (kind, name) = ("KafkaConsumerGroup", self.group.name.clone());
@@ -102,7 +102,7 @@ impl Children<'_> {
             Api::namespaced(self.scope.context.client.clone(), &self.group.namespace);
         match api.get_metadata_opt(&name).await {
             Ok(Some(owner)) if owner.metadata.uid.as_ref() == Some(&self.group.owner.uid) => {
-                self.owner_lives = true;
+                self.owner_exists = true;
                 Ok(())
             }
             Ok(_) => Err(ApplyError::Gone),
@@ -114,11 +114,11 @@ impl Children<'_> {
         }
     }
 
-    fn mark<K: Resource>(&mut self, kind: &'static str, desired: String, live: &K, fingerprint: String) {
+    fn remember<K: Resource>(&mut self, kind: &'static str, desired: String, live: &K, fingerprint: String) {
         let resource_version = live.meta().resource_version.clone().unwrap_or_default();
-        self.memory.marks.insert(
+        self.memory.verified.insert(
             kind,
-            Mark {
+            VerifiedChild {
                 desired,
                 resource_version,
                 fingerprint,
@@ -126,7 +126,8 @@ impl Children<'_> {
         );
     }
 
-    /// Ours, or abandoned by an earlier life of this group (deleted with `--cascade=orphan`), which is adopted.
+    /// Ok if the child is ours, or was orphaned by an earlier group of this name (deleted with
+    /// `--cascade=orphan`) and is adopted.
     fn belongs<K: Resource>(&self, live: &K, kind: &'static str) -> Result<(), ApplyError> {
         let name = live.name_any();
         let owners = live.meta().owner_references.clone().unwrap_or_default();
@@ -149,7 +150,7 @@ impl Children<'_> {
     }
 }
 
-/// The object with the hash of itself as an annotation.
+/// The object with its own hash as an annotation.
 pub(super) fn with_hash<K: Resource + Serialize>(mut desired: K) -> (K, String) {
     let hash = hash(serde_json::to_string(&desired).unwrap_or_default().as_bytes());
     desired
@@ -165,7 +166,7 @@ pub(super) fn kind_of<K: Resource<DynamicType = ()>>() -> &'static str {
     }
 }
 
-/// What a cache holds of a `K`: all of it, or only its metadata.
+/// What a cache holds of a `K`: the whole object, or only its metadata.
 pub(super) trait Cached<K>: Resource<DynamicType = ()> + Clone + 'static {
     fn object(&self) -> Option<K>;
 }

@@ -1,8 +1,9 @@
-//! Why a child could not be applied. Each error has a reason for conditions and metrics, and whether waiting helps.
+//! Why a child could not be applied. Each error has a reason for conditions and metrics, and whether waiting
+//! helps.
 
 use thiserror::Error;
 
-/// Which step failed.
+/// The failed step.
 #[derive(Debug, Error)]
 pub enum ApplyError {
     #[error("cannot read {kind} {name}: {source}")]
@@ -11,26 +12,28 @@ pub enum ApplyError {
         name: String,
         source: Box<kube::Error>,
     },
-    #[error("the API server does not take {kind} {name}: {source}")]
+    #[error("the API server rejects {kind} {name}: {source}")]
     Write {
         kind: &'static str,
         name: String,
         source: Box<kube::Error>,
     },
-    #[error("{kind} {name} is still there from a KafkaConsumerGroup of this name that was deleted")]
+    #[error(
+        "{kind} {name} still belongs to a deleted KafkaConsumerGroup of this name; the operator waits until Kubernetes has deleted it"
+    )]
     Leftover { kind: &'static str, name: String },
     #[error(
         "{kind} {name} exists and does not belong to this KafkaConsumerGroup; delete it, or give the KafkaConsumerGroup another name"
     )]
     Conflict { kind: &'static str, name: String },
-    #[error("the KafkaConsumerGroup is gone")]
+    #[error("the KafkaConsumerGroup was deleted")]
     Gone,
-    #[error("cannot seed spec.replicas through /scale: {0}")]
+    #[error("cannot set the initial spec.replicas through /scale: {0}")]
     Scale(Box<kube::Error>),
 }
 
 impl ApplyError {
-    /// As it stands in a condition, and as a metric label.
+    /// The reason of a condition and the label of a metric.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Read { .. } => "ReadFailed",
@@ -41,8 +44,8 @@ impl ApplyError {
         }
     }
 
-    /// True when waiting will not help: the object itself was refused.
-    pub fn needs_human(&self) -> bool {
+    /// True if waiting does not help because the API server refuses the object itself.
+    pub fn needs_action(&self) -> bool {
         match self {
             Self::Read { source, .. } | Self::Write { source, .. } | Self::Scale(source) => {
                 matches!(&**source, kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422))
@@ -53,7 +56,7 @@ impl ApplyError {
     }
 }
 
-/// The object went away between two calls, which is never an error here.
+/// The object was deleted between two calls, which is never an error here.
 pub fn is_not_found(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
 }

@@ -1,4 +1,4 @@
-//! Deletes the children that a group has under names of an earlier release.
+//! Deletes children of a group that have a name of an earlier release.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use super::children::kind_of;
 use super::error::{ApplyError, is_not_found};
 use crate::group::validate::ValidatedGroup;
 
-/// Children that this group owns under names that it no longer uses.
+/// Deletes children that this group owns under names that it no longer uses.
 pub(super) async fn delete_orphans(scope: &Scope, group: &ValidatedGroup) -> Result<(), ApplyError> {
     let caches = &scope.caches;
     orphans(scope, group, &caches.deployments).await?;

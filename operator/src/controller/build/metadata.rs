@@ -5,7 +5,7 @@ use kube::api::ObjectMeta;
 use crate::controller::names;
 use crate::group::validate::ValidatedGroup;
 
-/// Metadata of every child: the common name, labels, and an owner that takes it along when it goes.
+/// Metadata of every child: the common name, labels, and the owner, whose deletion deletes the child.
 pub(super) fn metadata(group: &ValidatedGroup) -> ObjectMeta {
     ObjectMeta {
         name: Some(names::child_name(&group.name)),

@@ -1,5 +1,6 @@
-//! Volumes of a worker pod: its configuration, every referenced Secret and ConfigMap at the path the worker expects, the
-//! user's own, and room for temporary files. In: a validated group. Out: volumes and mounts that belong together.
+//! Volumes of a worker pod: its configuration, every referenced Secret and ConfigMap at the path that the
+//! worker expects, the volumes of the user, and a volume for temporary files. In: a validated group. Out:
+//! matching volumes and mounts.
 
 use crds::names::{CONFIG_DIR, CONFIG_MAPS_DIR, SECRETS_DIR};
 use crds::spec;
@@ -140,7 +141,7 @@ mod tests {
     use crate::fixtures::validated;
 
     #[test]
-    fn references_are_mounted_where_the_worker_looks_and_each_mount_has_its_volume() {
+    fn references_are_mounted_where_the_worker_expects_them_and_each_mount_has_a_volume() {
         let group = validated();
         let paths: Vec<_> = mounts(&group).into_iter().map(|mount| mount.mount_path).collect();
         assert_eq!(

@@ -1,5 +1,6 @@
-//! Computes the status of a group. In: everything that was observed, decided and applied, and the old status. Out: the
-//! new one. Pure: the same input gives the same status, to the byte, or a quiet cluster would see writes.
+//! Computes the status of a group. In: everything that was observed, decided and applied, and the old status.
+//! Out: the new one. Pure: the same input gives the same status, byte for byte, so that an idle cluster
+//! causes no writes.
 
 pub mod inputs;
 mod verdicts;
@@ -10,7 +11,7 @@ use jiff::Timestamp;
 
 use self::inputs::Inputs;
 use self::verdicts::{
-    Owned, WorkerCounts, accepted, available, consuming, lag_known, limited, owned, reachable, ready,
+    Assigned, WorkerCounts, accepted, assigned, available, consuming, lag_known, limited, reachable, ready,
     reconciling, stalled, stopped,
 };
 use super::conditions::{self, Truth, Verdict, whole_seconds};
@@ -20,13 +21,13 @@ use crate::group::rejection::Rejection;
 use crate::group::scaling::Decision;
 use crate::kafka::model::KafkaFacts;
 
-/// The new status, and what the caller remembers of it.
+/// The new status, and what the caller remembers.
 #[derive(Clone, Debug)]
 pub struct Computed {
     pub status: KafkaConsumerGroupStatus,
-    /// Brokers answered and every partition had an owner.
+    /// Brokers answered and every partition was assigned.
     pub healthy: bool,
-    /// Something is still on its way and worth looking at again soon.
+    /// The group is converging and should be reconciled again soon.
     pub converging: bool,
 }
 
@@ -43,19 +44,19 @@ pub fn compute(inputs: &Inputs<'_>) -> Computed {
     let accepted = accepted(inputs);
     let reachable = reachable(inputs);
     let available = available(inputs, &deployed);
-    let owned = owned(group, total);
+    let assigned = assigned(group, total);
     let present = |name: &str| inputs.pods.iter().any(|pod| pod.name == name);
     let stuck = workers::stalled(&inputs.old.workers, present, inputs.now);
-    let consuming = consuming(inputs, facts.is_some(), &owned, stuck.as_ref());
+    let consuming = consuming(inputs, facts.is_some(), &assigned, stuck.as_ref());
     let stalled = stalled(inputs, &accepted, &reachable, &available, &consuming);
-    let settles = inputs.settling && conditions::is_true(&inputs.old.conditions, condition::READY);
+    let tolerant = inputs.recently_healthy && conditions::is_true(&inputs.old.conditions, condition::READY);
     let ready = ready(
         inputs,
         &[&accepted, &reachable, &available, &consuming],
-        &owned,
-        settles,
+        &assigned,
+        tolerant,
     );
-    let reconciling = reconciling(inputs, &available, &owned, &ready, &stalled);
+    let reconciling = reconciling(inputs, &available, &assigned, &ready, &stalled);
     let converging = reconciling.is_true() || (!ready.is_true() && !stalled.is_true() && !stopped(inputs));
     let verdicts = vec![
         (condition::READY, ready),
@@ -97,7 +98,7 @@ pub fn compute(inputs: &Inputs<'_>) -> Computed {
     };
     Computed {
         status,
-        healthy: matches!(owned, Owned::All),
+        healthy: matches!(assigned, Assigned::All),
         converging,
     }
 }
@@ -140,7 +141,7 @@ fn scaling_status(decision: &Decision) -> ScalingStatus {
     }
 }
 
-/// What is known now, else what was known last: a count does not get wrong because a broker is away.
+/// The current partition counts, else the last known ones: a count stays valid while brokers are unavailable.
 fn topics(inputs: &Inputs<'_>, facts: Option<&KafkaFacts>) -> Vec<TopicStatus> {
     let topics = inputs.spec.topics.iter().map(|topic| {
         let before = inputs.old.topics.iter().find(|before| before.name == topic.name);
@@ -156,7 +157,7 @@ fn topics(inputs: &Inputs<'_>, facts: Option<&KafkaFacts>) -> Vec<TopicStatus> {
     topics.collect()
 }
 
-/// Keeps its time while the numbers stay, so that an idle group is not written.
+/// Keeps its time while the numbers stay the same, so that an idle group causes no write.
 fn lag(old: &KafkaConsumerGroupStatus, facts: Option<&KafkaFacts>, now: Timestamp) -> Option<LagStatus> {
     let lag = facts?.lag.as_ref()?;
     let as_of = match &old.lag {

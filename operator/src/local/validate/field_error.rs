@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-/// One reason against a document.
+/// One error in a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {
-    /// Path of the field, for example `spec.topics[0].name`; empty for the document.
+    /// Path of the field, for example `spec.topics[0].name`; empty for the whole document.
     pub path: String,
     pub message: String,
 }

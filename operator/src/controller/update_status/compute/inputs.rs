@@ -10,13 +10,13 @@ use crate::group::rejection::{Finding, Rejection};
 use crate::group::scaling::Decision;
 use crate::kafka::model::KafkaView;
 
-/// Something that was to be done and could not be.
+/// A step that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     pub reason: String,
     pub message: String,
-    /// Waiting does not help.
-    pub needs_human: bool,
+    /// Waiting does not help; a user must act.
+    pub needs_action: bool,
 }
 
 /// What a status is computed from.
@@ -31,12 +31,12 @@ pub struct Inputs<'a> {
     pub acceptance: Result<Option<&'a Finding>, &'a Rejection>,
     pub kafka: &'a KafkaView,
     pub decision: Option<&'a Decision>,
-    /// As the API server returned it last.
+    /// The Deployment as the API server returned it last.
     pub deployment: Option<&'a Deployment>,
     pub pods: &'a [PodFacts],
     pub failure: Option<&'a Failure>,
     pub old: &'a KafkaConsumerGroupStatus,
-    /// The group was seen well a moment ago.
-    pub settling: bool,
+    /// The group was healthy a moment ago.
+    pub recently_healthy: bool,
     pub now: Timestamp,
 }
