@@ -253,7 +253,7 @@ mod tests {
         }
     }
 
-    fn written_ago(status: KafkaConsumerGroupStatus, ago: Duration) -> Memory {
+    fn written_ago(status: KafkaConsumerGroupStatus, ago: Duration) -> GroupMemory {
         let at = Instant::now().checked_sub(ago).unwrap();
         GroupMemory {
             written: Some((status, at)),

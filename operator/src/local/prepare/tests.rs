@@ -1,6 +1,6 @@
 //! What becomes a file, what becomes a note, and what is refused.
 
-use super::super::load::Keys;
+use super::super::load::ObjectData;
 use super::*;
 
 fn group(spec: &str) -> KafkaConsumerGroup {
