@@ -7,13 +7,13 @@
 //! other.
 //!
 //! ```text
-//!  7  main  |  run
-//!  6  args
-//!  5  controller  |  local                siblings: neither imports the other
-//!  4  group                               pure: what the resource means; no kube::Client, no rdkafka
-//!  3  telemetry  |  leader
-//!  2  kafka
-//!  1  digest  |  sync
+//!  6  main  |  run
+//!  5  args
+//!  4  controller  |  local                siblings: neither imports the other
+//!  3  group                               pure: what the resource means; no kube::Client, no rdkafka
+//!  2  telemetry  |  leader
+//!  1  kafka  |  digest
+//!  0  sync                                every room may import it
 //! ```
 //!
 //! | room | what it does |
