@@ -1,14 +1,15 @@
-//! What tests start from: one group that is well, everything it names, and what Kafka says about it.
+//! Test fixtures: a healthy group, everything it references, and the Kafka facts about it.
 
 use std::collections::BTreeMap;
 
 use crds::KafkaConsumerGroup;
 use serde_json::json;
 
-use crate::controller::dereference::{KafkaView, Observed};
-use crate::controller::references::{Contents, Kind};
-use crate::controller::validate::{Programs, ValidatedGroup, WorkerDefaults, validate};
-use crate::kafka::{KafkaFacts, Lag};
+use crate::group::observed::Observed;
+use crate::group::programs::Programs;
+use crate::group::references::{ObjectKind, ReferencedData, References};
+use crate::group::validate::{ValidatedGroup, WorkerDefaults, validate};
+use crate::kafka::model::{KafkaFacts, KafkaView, Lag};
 
 /// The smallest group.
 pub fn group() -> KafkaConsumerGroup {
@@ -25,7 +26,7 @@ pub fn group() -> KafkaConsumerGroup {
     .unwrap()
 }
 
-/// A group that refers to all that can be referred to.
+/// A group with every kind of reference.
 pub fn secured_group() -> KafkaConsumerGroup {
     let mut group = group();
     group.spec = serde_json::from_value(json!({
@@ -51,8 +52,8 @@ pub fn secured_group() -> KafkaConsumerGroup {
     group
 }
 
-/// Everything [`secured_group`] refers to.
-pub fn contents() -> Contents {
+/// The data of everything that [`secured_group`] references.
+pub fn data() -> ReferencedData {
     let entry = |kind, name: &str, data: &[(&str, &str)]| {
         let data: BTreeMap<_, _> = data
             .iter()
@@ -61,25 +62,33 @@ pub fn contents() -> Contents {
         ((kind, name.to_string()), Some(data))
     };
     [
-        entry(Kind::ConfigMap, "kafka-ca", &[("ca.crt", "CA\n")]),
-        entry(Kind::ConfigMap, "programs", &[("clean.vrl", ".seen = true\n")]),
+        entry(ObjectKind::ConfigMap, "kafka-ca", &[("ca.crt", "CA\n")]),
         entry(
-            Kind::Secret,
+            ObjectKind::ConfigMap,
+            "programs",
+            &[("clean.vrl", ".seen = true\n")],
+        ),
+        entry(
+            ObjectKind::Secret,
             "orders-mtls",
             &[("tls.crt", "CERTIFICATE"), ("tls.key", "KEY")],
         ),
         entry(
-            Kind::Secret,
+            ObjectKind::Secret,
             "orders-kafka",
             &[("username", "alice"), ("password", "wonder\n")],
         ),
-        entry(Kind::Secret, "api", &[("token", "t0ken")]),
-        entry(Kind::Secret, "db", &[("url", "postgresql://user:pass@db/shop")]),
+        entry(ObjectKind::Secret, "api", &[("token", "t0ken")]),
+        entry(
+            ObjectKind::Secret,
+            "db",
+            &[("url", "postgresql://user:pass@db/shop")],
+        ),
     ]
     .into()
 }
 
-/// Partition counts, and nothing else.
+/// Facts with partition counts only.
 pub fn facts(topics: &[(&str, Option<i32>)]) -> KafkaFacts {
     KafkaFacts {
         topics: topics
@@ -108,14 +117,18 @@ pub fn lag(records: &[i64]) -> Lag {
     }
 }
 
-/// What `dereference` finds for [`secured_group`].
+/// What a reconcile of [`secured_group`] observes.
 pub fn observed() -> Observed {
+    let (spec, data) = (secured_group().spec, data());
+    let references = References::of(&spec);
     Observed {
-        contents: contents(),
+        credentials: references.credentials(&spec, "shop", &data),
+        references,
+        data,
         kafka: KafkaView::Known(facts(&[("orders", Some(6))])),
         deployment: None,
         pods: Vec::new(),
-        positions_settled: false,
+        start_positions_committed: false,
     }
 }
 

@@ -1,197 +1,54 @@
-//! What the operator knows of a Kafka cluster, and the few things it changes there. In: `spec.kafka` with resolved
-//! credentials. Out: partition counts, lag and members of one group, all of it or "unknown", never a guess; created
-//! and grown topics; committed start positions. It never joins a group, never deletes a topic, never reads records.
+//! Reads from a Kafka cluster, and the few changes that the operator makes there. In: `spec.kafka` with
+//! resolved credentials. Out: partition counts, lag and members of one group, each complete or unknown, never
+//! a guess; created topics and added partitions; committed start positions. The operator never joins a group,
+//! never deletes a topic and never reads records.
 
 mod client;
 pub mod embedded;
 mod facts;
 mod ffi;
+pub mod model;
 mod provision;
 pub mod records;
 mod start;
 
-use std::collections::{BTreeMap, HashMap};
-use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crds::client_config::{self, KafkaCredentials, Properties};
 use crds::spec::{IsolationLevel, Kafka, StartPosition};
-use jiff::Timestamp;
 
-use client::Cluster;
+use crate::sync::lock;
+use client::{Cluster, TIMEOUTS, Timeouts};
 use facts::Members;
+use model::{FactsQuery, KafkaFacts, KafkaProblem, Provisioned, WantedTopic};
 
-/// Longest waits for the brokers. A new TLS and SASL connection, a coordinator look-up and a request take well under a
-/// second on a healthy cluster; both together stay below the 10 s that one reconcile may spend on Kafka.
-const PATIENCE: Patience = Patience {
-    connect: Duration::from_secs(5),
-    answer: Duration::from_secs(4),
-};
-
-/// Creating topics writes to disks of several brokers; the controller waits 20 s for it.
+/// Timeout of a topic creation, which writes to the disks of several brokers; the controller waits 20 s for
+/// it.
 const PROVISION: Duration = Duration::from_secs(15);
 
-/// How long to wait for a first answer, connection included, and for every other.
-#[derive(Clone, Copy)]
-struct Patience {
-    connect: Duration,
-    answer: Duration,
-}
-
-/// Clients without use are closed after this: long against the 30 s between looks at a group, short against the life of
-/// a rotated password.
+/// An unused client is closed after this time: long compared with the 30 s between two reads of a group,
+/// short compared with the lifetime of a rotated password.
 const IDLE: Duration = Duration::from_secs(600);
 
-/// A client that has reached nobody for so long is replaced.
+/// A client that has reached no broker for this long is replaced.
 const GIVE_UP: Duration = Duration::from_secs(120);
 
-/// What was read about one group at one time.
-#[derive(Clone, Debug, PartialEq)]
-pub struct KafkaFacts {
-    /// Partitions of each topic asked for; None: the topic does not exist.
-    pub topics: BTreeMap<String, Option<i32>>,
-    /// Those of [`FactsQuery::outputs`] that brokers are sure do not exist.
-    pub missing_outputs: Vec<String>,
-    /// None: not known, which never means 0.
-    pub lag: Option<Lag>,
-    /// None: not known, for example because the broker does not tell.
-    pub group: Option<GroupFacts>,
-    /// When it was read.
-    pub read_at: Timestamp,
-}
-
-/// Records between max(committed offset, log start) and the end, for every partition of every topic asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Lag {
-    pub per_partition: BTreeMap<(String, i32), i64>,
-    pub total: i64,
-    pub max: i64,
-    /// "topic-partition" with the largest lag; None when there is no lag.
-    pub max_partition: Option<String>,
-}
-
-/// The consumer group as its coordinator sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupFacts {
-    /// Stable, Empty or Dead; in between PreparingRebalance and CompletingRebalance, or Reconciling when the broker
-    /// assigns.
-    pub state: String,
-    pub members: Vec<MemberFacts>,
-    /// Partitions that have an owner; None: not known, for example in the middle of a rebalance.
-    pub assigned_partitions: Option<i32>,
-}
-
-/// One member of the group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MemberFacts {
-    pub client_id: String,
-    pub host: String,
-    /// Partitions assigned to it.
-    pub assigned: i32,
-}
-
-/// What to read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FactsQuery {
-    pub group_id: String,
-    pub topics: Vec<String>,
-    /// Topics of which only is asked whether they exist.
-    pub outputs: Vec<String>,
-    pub isolation: IsolationLevel,
-}
-
-/// A topic that should exist with at least so many partitions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WantedTopic {
-    pub name: String,
-    pub partitions: i32,
-    /// None: the broker's default.
-    pub replication_factor: Option<i32>,
-    pub config: BTreeMap<String, String>,
-}
-
-/// What was done about a [`WantedTopic`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Provisioned {
-    pub topic: String,
-    pub action: ProvisionAction,
-}
-
-/// See [`Provisioned`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProvisionAction {
-    Created,
-    Grown { from: i32, to: i32 },
-    Unchanged,
-}
-
-/// Why the cluster could not be asked. Each carries what the client library or the broker said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KafkaProblem {
-    Unreachable(String),
-    AuthenticationFailed(String),
-    AuthorizationFailed(String),
-    InvalidConfiguration(String),
-    /// The brokers answer but refuse to create or grow a topic as asked.
-    ProvisionRefused(String),
-}
-
-impl KafkaProblem {
-    /// The reason as it stands in a condition.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Unreachable(_) => "KafkaUnreachable",
-            Self::AuthenticationFailed(_) => "AuthenticationFailed",
-            Self::AuthorizationFailed(_) => "AuthorizationFailed",
-            Self::InvalidConfiguration(_) => "InvalidClientConfig",
-            Self::ProvisionRefused(_) => "ProvisionRefused",
-        }
-    }
-}
-
-impl fmt::Display for KafkaProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreachable(said) => write!(
-                f,
-                "Kafka does not answer ({said}); check spec.kafka.bootstrapServers, spec.kafka.tls, network policies and that the brokers run and advertise names that resolve here"
-            ),
-            Self::AuthenticationFailed(said) => write!(
-                f,
-                "the brokers refuse the login ({said}); correct user name and password in the Secret of spec.kafka.sasl.credentials, spec.kafka.sasl.mechanism, or the client certificate of spec.kafka.tls"
-            ),
-            Self::AuthorizationFailed(said) => write!(
-                f,
-                "the brokers do not allow it ({said}); give the user the ACLs Describe and Read on the topics and on the group, and Create and Alter on topics with provision"
-            ),
-            Self::InvalidConfiguration(said) => write!(
-                f,
-                "the Kafka client cannot be set up ({said}); correct spec.kafka.clientConfig, or the certificates and keys in the Secrets of spec.kafka.tls"
-            ),
-            Self::ProvisionRefused(said) => write!(
-                f,
-                "the brokers refuse to provision the topic ({said}); correct provision.partitions, provision.replicationFactor (at most the number of brokers) and provision.config, or create the topic yourself and remove provision"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for KafkaProblem {}
-
-/// All Kafka clients of this process: one per cluster and credentials, closed after 10 minutes without use. Clones share
-/// them. A corrected password is another key, so it never waits for an old client's backoff.
+/// All Kafka clients of this process: one per cluster and credentials, closed after 10 minutes without use.
+/// Clones share them. A corrected password is a new key, so its client never waits for the backoff of the old
+/// client.
 #[derive(Clone)]
 pub struct KafkaClients {
-    open: Arc<Mutex<HashMap<Properties, Entry>>>,
+    open: Arc<Mutex<HashMap<Properties, OpenCluster>>>,
     members: Members,
-    patience: Patience,
+    timeouts: Timeouts,
 }
 
-struct Entry {
+struct OpenCluster {
     cluster: Arc<Cluster>,
     used: Instant,
-    /// Since when no request has reached the brokers.
+    /// Time of the first of the latest requests in a row that did not reach the brokers.
     unreached_since: Option<Instant>,
 }
 
@@ -200,32 +57,32 @@ impl Default for KafkaClients {
         Self {
             open: Arc::default(),
             members: Members::Ask,
-            patience: PATIENCE,
+            timeouts: TIMEOUTS,
         }
     }
 }
 
 impl KafkaClients {
-    /// No client is made before it is needed.
+    /// Creates a client only when it is needed.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// For the embedded broker, which cannot tell the members of a group: `group` is always None, without asking.
+    /// For the embedded broker, which cannot describe a group: `group` is always None, without a request.
     pub fn for_embedded_broker() -> Self {
         Self {
-            members: Members::Leave,
+            members: Members::Skip,
             ..Self::default()
         }
     }
 
-    /// Clients that are open now, for metrics.
+    /// Number of open clients, for metrics.
     pub fn count(&self) -> usize {
         self.close_idle(IDLE);
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).len()
+        lock(&self.open).len()
     }
 
-    /// Reads partition counts, lag and members of a group. Ends within 10 s, whatever the brokers do.
+    /// Reads partition counts, lag and members of a group. Returns within 10 s, whatever the brokers do.
     pub async fn facts(
         &self,
         kafka: &Kafka,
@@ -233,34 +90,35 @@ impl KafkaClients {
         query: &FactsQuery,
     ) -> Result<KafkaFacts, KafkaProblem> {
         let query = query.clone();
-        let (members, patience) = (self.members, self.patience);
+        let (members, timeouts) = (self.members, self.timeouts);
         self.run(kafka, credentials, query.isolation, move |cluster, _| {
-            facts::read(cluster, &query, members, patience)
+            facts::read(cluster, &query, members, timeouts)
         })
         .await
     }
 
-    /// Creates topics that are missing and adds partitions to those that have fewer than asked for.
+    /// Creates missing topics and adds partitions to topics that have fewer than requested.
     pub async fn provision(
         &self,
         kafka: &Kafka,
         credentials: &KafkaCredentials,
         topics: &[WantedTopic],
     ) -> Result<Vec<Provisioned>, KafkaProblem> {
-        let (topics, patience) = (topics.to_vec(), self.patience);
+        let (topics, timeouts) = (topics.to_vec(), self.timeouts);
         self.run(
             kafka,
             credentials,
             IsolationLevel::default(),
             move |cluster, properties| {
-                provision::provision(cluster, properties, &topics, patience.connect, PROVISION)
+                provision::provision(cluster, properties, &topics, timeouts.connect, PROVISION)
             },
         )
         .await
     }
 
-    /// Commits the start position for partitions without a committed offset, if the group has no members; partitions
-    /// added to a topic that the group already reads start at their first record. Returns how many were committed.
+    /// Commits the start position for partitions without a committed offset, if the group has no members;
+    /// partitions added to a topic that the group already reads start at their first record. Returns the
+    /// number of committed partitions.
     pub async fn commit_start_positions(
         &self,
         kafka: &Kafka,
@@ -269,14 +127,14 @@ impl KafkaClients {
         start: &StartPosition,
     ) -> Result<usize, KafkaProblem> {
         let (query, start) = (query.clone(), start.clone());
-        let (members, patience) = (self.members, self.patience);
+        let (members, timeouts) = (self.members, self.timeouts);
         self.run(kafka, credentials, query.isolation, move |cluster, _| {
-            start::commit(cluster, &query, &start, members, patience)
+            start::commit(cluster, &query, &start, members, timeouts)
         })
         .await
     }
 
-    /// Runs `work` with the right client on a blocking thread.
+    /// Runs `work` with the client of this cluster and these credentials on a blocking thread.
     async fn run<T: Send + 'static>(
         &self,
         kafka: &Kafka,
@@ -295,28 +153,29 @@ impl KafkaClients {
             let cluster = clients.cluster(&properties)?;
             let done = work(&cluster, &properties);
             let reached = !matches!(done, Err(KafkaProblem::Unreachable(_)));
-            clients.note(&properties, &cluster, reached, GIVE_UP);
+            clients.record_reach(&properties, &cluster, reached, GIVE_UP);
             done
         })
         .await
         .unwrap_or_else(|error| {
             Err(KafkaProblem::Unreachable(format!(
-                "the request was ended: {error}"
+                "the request was aborted: {error}"
             )))
         })
     }
 
     fn cluster(&self, properties: &Properties) -> Result<Arc<Cluster>, KafkaProblem> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = lock(&self.open);
         if let Some(entry) = open.get_mut(properties) {
             entry.used = Instant::now();
             return Ok(Arc::clone(&entry.cluster));
         }
-        // Under the lock: opening connects to nobody, it only parses, and two openings at once would waste one.
+        // Under the lock: opening only parses and does not connect, and two concurrent openings would waste
+        // one client.
         let cluster = Arc::new(Cluster::open(properties)?);
         open.insert(
             properties.clone(),
-            Entry {
+            OpenCluster {
                 cluster: Arc::clone(&cluster),
                 used: Instant::now(),
                 unreached_since: None,
@@ -325,12 +184,18 @@ impl KafkaClients {
         Ok(cluster)
     }
 
-    /// Takes note of whether a request has reached the brokers. A client that has reached nobody for so long is replaced by the
-    /// next request: after an answer that there are no brokers, librdkafka 2.12 may never connect again. Not sooner, because
-    /// logging in at every broker may take longer than one request.
-    fn note(&self, properties: &Properties, cluster: &Arc<Cluster>, reached: bool, patience: Duration) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let current = |entry: &&mut Entry| Arc::ptr_eq(&entry.cluster, cluster);
+    /// Records whether a request has reached the brokers. The next request replaces a client that has reached
+    /// no broker for `give_up`: after an answer that there are no brokers, librdkafka 2.12 may never connect
+    /// again. Not sooner, because the login at every broker may take longer than one request.
+    fn record_reach(
+        &self,
+        properties: &Properties,
+        cluster: &Arc<Cluster>,
+        reached: bool,
+        give_up: Duration,
+    ) {
+        let mut open = lock(&self.open);
+        let current = |entry: &&mut OpenCluster| Arc::ptr_eq(&entry.cluster, cluster);
         let Some(entry) = open.get_mut(properties).filter(current) else {
             return;
         };
@@ -339,16 +204,16 @@ impl KafkaClients {
             return;
         }
         let since = *entry.unreached_since.get_or_insert_with(Instant::now);
-        if since.elapsed() >= patience {
-            // Closed where it is dropped last, outside of the lock: the caller still holds it.
+        if since.elapsed() >= give_up {
+            // The caller still holds the client, so it is closed later, outside of the lock.
             open.remove(properties);
         }
     }
 
     fn close_idle(&self, idle: Duration) {
-        let mut closed: Vec<Entry> = Vec::new();
+        let mut closed: Vec<OpenCluster> = Vec::new();
         {
-            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut open = lock(&self.open);
             let old: Vec<Properties> = open
                 .iter()
                 .filter(|(_, entry)| entry.used.elapsed() >= idle && Arc::strong_count(&entry.cluster) == 1)
@@ -357,7 +222,7 @@ impl KafkaClients {
             closed.extend(old.iter().filter_map(|properties| open.remove(properties)));
         }
         if !closed.is_empty() {
-            // Closing waits for librdkafka's threads, which may sit in a connection attempt.
+            // Closing waits for librdkafka's threads, which may be in a connection attempt.
             std::thread::spawn(move || drop(closed));
         }
     }

@@ -1,6 +1,6 @@
-//! Leader election by a Lease: of several operators one works, the others wait. In: a client, a name, an identity. Out:
-//! the right to work, and the news that it is lost. The holder stops before anybody else may begin, also when clocks
-//! differ: only durations are compared, each by the clock of one process.
+//! Leader election by a Lease: one of several operators is active, the others stand by. In: a client, a name,
+//! an identity. Out: leadership, and its loss. The holder stops before another candidate may take the lease,
+//! even if clocks differ: only durations are compared, each measured by the clock of one process.
 
 use std::time::{Duration, Instant};
 
@@ -11,25 +11,26 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use thiserror::Error;
 
-/// A lease that was not renewed for so long may be taken. Kubernetes' own components use the same three numbers.
+/// Another candidate may take a lease that was not renewed for this long. The components of Kubernetes use
+/// the same three numbers.
 const DURATION: Duration = Duration::from_secs(15);
-/// A holder that could not renew for so long stops. The 5 s to [`DURATION`] are for requests on their way.
+/// A holder that could not renew for this long stops. The 5 s up to [`DURATION`] are for requests in flight.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Between two attempts, to renew or to take.
+/// Time between two attempts to renew or to acquire.
 const RETRY: Duration = Duration::from_secs(2);
-/// One request; a hanging one must leave time for others before [`DEADLINE`].
+/// Timeout of one request; a hanging request must leave time for others before [`DEADLINE`].
 const REQUEST: Duration = Duration::from_secs(3);
 
 /// Why a request about the lease failed.
 #[derive(Debug, Error)]
-enum Error {
+enum LeaseError {
     #[error("{0}")]
     Kube(#[from] kube::Error),
     #[error("no answer within {} s", REQUEST.as_secs())]
     Timeout,
 }
 
-/// The lease was lost: somebody else may begin, so this process must end.
+/// The lease was lost: another candidate may become active, so this process must exit.
 #[derive(Debug, Error)]
 #[error("the lease {name} was lost: {why}")]
 pub struct Lost {
@@ -42,13 +43,14 @@ pub struct Elector {
     api: Api<Lease>,
     name: String,
     identity: String,
-    /// What was seen last, and since when: a lease expires by our clock, not by the holder's.
-    seen: Option<(Sighting, Instant)>,
+    /// The last observed state of the lease, and since when: a lease expires by our clock, not by the
+    /// holder's.
+    seen: Option<(ObservedLease, Instant)>,
 }
 
-/// What changes when a holder is alive.
+/// The fields that a live holder changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Sighting {
+struct ObservedLease {
     holder: Option<String>,
     renewed: Option<Timestamp>,
 }
@@ -71,34 +73,34 @@ impl Elector {
                 Ok(true) => return,
                 Ok(false) => {}
                 Err(error) => {
-                    tracing::warn!(lease = self.name, %error, "cannot take the lease; may this ServiceAccount get, create and update leases?");
+                    tracing::warn!(lease = self.name, %error, "cannot acquire the lease, retrying; check that this ServiceAccount may get, create and update leases");
                 }
             }
             tokio::time::sleep(RETRY).await;
         }
     }
 
-    /// Renews for ever; returns when the lease is lost.
+    /// Renews indefinitely; returns when the lease is lost.
     pub async fn hold(&mut self) -> Lost {
         let mut renewed = Instant::now();
         loop {
             tokio::time::sleep(RETRY).await;
-            let begun = Instant::now();
+            let requested = Instant::now();
             match bounded(self.try_acquire()).await {
-                // The renewal counts from when it was asked for, as it may have been granted then.
-                Ok(true) => renewed = begun,
+                // The renewal counts from the time of the request: the API server may have granted it then.
+                Ok(true) => renewed = requested,
                 Ok(false) => return self.lost("another operator holds it"),
                 Err(error) if renewed.elapsed() + RETRY + REQUEST > DEADLINE => {
                     return self.lost(&format!("it could not be renewed in time: {error}"));
                 }
                 Err(error) => {
-                    tracing::warn!(lease = self.name, %error, "cannot renew the lease, trying again")
+                    tracing::warn!(lease = self.name, %error, "cannot renew the lease, retrying")
                 }
             }
         }
     }
 
-    /// Gives the lease back, so that the successor need not wait for it to expire.
+    /// Releases the lease, so that the next leader need not wait for it to expire.
     pub async fn release(&mut self) {
         let released = bounded(async {
             let Some(mut lease) = self.api.get_opt(&self.name).await? else {
@@ -115,7 +117,7 @@ impl Elector {
             Ok(())
         });
         if let Err(error) = released.await {
-            tracing::warn!(%error, "the lease is not given back; a successor waits until it expires");
+            tracing::warn!(%error, "cannot release the lease; the next leader waits until it expires");
         }
     }
 
@@ -126,8 +128,9 @@ impl Elector {
         }
     }
 
-    /// True if the lease is ours now. Every write names the version it saw, so two candidates cannot both succeed.
-    async fn try_acquire(&mut self) -> Result<bool, Error> {
+    /// True if this process holds the lease now. Every write carries the resource version that was read, so
+    /// two candidates cannot both succeed.
+    async fn try_acquire(&mut self) -> Result<bool, LeaseError> {
         let now = Timestamp::now();
         let Some(mut lease) = self.api.get_opt(&self.name).await? else {
             let metadata = ObjectMeta {
@@ -141,17 +144,17 @@ impl Elector {
             return won(self.api.create(&PostParams::default(), &lease).await);
         };
         let spec = lease.spec.clone().unwrap_or_default();
-        let sighting = Sighting {
+        let observed = ObservedLease {
             holder: spec.holder_identity.clone().filter(|holder| !holder.is_empty()),
             renewed: spec.renew_time.as_ref().map(|time| time.0),
         };
         let since = match &self.seen {
-            Some((seen, since)) if *seen == sighting => *since,
+            Some((seen, since)) if *seen == observed => *since,
             _ => Instant::now(),
         };
-        self.seen = Some((sighting.clone(), since));
+        self.seen = Some((observed.clone(), since));
         if !may_take(
-            &sighting,
+            &observed,
             &self.identity,
             since.elapsed(),
             spec.lease_duration_seconds,
@@ -163,14 +166,14 @@ impl Elector {
     }
 }
 
-async fn bounded<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+async fn bounded<T>(request: impl Future<Output = Result<T, LeaseError>>) -> Result<T, LeaseError> {
     tokio::time::timeout(REQUEST, request)
         .await
-        .unwrap_or(Err(Error::Timeout))
+        .unwrap_or(Err(LeaseError::Timeout))
 }
 
-/// A conflict means that somebody else was faster.
-fn won(written: Result<Lease, kube::Error>) -> Result<bool, Error> {
+/// A conflict means that another candidate was faster.
+fn won(written: Result<Lease, kube::Error>) -> Result<bool, LeaseError> {
     match written {
         Ok(_) => Ok(true),
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
@@ -178,7 +181,12 @@ fn won(written: Result<Lease, kube::Error>) -> Result<bool, Error> {
     }
 }
 
-fn may_take(seen: &Sighting, identity: &str, unchanged: Duration, duration_seconds: Option<i32>) -> bool {
+fn may_take(
+    seen: &ObservedLease,
+    identity: &str,
+    unchanged: Duration,
+    duration_seconds: Option<i32>,
+) -> bool {
     match seen.holder.as_deref() {
         None => true,
         Some(holder) if holder == identity => true,
@@ -213,15 +221,15 @@ fn claimed(before: Option<&LeaseSpec>, identity: &str, now: Timestamp) -> LeaseS
 mod tests {
     use super::*;
 
-    fn seen(holder: Option<&str>) -> Sighting {
-        Sighting {
+    fn seen(holder: Option<&str>) -> ObservedLease {
+        ObservedLease {
             holder: holder.map(String::from),
             renewed: None,
         }
     }
 
     #[test]
-    fn a_lease_is_taken_when_free_ours_or_expired() {
+    fn a_lease_is_acquired_when_free_ours_or_expired() {
         let seconds = Duration::from_secs;
         for (holder, unchanged, expected) in [
             (None, 0, true),
@@ -240,14 +248,15 @@ mod tests {
     }
 
     #[test]
-    fn a_holder_stops_before_anybody_else_may_begin() {
-        // Found out at the latest RETRY + REQUEST after the last moment at which renewing could still be tried.
+    fn a_holder_stops_before_another_candidate_may_start() {
+        // The holder notices at the latest RETRY + REQUEST after the last moment at which it could still try
+        // to renew.
         assert!(DEADLINE < DURATION);
         assert!(RETRY + REQUEST <= DEADLINE);
     }
 
     #[test]
-    fn renewing_keeps_the_time_of_taking_and_taking_counts_a_transition() {
+    fn renewing_keeps_the_acquire_time_and_a_takeover_counts_a_transition() {
         let (first, later) = (
             Timestamp::from_second(1).unwrap(),
             Timestamp::from_second(9).unwrap(),

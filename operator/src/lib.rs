@@ -1,27 +1,65 @@
-//! The operator: turns `KafkaConsumerGroup` resources into worker Deployments and tells in their status what is really
-//! going on; runs the same resources without Kubernetes too.
+//! The operator: turns `KafkaConsumerGroup` resources into worker Deployments and reports their actual state
+//! in the status. It also runs the same resources without Kubernetes.
+//!
+//! # Floors
+//!
+//! A file imports from its own room (the first path segment) and from floors below. No two files import each
+//! other.
+//!
+//! ```text
+//!  6  main  |  run
+//!  5  args
+//!  4  controller  |  local                siblings: neither imports the other
+//!  3  group                               pure: what the resource means; no kube::Client, no rdkafka
+//!  2  telemetry  |  leader
+//!  1  kafka  |  digest
+//!  0  sync                                every room may import it
+//! ```
+//!
+//! | room | what it does |
+//! |---|---|
+//! | [`run`] | the command line from its start to its exit code |
+//! | [`args`] | flags and environment variables |
+//! | [`controller`] | the Kubernetes controller: watches, reconciles, writes children and status |
+//! | [`local`] | the same resources as processes of one machine |
+//! | [`group`] | what a resource means: references, validation, topics, number of workers |
+//! | [`telemetry`] | logs, probes, metrics |
+//! | [`leader`] | leader election by a Lease |
+//! | [`kafka`] | what the operator reads from Kafka and changes there; its `model` is plain data |
+//! | [`digest`] | a short hash, to notice changes |
+//! | [`sync`] | locks that survive a panic |
+//!
+//! # A reconcile
 //!
 //! ```text
 //!   watches: groups, children, pods, Secrets, ConfigMaps         every few seconds: Kafka
 //!                      └──────────────┬───────────────────────────────┘
 //!                                     v
-//!   reconcile = dereference (client)  what the resource names: Secrets, ConfigMaps, children, Kafka facts
+//!   reconcile = dereference (client)  reads referenced objects, children, Kafka facts
 //!            -> validate    (pure)    ValidatedGroup, or a reason that a user can act on
-//!            -> provision   (client)  topics asked for, start positions before the first worker
+//!            -> provision   (client)  topics with `provision`, start positions before the first worker
 //!            -> decide      (pure)    scaling: how many workers, and why
 //!            -> build       (pure)    Resources<Prepared>; cannot fail
 //!            -> apply       (client)  Resources<Applied>; writes only what differs
 //!            -> status      (pure + one patch when something changed)
 //! ```
 
-pub mod controller;
-pub mod kafka;
-pub mod leader;
-pub mod local;
 pub mod run;
-pub mod scaling;
+
+pub mod args;
+
+pub mod controller;
+pub mod local;
+
+pub mod group;
+
+pub mod leader;
 pub mod telemetry;
-pub mod topics;
+
+pub mod kafka;
+
+pub mod digest;
+pub mod sync;
 
 #[cfg(test)]
 mod fixtures;

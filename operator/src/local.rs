@@ -1,8 +1,8 @@
-//! Local mode: the groups of a file or folder without Kubernetes. The same resources, the same checks as the API
-//! server's, the same decisions as the controller's; workers are processes of this machine.
+//! Local mode: runs the groups of a file or folder without Kubernetes. The same resources, the checks of the
+//! API server, the decisions of the controller; workers are processes of this machine.
 //!
 //! ```text
-//! files -> load -> validate -> prepare -> group -> supervise -> worker processes
+//! files -> load -> validate -> prepare -> local_group -> supervise -> worker processes
 //!            ^                              ^                        │ /status
 //!          watch                    kafka::KafkaClients           screen
 //! ```
@@ -11,14 +11,15 @@ mod args;
 mod base64;
 mod demo;
 mod embedded;
-mod group;
 mod load;
+mod local_group;
 mod plan;
 mod prepare;
 mod rates;
 mod screen;
 mod session;
 mod status;
+mod stop;
 mod supervise;
 mod table;
 pub mod validate;
@@ -26,16 +27,12 @@ mod watch;
 
 use std::process::ExitCode;
 
-use tokio::signal::unix::{SignalKind, signal};
-
 pub use args::{EmbeddedBrokerArgs, LocalArgs};
 
-use crate::controller::validate::Programs;
+use crate::group::programs::Programs;
 use screen::Screen;
-use session::Session;
-
-/// The files cannot be used, or something that is needed cannot be started.
-const INVALID: u8 = 1;
+use session::{INVALID, Session};
+use stop::StopSignals;
 
 /// Runs until Ctrl-C or SIGTERM, or in demo mode until all records are processed.
 pub async fn run(args: LocalArgs) -> anyhow::Result<ExitCode> {
@@ -52,14 +49,14 @@ pub async fn run(args: LocalArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(INVALID));
         }
     };
-    let mut stop = Stop::new()?;
+    let mut stop = StopSignals::new()?;
     let mut ticks = tokio::time::interval(session::TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    while !stop.asked() {
+    while !stop.received() {
         ticks.tick().await;
         session.tick().await;
     }
-    session.stop(|| stop.asked()).await;
+    session.stop(|| stop.received()).await;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -68,7 +65,8 @@ pub fn run_embedded_broker(args: EmbeddedBrokerArgs) -> anyhow::Result<ExitCode>
     embedded::serve(&args)
 }
 
-/// Checks the files and says what is wrong. Secrets need not be there: a cluster's API server does not look at them either.
+/// Checks the files and prints every problem. Secrets need not exist: the API server does not check them
+/// either.
 fn check(args: &LocalArgs) -> ExitCode {
     let loaded = load::load(&args.files, &args.namespace);
     let (rules, programs) = (validate::Rules::new(), Programs::default());
@@ -96,26 +94,5 @@ fn check(args: &LocalArgs) -> ExitCode {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(INVALID)
-    }
-}
-
-/// Ctrl-C or SIGTERM.
-struct Stop {
-    orders: tokio::sync::mpsc::UnboundedReceiver<()>,
-}
-
-impl Stop {
-    fn new() -> anyhow::Result<Self> {
-        let (order, orders) = tokio::sync::mpsc::unbounded_channel();
-        for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
-            let (mut signals, order) = (signal(kind)?, order.clone());
-            tokio::spawn(async move { while signals.recv().await.is_some() && order.send(()).is_ok() {} });
-        }
-        Ok(Self { orders })
-    }
-
-    /// True once for each order.
-    fn asked(&mut self) -> bool {
-        self.orders.try_recv().is_ok()
     }
 }

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use operator::run::{Args, dispatch};
+use operator::args::Args;
+use operator::run::dispatch;
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -1,15 +1,13 @@
-//! The command line, and `run`: the controller from its start to its end. In: flags. Out: an exit code: 0 after SIGTERM,
-//! 1 when the lease was lost or nothing could be started. Wires; decides nothing about groups.
+//! Runs a subcommand; `run` is the controller from its start to its end. In: flags. Out: an exit code: 0
+//! after SIGTERM, 1 if the lease was lost or the start failed. Connects the parts; decides nothing about
+//! groups.
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use crds::KafkaConsumerGroup;
-use crds::spec::ImagePullPolicy;
 use futures::future::join_all;
 use futures::{FutureExt, StreamExt};
 use kube::api::ListParams;
@@ -20,106 +18,23 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::controller::validate::WorkerDefaults;
-use crate::controller::{self, Context, Scope};
+use crate::args::{Args, Command, RunArgs};
+use crate::controller;
+use crate::controller::scope::{Context, Scope};
+use crate::controller::watches::ReconcileRequests;
+use crate::group::validate::WorkerDefaults;
 use crate::kafka::KafkaClients;
 use crate::leader::Elector;
-use crate::local::{self, EmbeddedBrokerArgs, LocalArgs};
-use crate::telemetry::{self, LogFormat, Metrics, Readiness};
+use crate::local;
+use crate::telemetry::{self, Metrics, Readiness};
 
 /// Name of the Lease.
 const LEASE: &str = "kafka-consumer-operator";
-/// Between two looks for a missing CRD.
+/// Time between two checks for a missing CRD.
 const CRD_RETRY: Duration = Duration::from_secs(5);
-/// Reconciles that have begun when SIGTERM comes get this long: more than a healthy one needs, and together with giving
-/// back the lease well below the 30 s after which Kubernetes kills.
+/// Running reconciles get this long after SIGTERM: more than a healthy one needs, and together with the
+/// release of the lease well below the 30 s after which Kubernetes kills the pod.
 const SHUTDOWN: Duration = Duration::from_secs(15);
-
-/// Runs KafkaConsumerGroups: on Kubernetes (run), or as processes of this machine (local).
-#[derive(Parser, Debug)]
-#[command(name = "kafka-consumer-operator", version, about)]
-pub struct Args {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand, Debug)]
-enum Command {
-    /// Run the Kubernetes controller.
-    Run(Box<RunArgs>),
-    /// Run the groups of a file or folder without Kubernetes.
-    Local(Box<LocalArgs>),
-    /// Print the CustomResourceDefinition: kafka-consumer-operator crd | kubectl apply --server-side -f -
-    Crd,
-    #[command(hide = true)]
-    EmbeddedBroker(EmbeddedBrokerArgs),
-}
-
-/// Flags of `run`; each can be given as an environment variable too.
-#[derive(ClapArgs, Clone, Debug)]
-pub struct RunArgs {
-    /// Namespaces to serve, separated by commas. Empty: all.
-    #[arg(long, env = "KCO_NAMESPACES", value_delimiter = ',', value_name = "NAME,...")]
-    pub namespaces: Vec<String>,
-
-    /// Image of the workers, for groups that name none.
-    #[arg(long, env = "KCO_WORKER_IMAGE", value_name = "IMAGE")]
-    pub worker_image: String,
-
-    /// When the workers' image is pulled, for groups that do not say. Default: Kubernetes' own rule.
-    #[arg(long, env = "KCO_IMAGE_PULL_POLICY", value_name = "POLICY")]
-    pub image_pull_policy: Option<PullPolicy>,
-
-    /// Of several operators let only one work.
-    #[arg(long, env = "KCO_LEADER_ELECTION", value_name = "BOOL", default_value_t = true,
-        action = clap::ArgAction::Set)]
-    pub leader_election: bool,
-
-    /// Namespace of the Lease. Default: the namespace of this pod, or of the kubeconfig's context.
-    #[arg(long, env = "KCO_LEASE_NAMESPACE", value_name = "NAME")]
-    pub lease_namespace: Option<String>,
-
-    /// Name of this operator in the Lease and in Events. Default: the host name, which is the pod's name.
-    #[arg(long, env = "KCO_IDENTITY", value_name = "NAME")]
-    pub identity: Option<String>,
-
-    /// Where probes and metrics are served.
-    #[arg(
-        long,
-        env = "KCO_HTTP_ADDRESS",
-        value_name = "ADDRESS:PORT",
-        default_value = "0.0.0.0:8080"
-    )]
-    pub http_address: SocketAddr,
-
-    /// Shape of the log.
-    #[arg(long, env = "KCO_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
-    pub log_format: LogFormat,
-
-    /// Seconds between two looks at Kafka: partition counts, lag, members.
-    #[arg(long, env = "KCO_KAFKA_REFRESH_SECONDS", value_name = "SECONDS", default_value_t = 15,
-        value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub kafka_refresh_seconds: u64,
-}
-
-/// Kubernetes' own names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "PascalCase")]
-pub enum PullPolicy {
-    Always,
-    IfNotPresent,
-    Never,
-}
-
-impl From<PullPolicy> for ImagePullPolicy {
-    fn from(policy: PullPolicy) -> Self {
-        match policy {
-            PullPolicy::Always => Self::Always,
-            PullPolicy::IfNotPresent => Self::IfNotPresent,
-            PullPolicy::Never => Self::Never,
-        }
-    }
-}
 
 /// Runs the subcommand.
 pub async fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
@@ -138,7 +53,7 @@ pub async fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
 pub async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     telemetry::init_logs(args.log_format);
     let metrics = Arc::new(Metrics::default());
-    let readiness = Readiness::not("starting");
+    let readiness = Readiness::not_ready("starting");
     let listener = TcpListener::bind(args.http_address)
         .await
         .with_context(|| format!("cannot listen on --http-address {}", args.http_address))?;
@@ -165,7 +80,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     tokio::select! {
         outcome = work => outcome,
         () = second_signal(stop) => {
-            tracing::warn!("second signal: stopping at once");
+            tracing::warn!("second stop signal, exiting now");
             std::process::exit(130);
         }
     }
@@ -190,8 +105,9 @@ async fn work(
         () = wait_for_crd(&client, namespaces[0].as_deref(), &readiness) => {}
         () = signals(stop.clone(), 1) => return Ok(ExitCode::SUCCESS),
     }
-    // A standby is ready: it can take over at any time, and a rollout of the operator must go on.
-    readiness.ready();
+    // A standby is ready: it can take over at any time, and a rollout of the operator must not wait for the
+    // lease.
+    readiness.set_ready();
     let mut elector = Elector::new(client.clone(), lease_namespace, LEASE, identity);
     if args.leader_election {
         tracing::info!(namespace = lease_namespace, identity, "waiting for the lease");
@@ -201,7 +117,7 @@ async fn work(
         }
     }
     metrics.set_leader(true);
-    tracing::info!(identity, namespaces = ?args.namespaces, "working");
+    tracing::info!(identity, namespaces = ?args.namespaces, "active: reconciling groups");
     let kafka = KafkaClients::new();
     tokio::spawn(count_clients(kafka.clone(), metrics.clone()));
     let defaults = WorkerDefaults {
@@ -218,8 +134,8 @@ async fn work(
         identity.into(),
     ));
     let scopes = join_all(namespaces.iter().map(|namespace| {
-        let (scope, wakes) = Scope::start(context.clone(), namespace.as_deref());
-        drive(scope, wakes, stop.clone())
+        let (scope, requests) = Scope::start(context.clone(), namespace.as_deref());
+        drive(scope, requests, stop.clone())
     }));
     if !args.leader_election {
         scopes.await;
@@ -231,45 +147,46 @@ async fn work(
             Ok(ExitCode::SUCCESS)
         }
         lost = hold(&mut elector) => {
-            // Another operator may write from now on. Nothing of this process may, not even what it has begun.
+            // From now on another operator may write, so this process must not, not even to finish a running
+            // reconcile.
             tracing::error!("{lost}");
             std::process::exit(1);
         }
     }
 }
 
-/// A future that borrows the elector only while it is polled, so that the lease can be given back afterwards.
+/// A future that borrows the elector only while it is polled, so that the lease can be released afterwards.
 async fn hold(elector: &mut Elector) -> crate::leader::Lost {
     elector.hold().await
 }
 
-async fn drive(scope: Arc<Scope>, wakes: controller::watches::Wakes, stop: watch::Receiver<u8>) {
-    let mut looks = std::pin::pin!(controller::run(scope, wakes, signals(stop.clone(), 1)));
+async fn drive(scope: Arc<Scope>, requests: ReconcileRequests, stop: watch::Receiver<u8>) {
+    let mut reconciles = std::pin::pin!(controller::run(scope, requests, signals(stop.clone(), 1)));
     let deadline = signals(stop, 1).then(|()| tokio::time::sleep(SHUTDOWN));
     let mut deadline = std::pin::pin!(deadline);
     loop {
-        let look = tokio::select! {
-            look = looks.next() => look,
+        let reconcile = tokio::select! {
+            reconcile = reconciles.next() => reconcile,
             () = &mut deadline => {
-                tracing::warn!("some reconciles did not end in time");
+                tracing::warn!("some reconciles did not finish within {} s, exiting", SHUTDOWN.as_secs());
                 return;
             }
         };
-        match look {
+        match reconcile {
             None => return,
-            Some(Ok((group, action))) => tracing::debug!(%group, ?action, "looked at"),
-            // Told by the error policy, with the time of the next attempt.
+            Some(Ok((group, action))) => tracing::debug!(%group, ?action, "reconciled"),
+            // The error policy has logged it, with the time of the next attempt.
             Some(Err(QueueError::ReconcilerFailed(..))) => {}
-            Some(Err(QueueError::ObjectNotFound(group))) => tracing::debug!(%group, "gone"),
+            Some(Err(QueueError::ObjectNotFound(group))) => tracing::debug!(%group, "deleted"),
             Some(Err(QueueError::QueueError(error))) => {
-                tracing::warn!(%error, "a watch failed and is tried again; may this ServiceAccount list and watch it?");
+                tracing::warn!(%error, "watch failed, retrying; check that this ServiceAccount may list and watch the resource");
             }
-            Some(Err(error)) => tracing::error!(%error, "controller"),
+            Some(Err(error)) => tracing::error!(%error, "the controller failed"),
         }
     }
 }
 
-/// Without its CRD there is nothing to do, and nothing wrong with waiting.
+/// Waits until the CRD is installed; until then there is nothing to reconcile.
 async fn wait_for_crd(client: &Client, namespace: Option<&str>, readiness: &Readiness) {
     let groups: Api<PartialObjectMeta<KafkaConsumerGroup>> = match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
@@ -284,10 +201,10 @@ async fn wait_for_crd(client: &Client, namespace: Option<&str>, readiness: &Read
             Err(kube::Error::Api(status)) if status.code == 403 => {
                 format!("not allowed to list kafkaconsumergroups: {}; grant it by RBAC", status.message)
             }
-            Err(error) => format!("the API server does not answer: {error}"),
+            Err(error) => format!("the API server does not respond: {error}"),
         };
         tracing::warn!("{why}");
-        readiness.waits_for(&why);
+        readiness.set_not_ready(&why);
         tokio::time::sleep(CRD_RETRY).await;
     }
 }
@@ -299,7 +216,7 @@ async fn count_clients(kafka: KafkaClients, metrics: Arc<Metrics>) {
     }
 }
 
-/// Counts SIGTERM and SIGINT: the first asks to stop, the second insists.
+/// Counts SIGTERM and SIGINT: the first stops cleanly, the second exits at once.
 fn stop_on_signals() -> anyhow::Result<watch::Receiver<u8>> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
@@ -310,7 +227,7 @@ fn stop_on_signals() -> anyhow::Result<watch::Receiver<u8>> {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            tracing::info!("signal: stopping");
+            tracing::info!("stop signal received, shutting down");
             sender.send_modify(|count| *count = count.saturating_add(1));
         }
     });
@@ -319,7 +236,7 @@ fn stop_on_signals() -> anyhow::Result<watch::Receiver<u8>> {
 
 async fn signals(mut stop: watch::Receiver<u8>, wanted: u8) {
     if stop.wait_for(|count| *count >= wanted).await.is_err() {
-        // The counting task is gone, so no signal will ever come.
+        // The counting task has ended, so no further signal can arrive.
         std::future::pending::<()>().await;
     }
 }
@@ -328,50 +245,9 @@ async fn second_signal(stop: watch::Receiver<u8>) {
     signals(stop, 2).await;
 }
 
-/// The pod's name, in a pod. Elsewhere two operators may share a host, so the process id makes the difference.
+/// In a pod this is the pod's name. Elsewhere two operators may share a host, so the process id distinguishes
+/// them.
 fn host_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}-{}", host.trim(), std::process::id())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        use clap::CommandFactory;
-        Args::command().debug_assert();
-    }
-
-    #[test]
-    fn run_needs_only_the_workers_image() {
-        let args =
-            Args::try_parse_from(["kafka-consumer-operator", "run", "--worker-image", "worker:1"]).unwrap();
-        let Command::Run(args) = args.command else {
-            panic!("not run")
-        };
-        assert!(args.leader_election && args.namespaces.is_empty());
-        assert_eq!(args.kafka_refresh_seconds, 15);
-    }
-
-    #[test]
-    fn lists_and_kubernetes_names_are_understood() {
-        let args = Args::try_parse_from([
-            "kafka-consumer-operator",
-            "run",
-            "--worker-image=worker:1",
-            "--namespaces=shop,bank",
-            "--image-pull-policy=IfNotPresent",
-            "--leader-election=false",
-            "--log-format=json",
-        ])
-        .unwrap();
-        let Command::Run(args) = args.command else {
-            panic!("not run")
-        };
-        assert_eq!(args.namespaces, ["shop", "bank"]);
-        assert_eq!(args.image_pull_policy, Some(PullPolicy::IfNotPresent));
-        assert!(!args.leader_election);
-    }
 }

@@ -1,10 +1,10 @@
-//! How the operator is watched: logs, `/livez`, `/readyz`, `/metrics`. In: what the controller observes. Out: text. Holds
-//! no decision; serves no secret.
+//! Logs, `/livez`, `/readyz` and `/metrics` of the operator. In: what the controller observes. Out: text.
+//! Decides nothing; exposes no secret.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicI64, AtomicU64};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use axum::Router;
@@ -26,16 +26,18 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
-use crate::controller::dereference::KafkaView;
+use crate::kafka::model::KafkaView;
+use crate::sync::lock;
 
-/// Shape of the log.
+/// Log format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     Text,
     Json,
 }
 
-/// Starts logging to standard error. `RUST_LOG` sets levels, else info for us and warnings for the rest.
+/// Starts logging to standard error. `RUST_LOG` sets levels; default: info for the operator, warnings for
+/// libraries.
 pub fn init_logs(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("warn,operator=info,kafka_consumer_operator=info"));
@@ -43,7 +45,7 @@ pub fn init_logs(format: LogFormat) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
-    // A second call, as in tests, finds logging started, which is all that is wanted.
+    // A second call, as in tests, finds logging already started; that is no error.
     let _ = match format {
         LogFormat::Text => logs.try_init(),
         LogFormat::Json => logs.json().flatten_event(true).try_init(),
@@ -81,13 +83,13 @@ pub struct Metrics {
     errors: Family<ErrorLabels, Counter>,
     leader: SecondsGauge,
     clients: SecondsGauge,
-    /// Lag series of each group, so that they go when the group or the partition goes.
+    /// Lag series of each group, to remove them with the group or the partition.
     series: Mutex<HashMap<(String, String), BTreeSet<PartitionLabels>>>,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        // A reconcile is 10 ms of reads when all is well and up to 10 s of waiting for Kafka when it is not.
+        // A healthy reconcile takes 10 ms of reads; one that waits for Kafka takes up to 10 s.
         let buckets = [
             0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
         ];
@@ -108,16 +110,24 @@ impl Default for Metrics {
             "Records not yet committed",
             metrics.lag.clone(),
         );
-        registry.register("kcg_desired_replicas", "Workers wanted", metrics.desired.clone());
+        registry.register(
+            "kcg_desired_replicas",
+            "Desired number of workers",
+            metrics.desired.clone(),
+        );
         registry.register(
             "kcg_reconcile_duration_seconds",
-            "Time of one look at a group",
+            "Duration of one reconcile of a group",
             metrics.durations.clone(),
         );
-        registry.register("kcg_reconcile", "Looks at groups", metrics.reconciles.clone());
+        registry.register(
+            "kcg_reconcile",
+            "Reconciles of groups",
+            metrics.reconciles.clone(),
+        );
         registry.register(
             "kcg_reconcile_errors",
-            "Looks that failed, by stage",
+            "Failed reconciles, by stage",
             metrics.errors.clone(),
         );
         registry.register(
@@ -147,7 +157,8 @@ impl Metrics {
         self.clients.set(i64::try_from(open).unwrap_or(i64::MAX));
     }
 
-    /// Takes over what was seen of a group. Unknown lag has no series: it is not 0, and an old value would lie.
+    /// Publishes the metrics of a group. Unknown lag has no series: it is not 0, and an old value would be
+    /// wrong.
     pub fn observe(&self, group: &KafkaConsumerGroup, status: &KafkaConsumerGroupStatus, kafka: &KafkaView) {
         let (namespace, group) = (group.namespace().unwrap_or_default(), group.name_any());
         let labels = GroupLabels {
@@ -169,17 +180,17 @@ impl Metrics {
             self.lag.get_or_create(&labels).set(*records);
             now.insert(labels);
         }
-        let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut series = lock(&self.series);
         let before = series.insert((namespace, group), now.clone()).unwrap_or_default();
-        for gone in before.difference(&now) {
-            self.lag.remove(gone);
+        for removed in before.difference(&now) {
+            self.lag.remove(removed);
         }
     }
 
-    /// Removes every series of a group that is gone.
+    /// Removes every series of a deleted group.
     pub fn forget(&self, namespace: &str, group: &str) {
         let (namespace, group) = (namespace.to_string(), group.to_string());
-        let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut series = lock(&self.series);
         for labels in series
             .remove(&(namespace.clone(), group.clone()))
             .unwrap_or_default()
@@ -215,22 +226,22 @@ impl Measure {
     }
 }
 
-/// What `/readyz` answers: the words, and whether they are good ones.
+/// What `/readyz` answers: ready, or the reason why not.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness(Arc<Mutex<Option<String>>>);
 
 impl Readiness {
     /// Not ready, and why.
-    pub fn not(why: &str) -> Self {
+    pub fn not_ready(why: &str) -> Self {
         Self(Arc::new(Mutex::new(Some(why.into()))))
     }
 
-    pub fn waits_for(&self, why: &str) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.into());
+    pub fn set_not_ready(&self, why: &str) {
+        *lock(&self.0) = Some(why.into());
     }
 
-    pub fn ready(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    pub fn set_ready(&self) {
+        *lock(&self.0) = None;
     }
 }
 
@@ -252,7 +263,7 @@ fn router(metrics: Arc<Metrics>, readiness: Readiness) -> Router {
 }
 
 async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
-    match &*readiness.0.lock().unwrap_or_else(PoisonError::into_inner) {
+    match &*lock(&readiness.0) {
         None => (StatusCode::OK, "ok\n".to_string()),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }
@@ -285,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn lag_series_follow_the_facts_and_go_with_the_group() {
+    fn lag_series_follow_the_facts_and_are_removed_with_the_group() {
         let metrics = Metrics::default();
         let series = |partition: i32, value: i64| {
             format!(

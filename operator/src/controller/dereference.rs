@@ -1,103 +1,60 @@
-//! Reads everything a reconcile needs: Secrets and ConfigMaps that the spec names, children, pods, Kafka facts. In: the
-//! resource. Out: [`Observed`]. Writes nothing; what is not there or does not answer is part of the answer, not an error.
+//! Reads everything that a reconcile needs: referenced Secrets and ConfigMaps, children, pods, Kafka facts.
+//! In: the resource. Out: [`Observed`]. Writes nothing; a missing object or an unreachable Kafka is part of
+//! the result, not an error.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crds::KafkaConsumerGroup;
+use crds::client_config::KafkaCredentials;
 use crds::spec::KafkaConsumerGroupSpec;
-use crds::worker_config::group_id;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::Scope;
-use super::build::labels::{START_POSITIONS_ANNOTATION, child_name, selector};
-use super::memory::{Memory, Versioned};
-use super::references::{Contents, Kind, credentials, references};
-use crate::kafka::{FactsQuery, KafkaFacts, KafkaProblem};
-use crate::topics::expected_outputs;
+use super::memory::{GroupMemory, Versioned};
+use super::names::{START_POSITIONS_ANNOTATION, child_name, selector};
+use super::scope::Scope;
+use crate::group::observed::{Observed, query};
+use crate::group::references::{ObjectKind, ReferencedData, References};
+use crate::kafka::model::{KafkaProblem, KafkaView};
 
-/// Longest wait for Kafka in one reconcile. A healthy cluster answers in milliseconds; longer than this and the group
-/// is better served by a status that says so.
+/// Timeout for Kafka in one reconcile. A healthy cluster answers in milliseconds; after this time the status
+/// reports the problem instead.
 pub const KAFKA_TIMEOUT: Duration = Duration::from_secs(10);
-/// Facts this fresh are used again: one event often brings others, and partitions do not grow twice a second.
+/// Facts are reused for this long: one watch event is often followed by others, and partition counts do not
+/// change that fast.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Why nothing could be observed.
+/// Why the observation failed.
 #[derive(Debug, Error)]
-pub enum Error {
-    #[error("the watches have not delivered yet: {0}")]
+pub enum DereferenceError {
+    #[error("the watch caches are not filled: {0}")]
     Caches(#[from] kube::runtime::reflector::store::WriterDropped),
     #[error("cannot read {kind} {name}: {source}", kind = kind.as_str())]
     Content {
-        kind: Kind,
+        kind: ObjectKind,
         name: String,
         source: Box<kube::Error>,
     },
 }
 
-/// What Kafka said.
-#[derive(Clone, Debug, PartialEq)]
-pub enum KafkaView {
-    /// It was not asked, because the credentials are not there.
-    NotAsked,
-    Failed(KafkaProblem),
-    Known(KafkaFacts),
-}
-
-impl KafkaView {
-    /// The facts, if there are any.
-    pub fn known(&self) -> Option<&KafkaFacts> {
-        match self {
-            Self::Known(facts) => Some(facts),
-            Self::NotAsked | Self::Failed(_) => None,
-        }
-    }
-}
-
-/// See the module.
-#[derive(Clone, Debug)]
-pub struct Observed {
-    pub contents: Contents,
-    pub kafka: KafkaView,
-    pub deployment: Option<Arc<Deployment>>,
-    pub pods: Vec<Arc<Pod>>,
-    /// The start positions of this group were dealt with, now or earlier.
-    pub positions_settled: bool,
-}
-
-impl Observed {
-    /// Partitions of all input topics, if all are known.
-    pub fn partitions(&self, spec: &KafkaConsumerGroupSpec) -> Option<i32> {
-        let facts = self.kafka.known()?;
-        spec.topics.iter().try_fold(0, |sum, topic| {
-            Some(sum + facts.topics.get(&topic.name).copied()??)
-        })
-    }
-
-    /// Workers asked for by the last decision.
-    pub fn current_replicas(&self) -> Option<i32> {
-        self.deployment.as_ref()?.spec.as_ref()?.replicas
-    }
-}
-
 pub async fn dereference(
     scope: &Scope,
     group: &KafkaConsumerGroup,
-    memory: &mut Memory,
-) -> Result<Observed, Error> {
+    memory: &mut GroupMemory,
+) -> Result<Observed, DereferenceError> {
     let (namespace, name) = (group.namespace().unwrap_or_default(), group.name_any());
     scope.caches.ready().await?;
-    let turn = scope.turn().await;
-    let contents = read_contents(scope, &namespace, &name, &group.spec, memory).await?;
+    let slot = scope.api_slot().await;
+    let references = References::of(&group.spec);
+    let data = read_data(scope, &namespace, &name, &references, memory).await?;
     let deployment = newest_deployment(scope, group, memory);
-    drop(turn);
+    drop(slot);
     let wanted = selector(&name);
     let pods = scope.caches.pods.state_filter(|pod| {
         pod.namespace().as_deref() == Some(namespace.as_str())
@@ -105,27 +62,23 @@ pub async fn dereference(
                 .iter()
                 .all(|(key, value)| pod.labels().get(key) == Some(value))
     });
-    let positions_settled = deployment
+    let start_positions_committed = deployment
         .as_ref()
         .is_some_and(|deployment| deployment.annotations().contains_key(START_POSITIONS_ANNOTATION));
-    let kafka = ask_kafka(scope, &namespace, &name, &group.spec, &contents, memory).await;
+    let credentials = references.credentials(&group.spec, &namespace, &data);
+    let kafka = match &credentials {
+        Ok(credentials) => ask_kafka(scope, &namespace, &name, &group.spec, credentials, memory).await,
+        Err(_) => KafkaView::NotAsked,
+    };
     Ok(Observed {
-        contents,
+        references,
+        data,
+        credentials,
         kafka,
         deployment,
         pods,
-        positions_settled,
+        start_positions_committed,
     })
-}
-
-/// What to ask Kafka about a group.
-pub fn query(namespace: &str, name: &str, spec: &KafkaConsumerGroupSpec) -> FactsQuery {
-    FactsQuery {
-        group_id: group_id(namespace, name, spec),
-        topics: spec.topics.iter().map(|topic| topic.name.clone()).collect(),
-        outputs: expected_outputs(spec),
-        isolation: spec.consumer.isolation_level,
-    }
 }
 
 async fn ask_kafka(
@@ -133,12 +86,9 @@ async fn ask_kafka(
     namespace: &str,
     name: &str,
     spec: &KafkaConsumerGroupSpec,
-    contents: &Contents,
-    memory: &mut Memory,
+    credentials: &KafkaCredentials,
+    memory: &mut GroupMemory,
 ) -> KafkaView {
-    let Ok(credentials) = credentials(spec, namespace, contents) else {
-        return KafkaView::NotAsked;
-    };
     let query = query(namespace, name, spec);
     if let Some((asked, at, facts)) = &memory.facts
         && *asked == query
@@ -147,8 +97,8 @@ async fn ask_kafka(
         return KafkaView::Known(facts.clone());
     }
     memory.facts = None;
-    let _turn = scope.kafka_turn().await;
-    let answer = scope.context.kafka.facts(&spec.kafka, &credentials, &query);
+    let _slot = scope.kafka_slot().await;
+    let answer = scope.context.kafka.facts(&spec.kafka, credentials, &query);
     match tokio::time::timeout(KAFKA_TIMEOUT, answer).await {
         Ok(Ok(facts)) => {
             memory.facts = Some((query, Instant::now(), facts.clone()));
@@ -162,9 +112,13 @@ async fn ask_kafka(
     }
 }
 
-/// The watch may not have seen our own last write yet; the higher generation is the newer one. What was deleted by
-/// hand still tells how many workers there were.
-fn newest_deployment(scope: &Scope, group: &KafkaConsumerGroup, memory: &Memory) -> Option<Arc<Deployment>> {
+/// The cache may not contain our own last write yet; the higher generation is the newer one. A Deployment
+/// that was deleted manually still shows the previous number of workers.
+fn newest_deployment(
+    scope: &Scope,
+    group: &KafkaConsumerGroup,
+    memory: &GroupMemory,
+) -> Option<Arc<Deployment>> {
     let key = ObjectRef::new(&child_name(&group.name_any())).within(&group.namespace().unwrap_or_default());
     let applied = memory.deployment.clone().filter(|applied| {
         let mut owners = applied.owner_references().iter();
@@ -182,39 +136,36 @@ fn newest_deployment(scope: &Scope, group: &KafkaConsumerGroup, memory: &Memory)
     }
 }
 
-async fn read_contents(
+async fn read_data(
     scope: &Scope,
     namespace: &str,
     name: &str,
-    spec: &KafkaConsumerGroupSpec,
-    memory: &mut Memory,
-) -> Result<Contents, Error> {
-    let named: BTreeSet<(Kind, String)> = references(spec)
-        .into_iter()
-        .map(|reference| (reference.kind, reference.name))
-        .collect();
+    references: &References,
+    memory: &mut GroupMemory,
+) -> Result<ReferencedData, DereferenceError> {
+    let named = references.objects();
     scope.index.update(namespace, name, named.clone());
-    memory.contents.retain(|object, _| named.contains(object));
-    let mut contents = Contents::new();
+    memory.data.retain(|object, _| named.contains(object));
+    let mut found = ReferencedData::new();
     for (kind, object) in named {
         let version = match kind {
-            Kind::Secret => version(&scope.caches.secrets, namespace, &object),
-            Kind::ConfigMap => version(&scope.caches.config_maps, namespace, &object),
+            ObjectKind::Secret => version(&scope.caches.secrets, namespace, &object),
+            ObjectKind::ConfigMap => version(&scope.caches.config_maps, namespace, &object),
         };
         let key = (kind, object);
-        let data = match (version, memory.contents.get(&key)) {
+        let data = match (version, memory.data.get(&key)) {
             (None, _) => None,
             (Some(version), Some((read, data))) if *read == version => Some(data.clone()),
             _ => read(scope, namespace, kind, &key.1)
                 .await?
                 .map(|(version, data)| {
-                    memory.contents.insert(key.clone(), (version, data.clone()));
+                    memory.data.insert(key.clone(), (version, data.clone()));
                     data
                 }),
         };
-        contents.insert(key, data);
+        found.insert(key, data);
     }
-    Ok(contents)
+    Ok(found)
 }
 
 fn version<K>(
@@ -232,14 +183,19 @@ where
         .clone()
 }
 
-async fn read(scope: &Scope, namespace: &str, kind: Kind, name: &str) -> Result<Option<Versioned>, Error> {
-    let failed = |source| Error::Content {
+async fn read(
+    scope: &Scope,
+    namespace: &str,
+    kind: ObjectKind,
+    name: &str,
+) -> Result<Option<Versioned>, DereferenceError> {
+    let failed = |source| DereferenceError::Content {
         kind,
         name: name.into(),
         source: Box::new(source),
     };
     Ok(match kind {
-        Kind::Secret => {
+        ObjectKind::Secret => {
             let secret: Option<Secret> = get(scope, namespace, name).await.map_err(failed)?;
             secret.map(|secret| {
                 let data = secret.data.unwrap_or_default();
@@ -247,7 +203,7 @@ async fn read(scope: &Scope, namespace: &str, kind: Kind, name: &str) -> Result<
                 (secret.metadata.resource_version.unwrap_or_default(), data)
             })
         }
-        Kind::ConfigMap => {
+        ObjectKind::ConfigMap => {
             let map: Option<ConfigMap> = get(scope, namespace, name).await.map_err(failed)?;
             map.map(|map| {
                 let text = map.data.unwrap_or_default();

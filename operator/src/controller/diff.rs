@@ -1,18 +1,18 @@
-//! Compares what is wanted with what is there, on JSON, so that defaults added by the API server do not count as
+//! Compares the desired object with the live one as JSON, so that defaults of the API server do not count as
 //! differences. Pure.
 
 use serde_json::{Map, Value};
 
-use super::build::labels::hash;
+use crate::digest::hash;
 
-/// True if `live` holds everything that `desired` says. Together with the hash annotation inside `desired` that means:
-/// the last thing applied was exactly this, and nobody has changed any of it since.
+/// True if `live` contains everything in `desired`. Together with the hash annotation in `desired` that
+/// means: `desired` was applied last, and none of it has been changed since.
 pub fn contains(live: &Value, desired: &Value) -> bool {
     match (live, desired) {
         (Value::Object(live), Value::Object(desired)) => {
             desired.iter().all(|(key, value)| match live.get(key) {
                 Some(live) => contains(live, value),
-                // The API server leaves out what is empty.
+                // The API server omits empty values.
                 None => is_empty(value),
             })
         }
@@ -25,7 +25,8 @@ pub fn contains(live: &Value, desired: &Value) -> bool {
                         .zip(desired)
                         .all(|(live, desired)| contains(live, desired))
             } else {
-                // Lists of objects are keyed; others may add elements (sidecars), and order means nothing.
+                // Lists of objects are keyed; other controllers may add elements (sidecars), and the order is
+                // irrelevant.
                 desired
                     .iter()
                     .all(|desired| live.iter().any(|live| contains(live, desired)))
@@ -46,7 +47,7 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// Changes when anybody changes the object; not when its status or the API server's bookkeeping change.
+/// Changes with any change of the object, except its status and the bookkeeping of the API server.
 pub fn fingerprint(live: &Value) -> String {
     let mut live = live.clone();
     if let Value::Object(object) = &mut live {
@@ -56,7 +57,7 @@ pub fn fingerprint(live: &Value) -> String {
                 metadata.remove(field);
             }
             if let Some(Value::Object(annotations)) = metadata.get_mut("annotations") {
-                // Counted by the Deployment controller.
+                // Maintained by the Deployment controller.
                 annotations.remove("deployment.kubernetes.io/revision");
             }
         }
@@ -71,10 +72,11 @@ pub fn fingerprint(live: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::apply::desired_json;
-    use super::super::build::{build, labels::APPLIED_HASH_ANNOTATION};
+    use super::super::build::build;
+    use super::super::names::APPLIED_HASH_ANNOTATION;
     use super::*;
     use crate::fixtures::validated;
-    use crate::scaling::{Decision, Limit};
+    use crate::group::scaling::{Decision, Limit};
     use serde_json::json;
 
     fn desired(replicas: i32) -> Value {
@@ -87,7 +89,7 @@ mod tests {
         desired_json(build(&validated(), &decision, true).deployment)
     }
 
-    /// As the API server returns it: with defaults and bookkeeping.
+    /// The object as the API server returns it: with defaults and bookkeeping.
     fn live() -> Value {
         let mut live = desired(3);
         live["metadata"]["resourceVersion"] = json!("7");
@@ -105,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn edits_by_other_hands_are_differences() {
+    fn edits_by_others_are_differences() {
         let edits: &[fn(&mut Value)] = &[
             |live| live["spec"]["replicas"] = json!(1),
             |live| live["spec"]["template"]["spec"]["containers"][0]["image"] = json!("other"),
@@ -120,21 +122,21 @@ mod tests {
         for (index, edit) in edits.iter().enumerate() {
             let mut live = live();
             edit(&mut live);
-            assert!(!contains(&live, &desired(3)), "edit {index} was not seen");
+            assert!(!contains(&live, &desired(3)), "edit {index} was not detected");
         }
     }
 
     #[test]
-    fn a_new_wish_is_a_difference_even_if_it_only_leaves_something_out() {
+    fn a_changed_spec_is_a_difference_even_if_it_only_removes_something() {
         assert!(!contains(&live(), &desired(4)));
         let mut live = live();
         live["spec"]["template"]["spec"]["nodeSelector"] = json!({"disk": "ssd"});
-        live["metadata"]["annotations"][APPLIED_HASH_ANNOTATION] = json!("of the time with nodeSelector");
+        live["metadata"]["annotations"][APPLIED_HASH_ANNOTATION] = json!("hash with nodeSelector");
         assert!(!contains(&live, &desired(3)));
     }
 
     #[test]
-    fn fingerprints_ignore_status_and_see_edits() {
+    fn fingerprints_ignore_status_and_detect_edits() {
         let before = fingerprint(&live());
         let mut status = live();
         status["status"]["replicas"] = json!(2);

@@ -1,5 +1,5 @@
-//! What the operator remembers about one group between two reconciles, all of it reproducible: losing it costs reads
-//! and at most one repeated write, never correctness.
+//! The memory of one group between two reconciles. All of it is reproducible: losing it costs reads and at
+//! most one repeated write, never correctness.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -8,62 +8,62 @@ use std::time::{Duration, Instant};
 use crds::KafkaConsumerGroupStatus;
 use k8s_openapi::api::apps::v1::Deployment;
 
-use super::references::Kind;
-use crate::kafka::{FactsQuery, KafkaFacts};
+use crate::group::references::ObjectKind;
+use crate::kafka::model::{FactsQuery, KafkaFacts};
 
-/// How long a group counts as well after it was seen well: a cooperative rebalance takes two rounds of heartbeats
-/// (3 s each) plus the drain budget of the slowest worker, and must not make Ready flap.
-pub const SETTLING: Duration = Duration::from_secs(30);
-/// While something converges a group is looked at more often, but not for ever: a rollout that takes longer than this
-/// is followed by watch events and by the normal refresh.
+/// A group counts as healthy for this long after it was last healthy: a cooperative rebalance takes two
+/// rounds of heartbeats (3 s each) plus the drain time of the slowest worker, and must not make Ready flap.
+pub const HEALTHY_FOR: Duration = Duration::from_secs(30);
+/// A converging group is reconciled more often, but only for this long: watch events and the normal refresh
+/// follow a longer rollout.
 const CONVERGING: Duration = Duration::from_secs(120);
 
-/// See the module.
+/// The memory of one group.
 #[derive(Debug, Default)]
-pub struct Memory {
-    /// Children that were found or made as wanted.
-    pub marks: HashMap<&'static str, Mark>,
+pub struct GroupMemory {
+    /// Children that were verified or applied, by kind.
+    pub verified: HashMap<&'static str, VerifiedChild>,
     /// The Deployment as the last apply returned it; the watch may lag behind.
     pub deployment: Option<Arc<Deployment>>,
-    /// Contents of Secrets and ConfigMaps by resource version.
-    pub contents: BTreeMap<(Kind, String), Versioned>,
-    /// The last facts with the question they answer.
+    /// Data of Secrets and ConfigMaps, with its resource version.
+    pub data: BTreeMap<(ObjectKind, String), Versioned>,
+    /// The last facts, with their query and time.
     pub facts: Option<(FactsQuery, Instant, KafkaFacts)>,
-    /// The last time that brokers answered and all partitions had owners.
+    /// The last time that brokers answered and all partitions were assigned.
     pub healthy_at: Option<Instant>,
-    /// Hash of the topics that were provisioned, and when.
+    /// Hash of the last provisioned dead letter topic, and when.
     pub provisioned: Option<(String, Instant)>,
-    /// The last status that was written, and when.
+    /// The last written status, and when.
     pub written: Option<(KafkaConsumerGroupStatus, Instant)>,
-    /// Generation and start of what is converging now.
+    /// The generation that is converging, and since when.
     pub converging: Option<(i64, Instant)>,
-    /// Reconciles that failed in a row.
+    /// Failed reconciles in a row.
     pub failures: u32,
 }
 
 /// A resource version and the data of that version.
 pub type Versioned = (String, BTreeMap<String, Vec<u8>>);
 
-/// One verified child.
+/// A child that was verified or applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mark {
+pub struct VerifiedChild {
     /// Hash of the object that was applied.
     pub desired: String,
-    /// The live object's resource version then.
+    /// The resource version of the live object at that time.
     pub resource_version: String,
-    /// Hash of what the live object held then, without status and bookkeeping.
+    /// Hash of the live object at that time, without status and bookkeeping.
     pub fingerprint: String,
 }
 
-impl Memory {
-    /// True while all partitions were recently seen with their owners.
-    pub fn settling(&self, now: Instant) -> bool {
+impl GroupMemory {
+    /// True if all partitions were assigned within the last [`HEALTHY_FOR`].
+    pub fn recently_healthy(&self, now: Instant) -> bool {
         self.healthy_at
-            .is_some_and(|at| now.duration_since(at) < SETTLING)
+            .is_some_and(|at| now.duration_since(at) < HEALTHY_FOR)
     }
 
-    /// How long to wait before the next look.
-    pub fn next_look(
+    /// Time until the next reconcile.
+    pub fn next_requeue(
         &mut self,
         generation: i64,
         converging: bool,
@@ -81,7 +81,8 @@ impl Memory {
                 now
             }
         };
-        // Two seconds: workers join and the group settles within a few, and a user is probably watching.
+        // Two seconds: workers join and the group becomes stable within a few seconds, and a user is probably
+        // watching.
         if now.duration_since(since) < CONVERGING {
             refresh.min(Duration::from_secs(2))
         } else {
@@ -101,28 +102,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn converging_groups_are_looked_at_often_but_not_for_ever() {
-        let (mut memory, refresh, start) = (Memory::default(), Duration::from_secs(15), Instant::now());
+    fn a_converging_group_is_reconciled_often_for_a_limited_time() {
+        let (mut memory, refresh, start) = (GroupMemory::default(), Duration::from_secs(15), Instant::now());
         let often = Duration::from_secs(2);
-        assert_eq!(memory.next_look(1, true, refresh, start), often);
-        assert_eq!(memory.next_look(1, true, refresh, start + CONVERGING), refresh);
-        assert_eq!(memory.next_look(2, true, refresh, start + CONVERGING), often);
-        assert_eq!(memory.next_look(2, false, refresh, start + CONVERGING), refresh);
+        assert_eq!(memory.next_requeue(1, true, refresh, start), often);
+        assert_eq!(memory.next_requeue(1, true, refresh, start + CONVERGING), refresh);
+        assert_eq!(memory.next_requeue(2, true, refresh, start + CONVERGING), often);
+        assert_eq!(
+            memory.next_requeue(2, false, refresh, start + CONVERGING),
+            refresh
+        );
     }
 
     #[test]
     fn backoff_doubles_to_a_minute() {
-        let mut memory = Memory::default();
+        let mut memory = GroupMemory::default();
         let waits: Vec<u64> = (0..8).map(|_| memory.backoff().as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
     }
 
     #[test]
-    fn a_group_settles_for_half_a_minute() {
-        let (mut memory, start) = (Memory::default(), Instant::now());
-        assert!(!memory.settling(start));
+    fn a_group_counts_as_healthy_for_half_a_minute() {
+        let (mut memory, start) = (GroupMemory::default(), Instant::now());
+        assert!(!memory.recently_healthy(start));
         memory.healthy_at = Some(start);
-        assert!(memory.settling(start + Duration::from_secs(29)));
-        assert!(!memory.settling(start + Duration::from_secs(31)));
+        assert!(memory.recently_healthy(start + Duration::from_secs(29)));
+        assert!(!memory.recently_healthy(start + Duration::from_secs(31)));
     }
 }

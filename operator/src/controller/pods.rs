@@ -1,10 +1,10 @@
-//! Why worker pods do not run. In: a pod. Out: the few facts that status is computed from, among them the container's
-//! last words. Pure.
+//! Why worker pods do not run. In: a pod. Out: the facts that the status is computed from, including the
+//! termination message of the container. Pure.
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt;
 
-/// What matters about a pod.
+/// The facts about one pod that matter for the status.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PodFacts {
     pub name: String,
@@ -20,8 +20,8 @@ pub struct PodProblem {
     pub message: String,
 }
 
-/// Most characters of a container's last words in a condition.
-const LAST_WORDS: usize = 600;
+/// Maximum number of characters of a termination message in a condition.
+const MAX_TERMINATION_MESSAGE: usize = 600;
 
 impl PodFacts {
     pub fn of(pod: &Pod) -> Self {
@@ -50,7 +50,7 @@ impl PodFacts {
 fn container_problem(container: &ContainerStatus) -> Option<PodProblem> {
     let state = container.state.clone().unwrap_or_default();
     let waiting = state.waiting.unwrap_or_default();
-    let said = waiting.message.unwrap_or_default();
+    let message = waiting.message.unwrap_or_default();
     let problem = |reason, message| Some(PodProblem { reason, message });
     match waiting.reason.as_deref() {
         Some(
@@ -61,14 +61,19 @@ fn container_problem(container: &ContainerStatus) -> Option<PodProblem> {
             | "RegistryUnavailable"
             | "ImageInspectError",
         ) => {
-            // Which of the two reasons shows depends on the moment; the message must not flap with it.
+            // The reason alternates between ErrImagePull and ImagePullBackOff; the message must not alternate
+            // with it.
             problem(
                 "ImagePullFailed",
-                format!("image {} cannot be pulled: {}", container.image, stable(&said)),
+                format!(
+                    "image {} cannot be pulled: {}",
+                    container.image,
+                    pull_error(&message)
+                ),
             )
         }
         Some("CreateContainerConfigError" | "CreateContainerError" | "RunContainerError") => {
-            problem("ContainerNotStarted", said)
+            problem("ContainerNotStarted", message)
         }
         _ => {
             let ended = state
@@ -76,30 +81,31 @@ fn container_problem(container: &ContainerStatus) -> Option<PodProblem> {
                 .or_else(|| container.last_state.clone().unwrap_or_default().terminated)
                 .filter(|ended| ended.exit_code != 0 && !container.ready);
             let ended = ended?;
-            let words: String = ended.message.unwrap_or_default().trim().to_string();
-            let skip = words.chars().count().saturating_sub(LAST_WORDS);
-            let words: String = words.chars().skip(skip).collect();
+            let output: String = ended.message.unwrap_or_default().trim().to_string();
+            let skip = output.chars().count().saturating_sub(MAX_TERMINATION_MESSAGE);
+            let output: String = output.chars().skip(skip).collect();
             let how = match ended.reason.as_deref() {
                 Some("OOMKilled") => "ran out of memory; raise spec.worker.resources.limits.memory".into(),
                 _ => format!("ended with exit code {}", ended.exit_code),
             };
             problem(
                 "CrashLooping",
-                if words.is_empty() {
+                if output.is_empty() {
                     how
                 } else {
-                    format!("{how}: {words}")
+                    format!("{how}: {output}")
                 },
             )
         }
     }
 }
 
-/// The cause in a pull message, without the kubelet's words around it.
-fn stable(said: &str) -> &str {
-    said.strip_prefix("Back-off pulling image ")
+/// The cause in an image pull message, without the text that the kubelet adds.
+fn pull_error(message: &str) -> &str {
+    message
+        .strip_prefix("Back-off pulling image ")
         .and_then(|rest| rest.split_once(": "))
-        .map_or(said, |(_, cause)| {
+        .map_or(message, |(_, cause)| {
             cause.strip_prefix("ErrImagePull: ").unwrap_or(cause)
         })
 }
@@ -128,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_that_cannot_be_pulled_is_named_and_both_reasons_read_the_same() {
+    fn an_image_that_cannot_be_pulled_is_named_and_both_reasons_give_one_message() {
         let one = json!({"waiting": {"reason": "ErrImagePull", "message": "not found"}});
         let two = json!({"waiting": {
             "reason": "ImagePullBackOff",
@@ -145,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crashing_worker_is_quoted() {
+    fn the_termination_message_of_a_crashing_worker_is_shown() {
         let last = json!({"terminated": {"exitCode": 2, "reason": "Error", "message": "no such table\n"}});
         let problem = pod(container(
             json!({"waiting": {"reason": "CrashLoopBackOff"}}),
@@ -158,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_without_a_node_tells_the_schedulers_reason() {
+    fn an_unschedulable_pod_shows_the_message_of_the_scheduler() {
         let facts = pod(json!({"conditions": [{
             "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes",
         }]}));

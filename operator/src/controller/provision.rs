@@ -1,51 +1,53 @@
-//! What a group needs in Kafka before workers run: topics that the spec asks for, and committed start positions. In: a
-//! validated group and the facts. Out: the facts as they are afterwards, what was created, and what did not work. Never
-//! deletes or shrinks anything; touches no group that has members.
+//! What a group needs in Kafka before workers run: topics with `provision`, and committed start positions.
+//! In: a validated group and the facts. Out: the facts afterwards, what was created, and what failed. Never
+//! deletes or shrinks anything; never changes a group that has members.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
 
 use crds::spec::StartPositionType;
 
-use super::Scope;
-use super::build::labels::hash;
-use super::dereference::{KafkaView, Observed, query};
-use super::memory::Memory;
-use super::update_status::conditions::steady;
-use super::validate::{Rejection, ValidatedGroup};
-use crate::kafka::{KafkaFacts, KafkaProblem, ProvisionAction, Provisioned, WantedTopic};
-use crate::topics::{self, Wanted};
+use super::memory::GroupMemory;
+use super::scope::Scope;
+use super::update_status::conditions::without_volatile_parts;
+use crate::digest::hash;
+use crate::group::observed::{Observed, query};
+use crate::group::rejection::Finding;
+use crate::group::topics::{self, WantedTopics};
+use crate::group::validate::ValidatedGroup;
+use crate::kafka::model::{KafkaFacts, KafkaProblem, KafkaView, ProvisionAction, Provisioned, WantedTopic};
 
-/// Creating topics waits for a controller that may be busy; the client's own requests give up after a few seconds each.
+/// A topic creation waits for a Kafka controller that may be busy; other requests of the client time out
+/// after a few seconds each.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// The dead letter topic is not among the facts, so it is looked at again after this time.
-const LOOK_AGAIN: Duration = Duration::from_secs(300);
+/// The facts do not include the dead letter topic, so it is checked again after this time.
+const DEAD_LETTER_RECHECK: Duration = Duration::from_secs(300);
 
-/// What was done.
+/// The result.
 #[derive(Clone, Debug, Default)]
-pub struct Outcome {
+pub struct ProvisionOutcome {
     pub provisioned: Vec<Provisioned>,
-    /// Something that was asked for could not be done.
-    pub problem: Option<Rejection>,
+    /// The step that failed.
+    pub problem: Option<Finding>,
 }
 
 pub async fn provision(
     scope: &Scope,
     group: &ValidatedGroup,
     observed: &mut Observed,
-    memory: &mut Memory,
-) -> Outcome {
-    let mut outcome = Outcome::default();
+    memory: &mut GroupMemory,
+) -> ProvisionOutcome {
+    let mut outcome = ProvisionOutcome::default();
     let KafkaView::Known(facts) = &mut observed.kafka else {
         return outcome;
     };
     if let Err(problem) = create_topics(scope, group, facts, memory, &mut outcome.provisioned).await {
         outcome.problem = Some(explain("topics cannot be created or grown", &problem));
     }
-    if !observed.positions_settled {
-        match settle_positions(scope, group, facts).await {
-            Ok(settled) => observed.positions_settled = settled,
-            // Without them Earliest works too: it is where workers start by themselves.
+    if !observed.start_positions_committed {
+        match commit_start_positions_once(scope, group, facts).await {
+            Ok(committed) => observed.start_positions_committed = committed,
+            // Earliest works without committed positions: workers start there by default.
             Err(problem) if group.spec.consumer.start_position.kind == StartPositionType::Earliest => {
                 tracing::debug!(group = group.name, %problem, "start positions are not committed yet");
             }
@@ -57,18 +59,21 @@ pub async fn provision(
     outcome
 }
 
-fn explain(what: &str, problem: &KafkaProblem) -> Rejection {
-    Rejection::new(problem.reason(), steady(&format!("{what}: {problem}")))
+fn explain(what: &str, problem: &KafkaProblem) -> Finding {
+    Finding::new(
+        problem.reason(),
+        without_volatile_parts(&format!("{what}: {problem}")),
+    )
 }
 
 async fn create_topics(
     scope: &Scope,
     group: &ValidatedGroup,
     facts: &mut KafkaFacts,
-    memory: &mut Memory,
+    memory: &mut GroupMemory,
     provisioned: &mut Vec<Provisioned>,
 ) -> Result<(), KafkaProblem> {
-    let Wanted { inputs, dead_letter } = topics::wanted(&group.spec, &facts.topics);
+    let WantedTopics { inputs, dead_letter } = topics::wanted(&group.spec, &facts.topics);
     for done in call(scope, group, &inputs).await? {
         let partitions = match done.action {
             ProvisionAction::Grown { to, .. } => Some(to),
@@ -79,7 +84,7 @@ async fn create_topics(
             ProvisionAction::Unchanged => continue,
         };
         facts.topics.insert(done.topic.clone(), partitions);
-        // It was read before the partitions existed.
+        // The lag was read before the partitions existed.
         facts.lag = None;
         provisioned.push(done);
         memory.facts = None;
@@ -90,7 +95,7 @@ async fn create_topics(
     let key = hash(format!("{dead_letter:?}").as_bytes());
     if let Some((done, at)) = &memory.provisioned
         && *done == key
-        && at.elapsed() < LOOK_AGAIN
+        && at.elapsed() < DEAD_LETTER_RECHECK
     {
         return Ok(());
     }
@@ -120,8 +125,8 @@ async fn call(
     .await
 }
 
-/// True when nothing is left to do about start positions, now or ever.
-async fn settle_positions(
+/// True if start positions need no further commit, now or later.
+async fn commit_start_positions_once(
     scope: &Scope,
     group: &ValidatedGroup,
     facts: &KafkaFacts,
@@ -134,7 +139,7 @@ async fn settle_positions(
     {
         return Ok(false);
     }
-    // Somebody consumes already: what has no offset by now starts where its consumer decides.
+    // The group already has members: partitions without an offset start where their consumer decides.
     if facts
         .group
         .as_ref()
@@ -151,7 +156,7 @@ async fn settle_positions(
         group = group.name,
         namespace = group.namespace,
         committed,
-        "start positions are committed"
+        "committed the start positions"
     );
     Ok(true)
 }
@@ -160,7 +165,7 @@ async fn bounded<T>(
     scope: &Scope,
     work: impl Future<Output = Result<T, KafkaProblem>>,
 ) -> Result<T, KafkaProblem> {
-    let _turn = scope.kafka_turn().await;
+    let _slot = scope.kafka_slot().await;
     match tokio::time::timeout(TIMEOUT, work).await {
         Ok(outcome) => outcome,
         Err(_) => Err(KafkaProblem::Unreachable(format!(

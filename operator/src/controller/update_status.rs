@@ -1,6 +1,6 @@
-//! Tells what is going on. In: what was observed, decided and applied, and the status there is. Out: at most one patch of
-//! the operator's own fields, one of entries of workers that are gone, and Events for transitions. Writes nothing when
-//! nothing changed; never writes what a living worker wrote.
+//! Writes the status of a group. In: what was observed, decided and applied, and the old status. Out: at most
+//! one patch of the operator's own fields, one that removes entries of deleted workers, and Events for
+//! transitions. Writes nothing if nothing changed; never writes the entry of a live worker.
 
 pub mod compute;
 pub mod conditions;
@@ -19,47 +19,48 @@ use kube::{Api, Resource, ResourceExt};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
-use super::Scope;
-use super::apply::is_not_found;
-use super::memory::Memory;
-use super::validate::Rejection;
+use super::apply::error::is_not_found;
+use super::memory::GroupMemory;
+use super::scope::Scope;
+use crate::group::rejection::Rejection;
 
-/// Lag moves all the time; for its sake alone status is not written more often than this, so that a busy group costs
-/// the API server a write every ten seconds and not one per look.
+/// The lag changes all the time. A change of the lag alone is written at most this often, so that a busy
+/// group costs the API server one write every ten seconds and not one per reconcile.
 const LAG_INTERVAL: Duration = Duration::from_secs(10);
-/// A watch delivers our own write within milliseconds; for this long an old status in the cache is taken for late.
+/// A watch delivers our own write within milliseconds; for this long an old status in the cache counts as
+/// delayed.
 const WATCH_DELAY: Duration = Duration::from_secs(5);
 
-/// Why the status could not be told.
+/// Why the status could not be written.
 #[derive(Debug, Error)]
-pub enum Error {
+pub enum StatusError {
     #[error("cannot write the status: {0}")]
     Write(Box<kube::Error>),
     #[error("cannot read the resource as it is stored: {0}")]
     Read(Box<kube::Error>),
-    #[error("cannot look for the pod {name} of a worker entry: {source}")]
+    #[error("cannot look up pod {name} of an entry in status.workers: {source}")]
     Pod { name: String, source: Box<kube::Error> },
 }
 
-/// Writes the status if it changed, then tells transitions as Events.
+/// Writes the status if it changed, then publishes transitions as Events.
 pub async fn update_status(
     scope: &Scope,
     group: &KafkaConsumerGroup,
     new: KafkaConsumerGroupStatus,
     more_events: Vec<Event>,
-    memory: &mut Memory,
-) -> Result<(), Error> {
-    let _turn = scope.turn().await;
+    memory: &mut GroupMemory,
+) -> Result<(), StatusError> {
+    let _slot = scope.api_slot().await;
     let old = group.status.clone().unwrap_or_default();
     if due(&old, &new, memory) {
         let patch = json!({"status": own_fields(&old, &new)});
         if !write(scope, group, patch).await? {
             return Ok(());
         }
-        // Against the last written status where there is one: the cached one may be late, and an event told twice
-        // is worse than one told once.
-        let told = memory.written.as_ref().map_or(&old, |(written, _)| written);
-        let events = events::events(told, &new);
+        // Compared with the last written status if there is one: the cached status may be delayed, and then
+        // the Events would be published twice.
+        let published = memory.written.as_ref().map_or(&old, |(written, _)| written);
+        let events = events::events(published, &new);
         memory.written = Some((new, Instant::now()));
         publish(scope, group, events).await;
     }
@@ -67,27 +68,27 @@ pub async fn update_status(
     prune(scope, group, &old).await
 }
 
-/// What a group gets whose stored form does not parse: the API server checks what is written, but not what was stored
-/// before the schema changed.
+/// Rejects a group whose stored form does not parse: the API server checks what is written, but not what was
+/// stored before the schema changed.
 pub async fn reject_unreadable(
     scope: &Scope,
     namespace: &str,
     name: &str,
     problem: &str,
-) -> Result<(), Error> {
+) -> Result<(), StatusError> {
     let resource = ApiResource::erase::<KafkaConsumerGroup>(&());
     let api: Api<DynamicObject> = Api::namespaced_with(scope.context.client.clone(), namespace, &resource);
     let stored = match api.get_opt(name).await {
         Ok(Some(stored)) => stored,
         Ok(None) => return Ok(()),
-        Err(error) => return Err(Error::Read(Box::new(error))),
+        Err(error) => return Err(StatusError::Read(Box::new(error))),
     };
     let old: KafkaConsumerGroupStatus =
         serde_json::from_value(stored.data.get("status").cloned().unwrap_or_default()).unwrap_or_default();
     let rejection = Rejection::new(
         "InvalidSpec",
         format!(
-            "the stored resource does not fit its schema: {problem}; correct the field with kubectl edit kcg {name} -n {namespace}; workers stay as they are"
+            "the stored resource does not fit its schema: {problem}; correct the field with kubectl edit kcg {name} -n {namespace}; the workers keep running unchanged"
         ),
     );
     let new = compute::unreadable(
@@ -104,7 +105,7 @@ pub async fn reject_unreadable(
     match api.patch_status(name, &manager(), &patch).await {
         Ok(_) => {}
         Err(error) if is_not_found(&error) => return Ok(()),
-        Err(error) => return Err(Error::Write(Box::new(error))),
+        Err(error) => return Err(StatusError::Write(Box::new(error))),
     }
     for event in events::events(&old, &new) {
         scope.publish(&event, &stored.object_ref(&resource)).await;
@@ -112,7 +113,7 @@ pub async fn reject_unreadable(
     Ok(())
 }
 
-fn due(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus, memory: &Memory) -> bool {
+fn due(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus, memory: &GroupMemory) -> bool {
     let differs = |other: &KafkaConsumerGroupStatus| own_fields(other, new) != own_fields(other, other);
     if !differs(old) {
         return false;
@@ -132,7 +133,7 @@ fn due(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus, memory: &
     !lag_only || at.elapsed() >= LAG_INTERVAL
 }
 
-/// `new` as a merge patch over `old`: everything but `workers`, with null for what is no longer there.
+/// `new` as a merge patch over `old`: everything but `workers`, with null for removed fields.
 fn own_fields(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) -> Map<String, Value> {
     let fields = |status: &KafkaConsumerGroupStatus| match serde_json::to_value(status) {
         Ok(Value::Object(mut fields)) => {
@@ -147,7 +148,7 @@ fn own_fields(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) ->
             (None, _) => {
                 patch.insert(field, Value::Null);
             }
-            // A merge patch merges objects; members that are gone need their null too.
+            // A merge patch merges objects; removed members need a null too.
             (Some(Value::Object(new)), Value::Object(old)) => {
                 for member in old.keys() {
                     new.entry(member.clone()).or_insert(Value::Null);
@@ -159,58 +160,58 @@ fn own_fields(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) ->
     patch
 }
 
-/// False when the group is gone.
-async fn write(scope: &Scope, group: &KafkaConsumerGroup, patch: Value) -> Result<bool, Error> {
+/// False if the group was deleted.
+async fn write(scope: &Scope, group: &KafkaConsumerGroup, patch: Value) -> Result<bool, StatusError> {
     match api(scope, group)
         .patch_status(&group.name_any(), &manager(), &Patch::Merge(patch))
         .await
     {
         Ok(DeserializeGuard(_)) => Ok(true),
         Err(error) if is_not_found(&error) => Ok(false),
-        Err(error) => Err(Error::Write(Box::new(error))),
+        Err(error) => Err(StatusError::Write(Box::new(error))),
     }
 }
 
-/// Removes entries of workers whose pod is gone: nobody else does.
+/// Removes entries of workers whose pod was deleted; the workers cannot do it themselves.
 async fn prune(
     scope: &Scope,
     group: &KafkaConsumerGroup,
     old: &KafkaConsumerGroupStatus,
-) -> Result<(), Error> {
+) -> Result<(), StatusError> {
     let namespace = group.namespace().unwrap_or_default();
     let present = |name: &str| {
         let key = kube::runtime::reflector::ObjectRef::<Pod>::new(name).within(&namespace);
         scope.caches.pods.get(&key).is_some()
     };
     let pods: Api<Pod> = Api::namespaced(scope.context.client.clone(), &namespace);
-    let mut gone = Vec::new();
-    for name in workers::gone(&old.workers, present, jiff::Timestamp::now()) {
-        // The cache may be late; the API server knows.
+    let mut deleted = Vec::new();
+    for name in workers::deleted(&old.workers, present, jiff::Timestamp::now()) {
+        // The cache may be delayed, so this asks the API server.
         match pods.get_metadata_opt(&name).await {
-            Ok(None) => gone.push(name),
+            Ok(None) => deleted.push(name),
             Ok(Some(_)) => {}
             Err(source) => {
-                return Err(Error::Pod {
+                return Err(StatusError::Pod {
                     name,
                     source: Box::new(source),
                 });
             }
         }
     }
-    if gone.is_empty() {
+    if deleted.is_empty() {
         return Ok(());
     }
-    let patch = serde_json::from_value(workers::removal(&old.workers, &gone))
+    let patch = serde_json::from_value(workers::removal(&old.workers, &deleted))
         .map(Patch::<()>::Json)
-        .map_err(|error| Error::Write(Box::new(kube::Error::SerdeError(error))))?;
+        .map_err(|error| StatusError::Write(Box::new(kube::Error::SerdeError(error))))?;
     match api(scope, group)
         .patch_status(&group.name_any(), &manager(), &patch)
         .await
     {
         Ok(_) => Ok(()),
-        // The list moved under the patch: its tests failed, and the next look tries again.
+        // The list changed concurrently: the tests of the patch failed, and the next reconcile retries.
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => Ok(()),
-        Err(error) => Err(Error::Write(Box::new(error))),
+        Err(error) => Err(StatusError::Write(Box::new(error))),
     }
 }
 
@@ -252,16 +253,16 @@ mod tests {
         }
     }
 
-    fn wrote(status: KafkaConsumerGroupStatus, ago: Duration) -> Memory {
+    fn written_ago(status: KafkaConsumerGroupStatus, ago: Duration) -> GroupMemory {
         let at = Instant::now().checked_sub(ago).unwrap();
-        Memory {
+        GroupMemory {
             written: Some((status, at)),
-            ..Memory::default()
+            ..GroupMemory::default()
         }
     }
 
     #[test]
-    fn the_patch_never_mentions_workers_and_clears_what_is_gone() {
+    fn the_patch_never_contains_workers_and_clears_removed_fields() {
         let mut old = status(1);
         old.group_state = Some("Stable".into());
         old.workers = vec![WorkerStatus {
@@ -280,46 +281,50 @@ mod tests {
 
     #[test]
     fn an_unchanged_status_is_not_written() {
-        assert!(!due(&status(1), &status(1), &Memory::default()));
+        assert!(!due(&status(1), &status(1), &GroupMemory::default()));
         let mut with_workers = status(1);
         with_workers.workers.push(Default::default());
-        assert!(!due(&with_workers, &status(1), &Memory::default()));
+        assert!(!due(&with_workers, &status(1), &GroupMemory::default()));
     }
 
     #[test]
-    fn moving_lag_is_written_every_ten_seconds_and_other_changes_at_once() {
+    fn a_lag_change_is_written_every_ten_seconds_and_other_changes_at_once() {
         assert!(!due(
             &status(1),
             &status(2),
-            &wrote(status(1), Duration::from_secs(3))
+            &written_ago(status(1), Duration::from_secs(3))
         ));
         assert!(due(
             &status(1),
             &status(2),
-            &wrote(status(1), Duration::from_secs(11))
+            &written_ago(status(1), Duration::from_secs(11))
         ));
         let mut stable = status(2);
         stable.group_state = Some("Stable".into());
         assert!(due(
             &status(1),
             &stable,
-            &wrote(status(1), Duration::from_secs(3))
+            &written_ago(status(1), Duration::from_secs(3))
         ));
         let mut unknown = status(2);
         unknown.lag = None;
         assert!(due(
             &status(1),
             &unknown,
-            &wrote(status(1), Duration::from_secs(3))
+            &written_ago(status(1), Duration::from_secs(3))
         ));
     }
 
     #[test]
-    fn a_late_cache_is_not_written_again_but_an_edit_by_others_is_repaired() {
+    fn a_delayed_cache_causes_no_write_but_an_edit_by_others_is_reverted() {
         let changed = |status: &mut KafkaConsumerGroupStatus| status.replicas = Some(3);
         let (old, mut new) = (status(1), status(1));
         changed(&mut new);
-        assert!(!due(&old, &new, &wrote(new.clone(), Duration::from_secs(1))));
-        assert!(due(&old, &new, &wrote(new.clone(), Duration::from_secs(6))));
+        assert!(!due(
+            &old,
+            &new,
+            &written_ago(new.clone(), Duration::from_secs(1))
+        ));
+        assert!(due(&old, &new, &written_ago(new.clone(), Duration::from_secs(6))));
     }
 }

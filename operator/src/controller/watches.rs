@@ -1,81 +1,48 @@
-//! What the operator watches in one namespace, or in all. Out: caches to read from, and a stream of the groups that an
-//! event concerns. Metadata only, except for what status is computed from. Refuses to wake a group for changes of a
-//! status, its own or the workers'.
+//! The watches of one namespace, or of all. In: a client. Out: caches, and a stream of the groups that an
+//! event concerns. Watches metadata only, except for objects that the status is computed from. A change of a
+//! status, the operator's or the workers', requests no reconcile.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{PoisonError, RwLock};
+use std::sync::RwLock;
 
 use crds::KafkaConsumerGroup;
 use crds::names::{API_GROUP, GROUP_LABEL, WORKER_APP};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta};
+use k8s_openapi::api::core::v1::Pod;
+use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::reflector::store::Writer;
-use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use std::sync::Arc;
 
-use super::build::labels::group_label;
+use super::caches::{Caches, GroupRef, Guarded};
+use super::names::group_label;
 use super::pods::PodFacts;
-use super::references::Kind;
+use crate::group::references::ObjectKind;
+use crate::sync;
 
-/// A resource that may not parse: one malformed object must not stop the watch.
-pub type Guarded = DeserializeGuard<KafkaConsumerGroup>;
-/// Names a group in a queue.
-pub type GroupRef = ObjectRef<Guarded>;
-/// Groups to look at.
-pub type Wakes = BoxStream<'static, Result<GroupRef, watcher::Error>>;
+/// Groups to reconcile.
+pub type ReconcileRequests = BoxStream<'static, Result<GroupRef, watcher::Error>>;
 
-/// Read-only views of what is watched.
-#[derive(Clone)]
-pub struct Caches {
-    pub groups: Store<Guarded>,
-    pub deployments: Store<Deployment>,
-    pub pods: Store<Pod>,
-    pub secrets: Store<PartialObjectMeta<Secret>>,
-    pub config_maps: Store<PartialObjectMeta<ConfigMap>>,
-    pub service_accounts: Store<PartialObjectMeta<ServiceAccount>>,
-    pub roles: Store<PartialObjectMeta<Role>>,
-    pub role_bindings: Store<PartialObjectMeta<RoleBinding>>,
-    pub disruption_budgets: Store<PartialObjectMeta<PodDisruptionBudget>>,
-}
-
-impl Caches {
-    /// Waits until every cache holds the first answer; before that, "not there" would mean nothing.
-    pub async fn ready(&self) -> Result<(), reflector::store::WriterDropped> {
-        self.groups.wait_until_ready().await?;
-        self.deployments.wait_until_ready().await?;
-        self.pods.wait_until_ready().await?;
-        self.secrets.wait_until_ready().await?;
-        self.config_maps.wait_until_ready().await?;
-        self.service_accounts.wait_until_ready().await?;
-        self.roles.wait_until_ready().await?;
-        self.role_bindings.wait_until_ready().await?;
-        self.disruption_budgets.wait_until_ready().await
-    }
-}
-
-/// Which groups name which Secret or ConfigMap, existing or not.
+/// Which groups reference which Secret or ConfigMap, existing or not.
 #[derive(Debug, Default)]
 pub struct ReferenceIndex(RwLock<Index>);
 
 #[derive(Debug, Default)]
 struct Index {
-    users: HashMap<(Kind, String, String), BTreeSet<String>>,
-    uses: HashMap<(String, String), BTreeSet<(Kind, String)>>,
+    users: HashMap<(ObjectKind, String, String), BTreeSet<String>>,
+    uses: HashMap<(String, String), BTreeSet<(ObjectKind, String)>>,
 }
 
 impl ReferenceIndex {
-    /// Replaces what `group` names.
-    pub fn update(&self, namespace: &str, group: &str, named: BTreeSet<(Kind, String)>) {
+    /// Replaces the references of `group`.
+    pub fn update(&self, namespace: &str, group: &str, named: BTreeSet<(ObjectKind, String)>) {
         let key = (namespace.to_string(), group.to_string());
-        let mut index = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut index = sync::write(&self.0);
         if index.uses.get(&key) == Some(&named) {
             return;
         }
@@ -97,9 +64,9 @@ impl ReferenceIndex {
         }
     }
 
-    /// Groups that name this object.
-    pub fn users(&self, kind: Kind, namespace: &str, name: &str) -> Vec<GroupRef> {
-        let index = self.0.read().unwrap_or_else(PoisonError::into_inner);
+    /// Groups that reference this object.
+    pub fn users(&self, kind: ObjectKind, namespace: &str, name: &str) -> Vec<GroupRef> {
+        let index = sync::read(&self.0);
         let users = index.users.get(&(kind, namespace.to_string(), name.to_string()));
         users
             .into_iter()
@@ -109,32 +76,33 @@ impl ReferenceIndex {
     }
 }
 
-/// Starts all watches of a scope. `gone` is told of groups that no longer exist.
+/// Starts all watches of a scope. Calls `deleted` with each group that no longer exists.
 pub fn watch(
     client: &Client,
     namespace: Option<&str>,
     index: &Arc<ReferenceIndex>,
-    gone: impl Fn(&GroupRef) + Send + 'static,
-) -> (Caches, Wakes) {
-    let (groups, wakes_groups) = watch_groups(api(client, namespace), gone);
-    let (deployments, wakes_deployments) = watch_children(api::<Deployment>(client, namespace));
-    let (service_accounts, wakes_accounts) = watch_children(api(client, namespace));
-    let (roles, wakes_roles) = watch_children(api(client, namespace));
-    let (role_bindings, wakes_bindings) = watch_children(api(client, namespace));
-    let (disruption_budgets, wakes_budgets) = watch_children(api(client, namespace));
-    let (secrets, wakes_secrets) = watch_named(api(client, namespace), Kind::Secret, index.clone());
-    let (config_maps, wakes_maps) = watch_named(api(client, namespace), Kind::ConfigMap, index.clone());
-    let (pods, wakes_pods) = watch_pods(api(client, namespace), groups.clone());
-    let wakes = stream::select_all([
-        wakes_groups,
-        wakes_deployments,
-        wakes_accounts,
-        wakes_roles,
-        wakes_bindings,
-        wakes_budgets,
-        wakes_secrets,
-        wakes_maps,
-        wakes_pods,
+    deleted: impl Fn(&GroupRef) + Send + 'static,
+) -> (Caches, ReconcileRequests) {
+    let (groups, groups_requests) = watch_groups(api(client, namespace), deleted);
+    let (deployments, deployments_requests) = watch_children(api::<Deployment>(client, namespace));
+    let (service_accounts, accounts_requests) = watch_children(api(client, namespace));
+    let (roles, roles_requests) = watch_children(api(client, namespace));
+    let (role_bindings, bindings_requests) = watch_children(api(client, namespace));
+    let (disruption_budgets, budgets_requests) = watch_children(api(client, namespace));
+    let (secrets, secrets_requests) = watch_named(api(client, namespace), ObjectKind::Secret, index.clone());
+    let (config_maps, maps_requests) =
+        watch_named(api(client, namespace), ObjectKind::ConfigMap, index.clone());
+    let (pods, pods_requests) = watch_pods(api(client, namespace), groups.clone());
+    let requests = stream::select_all([
+        groups_requests,
+        deployments_requests,
+        accounts_requests,
+        roles_requests,
+        bindings_requests,
+        budgets_requests,
+        secrets_requests,
+        maps_requests,
+        pods_requests,
     ]);
     let caches = Caches {
         groups,
@@ -147,7 +115,7 @@ pub fn watch(
         role_bindings,
         disruption_budgets,
     };
-    (caches, wakes.boxed())
+    (caches, requests.boxed())
 }
 
 fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
@@ -160,11 +128,14 @@ where
     }
 }
 
-fn watch_groups(api: Api<Guarded>, gone: impl Fn(&GroupRef) + Send + 'static) -> (Store<Guarded>, Wakes) {
+fn watch_groups(
+    api: Api<Guarded>,
+    deleted: impl Fn(&GroupRef) + Send + 'static,
+) -> (Store<Guarded>, ReconcileRequests) {
     let (store, writer) = reflector::store();
     let present = store.clone();
     let mut known: BTreeSet<(Option<String>, String)> = BTreeSet::new();
-    let wakes = watcher(api, watcher::Config::default())
+    let requests = watcher(api, watcher::Config::default())
         .default_backoff()
         .modify(drop_bookkeeping)
         .reflect(writer)
@@ -174,16 +145,16 @@ fn watch_groups(api: Api<Guarded>, gone: impl Fn(&GroupRef) + Send + 'static) ->
             }
             watcher::Event::Delete(group) => {
                 known.remove(&(group.namespace(), group.name_any()));
-                gone(&GroupRef::from_obj(group));
+                deleted(&GroupRef::from_obj(group));
             }
             watcher::Event::Init => {}
-            // Deletions during a gap of the watch are only seen here.
+            // Deletions during an interruption of the watch are visible only here.
             watcher::Event::InitDone => known.retain(|(namespace, name)| {
                 let mut group = GroupRef::new(name);
                 group.namespace = namespace.clone();
                 let kept = present.get(&group).is_some();
                 if !kept {
-                    gone(&group);
+                    deleted(&group);
                 }
                 kept
             }),
@@ -191,10 +162,10 @@ fn watch_groups(api: Api<Guarded>, gone: impl Fn(&GroupRef) + Send + 'static) ->
         .applied_objects()
         .predicate_filter(spec_or_metadata, Default::default())
         .map_ok(|group| GroupRef::from_obj(&group));
-    (store, wakes.boxed())
+    (store, requests.boxed())
 }
 
-/// Changes when a user changed something; not when a status was written.
+/// Changes when a user changes something; not when a status is written.
 fn spec_or_metadata(group: &Guarded) -> Option<u64> {
     let meta = group.meta();
     let mut hasher = DefaultHasher::new();
@@ -209,14 +180,14 @@ fn spec_or_metadata(group: &Guarded) -> Option<u64> {
     Some(hasher.finish())
 }
 
-/// Children carry our label and an owner reference.
-fn watch_children<K>(api: Api<K>) -> (Store<K>, Wakes)
+/// Children have our label and an owner reference.
+fn watch_children<K>(api: Api<K>) -> (Store<K>, ReconcileRequests)
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
     K: serde::de::DeserializeOwned,
 {
     let (store, writer) = reflector::store();
-    let wakes = observe(
+    let requests = observe(
         api,
         watcher::Config::default().labels(GROUP_LABEL),
         writer,
@@ -224,15 +195,15 @@ where
     )
     .map_ok(|child| stream::iter(owner(&child).map(Ok)))
     .try_flatten();
-    (store, wakes.boxed())
+    (store, requests.boxed())
 }
 
-/// Objects that groups refer to by name, and ConfigMaps that they own.
+/// Objects that groups reference by name, and ConfigMaps that they own.
 fn watch_named<K>(
     api: Api<PartialObjectMeta<K>>,
-    kind: Kind,
+    kind: ObjectKind,
     index: Arc<ReferenceIndex>,
-) -> (Store<PartialObjectMeta<K>>, Wakes)
+) -> (Store<PartialObjectMeta<K>>, ReconcileRequests)
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
 {
@@ -242,7 +213,7 @@ where
         object.metadata.annotations = None;
         object.metadata.labels = None;
     };
-    let wakes = observe(api, watcher::Config::default(), writer, drop_most)
+    let requests = observe(api, watcher::Config::default(), writer, drop_most)
         .map_ok(move |object| {
             let namespace = object.namespace().unwrap_or_default();
             let mut groups = index.users(kind, &namespace, &object.name_any());
@@ -250,11 +221,11 @@ where
             stream::iter(groups.into_iter().map(Ok))
         })
         .try_flatten();
-    (store, wakes.boxed())
+    (store, requests.boxed())
 }
 
-/// Pods tell why workers are missing; only a change of that wakes their group.
-fn watch_pods(api: Api<Pod>, groups: Store<Guarded>) -> (Store<Pod>, Wakes) {
+/// Pods show why workers are missing; only a change of those facts requests a reconcile of the group.
+fn watch_pods(api: Api<Pod>, groups: Store<Guarded>) -> (Store<Pod>, ReconcileRequests) {
     let (store, writer) = reflector::store();
     let drop_spec = |pod: &mut Pod| {
         drop_bookkeeping(pod);
@@ -266,7 +237,7 @@ fn watch_pods(api: Api<Pod>, groups: Store<Guarded>) -> (Store<Pod>, Wakes) {
         PodFacts::of(pod).hash(&mut hasher);
         Some(hasher.finish())
     };
-    let wakes = observe(api, config, writer, drop_spec)
+    let requests = observe(api, config, writer, drop_spec)
         .predicate_filter(notable, Default::default())
         .map_ok(move |pod| {
             let label = pod.labels().get(GROUP_LABEL).cloned().unwrap_or_default();
@@ -276,7 +247,7 @@ fn watch_pods(api: Api<Pod>, groups: Store<Guarded>) -> (Store<Pod>, Wakes) {
             stream::iter(mine.map(|group| Ok(GroupRef::from_obj(&*group))))
         })
         .try_flatten();
-    (store, wakes.boxed())
+    (store, requests.boxed())
 }
 
 fn observe<K>(
@@ -296,7 +267,7 @@ where
         .touched_objects()
 }
 
-/// managedFields are half of an object and tell us nothing.
+/// managedFields make up half of an object and are not used.
 fn drop_bookkeeping<K: Resource>(object: &mut K) {
     object.meta_mut().managed_fields = None;
 }
@@ -312,26 +283,28 @@ pub fn owner<K: Resource>(child: &K) -> Option<GroupRef> {
 
 #[cfg(test)]
 mod tests {
+    use kube::core::DeserializeGuard;
+
     use super::*;
     use crate::fixtures::{group, validated};
 
     #[test]
-    fn the_index_follows_what_groups_name() {
+    fn the_index_follows_the_references_of_groups() {
         let index = ReferenceIndex::default();
-        let secret = |name: &str| (Kind::Secret, name.to_string());
+        let secret = |name: &str| (ObjectKind::Secret, name.to_string());
         index.update("shop", "orders", [secret("a"), secret("b")].into());
         index.update("shop", "returns", [secret("b")].into());
-        assert_eq!(index.users(Kind::Secret, "shop", "b").len(), 2);
-        assert_eq!(index.users(Kind::Secret, "other", "b").len(), 0);
-        assert_eq!(index.users(Kind::ConfigMap, "shop", "b").len(), 0);
+        assert_eq!(index.users(ObjectKind::Secret, "shop", "b").len(), 2);
+        assert_eq!(index.users(ObjectKind::Secret, "other", "b").len(), 0);
+        assert_eq!(index.users(ObjectKind::ConfigMap, "shop", "b").len(), 0);
         index.update("shop", "orders", [secret("a")].into());
-        assert_eq!(index.users(Kind::Secret, "shop", "b")[0].name, "returns");
+        assert_eq!(index.users(ObjectKind::Secret, "shop", "b")[0].name, "returns");
         index.update("shop", "returns", BTreeSet::new());
-        assert!(index.users(Kind::Secret, "shop", "b").is_empty());
+        assert!(index.users(ObjectKind::Secret, "shop", "b").is_empty());
     }
 
     #[test]
-    fn a_status_write_does_not_wake_a_group_but_a_spec_change_does() {
+    fn a_spec_change_requests_a_reconcile_and_a_status_write_does_not() {
         let guarded = |edit: fn(&mut KafkaConsumerGroup)| {
             let mut group = group();
             edit(&mut group);

@@ -1,9 +1,9 @@
-//! One librdkafka client for one cluster and one set of credentials: opens it, asks for partition counts, and tells from
-//! its error events whether the brokers cannot be reached or refuse the login. All calls block and have deadlines; they
-//! belong on blocking threads. Refuses to create topics by asking for them.
+//! One librdkafka client for one cluster and one set of credentials: opens it, reads partition counts, and
+//! derives from its error events whether the brokers are unreachable or refuse the login. All calls block and
+//! have deadlines; they belong on blocking threads. A metadata request never creates a topic.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crds::client_config::{ALLOWED_CLIENT_CONFIG, Properties};
@@ -12,19 +12,34 @@ use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel}
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
-use super::KafkaProblem;
+use super::model::KafkaProblem;
+use crate::sync::lock;
 
-/// First wait for metadata. A refused login answers in well under a second, so it is told within about 2 s; each
-/// further wait is twice as long, for brokers that are slow and not wrong.
+/// Timeouts of the first request, connection included, and of every other request.
+#[derive(Clone, Copy)]
+pub(super) struct Timeouts {
+    pub(super) connect: Duration,
+    pub(super) answer: Duration,
+}
+
+/// A new TLS and SASL connection, a coordinator lookup and a request take well under a second on a healthy
+/// cluster. Both timeouts together stay below the 10 s that one reconcile may spend on Kafka.
+pub(super) const TIMEOUTS: Timeouts = Timeouts {
+    connect: Duration::from_secs(5),
+    answer: Duration::from_secs(4),
+};
+
+/// First wait for metadata. A refused login returns in well under a second, so it is reported within about 2
+/// s. Each further wait is twice as long, for slow brokers.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 
-/// How long the event queue must be quiet to count as drained: events are queued by librdkafka's own thread, which needs
-/// far less than this to get the processor.
+/// The event queue counts as drained after this long without an event: librdkafka's thread queues the events
+/// and needs far less than this to get scheduled.
 const QUIET: Duration = Duration::from_millis(10);
 
 /// An open client.
 pub(super) struct Cluster {
-    pub(super) consumer: BaseConsumer<Errors>,
+    pub(super) consumer: BaseConsumer<ClientErrors>,
 }
 
 impl Cluster {
@@ -37,18 +52,18 @@ impl Cluster {
         config
             .set("enable.auto.commit", "false")
             .set_log_level(RDKafkaLogLevel::Info);
-        match BaseConsumer::from_config_and_context(&config, Errors::default()) {
+        match BaseConsumer::from_config_and_context(&config, ClientErrors::default()) {
             Ok(consumer) => Ok(Self { consumer }),
             Err(error) => Err(KafkaProblem::InvalidConfiguration(explain(&error))),
         }
     }
 
-    /// Number of partitions of `topic`; None: there is no such topic.
+    /// Number of partitions of `topic`; None: the topic does not exist.
     pub(super) fn partitions(&self, topic: &str, deadline: Instant) -> Result<Option<i32>, KafkaProblem> {
         let mut wait = FIRST_WAIT;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let begun = Instant::now();
+            let started = Instant::now();
             let error = match self.consumer.fetch_metadata(Some(topic), wait.min(left)) {
                 Ok(metadata) => {
                     self.consumer.context().forget();
@@ -74,16 +89,17 @@ impl Cluster {
                 return Err(problem);
             }
             if Instant::now() >= deadline {
-                let said = self.consumer.context().last().unwrap_or(error);
-                return Err(KafkaProblem::Unreachable(said));
+                let message = self.consumer.context().last().unwrap_or(error);
+                return Err(KafkaProblem::Unreachable(message));
             }
-            // An answer like "leader not available" comes at once: it must not become a busy loop.
-            std::thread::sleep(Duration::from_millis(100).saturating_sub(begun.elapsed()));
+            // An answer such as "leader not available" returns at once: it must not cause a busy loop.
+            std::thread::sleep(Duration::from_millis(100).saturating_sub(started.elapsed()));
             wait = wait.saturating_mul(2);
         }
     }
 
-    /// Hands queued errors and logs to [`Errors`]. The queue is short because clients without use are dropped.
+    /// Delivers queued errors and logs to [`ClientErrors`]. The queue is short because unused clients are
+    /// closed.
     pub(super) fn serve_events(&self) {
         for _ in 0..1000 {
             if self.consumer.poll(QUIET).is_none() {
@@ -92,7 +108,8 @@ impl Cluster {
         }
     }
 
-    /// What a failed call means: a refusal by its code, or the login if that was refused meanwhile, or nothing certain.
+    /// What a failed call means: a refusal by its code, a login that was refused meanwhile, or None if it is
+    /// unclear.
     pub(super) fn refused(&self, code: Option<Code>, what: &str) -> Option<KafkaProblem> {
         if let Some(problem) = code.and_then(|code| refusal(code, &format!("{what}: {code}"))) {
             return Some(problem);
@@ -106,111 +123,115 @@ fn count(partitions: usize) -> i32 {
     i32::try_from(partitions).unwrap_or(i32::MAX)
 }
 
-/// Codes by which brokers say no for good.
-pub(super) fn refusal(code: Code, said: &str) -> Option<KafkaProblem> {
+/// Codes of a permanent refusal.
+pub(super) fn refusal(code: Code, message: &str) -> Option<KafkaProblem> {
     match code {
         Code::TopicAuthorizationFailed
         | Code::GroupAuthorizationFailed
-        | Code::ClusterAuthorizationFailed => Some(KafkaProblem::AuthorizationFailed(said.into())),
+        | Code::ClusterAuthorizationFailed => Some(KafkaProblem::AuthorizationFailed(message.into())),
         Code::Authentication | Code::SaslAuthenticationFailed => {
-            Some(KafkaProblem::AuthenticationFailed(said.into()))
+            Some(KafkaProblem::AuthenticationFailed(message.into()))
         }
         _ => None,
     }
 }
 
-/// The wrapper's own text would show the property's value, which may be a key; only values of the allow-list are shown.
+/// The text of the rdkafka crate would show the property's value, which may be a private key; only values of
+/// the allow-list are shown.
 pub(super) fn explain(error: &KafkaError) -> String {
     match error {
-        KafkaError::ClientConfig(_, said, key, value) => {
-            let said = said.trim();
+        KafkaError::ClientConfig(_, message, key, value) => {
+            let message = message.trim();
             if ALLOWED_CLIENT_CONFIG.contains(&key.as_str()) {
-                format!("property {key}={value}: {said}")
+                format!("property {key}={value}: {message}")
             } else {
                 format!("property {key}")
             }
         }
-        KafkaError::ClientCreation(said) => said.trim().to_string(),
+        KafkaError::ClientCreation(message) => message.trim().to_string(),
         other => other.to_string(),
     }
 }
 
-/// Collects what the client reports beside the answers of calls.
+/// Collects the errors that the client reports outside of call results.
 #[derive(Default)]
-pub(super) struct Errors {
-    seen: Mutex<Seen>,
+pub(super) struct ClientErrors {
+    seen: Mutex<SeenErrors>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct SeenErrors {
     login: Option<String>,
-    /// The last words by broker, so that several broken ones give one steady text and not theirs by turns.
+    /// The last error by broker, so that several failing brokers give one stable text instead of alternating
+    /// ones.
     brokers: BTreeMap<String, String>,
 }
 
-/// Brokers whose words are kept; one is shown.
-const MOST_BROKERS: usize = 64;
+/// Maximum number of brokers whose errors are kept; one is shown.
+const MAX_BROKERS: usize = 64;
 
-impl Errors {
-    /// After an answer: whatever was wrong is over.
+impl ClientErrors {
+    /// After an answer: earlier errors no longer apply.
     fn forget(&self) {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen::default();
+        *lock(&self.seen) = SeenErrors::default();
     }
 
-    /// librdkafka reports an error that repeats itself only now and then, so a refused login stays until an answer comes.
+    /// librdkafka reports a repeated error only from time to time, so a refused login is kept until an answer
+    /// arrives.
     fn login_refused(&self) -> Option<KafkaProblem> {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = lock(&self.seen);
         seen.login.clone().map(KafkaProblem::AuthenticationFailed)
     }
 
     pub(super) fn last(&self) -> Option<String> {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = lock(&self.seen);
         seen.brokers
             .iter()
             .next()
-            .map(|(broker, said)| match broker.as_str() {
-                "" => said.clone(),
-                broker => format!("{broker}: {said}"),
+            .map(|(broker, message)| match broker.as_str() {
+                "" => message.clone(),
+                broker => format!("{broker}: {message}"),
             })
     }
 
     fn note(&self, code: Option<Code>, reason: &str) {
-        let (broker, said) = words(reason);
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let (broker, message) = broker_and_message(reason);
+        let mut seen = lock(&self.seen);
         match code {
             Some(Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism) => {
-                seen.login = Some(said.into());
+                seen.login = Some(message.into());
             }
-            // Says only that the others have been said.
+            // Adds nothing to the errors that were reported already.
             Some(Code::AllBrokersDown) if !seen.brokers.is_empty() => {}
-            _ if seen.brokers.len() < MOST_BROKERS || seen.brokers.contains_key(broker) => {
-                seen.brokers.insert(broker.into(), said.into());
+            _ if seen.brokers.len() < MAX_BROKERS || seen.brokers.contains_key(broker) => {
+                seen.brokers.insert(broker.into(), message.into());
             }
             _ => {}
         }
     }
 }
 
-/// "sasl_ssl://host:9092/bootstrap: SSL handshake failed (after 5ms in state CONNECT)" to its broker and its words. Times
-/// and counts go: the words stand in conditions, and those must not change while nothing changes.
-fn words(reason: &str) -> (&str, &str) {
+/// "sasl_ssl://host:9092/bootstrap: SSL handshake failed (after 5ms in state CONNECT)" to its broker and its
+/// message. Times and counts are removed: the message appears in conditions, which must not change while
+/// nothing changes.
+fn broker_and_message(reason: &str) -> (&str, &str) {
     let reason = reason.split(" (after ").next().unwrap_or(reason);
     match reason.split_once(": ") {
-        Some((broker, said)) if broker.contains('/') && !broker.contains(' ') => {
+        Some((broker, message)) if broker.contains('/') && !broker.contains(' ') => {
             let address = broker.rsplit("//").next().unwrap_or(broker);
-            (address.split('/').next().unwrap_or(address), said)
+            (address.split('/').next().unwrap_or(address), message)
         }
         _ => ("", reason),
     }
 }
 
-impl ClientContext for Errors {
+impl ClientContext for ClientErrors {
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
         tracing::debug!(facility, "librdkafka: {message}");
         // The cause of a disconnection, for example a wrong security.protocol, is logged and not raised.
         if facility == "FAIL" {
-            let said = message.split_once("]: ").map_or(message, |(_, said)| said);
-            self.note(None, said);
+            let message = message.split_once("]: ").map_or(message, |(_, message)| message);
+            self.note(None, message);
         }
     }
 
@@ -219,15 +240,15 @@ impl ClientContext for Errors {
     }
 }
 
-impl ConsumerContext for Errors {}
+impl ConsumerContext for ClientErrors {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_refused_login_is_remembered_until_an_answer_comes() {
-        let errors = Errors::default();
+    fn a_refused_login_is_kept_until_an_answer_arrives() {
+        let errors = ClientErrors::default();
         errors.note(
             Some(Code::BrokerTransportFailure),
             "b:1/bootstrap: Connection refused (after 0ms in state CONNECT)",
@@ -236,8 +257,8 @@ mod tests {
         errors.note(Some(Code::AllBrokersDown), "2/2 brokers are down");
         assert_eq!(errors.last().as_deref(), Some("a:1: Disconnected"));
         assert_eq!(errors.login_refused(), None);
-        let said = "sasl_ssl://a:1/bootstrap: invalid credentials (after 316ms in state AUTH_REQ, 1 identical error(s) suppressed)";
-        errors.note(Some(Code::Authentication), said);
+        let message = "sasl_ssl://a:1/bootstrap: invalid credentials (after 316ms in state AUTH_REQ, 1 identical error(s) suppressed)";
+        errors.note(Some(Code::Authentication), message);
         errors.note(Some(Code::BrokerTransportFailure), "disconnected");
         assert_eq!(
             errors.login_refused(),
@@ -248,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_property_is_named_and_a_secret_one_is_not_shown() {
+    fn a_wrong_property_is_named_and_a_secret_value_is_not_shown() {
         let shown = Properties::from([("fetch.min.bytes".to_string(), "many".to_string())]);
         let problem = Cluster::open(&shown).err().unwrap();
         assert_eq!(problem.reason(), "InvalidClientConfig");

@@ -1,10 +1,10 @@
-//! librdkafka's mock cluster as a broker to try things out with: in memory, on 127.0.0.1, at a port it chooses. Lives
-//! as long as the value. Refuses to be more: no TLS, no SASL, no admin requests, 5 MiB per partition.
+//! librdkafka's mock cluster as a broker for trials: in memory, on 127.0.0.1, at a port that it chooses. It
+//! runs until the value is dropped. Limits: no TLS, no SASL, no admin requests, 5 MiB per partition.
 
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 
-use super::KafkaProblem;
+use super::model::KafkaProblem;
 
 pub struct EmbeddedBroker {
     cluster: MockCluster<'static, DefaultProducerContext>,

@@ -1,6 +1,6 @@
-//! Reads the facts about one group: partition counts, ends, starts, committed offsets, members. In: an open client and
-//! a query. Out: [`KafkaFacts`]; whatever is not completely answered is None. Computing lag is pure. Refuses to fill
-//! gaps with guesses.
+//! Reads the facts about one group: partition counts, ends, starts, committed offsets, members. In: an open
+//! client and a query. Out: [`KafkaFacts`]; an incomplete answer is None. The lag computation is pure. Never
+//! fills a gap with a guess.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -10,50 +10,48 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::client::Cluster;
-use super::ffi::{self, Description};
-use super::{FactsQuery, GroupFacts, KafkaFacts, KafkaProblem, Lag, MemberFacts, Patience};
+use super::client::{Cluster, Timeouts};
+use super::ffi::{self, GroupDescription};
+use super::model::{FactsQuery, GroupFacts, KafkaFacts, KafkaProblem, Lag, MemberFacts, Partition};
 
-/// A partition of a topic.
-pub(super) type Partition = (String, i32);
-
-/// Offsets by partition; a partition that is not in it was not answered.
+/// Offsets by partition; a partition without an entry was not answered.
 pub(super) type Offsets = BTreeMap<Partition, i64>;
 
 /// Why offsets could not be read.
 pub(super) enum Missing {
-    /// For good, and worth telling.
+    /// Permanently; shown to the user.
     Refused(KafkaProblem),
-    /// This time; the words are for the log.
+    /// This time; the message goes to the log.
     Unknown(String),
 }
 
-/// Whether brokers are asked about group members; the embedded broker cannot tell.
+/// Whether brokers are asked about group members; the embedded broker cannot describe a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) enum Members {
     #[default]
     Ask,
-    Leave,
+    Skip,
 }
 
 pub(super) fn read(
     cluster: &Cluster,
     query: &FactsQuery,
     members: Members,
-    patience: Patience,
+    timeouts: Timeouts,
 ) -> Result<KafkaFacts, KafkaProblem> {
-    let topics = topics(cluster, &query.topics, patience.connect)?;
-    let timeout = patience.answer;
+    let topics = topics(cluster, &query.topics, timeouts.connect)?;
+    let timeout = timeouts.answer;
     let partitions = all_partitions(&topics);
     let complete = !topics.is_empty() && topics.values().all(Option::is_some);
     let read_at = Timestamp::now();
-    // Independent requests to different brokers: at once, so that one dead broker costs one timeout and not five.
+    // Independent requests to different brokers run concurrently, so that one dead broker costs one timeout
+    // and not five.
     let (ends, starts, committed, group, missing_outputs) = std::thread::scope(|scope| {
         let ends = scope.spawn(|| offsets(cluster, &partitions, Offset::End, timeout));
         let starts = scope.spawn(|| offsets(cluster, &partitions, Offset::Beginning, timeout));
         let group = scope.spawn(|| match members {
             Members::Ask => describe(cluster, &query.group_id, timeout),
-            Members::Leave => Err(Missing::Unknown("not asked".into())),
+            Members::Skip => Err(Missing::Unknown("not asked".into())),
         });
         let missing = scope.spawn(|| missing(cluster, &query.outputs, timeout));
         let committed = committed(cluster, &query.group_id, &partitions, timeout);
@@ -93,14 +91,14 @@ pub(super) fn topics(
         .collect()
 }
 
-/// Those of `names` that brokers say do not exist. One that they do not tell of, or that this user may not see, is not
-/// among them: its writes will tell.
+/// The topics of `names` that do not exist according to the brokers. A topic without an answer, or one that
+/// this user may not describe, is not among them: a failing write will report it.
 fn missing(cluster: &Cluster, names: &[String], timeout: Duration) -> Vec<String> {
     let deadline = Instant::now() + timeout;
     let missing = |name: &&String| match cluster.partitions(name, deadline) {
         Ok(partitions) => partitions.is_none(),
         Err(problem) => {
-            tracing::debug!(topic = name.as_str(), "existence not known: {problem}");
+            tracing::debug!(topic = name.as_str(), "existence unknown: {problem}");
             false
         }
     };
@@ -114,7 +112,7 @@ pub(super) fn all_partitions(topics: &BTreeMap<String, Option<i32>>) -> Vec<Part
         .collect()
 }
 
-/// What the brokers answer for `at`, which is an end, a beginning, or a time in milliseconds; one request per leader.
+/// The offsets for `at`, which is the end, the beginning, or a time in milliseconds; one request per leader.
 pub(super) fn offsets(
     cluster: &Cluster,
     partitions: &[Partition],
@@ -170,11 +168,11 @@ pub(super) fn committed(
     for (topic, partition) in partitions {
         list.add_partition(topic, *partition);
     }
-    let missing = |code: Code, said: &str| {
+    let missing = |code: Code, message: &str| {
         let what = format!("offsets of group \"{group}\"");
         match cluster.refused(Some(code), &what) {
             Some(problem) => Missing::Refused(problem),
-            None => Missing::Unknown(format!("{what}: {said}")),
+            None => Missing::Unknown(format!("{what}: {message}")),
         }
     };
     let answers = ffi::committed(&cluster.consumer, group, &list, timeout)
@@ -198,7 +196,11 @@ pub(super) fn committed(
     Ok(offsets)
 }
 
-pub(super) fn describe(cluster: &Cluster, group: &str, timeout: Duration) -> Result<Description, Missing> {
+pub(super) fn describe(
+    cluster: &Cluster,
+    group: &str,
+    timeout: Duration,
+) -> Result<GroupDescription, Missing> {
     ffi::describe(&cluster.consumer, group, timeout).map_err(|failure| {
         match cluster.refused(Some(failure.code), &format!("group \"{group}\"")) {
             Some(problem) => Missing::Refused(problem),
@@ -207,13 +209,13 @@ pub(super) fn describe(cluster: &Cluster, group: &str, timeout: Duration) -> Res
     })
 }
 
-/// Turns "not this time" into None and lets refusals through.
+/// Turns "unknown this time" into None and returns refusals as errors.
 pub(super) fn known<T>(what: &str, answer: Result<T, Missing>) -> Result<Option<T>, KafkaProblem> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
         Err(Missing::Refused(problem)) => Err(problem),
-        Err(Missing::Unknown(said)) => {
-            tracing::debug!("{what} not known: {said}");
+        Err(Missing::Unknown(message)) => {
+            tracing::debug!("{what} unknown: {message}");
             Ok(None)
         }
     }
@@ -222,10 +224,11 @@ pub(super) fn known<T>(what: &str, answer: Result<T, Missing>) -> Result<Option<
 fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T, Missing>>) -> Result<T, Missing> {
     thread
         .join()
-        .unwrap_or_else(|_| Err(Missing::Unknown("the thread that asked has ended".into())))
+        .unwrap_or_else(|_| Err(Missing::Unknown("the requesting thread has panicked".into())))
 }
 
-/// None when any partition has no end or no start. A partition without committed offset counts from its start.
+/// None if any partition has no end or no start. A partition without a committed offset counts from its
+/// start.
 fn lag(partitions: &[Partition], ends: &Offsets, starts: &Offsets, committed: &Offsets) -> Option<Lag> {
     let mut lag = Lag::default();
     for partition in partitions {
@@ -243,8 +246,8 @@ fn lag(partitions: &[Partition], ends: &Offsets, starts: &Offsets, committed: &O
     Some(lag)
 }
 
-/// Counts only partitions of `topics`: the group may have foreign members that read something else.
-fn group_facts(description: &Description, topics: &[String]) -> GroupFacts {
+/// Counts only partitions of `topics`: the group may have other members that read other topics.
+fn group_facts(description: &GroupDescription, topics: &[String]) -> GroupFacts {
     let mut owned = BTreeSet::new();
     let members = description
         .members
@@ -263,23 +266,23 @@ fn group_facts(description: &Description, topics: &[String]) -> GroupFacts {
             }
         })
         .collect();
-    // librdkafka knows the states of classic groups. The others of a group that the broker assigns, Assigning and
-    // Reconciling, mean the same to us: partitions are on their way.
+    // librdkafka knows the states of classic groups. The additional states of the consumer protocol,
+    // Assigning and Reconciling, mean the same here: partitions are being assigned.
     let state = match description.state.as_str() {
         "Unknown" if description.broker_assigns => "Reconciling",
         state => state,
     };
-    let settled = matches!(state, "Stable" | "Empty" | "Dead");
+    let stable = matches!(state, "Stable" | "Empty" | "Dead");
     GroupFacts {
         state: state.into(),
         members,
-        assigned_partitions: settled.then(|| i32::try_from(owned.len()).unwrap_or(i32::MAX)),
+        assigned_partitions: stable.then(|| i32::try_from(owned.len()).unwrap_or(i32::MAX)),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::ffi::Member;
+    use super::super::ffi::GroupMember;
     use super::*;
 
     fn partition(index: i32) -> Partition {
@@ -336,8 +339,8 @@ mod tests {
     }
 
     #[test]
-    fn owners_are_counted_for_our_topics_and_only_when_the_group_has_settled() {
-        let member = |client: &str, assigned: &[(&str, i32)]| Member {
+    fn assigned_partitions_count_only_our_topics_and_only_in_a_stable_group() {
+        let member = |client: &str, assigned: &[(&str, i32)]| GroupMember {
             client_id: client.into(),
             host: "/10.0.0.1".into(),
             assigned: assigned
@@ -345,7 +348,7 @@ mod tests {
                 .map(|(topic, index)| (topic.to_string(), *index))
                 .collect(),
         };
-        let mut description = Description {
+        let mut description = GroupDescription {
             state: "Stable".into(),
             broker_assigns: false,
             members: vec![
@@ -362,7 +365,7 @@ mod tests {
             group_facts(&description, &["orders".into()]).assigned_partitions,
             None
         );
-        // A state that librdkafka cannot name.
+        // A state that librdkafka has no name for.
         (description.state, description.broker_assigns) = ("Unknown".into(), true);
         let facts = group_facts(&description, &["orders".into()]);
         assert_eq!(

@@ -1,7 +1,7 @@
-//! The three group calls that librdkafka has and the safe wrapper has not: committed offsets of any group, commits for
-//! a group without members, and who is in a group. With them one client serves all groups of a cluster; the safe calls
-//! would need a client per group. In: a live consumer, names, a timeout. Out: owned Rust values. Refuses to keep a
-//! pointer beyond a call.
+//! The three group calls of librdkafka that the rdkafka crate lacks: committed offsets of any group, commits
+//! for a group without members, and the description of a group. With them one client serves all groups of a
+//! cluster; the safe calls would need a client per group. In: a live consumer, names, a timeout. Out: owned
+//! Rust values. Keeps no pointer beyond a call.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_char};
@@ -12,14 +12,14 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
-/// Why a call failed: librdkafka's code and the broker's or library's words.
+/// Why a call failed: librdkafka's code and the message of the broker or the library.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Failure {
+pub(super) struct CallFailure {
     pub code: RDKafkaErrorCode,
     pub message: String,
 }
 
-/// One partition of an answer. `offset` is librdkafka's, so -1001 stands for "none committed".
+/// One partition of an answer. `offset` is librdkafka's, so -1001 means "none committed".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PartitionAnswer {
     pub topic: String,
@@ -28,19 +28,19 @@ pub(super) struct PartitionAnswer {
     pub error: Option<RDKafkaErrorCode>,
 }
 
-/// A group as its coordinator describes it.
+/// A group as described by its coordinator.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Description {
+pub(super) struct GroupDescription {
     /// "Unknown" for a state that librdkafka has no name for.
     pub state: String,
-    /// The broker makes the assignment (KIP-848).
+    /// The broker computes the assignment (KIP-848).
     pub broker_assigns: bool,
-    pub members: Vec<Member>,
+    pub members: Vec<GroupMember>,
 }
 
 /// A member with its assigned partitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Member {
+pub(super) struct GroupMember {
     pub client_id: String,
     pub host: String,
     pub assigned: Vec<(String, i32)>,
@@ -52,7 +52,7 @@ pub(super) fn committed<C: ConsumerContext>(
     group: &str,
     partitions: &TopicPartitionList,
     timeout: Duration,
-) -> Result<Vec<PartitionAnswer>, Failure> {
+) -> Result<Vec<PartitionAnswer>, CallFailure> {
     let group = c_string(group)?;
     // SAFETY: `group` and the list live across the constructor, which copies both.
     let request = Guard::new(
@@ -87,7 +87,7 @@ pub(super) fn commit<C: ConsumerContext>(
     group: &str,
     offsets: &TopicPartitionList,
     timeout: Duration,
-) -> Result<Vec<PartitionAnswer>, Failure> {
+) -> Result<Vec<PartitionAnswer>, CallFailure> {
     let group = c_string(group)?;
     // SAFETY: as in `committed`.
     let request = Guard::new(
@@ -121,7 +121,7 @@ pub(super) fn describe<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     group: &str,
     timeout: Duration,
-) -> Result<Description, Failure> {
+) -> Result<GroupDescription, CallFailure> {
     let group = c_string(group)?;
     let event = call(
         consumer,
@@ -160,7 +160,7 @@ pub(super) fn describe<C: ConsumerContext>(
                 } else {
                     partitions(c::rd_kafka_MemberAssignment_partitions(assignment))
                 };
-                Member {
+                GroupMember {
                     client_id: text(c::rd_kafka_MemberDescription_client_id(member)),
                     host: text(c::rd_kafka_MemberDescription_host(member)),
                     assigned: assigned
@@ -170,7 +170,7 @@ pub(super) fn describe<C: ConsumerContext>(
                 }
             })
             .collect();
-        Ok(Description {
+        Ok(GroupDescription {
             state,
             broker_assigns,
             members,
@@ -178,17 +178,17 @@ pub(super) fn describe<C: ConsumerContext>(
     }
 }
 
-/// Sends one admin request and waits for its event; librdkafka answers within `timeout` in any case.
+/// Sends one admin request and waits for its event; librdkafka always answers within `timeout`.
 fn call<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     operation: Op,
     timeout: Duration,
     send: impl FnOnce(*mut c::rd_kafka_t, *const c::rd_kafka_AdminOptions_t, *mut c::rd_kafka_queue_t),
-) -> Result<Guard<c::rd_kafka_event_t>, Failure> {
+) -> Result<Guard<c::rd_kafka_event_t>, CallFailure> {
     let client = consumer.client().native_ptr();
     let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX).max(1);
-    // SAFETY: `client` lives as long as `consumer`, which outlives this call; queue and options are destroyed by their
-    // guards after the answer has come, or after a time in which librdkafka has failed the request itself.
+    // SAFETY: `client` lives as long as `consumer`, which outlives this call; queue and options are destroyed
+    // by their guards after the answer has arrived, or after librdkafka itself has failed the request.
     let (queue, options) = unsafe {
         (
             Guard::new(c::rd_kafka_queue_new(client), c::rd_kafka_queue_destroy)?,
@@ -198,27 +198,28 @@ fn call<C: ConsumerContext>(
             )?,
         )
     };
-    let mut said = [0 as c_char; 256];
+    let mut message = [0 as c_char; 256];
     // SAFETY: live options; the buffer's length is given.
     let code = unsafe {
         c::rd_kafka_AdminOptions_set_request_timeout(
             options.pointer,
             milliseconds,
-            said.as_mut_ptr(),
-            said.len(),
+            message.as_mut_ptr(),
+            message.len(),
         )
     };
     if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
         // SAFETY: on error librdkafka has written a terminated text.
-        return Err(Failure {
+        return Err(CallFailure {
             code: code.into(),
-            message: unsafe { text(said.as_ptr()) },
+            message: unsafe { text(message.as_ptr()) },
         });
     }
     send(client, options.pointer, queue.pointer);
-    // SAFETY: live queue. The second on top is for the answer's way from librdkafka's main thread to this queue.
+    // SAFETY: live queue. The additional second is for the transfer of the answer from librdkafka's main
+    // thread to this queue.
     let event = unsafe { c::rd_kafka_queue_poll(queue.pointer, milliseconds.saturating_add(1000)) };
-    let event = Guard::new(event, c::rd_kafka_event_destroy).map_err(|_| Failure {
+    let event = Guard::new(event, c::rd_kafka_event_destroy).map_err(|_| CallFailure {
         code: RDKafkaErrorCode::OperationTimedOut,
         message: "no answer from the client library".into(),
     })?;
@@ -226,7 +227,7 @@ fn call<C: ConsumerContext>(
     unsafe {
         let code = c::rd_kafka_event_error(event.pointer);
         if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-            return Err(Failure {
+            return Err(CallFailure {
                 code: code.into(),
                 message: text(c::rd_kafka_event_error_string(event.pointer)),
             });
@@ -240,7 +241,7 @@ fn call<C: ConsumerContext>(
 unsafe fn group_answer(
     groups: *mut *const c::rd_kafka_group_result_t,
     count: usize,
-) -> Result<Vec<PartitionAnswer>, Failure> {
+) -> Result<Vec<PartitionAnswer>, CallFailure> {
     if groups.is_null() || count == 0 {
         return Err(unexpected());
     }
@@ -253,7 +254,7 @@ unsafe fn group_answer(
 
 /// # Safety
 /// `error` must be null or live.
-unsafe fn check(error: *const c::rd_kafka_error_t) -> Result<(), Failure> {
+unsafe fn check(error: *const c::rd_kafka_error_t) -> Result<(), CallFailure> {
     if error.is_null() {
         return Ok(());
     }
@@ -263,7 +264,7 @@ unsafe fn check(error: *const c::rd_kafka_error_t) -> Result<(), Failure> {
         if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
             return Ok(());
         }
-        Err(Failure {
+        Err(CallFailure {
             code: code.into(),
             message: text(c::rd_kafka_error_string(error)),
         })
@@ -276,7 +277,7 @@ unsafe fn partitions(list: *const c::rd_kafka_topic_partition_list_t) -> Vec<Par
     if list.is_null() {
         return Vec::new();
     }
-    // SAFETY: librdkafka keeps `cnt` initialised elements at `elems`; none are read when it is 0.
+    // SAFETY: librdkafka keeps `cnt` initialized elements at `elems`; none are read when it is 0.
     unsafe {
         let count = usize::try_from((*list).cnt).unwrap_or(0);
         (0..count)
@@ -303,17 +304,17 @@ unsafe fn text(pointer: *const c_char) -> String {
     unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned()
 }
 
-fn c_string(group: &str) -> Result<CString, Failure> {
-    CString::new(group).map_err(|_| Failure {
+fn c_string(group: &str) -> Result<CString, CallFailure> {
+    CString::new(group).map_err(|_| CallFailure {
         code: RDKafkaErrorCode::InvalidArgument,
         message: "the group id holds a NUL character".into(),
     })
 }
 
-fn unexpected() -> Failure {
-    Failure {
+fn unexpected() -> CallFailure {
+    CallFailure {
         code: RDKafkaErrorCode::Fail,
-        message: "the client library gave an answer of another kind".into(),
+        message: "the client library returned an unexpected result type".into(),
     }
 }
 
@@ -324,9 +325,9 @@ struct Guard<T> {
 }
 
 impl<T> Guard<T> {
-    fn new(pointer: *mut T, destroy: unsafe extern "C" fn(*mut T)) -> Result<Self, Failure> {
+    fn new(pointer: *mut T, destroy: unsafe extern "C" fn(*mut T)) -> Result<Self, CallFailure> {
         if pointer.is_null() {
-            return Err(Failure {
+            return Err(CallFailure {
                 code: RDKafkaErrorCode::Fail,
                 message: "the client library could not create an object".into(),
             });

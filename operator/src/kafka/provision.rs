@@ -1,5 +1,6 @@
-//! Creates missing topics and grows those with too few partitions. In: an open client for looking, the properties of a
-//! short-lived admin client for changing. Out: what was done per topic. Refuses to shrink, delete or reconfigure.
+//! Creates missing topics and adds partitions to topics that have too few. In: an open client for reads, the
+//! properties of a short-lived admin client for changes. Out: the action per topic. Never shrinks, deletes or
+//! reconfigures a topic.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use super::client::{Cluster, explain, refusal};
-use super::{KafkaProblem, ProvisionAction, Provisioned, WantedTopic};
+use super::model::{KafkaProblem, ProvisionAction, Provisioned, WantedTopic};
 
 /// Blocks; must run on a blocking thread of a tokio runtime.
 pub(super) fn provision(
@@ -43,8 +44,8 @@ pub(super) fn provision(
     Ok(done)
 }
 
-/// Opened at the first change and dropped at the end of the call: the wrapper never reads an admin client's log queue,
-/// so a kept one would grow without bound while brokers are down.
+/// Opened at the first change and closed at the end of the call: the rdkafka crate never reads the log queue
+/// of an admin client, so the queue of a long-lived one would grow without bound while brokers are down.
 fn admin_client<'a>(
     admin: &'a mut Option<AdminClient<DefaultClientContext>>,
     properties: &Properties,
@@ -87,7 +88,7 @@ fn grow(
     let new = NewPartitions::new(&topic.name, count);
     let answer =
         tokio::runtime::Handle::current().block_on(admin.create_partitions([&new], &options(timeout)));
-    // InvalidPartitions: somebody else has grown it meanwhile.
+    // InvalidPartitions: another client has added the partitions meanwhile.
     verdict(answer, "add partitions to", &topic.name, Code::InvalidPartitions)
 }
 
@@ -97,7 +98,7 @@ fn options(timeout: Duration) -> AdminOptions {
         .operation_timeout(Some(timeout))
 }
 
-/// None: done as asked. Some(Unchanged): somebody else was first, which `raced` tells.
+/// None: done as requested. Some(Unchanged): another client was first; the code `raced` means that.
 fn verdict(
     answer: Result<Vec<TopicResult>, KafkaError>,
     verb: &str,
@@ -115,14 +116,14 @@ fn verdict(
     if code == raced {
         return Ok(Some(ProvisionAction::Unchanged));
     }
-    let said = format!("{verb} topic \"{topic}\": {code}");
-    Err(refusal(code, &said).unwrap_or(match code {
+    let message = format!("{verb} topic \"{topic}\": {code}");
+    Err(refusal(code, &message).unwrap_or(match code {
         Code::OperationTimedOut
         | Code::RequestTimedOut
         | Code::BrokerTransportFailure
         | Code::AllBrokersDown
-        | Code::NotController => KafkaProblem::Unreachable(said),
-        _ => KafkaProblem::ProvisionRefused(said),
+        | Code::NotController => KafkaProblem::Unreachable(message),
+        _ => KafkaProblem::ProvisionRefused(message),
     }))
 }
 
@@ -131,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lost_race_is_no_error_and_refusals_are_told_apart() {
+    fn a_lost_race_is_no_error_and_refusals_are_distinguished() {
         let answer = |code| Ok(vec![Err(("orders".to_string(), code))]);
         let verdict = |code| verdict(answer(code), "create", "orders", Code::TopicAlreadyExists);
         assert_eq!(
@@ -142,7 +143,7 @@ mod tests {
         assert_eq!(reason(Code::TopicAuthorizationFailed), "AuthorizationFailed");
         assert_eq!(reason(Code::InvalidReplicationFactor), "ProvisionRefused");
         assert_eq!(reason(Code::OperationTimedOut), "KafkaUnreachable");
-        let said = verdict(Code::InvalidReplicationFactor).unwrap_err().to_string();
-        assert!(said.contains("create topic \"orders\""), "{said}");
+        let message = verdict(Code::InvalidReplicationFactor).unwrap_err().to_string();
+        assert!(message.contains("create topic \"orders\""), "{message}");
     }
 }

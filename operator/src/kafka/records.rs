@@ -1,5 +1,5 @@
-//! Writes and reads plain records, for the demo: it must feed a topic and count what came out without the worker's
-//! help. In: bootstrap servers, topics, records. Both calls block; they belong on threads of their own.
+//! Writes and reads plain records, for the demo: it must feed a topic and count the results independently of
+//! the workers. In: bootstrap servers, topics, records. Both calls block; each needs its own thread.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -11,9 +11,9 @@ use rdkafka::message::{DeliveryResult, Headers as _, Message as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
-use super::KafkaProblem;
+use super::model::KafkaProblem;
 
-/// librdkafka gives up a message after this; the broker is on the same machine.
+/// librdkafka fails a message after this time; the broker is on the same machine.
 const DELIVERY: Duration = Duration::from_secs(60);
 const STEP: Duration = Duration::from_millis(100);
 
@@ -51,7 +51,8 @@ impl ProducerContext for Deliveries<'_> {
     }
 }
 
-/// Writes all records at no more than `per_second`, counting confirmations in `confirmed`, until done or `stop`.
+/// Writes all records at no more than `per_second`, counting delivery reports in `confirmed`, until done or
+/// `stop`.
 pub fn write(
     bootstrap: &str,
     topic: &str,
@@ -73,13 +74,13 @@ pub fn write(
         .set("message.timeout.ms", DELIVERY.as_millis().to_string())
         .create_with_context(context)
         .map_err(failed)?;
-    let begun = Instant::now();
+    let started = Instant::now();
     for (sent, record) in records.enumerate() {
         if stop.load(Ordering::Relaxed) {
             return Ok(());
         }
         let due = Duration::from_secs_f64(sent as f64 / f64::from(per_second.max(1)));
-        while begun.elapsed() < due {
+        while started.elapsed() < due {
             producer.poll(Duration::from_millis(1));
         }
         let mut wanted = BaseRecord::to(topic).key(&record.key).payload(&record.value);
@@ -100,7 +101,7 @@ pub fn write(
     }
 }
 
-/// Reads all partitions of `topics` from their first record until `stop`, handing each record to `each`.
+/// Reads all partitions of `topics` from their first record until `stop`, and calls `each` with each record.
 pub fn read(
     bootstrap: &str,
     topics: &[(String, i32)],
@@ -109,7 +110,7 @@ pub fn read(
 ) -> Result<(), KafkaProblem> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
-        // Never used: nothing is subscribed or committed.
+        // Required but unused: the consumer neither subscribes nor commits.
         .set("group.id", "kafka-consumer-demo")
         .set("enable.auto.commit", "false")
         .set("fetch.queue.backoff.ms", "20")
@@ -124,7 +125,8 @@ pub fn read(
     }
     consumer.assign(&all).map_err(failed)?;
     while !stop.load(Ordering::Relaxed) {
-        // Errors of reading pass by themselves: the broker is on the same machine, and the reader is stopped at the end.
+        // Read errors resolve themselves: the broker is on the same machine, and the reader is stopped at the
+        // end.
         let Some(Ok(message)) = consumer.poll(STEP) else {
             continue;
         };

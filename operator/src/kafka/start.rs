@@ -1,5 +1,6 @@
-//! Commits the start position of a new group. In: an open client, the query, the wanted position. Out: how many
-//! partitions were committed. Refuses to touch a group with members or a partition that has a committed offset.
+//! Commits the start position of a new group. In: an open client, the query, the wanted position. Out: the
+//! number of committed partitions. Never changes a group with members or a partition that has a committed
+//! offset.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,22 +9,22 @@ use crds::spec::{StartPosition, StartPositionType};
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::client::Cluster;
-use super::facts::{self, Members, Missing, Offsets, Partition};
+use super::client::{Cluster, Timeouts};
+use super::facts::{self, Members, Missing, Offsets};
 use super::ffi;
-use super::{FactsQuery, KafkaProblem, Patience};
+use super::model::{FactsQuery, KafkaProblem, Partition};
 
 pub(super) fn commit(
     cluster: &Cluster,
     query: &FactsQuery,
     start: &StartPosition,
     members: Members,
-    patience: Patience,
+    timeouts: Timeouts,
 ) -> Result<usize, KafkaProblem> {
-    let topics = facts::topics(cluster, &query.topics, patience.connect)?;
-    let timeout = patience.answer;
+    let topics = facts::topics(cluster, &query.topics, timeouts.connect)?;
+    let timeout = timeouts.answer;
     let partitions = facts::all_partitions(&topics);
-    // Only saves requests: the broker itself refuses commits from outside for a group with members.
+    // Only saves requests: the broker itself refuses commits of non-members for a group with members.
     if members == Members::Ask
         && let Ok(group) = facts::describe(cluster, &query.group_id, timeout)
         && !group.members.is_empty()
@@ -57,8 +58,8 @@ pub(super) fn commit(
     write(cluster, &query.group_id, &offsets, timeout)
 }
 
-/// Partitions without committed offset: those of topics the group has never read, and those that were added to topics
-/// it reads. The latter always start at their first record.
+/// Partitions without a committed offset: those of topics that the group has never read, and those added to
+/// topics that it reads. The latter always start at their first record.
 fn without_offset(partitions: &[Partition], committed: &Offsets) -> (Vec<Partition>, Vec<Partition>) {
     let read: BTreeSet<&String> = committed.keys().map(|(topic, _)| topic).collect();
     partitions
@@ -79,9 +80,10 @@ fn write(
         list.add_partition_offset(topic, *partition, Offset::Offset(*offset))
             .map_err(|error| KafkaProblem::Unreachable(error.to_string()))?;
     }
-    let failed = |code: Code, said: &str| match cluster.refused(Some(code), &format!("group \"{group}\"")) {
+    let failed = |code: Code, message: &str| match cluster.refused(Some(code), &format!("group \"{group}\""))
+    {
         Some(problem) => Err(problem),
-        // Members have come meanwhile; they start by themselves.
+        // Members have joined meanwhile; they determine their own start.
         None if matches!(
             code,
             Code::UnknownMemberId | Code::NonEmptyGroup | Code::RebalanceInProgress | Code::IllegalGeneration
@@ -90,7 +92,7 @@ fn write(
             Ok(0)
         }
         None => Err(KafkaProblem::Unreachable(format!(
-            "committing the start position: {said}"
+            "committing the start position: {message}"
         ))),
     };
     match ffi::commit(&cluster.consumer, group, &list, timeout) {
@@ -105,7 +107,7 @@ fn write(
 fn needed<T>(answer: Result<T, Missing>) -> Result<T, KafkaProblem> {
     answer.map_err(|missing| match missing {
         Missing::Refused(problem) => problem,
-        Missing::Unknown(said) => KafkaProblem::Unreachable(said),
+        Missing::Unknown(message) => KafkaProblem::Unreachable(message),
     })
 }
 
@@ -114,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn added_partitions_of_a_topic_that_is_read_are_told_from_new_topics() {
+    fn added_partitions_of_a_known_topic_are_distinguished_from_new_topics() {
         let partitions: Vec<Partition> =
             vec![("a".into(), 0), ("a".into(), 1), ("b".into(), 0), ("b".into(), 1)];
         let committed = Offsets::from([(("a".to_string(), 0), 7)]);

@@ -1,4 +1,4 @@
-//! Against librdkafka's mock cluster over TCP, with a real client on each side.
+//! The Kafka clients against librdkafka's mock cluster over TCP.
 
 use crds::spec::{Consumer, GroupProtocol, StartPositionType};
 use rdkafka::config::ClientConfig;
@@ -6,6 +6,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, RebalanceProtocol};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 
+use super::model::ProvisionAction;
 use super::*;
 
 type Mock = MockCluster<'static, DefaultProducerContext>;
@@ -71,7 +72,7 @@ async fn facts_of_a_new_group_count_from_the_log_start() {
 }
 
 #[tokio::test]
-async fn a_missing_topic_is_told_not_created_and_makes_the_lag_unknown() {
+async fn a_missing_topic_is_reported_not_created_and_makes_the_lag_unknown() {
     let (_mock, kafka) = mock(&[("orders", 3)]);
     let clients = clients();
     for _ in 0..2 {
@@ -89,7 +90,7 @@ async fn a_missing_topic_is_told_not_created_and_makes_the_lag_unknown() {
 }
 
 #[tokio::test]
-async fn outputs_that_do_not_exist_are_told_and_cost_nothing_else() {
+async fn missing_outputs_are_reported_and_affect_nothing_else() {
     let (mock, kafka) = mock(&[("orders", 3), ("clean", 1)]);
     produce(&mock, "orders", 0, 2);
     let query = FactsQuery {
@@ -97,7 +98,7 @@ async fn outputs_that_do_not_exist_are_told_and_cost_nothing_else() {
         ..query(&["orders"])
     };
     let clients = clients();
-    // Twice: asking must not have created it.
+    // Twice: the first read must not have created it.
     for _ in 0..2 {
         let facts = clients
             .facts(&kafka, &KafkaCredentials::default(), &query)
@@ -196,16 +197,16 @@ async fn earliest_is_committed_as_the_log_start() {
 }
 
 #[tokio::test]
-async fn brokers_that_are_not_there_are_told_as_unreachable() {
+async fn brokers_that_do_not_listen_are_reported_as_unreachable() {
     let port = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap()
         .port();
     let clients = KafkaClients {
-        patience: Patience {
+        timeouts: Timeouts {
             connect: Duration::from_millis(1500),
-            ..PATIENCE
+            ..TIMEOUTS
         },
         ..clients()
     };
@@ -220,18 +221,18 @@ async fn brokers_that_are_not_there_are_told_as_unreachable() {
         problem.to_string().contains("spec.kafka.bootstrapServers"),
         "{problem}"
     );
-    // It may be on its way still; replaced is one that reaches nobody for long.
+    // The client may still connect; only one that reaches no broker for long is replaced.
     assert_eq!(clients.count(), 1);
     let (properties, cluster) = {
         let open = clients.open.lock().unwrap();
         let (properties, entry) = open.iter().next().unwrap();
         (properties.clone(), entry.cluster.clone())
     };
-    clients.note(&properties, &cluster, false, Duration::from_secs(3600));
+    clients.record_reach(&properties, &cluster, false, Duration::from_secs(3600));
     assert_eq!(clients.count(), 1);
-    clients.note(&properties, &cluster, true, Duration::ZERO);
+    clients.record_reach(&properties, &cluster, true, Duration::ZERO);
     assert_eq!(clients.count(), 1);
-    clients.note(&properties, &cluster, false, Duration::ZERO);
+    clients.record_reach(&properties, &cluster, false, Duration::ZERO);
     assert_eq!(clients.count(), 0);
 }
 
@@ -254,23 +255,19 @@ async fn one_client_serves_all_groups_of_a_cluster_and_is_closed_when_idle() {
     };
     let query = query(&["orders"]);
     clients.facts(&kafka, &other, &query).await.unwrap();
-    assert_eq!(
-        clients.count(),
-        1,
-        "credentials that are not used make no client of their own"
-    );
+    assert_eq!(clients.count(), 1, "unused credentials create no separate client");
     clients.close_idle(Duration::ZERO);
     assert_eq!(clients.count(), 0);
 }
 
 #[tokio::test]
-async fn an_existing_topic_is_left_alone_by_provisioning() {
+async fn provisioning_does_not_change_an_existing_topic() {
     let (_mock, kafka) = mock(&[("orders", 3)]);
     let wanted = WantedTopic {
         name: "orders".into(),
         partitions: 2,
         replication_factor: None,
-        config: BTreeMap::new(),
+        config: Default::default(),
     };
     let done = clients()
         .provision(&kafka, &KafkaCredentials::default(), &[wanted])

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// Runs KafkaConsumerGroups without Kubernetes: the same resources, the same checks, the same number of workers, as
-/// processes of this machine.
+/// Run KafkaConsumerGroups without Kubernetes: the same resources, the same checks, the same number of
+/// workers, as processes of this machine.
 #[derive(Args, Clone, Debug)]
 pub struct LocalArgs {
-    /// File or folder with KafkaConsumerGroups (YAML, also several documents in one file); may be repeated. Secrets and
-    /// ConfigMaps in the same files serve the groups. Files are watched: a valid change restarts the group's workers.
+    /// File or folder with KafkaConsumerGroups (YAML, also several documents in one file); may be repeated.
+    /// The groups use Secrets and ConfigMaps from the same files. Files are watched: a valid change restarts
+    /// the workers of the group.
     #[arg(
         short = 'f',
         long = "file",
@@ -18,7 +19,7 @@ pub struct LocalArgs {
     )]
     pub files: Vec<PathBuf>,
 
-    /// Start a broker in memory, on 127.0.0.1 only, and use it instead of spec.kafka; for trying out: what is in it is
+    /// Start a broker in memory, on 127.0.0.1 only, and use it instead of spec.kafka. For trials: its data is
     /// lost at the end.
     #[arg(long, conflicts_with = "bootstrap_servers")]
     pub embedded_kafka: bool,
@@ -31,38 +32,39 @@ pub struct LocalArgs {
     #[arg(long, value_name = "PATH", env = "KAFKA_CONSUMER_WORKER")]
     pub worker_binary: Option<PathBuf>,
 
-    /// Folder with Secrets as files, DIR/<secret name>/<key>, for Secrets that are not in the given files.
+    /// Folder with Secrets as files, DIR/SECRET/KEY, for Secrets that are not in the given files.
     #[arg(long, value_name = "DIR")]
     pub secrets_dir: Option<PathBuf>,
 
-    /// Folder with ConfigMaps as files, DIR/<config map name>/<key>, for ConfigMaps that are not in the given files.
+    /// Folder with ConfigMaps as files, DIR/CONFIGMAP/KEY, for ConfigMaps that are not in the given
+    /// files.
     #[arg(long, value_name = "DIR")]
     pub config_maps_dir: Option<PathBuf>,
 
-    /// Namespace of resources that name none; part of the default group id "<namespace>.<name>".
+    /// Namespace of resources that set none; part of the default group id "NAMESPACE.NAME".
     #[arg(short = 'n', long, default_value = "default", value_name = "NAME")]
     pub namespace: String,
 
-    /// Most workers per group on this machine. Default: the number of processor cores.
+    /// Maximum number of workers per group on this machine. Default: the number of processor cores.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=1000))]
     pub max_workers: Option<i32>,
 
-    /// Check the files and end: exit code 0 when all are valid, 1 with the reasons otherwise.
+    /// Check the files and exit: exit code 0 if all are valid, otherwise 1 and the reasons.
     #[arg(long, conflicts_with = "demo")]
     pub check: bool,
 
-    /// Show the whole path: embedded broker, 100,000 orders of which some are poison, and a summary; exit code 0 only if
-    /// every order was either written or dead-lettered.
+    /// Show the whole path: embedded broker, 100,000 orders, 1 in 100 invalid, and a summary. Exit code 0
+    /// only if every order was either written or dead-lettered.
     #[arg(long, conflicts_with_all = ["bootstrap_servers", "secrets_dir"])]
     pub demo: bool,
 
-    /// Orders that the demo feeds.
+    /// Number of orders that the demo produces.
     #[arg(long, requires = "demo", default_value_t = 100_000, value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..=150_000))]
     pub demo_records: u32,
 }
 
-/// The embedded broker. Prints its address as one line and runs until standard input closes.
+/// Run the embedded broker. Prints its address as one line and runs until standard input closes.
 #[derive(Args, Clone, Debug)]
 pub struct EmbeddedBrokerArgs {
     /// Topic to create, "name:partitions"; may be repeated.
@@ -70,7 +72,7 @@ pub struct EmbeddedBrokerArgs {
     pub topics: Vec<(String, i32)>,
 }
 
-/// "name:partitions"; a name may hold neither.
+/// Parses "name:partitions".
 pub fn parse_topic(text: &str) -> Result<(String, i32), String> {
     let wrong = || format!("\"{text}\" is not name:partitions, for example orders:6");
     let (name, partitions) = text.rsplit_once(':').ok_or_else(wrong)?;
@@ -94,14 +96,14 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_needed_unless_it_is_the_demo() {
+    fn a_file_is_required_except_for_the_demo() {
         assert!(Cli::try_parse_from(["local"]).is_err());
         assert!(Cli::try_parse_from(["local", "--demo"]).is_ok());
         assert!(Cli::try_parse_from(["local", "-f", "a.yaml", "-f", "dir"]).is_ok());
     }
 
     #[test]
-    fn two_places_to_find_kafka_are_refused() {
+    fn two_sources_of_brokers_are_refused() {
         let both = [
             "local",
             "-f",

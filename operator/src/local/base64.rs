@@ -1,9 +1,9 @@
-//! Decodes the base64 of a Secret's `data`. Kubernetes' own types decode it too, but only inside a whole valid Secret;
-//! here the key that is wrong must be named.
+//! Decodes the base64 of a Secret's `data`. The Kubernetes types decode it too, but only within a whole valid
+//! Secret; here the error must name the invalid key.
 
 use k8s_openapi::ByteString;
 
-/// None when `text` is not standard base64; line breaks, as `base64` prints them, are passed over.
+/// None if `text` is not standard base64. Ignores line breaks, as `base64` prints them.
 pub fn decode(text: &str) -> Option<Vec<u8>> {
     let text: String = text.split_whitespace().collect();
     serde_json::from_value::<ByteString>(serde_json::Value::String(text))

@@ -1,6 +1,6 @@
-//! `local --demo`: the whole path on one machine. An embedded broker, orders of which some are poison, workers, a live
-//! table, and a summary that an independent consumer has counted. Ends by itself; exit code 0 only if the sums are
-//! right.
+//! `local --demo`: the whole path on one machine. An embedded broker, orders (some invalid), workers, a live
+//! table, and a summary with the counts of an independent consumer. Exits when all orders are processed; exit
+//! code 0 only if the sums are correct.
 
 mod orders;
 mod tally;
@@ -8,7 +8,7 @@ mod tally;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -16,23 +16,24 @@ use anyhow::Context as _;
 
 use super::args::LocalArgs;
 use super::screen::Screen;
-use super::session::{Session, TICK};
+use super::session::{INVALID, Session, TICK};
+use super::stop::StopSignals;
 use super::supervise::Totals;
 use super::table::count;
-use super::{INVALID, Stop};
+use crate::kafka::model::{KafkaProblem, Lag};
 use crate::kafka::records::{self, Record};
-use crate::kafka::{KafkaProblem, Lag};
+use crate::sync::lock;
 use orders::{order, poison_count};
 use tally::Tally;
 
-/// The resource that the demo runs, also an example of its own.
+/// The resource that the demo runs, also one of the examples.
 const RESOURCE: &str = include_str!("../../../deploy/examples/demo.yaml");
 
-/// Slow enough to watch, fast enough to wait for.
-const FEED_PER_SECOND: u32 = 20_000;
+/// Slow enough to watch, fast enough not to wait long.
+const RECORDS_PER_SECOND: u32 = 20_000;
 
-/// Without any progress for this long something is broken. Joining the embedded broker's group takes 3 s, a restart of a
-/// dead worker up to 30 s.
+/// The demo fails after this long without progress. Joining a group of the embedded broker takes 3 s, the
+/// restart of a worker up to 30 s.
 const STALL: Duration = Duration::from_secs(90);
 
 pub async fn run(args: LocalArgs) -> anyhow::Result<ExitCode> {
@@ -41,7 +42,7 @@ pub async fn run(args: LocalArgs) -> anyhow::Result<ExitCode> {
     let records = args.demo_records;
     let mut screen = Screen::new();
     screen.say(&format!(
-        "demo: {} orders, of which {} are poison, through the group in {}",
+        "demo: {} orders, {} of them invalid, through the group in {}",
         count(records.into()),
         count(poison_count(records).into()),
         if args.files.iter().any(|file| file.starts_with(folder.path())) {
@@ -61,29 +62,29 @@ pub async fn run(args: LocalArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(INVALID));
         }
     };
-    let topics = match Topics::of(&session) {
+    let topics = match DemoTopics::of(&session) {
         Ok(topics) => topics,
         Err(error) => {
             eprintln!("{error:#}");
             return Ok(ExitCode::from(INVALID));
         }
     };
-    let mut stop = Stop::new()?;
-    let begun = Instant::now();
+    let mut stop = StopSignals::new()?;
+    let started = Instant::now();
     let threads = Threads::start(&topics, records);
     let ended = watch(&mut session, &threads, records, &mut stop).await;
     let lag = final_lag(&session).await;
-    let took = begun.elapsed();
-    session.stop(|| stop.asked()).await;
+    let took = started.elapsed();
+    session.stop(|| stop.received()).await;
     let totals = session
         .only_group()
         .map(|group| group.totals())
         .unwrap_or_default();
-    let fed = threads.fed.load(Ordering::Relaxed);
+    let produced = threads.produced.load(Ordering::Relaxed);
     let (tally, failures) = threads.stop();
     let summary = Summary {
         records,
-        fed,
+        produced,
         totals,
         lag,
         took,
@@ -91,7 +92,7 @@ pub async fn run(args: LocalArgs) -> anyhow::Result<ExitCode> {
     };
     let mut reasons = failures;
     reasons.extend(ended.err());
-    Ok(summary.tell(&mut session.screen, &tally, reasons))
+    Ok(summary.print(&mut session.screen, &tally, reasons))
 }
 
 fn with_defaults(mut args: LocalArgs, folder: &Path) -> anyhow::Result<LocalArgs> {
@@ -104,8 +105,8 @@ fn with_defaults(mut args: LocalArgs, folder: &Path) -> anyhow::Result<LocalArgs
     Ok(args)
 }
 
-/// What the demo needs to know of the group.
-struct Topics {
+/// The topics of the group that the demo runs.
+struct DemoTopics {
     bootstrap: String,
     input: String,
     output: String,
@@ -113,7 +114,7 @@ struct Topics {
     partitions: i32,
 }
 
-impl Topics {
+impl DemoTopics {
     fn of(session: &Session) -> anyhow::Result<Self> {
         let group = session
             .only_group()
@@ -150,21 +151,21 @@ impl Topics {
     }
 }
 
-/// The feeder and the independent counter.
+/// The producer of the orders and the independent consumer.
 struct Threads {
-    fed: Arc<AtomicU64>,
+    produced: Arc<AtomicU64>,
     tally: Arc<Mutex<Tally>>,
     end: Arc<AtomicBool>,
     running: Vec<JoinHandle<Result<(), KafkaProblem>>>,
 }
 
 impl Threads {
-    fn start(topics: &Topics, records: u32) -> Self {
-        let (fed, end) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    fn start(topics: &DemoTopics, records: u32) -> Self {
+        let (produced, end) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let tally = Arc::new(Mutex::new(Tally::new(records)));
-        let feeder = {
+        let producer = {
             let (bootstrap, topic) = (topics.bootstrap.clone(), topics.input.clone());
-            let (fed, end) = (Arc::clone(&fed), Arc::clone(&end));
+            let (produced, end) = (Arc::clone(&produced), Arc::clone(&end));
             std::thread::spawn(move || {
                 let all = (0..records).map(|number| {
                     let order = order(number);
@@ -173,7 +174,7 @@ impl Threads {
                         value: order.value,
                     }
                 });
-                records::write(&bootstrap, &topic, all, FEED_PER_SECOND, &fed, &end)
+                records::write(&bootstrap, &topic, all, RECORDS_PER_SECOND, &produced, &end)
             })
         };
         let reader = {
@@ -182,7 +183,7 @@ impl Threads {
             let (tally, end) = (Arc::clone(&tally), Arc::clone(&end));
             std::thread::spawn(move || {
                 records::read(&bootstrap, &read, &end, |record| {
-                    let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut tally = lock(&tally);
                     if record.topic == output {
                         tally.note_output(record.key, record.value);
                     } else {
@@ -192,26 +193,26 @@ impl Threads {
             })
         };
         Self {
-            fed,
+            produced,
             tally,
             end,
-            running: vec![feeder, reader],
+            running: vec![producer, reader],
         }
     }
 
     /// Counts that only grow.
     fn progress(&self) -> (u64, u64, u64) {
-        let (written, dead) = self.tally.lock().unwrap_or_else(PoisonError::into_inner).counts();
-        (self.fed.load(Ordering::Relaxed), written, dead)
+        let (written, dead) = lock(&self.tally).counts();
+        (self.produced.load(Ordering::Relaxed), written, dead)
     }
 
     fn complete(&self, records: u32) -> bool {
-        let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
-        self.fed.load(Ordering::Relaxed) >= u64::from(records) && tally.complete()
+        let tally = lock(&self.tally);
+        self.produced.load(Ordering::Relaxed) >= u64::from(records) && tally.complete()
     }
 
     fn failed(&self) -> bool {
-        // The feeder ends when it is done; only the reader must not.
+        // The producer ends when it is done; the consumer must not end.
         self.running.last().is_some_and(JoinHandle::is_finished)
     }
 
@@ -220,19 +221,19 @@ impl Threads {
         let failures = self.running.into_iter().filter_map(|thread| match thread.join() {
             Ok(Ok(())) => None,
             Ok(Err(problem)) => Some(problem.to_string()),
-            Err(_) => Some("a thread of the demo has panicked".into()),
+            Err(_) => Some("a thread of the demo panicked".into()),
         });
         let failures = failures.collect();
         (self.tally, failures)
     }
 }
 
-/// Until everything is processed and committed, or nothing moves any more, or somebody stops it.
+/// Runs until everything is processed and committed, until progress stops, or until a stop signal.
 async fn watch(
     session: &mut Session,
     threads: &Threads,
     records: u32,
-    stop: &mut Stop,
+    stop: &mut StopSignals,
 ) -> Result<(), String> {
     let (mut last, mut moved) = (threads.progress(), Instant::now());
     loop {
@@ -241,24 +242,24 @@ async fn watch(
         if threads.complete(records) && lag.is_some_and(|lag| lag.total == 0) {
             return Ok(());
         }
-        if stop.asked() {
-            return Err("stopped before it was done".into());
+        if stop.received() {
+            return Err("stopped before all orders were processed".into());
         }
         if threads.failed() {
-            return Err("the independent consumer has ended early".into());
+            return Err("the independent consumer ended early".into());
         }
         let now = threads.progress();
         if now != last {
             (last, moved) = (now, Instant::now());
         }
         if moved.elapsed() >= STALL {
-            return Err(format!("nothing has moved for {} s", STALL.as_secs()));
+            return Err(format!("no progress for {} s", STALL.as_secs()));
         }
         tokio::time::sleep(TICK).await;
     }
 }
 
-/// Asked anew, while the broker still runs.
+/// Reads the lag again while the broker still runs.
 async fn final_lag(session: &Session) -> Option<Lag> {
     let group = session.only_group()?;
     let valid = &group.prepared.valid;
@@ -271,26 +272,29 @@ async fn final_lag(session: &Session) -> Option<Lag> {
 
 struct Summary {
     records: u32,
-    fed: u64,
+    produced: u64,
     totals: Totals,
     lag: Option<Lag>,
     took: Duration,
-    topics: Topics,
+    topics: DemoTopics,
 }
 
 impl Summary {
-    /// The summary and the verdict.
-    fn tell(&self, screen: &mut Screen, tally: &Mutex<Tally>, mut reasons: Vec<String>) -> ExitCode {
-        let tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Prints the summary and returns the exit code.
+    fn print(&self, screen: &mut Screen, tally: &Mutex<Tally>, mut reasons: Vec<String>) -> ExitCode {
+        let tally = lock(tally);
         let (written, dead) = tally.counts();
         reasons.extend(tally.verdict().err().into_iter().flatten());
-        if self.fed != u64::from(self.records) {
-            reasons.push(format!("{} of {} orders were fed", self.fed, self.records));
+        if self.produced != u64::from(self.records) {
+            reasons.push(format!(
+                "{} of {} orders were produced",
+                self.produced, self.records
+            ));
         }
         if self.lag.as_ref().map(|lag| lag.total) != Some(0) {
             reasons.push("the lag at the end is not 0".into());
         }
-        let Topics {
+        let DemoTopics {
             input,
             output,
             dead_letters,
@@ -298,17 +302,17 @@ impl Summary {
         } = &self.topics;
         let rows = [
             (
-                "fed",
-                self.fed,
+                "produced",
+                self.produced,
                 format!(
-                    "to {input}, {} of them poison",
+                    "to {input}, {} of them invalid",
                     count(poison_count(self.records).into())
                 ),
             ),
             (
                 "read",
                 self.totals.records,
-                "finished by the workers, as they say".into(),
+                "finished, as the workers report".into(),
             ),
             (
                 "written",
@@ -318,7 +322,7 @@ impl Summary {
             (
                 "dead-lettered",
                 dead,
-                format!("to {dead_letters}, byte for byte, with the reason in headers"),
+                format!("to {dead_letters}, byte for byte, with the reason in the headers"),
             ),
         ];
         let mut text = format!(
@@ -334,12 +338,12 @@ impl Summary {
             .map_or("unknown".into(), |lag| lag.total.to_string());
         text.push_str(&format!("  {:<14}{lag:>9}  records not yet committed\n", "lag"));
         let euros = format!("{}.{:02}", count(tally.cents / 100), tally.cents % 100);
-        text.push_str(&format!("  amounts written sum up to {euros}\n"));
+        text.push_str(&format!("  sum of the written amounts: {euros}\n"));
         for example in &tally.examples {
             text.push_str(&format!("  dead letter {example}\n"));
         }
         if reasons.is_empty() {
-            text.push_str("\nThe sums are right: every order was either written or dead-lettered.\n");
+            text.push_str("\nThe sums are correct: every order was either written or dead-lettered.\n");
             text.push_str(&next(output));
             screen.say(&text);
             return ExitCode::SUCCESS;
@@ -353,7 +357,7 @@ impl Summary {
     }
 }
 
-/// What to do next, with the program that has just run.
+/// What to try next, with the path of this program.
 fn next(output: &str) -> String {
     let program = std::env::current_exe().map(|program| program.display().to_string());
     let program = program.unwrap_or_else(|_| "kafka-consumer-operator".into());
@@ -373,7 +377,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_demos_own_resource_is_valid_and_has_what_the_demo_needs() {
+    fn the_resource_of_the_demo_is_valid_and_has_the_required_fields() {
         let object: serde_json::Value = serde_yaml::from_str(RESOURCE).unwrap();
         let group = super::super::validate::Rules::new().check(&object, None).unwrap();
         assert!(group.spec.error_handling.dead_letter.is_some());

@@ -1,6 +1,6 @@
-//! The embedded broker: librdkafka's mock cluster in a process of its own, in memory, on 127.0.0.1 only, for trying
-//! out. One side is the hidden subcommand that is the broker; the other starts it and asks for topics over its standard
-//! input. The broker ends when that input closes, so it never outlives its session.
+//! The embedded broker: librdkafka's mock cluster in a separate process, in memory, on 127.0.0.1 only, for
+//! trials. One part is the hidden subcommand that runs the broker; the other starts it and requests topics
+//! over its standard input. The broker exits when that input closes, so it never outlives its session.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, Write as _};
@@ -14,13 +14,13 @@ use tokio::process::{Child, ChildStdin, Command};
 use super::args::{EmbeddedBrokerArgs, parse_topic};
 use crate::kafka::embedded::EmbeddedBroker;
 
-/// What users must know about it.
-pub const ABOUT: &str = "embedded broker: in memory, on 127.0.0.1 only, for trying out; it keeps at most 5 MiB per partition, and nothing after the end";
+/// What users must know about the embedded broker.
+pub const ABOUT: &str = "embedded broker: in memory, on 127.0.0.1 only, for trials; it keeps at most 5 MiB per partition and loses everything at the end";
 
-/// A process start and a bound socket; seconds only on a machine that is very busy.
+/// Timeout of a process start and a bound socket, which take seconds only on a very busy machine.
 const START: Duration = Duration::from_secs(20);
 
-/// The broker itself; blocks until standard input closes. Each line "name:partitions" on it creates a topic.
+/// Runs the broker; blocks until standard input closes. Each line "name:partitions" on it creates a topic.
 pub fn serve(args: &EmbeddedBrokerArgs) -> anyhow::Result<ExitCode> {
     let cluster = EmbeddedBroker::start().context("cannot start the embedded broker")?;
     for (topic, partitions) in &args.topics {
@@ -33,7 +33,7 @@ pub fn serve(args: &EmbeddedBrokerArgs) -> anyhow::Result<ExitCode> {
         let Ok((topic, partitions)) = parse_topic(line?.trim()) else {
             continue;
         };
-        // A topic that exists already stays as it is.
+        // An existing topic stays unchanged.
         if let Err(error) = cluster.create_topic(&topic, partitions) {
             tracing::debug!("{error}");
         }
@@ -55,13 +55,13 @@ pub struct Broker {
 
 impl Broker {
     pub async fn start() -> anyhow::Result<Self> {
-        let program = std::env::current_exe().context("cannot find this program's own file")?;
+        let program = std::env::current_exe().context("cannot find the executable of this program")?;
         let mut child = Command::new(&program)
             .arg("embedded-broker")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
-            // Ctrl-C reaches this session, which lets workers finish while the broker still runs.
+            // Ctrl-C must reach this session only: it drains the workers while the broker still runs.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
@@ -78,7 +78,7 @@ impl Broker {
         let line = tokio::time::timeout(START, output.next_line())
             .await
             .context("the embedded broker did not start in time")??;
-        let bootstrap = line.context("the embedded broker ended at once")?;
+        let bootstrap = line.context("the embedded broker exited at once")?;
         Ok(Self {
             bootstrap,
             topics: BTreeMap::new(),
@@ -88,7 +88,7 @@ impl Broker {
         })
     }
 
-    /// Creates topics that are not there yet. Returns those that exist with another number of partitions.
+    /// Creates missing topics. Returns those that exist with a different number of partitions.
     pub async fn create(&mut self, topics: &BTreeMap<String, i32>) -> anyhow::Result<Vec<String>> {
         let mut kept = Vec::new();
         for (topic, partitions) in topics {
@@ -104,8 +104,8 @@ impl Broker {
                     self.input.flush().await?;
                     let done = tokio::time::timeout(START, self.output.next_line());
                     done.await
-                        .context("the embedded broker does not answer")??
-                        .context("the embedded broker has ended")?;
+                        .context("the embedded broker does not respond")??
+                        .context("the embedded broker has exited")?;
                     self.topics.insert(topic.clone(), *partitions);
                 }
             }

@@ -1,6 +1,6 @@
-//! Reads the files given with `-f`. In: paths. Out: the KafkaConsumerGroups, Secrets and ConfigMaps in them as JSON
-//! values, with notes on what was passed over and problems with what cannot be read. Refuses to judge a group: that
-//! is `validate`.
+//! Reads the files given with `-f`. In: paths. Out: the KafkaConsumerGroups, Secrets and ConfigMaps in them
+//! as JSON values, notes about ignored documents, and problems with unreadable ones. Does not check the
+//! groups: `validate` does.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,35 +9,35 @@ use serde_json::Value;
 
 use super::base64;
 
-/// A KafkaConsumerGroup document as written.
+/// A KafkaConsumerGroup document, unchanged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document {
-    /// File, and the number of the document when there are several.
+    /// File, and the number of the document if the file has several.
     pub origin: String,
     pub object: Value,
 }
 
-/// Keys with their bytes, of one Secret or ConfigMap. Debug shows no values.
+/// Keys and values of one Secret or ConfigMap. Debug shows no values.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Keys(pub BTreeMap<String, Vec<u8>>);
+pub struct ObjectData(pub BTreeMap<String, Vec<u8>>);
 
-impl std::fmt::Debug for Keys {
+impl std::fmt::Debug for ObjectData {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
 }
 
-/// Everything found. Secrets and ConfigMaps are keyed by namespace and name.
+/// Everything in the files. Secrets and ConfigMaps are keyed by namespace and name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Loaded {
     pub groups: Vec<Document>,
-    pub secrets: BTreeMap<(String, String), Keys>,
-    pub config_maps: BTreeMap<(String, String), Keys>,
+    pub secrets: BTreeMap<(String, String), ObjectData>,
+    pub config_maps: BTreeMap<(String, String), ObjectData>,
     pub notes: Vec<String>,
     pub problems: Vec<String>,
 }
 
-/// Reads all files and the YAML files directly in all folders, in order of their names.
+/// Reads all files, and the YAML and JSON files directly in all folders, in order of their names.
 pub fn load(paths: &[PathBuf], namespace: &str) -> Loaded {
     let mut loaded = Loaded::default();
     for path in paths {
@@ -55,7 +55,7 @@ pub fn load(paths: &[PathBuf], namespace: &str) -> Loaded {
                 }
             }
             Err(error) => loaded.problems.push(format!(
-                "{}: {error}; give a file or a folder with -f",
+                "{}: {error}; pass a file or a folder with -f",
                 path.display()
             )),
         }
@@ -69,7 +69,7 @@ pub fn load(paths: &[PathBuf], namespace: &str) -> Loaded {
     loaded
 }
 
-/// The files behind one `-f`: the file itself, or a folder's YAML and JSON files.
+/// The files of one `-f`: the file itself, or the YAML and JSON files of a folder.
 pub fn files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     if !path.metadata()?.is_dir() {
         return Ok(vec![path.to_path_buf()]);
@@ -95,7 +95,7 @@ fn read(file: &str, text: &str, namespace: &str, loaded: &mut Loaded) {
             Ok(serde_yaml::Value::Null) => {}
             Ok(value) => documents.push(value),
             Err(error) => {
-                // What follows broken YAML cannot be told apart any more.
+                // Documents after invalid YAML cannot be separated.
                 loaded.problems.push(format!("{file}: not YAML: {error}"));
                 break;
             }
@@ -141,7 +141,7 @@ fn sort(origin: String, object: Value, namespace: &str, loaded: &mut Loaded) {
             };
             match loaded.groups.iter().find(|other| same(other)) {
                 Some(other) if !name.is_empty() => loaded.problems.push(format!(
-                    "{origin}: KafkaConsumerGroup \"{name}\" is in {} too; give each its own metadata.name",
+                    "{origin}: KafkaConsumerGroup \"{name}\" is in {} too; give each group a unique metadata.name",
                     other.origin
                 )),
                 _ => loaded.groups.push(Document { origin, object }),
@@ -160,14 +160,15 @@ fn sort(origin: String, object: Value, namespace: &str, loaded: &mut Loaded) {
             Err(problem) => loaded.problems.push(format!("{origin}: ConfigMap \"{name}\": {problem}")),
         },
         "" => loaded.problems.push(format!(
-            "{origin}: no kind; a KafkaConsumerGroup begins with apiVersion: kafka-consumer.dev/v1alpha1 and kind: KafkaConsumerGroup"
+            "{origin}: no kind; a KafkaConsumerGroup starts with apiVersion: kafka-consumer.dev/v1alpha1 and kind: KafkaConsumerGroup"
         )),
-        other => loaded.notes.push(format!("{origin}: {other} \"{name}\" is of no use here and passed over")),
+        other => loaded.notes.push(format!("{origin}: {other} \"{name}\" is ignored: local mode reads KafkaConsumerGroups, Secrets and ConfigMaps")),
     }
 }
 
-/// `plain` holds strings, `encoded` base64; as in Kubernetes, `plain` wins in Secrets, and keys never repeat in ConfigMaps.
-fn keys(object: &Value, plain: &str, encoded: &str) -> Result<Keys, String> {
+/// `plain` contains strings, `encoded` base64. As in Kubernetes, `plain` overrides `encoded` in Secrets, and
+/// the keys of a ConfigMap are unique.
+fn keys(object: &Value, plain: &str, encoded: &str) -> Result<ObjectData, String> {
     let mut keys = BTreeMap::new();
     for (field, decode) in [(encoded, true), (plain, false)] {
         let Some(entries) = object.get(field).and_then(Value::as_object) else {
@@ -196,7 +197,7 @@ fn keys(object: &Value, plain: &str, encoded: &str) -> Result<Keys, String> {
             keys.insert(key.clone(), bytes);
         }
     }
-    Ok(Keys(keys))
+    Ok(ObjectData(keys))
 }
 
 #[cfg(test)]
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_are_sorted_by_kind_and_foreign_kinds_are_noted() {
+    fn documents_are_sorted_by_kind_and_other_kinds_are_noted() {
         let loaded = loaded(
             "---\n# only a comment\n---\nkind: KafkaConsumerGroup\nmetadata: {name: orders}\n---\nkind: Secret\nmetadata: {name: s, namespace: n}\nstringData: {password: p}\ndata: {username: YWxpY2U=, password: eA==}\n---\nkind: ConfigMap\nmetadata: {name: c}\ndata: {ca.crt: PEM}\n---\nkind: Namespace\nmetadata: {name: n}\n",
         );
@@ -223,7 +224,10 @@ mod tests {
         );
         let secret = &loaded.secrets[&("n".to_string(), "s".to_string())].0;
         assert_eq!(secret["username"], b"alice");
-        assert_eq!(secret["password"], b"p", "stringData wins, as in Kubernetes");
+        assert_eq!(
+            secret["password"], b"p",
+            "stringData overrides data, as in Kubernetes"
+        );
         assert!(
             loaded
                 .config_maps
@@ -233,8 +237,8 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_told_with_its_file() {
-        for (text, said) in [
+    fn unreadable_documents_are_reported_with_their_file() {
+        for (text, message) in [
             ("a: [", "not YAML"),
             ("a: 1\na: 2\nkind: Secret", "duplicate"),
             ("metadata: {name: x}", "no kind"),
@@ -254,7 +258,7 @@ mod tests {
             let problems = loaded(text).problems;
             assert_eq!(problems.len(), 1, "{text}: {problems:?}");
             assert!(
-                problems[0].starts_with("a.yaml: ") && problems[0].contains(said),
+                problems[0].starts_with("a.yaml: ") && problems[0].contains(message),
                 "{problems:?}"
             );
         }
@@ -278,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_gives_its_yaml_files_in_order_of_name() {
+    fn the_yaml_files_of_a_folder_are_read_in_order_of_name() {
         let dir = tempfile::tempdir().unwrap();
         for name in ["b.yaml", "a.yml", "c.txt"] {
             std::fs::write(dir.path().join(name), "").unwrap();

@@ -1,33 +1,33 @@
-//! What should run, and the next steps towards it. In: decisions of `scaling`, limits of this machine, what runs now.
-//! Out: numbers and actions. Pure; the clock comes in as a value.
+//! How many workers should run, and the next steps towards it. In: decisions of `scaling`, limits of this
+//! machine, what runs now. Out: numbers and steps. Pure; the time is a parameter.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crds::spec::KafkaConsumerGroupSpec;
 
-use crate::scaling::{Decision, Facts, decide};
-use crate::topics::writer_topics;
+use crate::group::scaling::{Decision, ScalingFacts, decide};
+use crate::group::topics::writer_topics;
 
-/// Partitions of topics in the embedded broker when the spec names no number: some parallelism to look at, few enough
+/// Partitions of topics in the embedded broker if the spec sets no number: visible parallelism, few enough
 /// for a table.
 pub const EMBEDDED_PARTITIONS: i32 = 6;
 
-/// Waits before a worker that died is started again.
+/// Backoff before an exited worker is restarted.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
-/// A worker that ran this long had started well; its next death begins a new series.
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
+/// A worker that ran this long was healthy; its next exit starts the backoff again.
 const HEALTHY: Duration = Duration::from_secs(60);
 
-/// How many workers run here, and why.
+/// The number of workers on this machine, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Size {
     pub workers: usize,
     pub reason: String,
 }
 
-/// The operator's own decision, then the limit of this machine.
-pub fn size(spec: &KafkaConsumerGroupSpec, facts: Facts, max_workers: i32) -> Size {
+/// The decision of the operator, then the limit of this machine.
+pub fn size(spec: &KafkaConsumerGroupSpec, facts: ScalingFacts, max_workers: i32) -> Size {
     let Decision { replicas, reason, .. } = decide(spec, facts);
     if replicas > max_workers {
         let reason = format!("{reason}; limited to {max_workers} on this machine by --max-workers");
@@ -42,16 +42,16 @@ pub fn size(spec: &KafkaConsumerGroupSpec, facts: Facts, max_workers: i32) -> Si
     }
 }
 
-/// State of one place for a worker.
+/// The state of one worker slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Slot {
+pub enum SlotState {
     Running {
-        /// It runs the latest version of its configuration.
+        /// True if it runs the latest version of its configuration.
         current: bool,
     },
-    /// Told to stop, draining.
+    /// Stop requested, draining.
     Stopping,
-    /// Died; to be started again at this time.
+    /// Exited; to be restarted at this time.
     Waiting {
         until: Instant,
         current: bool,
@@ -59,54 +59,57 @@ pub enum Slot {
     Empty,
 }
 
-/// What to do about one place.
+/// What to do with one slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     Start(usize),
     Stop(usize),
-    /// Forget a dead worker that is no longer wanted.
+    /// Remove an exited worker that is no longer wanted.
     Clear(usize),
 }
 
-/// The next steps. New versions are rolled out one worker at a time, so that the others go on meanwhile.
-pub fn steps(slots: &[Slot], wanted: usize, now: Instant) -> Vec<Step> {
+/// The next steps. New versions are rolled out one worker at a time, so that the others keep running.
+pub fn steps(slots: &[SlotState], wanted: usize, now: Instant) -> Vec<Step> {
     let mut steps = Vec::new();
-    let mut calm = true;
+    let mut stable = true;
     for (index, slot) in slots.iter().enumerate() {
         match *slot {
-            Slot::Running { .. } if index >= wanted => steps.push(Step::Stop(index)),
-            Slot::Waiting { .. } if index >= wanted => steps.push(Step::Clear(index)),
-            Slot::Empty if index < wanted => steps.push(Step::Start(index)),
-            // A corrected configuration is tried at once.
-            Slot::Waiting { until, current } if now >= until || !current => steps.push(Step::Start(index)),
-            Slot::Stopping | Slot::Waiting { .. } => calm = false,
-            Slot::Running { .. } | Slot::Empty => {}
+            SlotState::Running { .. } if index >= wanted => steps.push(Step::Stop(index)),
+            SlotState::Waiting { .. } if index >= wanted => steps.push(Step::Clear(index)),
+            SlotState::Empty if index < wanted => steps.push(Step::Start(index)),
+            // A changed configuration is tried at once.
+            SlotState::Waiting { until, current } if now >= until || !current => {
+                steps.push(Step::Start(index))
+            }
+            SlotState::Stopping | SlotState::Waiting { .. } => stable = false,
+            SlotState::Running { .. } | SlotState::Empty => {}
         }
     }
     steps.extend((slots.len()..wanted).map(Step::Start));
-    if calm && steps.is_empty() {
+    if stable && steps.is_empty() {
         let outdated = slots
             .iter()
-            .position(|slot| *slot == Slot::Running { current: false });
+            .position(|slot| *slot == SlotState::Running { current: false });
         steps.extend(outdated.map(Step::Stop));
     }
     steps
 }
 
-/// How long to wait after the `deaths`-th death in a row, the last of which came after `lived`.
-pub fn backoff(deaths: u32, lived: Duration) -> (u32, Duration) {
-    let deaths = if lived >= HEALTHY {
+/// The number of exits in a row and the backoff, after `exits` earlier ones and one more after `lived`.
+pub fn backoff(exits: u32, lived: Duration) -> (u32, Duration) {
+    let exits = if lived >= HEALTHY {
         1
     } else {
-        deaths.saturating_add(1)
+        exits.saturating_add(1)
     };
     let wait = FIRST_BACKOFF
-        .saturating_mul(1 << (deaths - 1).min(10))
-        .min(LONGEST_BACKOFF);
-    (deaths, wait)
+        .saturating_mul(1 << (exits - 1).min(10))
+        .min(MAX_BACKOFF);
+    (exits, wait)
 }
 
-/// All topics that a group touches, for the embedded broker, which is empty and cannot create topics when asked.
+/// All topics that a group reads and writes, for the embedded broker, which starts empty and has no admin
+/// requests.
 pub fn embedded_topics(spec: &KafkaConsumerGroupSpec) -> BTreeMap<String, i32> {
     let mut topics: BTreeMap<String, i32> = spec
         .topics
@@ -140,12 +143,12 @@ mod tests {
         serde_yaml::from_str(&text).unwrap()
     }
 
-    const RUNS: Slot = Slot::Running { current: true };
-    const OLD: Slot = Slot::Running { current: false };
+    const RUNS: SlotState = SlotState::Running { current: true };
+    const OLD: SlotState = SlotState::Running { current: false };
 
     #[test]
-    fn the_operators_decision_is_limited_by_this_machine_and_it_is_said() {
-        let facts = Facts {
+    fn the_decision_is_limited_by_this_machine_and_the_reason_says_so() {
+        let facts = ScalingFacts {
             partitions: Some(6),
             current: None,
             may_start: true,
@@ -161,8 +164,8 @@ mod tests {
     fn missing_workers_start_and_surplus_ones_stop() {
         let now = Instant::now();
         assert_eq!(steps(&[], 2, now), [Step::Start(0), Step::Start(1)]);
-        assert_eq!(steps(&[RUNS, Slot::Empty], 2, now), [Step::Start(1)]);
-        let waiting = Slot::Waiting {
+        assert_eq!(steps(&[RUNS, SlotState::Empty], 2, now), [Step::Start(1)]);
+        let waiting = SlotState::Waiting {
             until: now + HEALTHY,
             current: true,
         };
@@ -176,24 +179,27 @@ mod tests {
     fn a_new_version_rolls_one_worker_at_a_time() {
         let now = Instant::now();
         assert_eq!(steps(&[OLD, OLD], 2, now), [Step::Stop(0)]);
-        assert_eq!(steps(&[Slot::Stopping, OLD], 2, now), []);
-        assert_eq!(steps(&[Slot::Empty, OLD], 2, now), [Step::Start(0)]);
+        assert_eq!(steps(&[SlotState::Stopping, OLD], 2, now), []);
+        assert_eq!(steps(&[SlotState::Empty, OLD], 2, now), [Step::Start(0)]);
         assert_eq!(steps(&[RUNS, OLD], 2, now), [Step::Stop(1)]);
         assert_eq!(steps(&[RUNS, RUNS], 2, now), []);
     }
 
     #[test]
-    fn a_dead_worker_waits_unless_its_configuration_was_corrected() {
+    fn an_exited_worker_waits_unless_its_configuration_has_changed() {
         let now = Instant::now();
         let until = now + FIRST_BACKOFF;
-        assert_eq!(steps(&[Slot::Waiting { until, current: true }, OLD], 2, now), []);
         assert_eq!(
-            steps(&[Slot::Waiting { until, current: true }], 1, until),
+            steps(&[SlotState::Waiting { until, current: true }, OLD], 2, now),
+            []
+        );
+        assert_eq!(
+            steps(&[SlotState::Waiting { until, current: true }], 1, until),
             [Step::Start(0)]
         );
         assert_eq!(
             steps(
-                &[Slot::Waiting {
+                &[SlotState::Waiting {
                     until,
                     current: false
                 }],
@@ -205,16 +211,16 @@ mod tests {
     }
 
     #[test]
-    fn waits_double_up_to_half_a_minute_and_begin_anew_after_a_healthy_life() {
+    fn the_backoff_doubles_up_to_half_a_minute_and_restarts_after_a_healthy_run() {
         let short = Duration::ZERO;
         assert_eq!(backoff(0, short), (1, Duration::from_secs(1)));
         assert_eq!(backoff(1, short), (2, Duration::from_secs(2)));
-        assert_eq!(backoff(40, short), (41, LONGEST_BACKOFF));
+        assert_eq!(backoff(40, short), (41, MAX_BACKOFF));
         assert_eq!(backoff(40, HEALTHY), (1, FIRST_BACKOFF));
     }
 
     #[test]
-    fn the_embedded_broker_gets_every_topic_the_group_touches() {
+    fn the_embedded_broker_gets_every_topic_of_the_group() {
         let spec = spec("errorHandling: {deadLetter: {topic: orders.dlq}}");
         let topics: Vec<_> = embedded_topics(&spec).into_iter().collect();
         let expected = [("clean", 6), ("orders", 6), ("orders.dlq", 6)];

@@ -1,6 +1,7 @@
-//! From a checked resource to everything its workers need on this machine: the worker configuration, the Secrets and
-//! ConfigMaps as files, environment variables. In: resource, loaded files, where Kafka is. Out: [`Prepared`], or what
-//! is missing and how to give it. The judgement is the controller's own; only the sources differ. Starts nothing.
+//! Prepares everything that the workers of a checked resource need on this machine: the worker configuration,
+//! Secrets and ConfigMaps as files, environment variables. In: resource, loaded files, the brokers. Out:
+//! [`PreparedGroup`], or what is missing and how to provide it. The validation is the same as the
+//! controller's; only the sources differ. Starts nothing.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,28 +12,30 @@ use crds::{KafkaConsumerGroup, WorkerConfig};
 use kube::ResourceExt;
 
 use super::load::Loaded;
-use crate::controller::build::labels::hash;
-use crate::controller::dereference::{KafkaView, Observed};
-use crate::controller::references::{Contents, Kind, Reference, references};
-use crate::controller::validate::{Programs, ValidatedGroup, WorkerDefaults, validate};
+use crate::digest::hash;
+use crate::group::observed::Observed;
+use crate::group::programs::Programs;
+use crate::group::references::{ObjectKind, Reference, ReferencedData, References};
+use crate::group::validate::{ValidatedGroup, WorkerDefaults, validate};
+use crate::kafka::model::KafkaView;
 
-/// The embedded broker lets every classic rebalance last a second less than the session timeout, whoever has answered
-/// before.
+/// In the embedded broker every classic rebalance takes one second less than the session timeout, even if all
+/// members have answered.
 const EMBEDDED_CLIENT_CONFIG: [(&str, &str); 2] =
     [("session.timeout.ms", "4000"), ("heartbeat.interval.ms", "500")];
 
-/// Where workers find Kafka.
+/// The brokers that workers use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Brokers {
-    /// Where spec.kafka says.
+    /// Those of spec.kafka.
     AsWritten,
-    /// At these addresses, with the security that spec.kafka says.
+    /// These addresses, with the security settings of spec.kafka.
     At(Vec<String>),
-    /// At this address, without TLS and SASL.
+    /// This address, without TLS and SASL.
     Embedded(String),
 }
 
-/// Where Secrets and ConfigMaps are that the files do not hold.
+/// Folders with Secrets and ConfigMaps that are not in the files.
 #[derive(Clone, Debug, Default)]
 pub struct Folders {
     pub secrets: Option<PathBuf>,
@@ -41,16 +44,16 @@ pub struct Folders {
 
 /// A group that can run here.
 #[derive(Clone, Debug)]
-pub struct Prepared {
+pub struct PreparedGroup {
     pub valid: ValidatedGroup,
     /// The worker's configuration document.
     pub config: String,
-    /// Referenced contents, by path below the group's folder.
+    /// Referenced data, by path below the folder of the group.
     pub files: BTreeMap<PathBuf, Vec<u8>>,
     pub env: Vec<(String, String)>,
     /// Changes exactly when workers must be restarted.
     pub version: String,
-    /// What is different here from a cluster.
+    /// Differences from a cluster.
     pub notes: Vec<String>,
 }
 
@@ -60,21 +63,23 @@ pub fn prepare(
     brokers: &Brokers,
     folders: &Folders,
     programs: &Programs,
-) -> Result<Prepared, String> {
+) -> Result<PreparedGroup, String> {
     let mut notes = Vec::new();
     let classic = group.spec.consumer.group_protocol == GroupProtocol::Classic;
     find_kafka(&mut group.spec.kafka, brokers, classic, &mut notes);
-    let references = references(&group.spec);
+    let references = References::of(&group.spec);
     let namespace = group.namespace().unwrap_or_default();
-    let contents = contents(&references, loaded, folders, &namespace)?;
+    let data = find_data(&references, loaded, folders, &namespace)?;
     let observed = Observed {
-        contents,
+        credentials: references.credentials(&group.spec, &namespace, &data),
+        references,
+        data,
         kafka: KafkaView::NotAsked,
         deployment: None,
         pods: Vec::new(),
-        positions_settled: false,
+        start_positions_committed: false,
     };
-    // No image runs here, so none is needed.
+    // Local mode runs no image, so none is required.
     let defaults = WorkerDefaults {
         image: String::new(),
         image_pull_policy: None,
@@ -88,13 +93,13 @@ pub fn prepare(
         valid.transforms.clone(),
     );
     let config = serde_json::to_string_pretty(&config).map_err(|error| error.to_string())?;
-    let files = files(&references, &observed.contents);
+    let files = files(&valid.references, &observed.data);
     let env = env(&group, &mut notes);
     if valid.spec.writers.iter().any(|writer| writer.file.is_some()) {
         notes.push("File writers write to their directory on this machine, not in a container".into());
     }
     let version = hash(format!("{config}\n{files:?}\n{env:?}").as_bytes());
-    Ok(Prepared {
+    Ok(PreparedGroup {
         valid,
         config,
         files,
@@ -104,7 +109,7 @@ pub fn prepare(
     })
 }
 
-/// The part of the checks that needs no Secrets: programs that are in the resource or in the given ConfigMaps.
+/// The checks that need no Secrets: programs in the resource or in the given ConfigMaps.
 pub fn without_secrets(
     group: KafkaConsumerGroup,
     loaded: &Loaded,
@@ -126,7 +131,7 @@ pub fn without_secrets(
         if let Some(source) = source {
             programs
                 .check(&source)
-                .map_err(|said| format!("transform {}: {said}", transform.name))?;
+                .map_err(|message| format!("transform {}: {message}", transform.name))?;
         }
     }
     Ok(())
@@ -146,32 +151,33 @@ fn find_kafka(kafka: &mut Kafka, brokers: &Brokers, classic: bool, notes: &mut V
             }
             if kafka.tls.take().is_some() | kafka.sasl.take().is_some() {
                 notes.push(
-                    "spec.kafka.tls and spec.kafka.sasl are not used: the embedded broker has neither".into(),
+                    "spec.kafka.tls and spec.kafka.sasl are ignored: the embedded broker supports neither"
+                        .into(),
                 );
             }
         }
     }
 }
 
-/// Contents of everything referenced: from the given files first, then from the folders.
-fn contents(
-    references: &[Reference],
+/// The data of everything referenced: from the given files first, then from the folders.
+fn find_data(
+    references: &References,
     loaded: &Loaded,
     folders: &Folders,
     namespace: &str,
-) -> Result<Contents, String> {
-    let mut contents = Contents::new();
+) -> Result<ReferencedData, String> {
+    let mut data = ReferencedData::new();
     for Reference {
         kind,
         name,
         key,
         field,
         ..
-    } in references
+    } in references.iter()
     {
         let (given, folder, option) = match kind {
-            Kind::Secret => (&loaded.secrets, &folders.secrets, "--secrets-dir"),
-            Kind::ConfigMap => (&loaded.config_maps, &folders.config_maps, "--config-maps-dir"),
+            ObjectKind::Secret => (&loaded.secrets, &folders.secrets, "--secrets-dir"),
+            ObjectKind::ConfigMap => (&loaded.config_maps, &folders.config_maps, "--config-maps-dir"),
         };
         let found = match given.get(&(namespace.to_string(), name.clone())) {
             Some(keys) => Some(keys.0.clone()),
@@ -180,12 +186,12 @@ fn contents(
         let kind_name = kind.as_str();
         if found.is_none() {
             return Err(format!(
-                "{kind_name} {name} with key {key} is not given ({field}); put it into a file given with -f as kind: {kind_name} in namespace {namespace}, or into the file DIR/{name}/{key} and give {option} DIR"
+                "{kind_name} {name} with key {key} is missing ({field}); add it to a file of -f as kind: {kind_name} in namespace {namespace}, or create the file DIR/{name}/{key} and pass {option} DIR"
             ));
         }
-        contents.insert((*kind, name.clone()), found);
+        data.insert((*kind, name.clone()), found);
     }
-    Ok(contents)
+    Ok(data)
 }
 
 fn read_folder(folder: &Path) -> Option<BTreeMap<String, Vec<u8>>> {
@@ -199,15 +205,16 @@ fn read_folder(folder: &Path) -> Option<BTreeMap<String, Vec<u8>>> {
     Some(keys.collect())
 }
 
-/// `secrets/<name>/<key>` and `config-maps/<name>/<key>`: the layout of the mounts in a pod. Only what is referenced.
-fn files(references: &[Reference], contents: &Contents) -> BTreeMap<PathBuf, Vec<u8>> {
+/// `secrets/<name>/<key>` and `config-maps/<name>/<key>`: the layout of the mounts in a pod. Only referenced
+/// keys.
+fn files(references: &References, data: &ReferencedData) -> BTreeMap<PathBuf, Vec<u8>> {
     let mounted = references.iter().filter(|reference| reference.mounted);
     mounted
         .filter_map(|Reference { kind, name, key, .. }| {
-            let bytes = contents.get(&(*kind, name.clone()))?.as_ref()?.get(key)?.clone();
+            let bytes = data.get(&(*kind, name.clone()))?.as_ref()?.get(key)?.clone();
             let folder = match kind {
-                Kind::Secret => "secrets",
-                Kind::ConfigMap => "config-maps",
+                ObjectKind::Secret => "secrets",
+                ObjectKind::ConfigMap => "config-maps",
             };
             Some((PathBuf::from(folder).join(name).join(key), bytes))
         })
@@ -228,21 +235,21 @@ fn env(group: &KafkaConsumerGroup, notes: &mut Vec<String>) -> Vec<(String, Stri
     env
 }
 
-/// Where the group's files lie below the session's folder. Unique: neither name holds a '_'.
+/// The folder of the group below the folder of the session. Unique, because neither name contains a '_'.
 pub fn folder_name(valid: &ValidatedGroup) -> String {
     format!("{}_{}", valid.namespace, valid.name)
 }
 
-/// Writes a group's files, readable by this user only. Each replaces its predecessor in one step, because workers read
-/// logins again while they run.
-pub fn write(folder: &Path, prepared: &Prepared) -> std::io::Result<()> {
+/// Writes the files of a group, readable by this user only. Each file is replaced atomically, because running
+/// workers reread credentials.
+pub fn write(folder: &Path, prepared: &PreparedGroup) -> std::io::Result<()> {
     for (path, bytes) in &prepared.files {
         replace(&folder.join(path), bytes)?;
     }
     replace(&folder.join(names::WORKER_CONFIG_KEY), prepared.config.as_bytes())
 }
 
-/// Writes `bytes` to `path`, creating private folders on the way.
+/// Writes `bytes` to `path` atomically; creates missing folders, readable by this user only.
 pub fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};

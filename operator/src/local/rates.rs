@@ -1,14 +1,13 @@
-//! Records per second of each partition from the positions that workers report. In: positions with their times. Out: an
-//! average over the last few seconds. Pure.
+//! Records per second of each partition from the positions that workers report. In: positions with their
+//! times. Out: an average over the last few seconds. Pure.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-/// Long enough to be calm, short enough to follow.
-const WINDOW: Duration = Duration::from_secs(5);
+use crate::kafka::model::Partition;
 
-/// A topic and a partition's number.
-pub type Partition = (String, i32);
+/// Long enough for a stable average, short enough to follow changes.
+const WINDOW: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
 pub struct Rates {
@@ -16,15 +15,15 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// Every record of `partition` before `position` is finished. Positions that go back (a new owner begins at the last
-    /// commit) are passed over.
+    /// Notes that every record of `partition` before `position` is finished. Ignores lower positions: a new
+    /// worker starts at the last commit.
     pub fn note(&mut self, partition: &Partition, position: i64, at: Instant) {
         let seen = self.seen.entry(partition.clone()).or_default();
         if seen.back().is_some_and(|(_, last)| position < *last) {
             return;
         }
         seen.push_back((at, position));
-        // One older than the window stays: the average is measured from it.
+        // One entry older than the window is kept: the average starts there.
         while seen
             .get(1)
             .is_some_and(|(time, _)| at.duration_since(*time) >= WINDOW)
@@ -33,7 +32,7 @@ impl Rates {
         }
     }
 
-    /// Records per second; 0 when nothing moved or not enough is known.
+    /// Records per second; 0 without progress or without enough data.
     pub fn of(&self, partition: &Partition, now: Instant) -> f64 {
         let Some(seen) = self.seen.get(partition) else {
             return 0.0;
@@ -49,7 +48,7 @@ impl Rates {
         }
     }
 
-    /// The last position known.
+    /// The last known position.
     pub fn position(&self, partition: &Partition) -> Option<i64> {
         self.seen.get(partition)?.back().map(|(_, position)| *position)
     }
@@ -75,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_owner_that_begins_further_back_is_no_negative_rate() {
+    fn a_new_worker_with_a_lower_position_causes_no_negative_rate() {
         let (mut rates, begin, partition) = (Rates::default(), Instant::now(), ("orders".to_string(), 0));
         rates.note(&partition, 500, begin);
         rates.note(&partition, 300, begin + Duration::from_secs(1));

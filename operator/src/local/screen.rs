@@ -1,20 +1,20 @@
-//! What users see: messages one after the other and, in a terminal, a table that is redrawn below them. Without a
-//! terminal a line per group every few seconds. When a Stdout writer owns standard output, everything goes to standard
-//! error.
+//! The output of local mode: messages and, in a terminal, a table that is redrawn below them. Without a
+//! terminal, one line per group every few seconds. If a Stdout writer uses standard output, everything goes
+//! to standard error.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use super::table::{self, GroupView};
 
-/// Redraws per second are for the eye; lines are for log files.
+/// A table is redrawn for a reader; lines are for log files.
 const REDRAW: Duration = Duration::from_millis(500);
 const LINE: Duration = Duration::from_secs(5);
 
 pub struct Screen {
     live: bool,
     to_stderr: bool,
-    /// Lines of the table that stand at the bottom.
+    /// Number of table lines at the bottom.
     drawn: usize,
     last: String,
     shown: Option<Instant>,
@@ -33,12 +33,12 @@ impl Screen {
         }
     }
 
-    /// Standard output belongs to a writer from now on.
+    /// Switches to standard error: a writer uses standard output from now on.
     pub fn leave_stdout(&mut self) {
         (self.live, self.to_stderr) = (false, true);
     }
 
-    /// A message; may have several lines.
+    /// Prints a message of one or more lines.
     pub fn say(&mut self, text: &str) {
         if self.live {
             let out = format!("{}{text}\n{}", self.erase(), self.last);
@@ -49,7 +49,7 @@ impl Screen {
         }
     }
 
-    /// The state of all groups; shown when it is time.
+    /// Shows the state of all groups if it is due.
     pub fn show(&mut self, groups: impl FnOnce() -> Vec<GroupView>) {
         let pause = if self.live { REDRAW } else { LINE };
         if self.shown.is_some_and(|shown| shown.elapsed() < pause) {
@@ -59,7 +59,7 @@ impl Screen {
         self.draw(&groups());
     }
 
-    /// The state of all groups for the last time.
+    /// Shows the state of all groups for the last time.
     pub fn finish(&mut self, groups: &[GroupView]) {
         self.draw(groups);
         (self.last, self.drawn) = (String::new(), 0);
@@ -87,7 +87,7 @@ impl Screen {
         }
     }
 
-    /// A terminal that is gone is no reason to stop working.
+    /// A closed terminal must not stop the workers.
     fn print(&self, text: &str) {
         if self.to_stderr {
             let _ = std::io::stderr().lock().write_all(text.as_bytes());

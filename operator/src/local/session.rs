@@ -1,6 +1,6 @@
-//! A running local mode: groups from files, their workers, an embedded broker if asked for. In: arguments, time,
-//! changed files. Out: worker processes that are as the files say, and a screen that shows it. `tick` is the table of
-//! contents.
+//! A session of local mode: groups from files, their workers, an embedded broker if requested. In: arguments,
+//! time, changed files. Out: worker processes as the files specify, and a screen that shows them. `tick`
+//! lists all steps in order.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,29 +13,32 @@ use tokio::sync::mpsc;
 
 use super::args::LocalArgs;
 use super::embedded::{self, Broker};
-use super::group::{Group, Look};
 use super::load::{Document, Loaded, load};
+use super::local_group::{KafkaRefresh, LocalGroup};
 use super::plan;
 use super::prepare::{Brokers, Folders, prepare};
 use super::screen::Screen;
 use super::table::GroupView;
 use super::validate::Rules;
 use super::watch::Watch;
-use crate::controller::validate::Programs;
+use crate::group::programs::Programs;
 use crate::kafka::KafkaClients;
 
-/// How often processes are looked after: fast for the eye, nothing for the processor.
+/// Time between two checks of the processes: short for a user, negligible CPU time.
 pub const TICK: Duration = Duration::from_millis(200);
-/// How often files are looked at and workers are asked.
+/// Time between two checks of the files and two reads from the workers.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Namespace and name.
-type Key = (String, String);
+/// Exit code: the files cannot be used, or something that is needed cannot be started.
+pub const INVALID: u8 = 1;
 
-/// What looks at Kafka have found, by group, on its way back to the session.
-type Looks = (
-    mpsc::UnboundedSender<(Key, Look)>,
-    mpsc::UnboundedReceiver<(Key, Look)>,
+/// Namespace and name.
+type GroupKey = (String, String);
+
+/// Results of reads from Kafka, by group, on their way back to the session.
+type Refreshes = (
+    mpsc::UnboundedSender<(GroupKey, KafkaRefresh)>,
+    mpsc::UnboundedReceiver<(GroupKey, KafkaRefresh)>,
 );
 
 pub struct Session {
@@ -50,18 +53,18 @@ pub struct Session {
     brokers: Brokers,
     broker: Option<Broker>,
     folder: TempDir,
-    groups: BTreeMap<Key, Group>,
-    /// Groups that are no longer in the files; their workers are finishing.
-    leaving: Vec<Group>,
+    groups: BTreeMap<GroupKey, LocalGroup>,
+    /// Groups that are no longer in the files; their workers are draining.
+    leaving: Vec<LocalGroup>,
     watch: Watch,
     pub screen: Screen,
-    looks: Looks,
+    refreshes: Refreshes,
     second: Instant,
     running: bool,
 }
 
 impl Session {
-    /// Reads and checks everything; nothing runs yet. The error lists every reason.
+    /// Reads and checks everything; starts no worker. The error lists every reason.
     pub async fn open(args: &LocalArgs, mut screen: Screen) -> anyhow::Result<Self> {
         let folders = Folders {
             secrets: args.secrets_dir.clone(),
@@ -113,7 +116,7 @@ impl Session {
             groups: BTreeMap::new(),
             leaving: Vec::new(),
             screen,
-            looks: mpsc::unbounded_channel(),
+            refreshes: mpsc::unbounded_channel(),
             second: Instant::now(),
             running: true,
         };
@@ -126,7 +129,7 @@ impl Session {
         anyhow::ensure!(problems.is_empty(), "{}", problems.join("\n"));
         if args.max_workers.is_none() {
             session.screen.say(&format!(
-                "at most {cores} workers per group, one for each processor core; --max-workers changes that"
+                "at most {cores} workers per group, one per processor core; change this with --max-workers"
             ));
         }
         Ok(session)
@@ -134,7 +137,7 @@ impl Session {
 
     /// Does everything that is due. Call it every [`TICK`].
     pub async fn tick(&mut self) {
-        self.take_looks();
+        self.take_refreshes();
         if self.second.elapsed() >= SECOND {
             self.second = Instant::now();
             if self.running && self.watch.changed() {
@@ -144,26 +147,28 @@ impl Session {
                 group.ask_workers().await;
             }
         }
-        self.start_looks();
+        self.start_refreshes();
         self.supervise();
         let (groups, running) = (&self.groups, self.running);
         self.screen.show(|| views(groups, running));
     }
 
-    /// Ends all workers in an orderly way; a second order ends them at once.
+    /// Stops all workers cleanly; a second stop signal kills them.
     pub async fn stop(&mut self, mut again: impl FnMut() -> bool) {
         if std::mem::replace(&mut self.running, false) {
-            self.screen
-                .say("stopping: workers finish what they have begun, commit and leave");
+            self.screen.say(&format!(
+                "stopping: draining {} workers; press Ctrl-C again to stop now",
+                self.alive()
+            ));
         }
         while self.alive() > 0 {
             if again() {
                 self.screen
-                    .say("stopping at once: what is not committed will be read again");
+                    .say("second stop signal, stopping now: uncommitted records will be read again");
                 self.groups
                     .values_mut()
                     .chain(&mut self.leaving)
-                    .for_each(|group| group.crew.kill());
+                    .for_each(|group| group.workers.kill());
             }
             self.tick().await;
             tokio::time::sleep(TICK).await;
@@ -176,8 +181,8 @@ impl Session {
         views(&self.groups, self.running)
     }
 
-    /// The only group, for the demo.
-    pub fn only_group(&self) -> Option<&Group> {
+    /// The only group, if there is exactly one; for the demo.
+    pub fn only_group(&self) -> Option<&LocalGroup> {
         let mut groups = self.groups.values();
         groups.next().filter(|_| groups.next().is_none())
     }
@@ -194,27 +199,27 @@ impl Session {
         self.groups
             .values()
             .chain(&self.leaving)
-            .map(|group| group.crew.alive())
+            .map(|group| group.workers.alive())
             .sum()
     }
 
-    fn take_looks(&mut self) {
-        while let Ok((key, look)) = self.looks.1.try_recv() {
+    fn take_refreshes(&mut self) {
+        while let Ok((key, refresh)) = self.refreshes.1.try_recv() {
             if let Some(group) = self.groups.get_mut(&key) {
-                let words = group.take(look);
-                words.iter().for_each(|word| self.screen.say(word));
+                let messages = group.take(refresh);
+                messages.iter().for_each(|message| self.screen.say(message));
             }
         }
     }
 
-    fn start_looks(&mut self) {
+    fn start_refreshes(&mut self) {
         // The embedded broker has no admin requests; its topics are created through its input.
         let provision = self.broker.is_none();
         for (key, group) in &mut self.groups {
-            if let Some(look) = group.look_if_due(&self.clients, provision) {
-                let (key, answers) = (key.clone(), self.looks.0.clone());
-                // The session may be over when the answer comes.
-                tokio::spawn(async move { answers.send((key, look.await)).is_ok() });
+            if let Some(refresh) = group.refresh_if_due(&self.clients, provision) {
+                let (key, answers) = (key.clone(), self.refreshes.0.clone());
+                // The session may have ended when the answer arrives.
+                tokio::spawn(async move { answers.send((key, refresh.await)).is_ok() });
             }
         }
     }
@@ -222,26 +227,26 @@ impl Session {
     fn supervise(&mut self) {
         for group in self.groups.values_mut() {
             if self.running
-                && let Some(said) = group.resize(self.max_workers)
+                && let Some(message) = group.resize(self.max_workers)
             {
-                self.screen.say(&said);
+                self.screen.say(&message);
             }
-            let words = group.supervise(self.running);
-            words.iter().for_each(|word| self.screen.say(word));
+            let messages = group.supervise(self.running);
+            messages.iter().for_each(|message| self.screen.say(message));
         }
         for group in &mut self.leaving {
-            let words = group.supervise(false);
-            words.iter().for_each(|word| self.screen.say(word));
+            let messages = group.supervise(false);
+            messages.iter().for_each(|message| self.screen.say(message));
         }
-        self.leaving.retain(|group| group.crew.alive() > 0);
+        self.leaving.retain(|group| group.workers.alive() > 0);
     }
 
-    /// Takes changed files. What is wrong is told, and what ran before runs on.
+    /// Applies changed files. Reports errors; groups with errors keep running unchanged.
     async fn reload(&mut self) {
         let loaded = load(&self.files, &self.namespace);
         if !loaded.problems.is_empty() {
             self.screen.say(&format!(
-                "{}\nnothing is changed until that is corrected",
+                "{}\nno change is applied until this is fixed",
                 loaded.problems.join("\n")
             ));
             return;
@@ -249,15 +254,15 @@ impl Session {
         for document in &loaded.groups {
             if let Err(problem) = self.accept(document, &loaded).await {
                 self.screen
-                    .say(&format!("{problem}\nits workers go on as before"));
+                    .say(&format!("{problem}\nits workers keep running unchanged"));
             }
         }
-        let kept: Vec<Key> = loaded
+        let kept: Vec<GroupKey> = loaded
             .groups
             .iter()
             .map(|document| self.key(&document.object))
             .collect();
-        let gone: Vec<Key> = self
+        let gone: Vec<GroupKey> = self
             .groups
             .keys()
             .filter(|key| !kept.contains(key))
@@ -265,14 +270,16 @@ impl Session {
             .collect();
         for key in gone {
             if let Some(group) = self.groups.remove(&key) {
-                self.screen
-                    .say(&format!("{}: no longer in the files, its workers stop", key.1));
+                self.screen.say(&format!(
+                    "{}: no longer in the files, stopping its workers",
+                    key.1
+                ));
                 self.leaving.push(group);
             }
         }
     }
 
-    /// Checks one document and, if it is valid, makes it or changes it.
+    /// Checks one document and, if it is valid, creates or changes its group.
     async fn accept(&mut self, document: &Document, loaded: &Loaded) -> Result<(), String> {
         let key = self.key(&document.object);
         let old = self.groups.get(&key).map(|group| group.object.clone());
@@ -304,7 +311,7 @@ impl Session {
                     return Ok(());
                 }
                 let restart =
-                    group.change(origin, object, prepared).map_err(failed)? && group.crew.alive() > 0;
+                    group.change(origin, object, prepared).map_err(failed)? && group.workers.alive() > 0;
                 let what = if restart {
                     "changed, workers restart one by one"
                 } else {
@@ -314,8 +321,9 @@ impl Session {
             }
             None => {
                 let notes = prepared.notes.clone();
-                let group = Group::new(origin, object, prepared, self.folder.path(), self.program.clone())
-                    .map_err(failed)?;
+                let group =
+                    LocalGroup::new(origin, object, prepared, self.folder.path(), self.program.clone())
+                        .map_err(failed)?;
                 if group.writes_to_stdout() {
                     self.screen.leave_stdout();
                 }
@@ -328,7 +336,7 @@ impl Session {
         Ok(())
     }
 
-    fn key(&self, object: &Value) -> Key {
+    fn key(&self, object: &Value) -> GroupKey {
         let text = |path: &str| object.pointer(path).and_then(Value::as_str).map(str::to_string);
         (
             text("/metadata/namespace").unwrap_or_else(|| self.namespace.clone()),
@@ -337,11 +345,11 @@ impl Session {
     }
 }
 
-fn views(groups: &BTreeMap<Key, Group>, running: bool) -> Vec<GroupView> {
+fn views(groups: &BTreeMap<GroupKey, LocalGroup>, running: bool) -> Vec<GroupView> {
     groups.values().map(|group| group.view(running)).collect()
 }
 
-/// All checks of one document, with the file in front of every message.
+/// Runs all checks of one document; every message starts with the file.
 pub fn check<T>(
     rules: &Rules,
     document: &Document,
@@ -371,7 +379,7 @@ pub fn check<T>(
     prepare(group).map_err(|reason| invalid(&reason.replace('\n', "\n  ")))
 }
 
-/// The worker program: as given, else beside this program, else in PATH.
+/// The worker program: the given one, else the one beside this program, else from PATH.
 fn worker_program(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     const NAME: &str = "kafka-consumer-worker";
     if let Some(given) = given {
@@ -390,6 +398,6 @@ fn worker_program(given: Option<&Path>) -> anyhow::Result<PathBuf> {
         .into_iter()
         .chain(std::env::split_paths(&path).map(|folder| folder.join(NAME)));
     candidates.into_iter().find(|candidate| candidate.is_file()).with_context(|| {
-        format!("{NAME} is neither beside this program nor in PATH; build it (cargo build -p {NAME}) or give it with --worker-binary")
+        format!("{NAME} is neither beside this program nor in PATH; build it (cargo build -p {NAME}) or pass its path with --worker-binary")
     })
 }

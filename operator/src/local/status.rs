@@ -1,5 +1,6 @@
-//! Asks workers how they are. In: the address of a worker's HTTP server. Out: the parts of its `/status` that are shown,
-//! or None when it does not answer, which is normal while it starts. Refuses to wait.
+//! Reads the status of workers. In: the address of a worker's HTTP server. Out: the parts of its `/status`
+//! that are shown, or None if it does not answer, which is normal while it starts. Never waits longer than
+//! the timeout.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,12 +9,12 @@ use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// A worker on the same machine answers in milliseconds or is not there; asked every second.
+/// A worker on the same machine answers in milliseconds or does not run; it is asked every second.
 const TIMEOUT: Duration = Duration::from_millis(800);
-/// A status of the 10,000 partitions that a group may have at most is smaller.
+/// Larger than a status with 10,000 partitions, the maximum of a group.
 const LARGEST: u64 = 8 * 1024 * 1024;
 
-/// What a worker tells.
+/// What a worker reports.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WorkerReport {
@@ -25,7 +26,7 @@ pub struct WorkerReport {
     pub partitions: Vec<PartitionReport>,
 }
 
-/// One of its partitions.
+/// One partition of a worker.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PartitionReport {
@@ -36,13 +37,13 @@ pub struct PartitionReport {
     pub paused_reason: Option<String>,
 }
 
-/// The worker's report, if it gives one.
+/// The report of the worker, if it answers.
 pub async fn ask(address: SocketAddr) -> Option<WorkerReport> {
     let answer = tokio::time::timeout(TIMEOUT, get(address)).await.ok()?.ok()?;
     parse(&answer)
 }
 
-/// HTTP/1.0, so that the body is neither chunked nor followed by another answer.
+/// HTTP/1.0, so that the body is neither chunked nor followed by another response.
 async fn get(address: SocketAddr) -> std::io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(address).await?;
     stream
@@ -65,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_is_read_and_unknown_fields_are_passed_over() {
+    fn a_report_is_read_and_unknown_fields_are_ignored() {
         let body = r#"{"worker":"orders-0","phase":"Consuming","recordsTotal":7,"deadLetteredTotal":1,"new":[],"partitions":[{"topic":"orders","partition":2,"watermark":9,"inFlight":0,"oldest":null,"pausedReason":"Paused"}]}"#;
         let report = parse(format!("HTTP/1.0 200 OK\r\na: b\r\n\r\n{body}").as_bytes()).unwrap();
         assert_eq!((report.records_total, report.dead_lettered_total), (7, 1));
@@ -81,7 +82,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_worker_that_is_not_there_gives_none() {
+    async fn a_worker_that_does_not_listen_gives_none() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);

@@ -1,6 +1,6 @@
-//! The worker processes of one group. In: the steps that `plan` asks for. Out: running processes, what they report, and
-//! words about what happened to them. A worker is told to stop by closing its standard input, which is also what
-//! happens when this process dies in any way, so no worker is ever left behind.
+//! The worker processes of one group. In: the steps of `plan`. Out: running processes, their reports, and
+//! messages about them. Closing the standard input of a worker stops it. That also happens when this process
+//! ends for any reason, so no worker outlives it.
 
 mod log;
 
@@ -11,26 +11,26 @@ use std::time::{Duration, Instant};
 
 use tokio::process::{Child, ChildStdin, Command};
 
-use super::plan::{Slot, Step, backoff, steps};
+use super::plan::{SlotState, Step, backoff, steps};
 use super::status::{self, WorkerReport};
 use log::WorkerLog;
 
 /// How to start the workers of a group.
 #[derive(Clone, Debug)]
-pub struct Recipe {
+pub struct WorkerCommand {
     pub program: PathBuf,
     /// The group's name; workers are called `<name>-<slot>`.
     pub name: String,
     pub folder: PathBuf,
     pub env: Vec<(String, String)>,
     pub version: String,
-    /// A Stdout writer's records go to this process's standard output.
+    /// Records of a Stdout writer go to the standard output of this process.
     pub share_stdout: bool,
-    /// What the worker may take to stop, with a margin; then it is killed.
-    pub patience: Duration,
+    /// The worker is killed if it has not stopped after this time: its drain time and a margin.
+    pub stop_timeout: Duration,
 }
 
-/// Counts of workers that have ended.
+/// Counts of processed records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     pub records: u64,
@@ -38,30 +38,30 @@ pub struct Totals {
     pub skipped: u64,
 }
 
-/// A running worker, for showing.
+/// A running worker, as it is shown.
 #[derive(Clone, Debug)]
 pub struct WorkerView {
     pub name: String,
     pub report: Option<WorkerReport>,
 }
 
-/// All places for workers of one group.
+/// The worker slots of one group.
 #[derive(Default)]
-pub struct Crew {
-    places: Vec<Place>,
+pub struct WorkerProcesses {
+    slots: Vec<WorkerSlot>,
     ended: Totals,
 }
 
 #[derive(Default)]
-struct Place {
+struct WorkerSlot {
     worker: Option<Worker>,
-    deaths: u32,
+    exits: u32,
     waiting: Option<(Instant, String)>,
 }
 
 struct Worker {
     child: Child,
-    /// Dropped to stop the worker.
+    /// Dropping it stops the worker.
     input: Option<ChildStdin>,
     address: SocketAddr,
     version: String,
@@ -71,64 +71,64 @@ struct Worker {
     report: Option<WorkerReport>,
 }
 
-impl Crew {
-    /// Notices deaths, then does the next steps towards `wanted` workers. Returns what users should read.
-    pub fn tick(&mut self, recipe: &Recipe, wanted: usize) -> Vec<String> {
+impl WorkerProcesses {
+    /// Handles exited workers, then takes the next steps towards `wanted` workers. Returns messages for
+    /// users.
+    pub fn tick(&mut self, command: &WorkerCommand, wanted: usize) -> Vec<String> {
         let now = Instant::now();
-        let mut words = self.listen(recipe);
-        words.extend(self.bury(recipe, now));
-        let slots: Vec<Slot> = self
-            .places
+        let mut messages = self.read_logs(command);
+        messages.extend(self.reap(command, now));
+        let states: Vec<SlotState> = self
+            .slots
             .iter()
-            .map(|place| place.slot(&recipe.version))
+            .map(|slot| slot.state(&command.version))
             .collect();
-        for step in steps(&slots, wanted, now) {
+        for step in steps(&states, wanted, now) {
             match step {
                 Step::Start(index) => {
-                    if self.places.len() <= index {
-                        self.places.resize_with(index + 1, Place::default);
+                    if self.slots.len() <= index {
+                        self.slots.resize_with(index + 1, WorkerSlot::default);
                     }
-                    let name = format!("{}-{index}", recipe.name);
-                    let Some(place) = self.places.get_mut(index) else {
+                    let name = format!("{}-{index}", command.name);
+                    let Some(slot) = self.slots.get_mut(index) else {
                         continue;
                     };
-                    match start(recipe, &name) {
-                        Ok(worker) => (place.worker, place.waiting) = (Some(worker), None),
+                    match start(command, &name) {
+                        Ok(worker) => (slot.worker, slot.waiting) = (Some(worker), None),
                         Err(error) => {
-                            let (deaths, wait) = backoff(place.deaths, Duration::ZERO);
-                            (place.deaths, place.waiting) =
-                                (deaths, Some((now + wait, recipe.version.clone())));
-                            words.push(format!(
-                                "{name}: cannot start {}: {error}; trying again in {} s",
-                                recipe.program.display(),
+                            let (exits, wait) = backoff(slot.exits, Duration::ZERO);
+                            (slot.exits, slot.waiting) = (exits, Some((now + wait, command.version.clone())));
+                            messages.push(format!(
+                                "{name}: cannot start {}: {error}; retrying in {} s",
+                                command.program.display(),
                                 wait.as_secs()
                             ));
                         }
                     }
                 }
                 Step::Stop(index) => {
-                    if let Some(worker) = self.places.get_mut(index).and_then(|place| place.worker.as_mut()) {
-                        worker.stop(now + recipe.patience);
+                    if let Some(worker) = self.slots.get_mut(index).and_then(|slot| slot.worker.as_mut()) {
+                        worker.stop(now + command.stop_timeout);
                     }
                 }
                 Step::Clear(index) => {
-                    if let Some(place) = self.places.get_mut(index) {
-                        *place = Place::default();
+                    if let Some(slot) = self.slots.get_mut(index) {
+                        *slot = WorkerSlot::default();
                     }
                 }
             }
         }
-        words
+        messages
     }
 
-    /// Processes that still run.
+    /// Number of running processes.
     pub fn alive(&self) -> usize {
-        self.places.iter().filter(|place| place.worker.is_some()).count()
+        self.slots.iter().filter(|slot| slot.worker.is_some()).count()
     }
 
-    /// Asks all workers for their reports.
+    /// Reads the reports of all workers.
     pub async fn ask(&mut self) {
-        let asked = self.places.iter_mut().filter_map(|place| place.worker.as_mut());
+        let asked = self.slots.iter_mut().filter_map(|slot| slot.worker.as_mut());
         let answers = asked.map(|worker| async move {
             if let Some(report) = status::ask(worker.address).await {
                 worker.report = Some(report);
@@ -138,8 +138,8 @@ impl Crew {
     }
 
     pub fn workers(&self, name: &str) -> Vec<WorkerView> {
-        let running = self.places.iter().enumerate().filter_map(|(index, place)| {
-            let worker = place.worker.as_ref()?;
+        let running = self.slots.iter().enumerate().filter_map(|(index, slot)| {
+            let worker = slot.worker.as_ref()?;
             Some(WorkerView {
                 name: format!("{name}-{index}"),
                 report: worker.report.clone(),
@@ -148,13 +148,13 @@ impl Crew {
         running.collect()
     }
 
-    /// Since the session began, of all workers.
+    /// Counts of all workers since the session started.
     pub fn totals(&self) -> Totals {
         let mut totals = self.ended;
         for report in self
-            .places
+            .slots
             .iter()
-            .filter_map(|place| place.worker.as_ref())
+            .filter_map(|slot| slot.worker.as_ref())
             .filter_map(|it| it.report.as_ref())
         {
             totals.add(report);
@@ -162,39 +162,39 @@ impl Crew {
         totals
     }
 
-    /// Ends all workers at once, without drain.
+    /// Kills all workers, without a drain.
     pub fn kill(&mut self) {
-        for worker in self.places.iter_mut().filter_map(|place| place.worker.as_mut()) {
-            // An error means that it is gone already.
+        for worker in self.slots.iter_mut().filter_map(|slot| slot.worker.as_mut()) {
+            // An error means that the process has exited already.
             let _ = worker.child.start_kill();
         }
     }
 
-    fn listen(&mut self, recipe: &Recipe) -> Vec<String> {
-        let mut news = Vec::new();
-        for (index, place) in self.places.iter_mut().enumerate() {
-            let lines = place
+    fn read_logs(&mut self, command: &WorkerCommand) -> Vec<String> {
+        let mut all_lines = Vec::new();
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            let lines = slot
                 .worker
                 .as_mut()
-                .map(|worker| worker.log.news())
+                .map(|worker| worker.log.new_problems())
                 .unwrap_or_default();
-            news.extend(
+            all_lines.extend(
                 lines
                     .into_iter()
-                    .map(|line| format!("{}-{index}: {line}", recipe.name)),
+                    .map(|line| format!("{}-{index}: {line}", command.name)),
             );
         }
-        news
+        all_lines
     }
 
-    fn bury(&mut self, recipe: &Recipe, now: Instant) -> Vec<String> {
-        let mut words = Vec::new();
-        for (index, place) in self.places.iter_mut().enumerate() {
-            let Some(worker) = place.worker.as_mut() else {
+    fn reap(&mut self, command: &WorkerCommand, now: Instant) -> Vec<String> {
+        let mut messages = Vec::new();
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            let Some(worker) = slot.worker.as_mut() else {
                 continue;
             };
             if worker.kill_at.is_some_and(|at| now >= at) {
-                // Its drain budget is over; the next owner reads the rest again.
+                // Its drain time has expired; the next worker reads the uncommitted records again.
                 let _ = worker.child.start_kill();
             }
             let Ok(Some(status)) = worker.child.try_wait() else {
@@ -205,47 +205,47 @@ impl Crew {
                 self.ended.add(report);
             }
             let lived = worker.started.elapsed();
-            words.extend(
+            messages.extend(
                 worker
                     .log
-                    .news()
+                    .new_problems()
                     .into_iter()
-                    .map(|line| format!("{}-{index}: {line}", recipe.name)),
+                    .map(|line| format!("{}-{index}: {line}", command.name)),
             );
-            let last = worker.log.last_words();
+            let last = worker.log.last_lines();
             let version = worker.version.clone();
-            place.worker = None;
+            slot.worker = None;
             if asked && status.success() {
-                place.deaths = 0;
+                slot.exits = 0;
                 continue;
             }
-            let name = format!("{}-{index}", recipe.name);
-            let mut said = format!("{name} {}{last}", describe(status));
+            let name = format!("{}-{index}", command.name);
+            let mut message = format!("{name} {}{last}", describe(status));
             if asked {
-                said.push_str("; what it had not committed is read again");
+                message.push_str("; its uncommitted records will be read again");
             } else {
-                let (deaths, wait) = backoff(place.deaths, lived);
-                (place.deaths, place.waiting) = (deaths, Some((now + wait, version)));
-                said.push_str(&format!("\n  started again in {} s", wait.as_secs()));
+                let (exits, wait) = backoff(slot.exits, lived);
+                (slot.exits, slot.waiting) = (exits, Some((now + wait, version)));
+                message.push_str(&format!("\n  restarting in {} s", wait.as_secs()));
             }
-            words.push(said);
+            messages.push(message);
         }
-        words
+        messages
     }
 }
 
-impl Place {
-    fn slot(&self, version: &str) -> Slot {
+impl WorkerSlot {
+    fn state(&self, version: &str) -> SlotState {
         match (&self.worker, &self.waiting) {
-            (Some(worker), _) if worker.input.is_none() => Slot::Stopping,
-            (Some(worker), _) => Slot::Running {
+            (Some(worker), _) if worker.input.is_none() => SlotState::Stopping,
+            (Some(worker), _) => SlotState::Running {
                 current: worker.version == version,
             },
-            (None, Some((until, died_with))) => Slot::Waiting {
+            (None, Some((until, exited_with))) => SlotState::Waiting {
                 until: *until,
-                current: died_with == version,
+                current: exited_with == version,
             },
-            (None, None) => Slot::Empty,
+            (None, None) => SlotState::Empty,
         }
     }
 }
@@ -265,11 +265,11 @@ impl Worker {
     }
 }
 
-fn start(recipe: &Recipe, name: &str) -> std::io::Result<Worker> {
+fn start(command: &WorkerCommand, name: &str) -> std::io::Result<Worker> {
     let address = free_address()?;
-    let folder = &recipe.folder;
+    let folder = &command.folder;
     let (log, stderr) = WorkerLog::create(&folder.join(format!("{name}.log")))?;
-    let mut child = Command::new(&recipe.program)
+    let mut child = Command::new(&command.program)
         .arg("--config")
         .arg(folder.join(crds::names::WORKER_CONFIG_KEY))
         .arg("--secrets-dir")
@@ -278,15 +278,15 @@ fn start(recipe: &Recipe, name: &str) -> std::io::Result<Worker> {
         .arg(folder.join("config-maps"))
         .args(["--http-address", &address.to_string(), "--name", name])
         .args(["--no-report-status", "--exit-on-stdin-eof"])
-        .envs(recipe.env.iter().map(|(name, value)| (name, value)))
+        .envs(command.env.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::piped())
-        .stdout(if recipe.share_stdout {
+        .stdout(if command.share_stdout {
             Stdio::inherit()
         } else {
             Stdio::null()
         })
         .stderr(stderr)
-        // Ctrl-C reaches this session only; a worker that got it too would count it as a second order to stop.
+        // Ctrl-C must reach this session only; a worker would count it as a second stop signal.
         .process_group(0)
         .kill_on_drop(true)
         .spawn()?;
@@ -294,7 +294,7 @@ fn start(recipe: &Recipe, name: &str) -> std::io::Result<Worker> {
         input: child.stdin.take(),
         child,
         address,
-        version: recipe.version.clone(),
+        version: command.version.clone(),
         started: Instant::now(),
         kill_at: None,
         log,
@@ -302,7 +302,8 @@ fn start(recipe: &Recipe, name: &str) -> std::io::Result<Worker> {
     })
 }
 
-/// A port that is free now. Somebody may take it before the worker does; then the worker ends and is started again.
+/// A port that is free now. Another process may bind it before the worker does; then the worker exits and is
+/// restarted.
 fn free_address() -> std::io::Result<SocketAddr> {
     TcpListener::bind("127.0.0.1:0")?.local_addr()
 }
@@ -311,7 +312,7 @@ fn describe(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt as _;
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("ended with exit code {code}"),
-        (None, Some(signal)) => format!("was ended by signal {signal}"),
+        (None, Some(signal)) => format!("was killed by signal {signal}"),
         (None, None) => "ended".into(),
     }
 }

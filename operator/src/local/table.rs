@@ -1,4 +1,4 @@
-//! How groups look in a terminal. In: what is known about them. Out: text: a table to redraw, and one line for logs.
+//! The text output for groups. In: views of groups. Out: a table to redraw, and one line per group for logs.
 //! Pure.
 
 use comfy_table::{CellAlignment, Table, presets};
@@ -11,12 +11,12 @@ pub struct GroupView {
     pub state: String,
     pub workers: usize,
     pub wanted: usize,
-    /// None: not known.
+    /// None: unknown.
     pub lag: Option<i64>,
     pub finished: u64,
     pub dead_lettered: u64,
     pub skipped: u64,
-    /// What is wrong, or why there are so many workers.
+    /// What is wrong, or why this many workers run.
     pub remark: Option<String>,
     pub partitions: Vec<PartitionView>,
 }
@@ -30,14 +30,14 @@ pub struct PartitionView {
     pub rate: f64,
     pub lag: Option<i64>,
     pub in_flight: u64,
-    pub held_back: Option<String>,
+    pub paused_reason: Option<String>,
 }
 
-/// Rows per group; with more, those with the largest lag are shown.
-const MOST_ROWS: usize = 16;
-/// Redrawing counts lines, so no line may wrap: narrower than any terminal in use.
+/// Maximum number of rows per group; of more partitions, those with the largest lag are shown.
+const MAX_ROWS: usize = 16;
+/// Maximum width. The redraw counts lines, so no line may wrap: narrower than common terminals.
 const WIDTH: usize = 79;
-/// Longest name in a cell.
+/// Maximum length of a name in a cell.
 const CELL: usize = 24;
 
 /// All groups as a table.
@@ -101,9 +101,9 @@ fn counts(group: &GroupView) -> String {
 
 fn rows(partitions: &[PartitionView]) -> String {
     let mut shown: Vec<&PartitionView> = partitions.iter().collect();
-    if shown.len() > MOST_ROWS {
+    if shown.len() > MAX_ROWS {
         shown.sort_by_key(|partition| std::cmp::Reverse(partition.lag.unwrap_or(i64::MAX)));
-        shown.truncate(MOST_ROWS);
+        shown.truncate(MAX_ROWS);
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
@@ -127,7 +127,7 @@ fn rows(partitions: &[PartitionView]) -> String {
             partition.position.map_or("-".into(), signed),
             partition.lag.map_or("unknown".into(), signed),
             count(partition.in_flight),
-            partition.held_back.clone().unwrap_or_default(),
+            partition.paused_reason.clone().unwrap_or_default(),
         ]);
     }
     for index in 2..=5 {
@@ -173,7 +173,7 @@ fn cut(text: &str, most: usize) -> String {
     format!("{kept}…")
 }
 
-/// Lines that fit, broken at spaces where there are any.
+/// Wraps the text at spaces.
 fn wrap(text: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
@@ -219,12 +219,12 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_the_whole_in_short() {
+    fn a_line_summarizes_a_group() {
         let mut view = group(2);
-        view.remark = Some("Kafka does not answer\nmore".into());
+        view.remark = Some("Kafka does not respond\nmore".into());
         assert_eq!(
             line(&view),
-            "orders Running: 2/2 workers, 2 partitions, 1,999/s, lag 1,234, finished 1,234,567, dead letters 12; Kafka does not answer"
+            "orders Running: 2/2 workers, 2 partitions, 1,999/s, lag 1,234, finished 1,234,567, dead letters 12; Kafka does not respond"
         );
         view.lag = None;
         assert!(line(&view).contains("lag unknown"));
@@ -233,8 +233,8 @@ mod tests {
     #[test]
     fn no_line_of_the_table_is_wider_than_a_terminal() {
         let mut view = group(3);
-        view.partitions[0].name = "a-very-long-topic-name-that-nobody-would-really-use-but-may-12".into();
-        view.partitions[1].held_back = Some("DeadLetterUnavailable".into());
+        view.partitions[0].name = "a-very-long-topic-name-that-is-unusual-but-valid-nevertheless-12".into();
+        view.partitions[1].paused_reason = Some("DeadLetterUnavailable".into());
         view.remark = Some("word ".repeat(60));
         for line in table(&[view]).lines() {
             assert!(line.chars().count() <= WIDTH, "{line}");
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_partitions_those_with_the_largest_lag_are_shown() {
+    fn the_partitions_with_the_largest_lag_are_shown() {
         let text = table(&[group(100)]);
         assert!(
             text.contains("orders-99 ") && !text.contains("orders-1 "),

@@ -1,42 +1,25 @@
-//! The API server's checks, without an API server. In: a document and, on a change, the one before. Out: the typed
-//! resource with defaults filled in, or every reason against it, worded like the API server's and with what to write
-//! instead. Pure. The rules are those of the CRD; none are written here.
+//! The checks of the API server, without an API server. In: a document and, for a change, the previous one.
+//! Out: the typed resource with defaults, or every error, worded like the API server's and with what to write
+//! instead. Pure. All rules come from the CRD; none are defined here.
 //!
 //! ```text
 //! unknown fields -> nulls and defaults -> types, bounds, patterns, lists -> CEL rules -> KafkaConsumerGroup
 //! ```
 
 mod defaults;
+mod field_error;
 mod hint;
 mod metadata;
 mod structure;
 mod unknown;
 
-use std::fmt;
-
 use crds::KafkaConsumerGroup;
 use kube::core::cel::{CompiledSchema, Validator, compile_schema};
 use serde_json::Value;
 
-/// One reason against a document.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FieldError {
-    /// Path of the field, for example `spec.topics[0].name`; empty for the document.
-    pub path: String,
-    pub message: String,
-}
+pub use field_error::FieldError;
 
-impl fmt::Display for FieldError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.path.is_empty() {
-            f.write_str(&self.message)
-        } else {
-            write!(f, "{}: {}", self.path, self.message)
-        }
-    }
-}
-
-/// The CRD's schema, ready to check documents with.
+/// The compiled schema of the CRD.
 pub struct Rules {
     schema: Value,
     cel: CompiledSchema,
@@ -55,9 +38,9 @@ impl Rules {
         Self { schema, cel }
     }
 
-    /// Checks `object`, as a change of `old` if there is one.
+    /// Checks `object`, as a change of `old` if given.
     pub fn check(&self, object: &Value, old: Option<&Value>) -> Result<KafkaConsumerGroup, Vec<FieldError>> {
-        // Like the API server, each stage ends the check if it finds something: what comes later would only repeat it.
+        // As in the API server, a stage with errors ends the check: later stages would only repeat them.
         let mut errors = metadata::check(object);
         unknown::check(&self.schema, object, &mut errors);
         stop(errors)?;
@@ -86,15 +69,6 @@ impl Rules {
 
 fn stop(errors: Vec<FieldError>) -> Result<(), Vec<FieldError>> {
     if errors.is_empty() { Ok(()) } else { Err(errors) }
-}
-
-/// `spec` and `name` to `spec.name`; no leading dot.
-fn join(path: &str, name: &str) -> String {
-    if path.is_empty() {
-        name.to_string()
-    } else {
-        format!("{path}.{name}")
-    }
 }
 
 #[cfg(test)]

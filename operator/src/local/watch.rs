@@ -1,51 +1,51 @@
-//! Notices changes of the given files by looking at times and sizes once a second: works on every file system and needs
-//! no library. In: paths. Out: whether something is different since the last look.
+//! Detects changes of the given files by their times and sizes, once a second: works on every file system and
+//! needs no library. In: paths. Out: whether anything has changed since the last check.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::load::files;
 
-type Print = Vec<(PathBuf, Option<(SystemTime, u64)>)>;
+type FileStamps = Vec<(PathBuf, Option<(SystemTime, u64)>)>;
 
 pub struct Watch {
     paths: Vec<PathBuf>,
     folders: Vec<PathBuf>,
-    last: Print,
+    last: FileStamps,
 }
 
 impl Watch {
-    /// `paths` as given with -f; `folders` hold a folder per Secret or ConfigMap.
+    /// `paths` as given with -f; `folders` contain one folder per Secret or ConfigMap.
     pub fn new(paths: &[PathBuf], folders: Vec<PathBuf>) -> Self {
         let mut watch = Self {
             paths: paths.to_vec(),
             folders,
             last: Vec::new(),
         };
-        watch.last = watch.look();
+        watch.last = watch.scan();
         watch
     }
 
     /// True once after each change.
     pub fn changed(&mut self) -> bool {
-        let now = self.look();
+        let now = self.scan();
         let changed = now != self.last;
         self.last = now;
         changed
     }
 
-    fn look(&self) -> Print {
-        let mut print = Print::new();
+    fn scan(&self) -> FileStamps {
+        let mut stamps = FileStamps::new();
         for path in &self.paths {
             match files(path) {
-                Ok(files) => print.extend(files.into_iter().map(stamp)),
-                Err(_) => print.push((path.clone(), None)),
+                Ok(files) => stamps.extend(files.into_iter().map(stamp)),
+                Err(_) => stamps.push((path.clone(), None)),
             }
         }
         for object in self.folders.iter().flat_map(|folder| entries(folder)) {
-            print.extend(entries(&object).into_iter().map(stamp));
+            stamps.extend(entries(&object).into_iter().map(stamp));
         }
-        print
+        stamps
     }
 }
 
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn changed_new_and_removed_files_are_noticed_once() {
+    fn changed_new_and_removed_files_are_detected_once() {
         let dir = tempfile::tempdir().unwrap();
         let secrets = tempfile::tempdir().unwrap();
         let file = dir.path().join("a.yaml");

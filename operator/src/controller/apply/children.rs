@@ -1,5 +1,5 @@
-//! One child of a group: read only when the cache and what is remembered do not say that it is as wanted, written only
-//! when it differs, never taken from somebody else.
+//! One child of a group: read only if the cache and the memory do not show that it matches, written only if
+//! it differs, never taken over from another owner.
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Patch, PatchParams};
@@ -11,23 +11,25 @@ use serde::{Serialize, de::DeserializeOwned};
 use crds::KafkaConsumerGroup;
 use crds::names::OPERATOR_MANAGER;
 
-use super::super::Scope;
 use super::super::diff::{contains, fingerprint};
-use super::super::memory::{Mark, Memory};
-use super::super::validate::ValidatedGroup;
-use super::{Error, kind_of, with_hash};
+use super::super::memory::{GroupMemory, VerifiedChild};
+use super::super::scope::Scope;
+use super::error::ApplyError;
+use crate::controller::names::APPLIED_HASH_ANNOTATION;
+use crate::digest::hash;
+use crate::group::validate::ValidatedGroup;
 
 pub(super) struct Children<'a> {
     pub scope: &'a Scope,
     pub group: &'a ValidatedGroup,
-    pub memory: &'a mut Memory,
-    /// Asked the API server itself, in this reconcile.
-    pub owner_lives: bool,
+    pub memory: &'a mut GroupMemory,
+    /// The API server has confirmed in this reconcile that the group exists.
+    pub owner_exists: bool,
 }
 
 impl Children<'_> {
-    /// Makes sure that the cluster holds `desired`, and returns what it holds.
-    pub async fn ensure_seen<K, C>(&mut self, desired: K, cache: &Store<C>) -> Result<K, Error>
+    /// Ensures that the cluster holds `desired`, and returns the live object.
+    pub async fn ensure<K, C>(&mut self, desired: K, cache: &Store<C>) -> Result<K, ApplyError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
         K: Clone + Serialize + DeserializeOwned + std::fmt::Debug + 'static,
@@ -38,15 +40,15 @@ impl Children<'_> {
         let (desired, hash) = with_hash(desired);
         let key = kube::runtime::reflector::ObjectRef::<C>::new(&name).within(&self.group.namespace);
         if let Some(cached) = cache.get(&key)
-            && let Some(mark) = self.memory.marks.get(kind)
-            && mark.desired == hash
-            && Some(&mark.resource_version) == cached.meta().resource_version.as_ref()
+            && let Some(known) = self.memory.verified.get(kind)
+            && known.desired == hash
+            && Some(&known.resource_version) == cached.meta().resource_version.as_ref()
         {
             return Ok(C::object(&cached).unwrap_or(desired));
         }
         let api: Api<K> = Api::namespaced(self.scope.context.client.clone(), &self.group.namespace);
         let read = api.get_opt(&name).await;
-        let live = read.map_err(|source| Error::Read {
+        let live = read.map_err(|source| ApplyError::Read {
             kind,
             name: name.clone(),
             source: Box::new(source),
@@ -58,41 +60,41 @@ impl Children<'_> {
             let print = fingerprint(&json);
             let verified = self
                 .memory
-                .marks
+                .verified
                 .get(kind)
-                .is_some_and(|mark| mark.desired == hash && mark.fingerprint == print);
+                .is_some_and(|known| known.desired == hash && known.fingerprint == print);
             if verified || contains(&json, &serde_json::to_value(&desired).unwrap_or_default()) {
-                self.mark(kind, hash, &live, print);
+                self.remember(kind, hash, &live, print);
                 return Ok(live);
             }
         }
-        // Deleting a group deletes its children, and the watches do not tell in which order.
+        // Deleting a group deletes its children, and the watches deliver the deletions in any order.
         if missing {
-            self.owner_lives().await?;
+            self.owner_exists().await?;
         }
         tracing::info!(
             group = self.group.name,
             namespace = self.group.namespace,
             kind,
             name,
-            "apply"
+            "apply child"
         );
         let parameters = PatchParams::apply(OPERATOR_MANAGER).force();
         let applied = api
             .patch(&name, &parameters, &Patch::Apply(&desired))
             .await
-            .map_err(|source| Error::Write {
+            .map_err(|source| ApplyError::Write {
                 kind,
                 name,
                 source: Box::new(source),
             })?;
         let print = fingerprint(&serde_json::to_value(&applied).unwrap_or_default());
-        self.mark(kind, hash, &applied, print);
+        self.remember(kind, hash, &applied, print);
         Ok(applied)
     }
 
-    async fn owner_lives(&mut self) -> Result<(), Error> {
-        if self.owner_lives {
+    async fn owner_exists(&mut self) -> Result<(), ApplyError> {
+        if self.owner_exists {
             return Ok(());
         }
         let (kind, name) = ("KafkaConsumerGroup", self.group.name.clone());
@@ -100,11 +102,11 @@ impl Children<'_> {
             Api::namespaced(self.scope.context.client.clone(), &self.group.namespace);
         match api.get_metadata_opt(&name).await {
             Ok(Some(owner)) if owner.metadata.uid.as_ref() == Some(&self.group.owner.uid) => {
-                self.owner_lives = true;
+                self.owner_exists = true;
                 Ok(())
             }
-            Ok(_) => Err(Error::Gone),
-            Err(source) => Err(Error::Read {
+            Ok(_) => Err(ApplyError::Gone),
+            Err(source) => Err(ApplyError::Read {
                 kind,
                 name,
                 source: Box::new(source),
@@ -112,11 +114,11 @@ impl Children<'_> {
         }
     }
 
-    fn mark<K: Resource>(&mut self, kind: &'static str, desired: String, live: &K, fingerprint: String) {
+    fn remember<K: Resource>(&mut self, kind: &'static str, desired: String, live: &K, fingerprint: String) {
         let resource_version = live.meta().resource_version.clone().unwrap_or_default();
-        self.memory.marks.insert(
+        self.memory.verified.insert(
             kind,
-            Mark {
+            VerifiedChild {
                 desired,
                 resource_version,
                 fingerprint,
@@ -124,8 +126,9 @@ impl Children<'_> {
         );
     }
 
-    /// Ours, or abandoned by an earlier life of this group (deleted with `--cascade=orphan`), which is adopted.
-    fn belongs<K: Resource>(&self, live: &K, kind: &'static str) -> Result<(), Error> {
+    /// Ok if the child is ours, or was orphaned by an earlier group of this name (deleted with
+    /// `--cascade=orphan`) and is adopted.
+    fn belongs<K: Resource>(&self, live: &K, kind: &'static str) -> Result<(), ApplyError> {
         let name = live.name_any();
         let owners = live.meta().owner_references.clone().unwrap_or_default();
         let Some(controller) = owners.iter().find(|owner| owner.controller == Some(true)) else {
@@ -134,20 +137,36 @@ impl Children<'_> {
             return if ours {
                 Ok(())
             } else {
-                Err(Error::Conflict { kind, name })
+                Err(ApplyError::Conflict { kind, name })
             };
         };
         if controller.uid == self.group.owner.uid {
             Ok(())
         } else if controller.kind == self.group.owner.kind && controller.name == self.group.owner.name {
-            Err(Error::Leftover { kind, name })
+            Err(ApplyError::Leftover { kind, name })
         } else {
-            Err(Error::Conflict { kind, name })
+            Err(ApplyError::Conflict { kind, name })
         }
     }
 }
 
-/// What a cache holds of a `K`: all of it, or only its metadata.
+/// The object with its own hash as an annotation.
+pub(super) fn with_hash<K: Resource + Serialize>(mut desired: K) -> (K, String) {
+    let hash = hash(serde_json::to_string(&desired).unwrap_or_default().as_bytes());
+    desired
+        .annotations_mut()
+        .insert(APPLIED_HASH_ANNOTATION.into(), hash.clone());
+    (desired, hash)
+}
+
+pub(super) fn kind_of<K: Resource<DynamicType = ()>>() -> &'static str {
+    match K::kind(&()) {
+        std::borrow::Cow::Borrowed(kind) => kind,
+        std::borrow::Cow::Owned(_) => "object",
+    }
+}
+
+/// What a cache holds of a `K`: the whole object, or only its metadata.
 pub(super) trait Cached<K>: Resource<DynamicType = ()> + Clone + 'static {
     fn object(&self) -> Option<K>;
 }

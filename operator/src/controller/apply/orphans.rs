@@ -1,4 +1,4 @@
-//! Deletes the children that a group has under names of an earlier release.
+//! Deletes children of a group that have a name of an earlier release.
 
 use std::collections::BTreeSet;
 
@@ -8,13 +8,14 @@ use kube::runtime::reflector::Store;
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
-use super::super::Scope;
-use super::super::build::labels::child_name;
-use super::super::validate::ValidatedGroup;
-use super::{Error, is_not_found, kind_of};
+use super::super::names::child_name;
+use super::super::scope::Scope;
+use super::children::kind_of;
+use super::error::{ApplyError, is_not_found};
+use crate::group::validate::ValidatedGroup;
 
-/// Children that this group owns under names that it no longer uses.
-pub(super) async fn delete_orphans(scope: &Scope, group: &ValidatedGroup) -> Result<(), Error> {
+/// Deletes children that this group owns under names that it no longer uses.
+pub(super) async fn delete_orphans(scope: &Scope, group: &ValidatedGroup) -> Result<(), ApplyError> {
     let caches = &scope.caches;
     orphans(scope, group, &caches.deployments).await?;
     orphans(scope, group, &caches.disruption_budgets).await?;
@@ -24,7 +25,7 @@ pub(super) async fn delete_orphans(scope: &Scope, group: &ValidatedGroup) -> Res
     orphans(scope, group, &caches.service_accounts).await
 }
 
-async fn orphans<C>(scope: &Scope, group: &ValidatedGroup, cache: &Store<C>) -> Result<(), Error>
+async fn orphans<C>(scope: &Scope, group: &ValidatedGroup, cache: &Store<C>) -> Result<(), ApplyError>
 where
     C: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     C: Clone + DeserializeOwned + std::fmt::Debug + 'static,
@@ -50,7 +51,7 @@ where
             Ok(_) => {}
             Err(error) if is_not_found(&error) => {}
             Err(source) => {
-                return Err(Error::Write {
+                return Err(ApplyError::Write {
                     kind: kind_of::<C>(),
                     name,
                     source: Box::new(source),

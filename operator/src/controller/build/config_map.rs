@@ -1,5 +1,6 @@
-//! The ConfigMap of a group: the worker's configuration, and what may change while workers run. In: a validated group.
-//! Out: the object and the hash that rolls the pods. Never holds a secret.
+//! The ConfigMap of a group: the worker's configuration, and the control document, which may change while
+//! workers run. In: a validated group. Out: the object and the hash that causes a rollout. Never contains a
+//! secret.
 
 use crds::WorkerConfig;
 use crds::names::{CONTROL_KEY, WORKER_CONFIG_KEY};
@@ -8,8 +9,9 @@ use crds::worker_config::Control;
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde::Serialize;
 
-use super::{labels::hash, metadata};
-use crate::controller::validate::ValidatedGroup;
+use super::metadata::metadata;
+use crate::digest::hash;
+use crate::group::validate::ValidatedGroup;
 
 pub fn config_map(group: &ValidatedGroup) -> ConfigMap {
     let config = WorkerConfig::from_spec(
@@ -34,7 +36,7 @@ pub fn config_map(group: &ValidatedGroup) -> ConfigMap {
     }
 }
 
-/// Changes exactly when workers must restart to see the change; pausing is not such a change.
+/// Changes exactly when workers must restart to apply the change; pausing does not change it.
 pub fn config_hash(config_map: &ConfigMap) -> String {
     let config = config_map
         .data
@@ -43,7 +45,7 @@ pub fn config_hash(config_map: &ConfigMap) -> String {
     hash(config.map(String::as_bytes).unwrap_or_default())
 }
 
-/// Serialising plain data into memory has no way to fail; a worker refuses an empty document.
+/// Serializing plain data into memory cannot fail; a worker refuses an empty document.
 fn json(document: &impl Serialize) -> String {
     serde_json::to_string_pretty(document).unwrap_or_default()
 }
@@ -80,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn changing_what_workers_read_changes_the_hash() {
+    fn a_change_of_the_worker_configuration_changes_the_hash() {
         let mut group = validated();
         let before = config_hash(&config_map(&group));
         group.spec.processing.batch.max_records = 7;

@@ -1,5 +1,5 @@
-//! The worker Deployment of a group. In: a validated group, the number of replicas, its ConfigMap. Out: the object; its
-//! pods always meet the restricted Pod Security standard, whatever the spec says.
+//! The worker Deployment of a group. In: a validated group, the number of replicas, its ConfigMap. Out: the
+//! object; its pods always meet the restricted Pod Security standard, whatever the spec says.
 
 use std::collections::BTreeMap;
 
@@ -14,30 +14,33 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::labels::{self, START_POSITIONS_ANNOTATION};
-use super::{config_map::config_hash, metadata, volumes};
-use crate::controller::validate::ValidatedGroup;
+use super::config_map::config_hash;
+use super::metadata::metadata;
+use super::volumes;
+use crate::controller::names as child_names;
+use crate::controller::names::START_POSITIONS_ANNOTATION;
+use crate::group::validate::ValidatedGroup;
 
-/// The user of the distroless convention; any number but 0 will do, since the image holds no user database.
+/// The user id of the distroless images; any number except 0 works, because the image has no user database.
 const NON_ROOT: i64 = 65532;
-/// Name of the one container.
+/// Name of the only container.
 pub const CONTAINER: &str = "worker";
 
 pub fn deployment(
     group: &ValidatedGroup,
     replicas: i32,
     config_map: &ConfigMap,
-    positions_settled: bool,
+    start_positions_committed: bool,
 ) -> Deployment {
     let mut metadata = metadata(group);
-    if positions_settled {
+    if start_positions_committed {
         metadata.annotations = Some([(START_POSITIONS_ANNOTATION.into(), "settled".into())].into());
     }
     Deployment {
         metadata,
         spec: Some(DeploymentSpec {
             replicas: Some(replicas),
-            // Surge pods would join the group and move partitions twice.
+            // Surge pods would join the group and cause partitions to move twice.
             strategy: Some(DeploymentStrategy {
                 type_: Some("RollingUpdate".into()),
                 rolling_update: Some(RollingUpdateDeployment {
@@ -46,7 +49,7 @@ pub fn deployment(
                 }),
             }),
             selector: LabelSelector {
-                match_labels: Some(labels::selector(&group.name)),
+                match_labels: Some(child_names::selector(&group.name)),
                 ..LabelSelector::default()
             },
             revision_history_limit: Some(2),
@@ -61,9 +64,9 @@ pub fn deployment(
 }
 
 fn template_metadata(group: &ValidatedGroup, config_map: &ConfigMap) -> ObjectMeta {
-    // The user's first, so that ours win: selector and hashes are not negotiable.
+    // The user's entries come first, so that ours override them: selector and hashes must not change.
     let mut labels = group.spec.worker.labels.clone();
-    labels.extend(labels::labels(&group.name));
+    labels.extend(child_names::labels(&group.name));
     let mut annotations = group.spec.worker.annotations.clone();
     annotations.insert(names::CONFIG_HASH_ANNOTATION.into(), config_hash(config_map));
     annotations.insert(names::SECRETS_HASH_ANNOTATION.into(), group.secrets_hash.clone());
@@ -77,7 +80,7 @@ fn template_metadata(group: &ValidatedGroup, config_map: &ConfigMap) -> ObjectMe
 fn pod_spec(group: &ValidatedGroup) -> PodSpec {
     let worker = &group.spec.worker;
     PodSpec {
-        service_account_name: Some(labels::child_name(&group.name)),
+        service_account_name: Some(child_names::child_name(&group.name)),
         automount_service_account_token: Some(true),
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(worker.termination_grace_period_seconds),
@@ -140,12 +143,12 @@ fn container(group: &ValidatedGroup) -> Container {
             failure_threshold: Some(60),
             ..probe("/livez", 1)
         }),
-        // 30 s without a tick of the poll thread: longer than any hiccup, far below max.poll.interval.
+        // 30 s without a tick of the poll thread: longer than any short stall, far below max.poll.interval.
         liveness_probe: Some(Probe {
             failure_threshold: Some(3),
             ..probe("/livez", 10)
         }),
-        // A rollout goes on as soon as a worker has joined the group, so this is looked at often.
+        // A rollout continues as soon as a worker has joined the group, so this probe is frequent.
         readiness_probe: Some(Probe {
             failure_threshold: Some(2),
             ..probe("/readyz", 2)
@@ -159,7 +162,7 @@ fn container(group: &ValidatedGroup) -> Container {
             }),
             ..SecurityContext::default()
         }),
-        // The last words of a crashing worker end up in the group's status.
+        // The last log lines of a crashing worker appear in the status of the group.
         termination_message_policy: Some("FallbackToLogsOnError".into()),
         volume_mounts: Some(volumes::mounts(group)),
         ..Container::default()
@@ -213,7 +216,7 @@ fn prefer_different_nodes(group: &ValidatedGroup) -> Affinity {
                 weight: 100,
                 pod_affinity_term: PodAffinityTerm {
                     label_selector: Some(LabelSelector {
-                        match_labels: Some(labels::selector(&group.name)),
+                        match_labels: Some(child_names::selector(&group.name)),
                         ..LabelSelector::default()
                     }),
                     topology_key: "kubernetes.io/hostname".into(),
@@ -279,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn configuration_and_secrets_roll_the_pods_separately() {
+    fn configuration_and_secrets_cause_separate_rollouts() {
         let before = built(|_| {});
         let config = built(|group| group.spec.processing.concurrency = 9);
         let secrets = built(|group| group.secrets_hash = "rotated".into());
@@ -291,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn users_add_labels_but_cannot_take_over_the_selector() {
+    fn users_add_labels_but_cannot_override_the_selector() {
         let deployment = built(|group| {
             group.spec.worker.labels = [
                 ("team".into(), "shop".into()),
@@ -314,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worker_is_told_where_its_configuration_and_itself_are() {
+    fn the_worker_gets_its_configuration_path_and_its_own_name() {
         let (pod, container) = pod(&built(|_| {}));
         assert_eq!(
             container.args.unwrap(),

@@ -1,12 +1,13 @@
-//! The PodDisruptionBudget of a group: node drains take one worker at a time, so that the group rebalances in small
-//! steps. In: a validated group. Out: the object.
+//! The PodDisruptionBudget of a group: a node drain evicts one worker at a time, so that the group rebalances
+//! in small steps. In: a validated group. Out: the object.
 
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{labels::selector, metadata};
-use crate::controller::validate::ValidatedGroup;
+use super::metadata::metadata;
+use crate::controller::names::selector;
+use crate::group::validate::ValidatedGroup;
 
 pub fn disruption_budget(group: &ValidatedGroup) -> PodDisruptionBudget {
     PodDisruptionBudget {
@@ -31,7 +32,7 @@ mod tests {
     use crate::fixtures::validated;
 
     #[test]
-    fn one_worker_at_a_time() {
+    fn one_worker_may_be_unavailable() {
         let spec = disruption_budget(&validated()).spec.unwrap();
         assert_eq!(spec.max_unavailable, Some(IntOrString::Int(1)));
         assert_eq!(spec.selector.unwrap().match_labels.unwrap(), selector("orders"));

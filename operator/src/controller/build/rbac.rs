@@ -1,12 +1,14 @@
-//! ServiceAccount, Role and RoleBinding of the workers: they may read their own resource and write its status, nothing
-//! else. In: a validated group. Out: three objects. Refuses to grant anything that is not bound to this one name.
+//! ServiceAccount, Role and RoleBinding of the workers: they may read their own resource and write its
+//! status, nothing else. In: a validated group. Out: three objects. Every permission is bound to the name of
+//! this group.
 
 use crds::names::API_GROUP;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
 
-use super::{labels::child_name, metadata};
-use crate::controller::validate::ValidatedGroup;
+use super::metadata::metadata;
+use crate::controller::names::child_name;
+use crate::group::validate::ValidatedGroup;
 
 pub fn service_account(group: &ValidatedGroup) -> ServiceAccount {
     ServiceAccount {
@@ -25,7 +27,7 @@ pub fn role(group: &ValidatedGroup) -> Role {
     };
     Role {
         metadata: metadata(group),
-        // Get: to find out whether the resource is still there. Patch: its own entry of status.workers.
+        // get: to check that the resource exists. patch: the worker's own entry of status.workers.
         rules: Some(vec![
             rule("kafkaconsumergroups", "get"),
             rule("kafkaconsumergroups/status", "patch"),
@@ -56,7 +58,7 @@ mod tests {
     use crate::fixtures::validated;
 
     #[test]
-    fn workers_reach_one_resource_and_only_its_status() {
+    fn workers_may_access_one_resource_and_write_only_its_status() {
         let rules = role(&validated()).rules.unwrap();
         for rule in &rules {
             assert_eq!(
@@ -87,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn the_binding_joins_this_role_and_this_account() {
+    fn the_binding_connects_this_role_and_this_account() {
         let binding = role_binding(&validated());
         assert_eq!(binding.role_ref.name, "orders-worker");
         let subject = &binding.subjects.unwrap()[0];

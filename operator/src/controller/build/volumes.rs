@@ -1,7 +1,6 @@
-//! Volumes of a worker pod: its configuration, every referenced Secret and ConfigMap at the path the worker expects, the
-//! user's own, and room for temporary files. In: a validated group. Out: volumes and mounts that belong together.
-
-use std::collections::BTreeSet;
+//! Volumes of a worker pod: its configuration, every referenced Secret and ConfigMap at the path that the
+//! worker expects, the volumes of the user, and a volume for temporary files. In: a validated group. Out:
+//! matching volumes and mounts.
 
 use crds::names::{CONFIG_DIR, CONFIG_MAPS_DIR, SECRETS_DIR};
 use crds::spec;
@@ -11,18 +10,18 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::labels::{child_name, volume_name};
-use crate::controller::references::{Kind, references};
-use crate::controller::validate::ValidatedGroup;
+use crate::controller::names::{child_name, volume_name};
+use crate::group::references::ObjectKind;
+use crate::group::validate::ValidatedGroup;
 
 const TMP: &str = "/tmp";
 
 pub fn volumes(group: &ValidatedGroup) -> Vec<Volume> {
     let mut volumes = vec![config_map_volume("kcg-config", &child_name(&group.name))];
-    for (kind, name) in referenced(group) {
+    for (kind, name) in group.references.mounted_objects() {
         volumes.push(match kind {
-            Kind::Secret => secret_volume(&volume_name("kcg-secret", &name), &name),
-            Kind::ConfigMap => config_map_volume(&volume_name("kcg-config-map", &name), &name),
+            ObjectKind::Secret => secret_volume(&volume_name("kcg-secret", &name), &name),
+            ObjectKind::ConfigMap => config_map_volume(&volume_name("kcg-config-map", &name), &name),
         });
     }
     volumes.extend(group.spec.worker.volumes.iter().map(user_volume));
@@ -38,14 +37,14 @@ pub fn volumes(group: &ValidatedGroup) -> Vec<Volume> {
 
 pub fn mounts(group: &ValidatedGroup) -> Vec<VolumeMount> {
     let mut mounts = vec![mount("kcg-config", CONFIG_DIR, true)];
-    for (kind, name) in referenced(group) {
+    for (kind, name) in group.references.mounted_objects() {
         mounts.push(match kind {
-            Kind::Secret => mount(
+            ObjectKind::Secret => mount(
                 &volume_name("kcg-secret", &name),
                 &format!("{SECRETS_DIR}/{name}"),
                 true,
             ),
-            Kind::ConfigMap => mount(
+            ObjectKind::ConfigMap => mount(
                 &volume_name("kcg-config-map", &name),
                 &format!("{CONFIG_MAPS_DIR}/{name}"),
                 true,
@@ -61,15 +60,6 @@ pub fn mounts(group: &ValidatedGroup) -> Vec<VolumeMount> {
         mounts.push(mount("kcg-tmp", TMP, false));
     }
     mounts
-}
-
-/// Each mounted object once, in a stable order.
-fn referenced(group: &ValidatedGroup) -> BTreeSet<(Kind, String)> {
-    references(&group.spec)
-        .into_iter()
-        .filter(|reference| reference.mounted)
-        .map(|reference| (reference.kind, reference.name))
-        .collect()
 }
 
 fn user_mounts_tmp(group: &ValidatedGroup) -> bool {
@@ -145,11 +135,13 @@ fn user_volume(volume: &spec::Volume) -> Volume {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::fixtures::validated;
 
     #[test]
-    fn references_are_mounted_where_the_worker_looks_and_each_mount_has_its_volume() {
+    fn references_are_mounted_where_the_worker_expects_them_and_each_mount_has_a_volume() {
         let group = validated();
         let paths: Vec<_> = mounts(&group).into_iter().map(|mount| mount.mount_path).collect();
         assert_eq!(

@@ -1,65 +1,33 @@
-//! Computes the status of a group. In: everything that was observed, decided and applied, and the old status. Out: the
-//! new one. Pure: the same input gives the same status, to the byte, or a quiet cluster would see writes.
+//! Computes the status of a group. In: everything that was observed, decided and applied, and the old status.
+//! Out: the new one. Pure: the same input gives the same status, byte for byte, so that an idle cluster
+//! causes no writes.
 
+pub mod inputs;
 mod verdicts;
 
 use crds::KafkaConsumerGroupStatus;
-use crds::spec::KafkaConsumerGroupSpec;
 use crds::status::{LagStatus, PartitionsStatus, ScalingStatus, TopicStatus, condition};
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::Deployment;
 
+use self::inputs::Inputs;
 use self::verdicts::{
-    Owned, Workers, accepted, available, consuming, lag_known, limited, owned, reachable, ready, reconciling,
-    stalled, stopped,
+    Assigned, WorkerCounts, accepted, assigned, available, consuming, lag_known, limited, reachable, ready,
+    reconciling, stalled, stopped,
 };
 use super::conditions::{self, Truth, Verdict, whole_seconds};
 use super::workers;
-use crate::controller::build::labels::selector_text;
-use crate::controller::dereference::KafkaView;
-use crate::controller::pods::PodFacts;
-use crate::controller::validate::Rejection;
-use crate::kafka::KafkaFacts;
-use crate::scaling::Decision;
+use crate::controller::names::selector_text;
+use crate::group::rejection::Rejection;
+use crate::group::scaling::Decision;
+use crate::kafka::model::KafkaFacts;
 
-/// Something that was to be done and could not be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    pub reason: String,
-    pub message: String,
-    /// Waiting does not help.
-    pub needs_human: bool,
-}
-
-/// What a status is computed from.
-#[derive(Clone, Debug)]
-pub struct Inputs<'a> {
-    pub name: &'a str,
-    pub generation: Option<i64>,
-    pub spec: &'a KafkaConsumerGroupSpec,
-    pub group_id: String,
-    pub image: Option<&'a str>,
-    /// Err: not accepted. Ok(Some): accepted with a warning.
-    pub acceptance: Result<Option<&'a Rejection>, &'a Rejection>,
-    pub kafka: &'a KafkaView,
-    pub decision: Option<&'a Decision>,
-    /// As the API server returned it last.
-    pub deployment: Option<&'a Deployment>,
-    pub pods: &'a [PodFacts],
-    pub failure: Option<&'a Failure>,
-    pub old: &'a KafkaConsumerGroupStatus,
-    /// The group was seen well a moment ago.
-    pub settling: bool,
-    pub now: Timestamp,
-}
-
-/// The new status, and what the caller remembers of it.
+/// The new status, and what the caller remembers.
 #[derive(Clone, Debug)]
 pub struct Computed {
     pub status: KafkaConsumerGroupStatus,
-    /// Brokers answered and every partition had an owner.
+    /// Brokers answered and every partition was assigned.
     pub healthy: bool,
-    /// Something is still on its way and worth looking at again soon.
+    /// The group is converging and should be reconciled again soon.
     pub converging: bool,
 }
 
@@ -71,24 +39,24 @@ pub fn compute(inputs: &Inputs<'_>) -> Computed {
     let total = topics
         .iter()
         .try_fold(0, |sum, topic| Some(sum + topic.partitions?));
-    let deployed = Workers::of(inputs);
+    let deployed = WorkerCounts::of(inputs);
 
     let accepted = accepted(inputs);
     let reachable = reachable(inputs);
     let available = available(inputs, &deployed);
-    let owned = owned(group, total);
+    let assigned = assigned(group, total);
     let present = |name: &str| inputs.pods.iter().any(|pod| pod.name == name);
     let stuck = workers::stalled(&inputs.old.workers, present, inputs.now);
-    let consuming = consuming(inputs, facts.is_some(), &owned, stuck.as_ref());
+    let consuming = consuming(inputs, facts.is_some(), &assigned, stuck.as_ref());
     let stalled = stalled(inputs, &accepted, &reachable, &available, &consuming);
-    let settles = inputs.settling && conditions::is_true(&inputs.old.conditions, condition::READY);
+    let tolerant = inputs.recently_healthy && conditions::is_true(&inputs.old.conditions, condition::READY);
     let ready = ready(
         inputs,
         &[&accepted, &reachable, &available, &consuming],
-        &owned,
-        settles,
+        &assigned,
+        tolerant,
     );
-    let reconciling = reconciling(inputs, &available, &owned, &ready, &stalled);
+    let reconciling = reconciling(inputs, &available, &assigned, &ready, &stalled);
     let converging = reconciling.is_true() || (!ready.is_true() && !stalled.is_true() && !stopped(inputs));
     let verdicts = vec![
         (condition::READY, ready),
@@ -130,7 +98,7 @@ pub fn compute(inputs: &Inputs<'_>) -> Computed {
     };
     Computed {
         status,
-        healthy: matches!(owned, Owned::All),
+        healthy: matches!(assigned, Assigned::All),
         converging,
     }
 }
@@ -173,7 +141,7 @@ fn scaling_status(decision: &Decision) -> ScalingStatus {
     }
 }
 
-/// What is known now, else what was known last: a count does not get wrong because a broker is away.
+/// The current partition counts, else the last known ones: a count stays valid while brokers are unavailable.
 fn topics(inputs: &Inputs<'_>, facts: Option<&KafkaFacts>) -> Vec<TopicStatus> {
     let topics = inputs.spec.topics.iter().map(|topic| {
         let before = inputs.old.topics.iter().find(|before| before.name == topic.name);
@@ -189,7 +157,7 @@ fn topics(inputs: &Inputs<'_>, facts: Option<&KafkaFacts>) -> Vec<TopicStatus> {
     topics.collect()
 }
 
-/// Keeps its time while the numbers stay, so that an idle group is not written.
+/// Keeps its time while the numbers stay the same, so that an idle group causes no write.
 fn lag(old: &KafkaConsumerGroupStatus, facts: Option<&KafkaFacts>, now: Timestamp) -> Option<LagStatus> {
     let lag = facts?.lag.as_ref()?;
     let as_of = match &old.lag {

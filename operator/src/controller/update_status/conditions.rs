@@ -1,5 +1,5 @@
-//! Conditions in Kubernetes' manner. In: the conditions there are, and what holds now. Out: the merged list: a condition
-//! keeps its transition time while its status stays. Pure.
+//! Conditions according to the Kubernetes API conventions. In: the old conditions, and what holds now. Out:
+//! the merged list; a condition keeps its transition time while its status stays the same. Pure.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -22,7 +22,7 @@ impl Truth {
     }
 }
 
-/// What holds now, of one condition type.
+/// What holds now for one condition type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     pub truth: Truth,
@@ -44,8 +44,8 @@ impl Verdict {
     }
 }
 
-/// Most bytes of a message; metav1.Condition allows 32768, but a status is meant to be read.
-const LONGEST_MESSAGE: usize = 2048;
+/// Maximum number of bytes of a message; metav1.Condition allows 32768, but people read the status.
+const MAX_MESSAGE: usize = 2048;
 
 /// The condition of one type.
 pub fn find<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
@@ -62,7 +62,7 @@ pub fn reason<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a str> {
     find(conditions, kind).map(|condition| condition.reason.as_str())
 }
 
-/// Replaces the conditions by the verdicts, in their order.
+/// Replaces the conditions with the verdicts, in their order.
 pub fn merge(
     old: &[Condition],
     verdicts: Vec<(&'static str, Verdict)>,
@@ -88,11 +88,11 @@ pub fn merge(
         .collect()
 }
 
-/// What others said, without what differs each time they say it: "(after 4051ms in state AUTH_REQ)" and the ports of
-/// connections. A message that moves would be a status write per attempt.
-pub fn steady(said: &str) -> String {
-    let mut kept = String::with_capacity(said.len());
-    let mut rest = said;
+/// An error message without the parts that differ at each attempt: "(after 4051ms in state AUTH_REQ)" and the
+/// ports of connections. Otherwise each attempt would cause a status write.
+pub fn without_volatile_parts(message: &str) -> String {
+    let mut kept = String::with_capacity(message.len());
+    let mut rest = message;
     while let Some(start) = rest.find(" (after ") {
         let Some(length) = closing(&rest[start..]) else {
             break;
@@ -107,7 +107,7 @@ pub fn steady(said: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Bytes up to and with the parenthesis that closes the first one.
+/// Length up to and including the parenthesis that closes the first one.
 fn closing(text: &str) -> Option<usize> {
     let mut depth = 0;
     for (index, character) in text.char_indices() {
@@ -122,8 +122,8 @@ fn closing(text: &str) -> Option<usize> {
 }
 
 fn cut(mut message: String) -> String {
-    if message.len() > LONGEST_MESSAGE {
-        let end = (0..=LONGEST_MESSAGE)
+    if message.len() > MAX_MESSAGE {
+        let end = (0..=MAX_MESSAGE)
             .rev()
             .find(|at| message.is_char_boundary(*at))
             .unwrap_or(0);
@@ -133,7 +133,7 @@ fn cut(mut message: String) -> String {
     message
 }
 
-/// The time as it is stored, to the second: finer would differ from what is read back.
+/// The time in whole seconds, as it is stored: a finer one would differ from the stored one.
 pub fn whole_seconds(now: Timestamp) -> Timestamp {
     Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
@@ -161,27 +161,30 @@ mod tests {
     }
 
     #[test]
-    fn what_differs_at_each_attempt_is_left_out() {
-        let said =
+    fn volatile_parts_are_removed() {
+        let message =
             "login refused (after 4051ms in state AUTH_REQ); correct (after 0ms, 1 identical error(s)) it";
-        assert_eq!(steady(said), "login refused; correct it");
+        assert_eq!(without_volatile_parts(message), "login refused; correct it");
         assert_eq!(
-            steady("read udp 10.0.0.1:41770->10.0.0.2:53: timeout"),
+            without_volatile_parts("read udp 10.0.0.1:41770->10.0.0.2:53: timeout"),
             "read udp timeout"
         );
-        assert_eq!(steady("partitions: 6 -> 9 (after all)"), "partitions: 6 -> 9");
-        assert_eq!(steady("open (after"), "open (after");
+        assert_eq!(
+            without_volatile_parts("partitions: 6 -> 9 (after all)"),
+            "partitions: 6 -> 9"
+        );
+        assert_eq!(without_volatile_parts("open (after"), "open (after");
     }
 
     #[test]
     fn long_messages_are_cut_at_a_character() {
-        let long = "ä".repeat(LONGEST_MESSAGE);
+        let long = "ä".repeat(MAX_MESSAGE);
         let conditions = merge(
             &[],
             vec![("Ready", Verdict::new(Truth::True, "Fine", long))],
             None,
             at(1),
         );
-        assert!(conditions[0].message.len() <= LONGEST_MESSAGE + 4);
+        assert!(conditions[0].message.len() <= MAX_MESSAGE + 4);
     }
 }

@@ -1,16 +1,16 @@
-//! Kubernetes Events of a group. In: the status before and after. Out: one Event per transition, none for what stays.
-//! Pure; because it compares what is stored, a restarted operator does not repeat itself.
+//! Kubernetes Events of a group. In: the status before and after. Out: one Event per transition. Pure;
+//! because it compares stored statuses, a restarted operator does not repeat Events.
 
 use crds::KafkaConsumerGroupStatus;
 use crds::status::{PausedReason, condition};
 use kube::runtime::events::{Event, EventType};
 
 use super::conditions::{find, reason};
-use crate::controller::build::labels::hash;
-use crate::kafka::{ProvisionAction, Provisioned};
+use crate::digest::hash;
+use crate::kafka::model::{ProvisionAction, Provisioned};
 
 /// The API's limit for notes.
-const LONGEST_NOTE: usize = 1000;
+const MAX_NOTE: usize = 1000;
 
 /// What happened between two statuses.
 pub fn events(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) -> Vec<Event> {
@@ -64,7 +64,7 @@ pub fn events(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) ->
                 events.push(normal("Started", "desiredState is no longer Stopped"));
             }
             (before, "Consuming") if is_hindered(before) => {
-                events.push(normal("Consuming", &format!("{before} is over")));
+                events.push(normal("Consuming", &format!("{before} is resolved")));
             }
             _ => {}
         }
@@ -84,17 +84,17 @@ pub fn events(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) ->
     events
 }
 
-/// Reasons of condition Consuming that users want to hear of at once.
+/// Reasons of condition Consuming that deserve an Event at once.
 fn is_hindered(reason: &str) -> bool {
     reason == "PartitionsStalled" || PausedReason::named(reason).is_some_and(PausedReason::hinders)
 }
 
-/// What was done to topics.
+/// Events about changed topics.
 pub fn provisioned(done: &[Provisioned]) -> Vec<Event> {
     let events = done.iter().filter_map(|done| match done.action {
         ProvisionAction::Created => Some(normal(
             "TopicCreated",
-            &format!("topic {} was created, as asked for by provision", done.topic),
+            &format!("topic {} was created, as provision requests", done.topic),
         )),
         ProvisionAction::Grown { from, to } => Some(normal(
             "TopicGrown",
@@ -118,10 +118,11 @@ fn event(type_: EventType, reason: &str, note: &str) -> Event {
         .chars()
         .scan(0, |bytes, it| {
             *bytes += it.len_utf8();
-            (*bytes <= LONGEST_NOTE).then_some(it)
+            (*bytes <= MAX_NOTE).then_some(it)
         })
         .collect();
-    // The recorder folds events of the same action into a series that keeps the first note; another note is other news.
+    // The recorder merges Events of the same action into a series that keeps the first note, so each note
+    // gets its own action.
     let action = format!("Reconcile-{}", hash(note.as_bytes()));
     Event {
         type_,
@@ -140,7 +141,7 @@ mod tests {
     fn status(verdicts: &[(&'static str, Truth, &str)], replicas: Option<i32>) -> KafkaConsumerGroupStatus {
         let verdicts = verdicts
             .iter()
-            .map(|(kind, truth, reason)| (*kind, Verdict::new(*truth, reason, "said")))
+            .map(|(kind, truth, reason)| (*kind, Verdict::new(*truth, reason, "message")))
             .collect();
         KafkaConsumerGroupStatus {
             conditions: merge(&[], verdicts, None, jiff::Timestamp::UNIX_EPOCH),
@@ -154,29 +155,29 @@ mod tests {
     }
 
     #[test]
-    fn transitions_are_told_once() {
+    fn each_transition_has_one_event() {
         let (yes, no) = (Truth::True, Truth::False);
-        let well = status(
+        let healthy = status(
             &[
                 ("Accepted", yes, "Accepted"),
                 ("KafkaReachable", yes, "BrokersAnswer"),
             ],
             Some(6),
         );
-        let ill = status(
+        let failing = status(
             &[
                 ("Accepted", no, "SecretMissing"),
                 ("KafkaReachable", no, "KafkaUnreachable"),
             ],
             Some(6),
         );
-        assert_eq!(reasons(&well, &ill), ["SecretMissing", "KafkaUnreachable"]);
-        assert!(reasons(&ill, &ill).is_empty());
-        assert_eq!(reasons(&ill, &well), ["Accepted", "KafkaReachable"]);
+        assert_eq!(reasons(&healthy, &failing), ["SecretMissing", "KafkaUnreachable"]);
+        assert!(reasons(&failing, &failing).is_empty());
+        assert_eq!(reasons(&failing, &healthy), ["Accepted", "KafkaReachable"]);
     }
 
     #[test]
-    fn desired_states_are_told_in_both_directions() {
+    fn desired_states_have_events_in_both_directions() {
         let consuming = |reason| status(&[("Consuming", Truth::False, reason)], None);
         assert_eq!(reasons(&consuming("Consuming"), &consuming("Paused")), ["Paused"]);
         assert_eq!(
@@ -191,9 +192,9 @@ mod tests {
     }
 
     #[test]
-    fn what_hinders_workers_is_told_when_it_begins_and_when_it_is_over() {
+    fn what_hinders_workers_has_an_event_at_its_start_and_its_end() {
         let consuming = |truth, reason| status(&[("Consuming", truth, reason)], None);
-        let well = consuming(Truth::True, "Consuming");
+        let healthy = consuming(Truth::True, "Consuming");
         let reasons_of_workers = [
             "RecordFailed",
             "DeadLetterBreakerOpen",
@@ -202,15 +203,15 @@ mod tests {
             "TransformSlow",
         ];
         for reason in reasons_of_workers.into_iter().chain(["PartitionsStalled"]) {
-            let ill = consuming(Truth::False, reason);
-            assert_eq!(reasons(&well, &ill), [reason]);
-            assert!(reasons(&ill, &ill).is_empty());
-            assert_eq!(reasons(&ill, &well), ["Consuming"]);
+            let failing = consuming(Truth::False, reason);
+            assert_eq!(reasons(&healthy, &failing), [reason]);
+            assert!(reasons(&failing, &failing).is_empty());
+            assert_eq!(reasons(&failing, &healthy), ["Consuming"]);
         }
     }
 
     #[test]
-    fn scaling_is_told_with_numbers() {
+    fn a_scaling_event_has_the_numbers() {
         let event = &events(&status(&[], Some(6)), &status(&[], Some(9)))[0];
         assert!(
             event.note.as_ref().unwrap().starts_with("workers: 6 -> 9"),

@@ -1,35 +1,36 @@
-//! The workers' own entries in `status.workers`. In: the entries and which pods exist. Out: what living workers complain
-//! of, and the patch that removes entries of the dead. Pure; never changes an entry.
+//! The workers' own entries in `status.workers`. In: the entries and which pods exist. Out: what live workers
+//! report, and the patch that removes entries of deleted pods. Pure; never changes an entry.
 
 use crds::status::{PausedReason, StalledPartition, WorkerStatus};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-/// Workers report at least every minute while something changes and keep quiet otherwise; an entry that tells of a
-/// problem is repeated, so one this old is of a worker that cannot report any more.
+/// Workers report at least every minute while something changes, and otherwise do not report. They repeat an
+/// entry with a problem, so an entry this old belongs to a worker that can no longer report.
 const STALE: SignedDuration = SignedDuration::from_mins(2);
-/// An entry younger than this is not removed even if its pod is not seen: caches of pods and groups are not in step.
+/// An entry younger than this is not removed even if its pod is missing: the caches of pods and groups are
+/// not synchronized.
 const YOUNG: SignedDuration = SignedDuration::from_secs(30);
 
-/// Most stalled partitions that are shown.
+/// Maximum number of stalled partitions in the status.
 const MAX_STALLED: usize = 16;
 
-/// The gravest complaint, with the words of the worker.
+/// The most severe problem, with the worker's error.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Complaint {
+pub struct WorkerProblem {
     pub reason: &'static str,
     pub message: String,
 }
 
-/// What workers complain of, from fresh entries of existing pods only.
-pub fn complaint(
+/// The most severe problem of the workers, from recent entries of existing pods only.
+pub fn worker_problem(
     entries: &[WorkerStatus],
     present: impl Fn(&str) -> bool,
     now: Timestamp,
-) -> Option<Complaint> {
+) -> Option<WorkerProblem> {
     let fresh = fresh(entries, present, now);
-    let gravest = fresh.iter().filter_map(|entry| hindrance(entry)).max()?;
-    let mut held = fresh.iter().filter(|entry| hindrance(entry) == Some(gravest));
+    let most_severe = fresh.iter().filter_map(|entry| hindrance(entry)).max()?;
+    let mut held = fresh.iter().filter(|entry| hindrance(entry) == Some(most_severe));
     let first = held.next()?;
     let more = held.count();
     let others = if more == 0 {
@@ -37,19 +38,20 @@ pub fn complaint(
     } else {
         format!(" and {more} more")
     };
-    let words = first.last_error.as_deref().unwrap_or("no error told");
-    Some(Complaint {
-        reason: gravest.as_str(),
-        message: format!("worker {}{others}: {words}", first.name),
+    let error = first.last_error.as_deref().unwrap_or("no error reported");
+    Some(WorkerProblem {
+        reason: most_severe.as_str(),
+        message: format!("worker {}{others}: {error}", first.name),
     })
 }
 
-/// What is wrong with a worker, if it is a reason that this operator knows.
+/// The reason why a worker is hindered, if this operator knows it.
 fn hindrance(entry: &WorkerStatus) -> Option<PausedReason> {
     PausedReason::named(entry.paused_reason.as_deref()?).filter(|reason| reason.hinders())
 }
 
-/// How many partitions are stalled, as workers tell, and those that have waited longest. None when no worker tells anything.
+/// The number of stalled partitions that workers report, and those that have waited longest. None if no
+/// worker reports.
 pub fn stalled(
     entries: &[WorkerStatus],
     present: impl Fn(&str) -> bool,
@@ -71,7 +73,7 @@ pub fn stalled(
     Some((count, shown))
 }
 
-/// Entries of existing pods that are not too old to be true.
+/// Recent entries of existing pods.
 fn fresh(entries: &[WorkerStatus], present: impl Fn(&str) -> bool, now: Timestamp) -> Vec<&WorkerStatus> {
     let young = |entry: &&WorkerStatus| {
         entry
@@ -85,8 +87,8 @@ fn fresh(entries: &[WorkerStatus], present: impl Fn(&str) -> bool, now: Timestam
         .collect()
 }
 
-/// Names of entries whose pod seems to be gone.
-pub fn gone(entries: &[WorkerStatus], present: impl Fn(&str) -> bool, now: Timestamp) -> Vec<String> {
+/// Names of entries whose pod seems to be deleted.
+pub fn deleted(entries: &[WorkerStatus], present: impl Fn(&str) -> bool, now: Timestamp) -> Vec<String> {
     entries
         .iter()
         .filter(|entry| !present(&entry.name))
@@ -95,11 +97,12 @@ pub fn gone(entries: &[WorkerStatus], present: impl Fn(&str) -> bool, now: Times
         .collect()
 }
 
-/// A JSON patch that removes entries, each guarded by a test of its name: the list may have moved meanwhile.
-pub fn removal(entries: &[WorkerStatus], gone: &[String]) -> Value {
+/// A JSON patch that removes entries, each guarded by a test of its name: the list may have changed
+/// meanwhile.
+pub fn removal(entries: &[WorkerStatus], deleted: &[String]) -> Value {
     let last_first = entries.iter().enumerate().rev();
     let operations = last_first
-        .filter(|(_, entry)| gone.contains(&entry.name))
+        .filter(|(_, entry)| deleted.contains(&entry.name))
         .flat_map(|(index, entry)| {
             [
                 json!({"op": "test", "path": format!("/status/workers/{index}/name"), "value": entry.name}),
@@ -128,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gravest_complaint_is_told_with_the_workers_words() {
+    fn the_most_severe_problem_is_reported_with_the_workers_error() {
         let entries = [
             entry("a", Some("WriterUnavailable"), 5),
             entry("b", Some("RecordFailed"), 5),
@@ -136,44 +139,47 @@ mod tests {
             entry("d", None, 5),
             entry("e", Some("DeadLetterBreakerOpen"), 5),
         ];
-        let complaint = complaint(&entries, |_| true, now()).unwrap();
-        assert_eq!(complaint.reason, "RecordFailed");
-        assert_eq!(complaint.message, "worker b and 1 more: connection refused");
+        let worker_problem = worker_problem(&entries, |_| true, now()).unwrap();
+        assert_eq!(worker_problem.reason, "RecordFailed");
+        assert_eq!(worker_problem.message, "worker b and 1 more: connection refused");
     }
 
     #[test]
-    fn a_slow_transform_or_records_far_ahead_do_not_hide_what_needs_a_human() {
-        let told = |reasons: [&str; 2]| {
+    fn a_slow_transform_or_many_unfinished_records_do_not_hide_a_reason_that_needs_action() {
+        let reported = |reasons: [&str; 2]| {
             let entries = reasons.map(|reason| entry(reason, Some(reason), 5));
-            complaint(&entries, |_| true, now()).map(|complaint| complaint.message)
+            worker_problem(&entries, |_| true, now()).map(|worker_problem| worker_problem.message)
         };
         for other in ["OldestUnfinished", "TransformSlow", "Unheard"] {
             let expected = Some("worker RecordFailed: connection refused".to_owned());
-            assert_eq!(told([other, "RecordFailed"]), expected);
-            assert_eq!(told(["RecordFailed", other]), expected);
+            assert_eq!(reported([other, "RecordFailed"]), expected);
+            assert_eq!(reported(["RecordFailed", other]), expected);
         }
         assert_eq!(
-            told(["TransformSlow", "WriterUnavailable"]).as_deref(),
+            reported(["TransformSlow", "WriterUnavailable"]).as_deref(),
             Some("worker WriterUnavailable: connection refused")
         );
-        assert_eq!(told(["OldestUnfinished", "Unheard"]), None);
+        assert_eq!(reported(["OldestUnfinished", "Unheard"]), None);
     }
 
     #[test]
-    fn stale_entries_entries_without_pod_and_pauses_on_request_do_not_complain() {
+    fn stale_entries_entries_without_a_pod_and_requested_pauses_are_no_problem() {
         assert_eq!(
-            complaint(&[entry("a", Some("WriterUnavailable"), 121)], |_| true, now()),
+            worker_problem(&[entry("a", Some("WriterUnavailable"), 121)], |_| true, now()),
             None
         );
         assert_eq!(
-            complaint(&[entry("a", Some("WriterUnavailable"), 5)], |_| false, now()),
+            worker_problem(&[entry("a", Some("WriterUnavailable"), 5)], |_| false, now()),
             None
         );
-        assert_eq!(complaint(&[entry("a", Some("Paused"), 5)], |_| true, now()), None);
+        assert_eq!(
+            worker_problem(&[entry("a", Some("Paused"), 5)], |_| true, now()),
+            None
+        );
     }
 
     #[test]
-    fn stalled_partitions_of_living_workers_are_added_up_and_the_oldest_shown() {
+    fn stalled_partitions_of_live_workers_are_added_up_and_the_oldest_shown() {
         let stalled_at =
             |name: &str, count: i32, seconds_ago: i64, numbers: std::ops::Range<i32>| WorkerStatus {
                 stalled: count,
@@ -214,9 +220,9 @@ mod tests {
             entry("c", None, 5),
             entry("d", None, 60),
         ];
-        let gone = gone(&entries, |name| name == "d", now());
-        assert_eq!(gone, ["a", "b"]);
-        let patch = removal(&entries, &gone);
+        let deleted = deleted(&entries, |name| name == "d", now());
+        assert_eq!(deleted, ["a", "b"]);
+        let patch = removal(&entries, &deleted);
         let paths: Vec<_> = patch
             .as_array()
             .unwrap()

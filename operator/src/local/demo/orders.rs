@@ -1,13 +1,13 @@
-//! The demo's orders: always the same ones, so that everything that comes out can be compared with what went in. In: a
-//! number. Out: the order of that number. Pure.
+//! The orders of the demo: always the same, so that the output can be compared with the input. In: a number.
+//! Out: the order with that number. Pure.
 
 use jiff::{SignedDuration, Timestamp};
 
-/// One order in so many is poison.
+/// One order out of this many is invalid.
 const POISON_EVERY: u32 = 100;
 const POISON_AT: u32 = 37;
 
-/// What is wrong with a poison order.
+/// What is wrong with an invalid order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Poison {
     CutOff,
@@ -17,7 +17,7 @@ pub enum Poison {
     NoAmount,
 }
 
-/// An order as it is written to the topic.
+/// An order as it is produced to the topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
     pub number: u32,
@@ -37,7 +37,7 @@ const NOTES: [&str; 4] = [
     "second floor",
 ];
 
-/// How many of the first `records` orders are poison.
+/// How many of the first `records` orders are invalid.
 pub fn poison_count(records: u32) -> u32 {
     records / POISON_EVERY + u32::from(records % POISON_EVERY > POISON_AT)
 }
@@ -92,7 +92,7 @@ fn id(number: u32) -> String {
     format!("o-{number:07}")
 }
 
-/// The number of the order that these bytes come from, whatever happened to them.
+/// The number of the order that these bytes belong to, even if they are damaged.
 pub fn number_in(value: &[u8]) -> Option<u32> {
     let at = value.windows(2).position(|two| two == b"o-")?;
     let digits = value.get(at + 2..at + 9)?;
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_order_is_always_the_same_and_of_a_realistic_size() {
+    fn an_order_is_deterministic_and_has_a_realistic_size() {
         assert_eq!(order(42), order(42));
         let sizes: Vec<usize> = (0..100)
             .map(order)
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn good_orders_are_json_with_their_amount_and_poison_is_as_rare_as_said() {
+    fn valid_orders_are_json_with_their_amount_and_one_in_a_hundred_is_poison() {
         let mut poison = 0;
         for number in 0..2_000 {
             let order = order(number);
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn the_keys_spread_over_users() {
+    fn the_keys_are_distributed_over_users() {
         let keys: std::collections::BTreeSet<String> = (0..1_000).map(|number| order(number).key).collect();
         assert!(keys.len() > 800, "{}", keys.len());
     }

@@ -1,11 +1,12 @@
-//! The demo's judge. In: what an independent consumer read from the output and the dead letter topic. Out: whether
-//! every order is where it must be, once at least, with the right content. Pure; believes nothing that workers say.
+//! The check of the demo. In: what an independent consumer read from the output topic and the dead letter
+//! topic. Out: whether every order is in the right topic, at least once, with the right content. Pure; uses
+//! no data of the workers.
 
 use super::orders::{Order, number_in, order, poison_count};
 
-/// Prefix of the headers that say why a record was dead-lettered.
+/// Prefix of the headers that contain the reason of a dead letter.
 const HEADER_PREFIX: &str = "kafka-consumer.dev/";
-/// Wrong records and dead letters that are shown.
+/// Maximum number of wrong records and of dead letters that are shown.
 const EXAMPLES: usize = 3;
 
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// For the first `records` orders.
+    /// A tally of the first `records` orders.
     pub fn new(records: u32) -> Self {
         let none = vec![false; records as usize];
         Self {
@@ -34,13 +35,13 @@ impl Tally {
         }
     }
 
-    /// Orders that were written and dead-lettered, each counted once.
+    /// Numbers of written and dead-lettered orders, each order counted once.
     pub fn counts(&self) -> (u64, u64) {
         let count = |seen: &[bool]| seen.iter().filter(|seen| **seen).count() as u64;
         (count(&self.written), count(&self.dead))
     }
 
-    /// Every order has been seen; there may be more to come all the same.
+    /// True when every order has arrived; duplicates may still follow.
     pub fn complete(&self) -> bool {
         let (written, dead) = self.counts();
         written + dead >= u64::from(self.records)
@@ -49,17 +50,17 @@ impl Tally {
     pub fn note_output(&mut self, key: &[u8], value: &[u8]) {
         let Some(order) = self.find(value) else { return };
         if order.poison.is_some() {
-            return self.complain(&order, "is poison and was written");
+            return self.report(&order, "is invalid and was written");
         }
         if order.key.as_bytes() != key {
-            return self.complain(&order, "has another key");
+            return self.report(&order, "has a different key");
         }
         let json: Option<serde_json::Value> = serde_json::from_slice(value).ok();
         let amount = json.as_ref().and_then(|json| json.get("amount")?.as_f64());
         // The transform turns the amount from text into a number.
         let cents = amount.map(|amount| (amount * 100.0).round() as u64);
         if cents != Some(order.cents) {
-            return self.complain(&order, "has another amount");
+            return self.report(&order, "has a different amount");
         }
         if mark(&mut self.written, order.number) {
             self.cents += order.cents;
@@ -71,10 +72,10 @@ impl Tally {
     pub fn note_dead_letter(&mut self, key: &[u8], value: &[u8], headers: &[(String, String)]) {
         let Some(order) = self.find(value) else { return };
         if order.poison.is_none() {
-            return self.complain(&order, "is good and was dead-lettered");
+            return self.report(&order, "is valid and was dead-lettered");
         }
         if order.value != value || order.key.as_bytes() != key {
-            return self.complain(&order, "was dead-lettered with other bytes");
+            return self.report(&order, "was dead-lettered with different bytes");
         }
         let header = |name: &str| {
             headers
@@ -88,7 +89,10 @@ impl Tally {
             header("offset"),
             header("error-message"),
         ) else {
-            return self.complain(&order, "was dead-lettered without the headers that say why");
+            return self.report(
+                &order,
+                "was dead-lettered without the headers that contain the reason",
+            );
         };
         let kind = order
             .poison
@@ -110,17 +114,17 @@ impl Tally {
         }
     }
 
-    /// None: everything is right. Else every reason why not.
+    /// Ok if everything is correct; otherwise every reason why not.
     pub fn verdict(&self) -> Result<(), Vec<String>> {
         let (written, dead) = self.counts();
         let poison = u64::from(poison_count(self.records));
         let good = u64::from(self.records) - poison;
         let mut reasons = self.wrong.clone();
         if written != good {
-            reasons.push(format!("{written} of {good} good orders were written"));
+            reasons.push(format!("{written} of {good} valid orders were written"));
         }
         if dead != poison {
-            reasons.push(format!("{dead} of {poison} poison orders were dead-lettered"));
+            reasons.push(format!("{dead} of {poison} invalid orders were dead-lettered"));
         }
         let expected: u64 = (0..self.records)
             .map(order)
@@ -129,7 +133,7 @@ impl Tally {
             .sum();
         if self.cents != expected {
             reasons.push(format!(
-                "the amounts written sum up to {} cents, not {expected}",
+                "the sum of the written amounts is {} cents, not {expected}",
                 self.cents
             ));
         }
@@ -141,13 +145,13 @@ impl Tally {
             Some(number) => Some(order(number)),
             None => {
                 let shown: String = String::from_utf8_lossy(value).chars().take(40).collect();
-                self.push_wrong(format!("a record is of no order: {shown}"));
+                self.push_wrong(format!("a record belongs to no order: {shown}"));
                 None
             }
         }
     }
 
-    fn complain(&mut self, order: &Order, what: &str) {
+    fn report(&mut self, order: &Order, what: &str) {
         self.push_wrong(format!("order {} {what}", order.number));
     }
 
@@ -182,7 +186,7 @@ mod tests {
             .into()
     }
 
-    /// All orders where they belong, except those that `edit` handles itself.
+    /// All orders in their right topic, except those that `edit` handles itself.
     fn tally(edit: impl Fn(&mut Tally, &Order) -> bool) -> Tally {
         let mut tally = Tally::new(RECORDS);
         for order in (0..RECORDS).map(order) {
@@ -198,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn every_order_in_its_place_is_right_also_when_one_was_written_twice() {
+    fn complete_output_is_correct_also_with_a_duplicate() {
         let all = tally(|_, _| false);
         assert_eq!(all.verdict(), Ok(()));
         assert_eq!(all.counts(), (990, 10));
@@ -213,11 +217,11 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_mistake_is_found() {
+    fn each_kind_of_error_is_found() {
         type Edit = fn(&mut Tally, &Order) -> bool;
         let table: [(Edit, &str); 6] = [
-            (|_, order| order.number == 3, "989 of 990 good"),
-            (|_, order| order.number == 37, "9 of 10 poison"),
+            (|_, order| order.number == 3, "989 of 990 valid"),
+            (|_, order| order.number == 37, "9 of 10 invalid"),
             (
                 |tally, order| {
                     if order.number == 3 {
@@ -225,7 +229,7 @@ mod tests {
                     }
                     order.number == 3
                 },
-                "order 3 has another amount",
+                "order 3 has a different amount",
             ),
             (
                 |tally, order| {
@@ -234,7 +238,7 @@ mod tests {
                     }
                     order.number == 3
                 },
-                "order 3 is good and was dead-lettered",
+                "order 3 is valid and was dead-lettered",
             ),
             (
                 |tally, order| {
@@ -244,7 +248,7 @@ mod tests {
                     }
                     order.number == 37
                 },
-                "order 37 was dead-lettered with other bytes",
+                "order 37 was dead-lettered with different bytes",
             ),
             (
                 |tally, order| {
@@ -256,9 +260,9 @@ mod tests {
                 "without the headers",
             ),
         ];
-        for (edit, said) in table {
+        for (edit, message) in table {
             let reasons = tally(edit).verdict().unwrap_err().join("; ");
-            assert!(reasons.contains(said), "{said} not in {reasons}");
+            assert!(reasons.contains(message), "{message} not in {reasons}");
         }
     }
 }

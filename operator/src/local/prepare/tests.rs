@@ -1,6 +1,6 @@
-//! What becomes a file, what a note, and what is refused.
+//! What becomes a file, what becomes a note, and what is refused.
 
-use super::super::load::Keys;
+use super::super::load::ObjectData;
 use super::*;
 
 fn group(spec: &str) -> KafkaConsumerGroup {
@@ -12,7 +12,7 @@ fn group(spec: &str) -> KafkaConsumerGroup {
 
 const SASL: &str = "kafka: {bootstrapServers: ['k:9092'], tls: {}, sasl: {mechanism: PLAIN, credentials: {secretName: login}}}";
 
-fn run(group: KafkaConsumerGroup, loaded: &Loaded, brokers: &Brokers) -> Result<Prepared, String> {
+fn run(group: KafkaConsumerGroup, loaded: &Loaded, brokers: &Brokers) -> Result<PreparedGroup, String> {
     prepare(group, loaded, brokers, &Folders::default(), &Programs::default())
 }
 
@@ -22,12 +22,12 @@ fn with_login(namespace: &str) -> Loaded {
     let mut loaded = Loaded::default();
     loaded
         .secrets
-        .insert((namespace.into(), "login".into()), Keys(keys.into()));
+        .insert((namespace.into(), "login".into()), ObjectData(keys.into()));
     loaded
 }
 
 #[test]
-fn secrets_become_files_and_never_stand_in_the_configuration() {
+fn secrets_become_files_and_are_never_in_the_configuration() {
     let prepared = run(group(SASL), &with_login("shop"), &Brokers::AsWritten).unwrap();
     assert_eq!(prepared.files[Path::new("secrets/login/password")], b"hunter2");
     assert!(!prepared.config.contains("hunter2"));
@@ -35,7 +35,7 @@ fn secrets_become_files_and_never_stand_in_the_configuration() {
 }
 
 #[test]
-fn the_authority_beside_a_postgres_url_becomes_a_file_too() {
+fn the_ca_certificate_beside_a_postgres_url_becomes_a_file_too() {
     let postgres = "kafka: {bootstrapServers: ['k:9092']}, writers: [{name: db, type: Postgres, postgres: {connection: {secretName: db, key: url}, table: t, keyColumns: [id]}}]";
     let group = || {
         let mut group = group("kafka: {bootstrapServers: ['k:9092']}");
@@ -48,7 +48,9 @@ fn the_authority_beside_a_postgres_url_becomes_a_file_too() {
             .map(|(key, value)| (key.to_string(), value.as_bytes().to_vec()))
             .collect();
         let mut loaded = Loaded::default();
-        loaded.secrets.insert(("shop".into(), "db".into()), Keys(keys));
+        loaded
+            .secrets
+            .insert(("shop".into(), "db".into()), ObjectData(keys));
         run(group(), &loaded, &Brokers::AsWritten).unwrap().files
     };
     let authority = Path::new("secrets/db/ca.crt");
@@ -57,7 +59,7 @@ fn the_authority_beside_a_postgres_url_becomes_a_file_too() {
 }
 
 #[test]
-fn a_secret_of_another_namespace_is_not_found_and_the_message_says_how_to_give_it() {
+fn a_secret_of_another_namespace_is_not_found_and_the_message_says_how_to_provide_it() {
     let error = run(group(SASL), &with_login("other"), &Brokers::AsWritten).unwrap_err();
     for part in [
         "Secret login",
@@ -94,7 +96,7 @@ fn secrets_can_come_from_a_folder() {
 }
 
 #[test]
-fn the_embedded_broker_needs_no_secrets_and_it_is_said() {
+fn the_embedded_broker_needs_no_secrets_and_a_note_says_so() {
     let brokers = Brokers::Embedded("127.0.0.1:1".into());
     let prepared = run(group(SASL), &Loaded::default(), &brokers).unwrap();
     assert!(
@@ -116,7 +118,7 @@ fn the_embedded_broker_needs_no_secrets_and_it_is_said() {
 }
 
 #[test]
-fn the_version_follows_what_workers_see() {
+fn the_version_depends_on_what_workers_read() {
     let version = |loaded: &Loaded| run(group(SASL), loaded, &Brokers::AsWritten).unwrap().version;
     let mut changed = with_login("shop");
     let key = ("shop".to_string(), "login".to_string());
@@ -139,7 +141,7 @@ fn a_broken_program_is_refused_before_a_worker_starts() {
 }
 
 #[test]
-fn files_are_private_and_replaced_whole() {
+fn files_are_private_and_replaced_atomically() {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a/b");

@@ -1,4 +1,5 @@
-//! Fills in the schema's defaults, after dropping nulls of fields that cannot be null: the API server's order. Pure.
+//! Fills in the schema's defaults, after dropping nulls of fields that cannot be null: the API server's
+//! order. Pure.
 
 use kube::core::cel::apply_defaults;
 use serde_json::Value;
@@ -9,7 +10,7 @@ pub(super) fn fill(schema: &Value, object: &Value) -> Value {
     apply_defaults(schema, &object)
 }
 
-/// `field: null` means "not set" where null is no value of its own.
+/// `field: null` means "not set" unless the field is nullable.
 fn drop_nulls(schema: &Value, value: &mut Value) {
     match value {
         Value::Object(fields) => {

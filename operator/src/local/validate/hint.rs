@@ -1,10 +1,10 @@
-//! "Did you mean": finds what somebody probably wanted to write. Pure.
+//! "Did you mean": finds the name that the user probably meant. Pure.
 
 use serde_json::Value;
 
-use super::join;
+use super::field_error::join;
 
-/// The candidate nearest to `word`, if it is near enough to be meant: a third of the letters may differ.
+/// The candidate nearest to `word`, if at most a third of the letters differ.
 pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let lower = word.to_lowercase();
     candidates
@@ -19,7 +19,7 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>)
         .map(|(_, candidate)| candidate)
 }
 
-/// Where in the schema a field of exactly this name is: people know the field and forget its parent.
+/// The path of a field with exactly this name: users often know the field and forget its parent.
 pub(super) fn elsewhere(schema: &Value, name: &str) -> Option<String> {
     let mut found = Vec::new();
     search(schema, name, "", &mut found);
@@ -31,7 +31,7 @@ fn search(schema: &Value, name: &str, path: &str, found: &mut Vec<String>) {
     if let Some(properties) = schema.get("properties").and_then(Value::as_object) {
         for (property, child) in properties {
             let path = join(path, property);
-            // Status is not written by users, and embedded Kubernetes types share too many names.
+            // Users do not write the status, and the embedded Kubernetes types share too many names.
             if path == "status" || path == "spec.worker" {
                 continue;
             }
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_typing_error_finds_its_word_and_a_foreign_word_finds_none() {
+    fn a_typo_finds_its_field_and_an_unrelated_word_finds_none() {
         let fields = ["topics", "kafka", "groupId", "writers"];
         assert_eq!(nearest("topic", fields.into_iter()), Some("topics"));
         assert_eq!(nearest("groupID", fields.into_iter()), Some("groupId"));
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_in_the_wrong_place_finds_its_place() {
+    fn a_misplaced_field_finds_its_path() {
         let schema = crds::crd::schema();
         assert_eq!(
             elsewhere(&schema, "bootstrapServers").as_deref(),

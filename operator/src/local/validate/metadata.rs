@@ -1,8 +1,9 @@
-//! Checks apiVersion, kind and metadata, which no schema of a CRD describes.
+//! Checks apiVersion and metadata, which the schema of a CRD does not describe.
 
 use serde_json::Value;
 
-use super::{FieldError, hint};
+use super::field_error::FieldError;
+use super::hint;
 
 const API_VERSION: &str = "kafka-consumer.dev/v1alpha1";
 const FIELDS: &[&str] = &[
@@ -133,11 +134,11 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told_with_what_to_write() {
+    fn every_error_says_what_to_write() {
         let errors = check(&json!({
             "apiVersion": "v1", "metadata": {"name": "Orders", "namespace": "a.b", "label": {}, "labels": {"a": 1}}
         }));
-        let said: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let found: Vec<String> = errors.iter().map(ToString::to_string).collect();
         for part in [
             "apiVersion: Invalid value: \"v1\": write kafka-consumer.dev/v1alpha1",
             "metadata.name: Invalid value: \"Orders\"",
@@ -146,8 +147,8 @@ mod tests {
             "metadata.labels.a: Invalid value: 1",
         ] {
             assert!(
-                said.iter().any(|said| said.contains(part)),
-                "{part} not in {said:#?}"
+                found.iter().any(|found| found.contains(part)),
+                "{part} not in {found:#?}"
             );
         }
         assert_eq!(check(&json!({})).len(), 2);

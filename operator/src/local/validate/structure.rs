@@ -1,10 +1,12 @@
-//! Checks types, required fields, enums, bounds, patterns and list keys against the CRD's schema, with the API server's
-//! wording. Pure.
+//! Checks types, required fields, enums, bounds, patterns and list keys against the CRD's schema, with the
+//! API server's wording. Pure.
 
 use regex::Regex;
 use serde_json::Value;
 
-use super::{FieldError, defaults::nullable, hint, join};
+use super::defaults::nullable;
+use super::field_error::{FieldError, join};
+use super::hint;
 
 pub(super) fn check(schema: &Value, object: &Value, errors: &mut Vec<FieldError>) {
     walk(schema, object, "", errors);
@@ -127,7 +129,7 @@ fn unique(schema: &Value, items: &[Value], path: &str, errors: &mut Vec<FieldErr
             say(
                 errors,
                 &format!("{path}[{index}]"),
-                format!("Duplicate value: {this}: {path}[{first}] has it already; give each its own"),
+                format!("Duplicate value: {this}: {path}[{first}] has the same value; use a unique one"),
             );
         }
     }
@@ -233,13 +235,13 @@ fn wrong_type(path: &str, expected: &str, value: &Value) -> String {
     let advice = match (expected, actual) {
         ("string" | "integer,string", "integer" | "number" | "boolean") => format!("; quote it: \"{value}\""),
         ("integer" | "number" | "boolean", "string") => "; write it without quotes".into(),
-        ("array", _) => "; begin each entry with \"- \"".into(),
+        ("array", _) => "; start each entry with \"- \"".into(),
         _ => String::new(),
     };
     format!("Invalid value: \"{actual}\": {path} in body must be of type {expected}: \"{actual}\"{advice}")
 }
 
-/// The first sentence of the field's description: it says what is wanted, often with an example.
+/// The first sentence of the field's description, often with an example.
 fn about(schema: &Value) -> Option<String> {
     let description = schema.get("description").and_then(Value::as_str)?;
     let end = description

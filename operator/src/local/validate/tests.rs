@@ -1,4 +1,4 @@
-//! One refused example for each rule of the CRD, and for each kind of structural mistake.
+//! One refused example for each rule of the CRD, and for each kind of structural error.
 
 mod fields;
 
@@ -9,7 +9,7 @@ use serde_json::json;
 use super::super::load;
 use super::*;
 
-/// A valid resource that sets something in every corner that rules look at.
+/// A valid resource that sets every part that rules check.
 fn valid() -> Value {
     json!({
         "apiVersion": "kafka-consumer.dev/v1alpha1",
@@ -69,7 +69,7 @@ fn with(edits: &[(&str, Value)]) -> Value {
     object
 }
 
-fn said(rules: &Rules, object: &Value) -> Vec<String> {
+fn messages_of(rules: &Rules, object: &Value) -> Vec<String> {
     let errors = rules.check(object, None).err().unwrap_or_default();
     errors.iter().map(ToString::to_string).collect()
 }
@@ -319,20 +319,21 @@ fn every_cel_rule_refuses_its_example() {
     let rules = Rules::new();
     let mut refused: Vec<String> = Vec::new();
     for (object, path, message) in table {
-        let said = said(&rules, &object);
+        let found = messages_of(&rules, &object);
         assert!(
-            said.iter()
-                .any(|said| said.starts_with(&format!("{path}: Invalid value: ")) && said.contains(message)),
-            "{path}: {message}\nnot in {said:#?}"
+            found.iter().any(
+                |found| found.starts_with(&format!("{path}: Invalid value: ")) && found.contains(message)
+            ),
+            "{path}: {message}\nnot in {found:#?}"
         );
-        refused.extend(said);
+        refused.extend(found);
     }
     refused.extend(changed_group_ids(&rules));
     let mut messages = BTreeSet::new();
     rule_messages(&rules.schema, &mut messages);
     for message in messages {
         assert!(
-            refused.iter().any(|said| said.contains(&message)),
+            refused.iter().any(|found| found.contains(&message)),
             "no example for the rule: {message}"
         );
     }
@@ -346,9 +347,9 @@ fn changed_group_ids(rules: &Rules) -> Vec<String> {
     let errors = changes
         .iter()
         .flat_map(|new| rules.check(new, Some(&valid())).err().unwrap_or_default());
-    let said: Vec<String> = errors.map(|error| error.to_string()).collect();
-    assert_eq!(said.len(), 2, "{said:#?}");
-    said
+    let found: Vec<String> = errors.map(|error| error.to_string()).collect();
+    assert_eq!(found.len(), 2, "{found:#?}");
+    found
 }
 
 #[test]
@@ -365,7 +366,7 @@ fn other_changes_of_a_running_group_are_fine() {
 }
 
 #[test]
-fn structural_mistakes_are_told_like_the_api_server_does_and_with_what_to_write() {
+fn structural_errors_are_worded_like_the_api_servers_and_say_what_to_write() {
     let table: Vec<(Value, &[&str])> = vec![
         (
             with(&[("/topics", json!(null))]),
@@ -425,7 +426,7 @@ fn structural_mistakes_are_told_like_the_api_server_does_and_with_what_to_write(
         (
             with(&[("/kafka/bootstrapServers", json!("kafka:9092"))]),
             &[
-                "spec.kafka.bootstrapServers in body must be of type array: \"string\"; begin each entry with \"- \"",
+                "spec.kafka.bootstrapServers in body must be of type array: \"string\"; start each entry with \"- \"",
             ],
         ),
         (
@@ -499,11 +500,11 @@ fn structural_mistakes_are_told_like_the_api_server_does_and_with_what_to_write(
     ];
     let rules = Rules::new();
     for (object, parts) in table {
-        let said = said(&rules, &object);
+        let found = messages_of(&rules, &object);
         for part in parts {
             assert!(
-                said.iter().any(|said| said.contains(part)),
-                "{part}\nnot in {said:#?}"
+                found.iter().any(|found| found.contains(part)),
+                "{part}\nnot in {found:#?}"
             );
         }
     }
@@ -514,12 +515,12 @@ fn free_form_parts_take_anything() {
     let rules = Rules::new();
     let config = json!({"deep": {"er": [1, "two", null]}});
     assert_eq!(
-        said(&rules, &with(&[("/transforms/1/custom/config", config)])),
+        messages_of(&rules, &with(&[("/transforms/1/custom/config", config)])),
         Vec::<String>::new()
     );
     let resources = json!({"requests": {"cpu": "100m", "memory": 1000}});
     assert_eq!(
-        said(&rules, &with(&[("/worker/resources", resources)])),
+        messages_of(&rules, &with(&[("/worker/resources", resources)])),
         Vec::<String>::new()
     );
 }
@@ -530,9 +531,9 @@ fn a_null_means_that_the_field_is_not_set() {
     let mut object = valid();
     object["spec"]["scaling"] = Value::Null;
     object["spec"]["errorHandling"]["onExhausted"] = Value::Null;
-    assert_eq!(said(&rules, &object), Vec::<String>::new());
+    assert_eq!(messages_of(&rules, &object), Vec::<String>::new());
     object["spec"]["topics"] = Value::Null;
-    assert!(said(&rules, &object)[0].starts_with("spec.topics: Required value"));
+    assert!(messages_of(&rules, &object)[0].starts_with("spec.topics: Required value"));
 }
 
 #[test]
@@ -546,7 +547,7 @@ fn all_examples_of_the_repository_are_valid() {
         assert_eq!(loaded.problems, Vec::<String>::new(), "{}", file.display());
         for document in loaded.groups {
             assert_eq!(
-                said(&rules, &document.object),
+                messages_of(&rules, &document.object),
                 Vec::<String>::new(),
                 "{}",
                 document.origin

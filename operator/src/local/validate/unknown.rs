@@ -1,10 +1,12 @@
-//! Finds fields that the schema does not know, as the API server does with strict field validation, kubectl's default.
+//! Finds fields that are not in the schema, as the API server does with strict field validation, the default
+//! of kubectl.
 
 use serde_json::Value;
 
-use super::{FieldError, hint, join};
+use super::field_error::{FieldError, join};
+use super::hint;
 
-/// What the API server adds to every root.
+/// Fields that the API server adds to every resource.
 const ROOT: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
 pub(super) fn check(schema: &Value, object: &Value, errors: &mut Vec<FieldError>) {
@@ -24,7 +26,7 @@ fn walk(root: &Value, schema: &Value, value: &Value, path: &str, errors: &mut Ve
                 let known = properties.and_then(|properties| properties.get(name)).or(entries);
                 match known {
                     Some(known) => walk(root, known, child, &join(path, name), errors),
-                    // Without properties it is no object in the schema; `structure` tells that better.
+                    // Without properties it is no object in the schema; `structure` reports that.
                     None if free || properties.is_none() => {}
                     None => errors.push(unknown(root, schema, path, name)),
                 }

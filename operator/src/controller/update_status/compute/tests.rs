@@ -1,26 +1,28 @@
-//! Tables: one edit of a group that is well, and what its conditions say then.
+//! Tables: one edit of a healthy group, and its conditions afterwards.
 
+use super::inputs::Failure;
 use super::*;
-use crate::controller::pods::PodProblem;
+use crate::controller::pods::{PodFacts, PodProblem};
 use crate::fixtures::{facts, group, lag};
-use crate::kafka::MemberFacts;
-use crate::kafka::{GroupFacts, KafkaProblem};
-use crate::scaling::Limit;
-use crds::spec::DesiredState;
+use crate::group::rejection::Finding;
+use crate::group::scaling::Limit;
+use crate::kafka::model::{GroupFacts, KafkaProblem, KafkaView, MemberFacts};
+use crds::spec::{DesiredState, KafkaConsumerGroupSpec};
 use crds::status::WorkerStatus;
+use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::json;
 
-/// Owned form of [`Inputs`], of a group that is well.
-struct World {
+/// Owned form of [`Inputs`], for a healthy group.
+struct Scenario {
     spec: KafkaConsumerGroupSpec,
-    acceptance: Result<Option<Rejection>, Rejection>,
+    acceptance: Result<Option<Finding>, Rejection>,
     kafka: KafkaView,
     decision: Option<Decision>,
     deployment: Option<Deployment>,
     pods: Vec<PodFacts>,
     failure: Option<Failure>,
     old: KafkaConsumerGroupStatus,
-    settling: bool,
+    recently_healthy: bool,
 }
 
 fn now() -> Timestamp {
@@ -57,8 +59,8 @@ fn pod(index: i32) -> PodFacts {
     }
 }
 
-impl World {
-    fn well() -> Self {
+impl Scenario {
+    fn healthy() -> Self {
         let mut facts = facts(&[("orders", Some(6))]);
         facts.group = Some(stable(6));
         facts.lag = Some(lag(&[4, 0, 0, 0, 0, 1]));
@@ -70,13 +72,13 @@ impl World {
                 replicas: 6,
                 recommended: Some(6),
                 limited_by: Limit::None,
-                reason: "6 partitions, 1 per worker, ask for 6".into(),
+                reason: "6 partitions at 1 per worker need 6 workers".into(),
             }),
             deployment: Some(deployment(6, 6, 6)),
             pods: (0..6).map(pod).collect(),
             failure: None,
             old: KafkaConsumerGroupStatus::default(),
-            settling: false,
+            recently_healthy: false,
         }
     }
 
@@ -88,7 +90,7 @@ impl World {
         (group.state, group.assigned_partitions) = (state.into(), assigned);
     }
 
-    fn trouble(&mut self, reason: &'static str) {
+    fn failing_pod(&mut self, reason: &'static str) {
         self.deployment = Some(deployment(6, 5, 6));
         self.pods[3].ready = false;
         self.pods[3].problem = Some(PodProblem {
@@ -97,7 +99,7 @@ impl World {
         });
     }
 
-    fn complain(&mut self, reason: &str) {
+    fn paused_worker(&mut self, reason: &str) {
         self.old.workers = vec![WorkerStatus {
             name: "orders-worker-1".into(),
             paused_reason: Some(reason.into()),
@@ -124,20 +126,20 @@ impl World {
             pods: &self.pods,
             failure: self.failure.as_ref(),
             old: &self.old,
-            settling: self.settling,
+            recently_healthy: self.recently_healthy,
             now: now(),
         })
     }
 }
 
-fn says(computed: &Computed, kind: &str) -> String {
+fn condition_of(computed: &Computed, kind: &str) -> String {
     let condition = conditions::find(&computed.status.conditions, kind).unwrap();
     format!("{}/{}", condition.status, condition.reason)
 }
 
 #[test]
-fn a_group_that_is_well_says_so_everywhere() {
-    let computed = World::well().computed();
+fn a_healthy_group_has_healthy_conditions_only() {
+    let computed = Scenario::healthy().computed();
     for (kind, expected) in [
         ("Ready", "True/AllPartitionsConsumed"),
         ("Accepted", "True/Accepted"),
@@ -149,7 +151,7 @@ fn a_group_that_is_well_says_so_everywhere() {
         ("Reconciling", "False/Settled"),
         ("Stalled", "False/NotStalled"),
     ] {
-        assert_eq!(says(&computed, kind), expected, "{kind}");
+        assert_eq!(condition_of(&computed, kind), expected, "{kind}");
     }
     assert!(computed.healthy && !computed.converging);
     let status = computed.status;
@@ -174,49 +176,49 @@ fn a_group_that_is_well_says_so_everywhere() {
     assert_eq!(status.group_state.as_deref(), Some("Stable"));
 }
 
-type Edit = fn(&mut World);
+type Edit = fn(&mut Scenario);
 
 /// Edit, Ready, Stalled, Reconciling.
 const TABLE: &[(&str, Edit, &str, &str, &str)] = &[
     (
-        "a rejected spec waits for a human",
-        |world| world.acceptance = Err(Rejection::new("TransformInvalid", "line 1")),
+        "a rejected spec needs action",
+        |scenario| scenario.acceptance = Err(Rejection::new("TransformInvalid", "line 1")),
         "False/TransformInvalid",
         "True/TransformInvalid",
         "False/Stalled",
     ),
     (
-        "an unreachable cluster comes back by itself",
-        |world| world.kafka = KafkaView::Failed(KafkaProblem::Unreachable("no route".into())),
+        "an unreachable cluster recovers without action",
+        |scenario| scenario.kafka = KafkaView::Failed(KafkaProblem::Unreachable("no route".into())),
         "False/KafkaUnreachable",
         "False/NotStalled",
         "False/Settled",
     ),
     (
-        "a refused login needs a human",
-        |world| world.kafka = KafkaView::Failed(KafkaProblem::AuthenticationFailed("bad".into())),
+        "a refused login needs action",
+        |scenario| scenario.kafka = KafkaView::Failed(KafkaProblem::AuthenticationFailed("bad".into())),
         "False/AuthenticationFailed",
         "True/AuthenticationFailed",
         "False/Stalled",
     ),
     (
         "missing workers are a rollout",
-        |world| world.deployment = Some(deployment(6, 4, 6)),
+        |scenario| scenario.deployment = Some(deployment(6, 4, 6)),
         "False/Progressing",
         "False/NotStalled",
         "True/Progressing",
     ),
     (
         "old pods are a rollout even when all are ready",
-        |world| world.deployment = Some(deployment(6, 6, 3)),
+        |scenario| scenario.deployment = Some(deployment(6, 6, 3)),
         "False/Progressing",
         "False/NotStalled",
         "True/Progressing",
     ),
     (
-        "a Deployment that has not seen its spec is a rollout",
-        |world| {
-            let deployment = world.deployment.as_mut().unwrap();
+        "a Deployment with an outdated status is a rollout",
+        |scenario| {
+            let deployment = scenario.deployment.as_mut().unwrap();
             deployment.metadata.generation = Some(3);
         },
         "False/Progressing",
@@ -225,23 +227,23 @@ const TABLE: &[(&str, Edit, &str, &str, &str)] = &[
     ),
     (
         "an image that cannot be pulled",
-        |world| world.trouble("ImagePullFailed"),
+        |scenario| scenario.failing_pod("ImagePullFailed"),
         "False/ImagePullFailed",
         "True/ImagePullFailed",
         "False/Stalled",
     ),
     (
         "a crashing worker",
-        |world| world.trouble("CrashLooping"),
+        |scenario| scenario.failing_pod("CrashLooping"),
         "False/CrashLooping",
         "True/CrashLooping",
         "False/Stalled",
     ),
     (
-        "the trouble of a pod that leaves is no trouble",
-        |world| {
-            world.trouble("CrashLooping");
-            world.pods[3].terminating = true;
+        "the problem of a terminating pod is ignored",
+        |scenario| {
+            scenario.failing_pod("CrashLooping");
+            scenario.pods[3].terminating = true;
         },
         "False/Progressing",
         "False/NotStalled",
@@ -249,75 +251,75 @@ const TABLE: &[(&str, Edit, &str, &str, &str)] = &[
     ),
     (
         "workers that have not joined yet",
-        |world| world.group_state("PreparingRebalance", None),
+        |scenario| scenario.group_state("PreparingRebalance", None),
         "False/PartitionsNotOwned",
         "False/NotStalled",
         "True/Joining",
     ),
     (
-        "a partition without owner",
-        |world| world.group_state("Stable", Some(5)),
+        "a partition without an assignment",
+        |scenario| scenario.group_state("Stable", Some(5)),
         "False/PartitionsNotOwned",
         "False/NotStalled",
         "True/Joining",
     ),
     (
-        "a writer that is down will come back",
-        |world| world.complain("WriterUnavailable"),
+        "an unavailable writer needs no action",
+        |scenario| scenario.paused_worker("WriterUnavailable"),
         "False/WriterUnavailable",
         "False/NotStalled",
         "False/Settled",
     ),
     (
-        "a record that nothing can write needs a human",
-        |world| world.complain("RecordFailed"),
+        "a record that no writer accepts needs action",
+        |scenario| scenario.paused_worker("RecordFailed"),
         "False/RecordFailed",
         "True/RecordFailed",
         "False/Stalled",
     ),
     (
         "a breaker that is open",
-        |world| world.complain("DeadLetterBreakerOpen"),
+        |scenario| scenario.paused_worker("DeadLetterBreakerOpen"),
         "False/DeadLetterBreakerOpen",
         "True/DeadLetterBreakerOpen",
         "False/Stalled",
     ),
     (
         "paused is ready",
-        |world| world.spec.desired_state = DesiredState::Paused,
+        |scenario| scenario.spec.desired_state = DesiredState::Paused,
         "True/Paused",
         "False/NotStalled",
         "False/Settled",
     ),
     (
         "stopped is not ready, and that is fine",
-        |world| {
-            world.spec.desired_state = DesiredState::Stopped;
-            world.deployment = Some(deployment(0, 0, 0));
-            world.pods.clear();
-            world.group_state("Empty", Some(0));
+        |scenario| {
+            scenario.spec.desired_state = DesiredState::Stopped;
+            scenario.deployment = Some(deployment(0, 0, 0));
+            scenario.pods.clear();
+            scenario.group_state("Empty", Some(0));
         },
         "False/Stopped",
         "False/Stopped",
         "False/Settled",
     ),
     (
-        "stopping takes its time",
-        |world| {
-            world.spec.desired_state = DesiredState::Stopped;
-            world.deployment = Some(deployment(0, 0, 0));
+        "stopping waits for the drain",
+        |scenario| {
+            scenario.spec.desired_state = DesiredState::Stopped;
+            scenario.deployment = Some(deployment(0, 0, 0));
         },
         "False/Stopping",
         "False/Stopped",
         "True/Stopping",
     ),
     (
-        "a refused object is told with the API server's words",
-        |world| {
-            world.failure = Some(Failure {
+        "a refused object shows the message of the API server",
+        |scenario| {
+            scenario.failure = Some(Failure {
                 reason: "ApplyFailed".into(),
                 message: "invalid value".into(),
-                needs_human: true,
+                needs_action: true,
             });
         },
         "False/ApplyFailed",
@@ -327,15 +329,15 @@ const TABLE: &[(&str, Edit, &str, &str, &str)] = &[
 ];
 
 #[test]
-fn each_trouble_has_its_reason() {
+fn each_problem_has_its_reason() {
     for (name, edit, ready, stalled, reconciling) in TABLE {
-        let mut world = World::well();
-        edit(&mut world);
-        let computed = world.computed();
-        assert_eq!(says(&computed, "Ready"), *ready, "{name}: Ready");
-        assert_eq!(says(&computed, "Stalled"), *stalled, "{name}: Stalled");
+        let mut scenario = Scenario::healthy();
+        edit(&mut scenario);
+        let computed = scenario.computed();
+        assert_eq!(condition_of(&computed, "Ready"), *ready, "{name}: Ready");
+        assert_eq!(condition_of(&computed, "Stalled"), *stalled, "{name}: Stalled");
         assert_eq!(
-            says(&computed, "Reconciling"),
+            condition_of(&computed, "Reconciling"),
             *reconciling,
             "{name}: Reconciling"
         );
@@ -344,31 +346,37 @@ fn each_trouble_has_its_reason() {
 
 #[test]
 fn a_short_rebalance_does_not_make_ready_flap_and_a_long_one_does() {
-    let mut world = World::well();
-    world.old = world.computed().status;
-    world.group_state("PreparingRebalance", None);
-    world.settling = true;
-    let during = world.computed();
-    assert_eq!(says(&during, "Ready"), "True/Rebalancing");
+    let mut scenario = Scenario::healthy();
+    scenario.old = scenario.computed().status;
+    scenario.group_state("PreparingRebalance", None);
+    scenario.recently_healthy = true;
+    let during = scenario.computed();
+    assert_eq!(condition_of(&during, "Ready"), "True/Rebalancing");
     assert!(!during.healthy);
-    world.settling = false;
-    assert_eq!(says(&world.computed(), "Ready"), "False/PartitionsNotOwned");
+    scenario.recently_healthy = false;
+    assert_eq!(
+        condition_of(&scenario.computed(), "Ready"),
+        "False/PartitionsNotOwned"
+    );
 }
 
 #[test]
-fn one_unanswered_question_does_not_make_ready_flap_but_is_told() {
-    let mut world = World::well();
-    world.old = world.computed().status;
-    world.kafka = KafkaView::Failed(KafkaProblem::Unreachable("timed out".into()));
-    world.settling = true;
-    let computed = world.computed();
-    assert_eq!(says(&computed, "Ready"), "True/AllPartitionsConsumed");
-    assert_eq!(says(&computed, "KafkaReachable"), "False/KafkaUnreachable");
+fn one_request_without_an_answer_does_not_make_ready_flap_but_is_reported() {
+    let mut scenario = Scenario::healthy();
+    scenario.old = scenario.computed().status;
+    scenario.kafka = KafkaView::Failed(KafkaProblem::Unreachable("timed out".into()));
+    scenario.recently_healthy = true;
+    let computed = scenario.computed();
+    assert_eq!(condition_of(&computed, "Ready"), "True/AllPartitionsConsumed");
+    assert_eq!(
+        condition_of(&computed, "KafkaReachable"),
+        "False/KafkaUnreachable"
+    );
 }
 
 #[test]
-fn partitions_that_make_no_progress_are_shown_and_told_unless_something_more_specific_is_known() {
-    let mut world = World::well();
+fn stalled_partitions_are_reported_unless_a_more_specific_reason_is_known() {
+    let mut scenario = Scenario::healthy();
     let stuck = crds::status::StalledPartition {
         topic: "orders".into(),
         partition: 3,
@@ -378,19 +386,19 @@ fn partitions_that_make_no_progress_are_shown_and_told_unless_something_more_spe
         reason: "NoProgress".into(),
         last_error: Some("offset 20: too many requests".into()),
     };
-    world.complain("WriterUnavailable");
-    world.old.workers[0].stalled = 2;
-    world.old.workers[0].stalled_partitions = vec![stuck.clone()];
-    let computed = world.computed();
-    assert_eq!(says(&computed, "Consuming"), "False/WriterUnavailable");
+    scenario.paused_worker("WriterUnavailable");
+    scenario.old.workers[0].stalled = 2;
+    scenario.old.workers[0].stalled_partitions = vec![stuck.clone()];
+    let computed = scenario.computed();
+    assert_eq!(condition_of(&computed, "Consuming"), "False/WriterUnavailable");
     assert_eq!(computed.status.partitions.as_ref().unwrap().stalled, Some(2));
     assert_eq!(computed.status.stalled_partitions, [stuck]);
 
-    world.old.workers[0].paused_reason = None;
-    let computed = world.computed();
-    assert_eq!(says(&computed, "Consuming"), "False/PartitionsStalled");
-    assert_eq!(says(&computed, "Ready"), "False/PartitionsStalled");
-    assert_eq!(says(&computed, "Stalled"), "False/NotStalled");
+    scenario.old.workers[0].paused_reason = None;
+    let computed = scenario.computed();
+    assert_eq!(condition_of(&computed, "Consuming"), "False/PartitionsStalled");
+    assert_eq!(condition_of(&computed, "Ready"), "False/PartitionsStalled");
+    assert_eq!(condition_of(&computed, "Stalled"), "False/NotStalled");
     let message = &conditions::find(&computed.status.conditions, "Consuming")
         .unwrap()
         .message;
@@ -399,31 +407,31 @@ fn partitions_that_make_no_progress_are_shown_and_told_unless_something_more_spe
         "{message}"
     );
 
-    world.spec.desired_state = DesiredState::Paused;
-    assert_eq!(says(&world.computed(), "Consuming"), "False/Paused");
+    scenario.spec.desired_state = DesiredState::Paused;
+    assert_eq!(condition_of(&scenario.computed(), "Consuming"), "False/Paused");
 
-    world.spec.desired_state = DesiredState::Running;
-    world.old.workers[0].stalled = 0;
-    world.old.workers[0].stalled_partitions.clear();
-    let computed = world.computed();
-    assert_eq!(says(&computed, "Consuming"), "True/Consuming");
+    scenario.spec.desired_state = DesiredState::Running;
+    scenario.old.workers[0].stalled = 0;
+    scenario.old.workers[0].stalled_partitions.clear();
+    let computed = scenario.computed();
+    assert_eq!(condition_of(&computed, "Consuming"), "True/Consuming");
     assert_eq!(computed.status.partitions.as_ref().unwrap().stalled, Some(0));
 }
 
 #[test]
-fn a_quiet_group_gives_the_same_status_again() {
-    let mut world = World::well();
-    let first = world.computed().status;
-    world.old = first.clone();
-    assert_eq!(world.computed().status, first);
+fn an_unchanged_group_has_an_unchanged_status() {
+    let mut scenario = Scenario::healthy();
+    let first = scenario.computed().status;
+    scenario.old = first.clone();
+    assert_eq!(scenario.computed().status, first);
 }
 
 #[test]
-fn unknown_lag_is_absent_and_partition_counts_are_remembered() {
-    let mut world = World::well();
-    world.old = world.computed().status;
-    world.kafka = KafkaView::Failed(KafkaProblem::Unreachable("no route".into()));
-    let status = world.computed().status;
+fn unknown_lag_is_absent_and_partition_counts_are_kept() {
+    let mut scenario = Scenario::healthy();
+    scenario.old = scenario.computed().status;
+    scenario.kafka = KafkaView::Failed(KafkaProblem::Unreachable("no route".into()));
+    let status = scenario.computed().status;
     assert_eq!(status.lag, None);
     assert_eq!(
         status.partitions,
@@ -437,16 +445,16 @@ fn unknown_lag_is_absent_and_partition_counts_are_remembered() {
 
 #[test]
 fn a_warning_accepts() {
-    let mut world = World::well();
-    world.acceptance = Ok(Some(Rejection::new("CredentialsInClear", "no TLS")));
-    let computed = world.computed();
-    assert_eq!(says(&computed, "Accepted"), "True/CredentialsInClear");
-    assert_eq!(says(&computed, "Ready"), "True/AllPartitionsConsumed");
+    let mut scenario = Scenario::healthy();
+    scenario.acceptance = Ok(Some(Finding::new("CredentialsInClear", "no TLS")));
+    let computed = scenario.computed();
+    assert_eq!(condition_of(&computed, "Accepted"), "True/CredentialsInClear");
+    assert_eq!(condition_of(&computed, "Ready"), "True/AllPartitionsConsumed");
 }
 
 #[test]
-fn a_resource_that_does_not_parse_keeps_what_was_known() {
-    let old = World::well().computed().status;
+fn a_resource_that_does_not_parse_keeps_its_other_conditions() {
+    let old = Scenario::healthy().computed().status;
     let rejection = Rejection::new("InvalidSpec", "missing field writers");
     let status = unreadable(&old, Some(3), &rejection, now());
     assert_eq!(

@@ -1,5 +1,5 @@
-//! Each condition of a group. In: what a status is computed from. Out: what holds, why, and what to do about it. Pure; a
-//! message says the same as long as nothing changes.
+//! Each condition of a group. In: what a status is computed from. Out: whether it holds, why, and what to do.
+//! Pure; a message stays the same as long as nothing changes.
 
 use crds::KafkaConsumerGroupStatus;
 use crds::spec::DesiredState;
@@ -7,23 +7,23 @@ use crds::status::{PausedReason, StalledPartition, condition};
 
 use super::super::conditions::{self, Truth, Verdict};
 use super::super::workers;
-use super::Inputs;
-use crate::controller::dereference::KafkaView;
-use crate::kafka::{GroupFacts, KafkaFacts, KafkaProblem};
-use crate::scaling::{Decision, Limit};
+use super::inputs::Inputs;
+use crate::group::scaling::{Decision, Limit};
+use crate::kafka::model::KafkaView;
+use crate::kafka::model::{GroupFacts, KafkaFacts, KafkaProblem};
 
-/// Numbers of the Deployment, once it has seen the spec that we mean.
-pub(super) struct Workers {
+/// Worker counts from the Deployment.
+pub(super) struct WorkerCounts {
     pub(super) wanted: i32,
     pub(super) existing: i32,
     pub(super) ready: i32,
     pub(super) updated: i32,
-    /// The Deployment's own trouble with making pods.
+    /// Why the Deployment cannot create pods.
     pub(super) refused: Option<String>,
     pub(super) observed: bool,
 }
 
-impl Workers {
+impl WorkerCounts {
     pub(super) fn of(inputs: &Inputs<'_>) -> Self {
         let spec = inputs.deployment.and_then(|deployment| deployment.spec.as_ref());
         let status = inputs
@@ -49,26 +49,26 @@ impl Workers {
     }
 }
 
-/// The broker's view of who owns the partitions.
+/// Whether all partitions are assigned, according to the coordinator.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Owned {
+pub(super) enum Assigned {
     All,
-    /// Not all, or not settled: state, owned and total.
+    /// Not all, or the group is rebalancing: state, assigned and total.
     Not(String),
     Unknown,
 }
 
-pub(super) fn owned(group: Option<&GroupFacts>, total: Option<i32>) -> Owned {
+pub(super) fn assigned(group: Option<&GroupFacts>, total: Option<i32>) -> Assigned {
     let (Some(group), Some(total)) = (group, total) else {
-        return Owned::Unknown;
+        return Assigned::Unknown;
     };
     match group.assigned_partitions {
-        Some(assigned) if group.state == "Stable" && assigned >= total => Owned::All,
-        Some(assigned) => Owned::Not(format!(
-            "the group is {}; {assigned} of {total} partitions have an owner",
+        Some(assigned) if group.state == "Stable" && assigned >= total => Assigned::All,
+        Some(assigned) => Assigned::Not(format!(
+            "the group is {}; {assigned} of {total} partitions are assigned",
             group.state
         )),
-        None => Owned::Not(format!("the group is {}", group.state)),
+        None => Assigned::Not(format!("the group is {}", group.state)),
     }
 }
 
@@ -81,7 +81,7 @@ pub(super) fn accepted(inputs: &Inputs<'_>) -> Verdict {
         Ok(None) => Verdict::new(
             Truth::True,
             "Accepted",
-            "the spec and all it refers to can be used",
+            "the spec and everything it references are valid",
         ),
         Ok(Some(warning)) => Verdict::new(Truth::True, warning.reason, warning.message.clone()),
         Err(rejection) => Verdict::new(Truth::False, rejection.reason, rejection.message.clone()),
@@ -90,16 +90,16 @@ pub(super) fn accepted(inputs: &Inputs<'_>) -> Verdict {
 
 pub(super) fn reachable(inputs: &Inputs<'_>) -> Verdict {
     match inputs.kafka {
-        KafkaView::Known(_) => Verdict::new(Truth::True, "BrokersAnswer", "the brokers answer"),
+        KafkaView::Known(_) => Verdict::new(Truth::True, "BrokersAnswer", "the brokers respond"),
         KafkaView::Failed(problem) => Verdict::new(
             Truth::False,
             problem.reason(),
-            conditions::steady(&problem.to_string()),
+            conditions::without_volatile_parts(&problem.to_string()),
         ),
         KafkaView::NotAsked => Verdict::new(
             Truth::Unknown,
             "NotAsked",
-            "the spec is not usable yet; see condition Accepted",
+            "the spec is not accepted; see condition Accepted",
         ),
     }
 }
@@ -109,24 +109,24 @@ pub(super) fn lag_known(facts: Option<&KafkaFacts>) -> Verdict {
         Some(facts) if facts.lag.is_some() => Verdict::new(
             Truth::True,
             "LagRead",
-            "committed offsets and ends of all partitions are known",
+            "committed offsets and end offsets of all partitions are known",
         ),
         Some(_) => Verdict::new(
             Truth::False,
             "LagUnknown",
-            "not all committed offsets and ends could be read; unknown is not counted as 0",
+            "not all committed offsets and end offsets could be read; unknown lag is not counted as 0",
         ),
         None => Verdict::new(
             Truth::False,
             "KafkaNotRead",
-            "Kafka could not be asked; see condition KafkaReachable",
+            "Kafka could not be queried; see condition KafkaReachable",
         ),
     }
 }
 
-pub(super) fn available(inputs: &Inputs<'_>, workers: &Workers) -> Verdict {
+pub(super) fn available(inputs: &Inputs<'_>, workers: &WorkerCounts) -> Verdict {
     let no = |reason: &str, message: String| Verdict::new(Truth::False, reason, message);
-    let Workers {
+    let WorkerCounts {
         wanted,
         existing,
         ready,
@@ -134,16 +134,14 @@ pub(super) fn available(inputs: &Inputs<'_>, workers: &Workers) -> Verdict {
         ..
     } = *workers;
     if inputs.deployment.is_none() {
-        return no("NotCreated", "no workers were created yet".into());
+        return no("NotCreated", "no workers have been created yet".into());
     }
     if stopped(inputs) && wanted == 0 {
-        let leaving = inputs.pods.len();
-        return match existing == 0 && leaving == 0 {
-            true => Verdict::new(Truth::True, "Stopped", "no workers, as asked for"),
-            false => no(
-                "Stopping",
-                format!("{leaving} workers finish what they have begun"),
-            ),
+        let draining = inputs.pods.len();
+        return if existing == 0 && draining == 0 {
+            Verdict::new(Truth::True, "Stopped", "no workers run, as desiredState requests")
+        } else {
+            no("Stopping", format!("{draining} workers are draining"))
         };
     }
     if workers.observed && ready >= wanted && updated >= wanted && existing == wanted {
@@ -168,14 +166,17 @@ pub(super) fn available(inputs: &Inputs<'_>, workers: &Workers) -> Verdict {
         );
     }
     let living = inputs.pods.iter().filter(|pod| !pod.terminating && !pod.ready);
-    // The smallest name, not the first found: the message must not change while nothing does.
-    let in_trouble = living
+    // The smallest name, not the first found: the message must not change while nothing changes.
+    let failing = living
         .filter_map(|pod| pod.problem.as_ref().map(|problem| (&pod.name, problem)))
         .min_by_key(|(name, problem)| (problem.reason, name.as_str()));
-    if let Some((name, problem)) = in_trouble {
+    if let Some((name, problem)) = failing {
         return no(
             problem.reason,
-            format!("pod {name}: {}", conditions::steady(&problem.message)),
+            format!(
+                "pod {name}: {}",
+                conditions::without_volatile_parts(&problem.message)
+            ),
         );
     }
     no(
@@ -187,25 +188,29 @@ pub(super) fn available(inputs: &Inputs<'_>, workers: &Workers) -> Verdict {
 pub(super) fn consuming(
     inputs: &Inputs<'_>,
     kafka_known: bool,
-    owned: &Owned,
+    assigned: &Assigned,
     stuck: Option<&(i32, Vec<StalledPartition>)>,
 ) -> Verdict {
     match inputs.spec.desired_state {
         DesiredState::Stopped => {
-            return Verdict::new(Truth::False, "Stopped", "desiredState is Stopped; offsets stay");
+            return Verdict::new(
+                Truth::False,
+                "Stopped",
+                "desiredState is Stopped; committed offsets are kept",
+            );
         }
         DesiredState::Paused => {
             return Verdict::new(
                 Truth::False,
                 "Paused",
-                "desiredState is Paused; workers keep their partitions and read nothing",
+                "desiredState is Paused; workers keep their partitions and fetch no records",
             );
         }
         DesiredState::Running => {}
     }
     let present = |name: &str| inputs.pods.iter().any(|pod| pod.name == name);
-    if let Some(complaint) = workers::complaint(&inputs.old.workers, present, inputs.now) {
-        return Verdict::new(Truth::False, complaint.reason, complaint.message);
+    if let Some(problem) = workers::worker_problem(&inputs.old.workers, present, inputs.now) {
+        return Verdict::new(Truth::False, problem.reason, problem.message);
     }
     if let Some((count @ 1.., shown)) = stuck {
         let first = shown.first().map_or(String::new(), |first| {
@@ -214,31 +219,27 @@ pub(super) fn consuming(
             format!(", {topic}-{partition}{offset} since {since}")
         });
         let message = format!(
-            "{count} partitions make no progress although there is something to do{first}; see status.stalledPartitions and the logs of their workers"
+            "{count} partitions make no progress although records are waiting{first}; see status.stalledPartitions and the logs of their workers"
         );
         return Verdict::new(Truth::False, "PartitionsStalled", message);
     }
-    match owned {
-        Owned::All => Verdict::new(
+    match assigned {
+        Assigned::All => Verdict::new(Truth::True, "Consuming", "every partition is being consumed"),
+        _ if inputs.recently_healthy => Verdict::new(
             Truth::True,
             "Consuming",
-            "every partition has an owner that reads it",
+            "every partition was being consumed a moment ago",
         ),
-        _ if inputs.settling => Verdict::new(
-            Truth::True,
-            "Consuming",
-            "every partition had an owner a moment ago",
-        ),
-        Owned::Not(how) => Verdict::new(Truth::False, "PartitionsNotOwned", how.clone()),
-        Owned::Unknown if kafka_known => Verdict::new(
+        Assigned::Not(how) => Verdict::new(Truth::False, "PartitionsNotOwned", how.clone()),
+        Assigned::Unknown if kafka_known => Verdict::new(
             Truth::Unknown,
             "GroupUnknown",
-            "the broker does not tell who owns the partitions",
+            "the broker does not report the partition assignment",
         ),
-        Owned::Unknown => Verdict::new(
+        Assigned::Unknown => Verdict::new(
             Truth::Unknown,
             "KafkaNotRead",
-            "Kafka could not be asked; see condition KafkaReachable",
+            "Kafka could not be queried; see condition KafkaReachable",
         ),
     }
 }
@@ -252,15 +253,15 @@ pub(super) fn stalled(
 ) -> Verdict {
     let yes = |verdict: &Verdict| Verdict::new(Truth::True, &verdict.reason, verdict.message.clone());
     if stopped(inputs) {
-        return Verdict::new(Truth::False, "Stopped", "nothing is wanted");
+        return Verdict::new(Truth::False, "Stopped", "desiredState is Stopped");
     }
     if !accepted.is_true() {
         return yes(accepted);
     }
-    if let Some(failure) = inputs.failure.filter(|failure| failure.needs_human) {
+    if let Some(failure) = inputs.failure.filter(|failure| failure.needs_action) {
         return Verdict::new(Truth::True, &failure.reason, failure.message.clone());
     }
-    // An unreachable cluster comes back by itself; refused logins and wrong settings do not.
+    // An unreachable cluster recovers without action; refused logins and wrong settings do not.
     if matches!(inputs.kafka, KafkaView::Failed(problem) if !matches!(problem, KafkaProblem::Unreachable(_)))
     {
         return yes(reachable);
@@ -276,10 +277,15 @@ pub(super) fn stalled(
     if PausedReason::named(&consuming.reason).is_some_and(PausedReason::needs_human) {
         return yes(consuming);
     }
-    Verdict::new(Truth::False, "NotStalled", "nothing waits for a human")
+    Verdict::new(Truth::False, "NotStalled", "no action needed")
 }
 
-pub(super) fn ready(inputs: &Inputs<'_>, in_order: &[&Verdict; 4], owned: &Owned, settles: bool) -> Verdict {
+pub(super) fn ready(
+    inputs: &Inputs<'_>,
+    in_order: &[&Verdict; 4],
+    assigned: &Assigned,
+    tolerant: bool,
+) -> Verdict {
     let [accepted, reachable, available, consuming] = in_order;
     let no = |verdict: &Verdict| Verdict::new(Truth::False, &verdict.reason, verdict.message.clone());
     if !accepted.is_true() {
@@ -295,9 +301,9 @@ pub(super) fn ready(inputs: &Inputs<'_>, in_order: &[&Verdict; 4], owned: &Owned
             no(available)
         };
     }
-    // One unanswered question is not an outage.
-    let unanswered = matches!(inputs.kafka, KafkaView::Failed(KafkaProblem::Unreachable(_)));
-    let tolerated = unanswered && settles;
+    // A single request without an answer is no outage.
+    let unreachable = matches!(inputs.kafka, KafkaView::Failed(KafkaProblem::Unreachable(_)));
+    let tolerated = unreachable && tolerant;
     if !reachable.is_true() && !tolerated {
         return no(reachable);
     }
@@ -309,23 +315,23 @@ pub(super) fn ready(inputs: &Inputs<'_>, in_order: &[&Verdict; 4], owned: &Owned
     {
         return no(consuming);
     }
-    match owned {
-        Owned::All => {}
-        // Nothing was seen, so nothing new can be said.
-        _ if settles && unanswered => return kept_ready(inputs.old),
-        _ if settles => {
+    match assigned {
+        Assigned::All => {}
+        // Nothing was observed, so the condition stays as it was.
+        _ if tolerant && unreachable => return kept_ready(inputs.old),
+        _ if tolerant => {
             return Verdict::new(
                 Truth::True,
                 "Rebalancing",
-                "partitions are moving between workers",
+                "the group is rebalancing: partitions move between workers",
             );
         }
-        Owned::Not(how) => return Verdict::new(Truth::False, "PartitionsNotOwned", how.clone()),
-        Owned::Unknown => {
+        Assigned::Not(how) => return Verdict::new(Truth::False, "PartitionsNotOwned", how.clone()),
+        Assigned::Unknown => {
             return Verdict::new(
                 Truth::False,
                 "GroupUnknown",
-                "the broker does not tell who owns the partitions",
+                "the broker does not report the partition assignment",
             );
         }
     }
@@ -335,7 +341,7 @@ pub(super) fn ready(inputs: &Inputs<'_>, in_order: &[&Verdict; 4], owned: &Owned
     Verdict::new(
         Truth::True,
         "AllPartitionsConsumed",
-        "every partition has an owner that reads it",
+        "every partition is being consumed",
     )
 }
 
@@ -350,7 +356,7 @@ fn kept_ready(old: &KafkaConsumerGroupStatus) -> Verdict {
 pub(super) fn reconciling(
     inputs: &Inputs<'_>,
     available: &Verdict,
-    owned: &Owned,
+    assigned: &Assigned,
     ready: &Verdict,
     stalled: &Verdict,
 ) -> Verdict {
@@ -360,11 +366,11 @@ pub(super) fn reconciling(
     if !available.is_true() && available.reason != "NoWorkers" {
         return Verdict::new(Truth::True, &available.reason, available.message.clone());
     }
-    let joining = matches!(owned, Owned::Not(_)) && !ready.is_true() && !stopped(inputs);
+    let joining = matches!(assigned, Assigned::Not(_)) && !ready.is_true() && !stopped(inputs);
     if joining && ready.reason == "PartitionsNotOwned" {
         return Verdict::new(Truth::True, "Joining", ready.message.clone());
     }
-    Verdict::new(Truth::False, "Settled", "what is asked for is what runs")
+    Verdict::new(Truth::False, "Settled", "the running workers match the spec")
 }
 
 pub(super) fn limited(decision: Option<&Decision>) -> Verdict {
@@ -372,7 +378,7 @@ pub(super) fn limited(decision: Option<&Decision>) -> Verdict {
         return Verdict::new(
             Truth::Unknown,
             "NotDecided",
-            "the spec is not usable yet; see condition Accepted",
+            "the spec is not accepted; see condition Accepted",
         );
     };
     let truth = match decision.limited_by {

@@ -1,5 +1,5 @@
-//! Refused steps of `transforms[].fields`; and steps made at random, which hold the rules of the resource against those of
-//! the worker.
+//! Refused steps of `transforms[].fields`, and random steps that compare the rules of the resource with those
+//! of the worker.
 
 use std::sync::LazyLock;
 
@@ -85,7 +85,7 @@ pub(super) fn refused() -> Vec<(Value, &'static str, &'static str)> {
     ]
 }
 
-/// Steps over few names, so that they often meet; some without an entry, as templates render them.
+/// Random steps over few names, so that they often collide; some without entries, as templates render them.
 fn steps() -> impl Strategy<Value = Value> {
     let name = || select(&["a", "b", "c", "d"][..]);
     let list = |chance| option::weighted(chance, vec(name(), 1..4));
@@ -105,14 +105,13 @@ fn steps() -> impl Strategy<Value = Value> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
-    /// What the worker refuses in a document that somebody has written by hand is what the resource's rules refuse, and
-    /// nothing else.
+    /// The worker and the rules of the resource refuse exactly the same documents.
     #[test]
     fn the_rules_for_fields_and_the_workers_own_agree(fields in steps()) {
         static RULES: LazyLock<Rules> = LazyLock::new(Rules::new);
         let spec: crds::spec::Fields = serde_json::from_value(fields.clone()).unwrap();
-        let said = said(&RULES, &with(&[("/transforms/2/fields", fields)]));
+        let found = messages_of(&RULES, &with(&[("/transforms/2/fields", fields)]));
         let contradictions = spec.contradictions();
-        prop_assert_eq!(said.is_empty(), contradictions.is_empty(), "{:#?} {:#?}", said, contradictions);
+        prop_assert_eq!(found.is_empty(), contradictions.is_empty(), "{:#?} {:#?}", found, contradictions);
     }
 }

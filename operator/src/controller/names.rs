@@ -1,35 +1,38 @@
-//! Names, labels and hashes of child objects. In: the name of a group. Out: names that Kubernetes accepts whatever the
-//! length of that name. Pure.
+//! Names, labels and annotations of child objects. In: the name of a group. Out: names that Kubernetes
+//! accepts, whatever the length of the group name. Pure.
 
 use std::collections::BTreeMap;
 
 use crds::names::{GROUP_LABEL, OPERATOR_MANAGER, WORKER_APP};
-use sha2::{Digest, Sha256};
 
-/// Annotation on every child: hash of what was applied last. Part of the applied object, so a live object that holds
-/// all desired fields and this value has no left-overs of an earlier version either.
+use crate::digest::hash;
+
+/// Annotation on every child: hash of the last applied object. It is part of the applied object, so a live
+/// object with all desired fields and this value has no leftovers of an earlier version either.
 pub const APPLIED_HASH_ANNOTATION: &str = "kafka-consumer.dev/applied-hash";
-/// Annotation on the Deployment: the start positions of this group were dealt with, and must never be again, because
-/// partitions added later start at their first record.
+/// Annotation on the Deployment: the start positions of this group are committed, or the group had members
+/// and needs no commit. They must never be committed again, because partitions that are added later start at
+/// their first record.
 pub const START_POSITIONS_ANNOTATION: &str = "kafka-consumer.dev/start-positions";
 
-/// Pods get the Deployment's name plus up to 17 characters ("-<template hash>-<suffix>"), and their names are label
-/// values and host names of at most 63.
-const LONGEST_CHILD_NAME: usize = 46;
+/// Pods get the Deployment's name plus up to 17 characters (`-<template hash>-<suffix>`), and their names are
+/// label values and host names of at most 63.
+const MAX_CHILD_NAME: usize = 46;
 /// Kubernetes' limit for label values.
-const LONGEST_LABEL: usize = 63;
+const MAX_LABEL: usize = 63;
 
-/// The name all children of a group have.
+/// The common name of all children of a group.
 pub fn child_name(group: &str) -> String {
-    shorten(&format!("{group}-worker"), LONGEST_CHILD_NAME)
+    shorten(&format!("{group}-worker"), MAX_CHILD_NAME)
 }
 
 /// The value of [`GROUP_LABEL`] for a group.
 pub fn group_label(group: &str) -> String {
-    shorten(group, LONGEST_LABEL)
+    shorten(group, MAX_LABEL)
 }
 
-/// What selects the worker pods of a group; must never change, Deployments cannot follow.
+/// The selector of the worker pods of a group. It must never change: the selector of a Deployment is
+/// immutable.
 pub fn selector(group: &str) -> BTreeMap<String, String> {
     [
         ("app.kubernetes.io/name", WORKER_APP.to_string()),
@@ -61,22 +64,13 @@ pub fn volume_name(prefix: &str, name: &str) -> String {
     let dns = !name.contains('.');
     let readable = format!("{prefix}-{name}");
     if dns {
-        shorten(&readable, LONGEST_LABEL)
+        shorten(&readable, MAX_LABEL)
     } else {
         format!("{prefix}-{}", hash(name.as_bytes()))
     }
 }
 
-/// 16 hexadecimal characters of SHA-256: enough to tell versions apart, short enough to read.
-pub fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}
-
-/// Cuts names that are too long and makes them unique again with a hash of the whole.
+/// Shortens a name that is too long and keeps it unique with a hash of the whole name.
 fn shorten(name: &str, longest: usize) -> String {
     if name.len() <= longest {
         return name.to_string();
@@ -102,8 +96,8 @@ mod tests {
     #[test]
     fn long_names_are_cut_and_stay_different() {
         let (one, two) = ("a".repeat(200) + "-one", "a".repeat(200) + "-two");
-        assert!(child_name(&one).len() <= LONGEST_CHILD_NAME);
-        assert!(group_label(&one).len() <= LONGEST_LABEL);
+        assert!(child_name(&one).len() <= MAX_CHILD_NAME);
+        assert!(group_label(&one).len() <= MAX_LABEL);
         assert_ne!(child_name(&one), child_name(&two));
         assert_ne!(group_label(&one), group_label(&two));
         let dots = format!("{}.{}", "a".repeat(36), "b".repeat(40));

@@ -1,5 +1,6 @@
-//! One group of a session: its prepared resource, what Kafka says about it, its workers. In: prepared resources, looks
-//! at Kafka, time. Out: the wanted number of workers and a view for the screen. Talks to Kafka only in [`look`].
+//! One group of a session: its prepared resource, its Kafka facts, its workers. In: prepared resources, Kafka
+//! facts, time. Out: the wanted number of workers and a view for the screen. Accesses Kafka only in
+//! [`refresh`].
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,107 +10,113 @@ use crds::worker_config::Control;
 use serde_json::Value;
 
 use super::plan::{self, Size};
-use super::prepare::{self, Prepared};
+use super::prepare::{self, PreparedGroup};
 use super::rates::Rates;
-use super::supervise::{Crew, Recipe, Totals};
+use super::supervise::{Totals, WorkerCommand, WorkerProcesses};
 use super::table::{GroupView, PartitionView};
-use crate::controller::dereference::query;
-use crate::controller::validate::ValidatedGroup;
-use crate::kafka::{FactsQuery, KafkaClients, KafkaFacts, KafkaProblem, ProvisionAction};
-use crate::scaling::Facts;
-use crate::topics;
+use crate::group::observed::query;
+use crate::group::scaling::ScalingFacts;
+use crate::group::topics;
+use crate::group::validate::ValidatedGroup;
+use crate::kafka::KafkaClients;
+use crate::kafka::model::{FactsQuery, KafkaFacts, KafkaProblem, ProvisionAction};
 
-/// Time between two looks at Kafka: growth is followed within it.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Time between two reads from Kafka; added partitions are noticed within it.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
 
-/// On top of a worker's own drain time, for its last commit and for leaving the group.
+/// Added to a worker's drain time, for its last commit and for leaving the group.
 const MARGIN: Duration = Duration::from_secs(10);
 
-pub struct Group {
+pub struct LocalGroup {
     pub origin: String,
-    /// As it was written, for rules about changes.
+    /// The document, for rules about changes.
     pub object: Value,
-    pub prepared: Prepared,
-    pub crew: Crew,
-    recipe: Recipe,
-    /// The last complete answer of Kafka.
+    pub prepared: PreparedGroup,
+    pub workers: WorkerProcesses,
+    command: WorkerCommand,
+    /// The last complete facts.
     known: Option<KafkaFacts>,
     problem: Option<KafkaProblem>,
-    positions_settled: bool,
+    start_positions_committed: bool,
     wanted: Size,
     rates: Rates,
-    look_due: Option<Instant>,
+    refresh_due: Option<Instant>,
 }
 
-/// What a look at Kafka found.
-pub struct Look {
+/// The result of a read from Kafka.
+pub struct KafkaRefresh {
     pub outcome: Result<KafkaFacts, KafkaProblem>,
-    pub positions_settled: bool,
-    pub words: Vec<String>,
+    pub start_positions_committed: bool,
+    pub messages: Vec<String>,
 }
 
-impl Group {
+impl LocalGroup {
     /// Writes the files that workers read.
     pub fn new(
         origin: String,
         object: Value,
-        prepared: Prepared,
+        prepared: PreparedGroup,
         session: &Path,
         program: PathBuf,
     ) -> std::io::Result<Self> {
         let valid = &prepared.valid;
         let folder = session.join(prepare::folder_name(valid));
-        let recipe = Recipe {
+        let command = WorkerCommand {
             program,
             name: valid.name.clone(),
             folder,
             env: Vec::new(),
             version: String::new(),
             share_stdout: false,
-            patience: Duration::ZERO,
+            stop_timeout: Duration::ZERO,
         };
         let mut group = Self {
             origin,
             object,
             prepared,
-            crew: Crew::default(),
-            recipe,
+            workers: WorkerProcesses::default(),
+            command,
             known: None,
             problem: None,
-            positions_settled: false,
+            start_positions_committed: false,
             wanted: Size {
                 workers: 0,
-                reason: "Kafka is being asked".into(),
+                reason: "reading from Kafka".into(),
             },
             rates: Rates::default(),
-            look_due: Some(Instant::now()),
+            refresh_due: Some(Instant::now()),
         };
         group.install()?;
         Ok(group)
     }
 
-    /// Takes a changed resource; returns whether workers will be restarted for it.
-    pub fn change(&mut self, origin: String, object: Value, prepared: Prepared) -> std::io::Result<bool> {
+    /// Applies a changed resource; returns whether the workers restart because of it.
+    pub fn change(
+        &mut self,
+        origin: String,
+        object: Value,
+        prepared: PreparedGroup,
+    ) -> std::io::Result<bool> {
         let restart = prepared.version != self.prepared.version;
         (self.origin, self.object, self.prepared) = (origin, object, prepared);
         self.install()?;
-        self.look_due = self.look_due.map(|_| Instant::now());
+        self.refresh_due = self.refresh_due.map(|_| Instant::now());
         Ok(restart)
     }
 
     fn install(&mut self) -> std::io::Result<()> {
-        prepare::write(&self.recipe.folder, &self.prepared)?;
+        prepare::write(&self.command.folder, &self.prepared)?;
         let spec = &self.prepared.valid.spec;
         let control = Control {
             paused: spec.desired_state == DesiredState::Paused,
         };
         let control = serde_json::to_vec(&control).map_err(std::io::Error::other)?;
-        prepare::replace(&self.recipe.folder.join(crds::names::CONTROL_KEY), &control)?;
+        prepare::replace(&self.command.folder.join(crds::names::CONTROL_KEY), &control)?;
         let drain = u64::try_from(spec.worker.termination_grace_period_seconds).unwrap_or(0);
-        self.recipe.patience = Duration::from_secs(drain) + MARGIN;
-        self.recipe.share_stdout = self.writes_to_stdout();
-        self.recipe.env = self.prepared.env.clone();
-        self.recipe.version = self.prepared.version.clone();
+        self.command.stop_timeout = Duration::from_secs(drain) + MARGIN;
+        self.command.share_stdout = self.writes_to_stdout();
+        self.command.env = self.prepared.env.clone();
+        self.command.version = self.prepared.version.clone();
         Ok(())
     }
 
@@ -127,47 +134,47 @@ impl Group {
         query(&valid.namespace, &valid.name, &valid.spec)
     }
 
-    /// The facts of the last look that worked, if nothing is wrong since.
+    /// The facts of the last read, if it succeeded.
     pub fn facts(&self) -> Option<&KafkaFacts> {
         self.known.as_ref().filter(|_| self.problem.is_none())
     }
 
     pub fn totals(&self) -> Totals {
-        self.crew.totals()
+        self.workers.totals()
     }
 
-    /// Starts a look at Kafka if it is time; the answer comes back through [`Group::take`].
-    pub fn look_if_due(
+    /// Starts a read from Kafka if it is due; the caller passes the result to [`LocalGroup::take`].
+    pub fn refresh_if_due(
         &mut self,
         clients: &KafkaClients,
         provision: bool,
-    ) -> Option<impl Future<Output = Look> + use<>> {
-        if self.look_due.is_none_or(|due| Instant::now() < due) {
+    ) -> Option<impl Future<Output = KafkaRefresh> + use<>> {
+        if self.refresh_due.is_none_or(|due| Instant::now() < due) {
             return None;
         }
-        // No second look before the first is back.
-        self.look_due = None;
+        // No second read before the first has returned.
+        self.refresh_due = None;
         let (clients, valid) = (clients.clone(), self.prepared.valid.clone());
-        Some(look(
+        Some(refresh(
             clients,
             valid,
             self.query(),
-            self.positions_settled,
+            self.start_positions_committed,
             provision,
         ))
     }
 
-    pub fn take(&mut self, look: Look) -> Vec<String> {
-        self.look_due = Some(Instant::now() + LOOK_EVERY);
-        self.positions_settled |= look.positions_settled;
-        match look.outcome {
+    pub fn take(&mut self, refresh: KafkaRefresh) -> Vec<String> {
+        self.refresh_due = Some(Instant::now() + REFRESH_INTERVAL);
+        self.start_positions_committed |= refresh.start_positions_committed;
+        match refresh.outcome {
             Ok(facts) => (self.known, self.problem) = (Some(facts), None),
             Err(problem) => self.problem = Some(problem),
         }
-        look.words
+        refresh.messages
     }
 
-    /// Decides how many workers run; returns a sentence when that changes.
+    /// Decides how many workers run; returns a message if the number changes.
     pub fn resize(&mut self, max_workers: i32) -> Option<String> {
         let size = self.size(max_workers);
         let changed = size.workers != self.wanted.workers;
@@ -183,7 +190,7 @@ impl Group {
         let Some(known) = &self.known else {
             return Size {
                 workers: 0,
-                reason: "Kafka has not answered yet".into(),
+                reason: "waiting for the first answer from Kafka".into(),
             };
         };
         let missing = known.topics.iter().find(|(_, partitions)| partitions.is_none());
@@ -191,7 +198,7 @@ impl Group {
             && self.wanted.workers == 0
         {
             let reason = format!(
-                "topic {topic} does not exist; create it, or let it be created: spec.topics: [{{name: {topic}, provision: {{partitions: 6}}}}]"
+                "topic {topic} does not exist; create it, or let local mode create it: spec.topics: [{{name: {topic}, provision: {{partitions: 6}}}}]"
             );
             return Size { workers: 0, reason };
         }
@@ -203,10 +210,10 @@ impl Group {
             .ok()
             .filter(|workers| *workers > 0);
         let earliest = spec.consumer.start_position.kind == StartPositionType::Earliest;
-        let may_start = self.positions_settled || earliest;
+        let may_start = self.start_positions_committed || earliest;
         plan::size(
             spec,
-            Facts {
+            ScalingFacts {
                 partitions,
                 current,
                 may_start,
@@ -215,17 +222,17 @@ impl Group {
         )
     }
 
-    /// Does what is to be done about worker processes; `running` is false when the session ends.
+    /// Starts and stops worker processes; `running` is false when the session ends.
     pub fn supervise(&mut self, running: bool) -> Vec<String> {
         let wanted = if running { self.wanted.workers } else { 0 };
-        self.crew.tick(&self.recipe, wanted)
+        self.workers.tick(&self.command, wanted)
     }
 
-    /// Asks the workers and notes how far they are.
+    /// Reads the status of the workers and records their positions.
     pub async fn ask_workers(&mut self) {
-        self.crew.ask().await;
+        self.workers.ask().await;
         let now = Instant::now();
-        for worker in self.crew.workers(&self.recipe.name) {
+        for worker in self.workers.workers(&self.command.name) {
             for partition in worker.report.iter().flat_map(|report| &report.partitions) {
                 if let Some(position) = partition.watermark {
                     self.rates
@@ -249,7 +256,7 @@ impl Group {
             name: valid.name.clone(),
             group_id: valid.group_id.clone(),
             state: state.into(),
-            workers: self.crew.alive(),
+            workers: self.workers.alive(),
             wanted: self.wanted.workers,
             lag: lag.map(|lag| lag.total),
             finished: totals.records,
@@ -273,7 +280,7 @@ impl Group {
         let Some(known) = &self.known else {
             return Vec::new();
         };
-        let workers = self.crew.workers(&self.recipe.name);
+        let workers = self.workers.workers(&self.command.name);
         let lag = self.facts().and_then(|facts| facts.lag.as_ref());
         let now = Instant::now();
         let all = known
@@ -296,28 +303,30 @@ impl Group {
                 rate: self.rates.of(&key, now),
                 lag: lag.and_then(|lag| lag.per_partition.get(&key).copied()),
                 in_flight: report.as_ref().map_or(0, |report| report.in_flight),
-                held_back: report.and_then(|report| report.paused_reason),
+                paused_reason: report.and_then(|report| report.paused_reason),
             }
         })
         .collect()
     }
 }
 
-/// Topics, then start positions, then facts: what a reconcile of the operator does with Kafka.
-async fn look(
+/// Provisions topics, commits start positions and reads facts, as a reconcile of the operator does.
+async fn refresh(
     clients: KafkaClients,
     valid: ValidatedGroup,
     query: FactsQuery,
-    settled: bool,
+    start_positions_committed: bool,
     provision: bool,
-) -> Look {
-    let mut look = Look {
+) -> KafkaRefresh {
+    let mut refresh = KafkaRefresh {
         outcome: clients.facts(&valid.spec.kafka, &valid.credentials, &query).await,
-        positions_settled: settled,
-        words: Vec::new(),
+        start_positions_committed,
+        messages: Vec::new(),
     };
-    let Ok(facts) = &look.outcome else { return look };
-    let mut asked = valid.spec.topics.iter().filter_map(|topic| {
+    let Ok(facts) = &refresh.outcome else {
+        return refresh;
+    };
+    let mut provisioned = valid.spec.topics.iter().filter_map(|topic| {
         let provision = topic.provision.as_ref()?;
         Some(
             facts
@@ -328,45 +337,46 @@ async fn look(
                 .is_some_and(|has| has >= provision.partitions),
         )
     });
-    let complete = asked.all(|enough| enough);
-    // Once at the beginning, for dead letter topics too; later only when an input topic lacks something.
-    if provision && (!settled || !complete) {
+    let complete = provisioned.all(|enough| enough);
+    // At the start for all topics, including dead letter topics; later only if an input topic is missing or
+    // too small.
+    if provision && (!start_positions_committed || !complete) {
         let wanted = topics::wanted(&valid.spec, &facts.topics).all();
         match clients
             .provision(&valid.spec.kafka, &valid.credentials, &wanted)
             .await
         {
             Ok(done) => {
-                look.words = done
+                refresh.messages = done
                     .iter()
                     .filter_map(|done| match done.action {
                         ProvisionAction::Created => {
                             Some(format!("{}: topic {} created", valid.name, done.topic))
                         }
                         ProvisionAction::Grown { from, to } => Some(format!(
-                            "{}: topic {} has {to} partitions now, it had {from}",
+                            "{}: topic {} expanded from {from} to {to} partitions",
                             valid.name, done.topic
                         )),
                         ProvisionAction::Unchanged => None,
                     })
                     .collect();
-                if !look.words.is_empty() {
-                    look.outcome = clients.facts(&valid.spec.kafka, &valid.credentials, &query).await;
+                if !refresh.messages.is_empty() {
+                    refresh.outcome = clients.facts(&valid.spec.kafka, &valid.credentials, &query).await;
                 }
             }
             Err(problem) => {
-                look.outcome = Err(problem);
-                return look;
+                refresh.outcome = Err(problem);
+                return refresh;
             }
         }
     }
     if !provision {
-        // The embedded broker was empty when the group began: all start positions are the same.
-        look.positions_settled = true;
-        return look;
+        // The embedded broker was empty when the group started: all start positions are equal.
+        refresh.start_positions_committed = true;
+        return refresh;
     }
-    if let Ok(facts) = &look.outcome
-        && !settled
+    if let Ok(facts) = &refresh.outcome
+        && !start_positions_committed
         && facts.topics.values().all(Option::is_some)
     {
         let start = &valid.spec.consumer.start_position;
@@ -374,15 +384,15 @@ async fn look(
             .commit_start_positions(&valid.spec.kafka, &valid.credentials, &query, start)
             .await
         {
-            Ok(_) => look.positions_settled = true,
+            Ok(_) => refresh.start_positions_committed = true,
             Err(problem) if start.kind == StartPositionType::Earliest => {
                 tracing::debug!(
                     "start positions of {} are not committed yet: {problem}",
                     valid.name
                 );
             }
-            Err(problem) => look.outcome = Err(problem),
+            Err(problem) => refresh.outcome = Err(problem),
         }
     }
-    look
+    refresh
 }

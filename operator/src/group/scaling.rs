@@ -1,20 +1,20 @@
-//! How many workers a group gets. In: what the spec asks for and how many partitions there are. Out: a number, what
-//! limited it, and a sentence that says so. Pure; it never guesses: an unknown partition count changes nothing.
+//! The number of workers of a group. In: the spec and the number of partitions. Out: a number, what limited
+//! it, and a sentence that explains it. Pure; never guesses: an unknown partition count changes nothing.
 
 use crds::spec::{DesiredState, KafkaConsumerGroupSpec, ScalingMode};
 
-/// What a decision rests on.
+/// The input of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Facts {
-    /// Partitions of all input topics; None: not known.
+pub struct ScalingFacts {
+    /// Partitions of all input topics; None: unknown.
     pub partitions: Option<i32>,
-    /// Workers that run now by the last decision; None: there never was one.
+    /// Workers of the last decision; None: there is no earlier decision.
     pub current: Option<i32>,
-    /// False while the start positions that the user chose are not committed yet: workers would start elsewhere.
+    /// False while the start positions of the spec are not committed: workers would start elsewhere.
     pub may_start: bool,
 }
 
-/// What kept a group from the number its mode asks for.
+/// Why the number of workers differs from the number that the scaling mode recommends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
     None,
@@ -25,7 +25,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// As it stands in `status.scaling.limitedBy`.
+    /// The value of `status.scaling.limitedBy`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::None => "None",
@@ -42,15 +42,15 @@ impl Limit {
 pub struct Decision {
     /// Workers to run.
     pub replicas: i32,
-    /// Workers that the mode asks for, before limits; None: not known.
+    /// Workers that the mode recommends, before limits; None: unknown.
     pub recommended: Option<i32>,
     pub limited_by: Limit,
-    /// The decision in words.
+    /// The explanation.
     pub reason: String,
 }
 
-/// Decides. `Stopped` wins over everything, then an unknown partition count, then the limits.
-pub fn decide(spec: &KafkaConsumerGroupSpec, facts: Facts) -> Decision {
+/// Decides. `Stopped` has precedence, then an unknown partition count, then the limits.
+pub fn decide(spec: &KafkaConsumerGroupSpec, facts: ScalingFacts) -> Decision {
     let scaling = &spec.scaling;
     let min = scaling.min_replicas;
     let recommended = recommend(spec, facts);
@@ -67,37 +67,39 @@ pub fn decide(spec: &KafkaConsumerGroupSpec, facts: Facts) -> Decision {
             replicas: facts.current.unwrap_or(0),
             recommended,
             limited_by: Limit::Unknown,
-            reason: "workers start when the start positions are committed, which needs Kafka".into(),
+            reason: "workers start after the start positions are committed, which requires Kafka".into(),
         };
     }
     let (Some(partitions), Some(wanted)) = (facts.partitions, recommended) else {
-        // The last number holds; a group that was stopped, or never ran, starts with its minimum.
+        // The last number stays; a group that was stopped, or never ran, starts with its minimum.
         let replicas = facts.current.filter(|current| *current > 0).unwrap_or(min);
         return Decision {
             replicas,
             recommended,
             limited_by: Limit::Unknown,
-            reason: format!("the number of partitions is not known, so it stays at {replicas}"),
+            reason: format!(
+                "the number of partitions is unknown, so the number of workers stays at {replicas}"
+            ),
         };
     };
     let max = scaling.max_replicas.unwrap_or(i32::MAX);
-    let asked = asked(spec, partitions, wanted);
-    let (mut replicas, mut limited_by, mut reason) = (wanted, Limit::None, asked.clone());
+    let demand = demand(spec, partitions, wanted);
+    let (mut replicas, mut limited_by, mut reason) = (wanted, Limit::None, demand.clone());
     if replicas > max {
         (replicas, limited_by) = (max, Limit::MaxReplicas);
-        reason = format!("{asked}, limited by maxReplicas {max}");
+        reason = format!("{demand}, limited by maxReplicas {max}");
     }
     if replicas < min {
         (replicas, limited_by) = (min, Limit::MinReplicas);
-        reason = format!("{asked}, raised to minReplicas {min}");
+        reason = format!("{demand}, raised to minReplicas {min}");
         if wanted == 0 {
             reason.push_str("; to run no workers set desiredState to Stopped");
         }
     }
-    // Last, so that nothing can bring it above: a worker without a partition idles.
+    // Checked last, so that no other limit can exceed it: a worker without a partition is idle.
     if replicas > partitions {
         (replicas, limited_by) = (partitions, Limit::Partitions);
-        reason = format!("{asked}, limited by {partitions} partitions: more workers would idle");
+        reason = format!("{demand}, limited by {partitions} partitions: more workers would be idle");
     }
     Decision {
         replicas,
@@ -107,10 +109,10 @@ pub fn decide(spec: &KafkaConsumerGroupSpec, facts: Facts) -> Decision {
     }
 }
 
-/// What the mode asks for, before limits.
-fn recommend(spec: &KafkaConsumerGroupSpec, facts: Facts) -> Option<i32> {
+/// The recommendation of the mode, before limits.
+fn recommend(spec: &KafkaConsumerGroupSpec, facts: ScalingFacts) -> Option<i32> {
     match spec.scaling.mode {
-        // Cooperative-sticky spreads the partitions of all topics over the members, so their sum counts.
+        // Cooperative-sticky distributes the partitions of all topics over the members, so their sum counts.
         ScalingMode::PartitionCount => facts
             .partitions
             .filter(|partitions| *partitions > 0)
@@ -123,13 +125,13 @@ fn recommend(spec: &KafkaConsumerGroupSpec, facts: Facts) -> Option<i32> {
     }
 }
 
-fn asked(spec: &KafkaConsumerGroupSpec, partitions: i32, wanted: i32) -> String {
+fn demand(spec: &KafkaConsumerGroupSpec, partitions: i32, wanted: i32) -> String {
     match spec.scaling.mode {
         ScalingMode::PartitionCount => format!(
-            "{partitions} partitions, {} per worker, ask for {wanted}",
+            "{partitions} partitions at {} per worker need {wanted} workers",
             spec.scaling.partitions_per_worker.max(1)
         ),
-        ScalingMode::Manual => format!("replicas asks for {wanted}"),
+        ScalingMode::Manual => format!("mode Manual requests {wanted} workers"),
     }
 }
 
@@ -145,8 +147,8 @@ mod tests {
         spec
     }
 
-    fn facts(partitions: impl Into<Option<i32>>, current: impl Into<Option<i32>>) -> Facts {
-        Facts {
+    fn facts(partitions: impl Into<Option<i32>>, current: impl Into<Option<i32>>) -> ScalingFacts {
+        ScalingFacts {
             partitions: partitions.into(),
             current: current.into(),
             may_start: true,
@@ -154,12 +156,12 @@ mod tests {
     }
 
     #[test]
-    fn one_worker_per_partition_by_default_and_growth_is_followed() {
+    fn by_default_each_partition_has_one_worker_also_after_growth() {
         let spec = spec(|_| {});
         assert_eq!(decide(&spec, facts(6, None)).replicas, 6);
         let grown = decide(&spec, facts(9, 6));
         assert_eq!((grown.replicas, grown.limited_by), (9, Limit::None));
-        assert_eq!(grown.reason, "9 partitions, 1 per worker, ask for 9");
+        assert_eq!(grown.reason, "9 partitions at 1 per worker need 9 workers");
     }
 
     #[test]
@@ -190,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_partitions_hold_the_current_number_and_a_restart_after_stop_begins_with_the_minimum() {
+    fn unknown_partitions_keep_the_current_number_and_a_restart_after_stop_uses_the_minimum() {
         let spec = spec(|spec| spec.scaling.min_replicas = 2);
         assert_eq!(decide(&spec, facts(None, 6)).replicas, 6);
         assert_eq!(decide(&spec, facts(None, 0)).replicas, 2);
@@ -202,7 +204,7 @@ mod tests {
     fn no_worker_starts_before_its_start_position_is_committed() {
         let decision = decide(
             &spec(|_| {}),
-            Facts {
+            ScalingFacts {
                 may_start: false,
                 ..facts(6, None)
             },

@@ -1,31 +1,32 @@
-//! Topics of a spec. In: the spec and what brokers know of its input topics. Out: what to create or grow, for the
-//! controller and for local mode alike, and what workers write to. Pure; asks for nothing that has no `provision`.
+//! Topics of a spec. In: the spec and the partition counts of its input topics. Out: topics to create or to
+//! expand, for the controller and for local mode, and topics that workers write to. Pure; requests no topic
+//! without `provision`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crds::spec::{KafkaConsumerGroupSpec, OnExhausted};
 
-use crate::kafka::WantedTopic;
+use crate::kafka::model::WantedTopic;
 
-/// See [`wanted`].
+/// Topics to create or to expand.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct WantedTopics {
     /// Input topics that are missing or have too few partitions.
     pub inputs: Vec<WantedTopic>,
-    /// The dead letter topic, whether it exists or not: it is not among the facts.
+    /// The dead letter topic, whether it exists or not: the facts do not include it.
     pub dead_letter: Option<WantedTopic>,
 }
 
-impl Wanted {
-    /// Inputs first: a dead letter topic is of no use without them.
+impl WantedTopics {
+    /// All topics, inputs first: a dead letter topic is useless without them.
     pub fn all(self) -> Vec<WantedTopic> {
         self.inputs.into_iter().chain(self.dead_letter).collect()
     }
 }
 
-/// What to create or grow. `known` has the partitions of each input topic, None for one that does not exist; nothing is
-/// done about a topic that brokers have not told of.
-pub fn wanted(spec: &KafkaConsumerGroupSpec, known: &BTreeMap<String, Option<i32>>) -> Wanted {
+/// The topics to create or to expand. `known` has the partition count of each input topic, None for one that
+/// does not exist. A topic without an entry in `known` is left out.
+pub fn wanted(spec: &KafkaConsumerGroupSpec, known: &BTreeMap<String, Option<i32>>) -> WantedTopics {
     let inputs = spec.topics.iter().filter_map(|topic| {
         let provision = topic.provision.as_ref()?;
         let enough = known
@@ -38,13 +39,14 @@ pub fn wanted(spec: &KafkaConsumerGroupSpec, known: &BTreeMap<String, Option<i32
             config: provision.config.clone(),
         })
     });
-    Wanted {
+    WantedTopics {
         inputs: inputs.collect(),
         dead_letter: dead_letter(spec, known),
     }
 }
 
-/// As many partitions as the largest input has or is about to have, so that a dead letter keeps its partition.
+/// It gets as many partitions as the largest input has or will have, so that a dead letter keeps its
+/// partition.
 fn dead_letter(spec: &KafkaConsumerGroupSpec, known: &BTreeMap<String, Option<i32>>) -> Option<WantedTopic> {
     let dead_letter = spec.error_handling.dead_letter.as_ref()?;
     let provision = dead_letter.provision.as_ref()?;
@@ -60,7 +62,7 @@ fn dead_letter(spec: &KafkaConsumerGroupSpec, known: &BTreeMap<String, Option<i3
     })
 }
 
-/// Topics that workers write to and that nobody creates for them: they must exist.
+/// Topics that workers write to and that the operator does not create: they must exist.
 pub fn expected_outputs(spec: &KafkaConsumerGroupSpec) -> Vec<String> {
     let outputs: BTreeSet<&String> = unprovisioned_dead_letter(spec)
         .into_iter()
@@ -69,7 +71,7 @@ pub fn expected_outputs(spec: &KafkaConsumerGroupSpec) -> Vec<String> {
     outputs.into_iter().cloned().collect()
 }
 
-/// The dead letter topic, if it is used and the operator is not asked to create it.
+/// The dead letter topic, if it is used and has no `provision`.
 pub fn unprovisioned_dead_letter(spec: &KafkaConsumerGroupSpec) -> Option<&String> {
     let dead_letter = spec.error_handling.dead_letter.as_ref()?;
     let used = spec.error_handling.policy() == OnExhausted::DeadLetter;
@@ -100,7 +102,7 @@ mod tests {
         [("orders".to_string(), partitions)].into()
     }
 
-    /// Names and partitions of what is wanted.
+    /// Names and partition counts of the wanted topics.
     fn asked(spec: &KafkaConsumerGroupSpec, known: &BTreeMap<String, Option<i32>>) -> Vec<(String, i32)> {
         let all = wanted(spec, known).all();
         all.into_iter().map(|it| (it.name, it.partitions)).collect()
@@ -124,17 +126,17 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_that_nobody_asked_to_provision_is_left_alone() {
-        assert_eq!(wanted(&spec(""), &known(None)), Wanted::default());
+    fn a_topic_without_provision_is_not_wanted() {
+        assert_eq!(wanted(&spec(""), &known(None)), WantedTopics::default());
     }
 
     #[test]
-    fn nothing_is_done_about_topics_that_brokers_have_not_told_of() {
-        assert_eq!(wanted(&spec(SIX), &BTreeMap::new()), Wanted::default());
+    fn topics_that_the_brokers_have_not_reported_are_not_wanted() {
+        assert_eq!(wanted(&spec(SIX), &BTreeMap::new()), WantedTopics::default());
     }
 
     #[test]
-    fn the_dead_letter_topic_follows_the_largest_input_as_it_will_be() {
+    fn the_dead_letter_topic_has_the_future_partition_count_of_the_largest_input() {
         assert_eq!(asked(&spec(""), &known(Some(9))), topics(&[("orders.dlq", 9)]));
         assert_eq!(
             asked(&spec(SIX), &known(None)),
@@ -144,8 +146,9 @@ mod tests {
         let dead_letter = wanted(&spec(""), &known(Some(9))).dead_letter.unwrap();
         assert_eq!(dead_letter.replication_factor, Some(3));
     }
+
     #[test]
-    fn outputs_that_nobody_creates_are_expected_each_once() {
+    fn outputs_without_provision_are_expected_each_once() {
         let with = |writers: &str, dead_letter: &str| -> Vec<String> {
             let text = format!(
                 "{{topics: [{{name: orders}}], kafka: {{bootstrapServers: ['k:1']}}, writers: [{writers}], \
@@ -166,7 +169,7 @@ mod tests {
             with(kafka, "deadLetter: {topic: orders.dlq, provision: {}}"),
             ["clean"]
         );
-        // Not used, so nobody misses it.
+        // Unused, so it is not expected.
         assert_eq!(
             with(stdout, "onExhausted: Stop, deadLetter: {topic: orders.dlq}"),
             Vec::<String>::new()

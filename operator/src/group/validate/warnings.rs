@@ -1,30 +1,31 @@
-//! What is worth a warning about a group that is accepted all the same. In: the spec and what brokers said. Out: at most
-//! one warning with all that there is to say. Pure; nothing here keeps workers from running.
+//! Warnings about an accepted group. In: the spec and the Kafka facts. Out: at most one warning, which
+//! contains all messages. Pure; a warning never keeps workers from running.
 
 use crds::spec::KafkaConsumerGroupSpec;
 
-use super::{Observed, Rejection};
-use crate::topics;
+use crate::group::observed::Observed;
+use crate::group::rejection::Finding;
+use crate::group::topics;
 
-/// The first reason and every message: there is one condition for all warnings.
-pub(super) fn warning(spec: &KafkaConsumerGroupSpec, observed: &Observed) -> Option<Rejection> {
+/// The reason of the first warning and the messages of all: they share one condition.
+pub(super) fn warning(spec: &KafkaConsumerGroupSpec, observed: &Observed) -> Option<Finding> {
     let warnings = missing_outputs(spec, observed)
         .into_iter()
         .chain(credentials_in_clear(spec));
-    warnings.reduce(|first, next| Rejection {
+    warnings.reduce(|first, next| Finding {
         message: format!("{}; {}", first.message, next.message),
         ..first
     })
 }
 
-/// A missing output stops only what goes there, and heals by itself when somebody creates it: workers run meanwhile.
-fn missing_outputs(spec: &KafkaConsumerGroupSpec, observed: &Observed) -> Vec<Rejection> {
+/// A missing output stops only the records for it, until the topic exists; workers run meanwhile.
+fn missing_outputs(spec: &KafkaConsumerGroupSpec, observed: &Observed) -> Vec<Finding> {
     let missing = |topic: &String| {
         let facts = observed.kafka.known();
         facts.is_some_and(|facts| facts.missing_outputs.contains(topic))
     };
     let dead_letter = topics::unprovisioned_dead_letter(spec).filter(|topic| missing(topic)).map(|topic| {
-        Rejection::new(
+        Finding::new(
             "DeadLetterTopicMissing",
             format!(
                 "dead letter topic {topic} does not exist, so a partition waits at its first record that cannot be processed; create the topic, or let the operator create it: spec.errorHandling.deadLetter: {{topic: {topic}, provision: {{}}}}"
@@ -32,7 +33,7 @@ fn missing_outputs(spec: &KafkaConsumerGroupSpec, observed: &Observed) -> Vec<Re
         )
     });
     let writers = topics::writer_topics(spec).filter(|(_, topic)| missing(topic)).map(|(writer, topic)| {
-        Rejection::new(
+        Finding::new(
             "WriterTopicMissing",
             format!("topic {topic} of writer {writer} does not exist, so the writer waits; create the topic or correct spec.writers[{writer}].kafka.topic"),
         )
@@ -40,10 +41,10 @@ fn missing_outputs(spec: &KafkaConsumerGroupSpec, observed: &Observed) -> Vec<Re
     dead_letter.into_iter().chain(writers).collect()
 }
 
-fn credentials_in_clear(spec: &KafkaConsumerGroupSpec) -> Option<Rejection> {
+fn credentials_in_clear(spec: &KafkaConsumerGroupSpec) -> Option<Finding> {
     let exposed = spec.kafka.sasl.is_some() && spec.kafka.tls.is_none();
     exposed.then(|| {
-        Rejection::new(
+        Finding::new(
             "CredentialsInClear",
             "spec.kafka.sasl is used without spec.kafka.tls, so logins and records cross the network unencrypted; set spec.kafka.tls: {}",
         )
@@ -53,11 +54,12 @@ fn credentials_in_clear(spec: &KafkaConsumerGroupSpec) -> Option<Rejection> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controller::dereference::KafkaView;
     use crate::fixtures::{facts, observed, secured_group};
+    use crate::kafka::model::KafkaView;
 
-    /// What is said of a group that writes to `clean` and `orders.dlq` while brokers miss some topics.
-    fn said(missing: &[&str], edit: impl FnOnce(&mut KafkaConsumerGroupSpec)) -> Option<Rejection> {
+    /// The warning about a group that writes to `clean` and `orders.dlq` while the topics `missing` do not
+    /// exist.
+    fn warning_for(missing: &[&str], edit: impl FnOnce(&mut KafkaConsumerGroupSpec)) -> Option<Finding> {
         let (mut spec, mut observed) = (secured_group().spec, observed());
         let json = serde_json::json!({"deadLetter": {"topic": "orders.dlq"}});
         spec.error_handling = serde_json::from_value(json).unwrap();
@@ -71,15 +73,15 @@ mod tests {
     }
 
     #[test]
-    fn a_login_without_tls_is_warned_of() {
-        let warning = said(&[], |spec| spec.kafka.tls = None).unwrap();
+    fn a_login_without_tls_causes_a_warning() {
+        let warning = warning_for(&[], |spec| spec.kafka.tls = None).unwrap();
         assert_eq!(warning.reason, "CredentialsInClear");
     }
 
     #[test]
     fn a_missing_output_topic_is_named_with_what_to_do() {
-        assert_eq!(said(&[], |_| {}), None);
-        let both = said(&["clean", "orders.dlq"], |_| {}).unwrap();
+        assert_eq!(warning_for(&[], |_| {}), None);
+        let both = warning_for(&["clean", "orders.dlq"], |_| {}).unwrap();
         assert_eq!(both.reason, "DeadLetterTopicMissing");
         for part in [
             "dead letter topic orders.dlq does not exist",
@@ -90,12 +92,15 @@ mod tests {
         ] {
             assert!(both.message.contains(part), "{} lacks {part}", both.message);
         }
-        assert_eq!(said(&["clean"], |_| {}).unwrap().reason, "WriterTopicMissing");
+        assert_eq!(
+            warning_for(&["clean"], |_| {}).unwrap().reason,
+            "WriterTopicMissing"
+        );
     }
 
     #[test]
-    fn a_dead_letter_topic_that_the_operator_creates_is_not_missed() {
-        let provisioned = said(&["orders.dlq"], |spec| {
+    fn a_dead_letter_topic_that_the_operator_creates_is_not_reported_missing() {
+        let provisioned = warning_for(&["orders.dlq"], |spec| {
             let dead_letter = spec.error_handling.dead_letter.as_mut().unwrap();
             dead_letter.provision = Some(Default::default());
         });
@@ -103,14 +108,14 @@ mod tests {
     }
 
     #[test]
-    fn no_warning_hides_another() {
-        let both = said(&["orders.dlq"], |spec| spec.kafka.tls = None).unwrap();
+    fn one_warning_does_not_hide_another() {
+        let both = warning_for(&["orders.dlq"], |spec| spec.kafka.tls = None).unwrap();
         assert_eq!(both.reason, "DeadLetterTopicMissing");
         assert!(both.message.contains("spec.kafka.tls: {}"), "{}", both.message);
     }
 
     #[test]
-    fn brokers_that_do_not_answer_miss_nothing() {
+    fn without_kafka_facts_no_topic_is_reported_missing() {
         let (mut spec, mut observed) = (secured_group().spec, observed());
         spec.error_handling =
             serde_json::from_value(serde_json::json!({"deadLetter": {"topic": "orders.dlq"}})).unwrap();

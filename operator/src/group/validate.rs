@@ -1,11 +1,9 @@
-//! Decides whether a group can run. In: the resource and what `dereference` found. Out: a [`ValidatedGroup`] from which
-//! everything can be built without failing, or a [`Rejection`] that says what is wrong, where, and what to write
-//! instead. Pure; structural rules are the API server's business (schema and CEL) and are not repeated here.
+//! Decides whether a group can run. In: the resource and what was observed. Out: a [`ValidatedGroup`] from
+//! which everything can be built without errors, or a [`Rejection`] that says what is wrong, where, and what
+//! to write instead. Pure; the API server checks the structural rules (schema and CEL), which are not
+//! repeated here.
 
 mod warnings;
-
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 use crds::KafkaConsumerGroup;
 use crds::client_config::KafkaCredentials;
@@ -14,87 +12,40 @@ use crds::worker_config::group_id;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 
-use super::build::labels::hash;
-use super::dereference::{KafkaView, Observed};
-use super::references::{self, Kind, Reference};
+use super::observed::Observed;
+use super::programs::Programs;
+use super::references::{Reference, References};
+use super::rejection::{Finding, Rejection};
+use crate::kafka::model::KafkaView;
 
-/// Why a group is not accepted, or a warning about an accepted one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejection {
-    /// Of the condition `Accepted`.
-    pub reason: &'static str,
-    pub message: String,
-}
-
-impl Rejection {
-    pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            reason,
-            message: message.into(),
-        }
-    }
-}
-
-/// What the operator's flags say about workers.
+/// The defaults for workers from the operator's flags.
 #[derive(Clone, Debug)]
 pub struct WorkerDefaults {
     pub image: String,
     pub image_pull_policy: Option<ImagePullPolicy>,
 }
 
-/// A group that can be built. Holds everything resolved; nothing in it can fail any more.
+/// A group that can be built. Everything in it is resolved, so no later step can fail because of the spec.
 #[derive(Clone, Debug)]
 pub struct ValidatedGroup {
     pub namespace: String,
     pub name: String,
     pub owner: OwnerReference,
     pub spec: KafkaConsumerGroupSpec,
+    /// What the spec references.
+    pub references: References,
     pub group_id: String,
-    /// The spec's, with programs from ConfigMaps copied in.
+    /// The transforms of the spec, with the programs from ConfigMaps copied in.
     pub transforms: Vec<Transform>,
     pub credentials: KafkaCredentials,
     pub secrets_hash: String,
     pub image: String,
     pub image_pull_policy: Option<ImagePullPolicy>,
-    /// Accepted, but worth a warning.
-    pub warning: Option<Rejection>,
+    /// A warning about the accepted group.
+    pub warning: Option<Finding>,
 }
 
-/// Remembers which programs compile: compiling takes milliseconds, and each group is validated every few seconds.
-#[derive(Debug, Default)]
-pub struct Programs {
-    verdicts: Mutex<HashMap<String, Result<(), String>>>,
-}
-
-/// Verdicts kept; more than the programs of any cluster we know of, at about 100 bytes each.
-const MOST_VERDICTS: usize = 4096;
-
-impl Programs {
-    /// The compiler's message when `source` does not compile.
-    pub fn check(&self, source: &str) -> Result<(), String> {
-        let key = hash(source.as_bytes());
-        let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-        if verdicts.len() > MOST_VERDICTS {
-            verdicts.clear();
-        }
-        verdicts.entry(key).or_insert_with(|| compile(source)).clone()
-    }
-}
-
-#[cfg(feature = "vrl")]
-fn compile(source: &str) -> Result<(), String> {
-    crds::vrl_program::compile(source)
-        .map(|_| ())
-        .map_err(|error| error.to_string())
-}
-
-/// Without the compiler nothing can be said; the worker checks its programs when it starts.
-#[cfg(not(feature = "vrl"))]
-fn compile(_: &str) -> Result<(), String> {
-    Ok(())
-}
-
-/// Validates. The first thing that is wrong is reported.
+/// Validates a group and reports the first error.
 pub fn validate(
     group: &KafkaConsumerGroup,
     observed: &Observed,
@@ -104,15 +55,15 @@ pub fn validate(
     let namespace = group.namespace().unwrap_or_default();
     let name = group.name_any();
     let spec = &group.spec;
-    references::check(spec, &namespace, &observed.contents)?;
+    observed.references.check(&namespace, &observed.data)?;
     let transforms = resolve_transforms(spec, observed, &namespace)?;
     check_programs(&transforms, programs)?;
-    let credentials = references::credentials(spec, &namespace, &observed.contents)?;
+    let credentials = observed.credentials.clone()?;
     topics_exist(spec, observed)?;
     Ok(ValidatedGroup {
         owner: group.controller_owner_ref(&()).unwrap_or_default(),
         group_id: group_id(&namespace, &name, spec),
-        secrets_hash: references::mounted_hash(spec, &observed.contents),
+        secrets_hash: observed.references.mounted_hash(&observed.data),
         image: spec
             .worker
             .image
@@ -121,6 +72,7 @@ pub fn validate(
         image_pull_policy: spec.worker.image_pull_policy.or(defaults.image_pull_policy),
         warning: warnings::warning(spec, observed),
         spec: spec.clone(),
+        references: observed.references.clone(),
         namespace,
         name,
         transforms,
@@ -139,15 +91,8 @@ fn resolve_transforms(
         let Some(program) = vrl.config_map.take() else {
             continue;
         };
-        let reference = Reference {
-            kind: Kind::ConfigMap,
-            name: program.name,
-            key: program.key,
-            field: format!("spec.transforms[{}].vrl.configMap", transform.name),
-            mounted: false,
-            optional: false,
-        };
-        vrl.source = Some(references::text(&observed.contents, namespace, &reference)?);
+        let reference = Reference::to_program(&transform.name, &program);
+        vrl.source = Some(reference.text(&observed.data, namespace)?);
     }
     Ok(transforms)
 }
@@ -161,7 +106,7 @@ fn check_programs(transforms: &[Transform], programs: &Programs) -> Result<(), R
             Rejection::new(
                 "TransformInvalid",
                 format!(
-                    "transform {}: {message}\nworkers go on with the last valid program",
+                    "transform {}: {message}\nworkers keep running the last valid program",
                     transform.name
                 ),
             )
@@ -170,7 +115,8 @@ fn check_programs(transforms: &[Transform], programs: &Programs) -> Result<(), R
     Ok(())
 }
 
-/// A missing topic is only an error when nobody is asked to create it and the brokers are sure that it is missing.
+/// A missing topic is an error only if the spec does not provision it and the brokers report that it does not
+/// exist.
 fn topics_exist(spec: &KafkaConsumerGroupSpec, observed: &Observed) -> Result<(), Rejection> {
     let KafkaView::Known(facts) = &observed.kafka else {
         return Ok(());
@@ -192,7 +138,8 @@ fn topics_exist(spec: &KafkaConsumerGroupSpec, observed: &Observed) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::{contents, defaults, facts, observed, secured_group};
+    use crate::fixtures::{data, defaults, facts, observed, secured_group};
+    use crate::group::references::ObjectKind;
 
     type Edit = fn(&mut KafkaConsumerGroup, &mut Observed);
 
@@ -201,11 +148,14 @@ mod tests {
     ) -> Result<ValidatedGroup, Rejection> {
         let (mut group, mut observed) = (secured_group(), observed());
         edit(&mut group, &mut observed);
+        observed.credentials = observed
+            .references
+            .credentials(&group.spec, "shop", &observed.data);
         validate(&group, &observed, &Programs::default(), &defaults())
     }
 
-    fn forget(observed: &mut Observed, kind: Kind, name: &str) {
-        observed.contents.insert((kind, name.into()), None);
+    fn remove_object(observed: &mut Observed, kind: ObjectKind, name: &str) {
+        observed.data.insert((kind, name.into()), None);
     }
 
     #[test]
@@ -219,17 +169,17 @@ mod tests {
         assert_eq!(valid.transforms[0].vrl.as_ref().unwrap().config_map, None);
         assert_eq!(valid.image, "registry/worker:1");
         assert!(valid.owner.controller.unwrap());
-        // With it the operator would need `update` on kafkaconsumergroups/finalizers where the admission plugin
-        // OwnerReferencesPermissionEnforcement is on, as in OpenShift.
+        // If it were set, the operator would need `update` on kafkaconsumergroups/finalizers where the
+        // admission plugin OwnerReferencesPermissionEnforcement is enabled, as in OpenShift.
         assert_eq!(valid.owner.block_owner_deletion, None);
         assert_eq!(valid.warning, None);
     }
 
     #[test]
-    fn each_defect_has_its_reason_and_says_what_to_do() {
+    fn each_defect_has_its_own_reason_and_says_what_to_do() {
         let table: &[(Edit, &str, &[&str])] = &[
             (
-                |_, observed| forget(observed, Kind::Secret, "orders-kafka"),
+                |_, observed| remove_object(observed, ObjectKind::Secret, "orders-kafka"),
                 "SecretMissing",
                 &[
                     "orders-kafka",
@@ -239,8 +189,8 @@ mod tests {
             ),
             (
                 |_, observed| {
-                    let contents = &mut observed.contents;
-                    let data = contents.get_mut(&(Kind::Secret, "db".into())).unwrap();
+                    let objects = &mut observed.data;
+                    let data = objects.get_mut(&(ObjectKind::Secret, "db".into())).unwrap();
                     data.as_mut().unwrap().remove("url");
                 },
                 "SecretMissing",
@@ -248,19 +198,19 @@ mod tests {
             ),
             (
                 |_, observed| {
-                    let data = observed.contents.get_mut(&(Kind::Secret, "db".into())).unwrap();
+                    let data = observed.data.get_mut(&(ObjectKind::Secret, "db".into())).unwrap();
                     data.as_mut().unwrap().insert("url".into(), vec![0xff]);
                 },
                 "SecretInvalid",
                 &["url", "UTF-8"],
             ),
             (
-                |_, observed| forget(observed, Kind::ConfigMap, "kafka-ca"),
+                |_, observed| remove_object(observed, ObjectKind::ConfigMap, "kafka-ca"),
                 "ConfigMapMissing",
                 &["kafka-ca", "kubectl create configmap kafka-ca"],
             ),
             (
-                |_, observed| forget(observed, Kind::ConfigMap, "programs"),
+                |_, observed| remove_object(observed, ObjectKind::ConfigMap, "programs"),
                 "ConfigMapMissing",
                 &["programs", "spec.transforms[clean].vrl.configMap"],
             ),
@@ -287,11 +237,11 @@ mod tests {
 
     #[cfg(feature = "vrl")]
     #[test]
-    fn a_broken_program_is_rejected_with_the_compilers_words() {
+    fn a_broken_program_is_rejected_with_the_compiler_message() {
         let rejection = outcome(|_, observed| {
             let data = observed
-                .contents
-                .get_mut(&(Kind::ConfigMap, "programs".into()))
+                .data
+                .get_mut(&(ObjectKind::ConfigMap, "programs".into()))
                 .unwrap();
             data.as_mut()
                 .unwrap()
@@ -328,9 +278,9 @@ mod tests {
     }
 
     #[test]
-    fn unreachable_kafka_is_no_reason_to_reject() {
-        let failed = KafkaView::Failed(crate::kafka::KafkaProblem::Unreachable("no route".into()));
+    fn an_unreachable_kafka_does_not_reject() {
+        let failed = KafkaView::Failed(crate::kafka::model::KafkaProblem::Unreachable("no route".into()));
         assert!(outcome(|_, observed| observed.kafka = failed).is_ok());
-        assert_eq!(contents().len(), 6);
+        assert_eq!(data().len(), 6);
     }
 }

@@ -1,0 +1,45 @@
+//! Read-only views of everything that the operator watches, for the stages of a reconcile and for other
+//! readers. In: what the watches deliver. Out: objects by name. Secrets and ConfigMaps are metadata only.
+
+use crds::KafkaConsumerGroup;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::reflector::store::WriterDropped;
+use kube::runtime::reflector::{ObjectRef, Store};
+
+/// A resource that may fail to parse: one malformed object must not stop the watch.
+pub type Guarded = DeserializeGuard<KafkaConsumerGroup>;
+/// The key of a group in the queue.
+pub type GroupRef = ObjectRef<Guarded>;
+
+/// The caches of one scope.
+#[derive(Clone)]
+pub struct Caches {
+    pub groups: Store<Guarded>,
+    pub deployments: Store<Deployment>,
+    pub pods: Store<Pod>,
+    pub secrets: Store<PartialObjectMeta<Secret>>,
+    pub config_maps: Store<PartialObjectMeta<ConfigMap>>,
+    pub service_accounts: Store<PartialObjectMeta<ServiceAccount>>,
+    pub roles: Store<PartialObjectMeta<Role>>,
+    pub role_bindings: Store<PartialObjectMeta<RoleBinding>>,
+    pub disruption_budgets: Store<PartialObjectMeta<PodDisruptionBudget>>,
+}
+
+impl Caches {
+    /// Waits until every cache is filled; before that, a missing object means nothing.
+    pub async fn ready(&self) -> Result<(), WriterDropped> {
+        self.groups.wait_until_ready().await?;
+        self.deployments.wait_until_ready().await?;
+        self.pods.wait_until_ready().await?;
+        self.secrets.wait_until_ready().await?;
+        self.config_maps.wait_until_ready().await?;
+        self.service_accounts.wait_until_ready().await?;
+        self.roles.wait_until_ready().await?;
+        self.role_bindings.wait_until_ready().await?;
+        self.disruption_budgets.wait_until_ready().await
+    }
+}

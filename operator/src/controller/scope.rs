@@ -1,0 +1,139 @@
+//! What the stages of a reconcile share. In: clients, defaults, a namespace. Out: [`Context`], one per
+//! process, and [`Scope`], one per watched namespace: caches, limits on concurrency, what is remembered of
+//! each group. Decides nothing.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use kube::runtime::events::{Event, Recorder, Reporter};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::caches::{Caches, GroupRef};
+use super::memory::GroupMemory;
+use super::watches::{self, ReconcileRequests, ReferenceIndex};
+use crate::group::programs::Programs;
+use crate::group::validate::WorkerDefaults;
+use crate::kafka::KafkaClients;
+use crate::sync::lock;
+use crate::telemetry::Metrics;
+
+/// Reconciles that access the API server concurrently: enough for thousands of groups, few enough not to
+/// affect the priority queues of the API server.
+const MAX_CONCURRENT_RECONCILES: usize = 16;
+/// Groups that wait for Kafka concurrently. Each may hold a thread of tokio's blocking pool (512) for seconds
+/// while its brokers are unavailable; the rest of the pool must stay free for other groups.
+const MAX_CONCURRENT_KAFKA_CALLS: usize = 256;
+/// What all scopes share; one per process.
+pub struct Context {
+    pub client: Client,
+    pub kafka: KafkaClients,
+    pub metrics: Arc<Metrics>,
+    pub defaults: WorkerDefaults,
+    /// Time between two reads from Kafka.
+    pub refresh: Duration,
+    pub(super) programs: Programs,
+    recorder: Recorder,
+    slots: Semaphore,
+    kafka_slots: Semaphore,
+}
+
+impl Context {
+    pub fn new(
+        client: Client,
+        kafka: KafkaClients,
+        metrics: Arc<Metrics>,
+        defaults: WorkerDefaults,
+        refresh: Duration,
+        identity: String,
+    ) -> Self {
+        let controller = crds::names::OPERATOR_MANAGER.to_string();
+        let reporter = Reporter {
+            controller,
+            instance: Some(identity),
+        };
+        let recorder = Recorder::new(client.clone(), reporter);
+        let (slots, kafka_slots) = (
+            Semaphore::new(MAX_CONCURRENT_RECONCILES),
+            Semaphore::new(MAX_CONCURRENT_KAFKA_CALLS),
+        );
+        let programs = Programs::default();
+        Self {
+            client,
+            kafka,
+            metrics,
+            defaults,
+            refresh,
+            programs,
+            recorder,
+            slots,
+            kafka_slots,
+        }
+    }
+}
+
+/// One namespace, or all of them: its watches and the memory of its groups.
+pub struct Scope {
+    pub context: Arc<Context>,
+    pub caches: Caches,
+    pub index: Arc<ReferenceIndex>,
+    memories: Arc<Memories>,
+}
+
+type Memories = Mutex<HashMap<(String, String), Arc<tokio::sync::Mutex<GroupMemory>>>>;
+
+impl Scope {
+    /// Starts the watches of one namespace, or of all.
+    pub fn start(context: Arc<Context>, namespace: Option<&str>) -> (Arc<Self>, ReconcileRequests) {
+        let index = Arc::new(ReferenceIndex::default());
+        let memories = Arc::new(Memories::default());
+        let forget = {
+            let (context, index, memories) = (context.clone(), index.clone(), memories.clone());
+            move |group: &GroupRef| {
+                let namespace = group.namespace.clone().unwrap_or_default();
+                index.update(&namespace, &group.name, Default::default());
+                context.metrics.forget(&namespace, &group.name);
+                let mut memories = lock(&memories);
+                memories.remove(&(namespace, group.name.clone()));
+            }
+        };
+        let (caches, requests) = watches::watch(&context.client, namespace, &index, forget);
+        (
+            Arc::new(Self {
+                context,
+                caches,
+                index,
+                memories,
+            }),
+            requests,
+        )
+    }
+
+    /// Waits for a slot at the API server.
+    pub async fn api_slot(&self) -> Option<SemaphorePermit<'_>> {
+        self.context.slots.acquire().await.ok()
+    }
+
+    /// Waits for a slot at Kafka.
+    pub async fn kafka_slot(&self) -> Option<SemaphorePermit<'_>> {
+        self.context.kafka_slots.acquire().await.ok()
+    }
+
+    /// Publishes an Event. A failure is logged and ignored.
+    pub async fn publish(&self, event: &Event, about: &ObjectReference) {
+        if let Err(error) = self.context.recorder.publish(event, about).await {
+            tracing::warn!(reason = event.reason, %error, "cannot publish the Event");
+        }
+    }
+
+    /// The memory of one group.
+    pub(super) fn memory(&self, namespace: &str, name: &str) -> Arc<tokio::sync::Mutex<GroupMemory>> {
+        let mut memories = lock(&self.memories);
+        memories
+            .entry((namespace.to_string(), name.to_string()))
+            .or_default()
+            .clone()
+    }
+}

@@ -1,0 +1,42 @@
+//! What a status is computed from: everything that a reconcile observed, decided and applied.
+
+use crds::KafkaConsumerGroupStatus;
+use crds::spec::KafkaConsumerGroupSpec;
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+
+use crate::controller::pods::PodFacts;
+use crate::group::rejection::{Finding, Rejection};
+use crate::group::scaling::Decision;
+use crate::kafka::model::KafkaView;
+
+/// A step that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub reason: String,
+    pub message: String,
+    /// Waiting does not help; a user must act.
+    pub needs_action: bool,
+}
+
+/// What a status is computed from.
+#[derive(Clone, Debug)]
+pub struct Inputs<'a> {
+    pub name: &'a str,
+    pub generation: Option<i64>,
+    pub spec: &'a KafkaConsumerGroupSpec,
+    pub group_id: String,
+    pub image: Option<&'a str>,
+    /// Err: not accepted. Ok(Some): accepted with a warning.
+    pub acceptance: Result<Option<&'a Finding>, &'a Rejection>,
+    pub kafka: &'a KafkaView,
+    pub decision: Option<&'a Decision>,
+    /// The Deployment as the API server returned it last.
+    pub deployment: Option<&'a Deployment>,
+    pub pods: &'a [PodFacts],
+    pub failure: Option<&'a Failure>,
+    pub old: &'a KafkaConsumerGroupStatus,
+    /// The group was healthy a moment ago.
+    pub recently_healthy: bool,
+    pub now: Timestamp,
+}

@@ -1,0 +1,11 @@
+//! What a KafkaConsumerGroup means, both on Kubernetes and on one machine: what its spec references, whether
+//! it is valid, which topics it needs, how many workers it gets. Pure: no Kubernetes client, no Kafka client,
+//! no clock.
+
+pub mod observed;
+pub mod programs;
+pub mod references;
+pub mod rejection;
+pub mod scaling;
+pub mod topics;
+pub mod validate;

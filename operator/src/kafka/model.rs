@@ -1,0 +1,164 @@
+//! What the operator knows of a Kafka cluster, what it asks and what it changes there, as plain data: no
+//! client, no rdkafka. Unknown is None and never a guess.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crds::spec::IsolationLevel;
+use jiff::Timestamp;
+
+/// A topic and the number of one of its partitions.
+pub type Partition = (String, i32);
+
+/// What was read about one group at one time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KafkaFacts {
+    /// Partitions of each requested topic; None: the topic does not exist.
+    pub topics: BTreeMap<String, Option<i32>>,
+    /// Topics of [`FactsQuery::outputs`] that do not exist according to the brokers.
+    pub missing_outputs: Vec<String>,
+    /// None: unknown, which never means 0.
+    pub lag: Option<Lag>,
+    /// None: unknown, for example because the broker does not report it.
+    pub group: Option<GroupFacts>,
+    /// Time of the read.
+    pub read_at: Timestamp,
+}
+
+/// Records between max(committed offset, log start) and the end, for every partition of every requested
+/// topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lag {
+    pub per_partition: BTreeMap<Partition, i64>,
+    pub total: i64,
+    pub max: i64,
+    /// "topic-partition" with the largest lag; None when there is no lag.
+    pub max_partition: Option<String>,
+}
+
+/// The consumer group as its coordinator sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupFacts {
+    /// Stable, Empty or Dead; during a rebalance PreparingRebalance and CompletingRebalance, or Reconciling
+    /// if the broker computes the assignment.
+    pub state: String,
+    pub members: Vec<MemberFacts>,
+    /// Number of assigned partitions; None: unknown, for example during a rebalance.
+    pub assigned_partitions: Option<i32>,
+}
+
+/// One member of the group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberFacts {
+    pub client_id: String,
+    pub host: String,
+    /// Partitions assigned to it.
+    pub assigned: i32,
+}
+
+/// What to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FactsQuery {
+    pub group_id: String,
+    pub topics: Vec<String>,
+    /// Topics that are only checked for existence.
+    pub outputs: Vec<String>,
+    pub isolation: IsolationLevel,
+}
+
+/// A topic that should exist with at least this many partitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedTopic {
+    pub name: String,
+    pub partitions: i32,
+    /// None: the broker's default.
+    pub replication_factor: Option<i32>,
+    pub config: BTreeMap<String, String>,
+}
+
+/// What was done about a [`WantedTopic`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provisioned {
+    pub topic: String,
+    pub action: ProvisionAction,
+}
+
+/// The action on one topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProvisionAction {
+    Created,
+    Grown { from: i32, to: i32 },
+    Unchanged,
+}
+
+/// Why a request to the cluster failed. Each carries the message of the client library or the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KafkaProblem {
+    Unreachable(String),
+    AuthenticationFailed(String),
+    AuthorizationFailed(String),
+    InvalidConfiguration(String),
+    /// The brokers respond but refuse to create the topic or to add partitions as requested.
+    ProvisionRefused(String),
+}
+
+impl KafkaProblem {
+    /// The reason of a condition.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "KafkaUnreachable",
+            Self::AuthenticationFailed(_) => "AuthenticationFailed",
+            Self::AuthorizationFailed(_) => "AuthorizationFailed",
+            Self::InvalidConfiguration(_) => "InvalidClientConfig",
+            Self::ProvisionRefused(_) => "ProvisionRefused",
+        }
+    }
+}
+
+impl fmt::Display for KafkaProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(message) => write!(
+                f,
+                "Kafka does not respond ({message}); check spec.kafka.bootstrapServers, spec.kafka.tls, network policies and that the brokers run and advertise names that resolve here"
+            ),
+            Self::AuthenticationFailed(message) => write!(
+                f,
+                "the brokers refuse the login ({message}); correct the username and password in the Secret of spec.kafka.sasl.credentials, spec.kafka.sasl.mechanism, or the client certificate of spec.kafka.tls"
+            ),
+            Self::AuthorizationFailed(message) => write!(
+                f,
+                "the brokers deny access ({message}); grant the user the ACLs Describe and Read on the topics and on the group, and Create and Alter on topics with provision"
+            ),
+            Self::InvalidConfiguration(message) => write!(
+                f,
+                "the Kafka client cannot be set up ({message}); correct spec.kafka.clientConfig, or the certificates and keys in the Secrets of spec.kafka.tls"
+            ),
+            Self::ProvisionRefused(message) => write!(
+                f,
+                "the brokers refuse to provision the topic ({message}); correct provision.partitions, provision.replicationFactor (at most the number of brokers) and provision.config, or create the topic yourself and remove provision"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for KafkaProblem {}
+
+/// The result of a read from Kafka.
+#[derive(Clone, Debug, PartialEq)]
+pub enum KafkaView {
+    /// Not queried, because the credentials are missing.
+    NotAsked,
+    Failed(KafkaProblem),
+    Known(KafkaFacts),
+}
+
+impl KafkaView {
+    /// The facts, if the read succeeded.
+    pub fn known(&self) -> Option<&KafkaFacts> {
+        match self {
+            Self::Known(facts) => Some(facts),
+            Self::NotAsked | Self::Failed(_) => None,
+        }
+    }
+}
