@@ -39,7 +39,7 @@ use self::{
     report::Report,
     subjects::{Bench, Run},
 };
-use crate::Kafka;
+use crate::systems::kafka::Kafka;
 
 #[derive(Parser, Debug)]
 #[command(

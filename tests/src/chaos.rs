@@ -3,7 +3,7 @@
 //! many.
 //!
 //! A run: topics, feed, workers; then the faults, chosen by a seed, most of them only after every partition has moved on again
-//! since the one before; then the rest of the records; then [`crate::checker`] gets everything that was seen. In: a [`Site`]
+//! since the one before; then the rest of the records; then [`crate::verify::checker`] gets everything that was seen. In: a [`Site`]
 //! to run in and a [`Scenario`]. Out: an [`Outcome`], also when promises are broken; an error only when the run itself failed.
 
 mod fleet;
@@ -14,6 +14,7 @@ pub mod planted;
 mod proxy;
 pub mod report;
 mod scenario;
+pub mod soak;
 mod table;
 mod witness;
 
@@ -39,9 +40,11 @@ pub use self::{
     scenario::{SESSION_OF_A_CLEAN_STOP, SESSION_OF_A_CRASH, Scenario},
 };
 use crate::{
-    checker::{Guarantee, History, Kind, Sink, Verdict, check},
-    kafka::Kafka,
-    ledger::{Ledger, Shape, feed::Feed},
+    systems::kafka::Kafka,
+    verify::{
+        checker::{Guarantee, History, Kind, Sink, Verdict, check},
+        ledger::{Ledger, Shape, feed::Feed},
+    },
 };
 
 /// Between two looks at the progress.

@@ -10,7 +10,7 @@ use super::{
     copy_merge::{COLUMNS, TABLE},
     subjects::Bench,
 };
-use crate::process::WorkerProcess;
+use crate::systems::process::WorkerProcess;
 
 /// Secret and key of the connection URL.
 pub(super) const SECRET: (&str, &str) = ("database", "url");

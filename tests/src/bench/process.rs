@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::{Context, Result};
 
-pub(super) use crate::process::Running;
-use crate::process::memory_mib;
+pub(super) use crate::systems::process::Running;
+use crate::systems::process::memory_mib;
 
 /// USER_HZ: what /proc counts in, 100 on every architecture we run on.
 const TICKS_PER_SECOND: f64 = 100.0;

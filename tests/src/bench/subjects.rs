@@ -19,7 +19,7 @@ use super::{
     process::{Running, Servers, Spent, Window, ended_children_cpu_seconds, peak_rss_mib},
     worker,
 };
-use crate::Kafka;
+use crate::systems::kafka::Kafka;
 
 /// From the start of a process to its first record, or to being ready: a JVM on two busy cores takes 5 s, a join 3 s.
 pub(super) const START: Duration = Duration::from_secs(60);

@@ -25,8 +25,8 @@ use super::{
     subjects::{Bench, STOP},
 };
 use crate::{
-    kafka::Record,
-    ledger::{Shape, feed::Feed},
+    systems::kafka::Record,
+    verify::ledger::{Shape, feed::Feed},
 };
 
 /// What `--case` calls it.

@@ -21,8 +21,8 @@ use super::{
     topics,
     work::{ByKey, Guarantee, OUTPUT_TOPIC, Work},
 };
-use crate::process::WorkerProcess;
-pub(super) use crate::process::free_address;
+use crate::systems::process::WorkerProcess;
+pub(super) use crate::systems::process::free_address;
 
 /// Between two looks at a worker: at the start and at the end, where they decide about the result; and in between, where
 /// they only cost it CPU time.

@@ -12,11 +12,13 @@ use crds::WorkerConfig;
 
 use super::{Scenario, Site, output::Route, plan::Act, proxy::Proxy};
 use crate::{
-    command,
-    kafka::Kafka,
-    ledger::feed::Feed,
-    process::{WorkerProcess, free_address, memory_mib},
-    worker_pages,
+    systems::{
+        command,
+        kafka::Kafka,
+        process::{WorkerProcess, free_address, memory_mib},
+        worker_pages,
+    },
+    verify::ledger::feed::Feed,
 };
 
 /// From SIGTERM to the end: the drain budget is 25 s, and leaving the group takes a few.

@@ -12,7 +12,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::{Scenario, fleet::Fleet, output::Route, settled, witness::Witness};
-use crate::{kafka::Kafka, ledger::feed::Feed};
+use crate::{systems::kafka::Kafka, verify::ledger::feed::Feed};
 
 /// Most that a worker may grow by. What it holds is bounded by its queues, which are full within seconds; so ten minutes may
 /// cost no more than one.

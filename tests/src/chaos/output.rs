@@ -16,9 +16,11 @@ use serde_json::{Value, json};
 
 use super::{Scenario, Site, table::Table};
 use crate::{
-    checker::{Arrival, Sink},
-    kafka::Kafka,
-    ledger::Shape,
+    systems::kafka::Kafka,
+    verify::{
+        checker::{Arrival, Sink},
+        ledger::Shape,
+    },
 };
 
 /// From where to where the records of a run go.

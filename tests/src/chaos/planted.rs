@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{Faults, Outcome, Row, SESSION_OF_A_CRASH, Scenario, Site, run};
-use crate::checker::{Guarantee, Kind, Ordering, Sink};
+use crate::verify::checker::{Guarantee, Kind, Ordering, Sink};
 
 /// Runs that go on at the same time: most of each is waiting.
 const TOGETHER: usize = 4;

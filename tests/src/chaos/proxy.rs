@@ -106,7 +106,7 @@ mod tests {
                 });
             }
         });
-        let address = crate::process::free_address().unwrap();
+        let address = crate::systems::process::free_address().unwrap();
         let proxy = Proxy::start(address, &upstream).await.unwrap();
         for _ in 0..2 {
             let mut client = TcpStream::connect(address).await.unwrap();

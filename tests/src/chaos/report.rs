@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::Serialize;
 
 use super::{Faults, Outage, Outcome};
-use crate::checker::{Guarantee, Kind, Ordering, Sink};
+use crate::verify::checker::{Guarantee, Kind, Ordering, Sink};
 
 /// What is told of a run.
 #[derive(Clone, Debug, Serialize)]

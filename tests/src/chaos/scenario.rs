@@ -7,7 +7,7 @@ use crds::{WorkerConfig, spec::KafkaConsumerGroupSpec};
 use serde_json::json;
 
 use super::{Faults, output::Route, random_seed};
-use crate::checker::{Guarantee, Ordering, Promise, Sink};
+use crate::verify::checker::{Guarantee, Ordering, Promise, Sink};
 
 /// How long one partition may stand still before the group counts as stuck: far longer than any session and any drain.
 const PATIENCE: Duration = Duration::from_secs(90);

@@ -15,10 +15,14 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::proxy::Proxy;
 use crate::{
-    checker::{Arrival, Place},
-    ledger::{Document, Shape},
-    postgres::Postgres,
-    process::{WorkerProcess, free_address},
+    systems::{
+        postgres::Postgres,
+        process::{WorkerProcess, free_address},
+    },
+    verify::{
+        checker::{Arrival, Place},
+        ledger::{Document, Shape},
+    },
 };
 
 /// The Secret with the URL, and its key.

@@ -25,8 +25,8 @@ use tokio::{runtime::Handle, task::JoinHandle};
 
 use super::output::{Output, Route};
 use crate::{
-    checker::{Place, Sample},
-    kafka::Kafka,
+    systems::kafka::Kafka,
+    verify::checker::{Place, Sample},
 };
 
 /// Between two samples: several between two commits.
@@ -97,7 +97,7 @@ impl Witness {
 }
 
 async fn follow(kafka: Kafka, topic: String, stop: Arc<AtomicBool>) -> Result<Vec<Place>> {
-    let take = |places: &mut Vec<Place>, record: crate::Record| {
+    let take = |places: &mut Vec<Place>, record: crate::systems::kafka::Record| {
         places.push(Place {
             partition: record.partition,
             offset: record.offset,

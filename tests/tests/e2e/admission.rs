@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use harness::{
-    Load, World,
-    kubernetes::{identities, summary},
-    scenario, until,
+    Load, World, scenario,
+    systems::kubernetes::{identities, summary},
+    until,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -306,7 +306,7 @@ fn named(world: &World, name: &str, changes: Value) -> Value {
         "topics": [{"name": "orders"}],
         "writers": [{"name": "nowhere", "type": "Blackhole"}],
     });
-    harness::kubernetes::merge(&mut spec, changes);
+    harness::systems::kubernetes::merge(&mut spec, changes);
     world.group_manifest(name, spec)
 }
 

@@ -5,10 +5,8 @@
 use anyhow::Result;
 use harness::{
     chaos::{self, SESSION_OF_A_CRASH, Scenario, Site, planted},
-    checker::{Guarantee, Ordering, Sink},
-    env::KafkaEnv,
-    local::program,
-    world::alone,
+    systems::{env::KafkaEnv, local::program, world::alone},
+    verify::checker::{Guarantee, Ordering, Sink},
 };
 
 #[tokio::test(flavor = "multi_thread")]

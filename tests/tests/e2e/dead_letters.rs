@@ -4,10 +4,13 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use harness::{
-    Ledger, Load, Message, Record, World,
-    check::{check, check_records},
-    kubernetes::summary,
-    load, scenario, until,
+    Ledger, Load, Message, Record, World, scenario,
+    systems::kubernetes::summary,
+    until,
+    verify::{
+        check::{check, check_records},
+        load,
+    },
 };
 use kube::ResourceExt;
 use serde_json::{Value, json};
@@ -429,7 +432,7 @@ type Kind = (
 fn poison() -> Vec<Poison> {
     let order = |changes: Value| {
         let mut order = load::order("poison", MARKER, 1);
-        harness::kubernetes::merge(&mut order, changes);
+        harness::systems::kubernetes::merge(&mut order, changes);
         Some(order.to_string().into_bytes())
     };
     let headers = vec![

@@ -2,7 +2,9 @@
 //! refuses, a dead letter topic that is missing, a record that waits while others of its partition go on.
 
 use anyhow::{Result, ensure};
-use harness::{Ledger, Load, Message, World, check::check_records, kubernetes::summary, scenario, until};
+use harness::{
+    Ledger, Load, Message, World, scenario, systems::kubernetes::summary, until, verify::check::check_records,
+};
 use serde_json::{Value, json};
 
 /// The output topic takes no larger record batch.

@@ -3,8 +3,10 @@
 
 use anyhow::{Result, ensure};
 use harness::{
-    Load, World, check::check_records, consumer_groups, kubernetes::summary, load::RunningLoad, scenario,
+    Load, World, scenario,
+    systems::{consumer_groups, kubernetes::summary},
     until,
+    verify::{check::check_records, load::RunningLoad},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;

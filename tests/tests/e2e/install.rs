@@ -3,7 +3,12 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
-use harness::{Load, check::check_records, consumer_groups, kubernetes::summary, load, scenario, until};
+use harness::{
+    Load, scenario,
+    systems::{consumer_groups, kubernetes::summary},
+    until,
+    verify::{check::check_records, load},
+};
 use serde_json::{Value, json};
 
 /// How many records go through; divisible by 6 partitions x 20 keys is not needed, the ledger knows.

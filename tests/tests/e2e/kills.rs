@@ -4,10 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use harness::{
-    Load, World,
-    check::check_records,
-    kubernetes::{identities, pod_ready},
-    scenario, until,
+    Load, World, scenario,
+    systems::kubernetes::{identities, pod_ready},
+    until,
+    verify::check::check_records,
 };
 use kube::ResourceExt;
 use serde_json::{Value, json};

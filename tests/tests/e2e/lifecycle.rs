@@ -3,10 +3,10 @@
 use anyhow::{Result, ensure};
 use crds::names;
 use harness::{
-    Load, World,
-    check::check_records,
-    kubernetes::{identities, summary},
-    scenario, until,
+    Load, World, scenario,
+    systems::kubernetes::{identities, summary},
+    until,
+    verify::check::check_records,
 };
 use serde_json::json;
 
@@ -329,7 +329,7 @@ async fn start_group(world: &World, scaling: serde_json::Value) -> Result<(Strin
         "decode": {"value": {"type": "Json"}},
         "writers": [{"name": "copy", "type": "Kafka", "kafka": {"topic": output}}],
     });
-    harness::kubernetes::merge(&mut spec, scaling);
+    harness::systems::kubernetes::merge(&mut spec, scaling);
     world.apply_group("orders", spec).await?;
     world.until_ready("orders", workers).await?;
     Ok((input, output))

@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use harness::{
-    Kafka, Load,
-    check::check_records,
-    load,
-    local::{Process, program},
-    scenario, until,
+    Kafka, Load, scenario,
+    systems::local::{Process, program},
+    until,
+    verify::{check::check_records, load},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -223,7 +222,7 @@ async fn a_refused_file_is_told_with_its_name_and_the_field() -> Result<()> {
             "topics": [{"name": "orders"}],
             "writers": [{"name": "out", "type": "Stdout"}],
         });
-        harness::kubernetes::merge(&mut spec, changes);
+        harness::systems::kubernetes::merge(&mut spec, changes);
         group(spec).to_string()
     };
     let vrl =
@@ -351,7 +350,7 @@ pub(crate) fn group(spec: Value) -> Value {
         "processing": {"commitIntervalMilliseconds": 200},
         "worker": {"terminationGracePeriodSeconds": 20},
     });
-    harness::kubernetes::merge(&mut whole, spec);
+    harness::systems::kubernetes::merge(&mut whole, spec);
     json!({
         "apiVersion": "kafka-consumer.dev/v1alpha1",
         "kind": "KafkaConsumerGroup",

@@ -7,11 +7,13 @@ use std::{
 
 use anyhow::{Result, ensure};
 use harness::{
-    World,
-    audit::{Mark, Write},
-    install::OPERATOR_USER,
-    kubernetes::{identities, summary},
-    scenario, until,
+    World, scenario,
+    systems::{
+        audit::{Mark, Write},
+        install::OPERATOR_USER,
+        kubernetes::{identities, summary},
+    },
+    until,
 };
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use harness::{
-    Load, World,
-    check::check,
-    command, consumer_groups,
-    kubernetes::{identities, summary},
-    load, scenario,
-    sink::Sink,
+    Load, World, scenario,
+    systems::{
+        command, consumer_groups,
+        kubernetes::{identities, summary},
+        sink::Sink,
+    },
     until,
+    verify::{check::check, load},
 };
 use serde_json::{Value, json};
 

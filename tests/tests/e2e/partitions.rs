@@ -1,7 +1,7 @@
 //! A topic gets more partitions while records flow.
 
 use anyhow::{Result, ensure};
-use harness::{Load, check::check_records, kubernetes::identities, scenario, until};
+use harness::{Load, scenario, systems::kubernetes::identities, until, verify::check::check_records};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use harness::{
-    Load, World,
-    check::check_records,
-    install::OPERATOR,
-    kubernetes::{condition, summary},
-    scenario, until, until_within,
+    Load, World, scenario,
+    systems::{
+        install::OPERATOR,
+        kubernetes::{condition, summary},
+    },
+    until, until_within,
+    verify::check::check_records,
 };
 use kube::ResourceExt;
 use serde_json::{Value, json};
@@ -212,7 +214,8 @@ async fn secret_is_nowhere(world: &World, secret: &str) -> Result<()> {
             ],
         ),
     ] {
-        let output = harness::command::run("kubectl", &[&operator[..], arguments].concat(), None).await?;
+        let output =
+            harness::systems::command::run("kubectl", &[&operator[..], arguments].concat(), None).await?;
         places.push((what.into(), output.ok("kubectl")?));
     }
     places.push(("logs of the workers".into(), world.worker_logs("orders").await?));

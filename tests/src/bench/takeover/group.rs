@@ -19,7 +19,7 @@ use super::{
     },
     PARTITIONS,
 };
-use crate::process::{WorkerProcess, free_address};
+use crate::systems::process::{WorkerProcess, free_address};
 
 /// Both workers must have kept their half this long: no rebalance is under way, and everything was committed.
 const SETTLED: Duration = Duration::from_secs(3);

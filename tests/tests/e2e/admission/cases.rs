@@ -244,12 +244,12 @@ fn writers() -> Vec<Case> {
     }
     let http = |more: Value| {
         let mut http = json!({"url": "http://localhost/"});
-        harness::kubernetes::merge(&mut http, more);
+        harness::systems::kubernetes::merge(&mut http, more);
         json!({"writers": [{"name": "w", "type": "Http", "http": http}]})
     };
     let postgres = |more: Value| {
         let mut postgres = json!({"connection": {"secretName": "a", "key": "b"}, "table": "t"});
-        harness::kubernetes::merge(&mut postgres, more);
+        harness::systems::kubernetes::merge(&mut postgres, more);
         json!({"writers": [{"name": "w", "type": "Postgres", "postgres": postgres}]})
     };
     let authority = "exactly one of secretName and configMapName";

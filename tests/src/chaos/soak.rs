@@ -15,7 +15,7 @@ use clap::Parser;
 
 use crate::{
     chaos::{self, Row, Site, planted, report},
-    checker::{Guarantee, Ordering, Sink},
+    verify::checker::{Guarantee, Ordering, Sink},
 };
 
 #[derive(Parser, Debug)]

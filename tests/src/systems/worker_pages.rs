@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use crds::names;
 use kube::ResourceExt;
 
-use crate::World;
+use crate::systems::world::World;
 
 impl World {
     /// A page of a worker's HTTP server, such as "metrics" or "status".

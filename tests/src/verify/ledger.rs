@@ -11,8 +11,8 @@ use anyhow::{Result, ensure};
 use serde::Deserialize;
 
 use crate::{
-    checker::{Arrival, Place, Sent, What},
-    kafka::{Message, Record},
+    systems::kafka::{Message, Record},
+    verify::checker::{Arrival, Place, Sent, What},
 };
 
 /// Headers that the product adds to a dead letter; everything else must be the input's own.

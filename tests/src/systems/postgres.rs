@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use tokio_postgres::{Client, NoTls};
 
-use crate::env::Env;
+use crate::systems::env::Env;
 
 /// A database connection that lives as long as the value.
 pub struct Postgres {

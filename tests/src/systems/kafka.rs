@@ -111,7 +111,7 @@ impl Kafka {
         let results = self.admin()?.create_topics([&topic], &options()).await?;
         each_ok(results)?;
         // The answer comes before every client can see the topic.
-        crate::until(&format!("topic {name} exists"), async || {
+        crate::systems::wait::until(&format!("topic {name} exists"), async || {
             ensure!(
                 self.partitions(name).await? == partitions as usize,
                 "other number of partitions"
@@ -128,7 +128,7 @@ impl Kafka {
             .create_partitions([&NewPartitions::new(name, partitions as usize)], &options())
             .await?;
         each_ok(results)?;
-        crate::until(&format!("topic {name} has {partitions} partitions"), async || {
+        crate::systems::wait::until(&format!("topic {name} has {partitions} partitions"), async || {
             ensure!(
                 self.partitions(name).await? == partitions as usize,
                 "other number of partitions"
@@ -272,7 +272,7 @@ impl Kafka {
 
     /// Waits until a group has committed everything that is in a topic.
     pub async fn until_drained(&self, group: &str, topic: &str) -> Result<()> {
-        crate::until(&format!("{group} has committed all of {topic}"), async || {
+        crate::systems::wait::until(&format!("{group} has committed all of {topic}"), async || {
             let lag = self.lag(group, topic).await?;
             ensure!(
                 lag == 0,

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt};
 
 use anyhow::{Context, Result};
 
-use crate::{kafka::Record, load::Ledger};
+use crate::{systems::kafka::Record, verify::load::Ledger};
 
 /// What became of the records of a ledger.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::{
     process::{Command, Output},
 };
 
-use crate::process::Running;
+use crate::systems::process::Running;
 
 /// Becomes itself again and again, for as long as the process that started it lives. The shell passes itself on as `$0`.
 const BECOMES_ITSELF: &str = r#"[ "$PPID" = "$2" ] && exec sh -c "$0" "$0" "$1" "$2""#;

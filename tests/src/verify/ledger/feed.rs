@@ -14,7 +14,7 @@ use rdkafka::producer::{DeliveryFuture, FutureProducer, Producer};
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{Ledger, Shape};
-use crate::kafka::{Kafka, REQUEST, flush, send};
+use crate::systems::kafka::{Kafka, REQUEST, flush, send};
 
 /// Between two looks at the clock.
 const TICK: Duration = Duration::from_millis(20);

@@ -6,7 +6,7 @@ use std::io::{Read, Seek, SeekFrom};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::env::Env;
+use crate::systems::env::Env;
 
 /// A position in the log.
 pub struct Mark {

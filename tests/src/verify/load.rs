@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::kafka::{Kafka, Message, flush, send};
+use crate::systems::kafka::{Kafka, Message, flush, send};
 
 /// A kind of load: where it goes and what its records are called.
 #[derive(Clone, Debug)]

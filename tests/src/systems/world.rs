@@ -13,7 +13,9 @@ use anyhow::{Context, Result, anyhow};
 use futures::FutureExt;
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::{command, consumer_groups, env::Env, install, kafka::Kafka, postgres::Postgres, until};
+use crate::systems::{
+    command, consumer_groups, env::Env, install, kafka::Kafka, postgres::Postgres, wait::until,
+};
 
 /// One scenario at a time. Longest: 30 kills with their recoveries; a scenario that hangs must not eat the whole run.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());

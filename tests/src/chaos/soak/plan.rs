@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Cli;
 use crate::{
     chaos::{Faults, SESSION_OF_A_CRASH, Scenario, random_seed},
-    checker::{Guarantee, Ordering, Sink},
+    verify::checker::{Guarantee, Ordering, Sink},
 };
 
 /// What happens to the workers of a scenario; by these names scenarios are asked for.

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result};
 
-use crate::{command, env::Env};
+use crate::systems::{command, env::Env};
 
 /// One line of `--describe`: a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]

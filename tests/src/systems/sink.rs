@@ -17,7 +17,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::env::Env;
+use crate::systems::env::Env;
 
 /// The running server; it ends with the value.
 pub struct Sink {

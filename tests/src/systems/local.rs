@@ -14,7 +14,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{command, until};
+use crate::systems::{command, wait::until};
 
 /// Longest end after Ctrl-C: the grace period that the tests give workers (20 s), what local mode adds (10 s), and as
 /// much again for a busy machine.

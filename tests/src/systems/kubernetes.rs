@@ -11,9 +11,10 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use crate::{
+use crate::systems::{
     command::{self, Output},
-    install, until,
+    install,
+    wait::until,
     world::World,
 };
 

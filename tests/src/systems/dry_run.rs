@@ -8,7 +8,7 @@ use crds::KafkaConsumerGroup;
 use kube::{Resource, api::PostParams, core::Request};
 use serde_json::Value;
 
-use crate::World;
+use crate::systems::world::World;
 
 /// Why the API server does not take a resource.
 #[derive(Clone, Debug)]

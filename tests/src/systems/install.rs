@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, anyhow};
 use tokio::sync::OnceCell;
 
-use crate::{command, env::Env};
+use crate::systems::{command, env::Env};
 
 /// Namespace, release, Deployment and service account of the operator.
 pub const OPERATOR: &str = "kafka-consumer-operator";
@@ -51,7 +51,7 @@ async fn helm_install(env: &Env) -> Result<()> {
     }
     let output = command::run("helm", &arguments, None).await?;
     if !output.success {
-        println!("{}", crate::world::operator_report().await);
+        println!("{}", crate::systems::world::operator_report().await);
     }
     output.ok("helm upgrade --install").map(drop)
 }
