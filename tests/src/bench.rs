@@ -46,7 +46,7 @@ use crate::systems::kafka::Kafka;
     name = "bench",
     about = "Measures the worker; use scripts/bench.sh, which brings a Kafka"
 )]
-struct Cli {
+struct BenchArgs {
     #[command(subcommand)]
     command: Command,
 }
@@ -58,7 +58,7 @@ enum Command {
         #[command(flatten)]
         wishes: Wishes,
         #[command(flatten)]
-        site: Site,
+        site: Prepared,
     },
     /// Read a topic once with bare librdkafka; started by `run`.
     Raw {
@@ -123,7 +123,7 @@ struct Wishes {
 
 /// What scripts/bench.sh has prepared.
 #[derive(Args, Debug)]
-struct Site {
+struct Prepared {
     /// A Kafka with nothing else to do; gets topics named bench-*.
     #[arg(long, value_name = "HOST:PORT")]
     bootstrap_servers: String,
@@ -173,7 +173,7 @@ impl Wishes {
 
 /// All of `main`.
 pub fn main() -> Result<()> {
-    match Cli::parse().command {
+    match BenchArgs::parse().command {
         Command::Run { wishes, site } => run(&wishes, &site),
         Command::Raw {
             bootstrap_servers,
@@ -204,7 +204,7 @@ pub fn main() -> Result<()> {
     }
 }
 
-fn run(wishes: &Wishes, site: &Site) -> Result<()> {
+fn run(wishes: &Wishes, site: &Prepared) -> Result<()> {
     let mut cases = wishes.cases();
     ensure!(
         !cases.is_empty() || wishes.wants(takeover::NAME),
@@ -251,7 +251,7 @@ fn run(wishes: &Wishes, site: &Site) -> Result<()> {
     Ok(())
 }
 
-fn prepare(wishes: &Wishes, site: &Site, results: &Path) -> Result<Bench> {
+fn prepare(wishes: &Wishes, site: &Prepared, results: &Path) -> Result<Bench> {
     let program = std::env::current_exe().context("cannot find this program")?;
     let binaries = match &site.binaries {
         Some(folder) => folder.clone(),

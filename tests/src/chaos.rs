@@ -1,24 +1,26 @@
-//! Real workers as bare processes, killed, stopped, frozen and cut off while records flow, and a verdict over what became of
-//! every record. Needs a Kafka, or a Kafka and a PostgreSQL, and a restart costs as much as a process start: so there can be
-//! many.
+//! Real workers as bare processes, which are killed, stopped, frozen and disconnected while records flow, and
+//! a verdict on every record. Needs only a Kafka broker, and PostgreSQL for some scenarios. A restart costs
+//! no more than a process start, so a run can have many.
 //!
-//! A run: topics, feed, workers; then the faults, chosen by a seed, most of them only after every partition has moved on again
-//! since the one before; then the rest of the records; then [`crate::verify::checker`] gets everything that was seen. In: a [`Site`]
-//! to run in and a [`Scenario`]. Out: an [`Outcome`], also when promises are broken; an error only when the run itself failed.
+//! A run: topics, feed, workers; then the faults, chosen by a seed, most of them only after every partition
+//! has made progress since the previous one; then the remaining records; then [`crate::verify::checker`] gets
+//! everything that was observed. In: a [`Site`] to run on and a [`Scenario`]. Out: an [`Outcome`], also if
+//! promises are broken; an error only if the run itself failed.
 
 mod fleet;
 mod outage;
 mod output;
 pub mod plan;
-pub mod planted;
 mod proxy;
 pub mod report;
 mod scenario;
+pub mod seeded_bugs;
 pub mod soak;
 mod table;
 mod witness;
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime},
@@ -47,10 +49,10 @@ use crate::{
     },
 };
 
-/// Between two looks at the progress.
+/// Pause between two checks of the progress.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Between two signs of life.
+/// Pause between two progress lines.
 const BEAT: Duration = Duration::from_secs(60);
 
 /// Where runs take place.
@@ -58,42 +60,43 @@ const BEAT: Duration = Duration::from_secs(60);
 pub struct Site {
     /// Plaintext brokers.
     pub bootstrap: String,
-    /// The listener whose clients go through a proxy, and where that proxy listens; only scenarios that cut
-    /// connections need it, and only one of them can run at a time.
+    /// The listener whose clients go through a proxy, and the address where that proxy listens. Only
+    /// scenarios that cut connections need it, and only one of them can run at a time.
     pub proxied: Option<(String, SocketAddr)>,
-    /// URL of a database that its user owns; only scenarios that write to tables need it. They make schemas of their own.
+    /// URL of a database that its user owns; only scenarios that write to tables need it. Each run creates
+    /// its own schema.
     pub postgres: Option<String>,
-    /// Called with `restart-broker SIGNAL SECONDS` it ends the broker by this signal, starts it again after that time, and
-    /// returns when the broker is ready; only scenarios that restart it need it.
+    /// Called with `restart-broker SIGNAL SECONDS`, it ends the broker with this signal, starts it again
+    /// after this time, and returns when the broker is ready. Only scenarios that restart the broker need it.
     pub broker: Option<PathBuf>,
     /// The worker to test.
     pub worker: PathBuf,
-    /// For configurations and logs.
+    /// For configuration files and logs.
     pub folder: PathBuf,
 }
 
-/// What came out.
+/// The result of a run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     pub scenario: Scenario,
     pub verdict: Verdict,
-    /// Faults that took place: all of the plan, unless the group got stuck.
+    /// Faults that took place: the whole plan, unless the group got stuck.
     pub done: Faults,
     pub outage: Option<Outage>,
-    /// Workers that ended when they should not have, or not as they should.
+    /// Workers that ended unexpectedly, or with an error.
     pub ended: Vec<String>,
     pub seconds: f64,
-    /// Where the workers' logs are.
+    /// The folder of the workers' logs.
     pub folder: PathBuf,
 }
 
 impl Outcome {
-    /// What breaks the promise.
+    /// The kinds that break the promise.
     pub fn broken(&self) -> Vec<Kind> {
         self.scenario.promise().broken_by(&self.verdict)
     }
 
-    /// An error that says what was promised and not kept.
+    /// An error that names the promise and how it was broken.
     pub fn kept(&self) -> Result<()> {
         let broken: Vec<&str> = self.broken().into_iter().map(Kind::name).collect();
         ensure!(
@@ -111,7 +114,7 @@ impl Outcome {
         }
         ensure!(
             self.scenario.faults.fences == 0 || self.verdict.aborted > 0,
-            "{}: {} aborted nothing, so this run says nothing about aborts",
+            "{}: {} aborted nothing, so this run proves nothing about aborts",
             self.scenario.name,
             self.done
         );
@@ -128,13 +131,13 @@ pub async fn run(site: &Site, scenario: &Scenario) -> Result<Outcome> {
         scenario.faults.fences == 0
             || scenario.sink == Sink::Postgres
             || scenario.guarantee == Guarantee::ExactlyOnce,
-        "only with ExactlyOnce have workers transactions in Kafka that can be aborted"
+        "only with ExactlyOnce do workers have transactions in Kafka that can be aborted"
     );
     let route = Route::create(site, scenario, &kafka, &run).await?;
     let folder = site.folder.join(&run);
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let result = run_with(site, scenario, &kafka, &route, &folder).await;
-    // Also after a failure: what was in there is in the verdict.
+    // Also after a failure: the verdict has everything that was in there.
     let removed = route.remove(&kafka).await;
     let outcome = result.with_context(|| format!("chaos {}, seed {}", scenario.name, scenario.seed))?;
     println!("  {}", Row::new(&outcome));
@@ -153,7 +156,7 @@ async fn run_with(
     let proxy = match (&site.proxied, scenario.faults.cuts) {
         (_, 0) => None,
         (Some((upstream, address)), _) => Some(Proxy::start(*address, upstream).await?),
-        (None, _) => anyhow::bail!("connections can only be cut with a proxied listener of the broker"),
+        (None, _) => anyhow::bail!("cutting connections needs a proxied listener of the broker"),
     };
     let bootstrap = match (&site.proxied, &proxy) {
         (Some((_, address)), Some(_)) => address.to_string(),
@@ -167,7 +170,7 @@ async fn run_with(
             .duration_since(SystemTime::UNIX_EPOCH)?
             .as_millis() as i64,
     };
-    // The feed first: workers find records that were there before their group was.
+    // The feed starts first: workers find records that are older than their group.
     let feed = Feed::start(
         kafka,
         &route.input,
@@ -193,7 +196,7 @@ async fn run_with(
         witness: &witness,
     };
     let (mut done, mut outage) = (Faults::default(), None);
-    let mut progress = Progress { told: started };
+    let mut progress = Progress { printed: started };
     let mut moved = witness.committed();
     for step in plan::plan(
         scenario.seed,
@@ -216,18 +219,18 @@ async fn run_with(
             act => fleet.act(act, &around).await?,
         }
         done.count(&step.act);
-        progress.tell(&done, &feed);
+        progress.print(&done, &feed);
     }
     all_move(&witness, &moved, route, scenario).await;
     while feed.sent() < scenario.records {
         tokio::time::sleep(PAUSE).await;
         fleet.restart_ended()?;
-        progress.tell(&done, &feed);
+        progress.print(&done, &feed);
     }
     let ledger = feed.stop().await?;
     drained(&witness, &ledger, scenario, &mut fleet).await?;
     let ended = fleet.stop().await?;
-    let history = history(kafka, route, ledger, witness).await?;
+    let history = history(kafka, route, &shape, &ledger, witness).await?;
     let verdict = tokio::task::spawn_blocking(move || check(history)).await?;
     Ok(Outcome {
         scenario: scenario.clone(),
@@ -240,21 +243,21 @@ async fn run_with(
     })
 }
 
-/// Tells how far a long run is.
+/// Prints the progress of a long run.
 struct Progress {
-    told: Instant,
+    printed: Instant,
 }
 
 impl Progress {
-    fn tell(&mut self, done: &Faults, feed: &Feed) {
-        if self.told.elapsed() >= BEAT {
-            self.told = Instant::now();
+    fn print(&mut self, done: &Faults, feed: &Feed) {
+        if self.printed.elapsed() >= BEAT {
+            self.printed = Instant::now();
             println!("  so far {done}, {} records", feed.sent());
         }
     }
 }
 
-/// Waits until every partition is committed further than `before`; false when that takes too long.
+/// Waits until every partition is committed further than `before`; false after a timeout.
 async fn all_move(witness: &Witness, before: &witness::Offsets, route: &Route, scenario: &Scenario) -> bool {
     let started = Instant::now();
     loop {
@@ -270,8 +273,8 @@ async fn all_move(witness: &Witness, before: &witness::Offsets, route: &Route, s
     }
 }
 
-/// Waits until the group is complete and at rest: a cut in the middle of a rebalance may cost a member its place in the group,
-/// and then it is a crash.
+/// Waits until the group is complete and stable: a cut during a rebalance may cost a member its place in the
+/// group, which counts as a crash.
 async fn settled(kafka: &Kafka, route: &Route, scenario: &Scenario) -> Result<()> {
     let started = Instant::now();
     let complete = Some(("Stable".to_string(), scenario.workers));
@@ -281,8 +284,13 @@ async fn settled(kafka: &Kafka, route: &Route, scenario: &Scenario) -> Result<()
     Ok(())
 }
 
-/// Waits until everything is committed. A group that does not get there is judged all the same.
-async fn drained(witness: &Witness, ledger: &Ledger, scenario: &Scenario, fleet: &mut Fleet) -> Result<()> {
+/// Waits until everything is committed. A group that does not reach this is judged anyway.
+async fn drained(
+    witness: &Witness,
+    ledger: &Ledger<i32>,
+    scenario: &Scenario,
+    fleet: &mut Fleet,
+) -> Result<()> {
     let started = Instant::now();
     loop {
         let committed = witness.committed();
@@ -297,17 +305,24 @@ async fn drained(witness: &Witness, ledger: &Ledger, scenario: &Scenario, fleet:
     }
 }
 
-async fn history(kafka: &Kafka, route: &Route, ledger: Ledger, witness: Witness) -> Result<History> {
+async fn history(
+    kafka: &Kafka,
+    route: &Route,
+    shape: &Shape,
+    ledger: &Ledger<i32>,
+    witness: Witness,
+) -> Result<History> {
     let (samples, live) = witness.stop().await?;
-    let (output, uncommitted_total) = route.read(kafka, &ledger.shape).await?;
-    let shape = ledger.shape.clone();
+    let (output, uncommitted_total) = route.read(kafka, shape).await?;
+    let identifying = shape.clone();
     let letters = kafka
         .fold(&route.letters, Vec::new(), move |log, record| {
-            log.push(shape.identify(&record, true));
+            log.push(identifying.identify(&record, true));
         })
         .await?;
     Ok(History {
-        inputs: ledger.inputs(),
+        inputs: shape.inputs(ledger),
+        names: BTreeMap::new(),
         output,
         uncommitted_total,
         live,

@@ -26,7 +26,4 @@ pub use systems::{
     wait::{until, until_within},
     world::{World, scenario},
 };
-pub use verify::{
-    check::{Verdict, check},
-    load::{Ledger, Load},
-};
+pub use verify::{check::check, checker::Verdict, ledger::Ledger, load::Load};

@@ -1,5 +1,5 @@
-//! What was written, and what became of it: records with a known content, the ledger of those that the broker has, and the
-//! comparison with what arrived. Imports only `systems`.
+//! What became of the records: records with a known content, the ledger of the acknowledged ones, and the
+//! comparison with the records that arrived. Imports only `systems`.
 
 pub mod check;
 pub mod checker;

@@ -2,7 +2,7 @@
 
 use super::{
     peers::Peer,
-    work::{ByKey, Guarantee, Work},
+    work::{ByKey, CopyGuarantee, Work},
 };
 
 /// A topic's content.
@@ -177,8 +177,8 @@ pub(super) const CASES: &[Case] = &[
         data: Data::P100,
         yardstick: AT_LEAST_ONCE,
         subjects: &[
-            Subject::Worker(Work::Copy(Guarantee::AtLeastOnce)),
-            Subject::Worker(Work::Copy(Guarantee::ExactlyOnce)),
+            Subject::Worker(Work::Copy(CopyGuarantee::AtLeastOnce)),
+            Subject::Worker(Work::Copy(CopyGuarantee::ExactlyOnce)),
         ],
     },
     Case {
@@ -186,8 +186,8 @@ pub(super) const CASES: &[Case] = &[
         data: Data::P1k,
         yardstick: AT_LEAST_ONCE,
         subjects: &[
-            Subject::Worker(Work::Copy(Guarantee::AtLeastOnce)),
-            Subject::Worker(Work::Copy(Guarantee::ExactlyOnce)),
+            Subject::Worker(Work::Copy(CopyGuarantee::AtLeastOnce)),
+            Subject::Worker(Work::Copy(CopyGuarantee::ExactlyOnce)),
             Subject::Peer(Peer::MirrorMaker),
         ],
     },

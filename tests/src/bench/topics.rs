@@ -16,6 +16,7 @@ use rdkafka::{
 };
 
 use super::{cases::Data, subjects::Bench};
+use crate::systems::random::Random;
 
 /// Records written to one partition before the next has its turn, when there is no key: less than a batch, so that
 /// batches are full and partitions equally long.
@@ -46,7 +47,7 @@ pub(super) fn load(bench: &Bench, data: Data) -> Result<()> {
         .set("queue.buffering.max.kbytes", "131072")
         .create_with_context(Refusals::default())
         .context("no producer")?;
-    let mut random = Random(42);
+    let mut random = Random::new(42);
     let (mut key, mut value) = (Vec::new(), Vec::new());
     let (started, mut told) = (Instant::now(), Instant::now());
     for number in 0..wanted {
@@ -134,8 +135,8 @@ fn send(
 
 fn fill(data: Data, number: u64, random: &mut Random, key: &mut Vec<u8>, value: &mut Vec<u8>) {
     match data {
-        Data::P100 => random.letters(100, value),
-        Data::P1k => random.letters(1000, value),
+        Data::P100 => letters(random, 100, value),
+        Data::P1k => letters(random, 1000, value),
         Data::Orders | Data::OrdersOn8 | Data::OrdersFew => order(number, random, key, value),
         Data::Empty => {}
     }
@@ -166,28 +167,11 @@ fn order(number: u64, random: &mut Random, key: &mut Vec<u8>, value: &mut Vec<u8
     let _ = write!(value, "],\"status\":\"{}\"}}", STATES[random.below(5) as usize]);
 }
 
-/// SplitMix64: the same numbers everywhere, and fast.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    fn letters(&mut self, count: usize, value: &mut Vec<u8>) {
-        while value.len() < count {
-            let letters = self.next().to_le_bytes().map(|byte| b'A' + byte % 26);
-            let take = letters.len().min(count - value.len());
-            value.extend_from_slice(&letters[..take]);
-        }
+fn letters(random: &mut Random, count: usize, value: &mut Vec<u8>) {
+    while value.len() < count {
+        let letters = random.next_u64().to_le_bytes().map(|byte| b'A' + byte % 26);
+        let take = letters.len().min(count - value.len());
+        value.extend_from_slice(&letters[..take]);
     }
 }
 
@@ -213,7 +197,7 @@ mod tests {
 
     #[test]
     fn orders_are_json_of_about_250_bytes() {
-        let mut random = Random(42);
+        let mut random = Random::new(42);
         let mut bytes = 0;
         for number in 0..1000 {
             let (mut key, mut value) = (Vec::new(), Vec::new());
@@ -228,7 +212,7 @@ mod tests {
     #[test]
     fn random_records_have_exactly_their_size() {
         let mut value = Vec::new();
-        fill(Data::P100, 0, &mut Random(1), &mut Vec::new(), &mut value);
+        fill(Data::P100, 0, &mut Random::new(1), &mut Vec::new(), &mut value);
         assert_eq!(value.len(), 100);
     }
 }

@@ -23,7 +23,7 @@ pub(super) enum Work {
     /// Bytes in, in the order of each key, up to [`CONCURRENCY`] at once.
     ByKey(ByKey),
     /// Bytes in, written to another topic.
-    Copy(Guarantee),
+    Copy(CopyGuarantee),
     /// JSON objects, upserted into a table with a primary key.
     Postgres,
 }
@@ -39,16 +39,16 @@ pub(super) enum ByKey {
 
 /// The guarantee of [`Work::Copy`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Guarantee {
+pub(super) enum CopyGuarantee {
     AtLeastOnce,
     ExactlyOnce,
 }
 
-impl Guarantee {
+impl CopyGuarantee {
     pub fn name(self) -> &'static str {
         match self {
-            Guarantee::AtLeastOnce => "at-least-once",
-            Guarantee::ExactlyOnce => "exactly-once",
+            CopyGuarantee::AtLeastOnce => "at-least-once",
+            CopyGuarantee::ExactlyOnce => "exactly-once",
         }
     }
 }
@@ -114,8 +114,8 @@ impl Work {
             Work::ByKey(_) => Some(json!({"ordering": "PerKey", "concurrency": CONCURRENCY})),
             Work::Copy(guarantee) => Some(json!({
                 "deliveryGuarantee": match guarantee {
-                    Guarantee::AtLeastOnce => "AtLeastOnce",
-                    Guarantee::ExactlyOnce => "ExactlyOnce",
+                    CopyGuarantee::AtLeastOnce => "AtLeastOnce",
+                    CopyGuarantee::ExactlyOnce => "ExactlyOnce",
                 },
                 "commitIntervalMilliseconds": COMMIT_MILLISECONDS,
             })),

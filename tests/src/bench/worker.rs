@@ -19,7 +19,7 @@ use super::{
     process::{Running, Spent, Window, peak_rss_mib},
     subjects::{self, Bench, SLOWEST, START, STOP},
     topics,
-    work::{ByKey, Guarantee, OUTPUT_TOPIC, Work},
+    work::{ByKey, CopyGuarantee, OUTPUT_TOPIC, Work},
 };
 use crate::systems::process::WorkerProcess;
 pub(super) use crate::systems::process::free_address;
@@ -78,7 +78,7 @@ impl Worker {
         loop {
             // Opened before the look: the last one that saw nothing counts.
             let candidate = Window::open(self.process.pid(), bench.servers)?;
-            if sum(self.metrics()?.as_deref(), "kcg_worker_records_in_total") > 0 {
+            if sum(self.metrics()?.as_deref(), "kcg_worker_records_consumed_total") > 0 {
                 break;
             }
             window = candidate;
@@ -89,7 +89,7 @@ impl Worker {
         let limit = START + Duration::from_secs(records / SLOWEST);
         let first = Instant::now();
         loop {
-            let done = sum(self.metrics()?.as_deref(), "kcg_worker_records_done_total");
+            let done = sum(self.metrics()?.as_deref(), "kcg_worker_records_finished_total");
             if done >= records {
                 break;
             }
@@ -141,7 +141,7 @@ pub(super) fn run(bench: &Bench, case: &Case, work: Work, round: u32) -> Result<
     if work.writes_to_kafka() {
         match work {
             // End offsets count the marks of transactions too.
-            Work::Copy(Guarantee::ExactlyOnce) => subjects::holds_exactly(bench, OUTPUT_TOPIC, records)?,
+            Work::Copy(CopyGuarantee::ExactlyOnce) => subjects::holds_exactly(bench, OUTPUT_TOPIC, records)?,
             _ => {
                 let written = topics::count(bench, OUTPUT_TOPIC)?;
                 ensure!(

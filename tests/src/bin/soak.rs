@@ -1,4 +1,4 @@
-//! The binary `soak`: see `harness::chaos::soak`. Started by `make soak`, which gives it a Kafka.
+//! The binary `soak`: see `harness::chaos::soak`. `make soak` starts it with a Kafka broker.
 
 use std::process::ExitCode;
 

@@ -1,6 +1,6 @@
-//! `make soak`: the scenarios of the end-to-end tests at length, and every planted bug. In: a Kafka and a PostgreSQL that are up
-//! (scripts/soak.sh brings them), workers to test. Out: a table and target/soak/results.json; an error when any promise was
-//! broken or any planted bug was missed.
+//! `make soak`: the scenarios of the end-to-end tests in full size, and every seeded bug. In: a running Kafka
+//! broker and PostgreSQL server (scripts/soak.sh starts them), workers to test. Out: a table and
+//! target/soak/results.json; an error if a promise was broken or a seeded bug was missed.
 
 mod plan;
 
@@ -14,45 +14,45 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 
 use crate::{
-    chaos::{self, Row, Site, planted, report},
+    chaos::{self, Row, Site, report, seeded_bugs},
     verify::checker::{Guarantee, Ordering, Sink},
 };
 
 #[derive(Parser, Debug)]
 #[command(
     name = "soak",
-    about = "Kills, restarts, freezes and cuts off workers, and checks every record; use scripts/soak.sh, which brings a Kafka \
-             and a PostgreSQL"
+    about = "Kills, restarts, freezes and disconnects workers, and checks every record; use scripts/soak.sh, which \
+             starts a Kafka broker and a PostgreSQL server"
 )]
-struct Cli {
+struct SoakArgs {
     /// Plaintext brokers.
     #[arg(long, value_name = "HOST:PORT")]
     bootstrap_servers: String,
 
-    /// The broker's listener whose clients are told to connect to --proxy-address.
+    /// The broker's listener that advertises --proxy-address to its clients.
     #[arg(long, value_name = "HOST:PORT", requires = "proxy_address")]
     proxied_servers: Option<String>,
 
-    /// Where the proxy has to listen.
+    /// The address where the proxy listens.
     #[arg(long, value_name = "IP:PORT", requires = "proxied_servers")]
     proxy_address: Option<SocketAddr>,
 
-    /// A program that restarts the broker: when called with `restart-broker SIGNAL SECONDS`, it ends the broker by this signal
-    /// and starts it again after that time.
+    /// A program that restarts the broker: called with `restart-broker SIGNAL SECONDS`, it ends the broker
+    /// with this signal and starts it again after this time.
     #[arg(long, value_name = "FILE")]
     broker_script: Option<PathBuf>,
 
-    /// URL of a database that its user owns, for everything that writes to tables.
+    /// URL of a database that its user owns, for every scenario that writes to tables.
     #[arg(long, value_name = "URL", env = "SOAK_POSTGRES_URL", hide_env_values = true)]
     postgres_url: Option<String>,
 
-    /// The worker to test [default: beside this program].
+    /// The worker to test [default: next to this program].
     #[arg(long, value_name = "FILE")]
     worker: Option<PathBuf>,
 
-    /// A worker built with the feature planted-bugs; without it the checker itself is not checked.
+    /// A worker built with the feature seeded-bugs; without it, the checker itself is not tested.
     #[arg(long, value_name = "FILE")]
-    planted_worker: Option<PathBuf>,
+    seeded_worker: Option<PathBuf>,
 
     /// Three quarters of an hour: a tenth of everything, or less.
     #[arg(long)]
@@ -62,7 +62,8 @@ struct Cli {
     #[arg(long)]
     kills: Option<u32>,
 
-    /// Records that are written at least while workers are killed [default: 5000000 with AtLeastOnce, PerPartition and a topic].
+    /// Records to write at least while workers are killed [default: 5000000 with AtLeastOnce, PerPartition
+    /// and a topic].
     #[arg(long)]
     records: Option<u64>,
 
@@ -74,7 +75,7 @@ struct Cli {
     #[arg(long)]
     zombies: Option<u32>,
 
-    /// Longest time beyond the session, in seconds [default: 60].
+    /// Longest freeze beyond the session, in seconds [default: 60].
     #[arg(long)]
     zombie_seconds: Option<u64>,
 
@@ -86,48 +87,50 @@ struct Cli {
     #[arg(long)]
     aborts: Option<u32>,
 
-    /// Workers that join and leave at once [default: 50].
+    /// Workers that join and soon leave [default: 50].
     #[arg(long)]
     storms: Option<u32>,
 
-    /// Times that the input gets more partitions [default: 20].
+    /// Number of times that the input gets more partitions [default: 20].
     #[arg(long)]
     growths: Option<u32>,
 
-    /// Restarts of the broker, each second one a kill [default: 20].
+    /// Restarts of the broker, every second one a kill [default: 20].
     #[arg(long)]
     broker_restarts: Option<u32>,
 
-    /// Time that the database is away, in seconds [default: 600].
+    /// Duration of the database outage, in seconds [default: 600].
     #[arg(long)]
     outage_seconds: Option<u64>,
 
-    /// Run only scenarios whose name contains this; may be repeated. Planted bugs are named planted-<bug>.
+    /// Run only scenarios whose name contains this; may be repeated. The names of seeded bugs are
+    /// seeded-<bug>.
     #[arg(long, value_name = "TEXT")]
     scenario: Vec<String>,
 
-    /// With this guarantee; may be repeated. Without this, --ordering and --sink, a choice that docs/reliability.md tells.
+    /// Guarantee to test; may be repeated. Without --guarantee, --ordering and --sink: the selection in
+    /// docs/reliability.md.
     #[arg(long, value_enum)]
     guarantee: Vec<Guarantee>,
 
-    /// In this order; may be repeated [default: PerPartition].
+    /// Ordering to test; may be repeated [default: PerPartition].
     #[arg(long, value_enum)]
     ordering: Vec<Ordering>,
 
-    /// With a writer of this type; may be repeated [default: Kafka].
+    /// Type of the writer; may be repeated [default: Kafka].
     #[arg(long, value_enum)]
     sink: Vec<Sink>,
 
-    /// The faults of an earlier run again.
+    /// Repeat the faults of an earlier run.
     #[arg(long)]
     seed: Option<u64>,
 
-    /// Where the results go.
+    /// Folder of the results.
     #[arg(long, value_name = "DIR", default_value = "target/soak")]
     output: PathBuf,
 }
 
-impl Cli {
+impl SoakArgs {
     fn wants(&self, name: &str) -> bool {
         self.scenario.is_empty() || self.scenario.iter().any(|text| name.contains(text.as_str()))
     }
@@ -135,57 +138,57 @@ impl Cli {
 
 /// All of `main`.
 pub fn main() -> Result<()> {
-    let cli = Cli::parse();
+    let args = SoakArgs::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let rows = runtime.block_on(run(&cli))?;
+    let rows = runtime.block_on(run(&args))?;
     println!("\n{}", report::table(&rows));
-    println!("written: {}", save(&cli, &rows)?.display());
+    println!("written: {}", save(&args, &rows)?.display());
     let failed = rows.iter().filter(|row| !row.passed).count();
     ensure!(failed == 0, "{failed} of {} runs failed", rows.len());
     Ok(())
 }
 
-async fn run(cli: &Cli) -> Result<Vec<Row>> {
+async fn run(args: &SoakArgs) -> Result<Vec<Row>> {
     let program = std::env::current_exe().context("cannot find this program")?;
     let beside = program
         .parent()
         .unwrap_or(Path::new("."))
         .join("kafka-consumer-worker");
     let site = Site {
-        bootstrap: cli.bootstrap_servers.clone(),
-        proxied: cli.proxied_servers.clone().zip(cli.proxy_address),
-        postgres: cli.postgres_url.clone(),
-        broker: cli.broker_script.clone(),
-        worker: cli.worker.clone().unwrap_or(beside),
-        folder: cli.output.join("runs"),
+        bootstrap: args.bootstrap_servers.clone(),
+        proxied: args.proxied_servers.clone().zip(args.proxy_address),
+        postgres: args.postgres_url.clone(),
+        broker: args.broker_script.clone(),
+        worker: args.worker.clone().unwrap_or(beside),
+        folder: args.output.join("runs"),
     };
-    fs::create_dir_all(&site.folder).with_context(|| format!("cannot make {}", site.folder.display()))?;
+    fs::create_dir_all(&site.folder).with_context(|| format!("cannot create {}", site.folder.display()))?;
     let mut rows = Vec::new();
-    for scenario in plan::scenarios(cli) {
+    for scenario in plan::scenarios(args) {
         let outcome = chaos::run(&site, &scenario).await?;
         if let Err(error) = outcome.kept() {
             println!("  {error:#}");
         }
         rows.push(Row::new(&outcome));
-        save(cli, &rows)?;
+        save(args, &rows)?;
     }
-    if let Some(worker) = &cli.planted_worker {
+    if let Some(worker) = &args.seeded_worker {
         let site = Site {
             worker: worker.clone(),
             ..site
         };
-        let bugs = planted::BUGS
+        let bugs = seeded_bugs::BUGS
             .iter()
-            .filter(|bug| cli.wants(&format!("planted-{}", bug.name)));
-        rows.extend(planted::rows(&site, bugs).await?);
+            .filter(|bug| args.wants(&format!("seeded-{}", bug.name)));
+        rows.extend(seeded_bugs::rows(&site, bugs).await?);
     }
-    ensure!(!rows.is_empty(), "nothing is called like that");
+    ensure!(!rows.is_empty(), "no scenario has such a name");
     Ok(rows)
 }
 
-/// What is done so far: a soak takes hours, and may be interrupted.
-fn save(cli: &Cli, rows: &[Row]) -> Result<PathBuf> {
-    let file = cli.output.join("results.json");
+/// Saves the results so far: a soak takes hours, and may be interrupted.
+fn save(args: &SoakArgs, rows: &[Row]) -> Result<PathBuf> {
+    let file = args.output.join("results.json");
     fs::write(&file, serde_json::to_string_pretty(rows)? + "\n")
         .with_context(|| format!("cannot write {}", file.display()))?;
     Ok(file)

@@ -1,5 +1,5 @@
-//! The audit log of the API server: every write request, with who made it. A look is a position in the file, so that a
-//! test sees only what came after.
+//! The audit log of the API server: every write request and the user that made it. A [`Mark`] is a position
+//! in the file, so that a test sees only later requests.
 
 use std::io::{Read, Seek, SeekFrom};
 

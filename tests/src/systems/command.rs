@@ -1,4 +1,4 @@
-//! Running other programs: kubectl, helm, Kafka's own tools.
+//! Runs other programs: kubectl, helm, Kafka's own tools.
 
 use std::{ffi::OsStr, process::Stdio};
 
@@ -7,7 +7,7 @@ use tokio::{io::AsyncWriteExt, process::Command};
 
 /// What a program printed, and whether it succeeded.
 #[derive(Clone, Debug)]
-pub struct Output {
+pub struct CommandOutput {
     pub success: bool,
     pub stdout: String,
     pub stderr: String,
@@ -18,7 +18,7 @@ pub async fn run<S: AsRef<OsStr>>(
     program: impl AsRef<OsStr>,
     arguments: &[S],
     input: Option<&str>,
-) -> Result<Output> {
+) -> Result<CommandOutput> {
     let program = program.as_ref();
     let mut child = Command::new(program)
         .args(arguments)
@@ -36,15 +36,15 @@ pub async fn run<S: AsRef<OsStr>>(
         stdin.write_all(input.as_bytes()).await?;
     }
     let output = child.wait_with_output().await?;
-    Ok(Output {
+    Ok(CommandOutput {
         success: output.status.success(),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     })
 }
 
-impl Output {
-    /// The standard output of a program that succeeded; else an error with what it said.
+impl CommandOutput {
+    /// The standard output of a program that succeeded, or an error with everything it printed.
     pub fn ok(self, what: &str) -> Result<String> {
         if !self.success {
             bail!("{what} failed: {}{}", self.stdout, self.stderr);

@@ -1,5 +1,5 @@
-//! Kafka's own ConsumerGroupCommand: what an independent client says about a group. It starts a JVM, so it is asked at
-//! the end of a wait, not in it.
+//! Kafka's own ConsumerGroupCommand, an independent view of a group. It starts a JVM, so tests call it at the
+//! end of a wait and not in the loop.
 
 use anyhow::{Context, Result};
 
@@ -10,7 +10,7 @@ use crate::systems::{command, env::Env};
 pub struct Partition {
     pub topic: String,
     pub partition: i32,
-    /// None: printed as "-", because nothing is committed.
+    /// None: printed as "-", because the group has committed nothing.
     pub committed: Option<i64>,
     pub end: Option<i64>,
     pub lag: Option<i64>,
@@ -21,7 +21,7 @@ pub struct Partition {
 /// `kafka-consumer-groups --describe --group GROUP`.
 pub async fn describe(env: &Env, group: &str) -> Result<Vec<Partition>> {
     let text = tool(env, &["--describe", "--group", group]).await?;
-    partitions(&text, group).with_context(|| format!("ConsumerGroupCommand said: {text}"))
+    partitions(&text, group).with_context(|| format!("ConsumerGroupCommand printed: {text}"))
 }
 
 /// The ids of a group's members, `kafka-consumer-groups --describe --members`.

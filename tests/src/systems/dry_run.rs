@@ -1,5 +1,5 @@
-//! What the API server says to a resource without storing it: a server-side dry run with strict field validation, as
-//! `kubectl apply` asks for it. Changes nothing.
+//! How the API server answers to a resource without storing it: a server-side dry run with strict field
+//! validation, as `kubectl apply` requests it. Changes nothing.
 
 use std::fmt;
 
@@ -10,16 +10,16 @@ use serde_json::Value;
 
 use crate::systems::world::World;
 
-/// Why the API server does not take a resource.
+/// Why the API server rejects a resource.
 #[derive(Clone, Debug)]
 pub struct Refusal {
     pub message: String,
-    /// Field and message of each cause; empty when the resource could not even be read.
+    /// Field and message of each cause; empty if the API server could not parse the resource.
     pub causes: Vec<(String, String)>,
 }
 
 impl Refusal {
-    /// Whether the field is refused with a message that contains `text`.
+    /// Whether the API server rejects the field with a message that contains `text`.
     pub fn says(&self, field: &str, text: &str) -> bool {
         let mut causes = self.causes.iter();
         causes.any(|(path, message)| path == field && message.contains(text))
@@ -33,7 +33,7 @@ impl fmt::Display for Refusal {
 }
 
 impl World {
-    /// Asks the API server to create a KafkaConsumerGroup: `Ok`, or why not.
+    /// Asks the API server to create a KafkaConsumerGroup: `Ok`, or the reason why not.
     pub async fn dry_run(&self, object: &Value) -> Result<Result<(), Refusal>> {
         let url = KafkaConsumerGroup::url_path(&(), Some(&self.namespace));
         let parameters = PostParams {
@@ -55,7 +55,7 @@ impl World {
                         .collect(),
                 }))
             }
-            Err(error) => bail!("the API server does not answer as it should: {error}"),
+            Err(error) => bail!("unexpected answer of the API server: {error}"),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The environment that `tests/cluster/exec.sh` sets. Read once per scenario; nothing else in the tests looks at it.
-//! Refuses to go on without a cluster: a test that skips itself proves nothing.
+//! The environment that `tests/cluster/exec.sh` sets. Each scenario reads it once; no other file of the tests
+//! does. Fails without a cluster: a test that skips itself proves nothing.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -14,7 +14,7 @@ pub struct Env {
     pub cluster_scripts: PathBuf,
     /// Repository root.
     pub repository: PathBuf,
-    /// Image the operator runs, `repository:tag`.
+    /// Image of the operator, `repository:tag`.
     pub operator_image: String,
     /// Image of the workers, `repository:tag`.
     pub worker_image: String,
@@ -47,15 +47,15 @@ impl Env {
     }
 }
 
-/// What tests of bare worker processes need: a Kafka, and a PostgreSQL for some.
+/// What tests of bare worker processes need: a Kafka broker, and for some a PostgreSQL server.
 #[derive(Clone, Debug)]
 pub struct KafkaEnv {
     /// Plaintext brokers.
     pub kafka: String,
-    /// A worker to test in place of the one beside the tests.
+    /// The worker to test, instead of the one next to the tests.
     pub worker: Option<PathBuf>,
-    /// A worker that was built with the feature `planted-bugs`, in place of the one in target/planted.
-    pub planted_worker: Option<PathBuf>,
+    /// A worker built with the feature `seeded-bugs`, instead of the one in target/seeded.
+    pub seeded_worker: Option<PathBuf>,
 }
 
 impl KafkaEnv {
@@ -65,7 +65,7 @@ impl KafkaEnv {
         Ok(Self {
             kafka: required("KAFKA_BOOTSTRAP_SERVERS")?,
             worker: path("KCG_WORKER_BINARY"),
-            planted_worker: path("KCG_PLANTED_WORKER_BINARY"),
+            seeded_worker: path("KCG_SEEDED_WORKER_BINARY"),
         })
     }
 
@@ -74,12 +74,12 @@ impl KafkaEnv {
         required("POSTGRES_URL")
     }
 
-    /// The listener of the broker that tells clients to connect elsewhere: its own address, and the one it tells, where
-    /// a proxy has to listen.
+    /// The listener of the broker that advertises another address: its own address, and the advertised one,
+    /// where a proxy has to listen.
     pub fn proxied(&self) -> Result<(String, SocketAddr)> {
         let address = required("KAFKA_PROXY_ADDRESS")?;
         let address = address.parse().with_context(|| {
-            format!("KAFKA_PROXY_ADDRESS is {address}, but must be an IP address and a port")
+            format!("KAFKA_PROXY_ADDRESS is {address}; it must be an IP address and a port")
         })?;
         Ok((required("KAFKA_PROXIED_SERVERS")?, address))
     }

@@ -1,5 +1,5 @@
-//! Installs the operator as a user would: by Helm, from this repository's chart. Once per test binary; doing it again is
-//! harmless. The images must be in the cluster already (`scripts/test.sh` loads them).
+//! Installs the operator as a user does: by Helm, from the chart of this repository. Once per test binary;
+//! another install is harmless. The images must be in the cluster already (`scripts/test.sh` loads them).
 
 use anyhow::{Context, Result, anyhow};
 use tokio::sync::OnceCell;
@@ -9,19 +9,19 @@ use crate::systems::{command, env::Env};
 /// Namespace, release, Deployment and service account of the operator.
 pub const OPERATOR: &str = "kafka-consumer-operator";
 
-/// Its user name in the audit log.
+/// The user name of the operator in the audit log.
 pub const OPERATOR_USER: &str = "system:serviceaccount:kafka-consumer-operator:kafka-consumer-operator";
 
-/// A failure is kept too: every test of the binary then fails at once with the same reason.
+/// Keeps a failure too: every test of the binary then fails at once with the same reason.
 static INSTALLED: OnceCell<Result<(), String>> = OnceCell::const_new();
 
-/// Makes sure that the operator is there and ready.
+/// Makes sure that the operator is installed and ready.
 pub async fn operator(env: &Env) -> Result<()> {
     INSTALLED
         .get_or_init(|| async { helm_install(env).await.map_err(|error| format!("{error:#}")) })
         .await
         .clone()
-        .map_err(|error| anyhow!("the operator cannot be installed: {error}"))
+        .map_err(|error| anyhow!("cannot install the operator: {error}"))
 }
 
 async fn helm_install(env: &Env) -> Result<()> {

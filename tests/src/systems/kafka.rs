@@ -1,5 +1,5 @@
-//! The Kafka side of a test: topics, records in, records out, offsets. A plain client of the broker, independent of the
-//! product's own code.
+//! The Kafka side of a test: topics, produced and consumed records, offsets. A plain client of the broker,
+//! independent of the product's code.
 
 mod read;
 
@@ -17,7 +17,7 @@ use rdkafka::{
     types::RDKafkaErrorCode as Code,
 };
 
-/// For one request to a healthy broker on a busy machine.
+/// Timeout of one request to a healthy broker on a busy machine.
 pub(crate) const REQUEST: Duration = Duration::from_secs(30);
 
 /// A Kafka cluster and how to log in to it.
@@ -89,7 +89,7 @@ impl Kafka {
     }
 
     fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
-        self.config.create().context("no admin client")
+        self.config.create().context("cannot create the admin client")
     }
 
     /// Creates a topic.
@@ -97,7 +97,7 @@ impl Kafka {
         self.create_topic_with(name, partitions, &[]).await
     }
 
-    /// Creates a topic with settings of its own.
+    /// Creates a topic with its own settings.
     pub async fn create_topic_with(
         &self,
         name: &str,
@@ -110,18 +110,18 @@ impl Kafka {
         }
         let results = self.admin()?.create_topics([&topic], &options()).await?;
         each_ok(results)?;
-        // The answer comes before every client can see the topic.
+        // The broker answers before every client can see the topic.
         crate::systems::wait::until(&format!("topic {name} exists"), async || {
             ensure!(
                 self.partitions(name).await? == partitions as usize,
-                "other number of partitions"
+                "another number of partitions"
             );
             Ok(())
         })
         .await
     }
 
-    /// Gives a topic more partitions.
+    /// Adds partitions to a topic.
     pub async fn grow_topic(&self, name: &str, partitions: i32) -> Result<()> {
         let results = self
             .admin()?
@@ -131,14 +131,14 @@ impl Kafka {
         crate::systems::wait::until(&format!("topic {name} has {partitions} partitions"), async || {
             ensure!(
                 self.partitions(name).await? == partitions as usize,
-                "other number of partitions"
+                "another number of partitions"
             );
             Ok(())
         })
         .await
     }
 
-    /// Deletes topics; one that is not there is no error.
+    /// Deletes topics; a missing one is no error.
     pub async fn delete_topics(&self, names: &[String]) -> Result<()> {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         if names.is_empty() {
@@ -152,7 +152,7 @@ impl Kafka {
         )
     }
 
-    /// Partitions of a topic as the broker tells a new client; an error when the topic does not exist.
+    /// Number of partitions of a topic in the metadata of a new client; an error if the topic does not exist.
     pub async fn partitions(&self, topic: &str) -> Result<usize> {
         let topic = topic.to_string();
         self.blocking(move |consumer| {
@@ -177,19 +177,19 @@ impl Kafka {
             .set("enable.idempotence", "true")
             .set("linger.ms", "5")
             .set("queue.buffering.max.messages", "200000")
-            // Longer than any outage that a test makes: a record is either acknowledged or the test has failed.
+            // Longer than any outage in a test: either the broker acknowledges a record or the test fails.
             .set("message.timeout.ms", "300000");
-        config.create().context("no producer")
+        config.create().context("cannot create the producer")
     }
 
-    /// Takes over a transactional id, as a producer does at its start: the broker aborts the transaction that is open under
-    /// it, and refuses the producer that had it.
+    /// Takes over a transactional id, as a producer does when it starts: the broker aborts the open
+    /// transaction of this id and fences the previous producer.
     pub async fn fence(&self, transactional_id: &str) -> Result<()> {
         let mut config = self.config.clone();
         config.set("transactional.id", transactional_id);
         let id = transactional_id.to_string();
         tokio::task::spawn_blocking(move || {
-            let producer: BaseProducer = config.create().context("no producer")?;
+            let producer: BaseProducer = config.create().context("cannot create the producer")?;
             producer
                 .init_transactions(REQUEST)
                 .with_context(|| format!("cannot take over the transactions of {id}"))
@@ -197,7 +197,8 @@ impl Kafka {
         .await?
     }
 
-    /// Writes records in this order and returns where they landed, once the broker has all of them.
+    /// Writes records in this order. Returns their partitions and offsets once the broker has acknowledged
+    /// all of them.
     pub async fn produce(
         &self,
         topic: &str,
@@ -237,7 +238,7 @@ impl Kafka {
         .await
     }
 
-    /// Offsets that a group has committed; partitions without one are left out.
+    /// Committed offsets of a group, without partitions that have none.
     pub async fn committed(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>> {
         let topic = topic.to_string();
         let partitions = self.partitions(&topic).await?;
@@ -260,7 +261,8 @@ impl Kafka {
         .await
     }
 
-    /// Records between a group's committed offsets and the ends; a partition without a commit counts from 0.
+    /// Number of records between a group's committed offsets and the end offsets; a partition without a
+    /// commit counts from 0.
     pub async fn lag(&self, group: &str, topic: &str) -> Result<i64> {
         let committed = self.committed(group, topic).await?;
         let ends = self.end_offsets(topic).await?;
@@ -270,7 +272,7 @@ impl Kafka {
             .sum())
     }
 
-    /// Waits until a group has committed everything that is in a topic.
+    /// Waits until a group has committed everything in a topic.
     pub async fn until_drained(&self, group: &str, topic: &str) -> Result<()> {
         crate::systems::wait::until(&format!("{group} has committed all of {topic}"), async || {
             let lag = self.lag(group, topic).await?;
@@ -284,7 +286,8 @@ impl Kafka {
         .await
     }
 
-    /// State of a group as the broker tells it, and the number of its members; None when it does not know the group.
+    /// State and number of members of a group, as the broker reports them; None if the broker does not know
+    /// the group.
     pub async fn group(&self, group: &str) -> Result<Option<(String, usize)>> {
         let group = group.to_string();
         self.blocking(move |consumer| {
@@ -298,7 +301,7 @@ impl Kafka {
         .await
     }
 
-    /// librdkafka's synchronous calls, away from the threads that run the test.
+    /// Runs librdkafka's synchronous calls outside of the threads that run the test.
     pub(crate) async fn blocking<T: Send + 'static>(
         &self,
         call: impl FnOnce(&BaseConsumer) -> Result<T> + Send + 'static,
@@ -311,14 +314,15 @@ impl Kafka {
             .set("enable.auto.commit", "false")
             .set("auto.offset.reset", "earliest");
         tokio::task::spawn_blocking(move || {
-            let consumer: BaseConsumer = config.create().context("no consumer")?;
+            let consumer: BaseConsumer = config.create().context("cannot create the consumer")?;
             call(&consumer)
         })
         .await?
     }
 }
 
-/// Hands a record to the producer, waiting while its queue is full. Records of one partition keep this order.
+/// Sends a record to the producer, and waits while its queue is full. Keeps the order of the records of a
+/// partition.
 pub(crate) async fn send(
     producer: &FutureProducer,
     topic: &str,
@@ -346,12 +350,12 @@ pub(crate) async fn send(
                 record = refused;
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
-            Err((error, _)) => bail!("a record for {topic} was refused: {error}"),
+            Err((error, _)) => bail!("the producer rejected a record for {topic}: {error}"),
         }
     }
 }
 
-/// Waits for everything a producer still holds.
+/// Waits until the producer has written everything in its queue.
 pub(crate) fn flush(producer: &FutureProducer) -> Result<()> {
     producer
         .flush(Duration::from_secs(300))

@@ -12,7 +12,7 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::systems::{
-    command::{self, Output},
+    command::{self, CommandOutput},
     install,
     wait::until,
     world::World,
@@ -20,7 +20,7 @@ use crate::systems::{
 
 impl World {
     /// `kubectl ARGUMENTS` in the scenario's namespace.
-    pub async fn kubectl(&self, arguments: &[&str], input: Option<&str>) -> Result<Output> {
+    pub async fn kubectl(&self, arguments: &[&str], input: Option<&str>) -> Result<CommandOutput> {
         command::run(
             "kubectl",
             &[&["--namespace", &self.namespace], arguments].concat(),
@@ -29,8 +29,8 @@ impl World {
         .await
     }
 
-    /// `kubectl apply --server-side` of YAML or JSON; whether it was accepted is in the output.
-    pub async fn try_apply(&self, manifest: &str) -> Result<Output> {
+    /// `kubectl apply --server-side` of YAML or JSON; the output shows whether the API server accepted it.
+    pub async fn try_apply(&self, manifest: &str) -> Result<CommandOutput> {
         self.kubectl(
             &["apply", "--server-side", "--field-manager=e2e", "-f", "-"],
             Some(manifest),
@@ -38,19 +38,20 @@ impl World {
         .await
     }
 
-    /// The same, for what must be accepted.
+    /// The same; a rejection is an error.
     pub async fn apply(&self, manifest: &str) -> Result<()> {
         self.try_apply(manifest).await?.ok("kubectl apply").map(drop)
     }
 
-    /// A KafkaConsumerGroup as JSON: the cluster's Kafka and quick settings, with `spec` laid over.
+    /// A KafkaConsumerGroup as JSON: the cluster's Kafka and fast settings, with `spec` merged over them.
     pub fn group_manifest(&self, name: &str, spec: Value) -> Value {
         let mut whole = json!({
             "kafka": {"bootstrapServers": [self.env.kafka]},
             "processing": {"commitIntervalMilliseconds": 200},
             "worker": {
                 "terminationGracePeriodSeconds": 20,
-                // Two cores carry everything here, so requests must not keep pods from being scheduled.
+                // Two cores run everything here, so resource requests must not prevent the scheduling of
+                // pods.
                 "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
             },
         });
@@ -80,7 +81,7 @@ impl World {
         Api::namespaced(self.kube.clone(), &self.namespace)
     }
 
-    /// The resource as it is now.
+    /// The resource in its current state.
     pub async fn group(&self, name: &str) -> Result<KafkaConsumerGroup> {
         self.groups()
             .get(name)
@@ -88,7 +89,7 @@ impl World {
             .with_context(|| format!("no KafkaConsumerGroup {name}"))
     }
 
-    /// A merge patch, as `kubectl patch --type merge` and `kubectl edit` make it.
+    /// A merge patch, as `kubectl patch --type merge` and `kubectl edit` send it.
     pub async fn patch_group(&self, name: &str, patch: Value) -> Result<KafkaConsumerGroup> {
         Ok(self
             .groups()
@@ -96,7 +97,7 @@ impl World {
             .await?)
     }
 
-    /// Waits until the group is Ready with this many workers, and its status is about the newest spec.
+    /// Waits until the group is Ready with this many workers, and its status refers to the newest spec.
     pub async fn until_ready(&self, name: &str, workers: i32) -> Result<KafkaConsumerGroup> {
         until(&format!("{name} is Ready with {workers} workers"), async || {
             let group = self.group(name).await?;
@@ -124,20 +125,20 @@ impl World {
         .await
     }
 
-    /// The group's worker pods, without those that are on their way out, by name.
+    /// The group's worker pods without terminating ones, sorted by name.
     pub async fn workers(&self, group: &str) -> Result<Vec<Pod>> {
         let mut pods = self.pods(&format!("{}={group}", names::GROUP_LABEL)).await?;
         pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
         Ok(pods)
     }
 
-    /// Pods of the scenario's namespace by label, by name.
+    /// Pods of the scenario's namespace with a label, sorted by name.
     pub async fn pods(&self, selector: &str) -> Result<Vec<Pod>> {
         pods(Api::namespaced(self.kube.clone(), &self.namespace), selector).await
     }
 
-    /// SIGKILL to the worker in a pod, and the pod is deleted, so that its Deployment makes another one at once instead of
-    /// after the kubelet's crash backoff. Nothing of the worker gets a chance to clean up.
+    /// Sends SIGKILL to the worker in a pod and deletes the pod, so that the Deployment replaces it at once
+    /// instead of after the kubelet's crash backoff. The worker cannot clean up.
     pub async fn kill_worker(&self, pod: &str) -> Result<()> {
         let pids = processes(names::WORKER_APP, pod)?;
         ensure!(!pids.is_empty(), "no process of worker {pod} on this machine");
@@ -146,7 +147,7 @@ impl World {
         forget(&pods, pod).await
     }
 
-    /// The operator's pods, by name.
+    /// The operator's pods, sorted by name.
     pub async fn operator_pods(&self) -> Result<Vec<Pod>> {
         pods(
             Api::namespaced(self.kube.clone(), install::OPERATOR),
@@ -155,8 +156,9 @@ impl World {
         .await
     }
 
-    /// SIGKILL to the running operator. With `replace`, its pod is deleted too, so that a new pod takes over; else the
-    /// kubelet starts the container again. Returns what was there before, for [`World::until_operator_is_back`].
+    /// Sends SIGKILL to the running operator. With `replace` it also deletes the pod, so that a new pod takes
+    /// over; otherwise the kubelet restarts the container. Returns the state before the kill, for
+    /// [`World::until_operator_is_back`].
     pub async fn kill_operator(&self, replace: bool) -> Result<BTreeMap<String, i32>> {
         let pods = self.operator_pods().await?;
         let mut killed = 0;
@@ -176,8 +178,8 @@ impl World {
         Ok(identities(&pods))
     }
 
-    /// Waits until an operator is ready that was not there `before`: another pod, or one restart more. (A killed one
-    /// still counts as ready until the kubelet has noticed.)
+    /// Waits until an operator is ready that did not run `before`: another pod, or one more restart. (A
+    /// killed operator still counts as ready until the kubelet has noticed.)
     pub async fn until_operator_is_back(&self, before: &BTreeMap<String, i32>) -> Result<()> {
         until("another operator is ready", async || {
             let mut pods = self.operator_pods().await?;
@@ -186,7 +188,7 @@ impl World {
             ensure!(
                 now.iter()
                     .any(|(pod, restarts)| before.get(pod) != Some(restarts)),
-                "ready are {now:?}, before the kill there were {before:?}"
+                "ready: {now:?}; before the kill: {before:?}"
             );
             Ok(())
         })
@@ -210,7 +212,7 @@ pub fn is(group: &KafkaConsumerGroup, kind: &str, status: &str) -> bool {
     condition(group, kind).is_some_and(|condition| condition.status == status)
 }
 
-/// A group's status in one line, for waits that fail.
+/// A group's status in one line, for the errors of waits.
 pub fn summary(group: &KafkaConsumerGroup) -> String {
     let status = group.status.clone().unwrap_or_default();
     let conditions: Vec<String> = status
@@ -238,7 +240,7 @@ pub fn summary(group: &KafkaConsumerGroup) -> String {
     )
 }
 
-/// Whether a pod is ready and stays.
+/// Whether a pod is ready and not terminating.
 pub fn pod_ready(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_none()
         && pod
@@ -248,7 +250,7 @@ pub fn pod_ready(pod: &Pod) -> bool {
             .any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-/// For each pod its uid and how often its containers were restarted: equal before and after means undisturbed.
+/// The uid and the restart count of each pod: equal before and after means undisturbed.
 pub fn identities(pods: &[Pod]) -> BTreeMap<String, i32> {
     pods.iter()
         .map(|pod| {
@@ -266,7 +268,7 @@ pub fn identities(pods: &[Pod]) -> BTreeMap<String, i32> {
         .collect()
 }
 
-/// Lays `over` over `base`: objects are merged, everything else is replaced.
+/// Merges `over` into `base`: objects are merged, everything else is replaced.
 pub fn merge(base: &mut Value, over: Value) {
     match (base, over) {
         (Value::Object(base), Value::Object(over)) => {
@@ -284,7 +286,7 @@ async fn pods(api: Api<Pod>, selector: &str) -> Result<Vec<Pod>> {
     Ok(pods)
 }
 
-/// Removes a pod without waiting for its kubelet.
+/// Deletes a pod without waiting for its kubelet.
 async fn forget(api: &Api<Pod>, pod: &str) -> Result<()> {
     match api.delete(pod, &DeleteParams::default().grace_period(0)).await {
         Ok(_) => Ok(()),
@@ -295,7 +297,7 @@ async fn forget(api: &Api<Pod>, pod: &str) -> Result<()> {
 
 /// Processes of this machine that run `program` for the pod: containers share the machine's process table.
 fn processes(program: &str, pod: &str) -> Result<Vec<u32>> {
-    // The variable's name differs from program to program.
+    // Each program has another name for the variable.
     let wanted = format!("={pod}");
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
@@ -303,7 +305,7 @@ fn processes(program: &str, pod: &str) -> Result<Vec<u32>> {
         let Some(pid) = path.file_name().and_then(|name| name.to_str()?.parse().ok()) else {
             continue;
         };
-        // A process that ends in between is none of ours.
+        // A process that ends meanwhile is not the one.
         let (Ok(command), Ok(environment)) = (
             std::fs::read(path.join("cmdline")),
             std::fs::read(path.join("environ")),
@@ -329,7 +331,7 @@ async fn kill(pids: &[u32]) -> Result<()> {
     for pid in pids {
         let output = command::run("kill", &["-KILL", &pid.to_string()], None).await?;
         if !output.success && PathBuf::from(format!("/proc/{pid}")).exists() {
-            bail!("process {pid} cannot be killed: {}", output.stderr);
+            bail!("cannot kill process {pid}: {}", output.stderr);
         }
     }
     Ok(())

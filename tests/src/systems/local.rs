@@ -1,4 +1,4 @@
-//! The product's programs as processes of the test, for local mode: finding them, reading what they say, Ctrl-C.
+//! The product's programs as child processes of the test, for local mode: paths, output, Ctrl-C.
 
 use std::{
     path::{Path, PathBuf},
@@ -16,18 +16,18 @@ use tokio::{
 
 use crate::systems::{command, wait::until};
 
-/// Longest end after Ctrl-C: the grace period that the tests give workers (20 s), what local mode adds (10 s), and as
-/// much again for a busy machine.
+/// Longest time from Ctrl-C to the end: the grace period that the tests give workers (20 s), the time that
+/// local mode adds (10 s), and the same again for a busy machine.
 const END: Duration = Duration::from_secs(60);
 
-/// A program of this workspace, built with the same profile as the tests. Builds nothing.
+/// The path of a program of this workspace, built with the same profile as the tests. Builds nothing.
 pub fn program(name: &str) -> Result<PathBuf> {
     let test = std::env::current_exe()?;
     // <target>/<profile>/deps/<test>
     let profile = test
         .ancestors()
         .nth(2)
-        .context("the test binary is in no target folder")?;
+        .context("the test binary is not in a target folder")?;
     let path = profile.join(name);
     ensure!(
         path.is_file(),
@@ -37,7 +37,7 @@ pub fn program(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// A running program; it is killed when the value is dropped before its end.
+/// A running program. Dropping the value kills it.
 pub struct Process {
     child: Child,
     output: Arc<Mutex<String>>,
@@ -45,7 +45,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program; what it says on both streams is collected.
+    /// Starts a program and collects both of its output streams.
     pub fn start(program: &Path, arguments: &[&str]) -> Result<Self> {
         let mut child = Command::new(program)
             .args(arguments)
@@ -70,40 +70,40 @@ impl Process {
         })
     }
 
-    /// Everything said so far.
+    /// Everything printed so far.
     pub fn output(&self) -> String {
         self.output.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits for a line that contains `text`, and returns the line.
     pub async fn until_says(&mut self, text: &str) -> Result<String> {
-        until(&format!("the program says {text:?}"), async || {
+        until(&format!("the program prints {text:?}"), async || {
             let output = self.output();
             if let Some(line) = output.lines().find(|line| line.contains(text)) {
                 return Ok(Ok(line.to_string()));
             }
             if let Some(status) = self.child.try_wait()? {
-                return Ok(Err(anyhow!("it has ended with {status} and said:\n{output}")));
+                return Ok(Err(anyhow!("it has ended with {status} and printed:\n{output}")));
             }
-            bail!("it said:\n{output}")
+            bail!("it printed:\n{output}")
         })
         .await?
     }
 
     /// Ctrl-C.
     pub async fn interrupt(&self) -> Result<()> {
-        let pid = self.child.id().context("the program has ended already")?;
+        let pid = self.child.id().context("the program has already ended")?;
         command::run("kill", &["-INT", &pid.to_string()], None)
             .await?
             .ok("kill -INT")
             .map(drop)
     }
 
-    /// Waits for the end; the exit code and everything that was said.
+    /// Waits for the end. Returns the exit code and everything printed.
     pub async fn end(mut self) -> Result<(i32, String)> {
         let Ok(status) = tokio::time::timeout(END, self.child.wait()).await else {
             bail!(
-                "it did not end within {} s and said:\n{}",
+                "it did not end within {} s and printed:\n{}",
                 END.as_secs(),
                 self.output()
             );
@@ -114,7 +114,7 @@ impl Process {
         let output = self.output();
         let code = status?
             .code()
-            .with_context(|| format!("it was ended by a signal and said:\n{output}"))?;
+            .with_context(|| format!("a signal ended it; it printed:\n{output}"))?;
         Ok((code, output))
     }
 }

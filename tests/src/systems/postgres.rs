@@ -29,13 +29,13 @@ impl Postgres {
             .await
             .context("PostgreSQL does not answer")?;
         let connection = tokio::spawn(async move {
-            // An error here reaches the test as an error of its next statement.
+            // The next statement of the test fails with this error.
             let _ = connection.await;
         });
         Ok(Self { client, connection })
     }
 
-    /// Creates a table, in place of one of that name.
+    /// Creates a table, and replaces one of this name.
     pub async fn create_table(&self, name: &str, columns: &str) -> Result<()> {
         self.client
             .batch_execute(&format!(

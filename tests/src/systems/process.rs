@@ -1,5 +1,6 @@
-//! Processes that end with us, and the real worker among them: started with a configuration document, as local mode and the
-//! kubelet start it. It takes the end of its stdin as SIGTERM, which comes even if this program is killed.
+//! Child processes that end with this program, among them the real worker: started with a configuration
+//! document, as local mode and the kubelet start it. The worker treats the end of its stdin as SIGTERM, which
+//! happens even if this program is killed.
 
 use std::{
     fs::{self, File},
@@ -13,10 +14,10 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use crds::WorkerConfig;
 
-/// Between two looks at a process whose end is waited for.
+/// Pause between two checks for the end of a process.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// A started process, killed when dropped.
+/// A started process. Dropping the value kills it.
 pub(crate) struct Running(pub Child);
 
 impl Running {
@@ -24,15 +25,15 @@ impl Running {
         self.0.id()
     }
 
-    /// An error when it has ended though it should run.
+    /// Fails if the process has ended although it should run.
     pub fn check(&mut self) -> Result<()> {
         match self.0.try_wait()? {
-            Some(status) => bail!("it ended by itself: {status}"),
+            Some(status) => bail!("it ended unexpectedly: {status}"),
             None => Ok(()),
         }
     }
 
-    /// Waits for the end. `look` is called all the while.
+    /// Waits for the end, and calls `look` meanwhile.
     pub fn wait(&mut self, limit: Duration, mut look: impl FnMut()) -> Result<ExitStatus> {
         let started = Instant::now();
         loop {
@@ -73,9 +74,10 @@ pub(crate) struct WorkerProcess {
 }
 
 impl WorkerProcess {
-    /// Starts `binary` under a name that is unique in its group. Configuration and log lie in `folder`; a worker that is
-    /// started again under its name goes on with its log. `address` is where its pages are; port 0 takes any.
-    /// `environment` is added to ours. Secrets, if it needs any, lie below [`WorkerProcess::secrets`].
+    /// Starts `binary` under a name that is unique in its group. `folder` holds configuration and log; a
+    /// worker that is restarted under its name appends to its log. `address` is the address of its pages;
+    /// port 0 takes any port. `environment` is added to ours. Its Secrets, if any, are below
+    /// [`WorkerProcess::secrets`].
     pub fn start(
         binary: &Path,
         name: &str,
@@ -106,7 +108,7 @@ impl WorkerProcess {
         })
     }
 
-    /// Where a worker of this name finds its Secrets: a folder for each, with a file for each key.
+    /// Where a worker of this name finds its Secrets: a folder for each Secret, a file for each key.
     pub fn secrets(folder: &Path, name: &str) -> PathBuf {
         folder.join(format!("{name}.secrets"))
     }
@@ -119,8 +121,8 @@ impl WorkerProcess {
     }
 }
 
-/// A line of /proc/PID/status, in MiB: VmRSS is what the process has in RAM, VmHWM the most that it ever had. None once it has
-/// ended.
+/// A line of /proc/PID/status, in MiB: VmRSS is the memory that the process has in RAM, VmHWM its maximum.
+/// None after the end of the process.
 pub(crate) fn memory_mib(pid: u32, field: &str) -> Option<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = text
@@ -130,7 +132,8 @@ pub(crate) fn memory_mib(pid: u32, field: &str) -> Option<f64> {
     Some(kib / 1024.0)
 }
 
-/// An address that nobody listens on. Somebody may take it before its user does, who then says so.
+/// An address that no process listens on. If another process takes it first, the user of the address fails to
+/// bind and reports it.
 pub(crate) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
 }

@@ -1,17 +1,17 @@
-//! Waiting for a state of the real systems. A check says `Ok` when it is reached, and an error that tells what it saw
-//! when not; the last such error is what a test fails with. Bounds are generous, because a slow machine is no bug: no
-//! test asserts a time.
+//! Waits for a state of the real systems. A check returns `Ok` when the state is reached, otherwise an error
+//! with what it saw; the test fails with the last such error. Limits are generous, because a slow machine is
+//! not a bug: no test asserts a duration.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
-/// Longest wait unless said otherwise. The slowest thing waited for is a new operator after the old one was killed: its
-/// lease runs out (15 s), partitions are looked at every 30 s, a status report of a worker is at most 15 s old, all of
-/// it on two busy cores.
+/// The longest wait by default. The slowest case is a new operator after a kill of the old one: its lease
+/// expires (15 s), it checks partitions every 30 s, a worker's status report is up to 15 s old, all of it on
+/// two busy cores.
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
-/// Between two looks: short against everything waited for, long enough to leave the machine to the product.
+/// Pause between two checks: short against every wait, and long enough to leave the CPU to the product.
 const PAUSE: Duration = Duration::from_millis(300);
 
 /// Waits until `check` returns `Ok`.
@@ -34,7 +34,7 @@ pub async fn until_within<T>(
             }
             Err(last) if started.elapsed() >= within => {
                 return Err(anyhow!(
-                    "not within {} s: {what}; seen last: {last:#}",
+                    "not within {} s: {what}; last seen: {last:#}",
                     within.as_secs()
                 ));
             }

@@ -1,4 +1,4 @@
-//! What workers show of themselves: metrics, `/status`, logs. Read through the API server, which reaches every pod,
+//! What workers show: metrics, `/status`, logs. Read through the API server, which reaches every pod from
 //! wherever the tests run.
 
 use anyhow::{Context, Result};
@@ -20,7 +20,7 @@ impl World {
             .ok(&format!("reading {page} of {pod}"))
     }
 
-    /// A metric of all workers of a group, summed over its labels; one that no worker shows is an error, not a 0.
+    /// A metric of all workers of a group, summed over its labels; an error, not 0, if no worker has it.
     pub async fn workers_metric(&self, group: &str, name: &str) -> Result<f64> {
         let mut total = None;
         for pod in self.workers(group).await? {
@@ -29,16 +29,16 @@ impl World {
                 total = Some(total.unwrap_or(0.0) + value);
             }
         }
-        total.with_context(|| format!("no worker of {group} shows the metric {name}"))
+        total.with_context(|| format!("no worker of {group} has the metric {name}"))
     }
 
-    /// The logs of all workers of a group, of restarted containers too.
+    /// The logs of all workers of a group, including those of restarted containers.
     pub async fn worker_logs(&self, group: &str) -> Result<String> {
         let mut logs = String::new();
         for pod in self.workers(group).await? {
             let name = pod.name_any();
             logs += &self.kubectl(&["logs", &name], None).await?.ok("kubectl logs")?;
-            // There is none when the container was never restarted.
+            // There is no previous log if the container was never restarted.
             logs += &self.kubectl(&["logs", "--previous", &name], None).await?.stdout;
         }
         Ok(logs)
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn series_of_a_metric_are_added_up_and_others_left_alone() {
+    fn series_of_one_metric_are_added_up_and_no_others() {
         let page =
             "# TYPE a counter\na_total{kind=\"x\"} 2\na_total{kind=\"{y}\"} 3\na_total_more 7\nb 1\n# EOF\n";
         assert_eq!(sum(page, "a_total"), Some(5.0));

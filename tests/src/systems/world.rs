@@ -1,7 +1,7 @@
-//! The scenario around a test body: the operator is installed, a namespace is made (with the restricted Pod Security
-//! standard enforced, as users do), the body runs, what is needed to understand a failure is printed, and everything that
-//! was made is deleted. Scenarios of one binary run one after the other, however many threads the test runner has: some
-//! of them kill the operator.
+//! The scenario around a test body: installs the operator, creates a namespace (with the restricted Pod
+//! Security standard enforced, as users do), runs the body, prints what explains a failure, and deletes
+//! everything that was created. The scenarios of one binary run one after the other, whatever number of
+//! threads the test runner has: some of them kill the operator.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -17,11 +17,12 @@ use crate::systems::{
     command, consumer_groups, env::Env, install, kafka::Kafka, postgres::Postgres, wait::until,
 };
 
-/// One scenario at a time. Longest: 30 kills with their recoveries; a scenario that hangs must not eat the whole run.
+/// One scenario at a time. The longest has 30 kills and their recoveries; a hanging scenario must not use up
+/// the time of the whole run.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 const LONGEST: Duration = Duration::from_secs(900);
 
-/// For tests that need no operator, and nobody who kills things beside them.
+/// For tests that need no operator and must not run while another test kills processes.
 pub async fn alone() -> MutexGuard<'static, ()> {
     ONE_AT_A_TIME.lock().await
 }
@@ -36,14 +37,14 @@ pub struct World {
     topics: StdMutex<Vec<String>>,
 }
 
-/// Runs a test body in a world of its own. `name` becomes part of the namespace: short, lower case.
+/// Runs a test body in its own [`World`]. `name` becomes part of the namespace: short, lower case.
 pub async fn scenario(name: &str, body: impl AsyncFnOnce(&World) -> Result<()>) -> Result<()> {
     let _one = ONE_AT_A_TIME.lock().await;
     let env = Env::read()?;
     install::operator(&env).await?;
     let world = World::new(env, name).await?;
     println!("scenario {name} in namespace {}", world.namespace);
-    // A failed assertion is a panic: caught, so that it is explained and cleaned up after, too.
+    // A failed assertion is a panic. Caught, so that the failure is explained and everything is cleaned up.
     let result = match tokio::time::timeout(LONGEST, AssertUnwindSafe(body(&world)).catch_unwind()).await {
         Ok(Ok(result)) => result,
         Ok(Err(panic)) => Err(anyhow!("{}", panic_message(panic.as_ref()))),
@@ -61,7 +62,7 @@ impl World {
     async fn new(env: Env, name: &str) -> Result<Self> {
         let kube = kube::Client::try_default()
             .await
-            .context("no Kubernetes client")?;
+            .context("cannot create the Kubernetes client")?;
         let nanos = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)?
             .as_nanos();
@@ -90,11 +91,11 @@ impl World {
         Ok(name)
     }
 
-    /// A name for a topic that somebody else creates; it is deleted with the scenario.
+    /// A name for a topic that the test or the product creates; the scenario deletes it.
     pub fn topic_name(&self, suffix: &str) -> String {
         let name = format!("{}.{suffix}", self.namespace);
         let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
-        // A request that names a topic twice is refused.
+        // The broker rejects a request that names a topic twice.
         if !topics.contains(&name) {
             topics.push(name.clone());
         }
@@ -106,7 +107,7 @@ impl World {
         format!("{}_{suffix}", self.namespace.replace('-', "_"))
     }
 
-    /// The group id of a resource that does not set one.
+    /// The group id of a resource that sets none.
     pub fn group_id(&self, group: &str) -> String {
         format!("{}.{group}", self.namespace)
     }
@@ -121,7 +122,7 @@ impl World {
         consumer_groups::describe(&self.env, group_id).await
     }
 
-    /// Everything needed to understand a failure.
+    /// Everything that explains a failure.
     async fn report(&self) -> String {
         let mut text = String::new();
         for arguments in [
@@ -142,9 +143,10 @@ impl World {
         text + &operator_report().await
     }
 
-    /// Groups first, while the operator and their namespace still are there; then everything else.
+    /// First the groups, while the operator and the namespace still exist; then everything else.
     async fn clean_up(&self) -> Result<()> {
-        // Already gone is fine, so failures here say nothing; the namespace's end says it all.
+        // They may not exist any more, so failures here mean nothing; the end of the namespace is what
+        // counts.
         let _ = self
             .kubectl(&["delete", "kcg", "--all", "--timeout=60s"], None)
             .await?;

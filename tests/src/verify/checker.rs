@@ -1,13 +1,15 @@
-//! What became of the records: from a history (the ledger, the output topic, the dead letter topic, and what the harness saw
-//! meanwhile) to a verdict. Pure: no broker, no clock. The idea is that of Jepsen's checker of Kafka: count every kind of
-//! anomaly by itself, and decide afterwards which of them the promised guarantee allows.
+//! What became of the records: from a history (the ledger, the output topic, the dead letter topic, and what
+//! the harness observed meanwhile) to a verdict. Pure: no broker, no clock. The idea is that of Jepsen's
+//! checker for Kafka: count every kind of anomaly separately, and decide afterwards which of them the
+//! promised guarantee allows.
 //!
-//! What it rests on: records of a key arrive in one partition of the output topic, and each sample reads the committed
-//! offsets *before* it looks where output and dead letter topic end. So what a sample says to be committed must lie before
-//! the ends of the same sample; a slow harness makes that weaker, never wrong.
+//! It relies on two facts: the records of a key arrive in one partition of the output topic, and each sample
+//! reads the committed offsets *before* the end offsets of the output and the dead letter topic. So
+//! everything that a sample shows as committed must lie before the ends of the same sample; a slow harness
+//! makes this check weaker, never wrong.
 //!
-//! An output that is a table is judged by the log of its writes, which is a topic in all that matters here: its partitions are
-//! those of the input, its offsets are given in the order of writing, and what was rolled back leaves a gap.
+//! An output table is judged by the log of its writes. For the checker this log is a topic: its partitions
+//! are those of the input, its offsets follow the order of writing, and a rollback leaves a gap.
 
 mod judge;
 mod promise;
@@ -32,20 +34,20 @@ pub struct Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
     pub offset: i64,
-    /// Its key within its partition.
+    /// The number of its key within its partition.
     pub key: u32,
     /// Must end in the dead letter topic.
     pub poison: bool,
 }
 
-/// What a record turned out to be.
+/// What the harness identified a record as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    /// This record of the input, untouched.
+    /// This record of the input, unchanged.
     Record { partition: i32, seq: u64 },
     /// Not readable, or changed.
     Corrupted,
-    /// Whole, and of another run.
+    /// Intact, and from another run.
     Foreign,
 }
 
@@ -56,64 +58,67 @@ pub struct Arrival {
     pub what: What,
 }
 
-/// What the harness saw at a moment: first the offsets that the group had committed, then those that it stores beside its rows,
-/// then where the topics ended.
+/// What the harness observed at one moment: first the committed offsets of the group, then the offsets stored
+/// next to the rows, then the ends of the topics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
     pub committed: BTreeMap<i32, i64>,
-    /// Positions in the database; none when the output is a topic, or no offsets are kept with the rows.
+    /// Positions in the database; empty if the output is a topic, or if no offsets are stored with the rows.
     pub stored: BTreeMap<i32, i64>,
     pub output_ends: BTreeMap<i32, i64>,
     pub letter_ends: BTreeMap<i32, i64>,
 }
 
-/// Everything that is known of a run.
+/// Everything known about a run.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    /// By partition, in the order of sequence numbers, which is that of offsets.
+    /// By partition, in the order of sequence numbers, which is the order of offsets.
     pub inputs: BTreeMap<i32, Vec<Sent>>,
-    /// As a `read_committed` consumer sees the output topic at the end.
+    /// Names of input partitions in examples; a partition without an entry is shown by its number.
+    pub names: BTreeMap<i32, String>,
+    /// The output topic at the end, as a `read_committed` consumer sees it.
     pub output: Vec<Arrival>,
-    /// Records that a `read_uncommitted` consumer sees there.
+    /// Number of records that a `read_uncommitted` consumer sees there.
     pub uncommitted_total: u64,
-    /// What a `read_committed` consumer saw there while the run went on.
+    /// What a `read_committed` consumer saw there during the run.
     pub live: Vec<Place>,
-    /// As a `read_committed` consumer sees the dead letter topic at the end.
+    /// The dead letter topic at the end, as a `read_committed` consumer sees it.
     pub letters: Vec<Arrival>,
-    /// In the order of time.
+    /// In order of time.
     pub samples: Vec<Sample>,
 }
 
-/// A kind of anomaly. Whether it is a fault, [`Promise`] says.
+/// A kind of anomaly. [`Promise`] decides whether it is a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Acknowledged, and neither in the output nor in the dead letter topic.
     Lost,
-    /// In the output again.
+    /// More than once in the output.
     Duplicated,
-    /// Arrived for the first time after a later record of its key had. A replay after a crash repeats a run of records, but
-    /// what it repeats has been there before, so it reorders nothing.
+    /// Arrived for the first time after a later record of its key. A replay after a crash repeats a sequence
+    /// of records, but these have arrived before, so it reorders nothing.
     ReorderedPerKey,
-    /// The same, of two records of one input partition in one output partition, whatever their keys.
+    /// The same for two records of one input partition in one output partition, with any keys.
     ReorderedInPartition,
-    /// Seen by a `read_committed` consumer, and not there at the end.
+    /// A `read_committed` consumer saw it, and it is not there at the end.
     AbortedVisible,
-    /// Covered by a committed or stored offset, and not in output or dead letter topic at that moment; or no such record exists.
+    /// Covered by a committed or stored offset, and not yet in the output or the dead letter topic at that
+    /// moment; or such a record does not exist.
     CommittedPastUndone,
-    /// In output or dead letter topic, but not as it was written.
+    /// In the output or the dead letter topic, but changed.
     Corrupted,
-    /// Never acknowledged, and in output or dead letter topic.
+    /// In the output or the dead letter topic, but never acknowledged.
     Unknown,
     /// A poisoned record in the output, or a healthy one in the dead letter topic.
     Misplaced,
     /// A poisoned record that is not in the dead letter topic.
     DeadLetterLost,
-    /// In the dead letter topic again.
+    /// More than once in the dead letter topic.
     DeadLetterDuplicated,
-    /// The committed offset of a partition, or the one stored beside its rows, was lower than before.
+    /// The committed offset of a partition, or the one stored next to its rows, went down.
     CommittedWentBack,
-    /// Records behind the last committed offsets although the group had all the time it needed.
+    /// Records after the last committed offsets, although the group had enough time.
     Unfinished,
 }
 
@@ -153,7 +158,7 @@ impl Kind {
     }
 }
 
-/// How often a kind of anomaly occurred, and where at first.
+/// Number of anomalies of one kind, and the first ones as examples.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Finding {
     pub count: u64,
@@ -161,7 +166,7 @@ pub struct Finding {
 }
 
 /// Examples kept of each kind.
-const EXAMPLES: usize = 5;
+const EXAMPLES: usize = 10;
 
 /// What became of the records of a history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -172,7 +177,7 @@ pub struct Verdict {
     pub arrived: u64,
     /// Records in the dead letter topic.
     pub letters: u64,
-    /// Records of the output that no `read_committed` consumer gets to see.
+    /// Records of the output that no `read_committed` consumer sees.
     pub aborted: u64,
     pub findings: BTreeMap<Kind, Finding>,
 }
@@ -180,6 +185,15 @@ pub struct Verdict {
 impl Verdict {
     pub fn count(&self, kind: Kind) -> u64 {
         self.findings.get(&kind).map_or(0, |finding| finding.count)
+    }
+
+    pub fn duplicates(&self) -> u64 {
+        self.count(Kind::Duplicated)
+    }
+
+    /// True if every record arrived, in order, and no other did. Duplicates are allowed.
+    pub fn complete(&self) -> bool {
+        self.findings.keys().all(|kind| *kind == Kind::Duplicated)
     }
 
     fn note(&mut self, kind: Kind, count: u64, example: impl FnOnce() -> String) {

@@ -1,11 +1,11 @@
-//! Records whose content follows from where they are: run, partition, sequence number. So one that arrives can be told to be
-//! one of ours, untouched and where it belongs, without keeping a copy of it; and a ledger need only say which of them the
-//! broker has acknowledged, and at which offset. Some are poison: not JSON, so that they must end in the dead letter topic as
-//! they are. Pure; [`feed`] writes them.
+//! Records whose content follows from their position: run, partition, sequence number. So the harness can
+//! check that a record is ours, unchanged and in its place without a copy of it, and a ledger only has to
+//! record which records the broker has acknowledged, and at which offsets. Some records are poison: not JSON,
+//! so that they must end unchanged in the dead letter topic. Pure; [`feed`] writes the records.
 
 pub mod feed;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use anyhow::{Result, ensure};
 use serde::Deserialize;
@@ -15,26 +15,27 @@ use crate::{
     verify::checker::{Arrival, Place, Sent, What},
 };
 
-/// Headers that the product adds to a dead letter; everything else must be the input's own.
+/// Prefix of the headers that the product adds to a dead letter; all other headers must be those of the
+/// input.
 const ADDED_HEADERS: &str = "kafka-consumer.dev/";
 
-/// Stands in front of the document of a poisoned record.
+/// Prefix of the value of a poison record.
 const POISON: &str = "poison ";
 
 /// What the records of a run look like.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// Unique among everything that was ever written to the topics.
+    /// Unique among all records that were ever written to the topics.
     pub run: String,
     /// Keys of each partition.
     pub keys: u32,
-    /// One record of this many is poison; 0: none.
+    /// One record in this many is poison; 0: none.
     pub poison_every: u64,
-    /// Timestamp of the first record; broker and retention must accept it.
+    /// Timestamp of the first record; the broker and its retention must accept it.
     pub epoch: i64,
 }
 
-/// A record's value, as JSON; or the row that was made of it, whose columns are these fields.
+/// A record's value as JSON; or the row made of it, which has these fields as columns.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct Document<'a> {
     pub run: &'a str,
@@ -45,7 +46,7 @@ pub struct Document<'a> {
 }
 
 impl Shape {
-    /// Number of the record's key within its partition: every key again and again, in no simple order.
+    /// Number of the record's key within its partition: every key occurs again and again, in no simple order.
     pub fn key(&self, seq: u64) -> u32 {
         let mixed = (seq ^ (seq >> 7)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
         (mixed % u64::from(self.keys.max(1))) as u32
@@ -53,6 +54,25 @@ impl Shape {
 
     pub fn is_poison(&self, seq: u64) -> bool {
         self.poison_every > 0 && seq % self.poison_every == self.poison_every / 2
+    }
+
+    /// The acknowledged records, as the checker needs them.
+    pub fn inputs(&self, ledger: &Ledger<i32>) -> BTreeMap<i32, Vec<Sent>> {
+        ledger
+            .offsets
+            .iter()
+            .map(|(partition, offsets)| {
+                let sent = (0..)
+                    .zip(offsets)
+                    .map(|(seq, offset)| Sent {
+                        offset: *offset,
+                        key: self.key(seq),
+                        poison: self.is_poison(seq),
+                    })
+                    .collect();
+                (*partition, sent)
+            })
+            .collect()
     }
 
     fn key_text(&self, partition: i32, seq: u64) -> String {
@@ -69,7 +89,8 @@ impl Shape {
         )
     }
 
-    /// The record itself. Poison has headers, one of them null and one twice, because those must survive, too.
+    /// The record itself. A poison record has headers, one of them null and one twice, because the worker
+    /// must keep those too.
     pub fn message(&self, partition: i32, seq: u64) -> Message {
         let headers = if self.is_poison(seq) {
             vec![
@@ -88,12 +109,12 @@ impl Shape {
             key: Some(self.key_text(partition, seq).into_bytes()),
             value: Some(self.value(partition, seq).into_bytes()),
             headers,
-            // Differs from record to record, and never gets so far ahead that a broker refuses it.
+            // Differs from record to record, and is never so far ahead that the broker rejects it.
             timestamp: Some(self.epoch + (seq % 1000) as i64),
         }
     }
 
-    /// Judges a record of the output topic or, with `letter`, of the dead letter topic.
+    /// Identifies a record of the output topic or, with `letter`, of the dead letter topic.
     pub fn identify(&self, record: &Record, letter: bool) -> Arrival {
         Arrival {
             place: Place {
@@ -104,7 +125,7 @@ impl Shape {
         }
     }
 
-    /// Judges a row: it has all that is in a value, and nothing of key, headers and timestamp.
+    /// Identifies a row: it has everything of a value, and no key, headers or timestamp.
     pub fn what_row(&self, row: Document<'_>) -> What {
         let Document {
             run,
@@ -119,9 +140,10 @@ impl Shape {
         if run != self.run {
             return What::Foreign;
         }
-        match key == self.key_text(partition, seq) {
-            true => What::Record { partition, seq },
-            false => What::Corrupted,
+        if key == self.key_text(partition, seq) {
+            What::Record { partition, seq }
+        } else {
+            What::Corrupted
         }
     }
 
@@ -156,34 +178,57 @@ impl Shape {
     }
 }
 
-/// The first half of a SHA-256: a record that was changed by accident or by a bug does not keep it.
+/// The first half of a SHA-256 digest: no record that was changed by accident or by a bug still matches it.
 fn checksum(run: &str, partition: i32, seq: u64, key: &str) -> String {
     let digest = openssl::sha::sha256(format!("{run}/{partition}/{seq}/{key}").as_bytes());
     digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The acknowledged records: the offset of each, by partition, in the order of sequence numbers.
+/// The acknowledged records of a run, by stream: records whose order counts. A stream is a partition for a
+/// [`Feed`](feed::Feed), and a key for a [`Load`](super::load::Load).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ledger {
-    pub shape: Shape,
-    pub offsets: BTreeMap<i32, Vec<i64>>,
+pub struct Ledger<Stream = String> {
+    pub run: String,
+    /// The offset of each record, in the order of sequence numbers.
+    pub offsets: BTreeMap<Stream, Vec<i64>>,
 }
 
-impl Ledger {
-    pub fn new(shape: Shape) -> Self {
+impl<Stream: Ord + fmt::Display> Ledger<Stream> {
+    pub fn new(run: &str) -> Self {
         Self {
-            shape,
+            run: run.into(),
             offsets: BTreeMap::new(),
         }
     }
 
-    /// Takes note of the next record of a partition. Refuses an order of the log that is not the order of writing: then the
-    /// input itself would be out of order, and nothing that follows would mean anything.
-    pub fn acknowledged(&mut self, partition: i32, seq: u64, offset: i64) -> Result<()> {
-        let offsets = self.offsets.entry(partition).or_default();
+    /// A ledger of the first `count` records of each stream. For a comparison that does not need the real offsets, so the
+    /// sequence numbers stand for them.
+    pub fn counted(run: &str, counts: impl IntoIterator<Item = (Stream, u64)>) -> Self {
+        let offsets = |count| (0..).take(count as usize).collect();
+        Self {
+            run: run.into(),
+            offsets: counts
+                .into_iter()
+                .map(|(stream, count)| (stream, offsets(count)))
+                .collect(),
+        }
+    }
+
+    /// Adds another ledger of the same run; their streams must differ.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.offsets.extend(other.offsets);
+        self
+    }
+
+    /// Records the next acknowledged record of a stream. Fails if the order of the log is not the order of
+    /// writing: then the input itself is out of order, and no result of the run means anything.
+    pub fn acknowledged(&mut self, stream: Stream, seq: u64, offset: i64) -> Result<()> {
+        let name = stream.to_string();
+        let offsets = self.offsets.entry(stream).or_default();
         ensure!(
             offsets.len() as u64 == seq && offsets.last().is_none_or(|last| *last < offset),
-            "record {seq} of partition {partition} landed at {offset}, the {} records before it ended at {:?}",
+            "record {seq} of stream {name} has the offset {offset}, but the {} records before it end at {:?}",
             offsets.len(),
             offsets.last()
         );
@@ -193,24 +238,6 @@ impl Ledger {
 
     pub fn total(&self) -> u64 {
         self.offsets.values().map(|offsets| offsets.len() as u64).sum()
-    }
-
-    /// What the checker needs to know of the records.
-    pub fn inputs(&self) -> BTreeMap<i32, Vec<Sent>> {
-        self.offsets
-            .iter()
-            .map(|(partition, offsets)| {
-                let sent = (0..)
-                    .zip(offsets)
-                    .map(|(seq, offset)| Sent {
-                        offset: *offset,
-                        key: self.shape.key(seq),
-                        poison: self.shape.is_poison(seq),
-                    })
-                    .collect();
-                (*partition, sent)
-            })
-            .collect()
     }
 }
 
@@ -240,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn an_untouched_record_is_recognised_poison_and_dead_letter_included() {
+    fn an_unchanged_record_is_identified_as_output_poison_and_dead_letter() {
         for seq in [0, 4, 5, 999] {
             let arrival = shape().identify(&record(&shape(), 2, seq), false);
             assert_eq!(arrival.what, What::Record { partition: 2, seq });
@@ -258,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn every_change_of_a_record_is_noticed() {
+    fn every_change_of_a_record_is_detected() {
         let changes: [fn(&mut Record); 7] = [
             |record| record.value = None,
             |record| record.value = Some(b"{}".to_vec()),
@@ -281,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_is_recognised_by_the_fields_of_its_value_and_every_change_of_them_is_noticed() {
+    fn a_row_is_identified_by_its_fields_and_every_change_of_them_is_detected() {
         let shape = shape();
         let key = shape.key_text(2, 6);
         let checksum = checksum("r", 2, 6, &key);
@@ -310,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn all_keys_occur_and_poison_is_as_frequent_as_asked() {
+    fn all_keys_occur_and_poison_is_as_frequent_as_configured() {
         let shape = shape();
         let mut keys = [0; 3];
         (0..300).for_each(|seq| keys[shape.key(seq) as usize] += 1);
@@ -319,13 +346,13 @@ mod tests {
     }
 
     #[test]
-    fn a_log_out_of_order_is_refused() {
-        let mut ledger = Ledger::new(shape());
+    fn a_log_out_of_order_is_rejected() {
+        let mut ledger = Ledger::new("r");
         ledger.acknowledged(0, 0, 5).unwrap();
         ledger.acknowledged(0, 1, 9).unwrap();
         assert!(ledger.clone().acknowledged(0, 2, 9).is_err());
         assert!(ledger.clone().acknowledged(0, 3, 10).is_err());
         assert_eq!(ledger.total(), 2);
-        assert_eq!(ledger.inputs()[&0][1].offset, 9);
+        assert_eq!(shape().inputs(&ledger)[&0][1].offset, 9);
     }
 }

@@ -1,6 +1,6 @@
-//! Orders to consume: JSON documents that carry their key and a sequence number per key, and the ledger of those that the
-//! broker has acknowledged. A key stays in one partition, so its records have an order to check. A record that the broker
-//! refuses is an error of the test, never a gap in the ledger.
+//! Orders to consume: JSON documents with their key and a sequence number per key, and the ledger of those
+//! that the broker has acknowledged. The records of a key stay in one partition, so their order can be
+//! checked. A record that the broker rejects fails the test; it never leaves a gap in the ledger.
 
 use std::{
     collections::BTreeMap,
@@ -16,36 +16,16 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
+use super::ledger::Ledger;
 use crate::systems::kafka::{Kafka, Message, flush, send};
 
-/// A kind of load: where it goes and what its records are called.
+/// A kind of load: its topic and the name of its run.
 #[derive(Clone, Debug)]
 pub struct Load {
     topic: String,
     run: String,
     partitions: Range<i32>,
     keys_per_partition: u64,
-}
-
-/// The acknowledged records: for each key, sequence numbers from 0 to below this.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ledger {
-    pub run: String,
-    pub keys: BTreeMap<String, u64>,
-}
-
-impl Ledger {
-    /// Number of records.
-    pub fn total(&self) -> u64 {
-        self.keys.values().sum()
-    }
-
-    /// Takes in another load of the same run; their keys must differ.
-    #[must_use]
-    pub fn and(mut self, other: Ledger) -> Self {
-        self.keys.extend(other.keys);
-        self
-    }
 }
 
 impl Load {
@@ -59,7 +39,8 @@ impl Load {
         }
     }
 
-    /// The record number `number` of this load: partitions take turns, and within a partition its keys.
+    /// Record number `number` of this load: round-robin over the partitions, and over the keys within a
+    /// partition.
     fn record(&self, number: u64) -> (String, u64, Message) {
         let width = self.partitions.len() as u64;
         let partition = self.partitions.start + (number % width) as i32;
@@ -77,20 +58,17 @@ impl Load {
     }
 
     fn ledger(&self, count: u64) -> Ledger {
-        let mut ledger = Ledger {
-            run: self.run.clone(),
-            keys: BTreeMap::new(),
-        };
+        let mut keys: BTreeMap<String, u64> = BTreeMap::new();
         for number in 0..count {
             let width = self.partitions.len() as u64;
             let partition = self.partitions.start + (number % width) as i32;
             let key = format!("{partition}-{}", number / width % self.keys_per_partition);
-            *ledger.keys.entry(key).or_default() += 1;
+            *keys.entry(key).or_default() += 1;
         }
-        ledger
+        Ledger::counted(&self.run, keys)
     }
 
-    /// Writes `count` records as fast as the broker takes them.
+    /// Writes `count` records as fast as the broker accepts them.
     pub async fn produce(&self, kafka: &Kafka, count: u64) -> Result<Ledger> {
         kafka
             .produce(&self.topic, (0..count).map(|number| self.record(number).2))
@@ -131,7 +109,7 @@ impl Load {
     }
 }
 
-/// A load that goes on until it is stopped.
+/// A load that runs until it is stopped.
 pub struct RunningLoad {
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
@@ -139,19 +117,19 @@ pub struct RunningLoad {
 }
 
 impl RunningLoad {
-    /// Records handed to the producer so far.
+    /// Records passed to the producer so far.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Ends the load; the ledger holds every record the broker has acknowledged, which are all.
+    /// Stops the load. The ledger has every record that the broker has acknowledged, which are all.
     pub async fn stop(self) -> Result<Ledger> {
         self.stop.store(true, Ordering::Relaxed);
         self.task.await?
     }
 }
 
-/// What is written to the input topic. Everything in it follows from run, key and sequence number.
+/// The value of an input record. It follows from run, key and sequence number.
 pub fn order(run: &str, key: &str, sequence: u64) -> Value {
     let quantity = sequence % 7 + 1;
     let cents = sequence % 977 * 10 + key.len() as u64;
@@ -170,7 +148,7 @@ del(.quantity)
 del(.cents)
 ";
 
-/// What [`SHIP`] makes of [`order`].
+/// The result of [`SHIP`] for [`order`].
 pub fn shipped(run: &str, key: &str, sequence: u64) -> Value {
     let order = order(run, key, sequence);
     let total = order["quantity"].as_u64().unwrap_or_default() * order["cents"].as_u64().unwrap_or_default();
@@ -195,7 +173,7 @@ mod tests {
             *next += 1;
             assert!((6..9).contains(&message.partition.unwrap()));
         }
-        assert_eq!(load.ledger(100).keys, keys);
+        assert_eq!(load.ledger(100), Ledger::counted("r", keys));
         assert_eq!(load.ledger(100).total(), 100);
     }
 }

@@ -1,10 +1,10 @@
 //! Short forms of `make soak`: workers as bare processes, killed, restarted, frozen and cut off; every record is accounted
-//! for. They need the cluster's Kafka and PostgreSQL and nothing else of it. And the checker itself: a worker with a planted
+//! for. They need the cluster's Kafka and PostgreSQL and nothing else of it. And the checker itself: a worker with a seeded
 //! bug must be blamed for it.
 
 use anyhow::Result;
 use harness::{
-    chaos::{self, SESSION_OF_A_CRASH, Scenario, Site, planted},
+    chaos::{self, SESSION_OF_A_CRASH, Scenario, Site, seeded_bugs},
     systems::{env::KafkaEnv, local::program, world::alone},
     verify::checker::{Guarantee, Ordering, Sink},
 };
@@ -98,17 +98,17 @@ async fn connections_that_postgresql_ends_neither_lose_nor_repeat_a_row() -> Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn workers_with_planted_bugs_are_blamed_for_them() -> Result<()> {
+async fn workers_with_seeded_bugs_are_blamed_for_them() -> Result<()> {
     let _alone = alone().await;
     let env = KafkaEnv::read()?;
-    let worker = match &env.planted_worker {
+    let worker = match &env.seeded_worker {
         Some(path) => path.clone(),
         // Beside the folder of the profile.
         None => program("kafka-consumer-worker")?
             .ancestors()
             .nth(2)
             .unwrap_or(std::path::Path::new("/"))
-            .join("planted/kafka-consumer-worker"),
+            .join("seeded/kafka-consumer-worker"),
     };
     let folder = tempfile::tempdir()?;
     let site = Site {
@@ -119,10 +119,10 @@ async fn workers_with_planted_bugs_are_blamed_for_them() -> Result<()> {
         worker,
         folder: folder.path().to_path_buf(),
     };
-    let rows = planted::rows(&site, planted::BUGS.iter().filter(|bug| bug.quick)).await?;
+    let rows = seeded_bugs::rows(&site, seeded_bugs::BUGS.iter().filter(|bug| bug.quick)).await?;
     let missed: Vec<_> = rows.iter().filter(|row| !row.passed).collect();
     assert!(missed.is_empty(), "{missed:#?}");
-    assert!(rows.len() >= 4, "{} planted bugs", rows.len());
+    assert!(rows.len() >= 4, "{} seeded bugs", rows.len());
     Ok(())
 }
 

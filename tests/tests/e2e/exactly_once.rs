@@ -175,10 +175,7 @@ async fn what_is_finished_beyond_a_waiting_record_is_not_repeated_when_workers_s
         spec["transforms"][0]["vrl"]["source"] = json!(".sequence = to_int!(.sequence)");
         world.apply_group("orders", spec).await?;
         world.kafka.until_drained(&group_id, &input).await?;
-        let repaired = Ledger {
-            run: "repaired".into(),
-            keys: [("poison".into(), 1)].into(),
-        };
+        let repaired = Ledger::counted("repaired", [("poison".into(), 1)]);
         once(world, &[before, after, repaired], &output).await
     })
     .await
@@ -201,7 +198,7 @@ async fn once(world: &World, ledgers: &[Ledger], output: &str) -> Result<()> {
     for ledger in ledgers {
         let verdict = check_records(ledger, &records)?;
         println!("  {}: {verdict}", ledger.run);
-        assert!(verdict.complete() && verdict.duplicates == 0, "{verdict}");
+        assert!(verdict.complete() && verdict.duplicates() == 0, "{verdict}");
     }
     Ok(())
 }

@@ -66,12 +66,12 @@ async fn thirty_killed_workers_lose_no_record_and_repeat_only_what_was_in_flight
         let verdict = check_records(&ledger, &world.kafka.read_all(&output).await?)?;
         println!(
             "  after {KILLS} kills: {verdict} ({} a kill)",
-            verdict.duplicates / KILLS
+            verdict.duplicates() / KILLS
         );
         assert!(verdict.complete(), "{verdict}");
         let bound = KILLS * REPEATED_BY_ONE_KILL;
         assert!(
-            verdict.duplicates <= bound,
+            verdict.duplicates() <= bound,
             "more than {bound} duplicates: {verdict}"
         );
         until("status has forgotten the killed workers", async || {
@@ -124,7 +124,7 @@ async fn a_rolling_restart_under_load_neither_loses_nor_repeats_a_record() -> Re
         let verdict = check_records(&ledger, &world.kafka.read_all(&output).await?)?;
         println!("  after a rolling restart: {verdict}");
         assert!(verdict.complete(), "{verdict}");
-        assert_eq!(verdict.duplicates, 0, "{verdict}");
+        assert_eq!(verdict.duplicates(), 0, "{verdict}");
         Ok(())
     })
     .await

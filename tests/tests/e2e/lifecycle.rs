@@ -87,7 +87,7 @@ async fn a_paused_group_keeps_its_members_and_reads_nothing_until_it_is_resumed(
         world.kafka.until_drained(&group_id, &input).await?;
         world.until_ready("orders", PARTITIONS).await?;
         let verdict = check_records(&second, &world.kafka.read_all(&output).await?)?;
-        assert!(verdict.complete() && verdict.duplicates == 0, "{verdict}");
+        assert!(verdict.complete() && verdict.duplicates() == 0, "{verdict}");
         assert_eq!(
             identities(&world.workers("orders").await?),
             pods,
@@ -172,7 +172,7 @@ async fn a_stopped_group_has_no_workers_and_goes_on_where_it_was_when_started() 
         for ledger in [first, second] {
             let verdict = check_records(&ledger, &arrived)?;
             assert!(
-                verdict.complete() && verdict.duplicates == 0,
+                verdict.complete() && verdict.duplicates() == 0,
                 "{}: {verdict}",
                 ledger.run
             );
@@ -226,7 +226,7 @@ async fn kubectl_scale_sets_the_workers_of_a_manual_group_up_to_its_partitions()
             .until_drained(&world.group_id("orders"), &input)
             .await?;
         let verdict = check_records(&ledger, &world.kafka.read_all(&output).await?)?;
-        assert!(verdict.complete() && verdict.duplicates == 0, "{verdict}");
+        assert!(verdict.complete() && verdict.duplicates() == 0, "{verdict}");
         Ok(())
     })
     .await

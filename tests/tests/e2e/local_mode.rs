@@ -87,7 +87,7 @@ async fn local_mode_follows_a_real_kafka_and_ctrl_c_loses_and_repeats_nothing() 
         let verdict = check_records(&ledger, &records)?;
         println!("  {verdict}");
         assert!(verdict.complete(), "{verdict}");
-        assert_eq!(verdict.duplicates, 0, "{verdict}");
+        assert_eq!(verdict.duplicates(), 0, "{verdict}");
         assert_eq!(records[0].json()?["status"], "NEW", "the program has run");
         Ok(())
     })

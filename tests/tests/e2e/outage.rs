@@ -7,8 +7,8 @@ use harness::{
     Load, World, scenario,
     systems::{
         command, consumer_groups,
+        http_sink::HttpSink,
         kubernetes::{identities, summary},
-        sink::Sink,
     },
     until,
     verify::{check::check, load},
@@ -35,7 +35,7 @@ trait Behind {
 async fn an_http_server_down_for_longer_than_max_poll_interval_costs_no_rebalance_and_no_record() -> Result<()>
 {
     scenario("outage-http", async |world| {
-        let sink = Sink::start(&world.env).await?;
+        let sink = HttpSink::start(&world.env).await?;
         let writer = json!({"name": "api", "type": "Http", "http": {"url": sink.url, "timeoutSeconds": 5}});
         survives(world, writer, &sink).await?;
         println!("  {} requests were refused", sink.refused());
@@ -176,7 +176,7 @@ async fn survives(world: &World, writer: Value, behind: &impl Behind) -> Result<
         let verdict = check(ledger, behind.arrivals(&ledger.run).await?);
         println!("  {}: {verdict}", ledger.run);
         assert!(verdict.complete(), "{verdict}");
-        assert_eq!(verdict.duplicates, 0, "nothing was written twice: {verdict}");
+        assert_eq!(verdict.duplicates(), 0, "nothing was written twice: {verdict}");
     }
     assert!(
         world.kafka.read_all(&dead).await?.is_empty(),
@@ -195,14 +195,14 @@ async fn members(world: &World, group: &str) -> Result<Vec<String>> {
     Ok(members)
 }
 
-impl Behind for Sink {
+impl Behind for HttpSink {
     async fn set_down(&self, down: bool) -> Result<()> {
-        Sink::set_down(self, down);
+        HttpSink::set_down(self, down);
         Ok(())
     }
 
     async fn arrivals(&self, run: &str) -> Result<Vec<(String, u64)>> {
-        Ok(Sink::arrivals(self, run))
+        Ok(HttpSink::arrivals(self, run))
     }
 }
 

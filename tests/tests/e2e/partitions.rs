@@ -45,7 +45,8 @@ async fn added_partitions_get_workers_and_lose_nothing_that_was_written_before_t
         println!("  {verdict}");
         assert!(verdict.complete(), "{verdict}");
         assert_eq!(
-            verdict.duplicates, 0,
+            verdict.duplicates(),
+            0,
             "nothing crashed, so nothing is written twice: {verdict}"
         );
 

@@ -97,7 +97,7 @@ fn partitions(metrics: &str) -> BTreeSet<i32> {
     metrics
         .lines()
         .filter_map(|line| {
-            let labels = line.strip_prefix("kcg_worker_records_done_total{")?;
+            let labels = line.strip_prefix("kcg_worker_records_finished_total{")?;
             let (_, rest) = labels.split_once("partition=\"")?;
             rest.split('"').next()?.parse().ok()
         })
@@ -196,8 +196,8 @@ mod tests {
 
     #[test]
     fn partitions_are_those_that_the_worker_counts_records_of() {
-        let text = "# TYPE kcg_worker_records_done counter\nkcg_worker_records_done_total{topic=\"t\",partition=\"3\"} 2\n\
-                    kcg_worker_records_done_total{topic=\"t\",partition=\"11\"} 0\nkcg_worker_records_in_total{partition=\"4\"} 1\n";
+        let text = "# TYPE kcg_worker_records_finished counter\nkcg_worker_records_finished_total{topic=\"t\",partition=\"3\"} 2\n\
+                    kcg_worker_records_finished_total{topic=\"t\",partition=\"11\"} 0\nkcg_worker_records_consumed_total{partition=\"4\"} 1\n";
         assert_eq!(partitions(text), BTreeSet::from([3, 11]));
     }
 }

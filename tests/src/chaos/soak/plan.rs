@@ -1,19 +1,20 @@
-//! Which scenarios a soak runs, and how much of each. Pure: from the command line to a list.
+//! Which scenarios a soak runs, and with how many faults. Pure: from the command line to a list.
 
 use std::time::Duration;
 
-use super::Cli;
+use super::SoakArgs;
 use crate::{
     chaos::{Faults, SESSION_OF_A_CRASH, Scenario, random_seed},
     verify::checker::{Guarantee, Ordering, Sink},
 };
 
-/// What happens to the workers of a scenario; by these names scenarios are asked for.
+/// What happens to the workers of a scenario; --scenario selects by these names.
 const KINDS: [&str; 9] = [
     "kills", "restarts", "zombies", "cuts", "aborts", "storms", "growth", "broker", "outage",
 ];
 
-/// What is run when nothing else is asked for: everything with the default, and with the others what tells them from it.
+/// The default selection: everything with the default settings, and for other settings what distinguishes
+/// them.
 const CHOICE: [Chosen; 11] = {
     use Guarantee::{AtLeastOnce, AtMostOnce, ExactlyOnce};
     use Ordering::{PerKey, PerPartition, Unordered};
@@ -45,7 +46,7 @@ const CHOICE: [Chosen; 11] = {
 
 type Chosen = (Guarantee, Ordering, Sink, &'static [&'static str]);
 
-/// A scenario, in words.
+/// A scenario before its numbers are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Wish {
     kind: &'static str,
@@ -55,49 +56,49 @@ struct Wish {
 }
 
 impl Wish {
-    /// Whether there is something to hit.
-    fn makes_sense(&self, cli: &Cli) -> bool {
+    /// Whether the scenario has a target for its fault.
+    fn makes_sense(&self, args: &SoakArgs) -> bool {
         match self.kind {
-            "cuts" => cli.proxied_servers.is_some(),
-            // A topic is only away together with its broker.
+            "cuts" => args.proxied_servers.is_some(),
+            // A topic can only be unavailable together with its broker.
             "outage" => self.sink == Sink::Postgres,
-            "broker" => cli.broker_script.is_some(),
+            "broker" => args.broker_script.is_some(),
             // The others have no transactions in Kafka.
             "aborts" => self.guarantee == Guarantee::ExactlyOnce || self.sink == Sink::Postgres,
             _ => true,
         }
     }
 
-    fn faults(&self, cli: &Cli) -> Faults {
+    fn faults(&self, args: &SoakArgs) -> Faults {
         let default = self.guarantee == Guarantee::AtLeastOnce && self.ordering == Ordering::PerPartition;
-        let count = |asked: Option<u32>, full, quick| asked.unwrap_or(if cli.quick { quick } else { full });
+        let count = |asked: Option<u32>, full, quick| asked.unwrap_or(if args.quick { quick } else { full });
         let mut faults = Faults::default();
         match self.kind {
-            "kills" if default => faults.kills = count(cli.kills, 1000, 30),
-            "kills" => faults.kills = count(cli.kills, 300, 20),
-            "restarts" => faults.restarts = count(cli.restarts, 100, 10),
-            "cuts" => faults.cuts = count(cli.cuts, 100, 10),
-            "aborts" => faults.fences = count(cli.aborts, 300, 20),
-            "storms" => faults.storms = count(cli.storms, 50, 5),
-            "growth" => faults.growths = count(cli.growths, 20, 2),
-            "broker" => faults.broker_restarts = count(cli.broker_restarts, 20, 2),
+            "kills" if default => faults.kills = count(args.kills, 1000, 30),
+            "kills" => faults.kills = count(args.kills, 300, 20),
+            "restarts" => faults.restarts = count(args.restarts, 100, 10),
+            "cuts" => faults.cuts = count(args.cuts, 100, 10),
+            "aborts" => faults.fences = count(args.aborts, 300, 20),
+            "storms" => faults.storms = count(args.storms, 50, 5),
+            "growth" => faults.growths = count(args.growths, 20, 2),
+            "broker" => faults.broker_restarts = count(args.broker_restarts, 20, 2),
             "outage" => {
-                faults.outage_seconds = cli.outage_seconds.unwrap_or(if cli.quick { 30 } else { 600 });
+                faults.outage_seconds = args.outage_seconds.unwrap_or(if args.quick { 30 } else { 600 });
             }
             _ => {
                 faults.zombies = count(
-                    cli.zombies,
+                    args.zombies,
                     if default { 50 } else { 25 },
                     if default { 5 } else { 2 },
                 );
-                faults.zombie_seconds = cli.zombie_seconds.unwrap_or(if cli.quick { 5 } else { 60 });
+                faults.zombie_seconds = args.zombie_seconds.unwrap_or(if args.quick { 5 } else { 60 });
             }
         }
         faults
     }
 
-    fn scenario(&self, cli: &Cli) -> Scenario {
-        let faults = self.faults(cli);
+    fn scenario(&self, args: &SoakArgs) -> Scenario {
+        let faults = self.faults(args);
         let crashes = faults.kills + faults.zombies > 0;
         let plain = Scenario::new(self.kind);
         Scenario {
@@ -106,17 +107,17 @@ impl Wish {
             sink: self.sink,
             workers: 4,
             partitions: if self.kind == "growth" { 6 } else { 12 },
-            // A backlog can only be worked off by whoever is faster than what comes.
-            rate: if cli.quick || self.kind == "outage" {
+            // Workers can only work off a backlog if they are faster than the feed.
+            rate: if args.quick || self.kind == "outage" {
                 1000
             } else {
                 2000
             },
             batch: 50,
-            records: match (cli.records, self.kind, self.guarantee, self.ordering, self.sink) {
+            records: match (args.records, self.kind, self.guarantee, self.ordering, self.sink) {
                 (Some(records), ..) => records,
                 (None, "kills", Guarantee::AtLeastOnce, Ordering::PerPartition, Sink::Kafka)
-                    if !cli.quick =>
+                    if !args.quick =>
                 {
                     5_000_000
                 }
@@ -128,24 +129,24 @@ impl Wish {
                 plain.session
             },
             faults,
-            seed: cli.seed.unwrap_or_else(random_seed),
-            // A zombie that stands still for a minute must not look like a group that does.
+            seed: args.seed.unwrap_or_else(random_seed),
+            // A zombie that is frozen for a minute must not make the group look stuck.
             patience: plain.patience + Duration::from_secs(faults.zombie_seconds),
             ..plain
         }
     }
 }
 
-/// The scenarios that were asked for, in the order of running.
-pub(super) fn scenarios(cli: &Cli) -> Vec<Scenario> {
-    wishes(cli)
+/// The selected scenarios, in the order of running.
+pub(super) fn scenarios(args: &SoakArgs) -> Vec<Scenario> {
+    wishes(args)
         .into_iter()
-        .filter(|wish| cli.wants(wish.kind) && wish.makes_sense(cli))
-        .map(|wish| wish.scenario(cli))
+        .filter(|wish| args.wants(wish.kind) && wish.makes_sense(args))
+        .map(|wish| wish.scenario(args))
         .collect()
 }
 
-fn wishes(cli: &Cli) -> Vec<Wish> {
+fn wishes(args: &SoakArgs) -> Vec<Wish> {
     let with = |guarantee, ordering, sink, kinds: &[&'static str]| -> Vec<Wish> {
         let wish = |kind: &&'static str| Wish {
             kind,
@@ -155,16 +156,16 @@ fn wishes(cli: &Cli) -> Vec<Wish> {
         };
         kinds.iter().map(wish).collect()
     };
-    if cli.guarantee.is_empty() && cli.ordering.is_empty() && cli.sink.is_empty() {
+    if args.guarantee.is_empty() && args.ordering.is_empty() && args.sink.is_empty() {
         let choice = CHOICE.iter();
         return choice
             .flat_map(|(guarantee, ordering, sink, kinds)| with(*guarantee, *ordering, *sink, kinds))
             .collect();
     }
     let mut wishes = Vec::new();
-    for guarantee in or(&cli.guarantee, Guarantee::AtLeastOnce) {
-        for ordering in or(&cli.ordering, Ordering::PerPartition) {
-            for sink in or(&cli.sink, Sink::Kafka) {
+    for guarantee in or(&args.guarantee, Guarantee::AtLeastOnce) {
+        for ordering in or(&args.ordering, Ordering::PerPartition) {
+            for sink in or(&args.sink, Sink::Kafka) {
                 wishes.extend(with(guarantee, ordering, sink, &KINDS));
             }
         }
@@ -190,10 +191,10 @@ mod tests {
         let all = format!(
             "soak --bootstrap-servers a:1 --proxied-servers a:2 --proxy-address 127.0.0.1:3 --broker-script x {arguments}"
         );
-        scenarios(&Cli::parse_from(all.split_whitespace()))
+        scenarios(&SoakArgs::parse_from(all.split_whitespace()))
     }
 
-    fn told(scenarios: &[Scenario]) -> Vec<String> {
+    fn shown(scenarios: &[Scenario]) -> Vec<String> {
         scenarios
             .iter()
             .map(|scenario| {
@@ -210,9 +211,9 @@ mod tests {
     }
 
     #[test]
-    fn a_soak_without_wishes_has_all_of_the_default_and_kills_and_aborts_of_the_others() {
+    fn a_soak_by_default_has_all_faults_of_the_default_settings_and_a_selection_of_the_others() {
         assert_eq!(
-            told(&scenarios_of("")),
+            shown(&scenarios_of("")),
             [
                 "AtLeastOnce PerPartition Kafka 1000 kills",
                 "AtLeastOnce PerPartition Kafka 100 restarts",
@@ -250,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn every_guarantee_is_tried_in_every_order_that_it_allows() {
+    fn every_guarantee_is_tested_with_every_ordering_that_it_allows() {
         let scenarios = scenarios_of("");
         for (guarantee, orderings) in [
             (
@@ -301,12 +302,12 @@ mod tests {
     }
 
     #[test]
-    fn guarantees_orderings_and_sinks_are_combined_and_what_has_nothing_to_hit_is_left_out() {
+    fn guarantees_orderings_and_sinks_are_combined_and_scenarios_without_a_target_are_skipped() {
         let scenarios = scenarios_of(
             "--guarantee AtLeastOnce --guarantee ExactlyOnce --sink Postgres --scenario aborts --aborts 7",
         );
         assert_eq!(
-            told(&scenarios),
+            shown(&scenarios),
             [
                 "AtLeastOnce PerPartition Postgres 7 forced aborts",
                 "ExactlyOnce PerPartition Postgres 7 forced aborts",
@@ -316,7 +317,7 @@ mod tests {
         let both =
             scenarios_of("--ordering PerKey --sink Kafka --sink Postgres --scenario kills --records 5");
         assert_eq!(
-            told(&both),
+            shown(&both),
             [
                 "AtLeastOnce PerKey Kafka 300 kills",
                 "AtLeastOnce PerKey Postgres 300 kills",

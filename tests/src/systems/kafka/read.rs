@@ -1,5 +1,5 @@
-//! Reading topics: all that is there now, or what comes while a test goes on. As `read_committed` consumers do, unless the
-//! [`Kafka`] says otherwise.
+//! Reads topics: everything that is there now, or new records while a test runs. Reads as `read_committed`
+//! consumers do, unless the [`Kafka`] is configured otherwise.
 
 use std::{
     sync::{
@@ -20,11 +20,11 @@ use rdkafka::{
 
 use super::{Kafka, REQUEST, Record};
 
-/// Between two looks at whether to go on.
+/// Pause between two checks of the stop flag.
 const TICK: Duration = Duration::from_millis(100);
 
-/// What a client says while its broker is away or has just come back.
-const AWAY: [RDKafkaErrorCode; 4] = [
+/// Error codes of a client while its broker is unavailable or has just become available again.
+const UNAVAILABLE: [RDKafkaErrorCode; 4] = [
     RDKafkaErrorCode::AllBrokersDown,
     RDKafkaErrorCode::BrokerTransportFailure,
     RDKafkaErrorCode::Resolve,
@@ -39,8 +39,8 @@ impl Kafka {
         Ok(records)
     }
 
-    /// Hands every record that is in a topic now to `take`, in the order of offsets within each partition, so that a topic
-    /// need not fit into memory.
+    /// Passes every record that is in a topic now to `take`, in the order of offsets within each partition,
+    /// so that a topic does not have to fit into memory.
     pub async fn fold<T: Send + 'static>(
         &self,
         topic: &str,
@@ -66,7 +66,8 @@ impl Kafka {
         .await
     }
 
-    /// Reads a topic from its beginning while it grows, until `stop`, handing each record to `take`.
+    /// Reads a topic from its beginning while it grows, until `stop` is set, and passes each record to
+    /// `take`.
     pub async fn follow<T: Send + 'static>(
         &self,
         topic: &str,
@@ -81,11 +82,11 @@ impl Kafka {
             while !stop.load(Ordering::Relaxed) {
                 match consumer.poll(TICK) {
                     Some(Ok(message)) => take(&mut into, record(&message)),
-                    // The client connects again by itself; what it cannot mend has other codes.
+                    // The client reconnects; errors that it cannot recover from have other codes.
                     Some(Err(error))
                         if error
                             .rdkafka_error_code()
-                            .is_some_and(|code| AWAY.contains(&code)) => {}
+                            .is_some_and(|code| UNAVAILABLE.contains(&code)) => {}
                     Some(Err(error)) => bail!("following {topic}: {error}"),
                     None => {}
                 }

@@ -1,10 +1,11 @@
-//! Faults to put into a simulated history, at least one of each kind.
+//! Faults to insert into a simulated history, at least one of each kind.
 
 use proptest::prelude::prop;
 
 use super::{simulation::PARTITIONS, *};
 
-/// A fault put into a history; returns what must be found, or None when there is no place for it.
+/// Inserts a fault into a history. Returns the kind that the checker must find, or None if the fault does not
+/// fit in.
 pub(super) type Fault = fn(&mut History, prop::sample::Index) -> Option<Kind>;
 
 /// The first arrival of each record, by its place in the output.
@@ -21,7 +22,7 @@ fn firsts(history: &History) -> Vec<usize> {
 /// At least one of each kind.
 pub(super) const FAULTS: [Fault; 15] = [
     |history, index| {
-        // Every copy of it.
+        // All copies of it.
         let what = history.output.get(index.index(history.output.len().max(1)))?.what;
         history.output.retain(|arrival| arrival.what != what);
         Some(Kind::Lost)
@@ -32,7 +33,7 @@ pub(super) const FAULTS: [Fault; 15] = [
         Some(Kind::Duplicated)
     },
     |history, index| {
-        // Two first arrivals of a key change places.
+        // Swaps two first arrivals of a key.
         let (first, second) = two_of_a_key(history, index)?;
         let what = history.output[first].what;
         history.output[first].what = history.output[second].what;
@@ -108,11 +109,11 @@ pub(super) const FAULTS: [Fault; 15] = [
     },
 ];
 
-/// Where a sample has the offsets of the fault.
-type Positions = fn(&mut Sample) -> &mut BTreeMap<i32, i64>;
+/// The offsets of a sample that the fault changes.
+type PositionsMut = fn(&mut Sample) -> &mut BTreeMap<i32, i64>;
 
-/// An offset that comes one look too early, and one record too far.
-fn too_early(history: &mut History, index: prop::sample::Index, positions: Positions) -> Option<Kind> {
+/// An offset that is committed one sample too early, and one record too far.
+fn too_early(history: &mut History, index: prop::sample::Index, positions: PositionsMut) -> Option<Kind> {
     let partition = index.index(PARTITIONS as usize) as i32;
     let at = index.index(history.samples.len());
     let now = *positions(&mut history.samples[at]).get(&partition)?;
@@ -142,7 +143,7 @@ fn too_early(history: &mut History, index: prop::sample::Index, positions: Posit
     Some(Kind::CommittedPastUndone)
 }
 
-fn back(history: &mut History, index: prop::sample::Index, positions: Positions) -> Option<Kind> {
+fn back(history: &mut History, index: prop::sample::Index, positions: PositionsMut) -> Option<Kind> {
     let partition = index.index(PARTITIONS as usize) as i32;
     let at = 1 + index.index(history.samples.len() - 1);
     let before = *positions(&mut history.samples[at - 1]).get(&partition)?;

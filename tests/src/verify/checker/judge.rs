@@ -1,5 +1,5 @@
-//! The checking itself: one pass over each log, one over the samples. Every record of the input is looked at a constant number
-//! of times, so that millions of records and thousands of samples take seconds.
+//! The comparison itself: one pass over each log, one over the samples. It visits every record of the input a
+//! constant number of times, so that millions of records and thousands of samples take seconds.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,7 +8,7 @@ use super::{Arrival, History, Kind, Place, Sample, Sent, Verdict, What};
 /// What became of one record of the input.
 #[derive(Clone, Copy, Default)]
 struct Fate {
-    /// Where it arrived first.
+    /// Its first place in the output.
     output: Option<Place>,
     letter: Option<Place>,
 }
@@ -16,16 +16,18 @@ struct Fate {
 /// The fates of all records, and the input they belong to.
 struct Fates<'a> {
     inputs: &'a BTreeMap<i32, Vec<Sent>>,
+    names: &'a BTreeMap<i32, String>,
     fates: BTreeMap<i32, Vec<Fate>>,
 }
 
 impl<'a> Fates<'a> {
-    fn new(inputs: &'a BTreeMap<i32, Vec<Sent>>) -> Self {
+    fn new(history: &'a History) -> Self {
+        let History { inputs, names, .. } = history;
         let fates = inputs
             .iter()
             .map(|(partition, sent)| (*partition, vec![Fate::default(); sent.len()]))
             .collect();
-        Self { inputs, fates }
+        Self { inputs, names, fates }
     }
 
     fn find(&mut self, partition: i32, seq: u64) -> Option<(Sent, &mut Fate)> {
@@ -44,7 +46,15 @@ impl<'a> Fates<'a> {
     }
 }
 
-/// Judges a history. The order of its logs does not matter, that of its samples does.
+/// A record in examples.
+fn label(names: &BTreeMap<i32, String>, partition: i32, seq: u64) -> String {
+    match names.get(&partition) {
+        Some(name) => format!("{name}/{seq}"),
+        None => format!("{partition}/{seq}"),
+    }
+}
+
+/// Judges a history. The order of its logs does not matter; the order of its samples does.
 pub fn check(mut history: History) -> Verdict {
     history.output.sort_unstable_by_key(|arrival| arrival.place);
     history.letters.sort_unstable_by_key(|arrival| arrival.place);
@@ -57,7 +67,7 @@ pub fn check(mut history: History) -> Verdict {
             .saturating_sub(history.output.len() as u64),
         ..Verdict::default()
     };
-    let mut fates = Fates::new(&history.inputs);
+    let mut fates = Fates::new(&history);
     arrivals(&history.output, &mut fates, &mut verdict);
     letters(&history.letters, &mut fates, &mut verdict);
     losses(&fates, &mut verdict);
@@ -67,6 +77,7 @@ pub fn check(mut history: History) -> Verdict {
 }
 
 fn arrivals(output: &[Arrival], fates: &mut Fates<'_>, verdict: &mut Verdict) {
+    let names = fates.names;
     // Highest sequence number so far, by key, and by input and output partition.
     let mut keys: HashMap<(i32, u32), u64> = HashMap::new();
     let mut lanes: HashMap<(i32, i32), u64> = HashMap::new();
@@ -74,7 +85,13 @@ fn arrivals(output: &[Arrival], fates: &mut Fates<'_>, verdict: &mut Verdict) {
         let Some((partition, seq)) = identity(arrival, "output", verdict) else {
             continue;
         };
-        let name = || format!("{partition}/{seq} at {} of the output", at(arrival.place));
+        let name = || {
+            format!(
+                "{} at {} of the output",
+                label(names, partition, seq),
+                at(arrival.place)
+            )
+        };
         let Some((sent, fate)) = fates.find(partition, seq) else {
             verdict.note(Kind::Unknown, 1, name);
             continue;
@@ -107,11 +124,18 @@ fn arrivals(output: &[Arrival], fates: &mut Fates<'_>, verdict: &mut Verdict) {
 }
 
 fn letters(letters: &[Arrival], fates: &mut Fates<'_>, verdict: &mut Verdict) {
+    let names = fates.names;
     for arrival in letters {
         let Some((partition, seq)) = identity(arrival, "dead letters", verdict) else {
             continue;
         };
-        let name = || format!("{partition}/{seq} at {} of the dead letters", at(arrival.place));
+        let name = || {
+            format!(
+                "{} at {} of the dead letters",
+                label(names, partition, seq),
+                at(arrival.place)
+            )
+        };
         let Some((sent, fate)) = fates.find(partition, seq) else {
             verdict.note(Kind::Unknown, 1, name);
             continue;
@@ -143,13 +167,13 @@ fn losses(fates: &Fates<'_>, verdict: &mut Verdict) {
             (false, None, None) => Kind::Lost,
             _ => continue,
         };
-        verdict.note(kind, 1, || format!("{partition}/{seq}"));
+        verdict.note(kind, 1, || label(fates.names, partition, seq));
     }
 }
 
 fn live(history: &History, verdict: &mut Verdict) {
     for place in &history.live {
-        // Sorted by check().
+        // check() has sorted it.
         let found = history
             .output
             .binary_search_by_key(place, |arrival| arrival.place);
@@ -161,7 +185,7 @@ fn live(history: &History, verdict: &mut Verdict) {
     }
 }
 
-/// Offsets as a sample has them, by partition.
+/// Offsets of a sample, by partition.
 type Positions = fn(&Sample) -> &BTreeMap<i32, i64>;
 
 fn commits(samples: &[Sample], fates: &Fates<'_>, verdict: &mut Verdict) {
@@ -182,12 +206,12 @@ fn commits(samples: &[Sample], fates: &Fates<'_>, verdict: &mut Verdict) {
             track.went_back(verdict);
             track.past_undone(samples, sent, fates, verdict);
         }
-        // Stored offsets are not asked for this: they may stand still while there are dead letters only.
+        // Not for stored offsets: they may stop while the only new records are dead letters.
         unfinished(*partition, sent, samples, verdict);
     }
 }
 
-/// An offset of a partition, from sample to sample.
+/// An offset of a partition in all samples.
 struct Track {
     name: &'static str,
     partition: i32,
@@ -200,7 +224,7 @@ impl Track {
         let mut highest: Option<i64> = None;
         for (number, position) in self.positions.iter().enumerate() {
             let Some(now) = *position else {
-                // A group that knew an offset and knows none any more has gone back to the start.
+                // A group that had an offset and has none any more starts from the beginning again.
                 if let Some(before) = highest.take() {
                     verdict.note(Kind::CommittedWentBack, 1, || {
                         format!("partition {partition}, {name} from {before} to nothing in sample {number}")
@@ -213,14 +237,14 @@ impl Track {
                     format!("partition {partition}, {name} from {before} to {now} in sample {number}")
                 });
             }
-            // From here on, so that one step back is one finding.
+            // From here on, so that one step back counts as one finding.
             highest = Some(now);
         }
     }
 
     fn past_undone(&self, samples: &[Sample], sent: &[Sent], fates: &[Fate], verdict: &mut Verdict) {
         let Track { name, partition, .. } = self;
-        // Records below this are covered by an offset that was looked at.
+        // An offset that was checked covers the records below this.
         let mut covered = 0;
         for (number, (sample, position)) in samples.iter().zip(&self.positions).enumerate() {
             let Some(now) = *position else { continue };
@@ -259,17 +283,17 @@ fn unfinished(partition: i32, sent: &[Sent], samples: &[Sample], verdict: &mut V
     });
 }
 
-/// Behind the last record.
+/// The offset after the last record.
 fn end(sent: &[Sent]) -> i64 {
     sent.last().map_or(0, |last| last.offset + 1)
 }
 
-/// Whether the record was where it belongs when the sample was taken.
+/// Whether the record was in its place when the sample was taken.
 fn done(record: &Sent, fate: &Fate, sample: &Sample) -> bool {
     let before = |place: Option<Place>, ends: &BTreeMap<i32, i64>| {
         place.is_some_and(|place| ends.get(&place.partition).is_some_and(|end| place.offset < *end))
     };
-    // A healthy record among the dead letters is a finding of its own, and done.
+    // A healthy record in the dead letter topic is a separate finding, and finished.
     before(fate.letter, &sample.letter_ends) || (!record.poison && before(fate.output, &sample.output_ends))
 }
 

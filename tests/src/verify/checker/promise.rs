@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Kind, Verdict};
 
-/// `processing.deliveryGuarantee`, as the resource spells it.
+/// `processing.deliveryGuarantee`, spelled as in the resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[value(rename_all = "PascalCase")]
 pub enum Guarantee {
@@ -16,7 +16,7 @@ pub enum Guarantee {
     ExactlyOnce,
 }
 
-/// `processing.ordering`, as the resource spells it.
+/// `processing.ordering`, spelled as in the resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[value(rename_all = "PascalCase")]
 pub enum Ordering {
@@ -25,7 +25,7 @@ pub enum Ordering {
     Unordered,
 }
 
-/// The type of the only writer, as the resource spells it.
+/// The type of the only writer, spelled as in the resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[value(rename_all = "PascalCase")]
 pub enum Sink {
@@ -51,25 +51,25 @@ impl fmt::Display for Sink {
     }
 }
 
-/// What a run was promised.
+/// The promise for a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Promise {
     pub guarantee: Guarantee,
     pub ordering: Ordering,
     pub sink: Sink,
-    /// What crashes may cost: records repeated with [`Guarantee::AtLeastOnce`], lost with [`Guarantee::AtMostOnce`]. 0 when
-    /// nothing crashes.
+    /// What crashes may cost: repeated records with [`Guarantee::AtLeastOnce`], lost records with
+    /// [`Guarantee::AtMostOnce`]. 0 if nothing crashes.
     pub allowance: u64,
-    /// The same for dead letters. They are also repeated where [`Guarantee::ExactlyOnce`] has them in another system than the
-    /// rows.
+    /// The same for dead letters. [`Guarantee::ExactlyOnce`] may repeat them too, if the rows are in another
+    /// system than the dead letters.
     pub letters: u64,
-    /// Records that workers may have had in hand when they were frozen. With [`Guarantee::AtMostOnce`] they are committed
-    /// already, so others go on behind them, and they are written late.
+    /// Records that frozen workers may have been processing. With [`Guarantee::AtMostOnce`] they are already
+    /// committed, so others continue after them, and the frozen worker writes them late.
     pub late: u64,
 }
 
 impl Promise {
-    /// How many anomalies of this kind are no fault.
+    /// The number of anomalies of this kind that is not a fault.
     pub fn allows(&self, kind: Kind) -> u64 {
         match (kind, self.guarantee, self.ordering) {
             (Kind::Duplicated, Guarantee::AtLeastOnce, _) | (Kind::Lost, Guarantee::AtMostOnce, _) => {
@@ -77,7 +77,7 @@ impl Promise {
             }
             (Kind::DeadLetterDuplicated, Guarantee::AtLeastOnce, _)
             | (Kind::DeadLetterLost, Guarantee::AtMostOnce, _) => self.letters,
-            // A transaction of PostgreSQL does not reach into a topic.
+            // A transaction of PostgreSQL does not include a topic.
             (Kind::DeadLetterDuplicated, Guarantee::ExactlyOnce, _) if self.sink == Sink::Postgres => {
                 self.letters
             }
@@ -85,7 +85,7 @@ impl Promise {
             | (Kind::ReorderedPerKey, Guarantee::AtMostOnce, Ordering::PerPartition | Ordering::PerKey) => {
                 self.late
             }
-            // That is what it means.
+            // This is what the settings mean.
             (Kind::CommittedPastUndone, Guarantee::AtMostOnce, _)
             | (Kind::ReorderedPerKey, _, Ordering::Unordered)
             | (Kind::ReorderedInPartition, _, Ordering::Unordered | Ordering::PerKey) => u64::MAX,

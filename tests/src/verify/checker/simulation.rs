@@ -1,6 +1,6 @@
-//! Histories of workers that do everything right, made from a list of steps: reading on, writing, committing what is written,
-//! crashing, standing still while others go on. The checker must find no fault in any of them, and must find every fault
-//! that is put into one.
+//! Histories of workers that do everything right, made from a list of steps: read, write, commit what is
+//! written, crash, freeze while others continue. The checker must find no fault in any of them, and must find
+//! every fault that is inserted into one.
 
 use proptest::prelude::*;
 
@@ -13,37 +13,38 @@ const OUTPUTS: i32 = 3;
 /// How workers store their offsets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
-    /// For themselves, after the records.
+    /// Separately, after the records.
     Apart,
     /// In one transaction with records and dead letters.
     Transactions,
-    /// In one transaction with the rows. Dead letters come before it, the group's own offsets after it.
+    /// In one transaction with the rows. Dead letters are written before it, the group's own offsets after
+    /// it.
     Table,
 }
 
 /// Something that happens to the owner of a partition.
 #[derive(Clone, Debug)]
-enum Step {
+enum SimulatedStep {
     /// Writes this many records.
     Write(i32, usize),
-    /// Commits all that is written; without transactions, all but a few.
+    /// Commits everything that is written; without transactions, all except a few records.
     Commit(i32, usize),
-    /// Dies, or its transaction is aborted: the next owner begins at the committed offset.
+    /// Crashes, or its transaction is aborted: the next owner starts at the committed offset.
     Crash(i32),
-    /// A former owner, which stood still, writes once more what it had read from the committed offset on. Its transaction
-    /// comes to nothing.
+    /// A former owner, which was frozen, writes again what it had read after the committed offset. Its
+    /// transaction is aborted.
     Zombie(i32, usize),
-    /// The harness looks.
+    /// The harness takes a sample.
     Look,
 }
 
 #[derive(Default)]
-struct Partition {
+struct SimulatedPartition {
     next: usize,
     committed: usize,
-    /// With a table: where its next owner begins.
+    /// With a table: where its next owner starts.
     stored: usize,
-    /// What is written and not committed yet.
+    /// What is written and not yet committed.
     open: Written,
 }
 
@@ -53,18 +54,18 @@ struct Written {
     letters: Vec<Arrival>,
 }
 
-struct World {
+struct SimulatedGroup {
     mode: Mode,
     history: History,
-    partitions: Vec<Partition>,
+    partitions: Vec<SimulatedPartition>,
     ends: BTreeMap<i32, i64>,
     letter_ends: BTreeMap<i32, i64>,
 }
 
-impl World {
+impl SimulatedGroup {
     fn new(mode: Mode, records: usize) -> Self {
         let sent = |at: usize| Sent {
-            // Offsets have gaps where transactions end.
+            // Ends of transactions leave gaps between offsets.
             offset: (at + at / 5) as i64,
             key: (at * 7 / 3) as u32 % KEYS,
             poison: at % 11 == 4,
@@ -72,29 +73,29 @@ impl World {
         let inputs = (0..PARTITIONS)
             .map(|partition| (partition, (0..records).map(sent).collect()))
             .collect();
-        let mut world = Self {
+        let mut group = Self {
             mode,
             history: History {
                 inputs,
                 ..History::default()
             },
-            partitions: (0..PARTITIONS).map(|_| Partition::default()).collect(),
+            partitions: (0..PARTITIONS).map(|_| SimulatedPartition::default()).collect(),
             ends: (0..OUTPUTS).map(|output| (output, 0)).collect(),
             letter_ends: [(0, 0)].into(),
         };
-        world.look();
-        world
+        group.look();
+        group
     }
 
     fn sent(&self, partition: i32) -> &[Sent] {
         &self.history.inputs[&partition]
     }
 
-    fn state(&mut self, partition: i32) -> &mut Partition {
+    fn state(&mut self, partition: i32) -> &mut SimulatedPartition {
         &mut self.partitions[partition as usize]
     }
 
-    /// Appends records to the logs; nobody sees them yet.
+    /// Appends records to the logs; they are not visible yet.
     fn write(&mut self, partition: i32, from: usize, count: usize) -> (usize, Written) {
         let to = (from + count).min(self.sent(partition).len());
         let mut written = Written::default();
@@ -102,9 +103,9 @@ impl World {
             let sent = self.sent(partition)[seq];
             let target = match (sent.poison, self.mode) {
                 (true, _) => 0,
-                // The log of a table is divided as the input is.
+                // The log of a table has the partitions of the input.
                 (false, Mode::Table) => partition,
-                // By key alone, as a producer does.
+                // By key alone, as a producer does it.
                 (false, _) => (partition as u32 * KEYS + sent.key) as i32 % OUTPUTS,
             };
             let (ends, log) = if sent.poison {
@@ -132,7 +133,7 @@ impl World {
         (to, written)
     }
 
-    /// From now on everybody sees them.
+    /// Makes them visible to everybody.
     fn publish(&mut self, written: Written) {
         let places = written.output.iter().map(|arrival| arrival.place);
         self.history.live.extend(places);
@@ -140,7 +141,7 @@ impl World {
         self.history.letters.extend(written.letters);
     }
 
-    /// A topic ends behind all that is written, a table's log behind all that can be seen.
+    /// A topic ends after everything that is written, a table's log after everything that is visible.
     fn output_ends(&self) -> BTreeMap<i32, i64> {
         if self.mode != Mode::Table {
             return self.ends.clone();
@@ -154,7 +155,7 @@ impl World {
     }
 
     fn look(&mut self) {
-        let offsets = |position: fn(&Partition) -> usize| -> BTreeMap<i32, i64> {
+        let offsets = |position: fn(&SimulatedPartition) -> usize| -> BTreeMap<i32, i64> {
             (0..)
                 .zip(&self.partitions)
                 .map(|(partition, state)| {
@@ -177,10 +178,10 @@ impl World {
         self.history.samples.push(sample);
     }
 
-    fn step(&mut self, step: &Step) {
+    fn step(&mut self, step: &SimulatedStep) {
         let mode = self.mode;
         match *step {
-            Step::Write(partition, count) => {
+            SimulatedStep::Write(partition, count) => {
                 let next = self.state(partition).next;
                 let (next, mut written) = self.write(partition, next, count);
                 let state = self.state(partition);
@@ -192,7 +193,7 @@ impl World {
                     state.open.letters.append(&mut written.letters);
                 }
             }
-            Step::Commit(partition, but) => {
+            SimulatedStep::Commit(partition, but) => {
                 let state = self.state(partition);
                 let open = std::mem::take(&mut state.open);
                 state.committed = match mode {
@@ -203,7 +204,7 @@ impl World {
                 state.stored = state.next;
                 self.publish(open);
             }
-            Step::Crash(partition) => {
+            SimulatedStep::Crash(partition) => {
                 let state = self.state(partition);
                 state.open = Written::default();
                 state.next = match mode {
@@ -211,8 +212,8 @@ impl World {
                     _ => state.committed,
                 };
             }
-            Step::Zombie(partition, count) => {
-                // It had read on from the commit, and what it had not read it cannot write.
+            SimulatedStep::Zombie(partition, count) => {
+                // It had read up to `next`, and cannot write what it had not read.
                 let state = self.state(partition);
                 let (committed, next) = (state.committed, state.next);
                 let (_, written) = self.write(partition, committed, count.min(next - committed));
@@ -220,39 +221,39 @@ impl World {
                     self.publish(written);
                 }
             }
-            Step::Look => self.look(),
+            SimulatedStep::Look => self.look(),
         }
     }
 }
 
-/// The history of these steps, brought to its end.
-fn history(mode: Mode, records: usize, steps: &[Step]) -> History {
-    let mut world = World::new(mode, records);
+/// The history of these steps, completed.
+fn history(mode: Mode, records: usize, steps: &[SimulatedStep]) -> History {
+    let mut group = SimulatedGroup::new(mode, records);
     for step in steps {
-        world.step(step);
+        group.step(step);
     }
     for partition in 0..PARTITIONS {
-        world.step(&Step::Write(partition, records));
-        world.step(&Step::Commit(partition, 0));
-        // The group's own offsets are one behind those of a table.
-        world.step(&Step::Commit(partition, 0));
+        group.step(&SimulatedStep::Write(partition, records));
+        group.step(&SimulatedStep::Commit(partition, 0));
+        // The group's own offsets follow those of a table with one commit delay.
+        group.step(&SimulatedStep::Commit(partition, 0));
     }
-    world.look();
-    world.history
+    group.look();
+    group.history
 }
 
 fn modes() -> impl Strategy<Value = Mode> {
     prop::sample::select(vec![Mode::Apart, Mode::Transactions, Mode::Table])
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<SimulatedStep>> {
     let partition = 0..PARTITIONS;
     let step = prop_oneof![
-        4 => (partition.clone(), 1..12_usize).prop_map(|(partition, count)| Step::Write(partition, count)),
-        3 => (partition.clone(), 0..6_usize).prop_map(|(partition, but)| Step::Commit(partition, but)),
-        1 => partition.clone().prop_map(Step::Crash),
-        1 => (partition, 1..9_usize).prop_map(|(partition, count)| Step::Zombie(partition, count)),
-        2 => Just(Step::Look),
+        4 => (partition.clone(), 1..12_usize).prop_map(|(partition, count)| SimulatedStep::Write(partition, count)),
+        3 => (partition.clone(), 0..6_usize).prop_map(|(partition, but)| SimulatedStep::Commit(partition, but)),
+        1 => partition.clone().prop_map(SimulatedStep::Crash),
+        1 => (partition, 1..9_usize).prop_map(|(partition, count)| SimulatedStep::Zombie(partition, count)),
+        2 => Just(SimulatedStep::Look),
     ];
     prop::collection::vec(step, 0..60)
 }
@@ -264,9 +265,9 @@ fn total(verdict: &Verdict) -> u64 {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// Crashes and zombies repeat records, and that is all they do; with transactions not even that.
+    /// Crashes and zombies only repeat records; with transactions not even that.
     #[test]
-    fn workers_that_do_everything_right_are_never_blamed(
+    fn the_checker_finds_no_fault_in_workers_that_do_everything_right(
         mode in modes(),
         records in 1..60_usize,
         steps in steps(),
@@ -287,13 +288,13 @@ proptest! {
             late: 0,
         };
         prop_assert!(promise.broken_by(&verdict).is_empty(), "{}", verdict);
-        let calm = steps.iter().all(|step| !matches!(step, Step::Crash(_) | Step::Zombie(..)));
+        let calm = steps.iter().all(|step| !matches!(step, SimulatedStep::Crash(_) | SimulatedStep::Zombie(..)));
         if calm {
             prop_assert_eq!((total(&verdict), verdict.aborted), (0, 0), "{}", verdict);
         }
     }
 
-    /// A fault more is a finding more, of its own kind.
+    /// One more fault is one more finding, of the right kind.
     #[test]
     fn every_fault_is_found(
         mode in modes(),
@@ -316,12 +317,12 @@ fn there_is_a_fault_of_every_kind() {
     use proptest::{strategy::ValueTree, test_runner::TestRunner};
     let mut runner = TestRunner::deterministic();
     let steps = [
-        Step::Write(0, 30),
-        Step::Write(1, 30),
-        Step::Look,
-        Step::Commit(0, 0),
-        Step::Commit(1, 0),
-        Step::Look,
+        SimulatedStep::Write(0, 30),
+        SimulatedStep::Write(1, 30),
+        SimulatedStep::Look,
+        SimulatedStep::Commit(0, 0),
+        SimulatedStep::Commit(1, 0),
+        SimulatedStep::Look,
     ];
     let kinds: std::collections::BTreeSet<Kind> = (0..64)
         .map(|_| {

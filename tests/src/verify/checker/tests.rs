@@ -19,7 +19,7 @@ fn inputs() -> BTreeMap<i32, Vec<Sent>> {
     .into()
 }
 
-/// A log with these records of the input in its partition 0, in this order.
+/// A log with these input records in its partition 0, in this order.
 fn log(records: &[(i32, u64)]) -> Vec<Arrival> {
     (0..)
         .zip(records)
@@ -51,11 +51,12 @@ fn sample(committed: [i64; 2], output_end: i64, letter_end: i64) -> Sample {
     }
 }
 
-/// Nothing wrong with it.
+/// A history without faults.
 fn good() -> History {
     let output = log(&[(0, 0), (0, 1), (1, 0), (0, 3), (0, 4)]);
     History {
         inputs: inputs(),
+        names: BTreeMap::new(),
         uncommitted_total: output.len() as u64,
         live: output.iter().map(|arrival| arrival.place).collect(),
         output,
@@ -69,7 +70,7 @@ fn good() -> History {
     }
 }
 
-/// The findings after a change: kinds and how often.
+/// The findings after a change: kinds and counts.
 fn findings(change: impl FnOnce(&mut History)) -> Vec<(Kind, u64)> {
     let mut history = good();
     change(&mut history);
@@ -85,7 +86,7 @@ fn findings(change: impl FnOnce(&mut History)) -> Vec<(Kind, u64)> {
 }
 
 #[test]
-fn a_history_without_faults_is_blamed_for_nothing() {
+fn a_history_without_faults_has_no_findings() {
     assert_eq!(findings(|_| {}), []);
     let verdict = check(good());
     assert_eq!((verdict.expected, verdict.arrived, verdict.letters), (6, 5, 1));
@@ -96,7 +97,7 @@ fn a_history_without_faults_is_blamed_for_nothing() {
 fn a_record_that_never_arrives_is_lost() {
     let lost = findings(|history| {
         history.output.remove(1);
-        // Where nothing is committed past it, that is all there is to say.
+        // Without a commit past it, this is the only finding.
         history.samples.clear();
         history.live.clear();
     });
@@ -104,7 +105,7 @@ fn a_record_that_never_arrives_is_lost() {
 }
 
 #[test]
-fn a_replay_is_duplicates_and_reorders_nothing() {
+fn a_replay_duplicates_records_and_reorders_none() {
     let replay = findings(|history| {
         history.output = log(&[(0, 0), (0, 1), (1, 0), (0, 0), (0, 1), (0, 3), (0, 4)]);
         history.samples.clear();
@@ -113,7 +114,7 @@ fn a_replay_is_duplicates_and_reorders_nothing() {
 }
 
 #[test]
-fn a_late_record_is_reordered_in_its_key_or_only_in_its_partition() {
+fn a_late_record_is_reordered_per_key_or_only_in_its_partition() {
     let same_key = findings(|history| {
         history.output = log(&[(0, 1), (0, 0), (1, 0), (0, 3), (0, 4)]);
         history.samples.clear();
@@ -130,7 +131,7 @@ fn a_late_record_is_reordered_in_its_key_or_only_in_its_partition() {
 }
 
 #[test]
-fn a_record_seen_and_then_gone_was_aborted_and_visible() {
+fn a_record_that_was_visible_and_then_disappears_was_aborted() {
     let place = Place {
         partition: 0,
         offset: 99,
@@ -142,7 +143,7 @@ fn a_record_seen_and_then_gone_was_aborted_and_visible() {
 }
 
 #[test]
-fn a_commit_ahead_of_the_output_or_of_the_dead_letters_is_past_undone_also_when_they_come_later() {
+fn a_commit_before_the_record_is_in_output_or_dead_letters_is_found_even_if_the_record_follows() {
     let output = findings(|history| history.samples[1] = sample([2, 10], 1, 0));
     assert_eq!(output, [(Kind::CommittedPastUndone, 1)]);
     let letters = findings(|history| history.samples[3] = sample([5, 11], 5, 0));
@@ -152,7 +153,7 @@ fn a_commit_ahead_of_the_output_or_of_the_dead_letters_is_past_undone_also_when_
 }
 
 #[test]
-fn a_lower_commit_than_before_went_back_once() {
+fn a_commit_below_an_earlier_one_is_found_once() {
     let back = findings(|history| {
         history.samples.extend([
             sample([3, 11], 5, 1),
@@ -170,7 +171,7 @@ fn a_lower_commit_than_before_went_back_once() {
 }
 
 #[test]
-fn offsets_beside_the_rows_are_judged_as_committed_ones_are_but_may_stay_behind() {
+fn offsets_next_to_the_rows_are_judged_like_committed_ones_but_may_lag_behind() {
     let stored = |stored: [[i64; 2]; 4]| {
         findings(|history| {
             for (sample, stored) in history.samples.iter_mut().zip(stored) {
@@ -195,7 +196,7 @@ fn offsets_beside_the_rows_are_judged_as_committed_ones_are_but_may_stay_behind(
 }
 
 #[test]
-fn what_is_behind_the_last_commit_is_unfinished() {
+fn records_after_the_last_commit_are_unfinished() {
     let behind = findings(|history| history.samples[3] = sample([3, 11], 5, 1));
     assert_eq!(behind, [(Kind::Unfinished, 2)]);
     let never = findings(|history| {
@@ -207,7 +208,7 @@ fn what_is_behind_the_last_commit_is_unfinished() {
 }
 
 #[test]
-fn changed_foreign_and_unacknowledged_records_are_told_apart() {
+fn changed_foreign_and_unacknowledged_records_are_distinguished() {
     let end = 5;
     let corrupted = findings(|history| history.output.push(arrival(end, What::Corrupted)));
     assert_eq!(corrupted, [(Kind::Corrupted, 1)]);
@@ -229,7 +230,7 @@ fn changed_foreign_and_unacknowledged_records_are_told_apart() {
 }
 
 #[test]
-fn poison_in_the_output_and_health_among_the_dead_letters_are_misplaced() {
+fn poison_in_the_output_and_healthy_records_in_the_dead_letters_are_misplaced() {
     let record = |seq| What::Record { partition: 0, seq };
     let poison = findings(|history| history.output.push(arrival(5, record(2))));
     assert_eq!(poison, [(Kind::Misplaced, 1)]);
@@ -238,7 +239,7 @@ fn poison_in_the_output_and_health_among_the_dead_letters_are_misplaced() {
 }
 
 #[test]
-fn a_dead_letter_missing_or_twice_is_told() {
+fn a_missing_and_a_duplicate_dead_letter_are_found() {
     let missing = findings(|history| {
         history.letters.clear();
         history.samples.clear();
@@ -249,7 +250,7 @@ fn a_dead_letter_missing_or_twice_is_told() {
 }
 
 #[test]
-fn records_that_only_read_uncommitted_sees_are_aborted_and_no_fault() {
+fn records_visible_only_to_read_uncommitted_are_aborted_and_no_fault() {
     let mut history = good();
     history.uncommitted_total = 8;
     let verdict = check(history);
@@ -257,7 +258,7 @@ fn records_that_only_read_uncommitted_sees_are_aborted_and_no_fault() {
 }
 
 #[test]
-fn records_in_the_hands_of_a_frozen_worker_may_come_late_with_at_most_once_only() {
+fn only_at_most_once_allows_late_records_of_a_frozen_worker() {
     let mut verdict = Verdict::default();
     verdict.note(Kind::ReorderedPerKey, 3, String::new);
     verdict.note(Kind::ReorderedInPartition, 3, String::new);
@@ -283,7 +284,7 @@ fn records_in_the_hands_of_a_frozen_worker_may_come_late_with_at_most_once_only(
 }
 
 #[test]
-fn each_guarantee_and_ordering_allows_what_it_says_and_nothing_else() {
+fn each_guarantee_and_ordering_allows_only_what_it_documents() {
     let verdict = |kind, count| {
         let mut verdict = Verdict::default();
         verdict.note(kind, count, String::new);
@@ -312,7 +313,7 @@ fn each_guarantee_and_ordering_allows_what_it_says_and_nothing_else() {
     for (guarantee, ordering, sink) in all {
         let promise = promise(guarantee, ordering, sink);
         for kind in Kind::ALL {
-            // As many as crashes cost, or any number.
+            // As many as crashes may cost, or any number.
             let most = match kind {
                 Kind::Duplicated if guarantee == Guarantee::AtLeastOnce => 3,
                 Kind::Lost if guarantee == Guarantee::AtMostOnce => 3,

@@ -1,5 +1,6 @@
-//! Writes records of a [`Shape`] at a rate, partition after partition in turn, also to those that come later, until stopped; out
-//! comes the ledger of what the broker has acknowledged. A record that the broker refuses is an error of the test, never a gap in the ledger.
+//! Writes records of a [`Shape`] at a rate, round-robin over the partitions, including those that are added
+//! later, until stopped. Returns the ledger of the records that the broker has acknowledged. A record that
+//! the broker rejects fails the test; it never leaves a gap in the ledger.
 
 use std::{
     sync::{
@@ -16,10 +17,10 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use super::{Ledger, Shape};
 use crate::systems::kafka::{Kafka, REQUEST, flush, send};
 
-/// Between two looks at the clock.
+/// Pause between two checks of the clock.
 const TICK: Duration = Duration::from_millis(20);
 
-/// A feed that goes on until it is stopped.
+/// A feed that runs until it is stopped.
 pub struct Feed {
     topic: String,
     partitions: Arc<AtomicI32>,
@@ -27,7 +28,7 @@ pub struct Feed {
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
     writer: JoinHandle<Result<()>>,
-    ledger: JoinHandle<Result<Ledger>>,
+    ledger: JoinHandle<Result<Ledger<i32>>>,
 }
 
 impl Feed {
@@ -39,12 +40,13 @@ impl Feed {
         let stop = Arc::new(AtomicBool::new(false));
         let sent = Arc::new(AtomicU64::new(0));
         let (to_ledger, deliveries) = mpsc::unbounded_channel();
-        let (stopped, counter, plan) = (stop.clone(), sent.clone(), shape.clone());
+        let (stopped, counter) = (stop.clone(), sent.clone());
+        let ledger = Ledger::new(&shape.run);
         let (into, existing) = (topic.to_string(), partitions.clone());
         let writer = tokio::spawn(async move {
             let started = Instant::now();
             let mut number = 0_u64;
-            // Of each partition the sequence number that comes next.
+            // The next sequence number of each partition.
             let mut next: Vec<u64> = Vec::new();
             while !stopped.load(Ordering::Relaxed) {
                 let due = (started.elapsed().as_secs_f64() * per_second as f64) as u64;
@@ -52,8 +54,8 @@ impl Feed {
                 while number < due {
                     let index = (number % next.len() as u64) as usize;
                     let (partition, seq) = (index as i32, next[index]);
-                    let delivery = send(&writing, &into, &plan.message(partition, seq)).await?;
-                    // Its end is gone only when it has failed, which stop() tells.
+                    let delivery = send(&writing, &into, &shape.message(partition, seq)).await?;
+                    // The receiver is gone only after a failure, which stop() returns.
                     let _ = to_ledger.send((partition, seq, delivery));
                     next[index] += 1;
                     number += 1;
@@ -70,19 +72,20 @@ impl Feed {
             stop,
             sent,
             writer,
-            ledger: tokio::spawn(keep(Ledger::new(shape), deliveries)),
+            ledger: tokio::spawn(keep(ledger, deliveries)),
         })
     }
 
-    /// Records handed to the producer so far.
+    /// Records passed to the producer so far.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Writes to further partitions too, up to this number of all; they must exist.
+    /// Writes to more partitions, up to this total number; they must exist.
     pub async fn grow(&self, partitions: i32) -> Result<()> {
         let (producer, topic) = (self.producer.clone(), self.topic.clone());
-        // By itself a producer looks for new partitions every few minutes, and refuses records for those it has not seen.
+        // On its own, a producer discovers new partitions every few minutes, and rejects records for those it
+        // does not know.
         let seen = tokio::task::spawn_blocking(move || -> Result<usize> {
             let metadata = producer.client().fetch_metadata(Some(&topic), REQUEST)?;
             Ok(metadata
@@ -99,8 +102,8 @@ impl Feed {
         Ok(())
     }
 
-    /// Ends the feed and waits for the last acknowledgements.
-    pub async fn stop(self) -> Result<Ledger> {
+    /// Stops the feed and waits for the last acknowledgements.
+    pub async fn stop(self) -> Result<Ledger<i32>> {
         self.stop.store(true, Ordering::Relaxed);
         self.writer.await??;
         self.ledger.await?
@@ -109,9 +112,9 @@ impl Feed {
 
 /// In the order of writing, so that an outage of the broker only makes the queue longer.
 async fn keep(
-    mut ledger: Ledger,
+    mut ledger: Ledger<i32>,
     mut deliveries: mpsc::UnboundedReceiver<(i32, u64, DeliveryFuture)>,
-) -> Result<Ledger> {
+) -> Result<Ledger<i32>> {
     while let Some((partition, seq, delivery)) = deliveries.recv().await {
         let landed = delivery
             .await?

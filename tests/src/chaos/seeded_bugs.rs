@@ -1,5 +1,5 @@
-//! The checker checked: a worker with one bug planted into it (`worker/src/planted.rs`) must be blamed for just that, within
-//! 20 kills. A checker that misses one would be no evidence.
+//! Tests of the checker: for a worker with one seeded bug (`worker/src/seeded_bugs.rs`), the checker must
+//! find exactly that bug within 20 kills. A checker that misses one proves nothing.
 
 use std::time::Duration;
 
@@ -9,22 +9,22 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::{Faults, Outcome, Row, SESSION_OF_A_CRASH, Scenario, Site, run};
 use crate::verify::checker::{Guarantee, Kind, Ordering, Sink};
 
-/// Runs that go on at the same time: most of each is waiting.
+/// Number of parallel runs: most of each run is waiting.
 const TOGETHER: usize = 4;
 
-/// A bug of `worker/src/planted.rs`, and what it takes to make it show.
+/// A bug of `worker/src/seeded_bugs.rs`, and what makes it show.
 #[derive(Clone, Copy, Debug)]
 pub struct Bug {
     pub name: &'static str,
-    /// Each of these must be found; or one, when it is up to chance which.
+    /// The checker must find each of these; or one of them, if it is chance which.
     pub kinds: &'static [Kind],
-    /// Tested by `make test` too; the others only by `make soak`.
+    /// `make test` tests it too; the others are tested only by `make soak`.
     pub quick: bool,
     guarantee: Guarantee,
     ordering: Ordering,
     sink: Sink,
     either: bool,
-    /// The broker's confirmations come late, so that there is always something in flight.
+    /// The broker's acknowledgements are late, so that there is always something in flight.
     slow: bool,
     kills: u32,
     restarts: u32,
@@ -32,7 +32,7 @@ pub struct Bug {
 }
 
 impl Bug {
-    /// It shows without any fault.
+    /// A bug that shows without any fault.
     const fn new(name: &'static str, kinds: &'static [Kind]) -> Self {
         Self {
             name,
@@ -65,17 +65,17 @@ impl Bug {
         Self { guarantee, ..self }
     }
 
-    /// Workers must be killed for it to show; 20 times at most.
+    /// Shows only if workers are killed; 20 times at most.
     const fn kills(self) -> Self {
         Self { kills: 6, ..self }
     }
 
-    /// Workers must be restarted for it to show.
+    /// Shows only if workers are restarted.
     const fn restarts(self) -> Self {
         Self { restarts: 4, ..self }
     }
 
-    /// Transactions must be aborted for it to show.
+    /// Shows only if transactions are aborted.
     const fn fences(self) -> Self {
         Self { fences: 12, ..self }
     }
@@ -97,7 +97,7 @@ impl Bug {
 
 /// All of them.
 pub const BUGS: &[Bug] = &[
-    // The writer of topics.
+    // The Kafka writer.
     Bug::new("ignore-writer-error", &[Kind::Lost]).quick(),
     Bug::new("write-not-awaited", &[Kind::CommittedPastUndone]).slow(),
     Bug::new("duplicate-write", &[Kind::Duplicated]),
@@ -129,12 +129,12 @@ pub const BUGS: &[Bug] = &[
         .slow()
         .kills()
         .guarantee(Guarantee::AtMostOnce),
-    // Order.
+    // Ordering.
     Bug::new("partition-order-by-key", &[Kind::ReorderedInPartition]).slow(),
     Bug::new("key-order-by-chance", &[Kind::ReorderedPerKey])
         .slow()
         .ordering(Ordering::PerKey),
-    // Rebalances, beginning and end.
+    // Rebalances, start and stop.
     Bug::new("no-drain-on-revoke", &[Kind::Lost]).slow().kills(),
     Bug::new("skip-first-record-after-assign", &[Kind::Lost]),
     Bug::new("latest-on-new-partitions", &[Kind::Lost]),
@@ -142,7 +142,7 @@ pub const BUGS: &[Bug] = &[
         .slow()
         .restarts()
         .quick(),
-    // Transactions of Kafka.
+    // Kafka transactions.
     Bug::new("no-rewind-after-abort", &[Kind::Lost])
         .fences()
         .exactly_once(Sink::Kafka)
@@ -163,7 +163,7 @@ pub const BUGS: &[Bug] = &[
         .kills()
         .fences()
         .exactly_once(Sink::Kafka),
-    // Transactions of PostgreSQL.
+    // PostgreSQL transactions.
     Bug::new("postgres-offsets-outside-transaction", &[Kind::Duplicated])
         .kills()
         .exactly_once(Sink::Postgres),
@@ -174,7 +174,7 @@ pub const BUGS: &[Bug] = &[
 ];
 
 impl Bug {
-    /// A run that must show it.
+    /// A run that must show the bug.
     pub fn scenario(&self) -> Scenario {
         let mut scenario = Scenario {
             guarantee: self.guarantee,
@@ -183,7 +183,7 @@ impl Bug {
             workers: 2,
             partitions: 4,
             rate: 300,
-            // Some seconds of records when there are no faults to wait for.
+            // Some seconds of records if there are no faults to wait for.
             records: 1500,
             poison_every: 10,
             faults: Faults {
@@ -193,16 +193,17 @@ impl Bug {
                 ..Faults::default()
             },
             bug: Some(self.name),
-            // A group that a bug has stopped need not be waited for as long as a healthy one.
+            // A group that the bug has stopped needs no wait as long as that of a healthy one.
             patience: Duration::from_secs(20),
-            ..Scenario::new("planted")
+            ..Scenario::new("seeded")
         };
         if self.kills > 0 {
             scenario.session = SESSION_OF_A_CRASH;
         }
         if self.slow {
             scenario.client.push(("linger.ms", "500"));
-            // Waiting for a dead letter takes as long, and would hide that nobody waits for the rest of its batch.
+            // Waiting for a dead letter takes as long, and would hide that the worker does not wait for the
+            // rest of its batch.
             scenario.poison_every = 150;
         }
         scenario
@@ -221,11 +222,11 @@ impl Bug {
     }
 }
 
-/// Runs these bugs, several at a time. Rows of bugs that were missed say so.
+/// Runs these bugs, several at a time. Rows of missed bugs have `passed: false`.
 pub async fn rows(site: &Site, bugs: impl IntoIterator<Item = &'static Bug>) -> Result<Vec<Row>> {
     ensure!(
         site.worker.is_file(),
-        "{} is not there: build the worker with `--features planted-bugs` and put it there, as scripts/test.sh and \
+        "{} is not there: build the worker with `--features seeded-bugs` and put it there, as scripts/test.sh and \
          scripts/soak.sh do",
         site.worker.display()
     );

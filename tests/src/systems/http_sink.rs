@@ -1,5 +1,5 @@
-//! A system behind an Http writer: an HTTP server of the test process that keeps what it is given, and can be down, which
-//! means that it answers 503 and keeps nothing. HTTP/1.1, bodies with a length, JSON arrays.
+//! A system that an Http writer writes to: an HTTP server in the test process that stores what it receives.
+//! While it is down, it answers 503 and stores nothing. HTTP/1.1, bodies with a length, JSON arrays.
 
 use std::{
     net::IpAddr,
@@ -19,9 +19,9 @@ use tokio::{
 
 use crate::systems::env::Env;
 
-/// The running server; it ends with the value.
-pub struct Sink {
-    /// Where pods reach it.
+/// The running server; it stops when the value is dropped.
+pub struct HttpSink {
+    /// Its URL for pods.
     pub url: String,
     state: Arc<State>,
     task: JoinHandle<()>,
@@ -34,14 +34,14 @@ struct State {
     values: Mutex<Vec<Value>>,
 }
 
-impl Drop for Sink {
+impl Drop for HttpSink {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl Sink {
-    /// Listens on any free port of all addresses.
+impl HttpSink {
+    /// Listens on a free port of all addresses.
     pub async fn start(env: &Env) -> Result<Self> {
         let listener = TcpListener::bind("0.0.0.0:0").await?;
         let url = format!(
@@ -55,7 +55,7 @@ impl Sink {
             while let Ok((connection, _)) = listener.accept().await {
                 let state = shared.clone();
                 tokio::spawn(async move {
-                    // The client may go at any time.
+                    // The client may close the connection at any time.
                     let _ = serve(connection, &state).await;
                 });
             }
@@ -63,17 +63,17 @@ impl Sink {
         Ok(Self { url, state, task })
     }
 
-    /// From now on every request is answered 503, or taken again.
+    /// From now on the server answers every request with 503, or accepts requests again.
     pub fn set_down(&self, down: bool) {
         self.state.down.store(down, Ordering::SeqCst);
     }
 
-    /// Requests answered 503.
+    /// Number of requests answered with 503.
     pub fn refused(&self) -> u64 {
         self.state.refused.load(Ordering::SeqCst)
     }
 
-    /// Key and sequence number of the orders of a run that were taken, in the order in which they came.
+    /// Keys and sequence numbers of the accepted orders of a run, in the order of arrival.
     pub fn arrivals(&self, run: &str) -> Vec<(String, u64)> {
         let values = self.state.values.lock().unwrap_or_else(PoisonError::into_inner);
         values
@@ -84,14 +84,14 @@ impl Sink {
     }
 }
 
-/// The address of this machine on the way to Kafka, which pods reach on the same network.
+/// The address that this machine uses to reach Kafka; pods reach it on the same network.
 async fn own_address(env: &Env) -> Result<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").await?;
     let broker = env.kafka.split(',').next().unwrap_or_default();
     socket
         .connect(broker)
         .await
-        .with_context(|| format!("no way to {broker}"))?;
+        .with_context(|| format!("no route to {broker}"))?;
     Ok(socket.local_addr()?.ip())
 }
 
