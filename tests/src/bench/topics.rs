@@ -1,5 +1,5 @@
-//! The topics that are read: made once and kept, because loading takes longer than reading. A topic with another number
-//! of records than it should have is made anew. The same bytes on every machine.
+//! The input topics: loaded once and kept, because loading takes longer than reading. A topic with a wrong
+//! number of records is created again. The content is the same on every machine.
 
 use std::{
     io::Write as _,
@@ -18,12 +18,12 @@ use rdkafka::{
 use super::{cases::Data, subjects::Bench};
 use crate::systems::random::Random;
 
-/// Records written to one partition before the next has its turn, when there is no key: less than a batch, so that
-/// batches are full and partitions equally long.
+/// Records written to one partition before the next one follows, if there is no key: less than a batch, so
+/// that batches are full and partitions have the same length.
 const RUN: u64 = 1000;
-/// Writing all that a producer holds, at most 128 MiB, on a busy machine.
+/// For writing everything in a producer's queue, at most 128 MiB, on a busy machine.
 const FLUSH: Duration = Duration::from_secs(120);
-/// Between two signs of life.
+/// Pause between two progress lines.
 const PROGRESS: Duration = Duration::from_secs(2);
 
 /// Makes sure that the topic of `data` exists and is complete.
@@ -46,10 +46,10 @@ pub(super) fn load(bench: &Bench, data: Data) -> Result<()> {
         .set("queue.buffering.max.messages", "500000")
         .set("queue.buffering.max.kbytes", "131072")
         .create_with_context(Refusals::default())
-        .context("no producer")?;
+        .context("cannot create the producer")?;
     let mut random = Random::new(42);
     let (mut key, mut value) = (Vec::new(), Vec::new());
-    let (started, mut told) = (Instant::now(), Instant::now());
+    let (started, mut printed) = (Instant::now(), Instant::now());
     for number in 0..wanted {
         key.clear();
         value.clear();
@@ -58,8 +58,8 @@ pub(super) fn load(bench: &Bench, data: Data) -> Result<()> {
         send(&producer, &topic, partition, &key, &value)?;
         if number % RUN == 0 {
             producer.poll(Duration::ZERO);
-            if told.elapsed() > PROGRESS {
-                told = Instant::now();
+            if printed.elapsed() > PROGRESS {
+                printed = Instant::now();
                 println!("loading {topic}: {} of {wanted}", number + 1);
             }
         }
@@ -68,7 +68,7 @@ pub(super) fn load(bench: &Bench, data: Data) -> Result<()> {
         .flush(FLUSH)
         .with_context(|| format!("{topic} could not be written"))?;
     let refused = producer.context().0.load(Ordering::Relaxed);
-    ensure!(refused == 0, "{refused} records of {topic} were refused");
+    ensure!(refused == 0, "the broker rejected {refused} records of {topic}");
     let found = count(bench, &topic)?;
     ensure!(
         found == Some(wanted),
@@ -78,7 +78,7 @@ pub(super) fn load(bench: &Bench, data: Data) -> Result<()> {
     Ok(())
 }
 
-/// An empty topic of this name.
+/// Creates an empty topic of this name.
 pub(super) fn recreate(bench: &Bench, topic: &str, partitions: i32) -> Result<()> {
     bench.runtime.block_on(async {
         bench.kafka.delete_topics(&[topic.to_string()]).await?;
@@ -89,14 +89,14 @@ pub(super) fn recreate(bench: &Bench, topic: &str, partitions: i32) -> Result<()
     })
 }
 
-/// No topic of this name.
+/// Deletes the topic of this name, if it exists.
 pub(super) fn delete(bench: &Bench, topic: &str) -> Result<()> {
     bench
         .runtime
         .block_on(bench.kafka.delete_topics(&[topic.to_string()]))
 }
 
-/// Records in a topic whose records are never removed; None when it does not exist.
+/// Number of records in a topic that never deletes records; None if it does not exist.
 pub(super) fn count(bench: &Bench, topic: &str) -> Result<Option<u64>> {
     bench.runtime.block_on(async {
         if bench.kafka.partitions(topic).await.is_err() {
@@ -107,7 +107,7 @@ pub(super) fn count(bench: &Bench, topic: &str) -> Result<Option<u64>> {
     })
 }
 
-/// Records with a key go where the key says, others to `partition`.
+/// Records with a key go to the partition of the key, others to `partition`.
 fn send(
     producer: &BaseProducer<Refusals>,
     topic: &str,
@@ -128,7 +128,7 @@ fn send(
                 record = refused;
                 producer.poll(Duration::from_millis(50));
             }
-            Err((error, _)) => bail!("a record for {topic} was refused: {error}"),
+            Err((error, _)) => bail!("the producer rejected a record for {topic}: {error}"),
         }
     }
 }
@@ -175,7 +175,7 @@ fn letters(random: &mut Random, count: usize, value: &mut Vec<u8>) {
     }
 }
 
-/// Counts the records that the broker did not take.
+/// Counts the records that the broker rejects.
 #[derive(Default)]
 struct Refusals(AtomicU64);
 

@@ -1,5 +1,5 @@
-//! Groups whose assignment the broker makes (KIP-848): scaled, and changed to it and back while records flow. One
-//! test runs on the embedded broker and needs no cluster.
+//! Groups whose assignment the broker makes (KIP-848): scaled, and changed to this protocol and back while
+//! records flow. One test uses the embedded broker and needs no cluster.
 
 use anyhow::{Result, ensure};
 use harness::{
@@ -14,11 +14,11 @@ use tempfile::TempDir;
 use crate::local_mode;
 
 const PARTITIONS: i32 = 6;
-/// Records a second over all partitions.
+/// Records per second over all partitions.
 const RATE: u64 = 600;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_that_the_broker_assigns_is_scaled_under_load_and_loses_nothing() -> Result<()> {
+async fn a_group_with_broker_assignment_is_scaled_under_load_and_loses_nothing() -> Result<()> {
     scenario("kip848", async |world| {
         let (input, output) = start_group(world, "Consumer", 1).await?;
         let running = Load::new(&input, "scaling", 0..PARTITIONS).start(&world.kafka, RATE)?;
@@ -48,7 +48,7 @@ async fn a_group_that_the_broker_assigns_is_scaled_under_load_and_loses_nothing(
             .await?;
         }
         let types = consumer_groups::types(&world.env, &world.group_id("orders")).await?;
-        assert_eq!(types, ["Consumer"], "the group is not what was asked for");
+        assert_eq!(types, ["Consumer"], "the group must have the configured protocol");
         nothing_lost(world, running, &input, &output).await
     })
     .await
@@ -82,7 +82,8 @@ async fn a_running_group_changes_its_protocol_and_back_and_loses_nothing() -> Re
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_embedded_broker_assigns_a_group_of_the_new_protocol_that_is_scaled_under_load() -> Result<()> {
+async fn the_embedded_broker_assigns_a_group_of_the_consumer_protocol_that_is_scaled_under_load() -> Result<()>
+{
     let folder = TempDir::new()?;
     let manifest = |replicas: i32| {
         local_mode::group(json!({
@@ -146,7 +147,8 @@ fn group(input: &str, output: &str, protocol: &str, workers: i32) -> Value {
     })
 }
 
-/// Waits until the load has gone on for some seconds' worth of records, so that each change meets work in flight.
+/// Waits until the load has produced some seconds' worth of records, so that each change meets work in
+/// flight.
 async fn flows(world: &World, running: &RunningLoad, what: &str) -> Result<()> {
     let from = running.sent();
     until(&format!("records flow after the change ({what})"), async || {

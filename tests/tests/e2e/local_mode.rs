@@ -1,5 +1,6 @@
-//! `kafka-consumer-operator local`: the same resources without Kubernetes, against a real Kafka and against the embedded
-//! broker; a worker of one's own; Ctrl-C; files that are refused. Only the first test needs the cluster, for its Kafka.
+//! `kafka-consumer-operator local`: the same resources without Kubernetes, with a real Kafka and with the
+//! embedded broker; a custom worker; Ctrl-C; invalid files. Only the first test needs the cluster, for its
+//! Kafka.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +17,7 @@ use tempfile::TempDir;
 const OPERATOR: &str = "kafka-consumer-operator";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn local_mode_follows_a_real_kafka_and_ctrl_c_loses_and_repeats_nothing() -> Result<()> {
+async fn local_mode_with_a_real_kafka_loses_and_repeats_nothing_after_ctrl_c() -> Result<()> {
     scenario("local", async |world| {
         let input = world.topic("orders", 4).await?;
         let output = world.topic("shipped", 4).await?;
@@ -34,7 +35,7 @@ async fn local_mode_follows_a_real_kafka_and_ctrl_c_loses_and_repeats_nothing() 
         let group_id = world.group_id("orders");
         let running = Load::new(&input, "local", 0..4).start(&world.kafka, 300)?;
 
-        // Twice, so that the second session goes on where Ctrl-C has ended the first.
+        // Twice: the second session continues where Ctrl-C has ended the first.
         for session in ["first", "second"] {
             let mut local = start(&["-f", &file, "--max-workers", "2"])?;
             local.until_says("orders: 2 workers").await?;
@@ -49,7 +50,7 @@ async fn local_mode_follows_a_real_kafka_and_ctrl_c_loses_and_repeats_nothing() 
             )
             .await?;
             if session == "first" {
-                // A change that is wrong is told, and changes nothing.
+                // A broken change is reported and changes nothing.
                 write(&folder, "orders.yaml", &manifest(".amount = to_flot!(.amount)"))?;
                 let said = local.until_says("to_flot").await?;
                 println!("  {said}");
@@ -65,9 +66,9 @@ async fn local_mode_follows_a_real_kafka_and_ctrl_c_loses_and_repeats_nothing() 
             );
             assert!(
                 !said.contains("exit code"),
-                "no worker ended otherwise than asked:\n{said}"
+                "no worker ended unexpectedly:\n{said}"
             );
-            // They left the group instead of waiting to be missed.
+            // They left the group instead of timing out.
             let (state, members) = world
                 .kafka
                 .group(&group_id)
@@ -138,8 +139,8 @@ async fn the_embedded_broker_serves_a_group_with_its_dead_letters() -> Result<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_of_ones_own_runs_its_transform_and_its_writer() -> Result<()> {
-    // The example as it is, and a second writer to see what its transform makes of the records.
+async fn a_custom_worker_runs_its_transform_and_its_writer() -> Result<()> {
+    // The example unchanged, and a second writer to see the output of its transform.
     let example = repository()?.join("deploy/examples/custom-worker.yaml");
     let mut object: Value = serde_yaml::from_str(&std::fs::read_to_string(&example)?)?;
     object["spec"]["writers"]
@@ -164,7 +165,7 @@ async fn a_worker_of_ones_own_runs_its_transform_and_its_writer() -> Result<()> 
     let ledger = Load::new("orders", "custom", 0..partitions)
         .produce(&kafka, 600)
         .await?;
-    // A record is finished when every writer has it, so these are counted by the example's own.
+    // A record is finished when every writer has written it, so the example's writer has counted these.
     local.until_says("finished 600").await?;
     let records = kafka.read_all("shouted").await?;
     let verdict = check_records(&ledger, &records)?;
@@ -179,7 +180,7 @@ async fn a_worker_of_ones_own_runs_its_transform_and_its_writer() -> Result<()> 
     let (code, said) = local.end().await?;
     assert_eq!(code, 0, "{said}");
 
-    // The released worker knows neither, and says what to do.
+    // The released worker knows neither, and the error says what to do.
     let mut local = start(&["-f", &file, "--embedded-kafka", "--max-workers", "1"])?;
     let said = local.until_says("this worker has no custom").await?;
     println!("  {said}");
@@ -191,7 +192,7 @@ async fn a_worker_of_ones_own_runs_its_transform_and_its_writer() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_demo_ends_by_itself_with_sums_that_are_right() -> Result<()> {
+async fn the_demo_ends_on_its_own_with_correct_sums() -> Result<()> {
     let local = start(&["--demo", "--demo-records", "5000"])?;
     let (code, said) = local.end().await?;
     println!("{said}");
@@ -201,7 +202,7 @@ async fn the_demo_ends_by_itself_with_sums_that_are_right() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_example_passes_the_check_of_local_mode() -> Result<()> {
+async fn local_mode_check_accepts_every_example() -> Result<()> {
     let mut checked = 0;
     for entry in std::fs::read_dir(repository()?.join("deploy/examples"))? {
         let path = entry?.path();
@@ -215,7 +216,7 @@ async fn every_example_passes_the_check_of_local_mode() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_file_is_told_with_its_name_and_the_field() -> Result<()> {
+async fn the_error_of_an_invalid_file_names_the_file_and_the_field() -> Result<()> {
     let folder = TempDir::new()?;
     let spec = |changes: Value| {
         let mut spec = json!({
@@ -229,7 +230,8 @@ async fn a_refused_file_is_told_with_its_name_and_the_field() -> Result<()> {
         |source: &str| json!({"transforms": [{"name": "clean", "type": "Vrl", "vrl": {"source": source}}]});
     let login =
         json!({"kafka": {"tls": {}, "sasl": {"mechanism": "PLAIN", "credentials": {"secretName": "login"}}}});
-    // Name of the file, its text, what must be said; true: what only a cluster or a start can know.
+    // Name of the file, its text, the expected parts of the message; true: only a cluster or a start can find
+    // the error.
     let cases: [(&str, String, &[&str], bool); 9] = [
         (
             "unknown.yaml",
@@ -289,7 +291,7 @@ async fn a_refused_file_is_told_with_its_name_and_the_field() -> Result<()> {
             if mode == "--check" && start_only {
                 continue;
             }
-            // SASL is not used with the embedded broker, so that Secret is not needed there.
+            // The embedded broker does not use SASL, so that Secret is not needed with it.
             let arguments: &[&str] = if start_only {
                 &["-f", &path]
             } else {
@@ -297,11 +299,11 @@ async fn a_refused_file_is_told_with_its_name_and_the_field() -> Result<()> {
             };
             let (code, said) = start(arguments)?.end().await?;
             assert_eq!(code, 1, "{name} {mode}: {said}");
-            // The last one has no document to name.
+            // The last one has no document whose name could be shown.
             if name != "kind.yaml" {
                 assert!(
                     said.contains(name),
-                    "{name} {mode}: the file is not named: {said}"
+                    "{name} {mode}: the message does not name the file: {said}"
                 );
             }
             for part in parts {
@@ -331,7 +333,7 @@ pub(crate) fn start(arguments: &[&str]) -> Result<Process> {
     Process::start(&program(OPERATOR)?, &[&["local"], arguments].concat())
 }
 
-/// The embedded broker, whose address local mode tells when it has started.
+/// The embedded broker, whose address local mode prints when it has started.
 pub(crate) async fn embedded(local: &mut Process) -> Result<Kafka> {
     let line = local.until_says("(127.0.0.1:").await?;
     let address = line

@@ -1,4 +1,4 @@
-//! The two workers of a trial, and how they form a group.
+//! The two workers of a trial and their group.
 
 use std::{
     collections::BTreeSet,
@@ -21,12 +21,13 @@ use super::{
 };
 use crate::systems::process::{WorkerProcess, free_address};
 
-/// Both workers must have kept their half this long: no rebalance is under way, and everything was committed.
+/// Both workers must have kept their half for this long: no rebalance is running, and everything is
+/// committed.
 const SETTLED: Duration = Duration::from_secs(3);
-/// Between two looks at workers.
+/// Pause between two checks of the workers.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How the workers form a group.
+/// The group protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
     Classic,
@@ -42,12 +43,12 @@ impl Protocol {
     }
 }
 
-/// When a member that says nothing counts as gone.
+/// When the broker considers a silent member dead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Session {
-    /// 45 s, and a heartbeat each 3 s (Classic) or 5 s (Consumer).
+    /// 45 s, and a heartbeat every 3 s (Classic) or 5 s (Consumer).
     Default,
-    /// 6 s, and a heartbeat each second. The broker must allow it with the protocol Consumer.
+    /// 6 s, and a heartbeat every second. For the protocol Consumer, the broker must allow it.
     Short,
 }
 
@@ -60,7 +61,7 @@ impl Session {
     }
 }
 
-/// A worker and where its pages are.
+/// A worker and the address of its pages.
 pub(super) struct Member {
     pub worker: WorkerProcess,
     address: SocketAddr,
@@ -68,7 +69,7 @@ pub(super) struct Member {
 
 impl Member {
     pub fn start(bench: &Bench, name: &str, config: &WorkerConfig) -> Result<Self> {
-        // Only the last trial's log is of use.
+        // Only the log of the last trial is needed.
         let _ = fs::remove_file(bench.scratch.join(format!("{name}.log")));
         let address = free_address()?;
         let worker = WorkerProcess::start(&bench.worker, name, (&bench.scratch, address), config, &[])?;
@@ -92,7 +93,7 @@ impl Member {
     }
 }
 
-/// The partitions that a metric of its own is shown for.
+/// The partitions that have a series of the metric.
 fn partitions(metrics: &str) -> BTreeSet<i32> {
     metrics
         .lines()
@@ -104,7 +105,7 @@ fn partitions(metrics: &str) -> BTreeSet<i32> {
         .collect()
 }
 
-/// What both workers do: copy to a topic of their own.
+/// What both workers do: copy to a topic, a different one for each.
 pub(super) fn config(
     bench: &Bench,
     (session, protocol): (Session, Protocol),
@@ -113,7 +114,7 @@ pub(super) fn config(
     output: &str,
 ) -> Result<WorkerConfig> {
     let client = match (session, protocol) {
-        // With Consumer it is the broker's to say.
+        // With Consumer, the broker decides.
         (Session::Default, _) | (_, Protocol::Consumer) => json!({}),
         (Session::Short, Protocol::Classic) => {
             json!({"session.timeout.ms": "6000", "heartbeat.interval.ms": "1000"})
@@ -135,7 +136,7 @@ pub(super) fn config(
     ))
 }
 
-/// Waits until both have half of the partitions, for a while.
+/// Waits until both workers have half of the partitions for a while.
 pub(super) async fn settle(leaver: &mut Member, stayer: &mut Member) -> Result<()> {
     let started = Instant::now();
     let mut since = None;
@@ -157,7 +158,8 @@ pub(super) async fn settle(leaver: &mut Member, stayer: &mut Member) -> Result<(
     }
 }
 
-/// With the protocol Consumer the broker keeps the session of each group; only Kafka's own tool can set it.
+/// With the protocol Consumer, the broker keeps the session timeout of each group; only Kafka's own tool can
+/// set it.
 pub(super) async fn shorten_session(bench: &Bench, group: &str) -> Result<()> {
     let jars = bench
         .jars
