@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# cluster.sh: starts a development cluster: Kubernetes, Kafka and PostgreSQL of tests/cluster, both images built from the
-# working tree (PROFILE=dev unless set), and the operator installed by Helm. Run it again to update the operator.
+# cluster.sh: starts a development cluster: Kubernetes, Kafka and PostgreSQL of tests/cluster, both images
+# built from the working tree (PROFILE=dev unless set), and the operator installed by Helm. Run it again to
+# update the operator.
 . "$(dirname "$0")/lib.sh"
 
 export PROFILE=${PROFILE:-dev}

@@ -42,8 +42,8 @@ find_helm() {
     fi
 }
 
-# cargo_tool CRATE VERSION PROGRAM TIME: sets $cargo_tool to the folder of the crate's programs, PROGRAM among them; builds them
-# if they are missing.
+# cargo_tool CRATE VERSION PROGRAM TIME: sets $cargo_tool to the folder of the crate's programs, PROGRAM among
+# them; builds them if they are missing.
 cargo_tool() {
     local directory=$KCG_CACHE/$1-$2
     cargo_tool=$directory/bin
@@ -56,7 +56,8 @@ cargo_tool() {
     rm -rf "$build"
 }
 
-# Checks for the compiler and the libraries that librdkafka needs. Installs what is missing if it can (root on Debian).
+# Checks for the compiler and the libraries that librdkafka needs. Installs what is missing if it can (root on
+# Debian).
 need_libraries() {
     local packages=(build-essential pkg-config libssl-dev zlib1g-dev)
     if command -v cc >/dev/null && command -v c++ >/dev/null && command -v make >/dev/null &&
@@ -71,11 +72,11 @@ need_libraries() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${packages[@]}" >/dev/null
 }
 
-# Every call of cargo selects the whole workspace and picks its targets by kind or name: a selection of packages would have
-# different features and compile half of the dependencies again.
+# Every call of cargo selects the whole workspace and picks its targets by kind or name: a selection of
+# packages would have different features and compile half of the dependencies again.
 #
-# test_targets FOLDER...: prints the arguments that select the integration tests of these folders: tests/name.rs,
-# tests/name/main.rs.
+# test_targets FOLDER...: prints the arguments that select the integration tests of these folders:
+# tests/name.rs, tests/name/main.rs.
 test_targets() {
     local folder file
     for folder in "$@"; do
@@ -86,9 +87,10 @@ test_targets() {
     done
 }
 
-# build_seeded_worker: builds target/seeded/kafka-consumer-worker, a worker with bugs that an environment variable switches on, to
-# test the tests. In its own folder, and before the normal worker is built: the worker of other tests and of images must not
-# have the bugs. The profile is dev, because nothing measures this worker.
+# build_seeded_worker: builds target/seeded/kafka-consumer-worker, a worker with bugs that an environment
+# variable switches on, to test the tests. In its own folder, and before the normal worker is built: the
+# worker of other tests and of images must not have the bugs. The profile is dev, because nothing measures
+# this worker.
 build_seeded_worker() {
     local folder=$CARGO_TARGET_DIR/seeded
     cargo build --workspace --locked --bin kafka-consumer-worker --features kafka-consumer-worker/seeded-bugs

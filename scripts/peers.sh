@@ -1,7 +1,8 @@
 # shellcheck shell=bash
-# The programs that `bench.sh --peers` measures next to the worker. bench.sh sources this file after systems.sh and gets PEERS and
-# build_peers. Maven and pip build the programs from tests/bench-peers, outside of the checkout, once for each content of that
-# folder and each Python version, because the packages are specific to it.
+# The programs that `bench.sh --peers` measures next to the worker. bench.sh sources this file after
+# systems.sh and gets PEERS and build_peers. Maven and pip build the programs from tests/bench-peers, outside
+# of the checkout, once for each content of that folder and each Python version, because the packages are
+# specific to it.
 
 peers_hash() {
     {

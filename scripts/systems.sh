@@ -1,19 +1,20 @@
 # shellcheck shell=bash
-# A Kafka broker and a PostgreSQL server on 127.0.0.1 for one script only. bench.sh and soak.sh source this file after lib.sh
-# and after they set:
-#   program        "bench" or "soak": the program, and the prefix of the two settings PROGRAM_STATE and PROGRAM_PORT in messages
+# A Kafka broker and a PostgreSQL server on 127.0.0.1 for one script only. bench.sh and soak.sh source this
+# file after lib.sh and after they set:
+#   program        "bench" or "soak": the program, and in upper case the prefix of the settings that messages name
 #   KCG_STATE      folder of the broker; its data stays there between runs
 #   port           port of the broker; its controller gets the next one
 #   database_port  port of PostgreSQL
 #   broker_config  more lines for server.properties; may be empty
 #   listeners      ",PROXIED://HOST:PORT" for a listener whose clients go through a proxy; may be empty
 #   advertised     the address that this listener advertises, in the same form
-# They get start_broker, stop_broker, start_database, stop_database, build_programs, prepare_run and run_program.
+# They get start_broker, stop_broker, start_database, stop_database, build_programs, prepare_run and
+# run_program.
 : "${program:?}" "${port:?}" "${database_port:?}" "${broker_config:=}" "${listeners:=}" "${advertised:=}"
 # Kafka's jars, and functions that find a daemon by the state folder among its arguments.
 . tests/cluster/lib.sh
-# PostgreSQL runs in this machine's own network. Its folder is outside of the broker's, because PostgreSQL's user must be able
-# to read the path.
+# PostgreSQL runs in this machine's own network. Its folder is outside of the broker's, because PostgreSQL's
+# user must be able to read the path.
 . tests/cluster/postgres.sh
 # shellcheck disable=SC2034 # for the functions of postgres.sh
 ENTER=() HOST=127.0.0.1
@@ -86,7 +87,8 @@ start_broker() {
         -cp "$KAFKA_JARS/*" kafka.Kafka "$config" </dev/null >"$KCG_STATE/logs/kafka.log" 2>&1 9>&- &
     local pid=$! attempt
     echo "$pid" >"$KCG_STATE/pids/kafka"
-    # Before the new process executes java it is a copy of this script, which looks as if the broker had ended.
+    # Before the new process executes java it is a copy of this script, which looks as if the broker had
+    # ended.
     for ((attempt = 0; attempt < 100; attempt++)); do
         if is_ours "$pid" || ! kill -0 "$pid" 2>/dev/null; then break; fi
         sleep 0.05
@@ -97,7 +99,8 @@ start_broker() {
 
 # --- database -----------------------------------------------------------------------------------------
 
-# start_database: a new, empty database; sets database_url. The functions of the cluster get another state folder for this.
+# start_database: a new, empty database; sets database_url. The functions of the cluster get another state
+# folder for this.
 start_database() {
     stop_database
     mkdir -p "$database"
@@ -115,8 +118,8 @@ stop_database() {
 
 # --- program ------------------------------------------------------------------------------------------
 
-# build_programs NAME...: builds with the profile PROFILE and sets binaries to the folder of the programs. Selects the workspace
-# as deploy/image.sh does, so that dependencies are built once for both.
+# build_programs NAME...: builds with the profile PROFILE and sets binaries to the folder of the programs.
+# Selects the workspace as deploy/image.sh does, so that dependencies are built once for both.
 build_programs() {
     local profile=${PROFILE:-release} folder name
     local -a arguments=()
@@ -145,8 +148,8 @@ clean_up() {
     stop_broker
 }
 
-# prepare_run: locks the state folder, which file descriptor 9 holds, and stops program, broker and database when the script
-# ends.
+# prepare_run: locks the state folder, which file descriptor 9 holds, and stops program, broker and database
+# when the script ends.
 prepare_run() {
     mkdir -p "$KCG_STATE"
     exec 9>"$KCG_STATE/lock"
@@ -155,7 +158,8 @@ prepare_run() {
     trap 'exit 130' INT TERM
 }
 
-# run_program ARGUMENT...: runs the program to its end. In the background, so that the script handles a signal at once.
+# run_program ARGUMENT...: runs the program to its end. In the background, so that the script handles a signal
+# at once.
 run_program() {
     "$binaries/$program" "$@" 9>&- &
     program_pid=$!

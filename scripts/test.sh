@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# test.sh [unit|e2e]: runs the tests, both kinds without an argument. The last line is "N passed, N failed" for all of them; the
-# exit code is an error if any test failed. Settings from the environment:
+# test.sh [unit|e2e]: runs the tests, both kinds without an argument. The last line is "N passed, N failed"
+# for all of them; the exit code is an error if any test failed. Settings from the environment:
 #   FILTER   run only end-to-end tests whose name contains this
 #   PROFILE  profile of the tested images, default release: the tested build is the released one
 #   KCG_EXTERNAL=1 KUBECONFIG=... KAFKA_BOOTSTRAP_SERVERS=...  use that cluster instead of creating one
@@ -52,8 +52,8 @@ step() {
     say "== $name: $((SECONDS - started)) s"
 }
 
-# tests NAME COMMAND...: adds up the result lines of cargo test. A run that fails without a failed test (a compile error, a
-# crash) counts as one failed test.
+# tests NAME COMMAND...: adds up the result lines of cargo test. A run that fails without a failed test (a
+# compile error, a crash) counts as one failed test.
 tests() {
     local name=$1 started=$SECONDS status=0 run_passed run_failed
     shift
@@ -81,11 +81,13 @@ if [[ $what != e2e ]]; then
 fi
 if [[ $what != unit ]]; then
     find_helm
-    # Built before the cluster is up: a compile error is found before the cluster starts, and the build does not slow tests down.
+    # Built before the cluster is up: a compile error is found before the cluster starts, and the build does
+    # not slow tests down.
     mapfile -t targets < <(test_targets tests)
     step "building the end-to-end tests" cargo test --workspace --locked --no-run "${targets[@]}"
     step "building the worker with seeded bugs" build_seeded_worker
-    # Tests of local mode run the programs themselves. Built after the seeded bugs, so that no other program has them.
+    # Tests of local mode run the programs themselves. Built after the seeded bugs, so that no other program
+    # has them.
     step "building the programs" cargo build --workspace --locked --bins
     step "images" deploy/image.sh
     cluster=1

@@ -25,7 +25,7 @@ make_data() {
     as_postgres "$1/initdb" --pgdata="$2" --no-sync --encoding=UTF8 --locale=C.UTF-8 --username=postgres \
         --auth-local=trust --auth-host=scram-sha-256 >>"$KCG_STATE/logs/postgres.log" 2>&1 ||
         not_ready postgres "initdb failed"
-    echo 'host all all all scram-sha-256' >>"$2/pg_hba.conf" # pods come from addresses of their own
+    echo 'host all all all scram-sha-256' >>"$2/pg_hba.conf" # pods have their own addresses
 }
 
 # make_database PORT: created here and not by initdb, so that the next start completes an interrupted first

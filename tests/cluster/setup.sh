@@ -28,7 +28,7 @@ step() {
     shift
     STEP_LOG=$(mktemp)
     say "$text ..."
-    set -m # a process group of its own, so that all of it can be stopped
+    set -m # its own process group, so that a signal stops all of it
     "$@" </dev/null >"$STEP_LOG" 2>&1 &
     STEP_PID=$!
     set +m

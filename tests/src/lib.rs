@@ -1,19 +1,20 @@
-//! The harness of the end-to-end tests: a real Kubernetes, a real Kafka, a real PostgreSQL, the operator installed by
-//! its own chart. A test is one call of [`scenario`], whose body gets a [`World`]: a namespace of its own, and everything
-//! to act on the systems and to look at them from outside.
+//! The harness of the end-to-end tests: a real Kubernetes, a real Kafka, a real PostgreSQL, and the operator,
+//! installed by its own chart. A test is one call of [`scenario`]. Its body gets a [`World`]: a new
+//! namespace, and the functions that act on the systems and observe them from outside.
 //!
-//! Nothing here imitates a system, and no test skips itself: without the cluster's environment it fails and says how to
-//! get one (`make test`, or `tests/cluster/exec.sh cargo test -p kafka-consumer-tests` with a cluster that is up).
+//! Nothing here imitates a system, and no test skips itself: without the environment of the cluster a test
+//! fails, and the error says how to get one (`make test`, or `tests/cluster/exec.sh cargo test -p
+//! kafka-consumer-tests` with a running cluster).
 //!
-//! Rooms from the ground up; each one imports only those above it in this table, and `chaos` and `bench` do not know each
-//! other.
+//! The rooms, from the ground floor up. A room imports only rooms on floors above it in this table; `chaos`
+//! and `bench` do not import each other.
 //!
-//! | room | what it gives |
+//! | room | what it contains |
 //! |---|---|
-//! | [`systems`] | Kubernetes, Kafka, PostgreSQL, HTTP, programs: acting on them and looking at them |
-//! | [`verify`] | records with a known content, the ledger of the acknowledged ones, the comparison with what arrived |
-//! | [`chaos`] | worker processes, killed, stopped and cut off while records flow; `make soak` |
-//! | [`bench`] | no test: `make bench` |
+//! | [`systems`] | Kubernetes, Kafka, PostgreSQL, HTTP, child processes: acting on them and observing them |
+//! | [`verify`] | records with known content, the ledger of acknowledged ones, the check of what arrived |
+//! | [`chaos`] | worker processes, killed, frozen and disconnected while records flow; `make soak` |
+//! | [`bench`] | measurements, not tests: `make bench` |
 
 pub mod bench;
 pub mod chaos;

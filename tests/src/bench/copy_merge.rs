@@ -29,7 +29,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio_postgres::{Client, NoTls};
 
-use super::raw::{SILENCE, say};
+use super::raw::{SILENCE, print_mark};
 
 /// Records of a transaction: the worker's default.
 const BATCH: usize = 1000;
@@ -79,7 +79,7 @@ pub(super) fn run(bootstrap: &str, topic: &str, records: u64, url: &str, connect
         .map_or(0, |topic| topic.partitions().len());
     ensure!(partitions > 0, "topic {topic} does not exist");
     let read = Arc::new(AtomicU64::new(0));
-    let (first, begun) = mpsc::channel();
+    let (first, started) = mpsc::channel();
     let writers: Vec<_> = (0..connections)
         .map(|number| {
             let mut share = TopicPartitionList::new();
@@ -95,8 +95,8 @@ pub(super) fn run(bootstrap: &str, topic: &str, records: u64, url: &str, connect
         })
         .collect::<Result<_>>()?;
     drop(first);
-    if begun.recv().is_ok() {
-        say("first")?;
+    if started.recv().is_ok() {
+        print_mark("first")?;
     }
     for writer in writers {
         match writer.join() {
@@ -104,7 +104,7 @@ pub(super) fn run(bootstrap: &str, topic: &str, records: u64, url: &str, connect
             Err(_) => bail!("a writer panicked"),
         }
     }
-    say("last")?;
+    print_mark("last")?;
     io::stdin().read_to_end(&mut Vec::new())?;
     Ok(())
 }

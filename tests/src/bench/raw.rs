@@ -80,7 +80,7 @@ pub(super) fn run(bootstrap: &str, topic: &str, records: u64, exactly: bool) -> 
         if read > 0 {
             last_read = Instant::now();
             if count == 0 {
-                say("first")?;
+                print_mark("first")?;
             }
         }
         ensure!(
@@ -96,13 +96,13 @@ pub(super) fn run(bootstrap: &str, topic: &str, records: u64, exactly: bool) -> 
         }
         ensure!(count == records, "{count} records instead of {records}");
     }
-    say("last")?;
+    print_mark("last")?;
     io::stdin().read_to_end(&mut Vec::new())?;
     Ok(())
 }
 
 /// Prints a line for the program that started this one.
-pub(super) fn say(word: &str) -> Result<()> {
+pub(super) fn print_mark(word: &str) -> Result<()> {
     let mut out = io::stdout();
     writeln!(out, "{word}")?;
     Ok(out.flush()?)

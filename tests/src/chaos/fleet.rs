@@ -134,10 +134,10 @@ impl Fleet {
                 let partitions = self.route.grow(around.kafka, *more).await?;
                 around.feed.grow(partitions).await?;
             }
-            Act::Broker { killed, away } => {
+            Act::Broker { killed, down } => {
                 let script = around.broker.context("this site cannot restart the broker")?;
                 let signal = if *killed { "KILL" } else { "TERM" };
-                let seconds = away.as_secs().to_string();
+                let seconds = down.as_secs().to_string();
                 command::run(script, &["restart-broker", signal, &seconds], None)
                     .await?
                     .ok("restarting the broker")?;

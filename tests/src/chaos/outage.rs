@@ -45,8 +45,8 @@ impl fmt::Display for Outage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "outage: {} rebalances, a worker grew by up to {:.0} MiB, the backlog was worked off at {:.0} records/s, one \
-             without an outage at {:.0} records/s",
+            "outage: {} rebalances, a worker grew by up to {:.0} MiB, the backlog was worked off at \
+             {:.0} records/s, one without an outage at {:.0} records/s",
             self.rebalances, self.grown_mib, self.rate_after, self.rate_without
         )
     }

@@ -108,7 +108,7 @@ pub enum Act {
         /// SIGKILL instead of SIGTERM.
         killed: bool,
         /// From its end until it is started again.
-        away: Duration,
+        down: Duration,
     },
     Outage {
         time: Duration,
@@ -172,7 +172,7 @@ pub fn plan(seed: u64, faults: &Faults, workers: usize, session: Duration) -> Ve
     for turn in 0..faults.broker_restarts {
         acts.push(Act::Broker {
             killed: turn % 2 == 1,
-            away: Duration::from_secs(1 + random.below(5)),
+            down: Duration::from_secs(1 + random.below(5)),
         });
     }
     if faults.outage_seconds > 0 {

@@ -226,7 +226,7 @@ impl Bug {
 pub async fn rows(site: &Site, bugs: impl IntoIterator<Item = &'static Bug>) -> Result<Vec<Row>> {
     ensure!(
         site.worker.is_file(),
-        "{} is not there: build the worker with `--features seeded-bugs` and put it there, as scripts/test.sh and \
+        "{} does not exist: build the worker with `--features seeded-bugs` and put it there, as scripts/test.sh and \
          scripts/soak.sh do",
         site.worker.display()
     );

@@ -21,8 +21,8 @@ use crate::{
 #[derive(Parser, Debug)]
 #[command(
     name = "soak",
-    about = "Kills, restarts, freezes and disconnects workers, and checks every record; use scripts/soak.sh, which \
-             starts a Kafka broker and a PostgreSQL server"
+    about = "Kills, restarts, freezes and disconnects workers, and checks every record; use \
+             scripts/soak.sh, which starts a Kafka broker and a PostgreSQL server"
 )]
 struct SoakArgs {
     /// Plaintext brokers.

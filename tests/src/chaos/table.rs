@@ -108,7 +108,8 @@ impl Table {
         Ok(self.postgres.client.batch_execute(&sql).await?)
     }
 
-    /// `spec.writers[].postgres`. A batch is written in the order of its keys, which is the order of the input.
+    /// `spec.writers[].postgres`. A batch is written in the order of its keys, which is the order of the
+    /// input.
     pub fn writer(&self) -> Value {
         json!({
             "connection": {"secretName": SECRET.0, "key": SECRET.1},

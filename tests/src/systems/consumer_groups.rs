@@ -32,7 +32,8 @@ pub async fn members(env: &Env, group: &str) -> Result<Vec<String>> {
         .collect())
 }
 
-/// The type of a group, "Classic" or "Consumer" (KIP-848): `kafka-consumer-groups --list --type`. Empty: no such group.
+/// The type of a group, "Classic" or "Consumer" (KIP-848): `kafka-consumer-groups --list --type`. Empty: no
+/// such group.
 pub async fn types(env: &Env, group: &str) -> Result<Vec<String>> {
     let text = tool(env, &["--list", "--type"]).await?;
     Ok(rows(&text, group)

@@ -51,7 +51,7 @@ async fn helm_install(env: &Env) -> Result<()> {
     }
     let output = command::run("helm", &arguments, None).await?;
     if !output.success {
-        println!("{}", crate::systems::world::operator_report().await);
+        println!("{}", operator_report().await);
     }
     output.ok("helm upgrade --install").map(drop)
 }
@@ -60,4 +60,32 @@ fn split(image: &str) -> Result<(&str, &str)> {
     image
         .rsplit_once(':')
         .with_context(|| format!("image {image} has no tag"))
+}
+
+/// The operator's pods and the end of its log.
+pub async fn operator_report() -> String {
+    let namespace = ["--namespace", OPERATOR];
+    let mut text = section(&[&namespace[..], &["get", "pods", "-o", "wide"]].concat()).await;
+    text += &section(&[&namespace[..], &["get", "events", "--sort-by=.lastTimestamp"]].concat()).await;
+    let log = [
+        "logs",
+        "--tail=80",
+        "--prefix",
+        "-l",
+        "app.kubernetes.io/name=kafka-consumer-operator",
+    ];
+    text + &section(&[&namespace[..], &log].concat()).await
+}
+
+/// A heading and the output of kubectl, for the report of a failure.
+pub(crate) async fn section(arguments: &[&str]) -> String {
+    match command::run("kubectl", arguments, None).await {
+        Ok(output) => format!(
+            "--- kubectl {}\n{}{}\n",
+            arguments.join(" "),
+            output.stdout,
+            output.stderr
+        ),
+        Err(error) => format!("--- kubectl {}: {error:#}\n", arguments.join(" ")),
+    }
 }

@@ -1,4 +1,5 @@
-//! The Kubernetes side of a test: kubectl as users run it, the group's resource, its pods, and killing their processes.
+//! The Kubernetes side of a test: kubectl as users run it, the group's resource, its pods, and killing their
+//! processes.
 
 use std::{collections::BTreeMap, path::PathBuf};
 

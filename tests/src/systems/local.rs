@@ -76,7 +76,7 @@ impl Process {
     }
 
     /// Waits for a line that contains `text`, and returns the line.
-    pub async fn until_says(&mut self, text: &str) -> Result<String> {
+    pub async fn until_prints(&mut self, text: &str) -> Result<String> {
         until(&format!("the program prints {text:?}"), async || {
             let output = self.output();
             if let Some(line) = output.lines().find(|line| line.contains(text)) {

@@ -138,9 +138,9 @@ impl World {
                 "app.kubernetes.io/name=kafka-consumer-worker",
             ],
         ] {
-            text += &section(&[&["--namespace", &self.namespace], arguments].concat()).await;
+            text += &install::section(&[&["--namespace", &self.namespace], arguments].concat()).await;
         }
-        text + &operator_report().await
+        text + &install::operator_report().await
     }
 
     /// First the groups, while the operator and the namespace still exist; then everything else.
@@ -170,33 +170,6 @@ impl World {
         .await?;
         let topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.kafka.delete_topics(&topics).await
-    }
-}
-
-/// The operator's pods and the end of its log.
-pub async fn operator_report() -> String {
-    let namespace = ["--namespace", install::OPERATOR];
-    let mut text = section(&[&namespace[..], &["get", "pods", "-o", "wide"]].concat()).await;
-    text += &section(&[&namespace[..], &["get", "events", "--sort-by=.lastTimestamp"]].concat()).await;
-    let log = [
-        "logs",
-        "--tail=80",
-        "--prefix",
-        "-l",
-        "app.kubernetes.io/name=kafka-consumer-operator",
-    ];
-    text + &section(&[&namespace[..], &log].concat()).await
-}
-
-async fn section(arguments: &[&str]) -> String {
-    match command::run("kubectl", arguments, None).await {
-        Ok(output) => format!(
-            "--- kubectl {}\n{}{}\n",
-            arguments.join(" "),
-            output.stdout,
-            output.stderr
-        ),
-        Err(error) => format!("--- kubectl {}: {error:#}\n", arguments.join(" ")),
     }
 }
 

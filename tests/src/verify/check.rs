@@ -1,5 +1,6 @@
-//! The checker for tests that know keys and sequence numbers only: lost, duplicated, reordered, unknown. A thin layer on
-//! [`checker`]: each key counts as a partition of the input. A replay after a crash repeats records, but reorders none.
+//! The checker for tests that know keys and sequence numbers only: lost, duplicated, reordered, unknown. A
+//! thin layer on [`checker`]: each key counts as a partition of the input. A replay after a crash repeats
+//! records, but reorders none.
 
 use std::collections::BTreeMap;
 

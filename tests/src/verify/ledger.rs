@@ -201,8 +201,8 @@ impl<Stream: Ord + fmt::Display> Ledger<Stream> {
         }
     }
 
-    /// A ledger of the first `count` records of each stream. For a comparison that does not need the real offsets, so the
-    /// sequence numbers stand for them.
+    /// A ledger of the first `count` records of each stream. For a comparison that does not need the real
+    /// offsets, so the sequence numbers stand for them.
     pub fn counted(run: &str, counts: impl IntoIterator<Item = (Stream, u64)>) -> Self {
         let offsets = |count| (0..).take(count as usize).collect();
         Self {

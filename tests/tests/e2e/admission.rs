@@ -40,11 +40,11 @@ async fn every_schema_rule_rejects_a_resource_that_breaks_it_and_names_the_field
             match world.dry_run(&case.object).await? {
                 Ok(()) => faults.push(format!("{}: accepted", case.rule)),
                 Err(refusal) => {
-                    let said = match &case.field {
+                    let matches = match &case.field {
                         Some(field) => refusal.says(field, &case.says),
                         None => refusal.message.contains(&case.says),
                     };
-                    if !said {
+                    if !matches {
                         faults.push(format!(
                             "{}: wanted {:?} {:?}, got {refusal}",
                             case.rule, case.field, case.says

@@ -82,8 +82,7 @@ async fn a_running_group_changes_its_protocol_and_back_and_loses_nothing() -> Re
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_embedded_broker_assigns_a_group_of_the_consumer_protocol_that_is_scaled_under_load() -> Result<()>
-{
+async fn the_embedded_broker_assigns_a_consumer_protocol_group_that_is_scaled_under_load() -> Result<()> {
     let folder = TempDir::new()?;
     let manifest = |replicas: i32| {
         local_mode::group(json!({
@@ -101,7 +100,7 @@ async fn the_embedded_broker_assigns_a_group_of_the_consumer_protocol_that_is_sc
     let running = Load::new("orders", "scaled", 0..4).start(&kafka, 300)?;
     for replicas in [3, 2] {
         local_mode::write(&folder, "orders.yaml", &manifest(replicas))?;
-        local.until_says(&format!("orders: {replicas} workers")).await?;
+        local.until_prints(&format!("orders: {replicas} workers")).await?;
         let sent = running.sent() + 1500;
         until(
             &format!("{replicas} workers have committed {sent} records"),
@@ -119,8 +118,8 @@ async fn the_embedded_broker_assigns_a_group_of_the_consumer_protocol_that_is_sc
     println!("  {verdict}");
     assert!(verdict.complete(), "{verdict}");
     local.interrupt().await?;
-    let (code, said) = local.end().await?;
-    assert_eq!(code, 0, "{said}");
+    let (code, printed) = local.end().await?;
+    assert_eq!(code, 0, "{printed}");
     Ok(())
 }
 

@@ -38,7 +38,7 @@ async fn local_mode_with_a_real_kafka_loses_and_repeats_nothing_after_ctrl_c() -
         // Twice: the second session continues where Ctrl-C has ended the first.
         for session in ["first", "second"] {
             let mut local = start(&["-f", &file, "--max-workers", "2"])?;
-            local.until_says("orders: 2 workers").await?;
+            local.until_prints("orders: 2 workers").await?;
             let sent = running.sent() + 600;
             until(
                 &format!("the {session} session has committed {sent} records"),
@@ -52,21 +52,21 @@ async fn local_mode_with_a_real_kafka_loses_and_repeats_nothing_after_ctrl_c() -
             if session == "first" {
                 // A broken change is reported and changes nothing.
                 write(&folder, "orders.yaml", &manifest(".amount = to_flot!(.amount)"))?;
-                let said = local.until_says("to_flot").await?;
-                println!("  {said}");
-                local.until_says("its workers go on as before").await?;
+                let printed = local.until_prints("to_flot").await?;
+                println!("  {printed}");
+                local.until_prints("its workers go on as before").await?;
                 write(&folder, "orders.yaml", &manifest(load::SHIP))?;
             }
             local.interrupt().await?;
-            let (code, said) = local.end().await?;
-            assert_eq!(code, 0, "{said}");
+            let (code, printed) = local.end().await?;
+            assert_eq!(code, 0, "{printed}");
             assert!(
-                said.contains("stopping: workers finish what they have begun"),
-                "{said}"
+                printed.contains("stopping: workers finish what they have begun"),
+                "{printed}"
             );
             assert!(
-                !said.contains("exit code"),
-                "no worker ended unexpectedly:\n{said}"
+                !printed.contains("exit code"),
+                "no worker ended unexpectedly:\n{printed}"
             );
             // They left the group instead of timing out.
             let (state, members) = world
@@ -74,16 +74,16 @@ async fn local_mode_with_a_real_kafka_loses_and_repeats_nothing_after_ctrl_c() -
                 .group(&group_id)
                 .await?
                 .context("the group is known")?;
-            assert_eq!((state.as_str(), members), ("Empty", 0), "{said}");
+            assert_eq!((state.as_str(), members), ("Empty", 0), "{printed}");
         }
 
         let ledger = running.stop().await?;
         let mut local = start(&["-f", &file])?;
         world.kafka.until_drained(&group_id, &input).await?;
-        local.until_says("lag 0").await?;
+        local.until_prints("lag 0").await?;
         local.interrupt().await?;
-        let (code, said) = local.end().await?;
-        assert_eq!(code, 0, "{said}");
+        let (code, printed) = local.end().await?;
+        assert_eq!(code, 0, "{printed}");
         let records = world.kafka.read_all(&output).await?;
         let verdict = check_records(&ledger, &records)?;
         println!("  {verdict}");
@@ -131,10 +131,10 @@ async fn the_embedded_broker_serves_a_group_with_its_dead_letters() -> Result<()
         letters[0].header("kafka-consumer.dev/stage").as_deref(),
         Some("decode")
     );
-    local.until_says("finished 3,001, dead letters 1").await?;
+    local.until_prints("finished 3,001, dead letters 1").await?;
     local.interrupt().await?;
-    let (code, said) = local.end().await?;
-    assert_eq!(code, 0, "{said}");
+    let (code, printed) = local.end().await?;
+    assert_eq!(code, 0, "{printed}");
     Ok(())
 }
 
@@ -166,7 +166,7 @@ async fn a_custom_worker_runs_its_transform_and_its_writer() -> Result<()> {
         .produce(&kafka, 600)
         .await?;
     // A record is finished when every writer has written it, so the example's writer has counted these.
-    local.until_says("finished 600").await?;
+    local.until_prints("finished 600").await?;
     let records = kafka.read_all("shouted").await?;
     let verdict = check_records(&ledger, &records)?;
     println!("  {verdict}");
@@ -177,15 +177,15 @@ async fn a_custom_worker_runs_its_transform_and_its_writer() -> Result<()> {
         assert_eq!(value["note"], "to be dropped", "the rest is kept: {value}");
     }
     local.interrupt().await?;
-    let (code, said) = local.end().await?;
-    assert_eq!(code, 0, "{said}");
+    let (code, printed) = local.end().await?;
+    assert_eq!(code, 0, "{printed}");
 
     // The released worker knows neither, and the error says what to do.
     let mut local = start(&["-f", &file, "--embedded-kafka", "--max-workers", "1"])?;
-    let said = local.until_says("this worker has no custom").await?;
-    println!("  {said}");
-    assert!(said.contains("set worker.image"), "{said}");
-    local.until_says("ended with exit code 2").await?;
+    let printed = local.until_prints("this worker has no custom").await?;
+    println!("  {printed}");
+    assert!(printed.contains("set worker.image"), "{printed}");
+    local.until_prints("ended with exit code 2").await?;
     local.interrupt().await?;
     assert_eq!(local.end().await?.0, 0);
     Ok(())
@@ -194,10 +194,10 @@ async fn a_custom_worker_runs_its_transform_and_its_writer() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_ends_on_its_own_with_correct_sums() -> Result<()> {
     let local = start(&["--demo", "--demo-records", "5000"])?;
-    let (code, said) = local.end().await?;
-    println!("{said}");
-    assert_eq!(code, 0, "{said}");
-    assert!(said.contains("5,000"), "{said}");
+    let (code, printed) = local.end().await?;
+    println!("{printed}");
+    assert_eq!(code, 0, "{printed}");
+    assert!(printed.contains("5,000"), "{printed}");
     Ok(())
 }
 
@@ -206,9 +206,9 @@ async fn local_mode_check_accepts_every_example() -> Result<()> {
     let mut checked = 0;
     for entry in std::fs::read_dir(repository()?.join("deploy/examples"))? {
         let path = entry?.path();
-        let (code, said) = start(&["-f", &path.to_string_lossy(), "--check"])?.end().await?;
-        assert_eq!(code, 0, "{said}");
-        assert!(said.contains("valid"), "{said}");
+        let (code, printed) = start(&["-f", &path.to_string_lossy(), "--check"])?.end().await?;
+        assert_eq!(code, 0, "{printed}");
+        assert!(printed.contains("valid"), "{printed}");
         checked += 1;
     }
     assert!(checked >= 10, "only {checked} examples");
@@ -297,17 +297,20 @@ async fn the_error_of_an_invalid_file_names_the_file_and_the_field() -> Result<(
             } else {
                 &["-f", &path, mode]
             };
-            let (code, said) = start(arguments)?.end().await?;
-            assert_eq!(code, 1, "{name} {mode}: {said}");
+            let (code, printed) = start(arguments)?.end().await?;
+            assert_eq!(code, 1, "{name} {mode}: {printed}");
             // The last one has no document whose name could be shown.
             if name != "kind.yaml" {
                 assert!(
-                    said.contains(name),
-                    "{name} {mode}: the message does not name the file: {said}"
+                    printed.contains(name),
+                    "{name} {mode}: the message does not name the file: {printed}"
                 );
             }
             for part in parts {
-                assert!(said.contains(part), "{name} {mode}: {part} is missing: {said}");
+                assert!(
+                    printed.contains(part),
+                    "{name} {mode}: {part} is missing: {printed}"
+                );
             }
         }
     }
@@ -321,9 +324,12 @@ async fn the_error_of_an_invalid_file_names_the_file_and_the_field() -> Result<(
             "--bootstrap-servers",
         ),
     ] {
-        let (ended, said) = start(arguments)?.end().await?;
-        assert_eq!(ended, code, "{arguments:?}: {said}");
-        assert!(said.contains(part), "{arguments:?}: {part} is missing: {said}");
+        let (ended, printed) = start(arguments)?.end().await?;
+        assert_eq!(ended, code, "{arguments:?}: {printed}");
+        assert!(
+            printed.contains(part),
+            "{arguments:?}: {part} is missing: {printed}"
+        );
     }
     Ok(())
 }
@@ -335,13 +341,13 @@ pub(crate) fn start(arguments: &[&str]) -> Result<Process> {
 
 /// The embedded broker, whose address local mode prints when it has started.
 pub(crate) async fn embedded(local: &mut Process) -> Result<Kafka> {
-    let line = local.until_says("(127.0.0.1:").await?;
+    let line = local.until_prints("(127.0.0.1:").await?;
     let address = line
         .rsplit_once('(')
         .and_then(|(_, rest)| rest.split_once(')'))
         .with_context(|| format!("no address in {line}"))?
         .0;
-    local.until_says("workers (").await?;
+    local.until_prints("workers (").await?;
     Ok(Kafka::new(address))
 }
 

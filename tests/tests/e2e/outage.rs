@@ -111,7 +111,7 @@ async fn survives(world: &World, writer: Value, behind: &impl Behind) -> Result<
     let committed = world.kafka.committed(&group_id, &input).await?;
 
     behind.set_down(true).await?;
-    let begun = tokio::time::Instant::now();
+    let from = tokio::time::Instant::now();
     let during = Load::new(&input, "during", 0..PARTITIONS)
         .produce(&world.kafka, DURING)
         .await?;
@@ -140,7 +140,7 @@ async fn survives(world: &World, writer: Value, behind: &impl Behind) -> Result<
     })
     .await?;
     // Not a wait for a state: this is the duration of the outage.
-    tokio::time::sleep_until(begun + OUTAGE).await;
+    tokio::time::sleep_until(from + OUTAGE).await;
 
     assert_eq!(
         self::members(world, &group_id).await?,

@@ -24,7 +24,7 @@ enum Mode {
 
 /// Something that happens to the owner of a partition.
 #[derive(Clone, Debug)]
-enum SimulatedStep {
+enum Action {
     /// Writes this many records.
     Write(i32, usize),
     /// Commits everything that is written; without transactions, all except a few records.
@@ -178,10 +178,10 @@ impl SimulatedGroup {
         self.history.samples.push(sample);
     }
 
-    fn step(&mut self, step: &SimulatedStep) {
+    fn step(&mut self, step: &Action) {
         let mode = self.mode;
         match *step {
-            SimulatedStep::Write(partition, count) => {
+            Action::Write(partition, count) => {
                 let next = self.state(partition).next;
                 let (next, mut written) = self.write(partition, next, count);
                 let state = self.state(partition);
@@ -193,7 +193,7 @@ impl SimulatedGroup {
                     state.open.letters.append(&mut written.letters);
                 }
             }
-            SimulatedStep::Commit(partition, but) => {
+            Action::Commit(partition, but) => {
                 let state = self.state(partition);
                 let open = std::mem::take(&mut state.open);
                 state.committed = match mode {
@@ -204,7 +204,7 @@ impl SimulatedGroup {
                 state.stored = state.next;
                 self.publish(open);
             }
-            SimulatedStep::Crash(partition) => {
+            Action::Crash(partition) => {
                 let state = self.state(partition);
                 state.open = Written::default();
                 state.next = match mode {
@@ -212,7 +212,7 @@ impl SimulatedGroup {
                     _ => state.committed,
                 };
             }
-            SimulatedStep::Zombie(partition, count) => {
+            Action::Zombie(partition, count) => {
                 // It had read up to `next`, and cannot write what it had not read.
                 let state = self.state(partition);
                 let (committed, next) = (state.committed, state.next);
@@ -221,22 +221,22 @@ impl SimulatedGroup {
                     self.publish(written);
                 }
             }
-            SimulatedStep::Look => self.look(),
+            Action::Look => self.look(),
         }
     }
 }
 
 /// The history of these steps, completed.
-fn history(mode: Mode, records: usize, steps: &[SimulatedStep]) -> History {
+fn history(mode: Mode, records: usize, steps: &[Action]) -> History {
     let mut group = SimulatedGroup::new(mode, records);
     for step in steps {
         group.step(step);
     }
     for partition in 0..PARTITIONS {
-        group.step(&SimulatedStep::Write(partition, records));
-        group.step(&SimulatedStep::Commit(partition, 0));
+        group.step(&Action::Write(partition, records));
+        group.step(&Action::Commit(partition, 0));
         // The group's own offsets follow those of a table with one commit delay.
-        group.step(&SimulatedStep::Commit(partition, 0));
+        group.step(&Action::Commit(partition, 0));
     }
     group.look();
     group.history
@@ -246,14 +246,14 @@ fn modes() -> impl Strategy<Value = Mode> {
     prop::sample::select(vec![Mode::Apart, Mode::Transactions, Mode::Table])
 }
 
-fn steps() -> impl Strategy<Value = Vec<SimulatedStep>> {
+fn steps() -> impl Strategy<Value = Vec<Action>> {
     let partition = 0..PARTITIONS;
     let step = prop_oneof![
-        4 => (partition.clone(), 1..12_usize).prop_map(|(partition, count)| SimulatedStep::Write(partition, count)),
-        3 => (partition.clone(), 0..6_usize).prop_map(|(partition, but)| SimulatedStep::Commit(partition, but)),
-        1 => partition.clone().prop_map(SimulatedStep::Crash),
-        1 => (partition, 1..9_usize).prop_map(|(partition, count)| SimulatedStep::Zombie(partition, count)),
-        2 => Just(SimulatedStep::Look),
+        4 => (partition.clone(), 1..12_usize).prop_map(|(partition, count)| Action::Write(partition, count)),
+        3 => (partition.clone(), 0..6_usize).prop_map(|(partition, but)| Action::Commit(partition, but)),
+        1 => partition.clone().prop_map(Action::Crash),
+        1 => (partition, 1..9_usize).prop_map(|(partition, count)| Action::Zombie(partition, count)),
+        2 => Just(Action::Look),
     ];
     prop::collection::vec(step, 0..60)
 }
@@ -288,7 +288,7 @@ proptest! {
             late: 0,
         };
         prop_assert!(promise.broken_by(&verdict).is_empty(), "{}", verdict);
-        let calm = steps.iter().all(|step| !matches!(step, SimulatedStep::Crash(_) | SimulatedStep::Zombie(..)));
+        let calm = steps.iter().all(|step| !matches!(step, Action::Crash(_) | Action::Zombie(..)));
         if calm {
             prop_assert_eq!((total(&verdict), verdict.aborted), (0, 0), "{}", verdict);
         }
@@ -317,12 +317,12 @@ fn there_is_a_fault_of_every_kind() {
     use proptest::{strategy::ValueTree, test_runner::TestRunner};
     let mut runner = TestRunner::deterministic();
     let steps = [
-        SimulatedStep::Write(0, 30),
-        SimulatedStep::Write(1, 30),
-        SimulatedStep::Look,
-        SimulatedStep::Commit(0, 0),
-        SimulatedStep::Commit(1, 0),
-        SimulatedStep::Look,
+        Action::Write(0, 30),
+        Action::Write(1, 30),
+        Action::Look,
+        Action::Commit(0, 0),
+        Action::Commit(1, 0),
+        Action::Look,
     ];
     let kinds: std::collections::BTreeSet<Kind> = (0..64)
         .map(|_| {

@@ -1,6 +1,7 @@
 use super::*;
 
-/// Two partitions: 0 has records at the offsets 0 to 4, of the keys 0 0 1 0 1, the third is poison; 1 has one at 10.
+/// Two partitions: 0 has records at the offsets 0 to 4, of the keys 0 0 1 0 1, the third is poison; 1 has one
+/// at 10.
 fn inputs() -> BTreeMap<i32, Vec<Sent>> {
     let sent = |offset, key, poison| Sent { offset, key, poison };
     [

@@ -91,7 +91,7 @@ fn whole_spec() -> Vec<Case> {
             "needs a volume",
         ),
         Case(
-            "files in a folder that only begins like the volume",
+            "files in a folder that only starts like the volume",
             json!({"writers": file("/database"), "worker": mounted}),
             "spec",
             "needs a volume",
