@@ -19,7 +19,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use tokio::sync::mpsc;
 
-use self::group::{Member, Protocol, Session, config, settle, shorten_session};
+use self::group::{Member, PARTITIONS, Protocol, Session, config, settle, shorten_session};
 use super::{
     range::Range,
     subjects::{Bench, STOP},
@@ -32,7 +32,6 @@ use crate::{
 /// Its name for `--case`.
 pub(super) const NAME: &str = "takeover";
 
-const PARTITIONS: i32 = 12;
 /// Records per second over all partitions: one in 10 ms for each.
 const RATE: u64 = 1200;
 /// Kafka's default session timeout of a silent member, for both protocols.

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use crds::WorkerConfig;
 
-use super::{Scenario, Site, output::Route, plan::Act, proxy::Proxy};
+use super::{output::Route, plan::Act, proxy::Proxy, scenario::Scenario, site::Site};
 use crate::{
     systems::{
         command,

@@ -11,7 +11,7 @@ use std::{
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{Scenario, fleet::Fleet, output::Route, settled, witness::Witness};
+use super::{fleet::Fleet, output::Route, scenario::Scenario, witness::Witness};
 use crate::{systems::kafka::Kafka, verify::ledger::feed::Feed};
 
 /// Maximum growth of a worker's memory. A worker's queues limit what it holds and are full within seconds, so
@@ -114,6 +114,17 @@ impl Scene<'_> {
     fn committed(&self) -> u64 {
         self.witness.committed().values().sum::<i64>().unsigned_abs()
     }
+}
+
+/// Waits until the group is complete and stable: a cut during a rebalance may cost a member its place in the
+/// group, which counts as a crash.
+pub(super) async fn settled(kafka: &Kafka, route: &Route, scenario: &Scenario) -> Result<()> {
+    let started = Instant::now();
+    let complete = Some(("Stable".to_string(), scenario.workers));
+    while kafka.group(&route.group).await? != complete && started.elapsed() < scenario.patience {
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

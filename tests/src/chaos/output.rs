@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use crds::client_config::transactional_ids;
 use serde_json::{Value, json};
 
-use super::{Scenario, Site, table::Table};
+use super::{scenario::Scenario, site::Site, table::Table};
 use crate::{
     systems::kafka::Kafka,
     verify::{

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
-use super::{Faults, Outage, Outcome};
+use super::{outage::Outage, outcome::Outcome, plan::Faults};
 use crate::verify::checker::{Guarantee, Kind, Ordering, Sink};
 
 /// The report of a run.

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use crds::{WorkerConfig, spec::KafkaConsumerGroupSpec};
-use serde_json::json;
-
-use super::{Faults, output::Route, random_seed};
-use crate::verify::checker::{Guarantee, Ordering, Promise, Sink};
+use super::plan::Faults;
+use crate::{
+    systems::random::random_seed,
+    verify::checker::{Guarantee, Ordering, Promise, Sink},
+};
 
 /// How long a partition may make no progress before the group counts as stuck: far longer than any session
 /// and any drain.
@@ -124,45 +123,6 @@ impl Scenario {
             letters: self.letters(),
             late: u64::from(self.faults.zombies) * self.in_hand(),
         }
-    }
-
-    pub(super) fn config(&self, bootstrap: &str, route: &Route) -> Result<WorkerConfig> {
-        let mut client = json!({
-            "session.timeout.ms": self.session.as_millis().to_string(),
-            // A session contains at least three heartbeats.
-            "heartbeat.interval.ms": "500",
-        });
-        for (key, value) in &self.client {
-            client[key] = json!(value);
-        }
-        let mut spec = json!({
-            "topics": [{"name": route.input}],
-            "groupId": route.group,
-            "kafka": {"bootstrapServers": [bootstrap], "clientConfig": client},
-            "processing": {
-                "deliveryGuarantee": self.guarantee.to_string(),
-                "ordering": self.ordering.to_string(),
-                "batch": {"maxRecords": self.batch, "lingerMilliseconds": 10},
-                "commitIntervalMilliseconds": 200,
-            },
-            "decode": {"value": {"type": "Json"}},
-            "writers": [route.writer()],
-            "errorHandling": {"deadLetter": {"topic": route.letters}},
-            "worker": {"terminationGracePeriodSeconds": 30},
-        });
-        if self.faults.outage_seconds > 0 {
-            // With the default of 30 s, the catch-up rate would only measure how late the last worker
-            // retries.
-            spec["errorHandling"]["retry"] = json!({"maxBackoffSeconds": 2});
-        }
-        let spec: KafkaConsumerGroupSpec =
-            serde_json::from_value(spec).context("the resource schema does not accept this scenario")?;
-        Ok(WorkerConfig::from_spec(
-            "chaos",
-            &self.name,
-            &spec,
-            spec.transforms.clone(),
-        ))
     }
 }
 

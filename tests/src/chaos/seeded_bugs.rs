@@ -6,7 +6,14 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::{Faults, Outcome, Row, SESSION_OF_A_CRASH, Scenario, Site, run};
+use super::{
+    outcome::Outcome,
+    plan::Faults,
+    report::Row,
+    run::run,
+    scenario::{SESSION_OF_A_CRASH, Scenario},
+    site::Site,
+};
 use crate::verify::checker::{Guarantee, Kind, Ordering, Sink};
 
 /// Number of parallel runs: most of each run is waiting.

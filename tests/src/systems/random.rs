@@ -1,4 +1,4 @@
-//! Random numbers that follow from a seed.
+//! Random numbers that follow from a seed, and the seed.
 
 /// splitmix64: small, and the same on every machine.
 pub(crate) struct Random(u64);
@@ -20,4 +20,10 @@ impl Random {
     pub fn below(&mut self, bound: u64) -> u64 {
         self.next_u64() % bound.max(1)
     }
+}
+
+/// Differs from run to run; printed, so that a run can be repeated with the same faults.
+pub(crate) fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::hash::RandomState::new().build_hasher().finish()
 }

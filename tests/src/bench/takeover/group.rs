@@ -12,14 +12,14 @@ use anyhow::{Context, Result, ensure};
 use crds::{WorkerConfig, spec::KafkaConsumerGroupSpec};
 use serde_json::json;
 
-use super::{
-    super::{
-        subjects::{Bench, START},
-        worker::{get, sum},
-    },
-    PARTITIONS,
+use super::super::{
+    subjects::{Bench, START},
+    worker::{get, sum},
 };
 use crate::systems::process::{WorkerProcess, free_address};
+
+/// Partitions of the input.
+pub(super) const PARTITIONS: i32 = 12;
 
 /// Both workers must have kept their half for this long: no rebalance is running, and everything is
 /// committed.

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use super::SoakArgs;
+use super::args::SoakArgs;
 use crate::{
-    chaos::{Faults, SESSION_OF_A_CRASH, Scenario, random_seed},
+    chaos::{
+        plan::Faults,
+        scenario::{SESSION_OF_A_CRASH, Scenario},
+    },
+    systems::random::random_seed,
     verify::checker::{Guarantee, Ordering, Sink},
 };
 

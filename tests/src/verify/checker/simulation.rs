@@ -133,7 +133,7 @@ impl SimulatedGroup {
         (to, written)
     }
 
-    /// Makes them visible to everybody.
+    /// Makes them visible.
     fn publish(&mut self, written: Written) {
         let places = written.output.iter().map(|arrival| arrival.place);
         self.history.live.extend(places);
