@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# cluster.sh: a cluster to develop with: Kubernetes, Kafka and PostgreSQL of tests/cluster, both images built from the
-# working tree (PROFILE=dev unless set), and the operator installed by Helm. Run again, it brings the operator up to date.
+# cluster.sh: starts a development cluster: Kubernetes, Kafka and PostgreSQL of tests/cluster, both images
+# built from the working tree (PROFILE=dev unless set), and the operator installed by Helm. Run it again to
+# update the operator.
 . "$(dirname "$0")/lib.sh"
 
 export PROFILE=${PROFILE:-dev}
@@ -13,18 +14,18 @@ tests/cluster/up.sh
 tests/cluster/load-image.sh "$CARGO_TARGET_DIR"/image/*.tar
 tests/cluster/exec.sh "$HELM" upgrade --install kafka-consumer-operator "$CHART" \
     --namespace kafka-consumer-operator --create-namespace --wait --timeout 3m
-# The tag does not change from build to build, so the pods have to be told.
+# The tag is the same for every build, so only a restart makes the pods use the new image.
 tests/cluster/exec.sh kubectl -n kafka-consumer-operator rollout restart deployment/kafka-consumer-operator
 tests/cluster/exec.sh kubectl -n kafka-consumer-operator rollout status deployment/kafka-consumer-operator --timeout=3m
 
 cat <<END
 
-The cluster is up and the operator is ready. It lives in a network of its own, so run commands in it like this:
+The cluster is up and the operator is ready. The cluster has its own network, so run commands in it like this:
 
   tests/cluster/exec.sh kubectl get kcg -A
   tests/cluster/exec.sh bash                       # kubectl, helm, KUBECONFIG and KAFKA_BOOTSTRAP_SERVERS are set
   tests/cluster/kafka-tool.sh org.apache.kafka.tools.TopicCommand --bootstrap-server 198.51.100.1:9092 --list
 
 kubeconfig: $state/kubeconfig     all addresses and passwords: $state/env     logs: $state/logs
-'make cluster-down' removes it; after a change to the code, run 'make cluster' again.
+'make cluster-down' removes the cluster. After a code change, run 'make cluster' again.
 END

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# generate.sh [ROOT]: writes the generated files below ROOT, default the repository: the CRD (from the Rust types), its
-# copy in the chart, and deploy/install.yaml (the rendered chart). They are committed; lint.sh compares.
+# generate.sh [ROOT]: writes the generated files below ROOT, default the repository: the CRD (from the Rust
+# types), its copy in the chart, and deploy/install.yaml (the rendered chart). These files are committed;
+# lint.sh fails if they are out of date.
 . "$(dirname "$0")/lib.sh"
 
 root=${1:-$REPOSITORY}

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034 # some variables are for the scripts that source this
-# Common to the scripts of this folder; each one sources it. Settings come from the environment:
+# Shared by the scripts of this folder; each one sources it. Settings come from the environment:
 #   CARGO_TARGET_DIR  where cargo builds, default target in the repository
-#   KCG_CACHE         where tools are kept that had to be built, default ~/.cache/kafka-consumer-operator
+#   KCG_CACHE         folder of the tools that scripts build, default ~/.cache/kafka-consumer-operator
 
 set -euo pipefail
 
@@ -11,7 +11,7 @@ cd "$REPOSITORY"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$REPOSITORY/target}
 export KCG_CACHE=${KCG_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kafka-consumer-operator}
 
-# The same versions and folders as in tests/cluster/lib.sh, so that each is built once.
+# The same versions and folders as in tests/cluster/lib.sh, so that each tool is built once.
 HELM_VERSION=3.22.0
 CARGO_DENY_VERSION=0.20.2
 
@@ -20,10 +20,10 @@ CHART=charts/kafka-consumer-operator
 say() { printf '%s\n' "$*"; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
-# What charts are rendered for without a cluster. A Helm built by `go install` would say 1.20.
+# Charts are rendered for this version without a cluster. A Helm built by `go install` assumes 1.20.
 KUBE_VERSION=1.34.0
 
-# Sets HELM; builds it when neither the cache nor PATH has one.
+# Sets HELM to the path of Helm 3; builds it if neither the cache nor PATH has one.
 find_helm() {
     local directory=$KCG_CACHE/helm-$HELM_VERSION
     HELM=$directory/helm
@@ -42,8 +42,8 @@ find_helm() {
     fi
 }
 
-# cargo_tool CRATE VERSION PROGRAM TIME: sets $cargo_tool to the folder of the crate's programs, PROGRAM among them, which are
-# built if they are not there.
+# cargo_tool CRATE VERSION PROGRAM TIME: sets $cargo_tool to the folder of the crate's programs, PROGRAM among
+# them; builds them if they are missing.
 cargo_tool() {
     local directory=$KCG_CACHE/$1-$2
     cargo_tool=$directory/bin
@@ -56,7 +56,8 @@ cargo_tool() {
     rm -rf "$build"
 }
 
-# The compiler and the libraries that librdkafka is built with. Installs what is missing where it can (root on Debian).
+# Checks for the compiler and the libraries that librdkafka needs. Installs what is missing if it can (root on
+# Debian).
 need_libraries() {
     local packages=(build-essential pkg-config libssl-dev zlib1g-dev)
     if command -v cc >/dev/null && command -v c++ >/dev/null && command -v make >/dev/null &&
@@ -71,10 +72,11 @@ need_libraries() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${packages[@]}" >/dev/null
 }
 
-# Every call of cargo selects the whole workspace and picks its targets by kind or name: a selection of packages would
-# have features of its own, and with them compile half of the dependencies again.
+# Every call of cargo selects the whole workspace and picks its targets by kind or name: a selection of
+# packages would have different features and compile half of the dependencies again.
 #
-# test_targets FOLDER...: the arguments that select the integration tests in these folders: tests/name.rs, tests/name/main.rs.
+# test_targets FOLDER...: prints the arguments that select the integration tests of these folders:
+# tests/name.rs, tests/name/main.rs.
 test_targets() {
     local folder file
     for folder in "$@"; do
@@ -85,12 +87,14 @@ test_targets() {
     done
 }
 
-# build_planted_worker: a worker with bugs that an environment variable switches on, for testing the tests:
-# target/planted/kafka-consumer-worker. In a file of its own, and before the normal worker is built: what else runs or is put
-# into images must not have them. The profile is dev: nobody asks how fast a bug is.
-build_planted_worker() {
-    cargo build --workspace --locked --bin kafka-consumer-worker --features kafka-consumer-worker/planted-bugs
-    mkdir -p "$CARGO_TARGET_DIR/planted"
-    cp -f "$CARGO_TARGET_DIR/debug/kafka-consumer-worker" "$CARGO_TARGET_DIR/planted/kafka-consumer-worker.new"
-    mv -f "$CARGO_TARGET_DIR/planted/kafka-consumer-worker.new" "$CARGO_TARGET_DIR/planted/kafka-consumer-worker"
+# build_seeded_worker: builds target/seeded/kafka-consumer-worker, a worker with bugs that an environment
+# variable switches on, to test the tests. In its own folder, and before the normal worker is built: the
+# worker of other tests and of images must not have the bugs. The profile is dev, because nothing measures
+# this worker.
+build_seeded_worker() {
+    local folder=$CARGO_TARGET_DIR/seeded
+    cargo build --workspace --locked --bin kafka-consumer-worker --features kafka-consumer-worker/seeded-bugs
+    mkdir -p "$folder"
+    cp -f "$CARGO_TARGET_DIR/debug/kafka-consumer-worker" "$folder/kafka-consumer-worker.new"
+    mv -f "$folder/kafka-consumer-worker.new" "$folder/kafka-consumer-worker"
 }

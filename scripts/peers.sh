@@ -1,7 +1,8 @@
 # shellcheck shell=bash
-# The programs that `bench.sh --peers` measures beside the worker; sourced after broker.sh by bench.sh, which gets PEERS and
-# build_peers. Built of tests/bench-peers with Maven and pip, outside of the checkout, once for each content of that folder and each
-# Python, whose packages are built for it.
+# The programs that `bench.sh --peers` measures next to the worker. bench.sh sources this file after
+# systems.sh and gets PEERS and build_peers. Maven and pip build the programs from tests/bench-peers, outside
+# of the checkout, once for each content of that folder and each Python version, because the packages are
+# specific to it.
 
 peers_hash() {
     {
@@ -22,7 +23,7 @@ build_peers() {
     local partial
     mkdir -p "$KCG_CACHE"
     partial=$(mktemp -d "$PEERS.partial.XXXXXX")
-    # Maven writes next to the pom.xml it reads, so it reads a copy.
+    # Maven writes next to the pom.xml that it reads, so it gets a copy.
     cp -r tests/bench-peers "$partial/work"
     mvn -B -q -f "$partial/work/pom.xml" resources:resources compiler:compile jar:jar \
         dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$partial"

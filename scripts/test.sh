@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# test.sh [unit|e2e]: runs the tests and ends with one line, "N passed, N failed", over all of them; exits with an error
-# if any failed. Without an argument: both kinds. Settings from the environment:
+# test.sh [unit|e2e]: runs the tests, both kinds without an argument. The last line is "N passed, N failed"
+# for all of them; the exit code is an error if any test failed. Settings from the environment:
 #   FILTER   run only end-to-end tests whose name contains this
-#   PROFILE  profile of the tested images, default release: what is tested is what is released
-#   KCG_EXTERNAL=1 KUBECONFIG=... KAFKA_BOOTSTRAP_SERVERS=...  use that cluster instead of making one
+#   PROFILE  profile of the tested images, default release: the tested build is the released one
+#   KCG_EXTERNAL=1 KUBECONFIG=... KAFKA_BOOTSTRAP_SERVERS=...  use that cluster instead of creating one
 . "$(dirname "$0")/lib.sh"
 
 what=${1:-all}
 [[ $what =~ ^(all|unit|e2e)$ ]] || die "usage: test.sh [unit|e2e]"
-# A network and folders of its own, so that a developer's `make cluster` is left in peace.
+# Separate network and folders, so that the tests do not touch the cluster of `make cluster`.
 export KCG_STATE=${KCG_STATE:-/tmp/kcg-test} KCG_NETNS=${KCG_NETNS:-kcg-test}
 
 logs=$CARGO_TARGET_DIR/e2e-logs
@@ -27,7 +27,7 @@ clean_up() {
         tests/cluster/down.sh || true
     fi
 }
-# The cluster goes away whatever happens, and the summary is the last line whatever happens.
+# Whatever happens, this removes the cluster and prints the summary as the last line.
 finish() {
     local status=$?
     trap - EXIT
@@ -52,8 +52,8 @@ step() {
     say "== $name: $((SECONDS - started)) s"
 }
 
-# tests NAME COMMAND...: adds up the result lines of cargo test. A run that fails without a failed test (it did not
-# compile, it crashed) counts as one.
+# tests NAME COMMAND...: adds up the result lines of cargo test. A run that fails without a failed test (a
+# compile error, a crash) counts as one failed test.
 tests() {
     local name=$1 started=$SECONDS status=0 run_passed run_failed
     shift
@@ -71,7 +71,7 @@ tests() {
 }
 
 need_libraries
-# First, because the unit tests of the PostgreSQL writer start a server of their own.
+# First, because the unit tests of the PostgreSQL writer start their own server.
 if [[ $what != unit ]]; then
     step "tools of the test cluster" tests/cluster/setup.sh
 fi
@@ -81,11 +81,13 @@ if [[ $what != e2e ]]; then
 fi
 if [[ $what != unit ]]; then
     find_helm
-    # Built before the cluster is up: a test that does not compile costs no cluster, and the build no test its timing.
+    # Built before the cluster is up: a compile error is found before the cluster starts, and the build does
+    # not slow tests down.
     mapfile -t targets < <(test_targets tests)
     step "building the end-to-end tests" cargo test --workspace --locked --no-run "${targets[@]}"
-    step "building the worker with planted bugs" build_planted_worker
-    # Local mode is tested with the programs themselves. After the planted bugs, so that nothing else has them.
+    step "building the worker with seeded bugs" build_seeded_worker
+    # Tests of local mode run the programs themselves. Built after the seeded bugs, so that no other program
+    # has them.
     step "building the programs" cargo build --workspace --locked --bins
     step "images" deploy/image.sh
     cluster=1
@@ -93,7 +95,7 @@ if [[ $what != unit ]]; then
     if [[ ${KCG_EXTERNAL:-} != 1 ]]; then
         step "images into the cluster" tests/cluster/load-image.sh "$CARGO_TARGET_DIR"/image/*.tar
     fi
-    # One at a time: they share two cores, and some of them kill things.
+    # One test at a time: they share two cores, and some of them kill processes.
     tests "end-to-end tests" tests/cluster/exec.sh cargo test --workspace --locked --offline --no-fail-fast \
         "${targets[@]}" -- --test-threads=1 ${FILTER:+"$FILTER"}
 fi

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Stops the test cluster and removes every trace of it, also after a crash. KCG_KEEP=1 keeps the logs.
+# Stops the test cluster and removes all traces of it, also after a crash. KCG_KEEP=1 keeps the logs.
 . "$(dirname "$0")/lib.sh"
 . "$CLUSTER_DIR/kubernetes.sh"
 
 if is_external; then
-    say "the cluster is not ours: left alone"
+    say "KCG_EXTERNAL=1: not touching a cluster that these scripts did not start"
     exit 0
 fi
 require_own_cluster

@@ -25,7 +25,7 @@ format_storage() {
     java_tool kafka.tools.StorageTool format --standalone -t kcgKcgKcgKcgKcgKcgKcgA -c "$CONFIG" \
         --add-scram 'SCRAM-SHA-256=[name=alice,password=alice-secret]' \
         --add-scram 'SCRAM-SHA-512=[name=alice,password=alice-secret]' \
-        >>"$KCG_STATE/logs/kafka.log" 2>&1 || not_ready kafka "its storage cannot be formatted"
+        >>"$KCG_STATE/logs/kafka.log" 2>&1 || not_ready kafka "formatting its storage failed"
 }
 
 is_ready() {
@@ -38,7 +38,7 @@ if is_running kafka; then
     exit 0
 fi
 [[ -f $NETNS_FILE ]] || die "no cluster: run up.sh first"
-# The certificates come first and the storage last, so its existence says that all of it is there.
+# The certificates are created first and the storage last, so if the storage exists, everything does.
 if [[ ! -f $KCG_STATE/kafka/data/meta.properties ]]; then
     make_certificates
     format_storage

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Stops the cluster's Kafka broker and keeps its data. With --kill it gets no chance to say goodbye.
+# Stops the cluster's Kafka broker and keeps its data. --kill sends SIGKILL instead of SIGTERM.
 . "$(dirname "$0")/lib.sh"
 
 require_own_cluster

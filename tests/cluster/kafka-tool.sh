@@ -4,6 +4,6 @@
 . "$(dirname "$0")/lib.sh"
 
 (($#)) || die "usage: kafka-tool.sh CLASS [ARGUMENT...]"
-[[ -d $KAFKA_JARS ]] || die "Kafka's tools are not there: run $CLUSTER_DIR/setup.sh"
+[[ -d $KAFKA_JARS ]] || die "Kafka's tools are not installed: run $CLUSTER_DIR/setup.sh"
 exec "$CLUSTER_DIR/exec.sh" java -Xmx512m -XX:TieredStopAtLevel=1 \
     -Dorg.slf4j.simpleLogger.defaultLogLevel=error -cp "$KAFKA_JARS/*" "$@"

@@ -11,7 +11,7 @@ CERTS=$KCG_STATE/certs
 
 # --- network ------------------------------------------------------------------------------------------
 
-# The bridge says whose namespace this is, even when the state folder is gone.
+# The bridge records which cluster owns the namespace, even if the state folder is gone.
 BRIDGE_ALIAS="kafka-consumer-operator test cluster in $KCG_STATE"
 
 netns_is_ours() { ip -n "$KCG_NETNS" link show dev "$BRIDGE" 2>/dev/null | grep -qxF "    alias $BRIDGE_ALIAS"; }
@@ -28,10 +28,10 @@ make_network() {
     ip -n "$KCG_NETNS" link set "$BRIDGE" alias "$BRIDGE_ALIAS"
     ip -n "$KCG_NETNS" address add "$HOST/24" dev "$BRIDGE"
     ip -n "$KCG_NETNS" link set "$BRIDGE" up
-    # Service addresses need some route before kube-proxy's rules can turn them into pods' addresses.
+    # Service addresses need a route before kube-proxy's rules can translate them into pods' addresses.
     ip -n "$KCG_NETNS" route add default dev "$BRIDGE"
-    # A pod that reaches another one through a service is sent back out of the bridge it came from; the
-    # kernel must not tell it of the "shorter way", which would go around kube-proxy's rules.
+    # The bridge returns packets from a pod to another one through a service on the interface they came from.
+    # The kernel must not send the pod a redirect to the shorter path, which would bypass kube-proxy's rules.
     in_netns sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.send_redirects=0 "net.ipv4.conf.$BRIDGE.send_redirects=0"
 }
 
@@ -49,7 +49,7 @@ current-context: kcg
 END
 }
 
-# user FILE NAME [GROUP]: a token for NAME, and a kubeconfig that holds it
+# user FILE NAME [GROUP]: creates a token for NAME, and a kubeconfig with it.
 user() {
     local token
     token=$(openssl rand -hex 16)
@@ -83,7 +83,7 @@ start_etcd() {
     wait_ready etcd http_ok 127.0.0.1 2379 /health
 }
 
-# Who wrote what: tests read this to see that a controller at rest writes nothing.
+# The audit log shows who wrote what: tests read it to check that a controller at rest writes nothing.
 write_audit_policy() {
     cat >"$KCG_STATE/audit-policy.yaml" <<'END'
 apiVersion: audit.k8s.io/v1
@@ -115,11 +115,11 @@ start_apiserver() {
     wait_ready kube-apiserver admin get --raw /readyz
 }
 
-# Both serve their health on a port with a certificate of their own making.
+# Both serve their health on a port with a self-signed certificate.
 healthy() { admin --server="https://127.0.0.1:$1" --insecure-skip-tls-verify get --raw /healthz; }
 
 start_controllers() {
-    # The default limits of 20 requests a second are for clusters that share an API server with others.
+    # The default limits of 20 requests per second are for clusters whose API server has other clients.
     start_daemon kube-controller-manager "$KUBERNETES_BIN/kube-controller-manager" \
         --kubeconfig="$CERTS/controller-manager.kubeconfig" --use-service-account-credentials=true \
         --root-ca-file="$CERTS/kubernetes-ca.crt" \
@@ -143,8 +143,8 @@ write_cni_config() {
 END
 }
 
-# restrict_oom_score_adj: inside of a container runc may not lower that value, and fails.
-# netns_mounts_under_state_dir: the pods' namespaces are then found and removed with the state folder.
+# restrict_oom_score_adj: inside a container, runc is not allowed to lower that value, and fails.
+# netns_mounts_under_state_dir: the network namespaces of pods are found and removed with the state folder.
 write_containerd_config() {
     mkdir -p "$KCG_STATE/containerd"
     cat >"$KCG_STATE/containerd/config.toml" <<END
@@ -176,7 +176,7 @@ start_containerd() {
     start_daemon containerd containerd --config "$KCG_STATE/containerd/config.toml"
     wait_ready containerd containerd_ctl version
     containerd_ctl images import "$PAUSE_DIR/pause.tar" >>"$KCG_STATE/logs/containerd.log" 2>&1 ||
-        not_ready containerd "the pause image cannot be imported"
+        not_ready containerd "importing the pause image failed"
 }
 
 # cgroup v1 has a tree for each controller, v2 a single one.
@@ -202,8 +202,8 @@ make_cgroup() {
     done < <(cgroup_trees)
 }
 
-# The kubelet sets these for the whole machine; down.sh puts the old values back. They are kept outside of
-# the state folder, which may get lost, and for as long as the kernel that they belong to runs.
+# The kubelet sets these for the whole machine; down.sh restores the old values. The saved values are outside
+# of the state folder, which may get lost, and in /run, which lasts as long as the running kernel.
 SAVED_SYSCTLS=/run/$CGROUP.sysctls
 HOST_SYSCTLS=(vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops
     kernel/keys/root_maxkeys kernel/keys/root_maxbytes)
@@ -226,8 +226,9 @@ restore_host_sysctls() {
     rm -f "$SAVED_SYSCTLS"
 }
 
-# No image is ever collected (imageGCHighThresholdPercent): there is no registry to fetch it from again.
-# clusterDNS: nothing answers there, so a look-up is refused at once; without it every pod gets a warning.
+# No image is ever garbage collected (imageGCHighThresholdPercent): there is no registry to pull it from
+# again.
+# clusterDNS: nothing listens there, so a lookup fails at once; without it every pod gets a warning.
 write_kubelet_config() {
     mkdir -p "$KUBELET_DIR"
     cat >"$KCG_STATE/kubelet.yaml" <<END
@@ -267,8 +268,8 @@ start_kubelet() {
         --cert-dir="$KUBELET_DIR/pki" --hostname-override="$NODE" --node-ip="$HOST"
 }
 
-# masqueradeAll: an answer to a service request goes back the way it came even if both ends are pods on
-# the same bridge. Zeroes: the connection tracking limits belong to the whole machine.
+# masqueradeAll: the answer to a service request returns the way it came even if both ends are pods on the
+# same bridge. Zeroes: the connection tracking limits belong to the whole machine.
 start_proxy() {
     cat >"$KCG_STATE/kube-proxy.yaml" <<END
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
@@ -311,7 +312,7 @@ start_kubernetes() {
     wait_ready kube-proxy http_ok 127.0.0.1 10256 /healthz
     wait_ready kube-proxy tcp_open "$SERVICE_ADDRESS" 443
     wait_ready kubelet node_is_ready
-    # Pods cannot be made before their service account exists.
+    # Pods cannot be created before their service account exists.
     wait_ready kube-controller-manager admin get serviceaccount default
     say "kubernetes: ready"
 }
@@ -325,7 +326,7 @@ container_processes() {
     done < <(cgroup_trees) | sort -un
 }
 
-# Their parents, containerd's shims, may need a moment to collect them.
+# Their parents, containerd's shims, may need a moment to reap them.
 kill_containers() {
     local pids attempt
     for ((attempt = 0; attempt < 50; attempt++)); do
@@ -345,8 +346,8 @@ remove_cgroup() {
     done < <(cgroup_trees)
 }
 
-# Daemons that no pid file knows (the state folder was deleted) and containerd's shims: a program that
-# this cluster starts, with a path of this cluster among its arguments.
+# Daemons without a pid file (the state folder was deleted) and containerd's shims: programs that this cluster
+# starts, with a path of this cluster among their arguments.
 stray_daemons() {
     local directory pid
     local -a arguments
@@ -389,14 +390,14 @@ remove_network() {
     [[ ! -e $NETNS_FILE ]] || ip netns delete "$KCG_NETNS"
 }
 
-# What containerd, the kubelet and the network plugins write at fixed places outside of the state folder.
+# Files that containerd, the kubelet and the network plugins write outside of the state folder.
 remove_traces() {
     local address
     for address in "$KCG_STATE"/containerd/state/io.containerd.runtime.v2.task/k8s.io/*/address; do
         [[ ! -f $address ]] || rm -f "$(sed 's|^unix://||' "$address")"
     done
     [[ ! -d /var/log/containers ]] || find /var/log/containers -lname "$KCG_STATE/*" -delete
-    # Named NETWORK-CONTAINER-INTERFACE; the container of one of ours has one for its loopback, too.
+    # The names are NETWORK-CONTAINER-INTERFACE; each of our containers has another one for its loopback.
     local result container
     for result in "/var/lib/cni/results/$CGROUP-"*-eth0; do
         container=${result#"/var/lib/cni/results/$CGROUP-"}
@@ -404,7 +405,7 @@ remove_traces() {
     done
 }
 
-# Only a folder that up.sh has made is ever deleted: it carries a mark, or its name is in our bridge.
+# Only deletes a folder that up.sh has created: it has a mark, or the bridge contains its name.
 require_state_free_or_ours() {
     [[ -d $KCG_STATE ]] || return 0
     ! netns_is_ours || : >"$KCG_STATE/.kcg-cluster"
@@ -420,7 +421,7 @@ remove_state() {
     fi
 }
 
-# tear_down [keep-logs]: works on whatever there is, from all of a cluster to nothing.
+# tear_down [keep-logs]: works with any part of a cluster, from all of it to nothing.
 tear_down() {
     local name
     require_netns_free_or_ours
@@ -428,7 +429,7 @@ tear_down() {
     stop_daemon kubelet TERM 10
     stop_daemon postgres INT 10
     for name in kafka kube-proxy kube-scheduler kube-controller-manager kube-apiserver etcd; do
-        # The data goes with the cluster, so nobody has to be waited for.
+        # The data is deleted with the cluster, so these need no clean shutdown.
         stop_daemon "$name" KILL 10
     done
     kill_containers

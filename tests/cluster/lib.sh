@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034 # most variables are for the scripts that source this
-# Common to the scripts of this folder; each one sources it. Settings come from the environment:
+# Shared by the scripts of this folder; each one sources it. Settings come from the environment:
 #   KCG_STATE     folder of the running cluster   KCG_NETNS     its network namespace
-#   KCG_CACHE     folder of downloads and builds  KCG_EXTERNAL  1: use the caller's cluster, make none
+#   KCG_CACHE     folder of downloads and builds  KCG_EXTERNAL  1: use the caller's cluster, create none
 #   KCG_KEEP      1: down.sh keeps the logs       KCG_TIMEOUT   seconds a component has to become ready
 
 set -euo pipefail
@@ -14,20 +14,21 @@ CLUSTER_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 : "${KCG_CACHE:=${XDG_CACHE_HOME:-$HOME/.cache}/kafka-consumer-operator}"
 : "${KCG_TIMEOUT:=120}"
 
-# An address kept for documentation (RFC 5737): it can hide nothing that a test would want to reach.
+# An address reserved for documentation (RFC 5737): it hides no address that a test may want to reach.
 HOST=198.51.100.1
 NETNS_FILE=/var/run/netns/$KCG_NETNS
 CONTAINERD_SOCKET=$KCG_STATE/containerd/containerd.sock
 ADMIN_KUBECONFIG=$KCG_STATE/kubeconfig
-# Containers get a cgroup of their own, named after the cluster: that is how their processes are told
-# from everybody else's when a crashed run is cleaned up.
+# Containers have a separate cgroup, named after the cluster: this distinguishes their processes from all
+# others when a crashed run is cleaned up.
 CGROUP=kafka-consumer-operator-$KCG_NETNS
 
 KUBERNETES_VERSION=$(awk '$1 == "k8s.io/kubernetes" { sub(/^v/, "", $2); print $2; exit }' "$CLUSTER_DIR/kubernetes/go.mod")
 KAFKA_VERSION=$(sed -n 's|.*<kafka.version>\(.*\)</kafka.version>.*|\1|p' "$CLUSTER_DIR/kafka/pom.xml")
 HELM_VERSION=3.22.0
 
-# Cached builds are keyed by what they are made of, so a change makes a new one and never mixes the two.
+# The names of cached builds contain a hash of their sources, so a change builds a new one and never mixes the
+# two.
 hash_of() { (cd "$CLUSTER_DIR" && cat "$@") | sha256sum | cut -c1-12; }
 KUBERNETES_BIN=$KCG_CACHE/kubernetes-$KUBERNETES_VERSION-$(hash_of kubernetes/go.mod kubernetes/go.sum kubernetes/main.go)
 KAFKA_JARS=$KCG_CACHE/kafka-$KAFKA_VERSION-$(hash_of kafka/pom.xml)
@@ -47,25 +48,25 @@ require_external_settings() {
         die "KCG_EXTERNAL=1 needs KUBECONFIG and KAFKA_BOOTSTRAP_SERVERS"
 }
 
-# For scripts that only make sense with a cluster of our own.
+# For scripts that need our own cluster.
 require_own_cluster() {
-    is_external && die "$(basename "$0") does not touch a cluster given with KCG_EXTERNAL=1"
+    is_external && die "$(basename "$0") does not touch the external cluster of KCG_EXTERNAL=1"
     [[ $(id -u) == 0 ]] || die "the test cluster needs root (network namespace, containers)"
     [[ $KCG_STATE == /* && $KCG_STATE != *[[:space:]]* ]] || die "KCG_STATE must be an absolute path without spaces"
-    # Socket addresses end at 108 bytes; the longest one below the state folder takes 40.
+    # Socket addresses have at most 108 bytes; the longest one below the state folder takes 40.
     ((${#KCG_STATE} <= 64)) || die "KCG_STATE is too long for the sockets in it: $KCG_STATE"
     [[ $KCG_NETNS =~ ^[a-z0-9-]{1,32}$ ]] || die "KCG_NETNS must be 1-32 of a-z, 0-9 and -"
 }
 
 # --- processes ----------------------------------------------------------------------------------------
 
-# How commands get into the cluster's network. A script that wants to stay where it is empties it.
+# How commands enter the cluster's network. A script that needs no other network empties it.
 ENTER=(nsenter --net="$NETNS_FILE" --)
 
 in_netns() { "${ENTER[@]}" "$@"; }
 
-# Starts a daemon in the cluster's network. setsid and nsenter replace themselves by the command, so $!
-# is the daemon. File descriptor 9 is the lock of up.sh and down.sh, which a daemon must not hold.
+# Starts a daemon in the cluster's network. setsid and nsenter execute the command in their place, so $! is
+# the daemon. File descriptor 9 is the lock of up.sh and down.sh, which a daemon must not hold.
 start_daemon() {
     local name=$1 pid attempt
     shift
@@ -73,15 +74,16 @@ start_daemon() {
     setsid "${ENTER[@]}" "$@" </dev/null >>"$KCG_STATE/logs/$name.log" 2>&1 9>&- &
     pid=$!
     echo "$pid" >"$KCG_STATE/pids/$name"
-    # Until the new process has become setsid it is a copy of this script, which is_ours does not know.
+    # Before the new process executes setsid it is a copy of this script, which is_ours does not recognize.
     for ((attempt = 0; attempt < 100; attempt++)); do
         ! is_ours "$pid" && kill -0 "$pid" 2>/dev/null || return 0
         sleep 0.05
     done
 }
 
-# Between two programs (exec) a process has no arguments for some milliseconds, longer when the new one comes from a cold
-# disk. It does have a program then, which neither kernel threads have nor processes that have ended.
+# While a process executes another program (exec) it has no arguments for some milliseconds, longer if the new
+# program comes from a cold disk. But it has an executable, which kernel threads and ended processes do not
+# have.
 command_line() {
     local line='' attempt
     for ((attempt = 0; attempt < 200; attempt++)); do
@@ -92,8 +94,8 @@ command_line() {
     printf '%s' "$line"
 }
 
-# Every daemon has a path of the state folder among its arguments; a reused process id does not, and
-# neither does a process that has ended but was not yet collected by its parent.
+# Every daemon has a path of the state folder among its arguments. A reused process id does not, nor does an
+# ended process that its parent has not yet reaped.
 is_ours() { [[ "$(command_line "$1")" == *"$KCG_STATE/"* ]]; }
 
 daemon_pid() {
@@ -105,7 +107,7 @@ daemon_pid() {
 
 is_running() { daemon_pid "$1" >/dev/null; }
 
-# wait_ready NAME COMMAND...: until COMMAND succeeds; gives up early when the daemon has ended.
+# wait_ready NAME COMMAND...: waits until COMMAND succeeds; fails early if the daemon has ended.
 wait_ready() {
     local name=$1 deadline=$((SECONDS + KCG_TIMEOUT))
     shift
@@ -132,7 +134,7 @@ wait_gone() {
     done
 }
 
-# stop_daemon NAME SIGNAL SECONDS: asks first, then kills.
+# stop_daemon NAME SIGNAL SECONDS: sends SIGNAL, then SIGKILL after SECONDS.
 stop_daemon() {
     local pid
     if pid=$(daemon_pid "$1"); then
@@ -162,10 +164,10 @@ admin() { in_netns "$KUBERNETES_BIN/kubectl" --kubeconfig="$ADMIN_KUBECONFIG" "$
 
 # --- one at a time ------------------------------------------------------------------------------------
 
-# The file stays: whoever waits for a lock waits for that very file.
+# The lock file is never deleted: a process that waits for the lock waits for this very file.
 take_lock() {
     exec 9>"/run/$CGROUP.lock"
-    flock -w 300 9 || die "another up.sh or down.sh is at work on $KCG_NETNS"
+    flock -w 300 9 || die "another up.sh or down.sh is running for $KCG_NETNS; try again when it has ended"
 }
 
 # --- certificates -------------------------------------------------------------------------------------

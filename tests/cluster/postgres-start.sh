@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Starts the cluster's PostgreSQL server. The first start makes the database; later ones keep the data.
+# Starts the cluster's PostgreSQL server. The first start creates the database; later ones keep the data.
 . "$(dirname "$0")/lib.sh"
 . "$CLUSTER_DIR/postgres.sh"
 

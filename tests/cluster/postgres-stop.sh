@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Stops the cluster's PostgreSQL server and keeps its data. With --kill it is killed instead.
+# Stops the cluster's PostgreSQL server and keeps its data. --kill sends SIGKILL instead.
 . "$(dirname "$0")/lib.sh"
 
-# All of its processes at once: orphaned ones would still hold the shared memory that the next start wants.
-# The lock files go too: a dead server that its parent has not yet collected counts as alive to the next.
+# Kills all of its processes at once: orphaned ones would still hold the shared memory that the next start
+# needs. Also removes the lock files: the next server takes a dead server for alive while nothing has waited
+# for it.
 kill_all() {
     local pid
     local -a children

@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# A PostgreSQL server below $KCG_STATE; sourced after lib.sh by postgres-start.sh and scripts/soak.sh. It listens on $HOST, at
-# the port that start_postgres is told, in the network of in_netns.
+# A PostgreSQL server below $KCG_STATE. postgres-start.sh and scripts/systems.sh source this file after
+# lib.sh. The server listens on $HOST, at the port that start_postgres gets, in the network of in_netns.
 
-# PostgreSQL refuses to run as root. setpriv replaces itself by the command, as start_daemon needs it. Whoever is not root runs it
-# as who they are.
+# PostgreSQL refuses to run as root. setpriv executes the command in its place, as start_daemon needs it. A
+# user other than root runs the server as itself.
 POSTGRES_USER=()
 [[ $(id -u) != 0 ]] || POSTGRES_USER=(setpriv --reuid=postgres --regid=postgres --init-groups --)
 
@@ -25,10 +25,11 @@ make_data() {
     as_postgres "$1/initdb" --pgdata="$2" --no-sync --encoding=UTF8 --locale=C.UTF-8 --username=postgres \
         --auth-local=trust --auth-host=scram-sha-256 >>"$KCG_STATE/logs/postgres.log" 2>&1 ||
         not_ready postgres "initdb failed"
-    echo 'host all all all scram-sha-256' >>"$2/pg_hba.conf" # pods come from addresses of their own
+    echo 'host all all all scram-sha-256' >>"$2/pg_hba.conf" # pods have their own addresses
 }
 
-# make_database PORT: made here and not by initdb, so that an interrupted first start is finished by the next one.
+# make_database PORT: created here and not by initdb, so that the next start completes an interrupted first
+# start.
 make_database() {
     local -a psql=(as_postgres psql -qtAX -v ON_ERROR_STOP=1 -h "$KCG_STATE/postgres" -p "$1" -U postgres)
     [[ $("${psql[@]}" -c "SELECT 1 FROM pg_roles WHERE rolname = 'kcg'") == 1 ]] ||
@@ -37,11 +38,11 @@ make_database() {
         "${psql[@]}" -c "CREATE DATABASE kcg OWNER kcg"
 }
 
-# start_postgres PORT: makes the database at the first start; returns when the server is ready.
+# start_postgres PORT: creates the database at the first start; returns when the server is ready.
 start_postgres() {
     local bin data=$KCG_STATE/postgres/data
     bin=$(newest_bin)
-    # pg_hba.conf gets its last line when everything else of the data folder is there.
+    # pg_hba.conf gets its last line after everything else in the data folder exists.
     grep -qs '^host all all all' "$data/pg_hba.conf" || make_data "$bin" "$data"
     cd "$KCG_STATE/postgres" || return
     start_daemon postgres "${POSTGRES_USER[@]}" "$bin/postgres" -D "$data" -c "listen_addresses=$HOST" -c "port=$1" \

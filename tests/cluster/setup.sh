@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the test cluster needs: Debian packages, and builds kept in a cache folder outside of
-# the checkout. Repeatable: what is there already is not made again. up.sh calls it.
+# Installs the dependencies of the test cluster: Debian packages, and builds in a cache folder outside of the
+# checkout. Repeatable: it does not build again what exists. up.sh calls it.
 . "$(dirname "$0")/lib.sh"
 
 PACKAGES=(
@@ -11,7 +11,7 @@ PACKAGES=(
     python3 jq openssl
 )
 
-# What an interrupted run must not leave behind.
+# Processes and files that an interrupted run must not leave behind.
 STEP_PID=
 STEP_LOG=
 PARTIAL=
@@ -22,13 +22,13 @@ clean_up() {
 }
 trap clean_up EXIT
 
-# step TEXT COMMAND...: runs something long with a sign of life every 15 s; its output matters only if it fails.
+# step TEXT COMMAND...: runs a long command and prints a line every 15 s; prints its output only if it fails.
 step() {
     local text=$1 started=$SECONDS beat=15
     shift
     STEP_LOG=$(mktemp)
     say "$text ..."
-    set -m # a process group of its own, so that all of it can be stopped
+    set -m # its own process group, so that a signal stops all of it
     "$@" </dev/null >"$STEP_LOG" 2>&1 &
     STEP_PID=$!
     set +m
@@ -48,7 +48,7 @@ step() {
     say "  done in $((SECONDS - started)) s"
 }
 
-# cached DIRECTORY TEXT FUNCTION: FUNCTION fills a folder which gets its name only when it is complete.
+# cached DIRECTORY TEXT FUNCTION: FUNCTION fills a folder, which gets its name only when it is complete.
 cached() {
     local directory=$1 text=$2 make=$3
     [[ ! -d $directory ]] || return 0
@@ -56,8 +56,8 @@ cached() {
     PARTIAL=$(mktemp -d "$directory.partial.XXXXXX")
     chmod 755 "$PARTIAL"
     step "$text" "$make" "$PARTIAL"
-    # Somebody else may have been faster; then theirs is as good.
-    mv -T "$PARTIAL" "$directory" 2>/dev/null || [[ -d $directory ]] || die "cannot make $directory"
+    # Another process may have been faster; then its folder is equally good.
+    mv -T "$PARTIAL" "$directory" 2>/dev/null || [[ -d $directory ]] || die "cannot create $directory"
     rm -rf "$PARTIAL"
     PARTIAL=
 }
@@ -101,7 +101,7 @@ build_helm() {
         "helm.sh/helm/v3/cmd/helm@v$HELM_VERSION"
 }
 
-# Maven writes next to the pom.xml it reads, so it reads a copy.
+# Maven writes next to the pom.xml that it reads, so it gets a copy.
 fetch_kafka() {
     local work=$1/work
     mkdir "$work"

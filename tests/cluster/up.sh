@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Brings up the test cluster: Kubernetes, Kafka and PostgreSQL in one network namespace. Starts nothing
-# that runs already, and clears away what a crashed run has left.
+# Starts the test cluster: Kubernetes, Kafka and PostgreSQL in one network namespace. Skips what is already
+# running, and cleans up after a crashed run.
 . "$(dirname "$0")/lib.sh"
 . "$CLUSTER_DIR/kubernetes.sh"
 
@@ -42,7 +42,7 @@ make_state() {
     mkdir -p "$KCG_STATE/logs" "$KCG_STATE/pids"
 }
 
-# Kafka and PostgreSQL come up while Kubernetes does.
+# Kafka and PostgreSQL start while Kubernetes does.
 start_all() {
     local kafka postgres
     "$CLUSTER_DIR/kafka-start.sh" 9>&- &

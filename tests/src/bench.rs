@@ -1,9 +1,11 @@
-//! `make bench`: how many records per second the worker reads, transforms and writes, and what that costs in CPU and
-//! memory, beside a raw librdkafka loop and Kafka's own ConsumerPerformance, taking turns on the same broker.
+//! `make bench`: the rate at which the worker reads, transforms and writes records, and its CPU time and
+//! memory, compared with a raw librdkafka loop and Kafka's own ConsumerPerformance. They take turns on the
+//! same broker.
 //!
-//! In: a Kafka that is up and idle, release binaries. Out: a table, `results.json` (medians), `runs.jsonl` (every run) and,
-//! with `--update-docs`, docs/benchmarks.md. Asserts nothing: speed is no test. A subject that does not read everything,
-//! loses records or ends with an error gives no number, it ends the whole run.
+//! In: a running, idle Kafka broker and release binaries. Out: a table, `results.json` (medians),
+//! `runs.jsonl` (every run) and, with `--update-docs`, docs/benchmarks.md. Asserts nothing: speed is not a
+//! test. A subject that does not read everything, loses records or ends with an error has no result; it ends
+//! the whole run.
 
 mod cases;
 mod copy_merge;
@@ -39,14 +41,14 @@ use self::{
     report::Report,
     subjects::{Bench, Run},
 };
-use crate::Kafka;
+use crate::systems::kafka::Kafka;
 
 #[derive(Parser, Debug)]
 #[command(
     name = "bench",
-    about = "Measures the worker; use scripts/bench.sh, which brings a Kafka"
+    about = "Measures the worker; use scripts/bench.sh, which starts a Kafka broker"
 )]
-struct Cli {
+struct BenchArgs {
     #[command(subcommand)]
     command: Command,
 }
@@ -56,9 +58,9 @@ enum Command {
     /// Load the topics, run all cases, print the table.
     Run {
         #[command(flatten)]
-        wishes: Wishes,
+        options: Options,
         #[command(flatten)]
-        site: Site,
+        prepared: Prepared,
     },
     /// Read a topic once with bare librdkafka; started by `run`.
     Raw {
@@ -68,7 +70,7 @@ enum Command {
         topic: String,
         #[arg(long)]
         records: u64,
-        /// Fail if there are more.
+        /// Fail if there are more records.
         #[arg(long)]
         exactly: bool,
     },
@@ -85,21 +87,21 @@ enum Command {
         #[arg(long)]
         connections: usize,
     },
-    /// Print what `run` with these arguments needs beside a Kafka: postgres, peers, perf.
+    /// Print what `run` with these arguments needs in addition to Kafka: postgres, peers, perf.
     Needs {
         #[command(flatten)]
-        wishes: Wishes,
+        options: Options,
     },
 }
 
-/// What users say.
+/// Options of users.
 #[derive(Args, Debug)]
-struct Wishes {
-    /// How often each case is run [default: 5, with --quick 2].
+struct Options {
+    /// Number of runs of each case [default: 5, with --quick 2].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: Option<u32>,
 
-    /// A tenth of the records: says whether everything works, its numbers are worth little.
+    /// Use a tenth of the records: shows whether everything works; the numbers mean little.
     #[arg(long)]
     quick: bool,
 
@@ -107,28 +109,28 @@ struct Wishes {
     #[arg(long, value_name = "TEXT")]
     case: Vec<String>,
 
-    /// Measure others too: loops in Java and Python, Kafka Connect, MirrorMaker, Parallel Consumer.
+    /// Also measure others: loops in Java and Python, Kafka Connect, MirrorMaker, Parallel Consumer.
     #[arg(long)]
     peers: bool,
 
-    /// Print the functions that take most of the worker's CPU time, by Linux' perf, and draw a flame graph; the speeds of such a run
-    /// count for nothing.
+    /// Print the functions that take most of the worker's CPU time, with Linux' perf, and draw a flame graph;
+    /// the speeds of such a run do not count.
     #[arg(long, conflicts_with = "update_docs")]
     perf: bool,
 
-    /// Write machine, commands and tables into docs/benchmarks.md, where those with or without peers are.
+    /// Write machine, commands and tables into docs/benchmarks.md, into the part with or without peers.
     #[arg(long)]
     update_docs: bool,
 }
 
-/// What scripts/bench.sh has prepared.
+/// Options that scripts/bench.sh passes.
 #[derive(Args, Debug)]
-struct Site {
-    /// A Kafka with nothing else to do; gets topics named bench-*.
+struct Prepared {
+    /// A Kafka broker with no other load; the bench creates topics named bench-* there.
     #[arg(long, value_name = "HOST:PORT")]
     bootstrap_servers: String,
 
-    /// Kafka's jars, for the subject java; without it java is left out.
+    /// Kafka's jars, for the subject java; without them java is skipped.
     #[arg(long, value_name = "DIR")]
     kafka_jars: Option<PathBuf>,
 
@@ -136,28 +138,30 @@ struct Site {
     #[arg(long, value_name = "DIR")]
     peers_folder: Option<PathBuf>,
 
-    /// Process of the broker, so that its CPU time is not taken for somebody else's.
+    /// Process id of the broker, so that its CPU time does not count as that of other processes.
     #[arg(long, value_name = "PID")]
     broker_pid: Option<u32>,
 
-    /// A PostgreSQL with nothing else to do; gets a table named bench_orders. Without it its case is left out.
+    /// A PostgreSQL server with no other load; the bench creates a table named bench_orders there. Without
+    /// it, the PostgreSQL case is skipped.
     #[arg(long, value_name = "URL")]
     postgres_url: Option<String>,
 
-    /// Process of that PostgreSQL.
+    /// Process id of that PostgreSQL server.
     #[arg(long, value_name = "PID")]
     postgres_pid: Option<u32>,
 
-    /// Where kafka-consumer-worker, kafka-consumer-operator and bench-worker are [default: beside this program].
+    /// Folder of kafka-consumer-worker, kafka-consumer-operator and bench-worker [default: that of this
+    /// program].
     #[arg(long, value_name = "DIR")]
     binaries: Option<PathBuf>,
 
-    /// The command to name in the report.
+    /// The command shown in the report.
     #[arg(long, default_value = "bench run", hide = true)]
     command_line: String,
 }
 
-impl Wishes {
+impl Options {
     fn wants(&self, name: &str) -> bool {
         self.case.is_empty() || self.case.iter().any(|text| name.contains(text))
     }
@@ -173,8 +177,8 @@ impl Wishes {
 
 /// All of `main`.
 pub fn main() -> Result<()> {
-    match Cli::parse().command {
-        Command::Run { wishes, site } => run(&wishes, &site),
+    match BenchArgs::parse().command {
+        Command::Run { options, prepared } => run(&options, &prepared),
         Command::Raw {
             bootstrap_servers,
             topic,
@@ -188,12 +192,12 @@ pub fn main() -> Result<()> {
             postgres_url,
             connections,
         } => copy_merge::run(&bootstrap_servers, &topic, records, &postgres_url, connections),
-        Command::Needs { wishes } => {
-            let postgres = wishes.cases().iter().any(|case| case.needs_postgres());
+        Command::Needs { options } => {
+            let postgres = options.cases().iter().any(|case| case.needs_postgres());
             for (wanted, name) in [
                 (postgres, "postgres"),
-                (wishes.peers, "peers"),
-                (wishes.perf, "perf"),
+                (options.peers, "peers"),
+                (options.perf, "perf"),
             ] {
                 if wanted {
                     println!("{name}");
@@ -204,11 +208,11 @@ pub fn main() -> Result<()> {
     }
 }
 
-fn run(wishes: &Wishes, site: &Site) -> Result<()> {
-    let mut cases = wishes.cases();
+fn run(options: &Options, prepared: &Prepared) -> Result<()> {
+    let mut cases = options.cases();
     ensure!(
-        !cases.is_empty() || wishes.wants(takeover::NAME),
-        "no case is called like that; there are: {}, {}",
+        !cases.is_empty() || options.wants(takeover::NAME),
+        "no case has such a name; the cases are: {}, {}",
         CASES.iter().map(|case| case.name).collect::<Vec<_>>().join(", "),
         takeover::NAME
     );
@@ -216,19 +220,19 @@ fn run(wishes: &Wishes, site: &Site) -> Result<()> {
         .parent()
         .context("the tests crate has no parent folder")?;
     let results = repository.join("target/bench");
-    fs::create_dir_all(&results).with_context(|| format!("cannot make {}", results.display()))?;
-    let bench = prepare(wishes, site, &results)?;
+    fs::create_dir_all(&results).with_context(|| format!("cannot create {}", results.display()))?;
+    let bench = prepare(options, prepared, &results)?;
     cases.retain(|case| {
         let possible = bench.database.is_some() || !case.needs_postgres();
         if !possible {
-            println!("{}: skipped, there is no --postgres-url", case.name);
+            println!("{}: skipped: --postgres-url is not set", case.name);
         }
         possible
     });
 
-    let runs = measure(&bench, &cases, wishes.rounds())?;
-    let takeovers = match wishes.wants(takeover::NAME) {
-        true => takeover::run(&bench, wishes.rounds())?,
+    let runs = measure(&bench, &cases, options.rounds())?;
+    let takeovers = match options.wants(takeover::NAME) {
+        true => takeover::run(&bench, options.rounds())?,
         false => Vec::new(),
     };
     let settle = Duration::from_secs(if bench.quick { 3 } else { 10 });
@@ -238,12 +242,12 @@ fn run(wishes: &Wishes, site: &Site) -> Result<()> {
     println!("\n{}", report.tables());
     fs::write(results.join("results.json"), report.json()?).context("cannot write results.json")?;
     println!("written: {}", results.join("results.json").display());
-    if wishes.update_docs {
+    if options.update_docs {
         let docs = repository.join("docs/benchmarks.md");
         report::update_docs(
             &docs,
-            &machine::describe(&bench, &site.command_line, wishes.rounds()),
-            wishes.peers,
+            &machine::describe(&bench, &prepared.command_line, options.rounds()),
+            options.peers,
             &report,
         )?;
         println!("written: {}", docs.display());
@@ -251,44 +255,44 @@ fn run(wishes: &Wishes, site: &Site) -> Result<()> {
     Ok(())
 }
 
-fn prepare(wishes: &Wishes, site: &Site, results: &Path) -> Result<Bench> {
+fn prepare(options: &Options, prepared: &Prepared, results: &Path) -> Result<Bench> {
     let program = std::env::current_exe().context("cannot find this program")?;
-    let binaries = match &site.binaries {
+    let binaries = match &prepared.binaries {
         Some(folder) => folder.clone(),
         None => program.parent().map(Path::to_path_buf).unwrap_or_default(),
     };
     let bench = Bench {
-        bootstrap: site.bootstrap_servers.clone(),
-        kafka: Kafka::new(&site.bootstrap_servers),
+        bootstrap: prepared.bootstrap_servers.clone(),
+        kafka: Kafka::new(&prepared.bootstrap_servers),
         runtime: tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?,
-        quick: wishes.quick,
-        perf: wishes.perf,
+        quick: options.quick,
+        perf: options.perf,
         worker: binaries.join("kafka-consumer-worker"),
         bench_worker: binaries.join("bench-worker"),
         operator: binaries.join("kafka-consumer-operator"),
         program,
-        jars: site.kafka_jars.clone(),
-        peers: site.peers_folder.clone().filter(|_| wishes.peers),
+        jars: prepared.kafka_jars.clone(),
+        peers: prepared.peers_folder.clone().filter(|_| options.peers),
         servers: Servers {
-            broker: site.broker_pid,
-            database: site.postgres_pid,
+            broker: prepared.broker_pid,
+            database: prepared.postgres_pid,
         },
-        database: site.postgres_url.clone(),
+        database: prepared.postgres_url.clone(),
         scratch: results.to_path_buf(),
     };
     for program in [&bench.worker, &bench.bench_worker] {
         ensure!(
             program.exists(),
-            "there is no {}; scripts/bench.sh builds it",
+            "{} does not exist; scripts/bench.sh builds it",
             program.display()
         );
     }
     Ok(bench)
 }
 
-/// Loads what the cases read, and runs them by turns.
+/// Loads what the cases read, and runs the subjects in turns.
 fn measure(bench: &Bench, cases: &[&Case], rounds: u32) -> Result<Vec<Run>> {
     let mut data: Vec<Data> = Vec::new();
     for case in cases {
@@ -300,7 +304,7 @@ fn measure(bench: &Bench, cases: &[&Case], rounds: u32) -> Result<Vec<Run>> {
         topics::load(bench, *data)?;
     }
     for data in &data {
-        // The broker's code gets compiled and the topic into the page cache: no subject pays for that.
+        // Compiles the broker's code and reads the topic into the page cache, so that no subject pays for it.
         println!("warming up: {}", data.name());
         subjects::raw(bench, *data)?;
     }

@@ -1,8 +1,8 @@
-"""What one would write in Python to get orders into PostgreSQL fast: librdkafka's consumer, batches of 1000 by COPY into a
-temporary table and from there by INSERT ... ON CONFLICT, one transaction each, offsets committed to Kafka after it.
+"""A fast loop in Python that writes orders to PostgreSQL: librdkafka's consumer, batches of 1000 by COPY into a temporary
+table and from there by INSERT ... ON CONFLICT, one transaction each, then a commit of the offsets to Kafka.
 
-Arguments: bootstrap servers, topic, records, URL of the database, statement that makes the table `stage`, statement that merges
-it. Says `first` at the first record and `last` when all are committed, then waits for the end of stdin.
+Arguments: bootstrap servers, topic, records, URL of the database, statement that creates the table `stage`, statement that
+merges it. Prints `first` at the first record and `last` when all are committed, then waits for the end of stdin.
 """
 
 import sys
@@ -13,7 +13,7 @@ import psycopg
 from confluent_kafka import Consumer, KafkaException
 
 BATCH = 1000
-# Without a record for this long it gives up, in seconds.
+# Exits if no record arrives for this long, in seconds.
 SILENCE = 30
 
 
@@ -54,7 +54,7 @@ def main():
             "group.id": f"bench-python-{time.time_ns()}",
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,
-            # As the others have it; the default makes a slow reader slower still.
+            # The setting of the others; the default makes a slow reader slower still.
             "fetch.queue.backoff.ms": 20,
         }
     )

@@ -1,11 +1,12 @@
-//! Waiting for a fixed time. Tokio's timers count in milliseconds and would make two of one.
+//! Waits for a fixed time. Tokio's timers count in milliseconds and would turn one millisecond into two.
 //!
-//! One thread wakes all who wait. As everybody waits equally long, a queue is in the order of their ends, and nobody who
-//! comes while the thread sleeps can be due before the first in the queue.
+//! One thread wakes all waiting tasks. All of them wait for the same time, so a queue is in the order of
+//! their ends, and a task that arrives while the thread sleeps is never due before the first one in the
+//! queue.
 //!
-//! A sleeping thread wakes some dozen microseconds late, the more the busier the machine is. That is no part of the work, so
-//! the thread aims at so much earlier ([`Aim`]): on average the end comes when it is due. How late those who wait get to know
-//! of it is left as it is, because that depends on the worker.
+//! A sleeping thread wakes some dozen microseconds late, more on a busier machine. This delay is not part of
+//! the work, so the thread aims earlier by that much ([`Aim`]): on average a wait ends on time. The further
+//! delay until a woken task runs is not compensated, because it depends on the worker.
 
 use std::{
     collections::VecDeque,
@@ -19,7 +20,7 @@ use tokio::sync::oneshot;
 
 type Queue = Mutex<VecDeque<(Instant, oneshot::Sender<()>)>>;
 
-/// The thread and those who wait for it; it ends with this.
+/// The thread and the tasks that wait for it; the thread ends with this value.
 pub struct Delay {
     time: Duration,
     queue: Arc<Queue>,
@@ -36,7 +37,7 @@ impl Delay {
         Ok(Self { time, queue })
     }
 
-    /// Returns after the time.
+    /// Returns after this time.
     pub async fn wait(&self) {
         let (done, waiting) = oneshot::channel();
         let due = Instant::now() + self.time;
@@ -44,19 +45,19 @@ impl Delay {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push_back((due, done));
-        // The thread lives as long as we do.
+        // The thread lives as long as this value.
         let _ = waiting.await;
     }
 }
 
-/// How much too early to aim in order to be in time on average.
+/// How much earlier to aim in order to be on time on average.
 struct Aim {
     early: Duration,
     most: Duration,
 }
 
 impl Aim {
-    /// One hit weighs a 64th: within a few milliseconds it follows what the machine does.
+    /// One hit weighs a 64th: the aim follows the machine within a few milliseconds.
     const WEIGHT: u32 = 64;
 
     fn hit(&mut self, due: Instant, now: Instant) {
@@ -84,22 +85,23 @@ fn wake(queue: &Weak<Queue>, time: Duration) {
             }
             queue.front().map_or(now + time, |(at, _)| *at - aim.early)
         };
-        // Outside of the lock, which those who are woken want next.
+        // After releasing the lock, which the woken tasks need next.
         for (at, done) in due.drain(..) {
             aim.hit(at, Instant::now());
-            // Whoever has stopped waiting need not be told.
+            // A task that has stopped waiting needs no notice.
             let _ = done.send(());
         }
         thread::sleep(next.saturating_duration_since(Instant::now()));
     }
 }
 
-/// The kernel lets a sleeping thread sleep up to 50 us longer, to wake several at once. Not this one, where it may be asked.
+/// The kernel may let a sleeping thread sleep up to 50 us longer, to wake several at once. This asks it not
+/// to, for this thread.
 fn sleep_exactly() {
     if let Ok(thread) = fs::read_link("/proc/thread-self")
         && let Some(id) = thread.file_name().and_then(|name| name.to_str())
     {
-        // Without it, the work takes a little longer than it should.
+        // If this fails, the work takes slightly longer than it should.
         let _ = fs::write(format!("/proc/{id}/timerslack_ns"), "1000");
     }
 }
@@ -109,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_always_late_by_the_same_time_aims_earlier_until_he_is_in_time() {
+    fn a_constant_delay_is_compensated_by_aiming_earlier() {
         let mut aim = Aim {
             early: Duration::ZERO,
             most: Duration::from_micros(500),

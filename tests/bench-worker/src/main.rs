@@ -1,6 +1,7 @@
-//! The worker of the benchmark's case with work per record: everything is the released worker's but the writer `wait`, which
-//! takes a fixed time for each record, one after the other, as a call of a remote service would. Its `custom.config` is
-//! `{"microseconds": N}`. At the end it tells how many records were in work at once and how long they really took.
+//! The worker of the benchmark case with work for each record: the released worker, plus the writer `wait`,
+//! which takes a fixed time for each record, one after the other, like a call of a remote service. Its
+//! `custom.config` is `{"microseconds": N}`. At the end it prints how many records were processed at the same
+//! time and how long they really took.
 
 mod delay;
 
@@ -19,7 +20,7 @@ use serde_json::Value;
 
 use self::delay::Delay;
 
-/// See the module.
+/// A writer that waits for each record, and counts how it went.
 struct Wait {
     delay: Delay,
     in_work: AtomicU64,

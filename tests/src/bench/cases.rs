@@ -1,24 +1,24 @@
-//! What is measured: the data, the cases, and who reads what in each. Pure.
+//! What is measured: the data, the cases, and the subjects of each. Pure.
 
 use super::{
     peers::Peer,
-    work::{ByKey, Guarantee, Work},
+    work::{ByKey, CopyGuarantee, Work},
 };
 
-/// A topic's content.
+/// The content of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Data {
-    /// 100 bytes each, no keys.
+    /// 100 bytes each, without keys.
     P100,
-    /// 1000 bytes each, no keys.
+    /// 1000 bytes each, without keys.
     P1k,
     /// JSON documents of about 250 bytes, keyed by user.
     Orders,
     /// The same, fewer and on eight partitions.
     OrdersOn8,
-    /// The same, fewer still: for writers slower than Kafka.
+    /// The same, fewer again: for writers that are slower than Kafka.
     OrdersFew,
-    /// Nothing.
+    /// No records.
     Empty,
 }
 
@@ -52,19 +52,19 @@ impl Data {
         }
     }
 
-    /// The number is in the name, so that quick runs leave the large topics alone.
+    /// The name contains the number, so that quick runs do not touch the large topics.
     pub fn topic(self, quick: bool) -> String {
         format!("bench-{}-{}", self.name(), self.records(quick))
     }
 }
 
-/// Who is measured.
+/// A measured program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Subject {
     Raw,
     Worker(Work),
     Java,
-    /// COPY and merge, written by hand, over so many connections.
+    /// COPY and merge, a loop written by hand, over this many connections.
     CopyMerge(usize),
     /// Only with `--peers`.
     Peer(Peer),
@@ -84,16 +84,16 @@ impl Subject {
     }
 }
 
-/// What the others of a case are compared with.
+/// The yardstick for the other subjects of a case.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Yardstick {
     /// This subject in the same round.
     Subject(&'static str),
-    /// This many records per second, which nobody can exceed.
+    /// This many records per second, which no subject can exceed.
     Rate(f64),
 }
 
-/// One line of comparison: subjects that read the same topic by turns.
+/// One comparison: subjects that read the same topic in turns.
 #[derive(Debug)]
 pub(super) struct Case {
     pub name: &'static str,
@@ -177,8 +177,8 @@ pub(super) const CASES: &[Case] = &[
         data: Data::P100,
         yardstick: AT_LEAST_ONCE,
         subjects: &[
-            Subject::Worker(Work::Copy(Guarantee::AtLeastOnce)),
-            Subject::Worker(Work::Copy(Guarantee::ExactlyOnce)),
+            Subject::Worker(Work::Copy(CopyGuarantee::AtLeastOnce)),
+            Subject::Worker(Work::Copy(CopyGuarantee::ExactlyOnce)),
         ],
     },
     Case {
@@ -186,8 +186,8 @@ pub(super) const CASES: &[Case] = &[
         data: Data::P1k,
         yardstick: AT_LEAST_ONCE,
         subjects: &[
-            Subject::Worker(Work::Copy(Guarantee::AtLeastOnce)),
-            Subject::Worker(Work::Copy(Guarantee::ExactlyOnce)),
+            Subject::Worker(Work::Copy(CopyGuarantee::AtLeastOnce)),
+            Subject::Worker(Work::Copy(CopyGuarantee::ExactlyOnce)),
             Subject::Peer(Peer::MirrorMaker),
         ],
     },
@@ -236,7 +236,7 @@ mod tests {
         names.sort();
         let count = names.len();
         names.dedup();
-        // Nothing is nothing, quick or not.
+        // Without records, the quick topic equals the full one.
         assert_eq!(names.len(), count - 1);
     }
 }

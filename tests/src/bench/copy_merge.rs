@@ -1,9 +1,10 @@
-//! The loop that the Postgres writer is measured against, and what one would write by hand for the server's sake: batches of
-//! [`BATCH`] orders go into a temporary table by COPY and from there into the real one by INSERT ... ON CONFLICT, one
-//! transaction each. Over one connection as such loops have, or over several, each with its share of the partitions, to see
-//! what the server can do. No group, no commits to Kafka, no retries; what does not fit ends it.
+//! The yardstick for the Postgres writer, the best that one would write by hand for the server: COPY
+//! puts batches of [`BATCH`] orders into a temporary table, and INSERT ... ON CONFLICT merges them into the
+//! real one, one transaction each. Over one connection as such loops do, or over several, each with its share
+//! of the partitions, to see the limit of the server. No group, no commits to Kafka, no retries; an
+//! unexpected record ends it.
 //!
-//! Says `first` on stdout at the first record and `last` when all are committed, then waits for the end of stdin.
+//! Prints `first` at the first record and `last` when all are committed, then waits for the end of stdin.
 
 use std::{
     io::{self, Read as _},
@@ -28,25 +29,25 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio_postgres::{Client, NoTls};
 
-use super::raw::{SILENCE, say};
+use super::raw::{SILENCE, print_mark};
 
-/// Records of a transaction; what the worker has by default.
+/// Records of a transaction: the worker's default.
 const BATCH: usize = 1000;
-/// Longest wait for a record: then what is there is written.
+/// Longest wait for a record; then the loop writes what it has.
 const TICK: Duration = Duration::from_millis(20);
 
-/// The table, as the worker's case has it too.
+/// The table, the same as in the worker's case.
 pub(super) const TABLE: &str = "bench_orders";
-/// Its columns: those of [`super::topics`]' orders.
+/// Its columns: the fields of the orders of [`super::topics`].
 pub(super) const COLUMNS: &str = "order_id bigint primary key, user_id int, country text, ts bigint, amount numeric(12,2), \
                                   currency text, items jsonb, status text";
 
-/// Makes the temporary table.
+/// Creates the temporary table.
 pub(super) fn make_stage() -> String {
     format!("create temp table stage (like {TABLE}) on commit delete rows")
 }
 
-/// Brings its rows into [`TABLE`].
+/// Merges its rows into [`TABLE`].
 pub(super) fn merge_into_table() -> String {
     format!(
         "insert into {TABLE} select * from stage on conflict (order_id) do update set user_id = excluded.user_id, \
@@ -70,7 +71,7 @@ struct Order<'a> {
 
 /// Writes `records` records of `topic`.
 pub(super) fn run(bootstrap: &str, topic: &str, records: u64, url: &str, connections: usize) -> Result<()> {
-    let consumer: BaseConsumer = client(bootstrap).create().context("no consumer")?;
+    let consumer: BaseConsumer = client(bootstrap).create().context("cannot create the consumer")?;
     let metadata = consumer.fetch_metadata(Some(topic), SILENCE)?;
     let partitions = metadata
         .topics()
@@ -78,14 +79,14 @@ pub(super) fn run(bootstrap: &str, topic: &str, records: u64, url: &str, connect
         .map_or(0, |topic| topic.partitions().len());
     ensure!(partitions > 0, "topic {topic} does not exist");
     let read = Arc::new(AtomicU64::new(0));
-    let (first, begun) = mpsc::channel();
+    let (first, started) = mpsc::channel();
     let writers: Vec<_> = (0..connections)
         .map(|number| {
             let mut share = TopicPartitionList::new();
             for partition in (number..partitions).step_by(connections) {
                 share.add_partition_offset(topic, partition as i32, Offset::Beginning)?;
             }
-            let consumer: BaseConsumer = client(bootstrap).create().context("no consumer")?;
+            let consumer: BaseConsumer = client(bootstrap).create().context("cannot create the consumer")?;
             consumer.assign(&share)?;
             let (url, read, first) = (url.to_string(), read.clone(), first.clone());
             Ok(thread::spawn(move || {
@@ -94,8 +95,8 @@ pub(super) fn run(bootstrap: &str, topic: &str, records: u64, url: &str, connect
         })
         .collect::<Result<_>>()?;
     drop(first);
-    if begun.recv().is_ok() {
-        say("first")?;
+    if started.recv().is_ok() {
+        print_mark("first")?;
     }
     for writer in writers {
         match writer.join() {
@@ -103,7 +104,7 @@ pub(super) fn run(bootstrap: &str, topic: &str, records: u64, url: &str, connect
             Err(_) => bail!("a writer panicked"),
         }
     }
-    say("last")?;
+    print_mark("last")?;
     io::stdin().read_to_end(&mut Vec::new())?;
     Ok(())
 }
@@ -114,12 +115,12 @@ fn client(bootstrap: &str) -> ClientConfig {
         .set("bootstrap.servers", bootstrap)
         .set("group.id", "bench-copy-merge")
         .set("enable.auto.commit", "false")
-        // As the worker has it; the default makes a slow reader slower still.
+        // The worker's setting; the default makes a slow reader slower still.
         .set("fetch.queue.backoff.ms", "20");
     config
 }
 
-/// Writes what `consumer` gets until all writers together have read everything.
+/// Writes the records of `consumer` until all writers together have read everything.
 fn copy(
     consumer: &BaseConsumer,
     url: &str,
@@ -139,7 +140,7 @@ fn copy(
             last_read = Instant::now();
             append(message.payload().unwrap_or_default(), &mut rows)?;
             if count == 0 {
-                // Only the first of all is waited for.
+                // Waits only for the first record of all.
                 let _ = first.send(());
             }
             count += 1;
@@ -158,7 +159,7 @@ fn copy(
 
 async fn connect(url: &str) -> Result<Client> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.context("PostgreSQL")?;
-    // An error shows at the next statement.
+    // The next statement fails with this error.
     tokio::spawn(connection);
     client.batch_execute(&make_stage()).await?;
     Ok(client)

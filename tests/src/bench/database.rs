@@ -1,5 +1,5 @@
-//! The PostgreSQL that the Postgres case writes to: its table, made anew for each run, and where the worker finds the
-//! connection URL.
+//! PostgreSQL for the Postgres case: its table, created again for each run, and the connection URL where the
+//! worker finds it.
 
 use std::fs;
 
@@ -10,12 +10,12 @@ use super::{
     copy_merge::{COLUMNS, TABLE},
     subjects::Bench,
 };
-use crate::process::WorkerProcess;
+use crate::systems::process::WorkerProcess;
 
-/// Secret and key of the connection URL.
+/// Secret and key with the connection URL.
 pub(super) const SECRET: (&str, &str) = ("database", "url");
 
-/// An empty table, and its URL where the worker `name` looks for it.
+/// Creates an empty table, and puts its URL where the worker `name` looks for it.
 pub(super) fn prepare(bench: &Bench, name: &str) -> Result<()> {
     let folder = WorkerProcess::secrets(&bench.scratch, name).join(SECRET.0);
     fs::create_dir_all(&folder)?;
@@ -26,7 +26,7 @@ pub(super) fn prepare(bench: &Bench, name: &str) -> Result<()> {
     )
 }
 
-/// An error unless the table has so many rows; drops it.
+/// Fails unless the table has this many rows; drops the table.
 pub(super) fn finish(bench: &Bench, rows: u64) -> Result<()> {
     let url = bench.database()?;
     let found: i64 = bench.runtime.block_on(async {
@@ -50,7 +50,7 @@ fn execute(bench: &Bench, statements: &str) -> Result<()> {
         let (client, connection) = tokio_postgres::connect(url, NoTls)
             .await
             .context("PostgreSQL does not answer")?;
-        // An error shows at the next statement.
+        // The next statement fails with this error.
         tokio::spawn(connection);
         Ok(client.batch_execute(statements).await?)
     })

@@ -1,4 +1,4 @@
-//! Processes with nothing to do, and the memory they take: a worker that has its partitions, an operator without groups.
+//! Idle processes and their memory: a worker that has its partitions, an operator without groups.
 
 use std::{
     fs::File,
@@ -18,10 +18,10 @@ use super::{
     worker::{Worker, free_address, get, sum},
 };
 
-/// Between two looks at a process that is starting.
+/// Pause between two checks of a starting process.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A process with nothing to do: its name and, when it could be measured, its peak memory; else why not.
+/// An idle process: its name, and its peak memory or the reason why it was not measured.
 pub(super) struct Idle {
     pub subject: &'static str,
     pub peak_rss_mib: Result<f64, String>,
@@ -51,7 +51,7 @@ pub(super) fn worker(bench: &Bench, settle: Duration) -> Result<Idle> {
         }
         thread::sleep(settle);
         worker.process.check()?;
-        peak_rss_mib(worker.process.pid()).context("the worker is gone")
+        peak_rss_mib(worker.process.pid()).context("the worker has ended")
     })?;
     println!("idle worker with {partitions} partitions: {peak:.1} MiB");
     Ok(Idle {
@@ -77,7 +77,7 @@ pub(super) fn operator(bench: &Bench, settle: Duration) -> Result<Idle> {
         });
     }
     let (address, log) = (free_address()?, bench.scratch.join("operator.log"));
-    // A namespace that nobody has, and no lease: it touches nothing, so it may be killed.
+    // A namespace that does not exist, and no lease: this operator changes nothing, so it may be killed.
     let mut operator = Running(
         Command::new(&bench.operator)
             .args([
@@ -107,7 +107,7 @@ pub(super) fn operator(bench: &Bench, settle: Duration) -> Result<Idle> {
         thread::sleep(PAUSE);
     }
     thread::sleep(settle);
-    let peak = peak_rss_mib(operator.pid()).context("the operator is gone")?;
+    let peak = peak_rss_mib(operator.pid()).context("the operator has ended")?;
     println!("idle operator: {peak:.1} MiB");
     Ok(Idle {
         subject: "operator",

@@ -1,5 +1,5 @@
-//! What a result means nothing without: the machine, the versions, the command, the date. Best effort: what cannot be
-//! found out is left out.
+//! The context of a result: machine, versions, command, date. Best effort: values that cannot be determined
+//! are left out.
 
 use std::{fs, path::Path, process::Command};
 
@@ -16,7 +16,7 @@ pub(super) fn describe(bench: &Bench, command_line: &str, rounds: u32) -> String
         .and_then(|text| text.split(' ').next()?.parse::<f64>().ok())
         .map_or_else(String::new, |kib| format!(", {:.0} GiB", kib / 1024.0 / 1024.0));
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    // What is behind the first "-" names a build of it.
+    // The part after the first "-" names a build of it.
     let kernel = kernel.split('-').next().unwrap_or_default();
     lines.push(format!(
         "- Machine: {cpu}, {} cores{memory}, Linux {}; broker and subject share it",
@@ -62,7 +62,7 @@ fn kafka(jars: &Path) -> Option<String> {
     })
 }
 
-/// What a program says about itself; java says it on stderr.
+/// The version that a program prints; java prints it on stderr.
 fn first_line(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).output().ok()?;
     let text = if output.stdout.is_empty() {

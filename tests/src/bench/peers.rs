@@ -1,6 +1,7 @@
-//! Others that do the same work, with `--peers`: programs of `tests/bench-peers`, and Kafka's own Connect and MirrorMaker. All
-//! but one are Java; heaps and collector are those of Kafka's scripts, and settings are what their users change first for
-//! throughput: large polls, large batches. Measured from the first record to the last, so without the start of the JVM.
+//! Others that do the same work, with `--peers`: programs of `tests/bench-peers`, and Kafka's own Connect and
+//! MirrorMaker. All except one are Java; heap and collector are those of Kafka's scripts, and the settings
+//! are those that users change first for throughput: large polls, large batches. Measured from the first
+//! record to the last, so without the start of the JVM.
 
 use std::{
     fmt::Write as _,
@@ -23,10 +24,10 @@ use super::{
     worker::free_address,
 };
 
-/// Between two looks at MirrorMaker's target.
+/// Pause between two checks of MirrorMaker's target.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What MirrorMaker calls the topics that it makes; the target is `src.` and the name of the source.
+/// MirrorMaker's names for the topics that it creates: the target is `src.` and the name of the source.
 const MIRROR_TOPICS: [&str; 5] = [
     "heartbeats",
     "mm2-configs.src.internal",
@@ -35,14 +36,14 @@ const MIRROR_TOPICS: [&str; 5] = [
     "mm2-status.src.internal",
 ];
 
-/// Somebody else's program.
+/// A program of others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Peer {
     /// A loop around Kafka's consumer, with Jackson.
     Jackson,
     /// Kafka Connect: JSON, two transforms, a sink that discards, two tasks.
     Connect,
-    /// Parallel Consumer by key, with so many microseconds for each record.
+    /// Parallel Consumer by key, with this many microseconds of work for each record.
     ParallelConsumer(u32),
     /// MirrorMaker 2, to a topic of the same broker.
     MirrorMaker,
@@ -61,7 +62,7 @@ impl Peer {
         }
     }
 
-    /// Of so many records, those that it is given: the slow ones would take minutes for all.
+    /// Number of records that it reads, at most this many: the slow ones would take minutes for all.
     pub fn records(self, all: u64) -> u64 {
         match self {
             Peer::Jackson | Peer::Connect | Peer::Python => all,
@@ -70,7 +71,7 @@ impl Peer {
     }
 }
 
-/// Runs it once; returns how many records it had as well.
+/// Runs it once; also returns its number of records.
 pub(super) fn run(bench: &Bench, data: Data, peer: Peer) -> Result<(Spent, f64, u64)> {
     let topic = data.topic(bench.quick);
     let records = peer.records(data.records(bench.quick));
@@ -95,7 +96,7 @@ pub(super) fn run(bench: &Bench, data: Data, peer: Peer) -> Result<(Spent, f64, 
     Ok((spent, peak, records))
 }
 
-/// Where they are.
+/// The folder of the peers.
 fn peers(bench: &Bench) -> Result<&Path> {
     bench.peers.as_deref().context("this needs --peers-folder")
 }
@@ -132,7 +133,7 @@ fn log(bench: &Bench) -> Result<File> {
     Ok(File::create(bench.scratch.join("peer.log"))?)
 }
 
-/// A properties file.
+/// Writes a properties file.
 fn properties(path: &Path, entries: &[(&str, &str)]) -> Result<()> {
     let mut text = String::new();
     for (key, value) in entries {
@@ -142,7 +143,7 @@ fn properties(path: &Path, entries: &[(&str, &str)]) -> Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Connect as a process of its own, which ends with its stdin because the sink sees to it.
+/// Connect as a separate process, which ends with its stdin because the sink makes it do so.
 fn connect(bench: &Bench, topic: &str, records: u64) -> Result<Command> {
     let (worker, sink) = (
         bench.scratch.join("connect.properties"),
@@ -169,7 +170,7 @@ fn connect(bench: &Bench, topic: &str, records: u64) -> Result<Command> {
     properties(
         &sink,
         &[
-            // Its group is named after it, and must be new.
+            // The name of its group contains this name, and must be new.
             (
                 "name",
                 &format!("bench-{}", jiff::Timestamp::now().as_millisecond()),
@@ -199,7 +200,7 @@ fn connect(bench: &Bench, topic: &str, records: u64) -> Result<Command> {
     Ok(command)
 }
 
-/// MirrorMaker says nothing itself, so its target is watched.
+/// MirrorMaker prints no marks, so the bench watches its target.
 fn mirror(bench: &Bench, topic: &str, records: u64) -> Result<(Spent, f64, u64)> {
     let target = format!("src.{topic}");
     let clean = || {
@@ -257,7 +258,7 @@ fn mirror(bench: &Bench, topic: &str, records: u64) -> Result<(Spent, f64, u64)>
         let count = topics::count(bench, &target)?.unwrap_or_default();
         match &begin {
             None if count > 0 => begin = Some((Window::open(process.pid(), bench.servers)?, count)),
-            // What came before the window is not in it.
+            // Records from before the window do not count.
             Some((window, before)) if count >= records => break (window.close()?, count - before),
             _ => {}
         }
@@ -268,7 +269,7 @@ fn mirror(bench: &Bench, topic: &str, records: u64) -> Result<(Spent, f64, u64)>
         );
         thread::sleep(PAUSE);
     };
-    let peak = peak_rss_mib(process.pid()).context("MirrorMaker is gone")?;
+    let peak = peak_rss_mib(process.pid()).context("MirrorMaker has ended")?;
     drop(process);
     clean()?;
     Ok((spent, peak, copied))

@@ -1,6 +1,6 @@
-//! With `--perf`: where the worker's CPU time goes between its first and its last record, as Linux' perf sees it: the functions
-//! that take most, and a flame graph of all. Functions have names only in a worker that was built with them, and inferno,
-//! which draws, has to be there; scripts/bench.sh sees to both.
+//! With `--perf`: the worker's CPU time between its first and its last record, sampled by Linux' perf: the
+//! functions that take most, and a flame graph of all. Functions have names only in a worker that was built
+//! with them, and inferno must be installed to draw the graph; scripts/bench.sh does both.
 
 use std::{
     fmt::Write as _,
@@ -16,16 +16,16 @@ use super::{
     subjects::{Bench, STOP},
 };
 
-/// Functions that are shown of each run.
+/// Functions shown for each run.
 const SHOWN: usize = 15;
-/// Looks per second and thread; odd, so as not to run in step with anything.
+/// Samples per second and thread; odd, so as not to run in step with anything.
 const FREQUENCY: &str = "999";
-/// So much of a stack is kept at each look, in bytes, to find out who has called whom: nothing is built with frame pointers.
+/// Bytes of a stack that each sample keeps, to find the callers: nothing is built with frame pointers.
 const STACK: &str = "dwarf,16384";
-/// What takes less of the CPU time than this, in percent, is not drawn.
+/// The graph leaves out functions below this share of the CPU time, in percent.
 const NARROWEST: &str = "0.1";
 
-/// A recording of a process that goes on.
+/// A running recording of a process.
 pub(super) struct Recording {
     perf: Running,
     file: PathBuf,
@@ -34,14 +34,14 @@ pub(super) struct Recording {
 }
 
 impl Recording {
-    /// Starts one of the process, when it is wanted. `name` is that of the flame graph.
+    /// Starts a recording of the process, if requested. `name` is that of the flame graph.
     pub fn start(bench: &Bench, pid: u32, name: &str) -> Result<Option<Self>> {
         if !bench.perf {
             return Ok(None);
         }
         let file = bench.scratch.join("perf.data");
         let perf = Command::new("perf")
-            // The clock of the CPU works in virtual machines, too.
+            // The CPU clock works in virtual machines, too.
             .args([
                 "record",
                 "-e",
@@ -68,13 +68,13 @@ impl Recording {
         }))
     }
 
-    /// Ends it and prints what it has seen.
+    /// Ends the recording and prints its result.
     pub fn finish(mut self) -> Result<()> {
         self.perf.signal("INT")?;
-        // It ends by that signal, so its status says nothing.
+        // It ends by that signal, so its exit status means nothing.
         self.perf.wait(STOP, || {})?;
         print!("{}", summary(&self.file)?);
-        // A run with --quick may be too short for a single look, and is a run all the same.
+        // A run with --quick may be too short for a single sample, and is still a run.
         match draw(&self.file, &self.title, &self.graph) {
             Ok(()) => println!("  written: {}", self.graph.display()),
             Err(error) => println!("  no flame graph: {error:#}"),
@@ -83,7 +83,7 @@ impl Recording {
     }
 }
 
-/// perf's stacks, one line for each that occurs, as boxes.
+/// Draws perf's stacks, one line for each, as boxes.
 fn draw(recording: &Path, title: &str, graph: &Path) -> Result<()> {
     let steps: [&[&str]; 3] = [
         &[
@@ -103,10 +103,10 @@ fn draw(recording: &Path, title: &str, graph: &Path) -> Result<()> {
             title,
         ],
     ];
-    // The last good one stays until there is another.
+    // The last good graph stays until there is a new one.
     let unfinished = graph.with_extension("svg.new");
-    let told = graph.with_extension("log");
-    let log = File::create(&told).with_context(|| format!("cannot write {}", told.display()))?;
+    let perf_log = graph.with_extension("log");
+    let log = File::create(&perf_log).with_context(|| format!("cannot write {}", perf_log.display()))?;
     let mut input = Stdio::null();
     let mut running = Vec::new();
     for (number, step) in steps.iter().enumerate() {
@@ -127,10 +127,11 @@ fn draw(recording: &Path, title: &str, graph: &Path) -> Result<()> {
         input = process.0.stdout.take().map_or_else(Stdio::null, Stdio::from);
         running.push((step[0], process));
     }
-    // From the last on, which ends when all before it have: so no one is killed while others still read from it.
+    // Waits from the last step backwards: the last one ends when all before it have, so none is killed while
+    // another still reads from it.
     for (name, process) in running.iter_mut().rev() {
         let status = process.0.wait()?;
-        ensure!(status.success(), "{name}: {status}, see {}", told.display());
+        ensure!(status.success(), "{name}: {status}, see {}", perf_log.display());
     }
     fs::rename(&unfinished, graph).with_context(|| format!("cannot write {}", graph.display()))
 }
@@ -151,7 +152,7 @@ fn summary(file: &Path) -> Result<String> {
     Ok(describe(&String::from_utf8_lossy(&output.stdout)))
 }
 
-/// Whose functions took which share, and the first of them.
+/// The share of each owner of functions, and the first functions.
 fn describe(report: &str) -> String {
     let functions: Vec<(f64, &str)> = report.lines().filter_map(function).collect();
     let mut shares: Vec<(f64, &str)> = [
@@ -174,7 +175,7 @@ fn describe(report: &str) -> String {
     text
 }
 
-/// Of a line "    4.88%  [.] name   -  -": 4.88 and "[.] name". None of comments.
+/// Of a line "    4.88%  [.] name   -  -": 4.88 and "[.] name". None for comments.
 fn function(line: &str) -> Option<(f64, &str)> {
     let (percent, name) = line.trim_start().split_once('%')?;
     let name = name.trim_end_matches([' ', '-']).trim_start();

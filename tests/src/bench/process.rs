@@ -1,5 +1,5 @@
-//! CPU time and memory of a process from /proc, the same way for every subject. Linux only. The kernel counts CPU time of all
-//! threads exactly and shows it in hundredths of a second.
+//! CPU time and memory of a process from /proc, measured the same way for every subject. Linux only. The
+//! kernel counts the CPU time of all threads exactly and shows it in hundredths of a second.
 
 use std::{
     fs, thread,
@@ -8,22 +8,23 @@ use std::{
 
 use anyhow::{Context, Result};
 
-pub(super) use crate::process::Running;
-use crate::process::memory_mib;
+pub(super) use crate::systems::process::Running;
+use crate::systems::process::memory_mib;
 
-/// USER_HZ: what /proc counts in, 100 on every architecture we run on.
+/// USER_HZ: the unit of /proc, 100 on every architecture that we run on.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Servers that use less of a core than this are at rest; an idle broker uses 2 %.
+/// Servers that use less of a core than this are idle; an idle broker uses 2 %.
 const AT_REST: f64 = 0.05;
-/// What may wait to be written to the disk, in MiB.
+/// How much may wait to be written to the disk, in MiB.
 const UNWRITTEN: f64 = 64.0;
-/// How long is looked at servers, to see whether they are at rest.
+/// How long servers are watched to see whether they are idle.
 const LOOK: Duration = Duration::from_millis(500);
-/// Then a run begins all the same.
+/// After this time a run starts anyway.
 const REST: Duration = Duration::from_secs(30);
 
-/// Processes that serve the subjects, as far as they are ours: their CPU time is told apart from everybody else's.
+/// Processes that serve the subjects, if they are ours: their CPU time is separated from that of other
+/// processes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Servers {
     pub broker: Option<u32>,
@@ -38,8 +39,8 @@ pub(super) struct ServersCpu {
 }
 
 impl Servers {
-    /// Waits until the servers are at rest and the kernel has written what the last run left, so that no run pays for the one
-    /// before it. Looks for [`REST`] at most.
+    /// Waits until the servers are idle and the kernel has written the data of the previous run, so that no
+    /// run pays for the one before it. Waits for [`REST`] at most.
     pub fn settle(self) -> Result<()> {
         let limit = Instant::now() + REST;
         while Instant::now() < limit {
@@ -72,7 +73,7 @@ impl ServersCpu {
     }
 }
 
-/// From now on: time, CPU time of a process, and what else went on.
+/// Measures from now on: time, CPU time of a process, and the load of others.
 pub(super) struct Window {
     pid: u32,
     servers: Servers,
@@ -82,13 +83,14 @@ pub(super) struct Window {
     busy: f64,
 }
 
-/// What a window has seen.
+/// The result of a window.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Spent {
     pub seconds: f64,
     pub cpu_seconds: f64,
     pub servers: ServersCpu,
-    /// Share of the machine that neither the subject nor the servers used, and that was not idle; unknown when the
+    /// Share of the machine that neither the subject nor the servers used, and that was not idle; unknown if
+    /// the broker is not ours.
     /// broker is not ours.
     pub others: Option<f64>,
 }
@@ -110,7 +112,7 @@ impl Window {
         self.close_with(seconds, cpu_seconds(self.pid)? - self.cpu)
     }
 
-    /// For a process that has ended: its CPU time comes from elsewhere.
+    /// For a process that has ended: the caller passes its CPU time.
     pub fn close_with(&self, seconds: f64, cpu_seconds_of_subject: f64) -> Result<Spent> {
         let servers = self.servers.cpu_seconds()?.since(self.servers_cpu);
         let others = match servers.broker {
@@ -140,7 +142,7 @@ pub(super) fn cpu_seconds(pid: u32) -> Result<f64> {
     Ok((fields[11] + fields[12]) / TICKS_PER_SECOND)
 }
 
-/// CPU time of a process and of its children, those that have ended included, in seconds.
+/// CPU time of a process and of its children, including ended ones, in seconds.
 fn family_cpu_seconds(pid: u32) -> Result<f64> {
     let mut ticks: f64 = stat(&pid.to_string())?[11..15].iter().sum();
     for entry in fs::read_dir("/proc").context("cannot read /proc")?.flatten() {
@@ -151,7 +153,7 @@ fn family_cpu_seconds(pid: u32) -> Result<f64> {
         else {
             continue;
         };
-        // It may have ended by now.
+        // It may have ended meanwhile.
         if let Ok(fields) = stat(process)
             && fields[1] == f64::from(pid)
         {
@@ -161,7 +163,7 @@ fn family_cpu_seconds(pid: u32) -> Result<f64> {
     Ok(ticks / TICKS_PER_SECOND)
 }
 
-/// What the kernel has not written to disks yet, in MiB; see proc(5).
+/// Data that the kernel has not yet written to disks, in MiB; see proc(5).
 fn unwritten_mib() -> Result<f64> {
     let text = fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
     let kib = |name: &str| -> f64 {
@@ -172,7 +174,7 @@ fn unwritten_mib() -> Result<f64> {
     Ok((kib("Dirty:") + kib("Writeback:")) / 1024.0)
 }
 
-/// CPU time of all our children that have ended and been waited for, in seconds.
+/// CPU time of all our children that have ended and were waited for, in seconds.
 pub(super) fn ended_children_cpu_seconds() -> Result<f64> {
     let fields = stat("self")?;
     Ok((fields[13] + fields[14]) / TICKS_PER_SECOND)
@@ -182,7 +184,9 @@ pub(super) fn ended_children_cpu_seconds() -> Result<f64> {
 fn stat(process: &str) -> Result<Vec<f64>> {
     let path = format!("/proc/{process}/stat");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    let (_, rest) = text.rsplit_once(')').with_context(|| format!("{path} is odd"))?;
+    let (_, rest) = text
+        .rsplit_once(')')
+        .with_context(|| format!("{path} has an unexpected format"))?;
     let fields: Vec<f64> = rest
         .split_whitespace()
         .map(|field| field.parse().unwrap_or_default())
@@ -191,7 +195,7 @@ fn stat(process: &str) -> Result<Vec<f64>> {
     Ok(fields)
 }
 
-/// Time that the machine's cores were not idle, in seconds, with the time the host took from them.
+/// Time that the machine's cores were not idle, in seconds, including the time that the host took from them.
 fn busy_seconds() -> Result<f64> {
     let text = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
     let fields: Vec<f64> = text
@@ -210,7 +214,7 @@ fn busy_seconds() -> Result<f64> {
     Ok(busy / TICKS_PER_SECOND)
 }
 
-/// Most memory the process ever had in RAM, in MiB; None once it has ended.
+/// Most memory that the process ever had in RAM, in MiB; None after its end.
 pub(super) fn peak_rss_mib(pid: u32) -> Option<f64> {
     memory_mib(pid, "VmHWM")
 }
@@ -220,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn our_own_process_has_memory_and_uses_cpu_time() {
+    fn this_process_has_memory_and_uses_cpu_time() {
         let pid = std::process::id();
         assert!(peak_rss_mib(pid).unwrap() > 0.5);
         let window = Window::open(pid, Servers::default()).unwrap();

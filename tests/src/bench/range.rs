@@ -1,4 +1,4 @@
-//! Several measurements of one thing: their median and how far they lie apart. Pure.
+//! Several measurements of one value: median and spread. Pure.
 
 /// Median, lowest and highest.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,12 +1,13 @@
-//! The raw loop that the worker is measured against: librdkafka with the worker's own client properties, all partitions
-//! forwarded to one queue, read in batches, keys and values copied into one piece of memory, and nothing else. No worker
-//! on librdkafka can be faster, so the ratio is what the worker itself costs.
+//! The yardstick for the worker: librdkafka with the worker's own client properties, all partitions
+//! forwarded to one queue, read in batches, keys and values copied into one block of memory, and nothing
+//! else. No worker on librdkafka can be faster, so the ratio is the cost of the worker itself.
 //!
-//! Says `first` on stdout at the first record and `last` at the last, then waits for the end of stdin: whoever started it
-//! reads its CPU time and memory at these moments. Refuses to wait longer than [`SILENCE`] for a record.
+//! Prints `first` at the first record and `last` at the last, then waits for the end of stdin: the program
+//! that started it reads its CPU time and memory at these moments. Waits at most [`SILENCE`] for a record.
 //!
-//! Third and last module that calls librdkafka's C interface. What makes it sound: [`Queue`] borrows its consumer, so it
-//! ends first; every message of a batch is destroyed once, right after it was copied; nothing borrowed is kept.
+//! The third and last module that calls librdkafka's C interface. It is sound because [`Queue`] borrows its
+//! consumer, so the queue ends first; because every message of a batch is destroyed once, right after its
+//! copy; and because nothing borrowed is kept.
 #![allow(unsafe_code)]
 
 use std::{
@@ -30,12 +31,12 @@ use rdkafka::{
 
 /// Messages per call; measured: larger is not faster.
 const BATCH: usize = 4096;
-/// Longest wait in one call; bounds how late an error of the client is seen.
+/// Longest wait in one call; limits how late the loop sees an error of the client.
 const TICK: Duration = Duration::from_millis(100);
-/// A broker on this machine that gives no record for this long is not going to.
+/// A local broker that has sent no record for this long will not send one.
 pub(super) const SILENCE: Duration = Duration::from_secs(60);
 
-/// After the last record of a topic, another one would have come within this time.
+/// If the topic had another record after the last one, it would arrive within this time.
 const AFTER_LAST: Duration = Duration::from_secs(1);
 
 /// Reads `records` records of `topic` from its beginning; with `exactly`, another record is an error.
@@ -49,7 +50,7 @@ pub(super) fn run(bootstrap: &str, topic: &str, records: u64, exactly: bool) -> 
     );
     let consumer: BaseConsumer = ClientConfig::from_iter(properties)
         .create()
-        .context("no consumer")?;
+        .context("cannot create the consumer")?;
     let metadata = consumer.fetch_metadata(Some(topic), SILENCE)?;
     let partitions = metadata
         .topics()
@@ -79,7 +80,7 @@ pub(super) fn run(bootstrap: &str, topic: &str, records: u64, exactly: bool) -> 
         if read > 0 {
             last_read = Instant::now();
             if count == 0 {
-                say("first")?;
+                print_mark("first")?;
             }
         }
         ensure!(
@@ -95,13 +96,13 @@ pub(super) fn run(bootstrap: &str, topic: &str, records: u64, exactly: bool) -> 
         }
         ensure!(count == records, "{count} records instead of {records}");
     }
-    say("last")?;
+    print_mark("last")?;
     io::stdin().read_to_end(&mut Vec::new())?;
     Ok(())
 }
 
-/// A line for whoever has started this program.
-pub(super) fn say(word: &str) -> Result<()> {
+/// Prints a line for the program that started this one.
+pub(super) fn print_mark(word: &str) -> Result<()> {
     let mut out = io::stdout();
     writeln!(out, "{word}")?;
     Ok(out.flush()?)
@@ -125,10 +126,11 @@ impl<'a> Queue<'a> {
         }
     }
 
-    /// Makes the partition's records arrive here, from the next assignment on.
+    /// Forwards the partition's records to this queue, from the next assignment on.
     fn forward(&self, topic: &str, partition: i32) -> Result<()> {
         let topic = CString::new(topic)?;
-        // SAFETY: client, topic and both queues are valid; the reference to the partition's queue is given back.
+        // SAFETY: client, topic and both queues are valid; the reference to the partition's queue is
+        // released.
         unsafe {
             let client = self.consumer.client().native_ptr();
             let queue = sys::rd_kafka_queue_get_partition(client, topic.as_ptr(), partition);
@@ -139,16 +141,16 @@ impl<'a> Queue<'a> {
         Ok(())
     }
 
-    /// Appends keys and values of the next batch to `arena`; returns how many records there were.
+    /// Appends keys and values of the next batch to `arena`; returns the number of records.
     fn drain(&mut self, arena: &mut Vec<u8>) -> Result<u64> {
         let millis = i32::try_from(TICK.as_millis())?;
-        // SAFETY: `messages` has room for BATCH pointers; nobody else reads this queue.
+        // SAFETY: `messages` has room for BATCH pointers; no other thread reads this queue.
         let count =
             unsafe { sys::rd_kafka_consume_batch_queue(self.raw, millis, self.messages.as_mut_ptr(), BATCH) };
         let mut read = 0;
         let mut failed = None;
         for &message in self.messages.iter().take(usize::try_from(count).unwrap_or(0)) {
-            // SAFETY: a valid message, used only before it is destroyed in this turn.
+            // SAFETY: a valid message, used only before this iteration destroys it.
             unsafe {
                 let fields = &*message;
                 if fields.err == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
@@ -172,14 +174,14 @@ impl<'a> Queue<'a> {
 /// `start` is null or points to `len` bytes.
 unsafe fn append(arena: &mut Vec<u8>, start: *mut c_void, len: usize) {
     if !start.is_null() {
-        // SAFETY: promised by the caller.
+        // SAFETY: the caller guarantees it.
         arena.extend_from_slice(unsafe { slice::from_raw_parts(start.cast(), len) });
     }
 }
 
 impl Drop for Queue<'_> {
     fn drop(&mut self) {
-        // SAFETY: made in `new`, destroyed once, before the client that it borrows.
+        // SAFETY: created in `new`, destroyed once, before the client that it borrows.
         unsafe { sys::rd_kafka_queue_destroy(self.raw) }
     }
 }

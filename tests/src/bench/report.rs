@@ -1,5 +1,6 @@
-//! What the runs say together: medians with their range, and how each subject compares with the yardstick of its case in the
-//! same round, as tables, as `results.json`, and as the generated part of docs/benchmarks.md. Pure but for that file.
+//! The summary of all runs: medians with their range, and each subject compared with the reference of its
+//! case in the same round, as tables, as `results.json`, and as the generated part of docs/benchmarks.md.
+//! Pure, except for that file.
 
 use std::{fmt::Write as _, fs, path::Path};
 
@@ -20,7 +21,7 @@ const BEGIN: &str = "<!-- begin: written by scripts/bench.sh --update-docs -->";
 const BEGIN_PEERS: &str = "<!-- begin: written by scripts/bench.sh --peers --update-docs -->";
 const END: &str = "<!-- end -->";
 
-/// A run in which others had more of the machine than this is not clean.
+/// A run in which other processes used more of the machine than this is not clean.
 const CLEAN: f64 = 0.05;
 
 /// Everything measured.
@@ -44,7 +45,7 @@ struct Line {
     compared: Option<Compared>,
 }
 
-/// Speed in parts of a yardstick's.
+/// Speed in parts of the yardstick's.
 struct Compared {
     with: String,
     share: Range,
@@ -95,7 +96,7 @@ impl Report {
         }
     }
 
-    /// The tables, in Markdown; without a case, or a takeover, that was measured, without its table.
+    /// The tables in Markdown; leaves out the table of cases and that of takeovers if none was measured.
     pub fn tables(&self) -> String {
         let mut tables = Vec::new();
         if !self.lines.is_empty() {
@@ -157,7 +158,7 @@ impl Report {
                 "worker gets",
                 "groupProtocol",
                 "session",
-                "first partition goes on after, s",
+                "first partition continues after, s",
                 "last partition, s",
                 "trials",
             ]
@@ -188,7 +189,7 @@ impl Report {
         markdown(&rows)
     }
 
-    /// The content of `results.json`: medians. What was not measured is left out.
+    /// The content of `results.json`: medians. Leaves out what was not measured.
     pub fn json(&self) -> Result<String> {
         let busy = self.lines.iter().map(|line| {
             let mut row = json!({
@@ -228,7 +229,7 @@ impl Report {
 }
 
 impl Line {
-    /// The broker's, and PostgreSQL's where it is written to.
+    /// CPU time of the broker, and of PostgreSQL where the case writes to it.
     fn servers_cpu(&self) -> String {
         let text = |cpu: Option<Range>| cpu.map(|cpu| hundredths(cpu.median));
         match (text(self.broker_cpu), text(self.database_cpu)) {
@@ -261,12 +262,12 @@ fn compare(yardstick: Yardstick, of: &[&Run], runs: &[Run]) -> Option<Compared> 
     })
 }
 
-/// Replaces a generated part of the document: with peers, that of their own.
+/// Replaces a generated part of the document; the part with peers is a separate one.
 pub(super) fn update_docs(path: &Path, machine: &str, peers: bool, report: &Report) -> Result<()> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let begin = if peers { BEGIN_PEERS } else { BEGIN };
     let replaced = replace(&text, begin, &format!("{machine}\n{}", report.tables()))
-        .with_context(|| format!("{} has not the lines {begin:?} and {END:?}", path.display()))?;
+        .with_context(|| format!("{} lacks the lines {begin:?} and {END:?}", path.display()))?;
     fs::write(path, replaced).with_context(|| format!("cannot write {}", path.display()))
 }
 

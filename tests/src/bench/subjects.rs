@@ -1,6 +1,6 @@
-//! One run of one subject: starts it as a process of its own, watches it from the first record to the last, and gives its
-//! rate, CPU time and peak memory. Each subject must prove that it read everything: the raw loop and the worker count their
-//! records, ConsumerPerformance prints how many it had.
+//! One run of one subject: starts it as a separate process, watches it from the first record to the last, and
+//! returns its rate, CPU time and peak memory. Each subject must prove that it has read everything: the raw
+//! loop and the worker count their records, ConsumerPerformance prints its number.
 
 use std::{
     fmt,
@@ -19,36 +19,37 @@ use super::{
     process::{Running, Servers, Spent, Window, ended_children_cpu_seconds, peak_rss_mib},
     worker,
 };
-use crate::Kafka;
+use crate::systems::kafka::Kafka;
 
-/// From the start of a process to its first record, or to being ready: a JVM on two busy cores takes 5 s, a join 3 s.
+/// From the start of a process to its first record, or until it is ready: a JVM on two busy cores takes 5 s,
+/// a join 3 s.
 pub(super) const START: Duration = Duration::from_secs(60);
-/// From SIGTERM or the end of stdin to the end: a drain budget of 55 s is in the worker's configuration; nothing is left
-/// to drain here.
+/// From SIGTERM or the end of stdin to the end of the process: the worker's configuration has a drain budget
+/// of 55 s, and there is nothing left to drain.
 pub(super) const STOP: Duration = Duration::from_secs(60);
-/// The slowest consumer known to us reads 20,000 records/s; a subject slower than this has hung.
+/// The slowest known consumer reads 20,000 records/s; a subject slower than this has hung.
 pub(super) const SLOWEST: u64 = 10_000;
 
-/// What all runs have in common.
+/// Everything that the runs share.
 pub(super) struct Bench {
     pub bootstrap: String,
     pub kafka: Kafka,
     pub runtime: tokio::runtime::Runtime,
     pub quick: bool,
-    /// Say where the worker's CPU time goes.
+    /// Record the worker's CPU time by function.
     pub perf: bool,
     pub program: PathBuf,
     pub worker: PathBuf,
-    /// The worker whose records take time.
+    /// The worker with work for each record.
     pub bench_worker: PathBuf,
     pub operator: PathBuf,
     pub jars: Option<PathBuf>,
     /// Jars and packages of the peers, with `--peers`.
     pub peers: Option<PathBuf>,
     pub servers: Servers,
-    /// URL of a PostgreSQL, if there is one.
+    /// URL of a PostgreSQL server, if there is one.
     pub database: Option<String>,
-    /// For configuration and logs of the subjects.
+    /// Folder for configuration and logs of the subjects.
     pub scratch: PathBuf,
 }
 
@@ -68,12 +69,12 @@ pub(super) struct Run {
     pub seconds: f64,
     pub records_per_second: f64,
     pub cpu_seconds_per_million: f64,
-    /// The same of the broker; unknown when it is not ours.
+    /// The same for the broker; unknown if it is not ours.
     pub broker_cpu_seconds_per_million: Option<f64>,
-    /// The same of PostgreSQL; only where it is written to.
+    /// The same for PostgreSQL; only for cases that write to it.
     pub database_cpu_seconds_per_million: Option<f64>,
     pub peak_rss_mib: f64,
-    /// Share of the machine used by neither the subject nor the servers.
+    /// Share of the machine that neither the subject nor the servers used.
     pub others: Option<f64>,
 }
 
@@ -132,13 +133,13 @@ pub(super) fn run(bench: &Bench, case: &Case, subject: Subject, round: u32) -> R
     })
 }
 
-/// The raw loop, as a process of this program.
+/// The raw loop, as a separate process of this program.
 pub(super) fn raw(bench: &Bench, data: Data) -> Result<(Spent, f64)> {
     let mut command = raw_command(bench, &data.topic(bench.quick), data.records(bench.quick));
     watch(bench, "the raw loop", &mut command)
 }
 
-/// The loop that copies and merges, as a process of this program.
+/// The loop that copies and merges, as a separate process of this program.
 fn copy_merge(bench: &Bench, data: Data, connections: usize) -> Result<(Spent, f64)> {
     let mut command = Command::new(&bench.program);
     command
@@ -150,7 +151,7 @@ fn copy_merge(bench: &Bench, data: Data, connections: usize) -> Result<(Spent, f
     watch(bench, "copy-merge", &mut command)
 }
 
-/// An error unless committed records, and as many as that, are in a topic.
+/// Fails unless exactly this many committed records are in a topic.
 pub(super) fn holds_exactly(bench: &Bench, topic: &str, records: u64) -> Result<()> {
     watch(bench, topic, raw_command(bench, topic, records).arg("--exactly")).map(|_| ())
 }
@@ -163,7 +164,7 @@ fn raw_command(bench: &Bench, topic: &str, records: u64) -> Command {
     command
 }
 
-/// Starts a program that says on stdout when it has the first and the last record, and ends with its stdin.
+/// Runs a program that prints marks at the first and the last record, and ends with its stdin.
 pub(super) fn watch(bench: &Bench, name: &str, command: &mut Command) -> Result<(Spent, f64)> {
     let mut child = Running(
         command
@@ -176,21 +177,21 @@ pub(super) fn watch(bench: &Bench, name: &str, command: &mut Command) -> Result<
     let mut lines = BufReader::new(output).lines();
     let mut expect = |word: &str| match lines.next() {
         Some(Ok(line)) if line == word => Ok(()),
-        other => bail!("{name} said {other:?} instead of {word:?}"),
+        other => bail!("{name} printed {other:?} instead of {word:?}"),
     };
     expect("first")?;
     let window = Window::open(child.pid(), bench.servers)?;
     expect("last")?;
     let spent = window.close()?;
-    let peak = peak_rss_mib(child.pid()).with_context(|| format!("{name} is gone"))?;
+    let peak = peak_rss_mib(child.pid()).with_context(|| format!("{name} has ended"))?;
     drop(child.0.stdin.take());
     let status = child.wait(STOP, || {})?;
     ensure!(status.success(), "{name}: {status}");
     Ok((spent, peak))
 }
 
-/// Kafka's own ConsumerPerformance. It tells the time from its first fetch to its last; of the CPU time of the whole
-/// process, what the same program needs for one record is taken off, which is the start of the JVM.
+/// Kafka's own ConsumerPerformance. It prints the time from its first fetch to its last. Its CPU time is that
+/// of the whole process less what the same program needs for one record, which is the start of the JVM.
 fn java(bench: &Bench, data: Data) -> Result<(Spent, f64)> {
     let (_, boot, _) = consumer_performance(bench, data, 1)?;
     let (seconds, mut spent, peak) = consumer_performance(bench, data, data.records(bench.quick))?;
@@ -199,11 +200,11 @@ fn java(bench: &Bench, data: Data) -> Result<(Spent, f64)> {
     Ok((spent, peak))
 }
 
-/// Returns the seconds it says, what the process used, and its peak memory.
+/// Returns the seconds that it prints, the resources of the process, and its peak memory.
 fn consumer_performance(bench: &Bench, data: Data, records: u64) -> Result<(f64, Spent, f64)> {
     let jars = bench.jars.as_ref().context("java needs --kafka-jars")?;
     let before = ended_children_cpu_seconds()?;
-    // The heap and the collector of Kafka's own script.
+    // Heap and collector of Kafka's own script.
     let mut child = Running(
         Command::new("java")
             .args([
@@ -225,7 +226,7 @@ fn consumer_performance(bench: &Bench, data: Data, records: u64) -> Result<(f64,
                 "--messages",
                 &records.to_string(),
             ])
-            // How long it waits for its first record; its own 10 s are too short for a busy machine.
+            // Its wait for the first record; its default of 10 s is too short for a busy machine.
             .args(["--timeout", &START.as_millis().to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -242,7 +243,7 @@ fn consumer_performance(bench: &Bench, data: Data, records: u64) -> Result<(f64,
     let cpu_seconds = ended_children_cpu_seconds()? - before;
     let spent = window.close_with(started.elapsed().as_secs_f64(), cpu_seconds)?;
     let mut text = String::new();
-    // A few lines, which the pipe has held.
+    // A few lines, which fit into the pipe's buffer.
     child
         .0
         .stdout
@@ -254,8 +255,8 @@ fn consumer_performance(bench: &Bench, data: Data, records: u64) -> Result<(f64,
     Ok((seconds, spent, peak))
 }
 
-/// Of "start.time, end.time, data.consumed.in.MB, MB.sec, data.consumed.in.nMsg, nMsg.sec, rebalance.time.ms,
-/// fetch.time.ms, ...": the last but two, when all records were consumed.
+/// From "start.time, end.time, data.consumed.in.MB, MB.sec, data.consumed.in.nMsg, nMsg.sec,
+/// rebalance.time.ms, fetch.time.ms, ...": the third value from the end, if all records were consumed.
 fn fetch_seconds(text: &str, records: u64) -> Result<f64> {
     let line = text
         .lines()
@@ -265,7 +266,7 @@ fn fetch_seconds(text: &str, records: u64) -> Result<f64> {
     let consumed: u64 = field(4)?.parse()?;
     ensure!(consumed >= records, "only {consumed} of {records} records");
     let millis: f64 = field(7)?.parse()?;
-    // Some more may come with the last fetch.
+    // The last fetch may bring some more.
     Ok(millis / 1000.0 * records as f64 / consumed as f64)
 }
 
@@ -274,7 +275,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn consumer_performance_is_believed_only_when_it_read_everything() {
+    fn a_result_of_consumer_performance_counts_only_if_it_read_everything() {
         let line = "2026-01-01 00:00:00:000, 2026-01-01 00:00:09:000, 95.36, 10.0, 1000, 100.0, 4000, 5000, 19.0, 200.0";
         let text = format!("start.time, end.time, ...\n{line}\n");
         assert_eq!(fetch_seconds(&text, 1000).unwrap(), 5.0);

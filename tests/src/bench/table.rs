@@ -19,7 +19,7 @@ pub(super) fn thousands(value: f64) -> String {
     text
 }
 
-/// A table whose columns are aligned in plain text too; the first row is its head.
+/// A table with aligned columns, readable as plain text too; the first row is its head.
 pub(super) fn markdown<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| {
         rows.iter()

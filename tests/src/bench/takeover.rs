@@ -1,9 +1,9 @@
-//! How long partitions stand still when a worker goes: two workers, a steady feed, one of them gets SIGTERM or SIGKILL, and
-//! the other one's output tells when it had the first record of each partition that has moved. By group protocol, with
-//! the sessions that Kafka has by default and with short ones.
+//! How long partitions stand still when a worker leaves: two workers and a steady feed; one worker gets
+//! SIGTERM or SIGKILL, and the other one's output shows when it had the first record of each partition that
+//! has moved. For each group protocol, with Kafka's default session timeout and with a short one.
 //!
-//! Times are from just before the signal to the time at which the broker has put the record into the output topic; both
-//! clocks are this machine's. So they hold everything: noticing, rebalancing, reading, lingering, writing.
+//! Times start just before the signal and end when the broker has appended the record to the output topic;
+//! both clocks are this machine's. So they include everything: detection, rebalance, fetch, linger, write.
 
 mod group;
 
@@ -19,28 +19,27 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use tokio::sync::mpsc;
 
-use self::group::{Member, Protocol, Session, config, settle, shorten_session};
+use self::group::{Member, PARTITIONS, Protocol, Session, config, settle, shorten_session};
 use super::{
     range::Range,
     subjects::{Bench, STOP},
 };
 use crate::{
-    kafka::Record,
-    ledger::{Shape, feed::Feed},
+    systems::kafka::Record,
+    verify::ledger::{Shape, feed::Feed},
 };
 
-/// What `--case` calls it.
+/// Its name for `--case`.
 pub(super) const NAME: &str = "takeover";
 
-const PARTITIONS: i32 = 12;
-/// Records a second over all partitions: one in 10 ms for each.
+/// Records per second over all partitions: one in 10 ms for each.
 const RATE: u64 = 1200;
-/// What Kafka gives a silent member by default, for both protocols.
+/// Kafka's default session timeout of a silent member, for both protocols.
 const DEFAULT_SESSION: Duration = Duration::from_secs(45);
-/// Beyond the session: a rebalance with a lost member takes a few heartbeats.
+/// In addition to the session: a rebalance with a lost member takes a few heartbeats.
 const ALLOWANCE: Duration = Duration::from_secs(60);
 
-/// What is done to a worker.
+/// What happens to a worker.
 #[derive(Clone, Copy, Debug)]
 struct Setup {
     signal: &'static str,
@@ -66,7 +65,8 @@ const SETUPS: [Setup; 4] = [
     },
 ];
 
-/// A line of the table: seconds until the first and until the last of the partitions goes on elsewhere.
+/// A line of the table: seconds until consumption of the first and of the last partition continues on the
+/// other worker.
 pub(super) struct Takeover {
     pub signal: &'static str,
     pub protocol: &'static str,
@@ -76,9 +76,9 @@ pub(super) struct Takeover {
     pub trials: usize,
 }
 
-/// All setups, `trials` times each, but fewer where most of the time is spent waiting for the session.
+/// All setups, `trials` times each, fewer for those that mostly wait for the session.
 pub(super) fn run(bench: &Bench, trials: u32) -> Result<Vec<Takeover>> {
-    // The feed, the observer and both groups.
+    // For the feed, the observer and both groups.
     let runtime = tokio::runtime::Runtime::new()?;
     let mut lines = Vec::new();
     for setup in SETUPS {
@@ -86,7 +86,7 @@ pub(super) fn run(bench: &Bench, trials: u32) -> Result<Vec<Takeover>> {
         let trials = if waits { trials.div_ceil(2).min(3) } else { trials };
         let (mut classic, mut consumer) = (Vec::new(), Vec::new());
         for number in 1..=trials {
-            // Both at once: most of it is waiting, and one in 10 ms is no load.
+            // Both at the same time: most of it is waiting, and one record in 10 ms is no load.
             let (one, other) = runtime.block_on(async {
                 tokio::try_join!(
                     trial(bench, setup, Protocol::Classic),
@@ -123,7 +123,7 @@ pub(super) fn run(bench: &Bench, trials: u32) -> Result<Vec<Takeover>> {
     Ok(lines)
 }
 
-/// Topics of a trial: what both read, and what each writes.
+/// Topics of a trial: the input of both workers, and the output of each.
 struct Topics {
     input: String,
     leaver: String,
@@ -198,7 +198,7 @@ async fn trial(bench: &Bench, setup: Setup, protocol: Protocol) -> Result<(f64, 
     .with_context(|| format!("see {}", stayer.worker.log.display()))?;
     if setup.signal == "TERM" {
         let status = leaver.worker.process.wait(STOP, || {})?;
-        ensure!(status.success(), "told to stop, the worker ended with {status}");
+        ensure!(status.success(), "after SIGTERM the worker ended with {status}");
     }
     feed.stop().await?;
     drop(stayer);
@@ -206,7 +206,7 @@ async fn trial(bench: &Bench, setup: Setup, protocol: Protocol) -> Result<(f64, 
     Ok(measured)
 }
 
-/// Sends the input partition and the time of each record of a topic until told to stop.
+/// Sends the input partition and the time of each record of a topic until the stop flag is set.
 fn follow(bench: &Bench, topic: &str) -> (Arc<AtomicBool>, mpsc::UnboundedReceiver<(i32, i64)>) {
     let stop = Arc::new(AtomicBool::new(false));
     let (send, arrivals) = mpsc::unbounded_channel();
@@ -214,17 +214,17 @@ fn follow(bench: &Bench, topic: &str) -> (Arc<AtomicBool>, mpsc::UnboundedReceiv
     tokio::spawn(async move {
         let take = move |(): &mut (), record: Record| {
             if let Some(arrival) = arrival(&record) {
-                // Nobody listens after the last one.
+                // The receiver is gone after the last one.
                 let _ = send.send(arrival);
             }
         };
-        // When it fails, the channel ends, which is noticed.
+        // If it fails, the channel closes, which the receiver notices.
         kafka.follow(&topic, (), take, stopped).await
     });
     (stop, arrivals)
 }
 
-/// The key says which partition a record was in; see [`Shape`].
+/// The key contains the input partition of a record; see [`Shape`].
 fn arrival(record: &Record) -> Option<(i32, i64)> {
     let key = std::str::from_utf8(record.key.as_deref()?).ok()?;
     Some((key.split('-').next()?.parse().ok()?, record.timestamp?))
@@ -240,7 +240,7 @@ async fn first_of_each(
     let mut times = BTreeMap::new();
     while times.len() < moved.len() {
         let (partition, at) = arrivals.recv().await.context("the output cannot be read")?;
-        // Earlier ones are of before the leaver came.
+        // Earlier records are from before the leaver was stopped.
         if moved.contains(&partition) && at > signalled {
             times.entry(partition).or_insert((at - signalled) as f64 / 1000.0);
         }

@@ -1,5 +1,5 @@
-//! The topics that are read: made once and kept, because loading takes longer than reading. A topic with another number
-//! of records than it should have is made anew. The same bytes on every machine.
+//! The input topics: loaded once and kept, because loading takes longer than reading. A topic with a wrong
+//! number of records is created again. The content is the same on every machine.
 
 use std::{
     io::Write as _,
@@ -16,13 +16,14 @@ use rdkafka::{
 };
 
 use super::{cases::Data, subjects::Bench};
+use crate::systems::random::Random;
 
-/// Records written to one partition before the next has its turn, when there is no key: less than a batch, so that
-/// batches are full and partitions equally long.
+/// Records written to one partition before the next one follows, if there is no key: less than a batch, so
+/// that batches are full and partitions have the same length.
 const RUN: u64 = 1000;
-/// Writing all that a producer holds, at most 128 MiB, on a busy machine.
+/// For writing everything in a producer's queue, at most 128 MiB, on a busy machine.
 const FLUSH: Duration = Duration::from_secs(120);
-/// Between two signs of life.
+/// Pause between two progress lines.
 const PROGRESS: Duration = Duration::from_secs(2);
 
 /// Makes sure that the topic of `data` exists and is complete.
@@ -45,10 +46,10 @@ pub(super) fn load(bench: &Bench, data: Data) -> Result<()> {
         .set("queue.buffering.max.messages", "500000")
         .set("queue.buffering.max.kbytes", "131072")
         .create_with_context(Refusals::default())
-        .context("no producer")?;
-    let mut random = Random(42);
+        .context("cannot create the producer")?;
+    let mut random = Random::new(42);
     let (mut key, mut value) = (Vec::new(), Vec::new());
-    let (started, mut told) = (Instant::now(), Instant::now());
+    let (started, mut printed) = (Instant::now(), Instant::now());
     for number in 0..wanted {
         key.clear();
         value.clear();
@@ -57,8 +58,8 @@ pub(super) fn load(bench: &Bench, data: Data) -> Result<()> {
         send(&producer, &topic, partition, &key, &value)?;
         if number % RUN == 0 {
             producer.poll(Duration::ZERO);
-            if told.elapsed() > PROGRESS {
-                told = Instant::now();
+            if printed.elapsed() > PROGRESS {
+                printed = Instant::now();
                 println!("loading {topic}: {} of {wanted}", number + 1);
             }
         }
@@ -67,7 +68,7 @@ pub(super) fn load(bench: &Bench, data: Data) -> Result<()> {
         .flush(FLUSH)
         .with_context(|| format!("{topic} could not be written"))?;
     let refused = producer.context().0.load(Ordering::Relaxed);
-    ensure!(refused == 0, "{refused} records of {topic} were refused");
+    ensure!(refused == 0, "the broker rejected {refused} records of {topic}");
     let found = count(bench, &topic)?;
     ensure!(
         found == Some(wanted),
@@ -77,7 +78,7 @@ pub(super) fn load(bench: &Bench, data: Data) -> Result<()> {
     Ok(())
 }
 
-/// An empty topic of this name.
+/// Creates an empty topic of this name.
 pub(super) fn recreate(bench: &Bench, topic: &str, partitions: i32) -> Result<()> {
     bench.runtime.block_on(async {
         bench.kafka.delete_topics(&[topic.to_string()]).await?;
@@ -88,14 +89,14 @@ pub(super) fn recreate(bench: &Bench, topic: &str, partitions: i32) -> Result<()
     })
 }
 
-/// No topic of this name.
+/// Deletes the topic of this name, if it exists.
 pub(super) fn delete(bench: &Bench, topic: &str) -> Result<()> {
     bench
         .runtime
         .block_on(bench.kafka.delete_topics(&[topic.to_string()]))
 }
 
-/// Records in a topic whose records are never removed; None when it does not exist.
+/// Number of records in a topic that never deletes records; None if it does not exist.
 pub(super) fn count(bench: &Bench, topic: &str) -> Result<Option<u64>> {
     bench.runtime.block_on(async {
         if bench.kafka.partitions(topic).await.is_err() {
@@ -106,7 +107,7 @@ pub(super) fn count(bench: &Bench, topic: &str) -> Result<Option<u64>> {
     })
 }
 
-/// Records with a key go where the key says, others to `partition`.
+/// Records with a key go to the partition of the key, others to `partition`.
 fn send(
     producer: &BaseProducer<Refusals>,
     topic: &str,
@@ -127,15 +128,15 @@ fn send(
                 record = refused;
                 producer.poll(Duration::from_millis(50));
             }
-            Err((error, _)) => bail!("a record for {topic} was refused: {error}"),
+            Err((error, _)) => bail!("the producer rejected a record for {topic}: {error}"),
         }
     }
 }
 
 fn fill(data: Data, number: u64, random: &mut Random, key: &mut Vec<u8>, value: &mut Vec<u8>) {
     match data {
-        Data::P100 => random.letters(100, value),
-        Data::P1k => random.letters(1000, value),
+        Data::P100 => letters(random, 100, value),
+        Data::P1k => letters(random, 1000, value),
         Data::Orders | Data::OrdersOn8 | Data::OrdersFew => order(number, random, key, value),
         Data::Empty => {}
     }
@@ -166,32 +167,15 @@ fn order(number: u64, random: &mut Random, key: &mut Vec<u8>, value: &mut Vec<u8
     let _ = write!(value, "],\"status\":\"{}\"}}", STATES[random.below(5) as usize]);
 }
 
-/// SplitMix64: the same numbers everywhere, and fast.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    fn letters(&mut self, count: usize, value: &mut Vec<u8>) {
-        while value.len() < count {
-            let letters = self.next().to_le_bytes().map(|byte| b'A' + byte % 26);
-            let take = letters.len().min(count - value.len());
-            value.extend_from_slice(&letters[..take]);
-        }
+fn letters(random: &mut Random, count: usize, value: &mut Vec<u8>) {
+    while value.len() < count {
+        let letters = random.next_u64().to_le_bytes().map(|byte| b'A' + byte % 26);
+        let take = letters.len().min(count - value.len());
+        value.extend_from_slice(&letters[..take]);
     }
 }
 
-/// Counts the records that the broker did not take.
+/// Counts the records that the broker rejects.
 #[derive(Default)]
 struct Refusals(AtomicU64);
 
@@ -213,7 +197,7 @@ mod tests {
 
     #[test]
     fn orders_are_json_of_about_250_bytes() {
-        let mut random = Random(42);
+        let mut random = Random::new(42);
         let mut bytes = 0;
         for number in 0..1000 {
             let (mut key, mut value) = (Vec::new(), Vec::new());
@@ -228,7 +212,7 @@ mod tests {
     #[test]
     fn random_records_have_exactly_their_size() {
         let mut value = Vec::new();
-        fill(Data::P100, 0, &mut Random(1), &mut Vec::new(), &mut value);
+        fill(Data::P100, 0, &mut Random::new(1), &mut Vec::new(), &mut value);
         assert_eq!(value.len(), 100);
     }
 }

@@ -1,5 +1,5 @@
-//! What the worker does with the records: the configuration document that it gets in each case, as the operator would
-//! render it. Defaults, as a user would have them, but for what the case is about. Pure.
+//! The work of the worker: its configuration document in each case, as the operator would render it.
+//! Defaults, as most users have them, except for the subject of the case. Pure.
 
 use anyhow::{Context, Result};
 use crds::{WorkerConfig, spec::KafkaConsumerGroupSpec};
@@ -10,62 +10,62 @@ use super::{copy_merge::TABLE, database};
 /// What the worker does with the records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Work {
-    /// Bytes in, discarded.
+    /// Reads bytes and discards them.
     Identity,
-    /// Parsed, changed by a VRL program, serialised, discarded.
+    /// Parses, changes by a VRL program, serializes, discards.
     Transform,
     /// The same, written to another topic.
     TransformToKafka,
-    /// A field dropped, one renamed, one converted and one set by a transform of type Fields, discarded.
+    /// Drops a field, renames one, converts one and sets one by a transform of type Fields, then discards.
     Fields,
     /// The same four by a VRL program.
     FieldsByVrl,
-    /// Bytes in, in the order of each key, up to [`CONCURRENCY`] at once.
+    /// Reads bytes in the order of each key, up to [`CONCURRENCY`] at a time.
     ByKey(ByKey),
-    /// Bytes in, written to another topic.
-    Copy(Guarantee),
-    /// JSON objects, upserted into a table with a primary key.
+    /// Reads bytes and writes them to another topic.
+    Copy(CopyGuarantee),
+    /// Upserts JSON objects into a table with a primary key.
     Postgres,
 }
 
-/// What becomes of each record of [`Work::ByKey`].
+/// What happens to each record of [`Work::ByKey`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ByKey {
     /// Discarded.
     NoWork,
-    /// Waited for, by the worker in `tests/bench-worker`.
+    /// Delayed, by the worker in `tests/bench-worker`.
     OneMillisecond,
 }
 
 /// The guarantee of [`Work::Copy`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Guarantee {
+pub(super) enum CopyGuarantee {
     AtLeastOnce,
     ExactlyOnce,
 }
 
-impl Guarantee {
+impl CopyGuarantee {
     pub fn name(self) -> &'static str {
         match self {
-            Guarantee::AtLeastOnce => "at-least-once",
-            Guarantee::ExactlyOnce => "exactly-once",
+            CopyGuarantee::AtLeastOnce => "at-least-once",
+            CopyGuarantee::ExactlyOnce => "exactly-once",
         }
     }
 }
 
-/// Records in work at once by key.
+/// Records processed at the same time by key.
 pub(super) const CONCURRENCY: u32 = 100;
-/// Between two commits of a copy, and the length of a transaction: what others see is never later than this, whatever the
-/// guarantee, so that both are compared at the same promise.
+/// The interval between two commits of a copy, and the length of a transaction: consumers never see a record
+/// later than this, whatever the guarantee, so both are compared under the same promise.
 const COMMIT_MILLISECONDS: u32 = 100;
 
 /// Adds a field, drops a field.
 const PROGRAM: &str = ".handled_by = \"bench\"\ndel(.status)\n";
-/// What [`Work::Fields`] does, as a program.
+/// The work of [`Work::Fields`] as a program.
 const FIELDS_PROGRAM: &str =
     "del(.country)\n.state = del(.status)\n.amount = to_string!(.amount)\n.handled_by = \"bench\"\n";
 
-/// Where [`Work::writes_to_kafka`] writes to.
+/// The output topic of [`Work::writes_to_kafka`].
 pub(super) const OUTPUT_TOPIC: &str = "bench-output";
 
 impl Work {
@@ -114,8 +114,8 @@ impl Work {
             Work::ByKey(_) => Some(json!({"ordering": "PerKey", "concurrency": CONCURRENCY})),
             Work::Copy(guarantee) => Some(json!({
                 "deliveryGuarantee": match guarantee {
-                    Guarantee::AtLeastOnce => "AtLeastOnce",
-                    Guarantee::ExactlyOnce => "ExactlyOnce",
+                    CopyGuarantee::AtLeastOnce => "AtLeastOnce",
+                    CopyGuarantee::ExactlyOnce => "ExactlyOnce",
                 },
                 "commitIntervalMilliseconds": COMMIT_MILLISECONDS,
             })),

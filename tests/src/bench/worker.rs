@@ -1,6 +1,7 @@
-//! The real worker in its own process: started with a configuration document, watched through its own `/metrics`, stopped
-//! by the end of its stdin, which it takes as SIGTERM and which comes even if this program is killed. Believed only when it
-//! has counted every record, none failed, and it ends with exit code 0.
+//! The real worker in its own process: started with a configuration document, observed through its own
+//! `/metrics`, stopped by the end of its stdin, which it treats as SIGTERM and which happens even if this
+//! program is killed. Its result counts only if it has counted every record, none failed, and it ends with
+//! exit code 0.
 
 use std::{
     fs,
@@ -19,19 +20,19 @@ use super::{
     process::{Running, Spent, Window, peak_rss_mib},
     subjects::{self, Bench, SLOWEST, START, STOP},
     topics,
-    work::{ByKey, Guarantee, OUTPUT_TOPIC, Work},
+    work::{ByKey, CopyGuarantee, OUTPUT_TOPIC, Work},
 };
-use crate::process::WorkerProcess;
-pub(super) use crate::process::free_address;
+use crate::systems::process::WorkerProcess;
+pub(super) use crate::systems::process::free_address;
 
-/// Between two looks at a worker: at the start and at the end, where they decide about the result; and in between, where
-/// they only cost it CPU time.
+/// Pause between two checks of a worker: at the start and at the end, where they decide about the result; and
+/// in between, where they only cost the worker CPU time.
 const CLOSE_LOOK: Duration = Duration::from_millis(10);
 const SELDOM: Duration = Duration::from_secs(1);
-/// One look; a worker that uses all cores may take a while to answer.
+/// Timeout of one check; a worker that uses all cores may answer slowly.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// A worker process, consuming in a group of its own.
+/// A worker process, consuming in its own group.
 pub(super) struct Worker {
     pub process: Running,
     address: SocketAddr,
@@ -39,10 +40,10 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// `name` tells its files from those of other cases.
+    /// `name` distinguishes its files from those of other cases.
     pub fn start(bench: &Bench, name: &str, work: Work, topic: &str, group: &str) -> Result<Self> {
         let config = work.config(&bench.bootstrap, topic, group)?;
-        // Only the last run's log is of use.
+        // Only the log of the last run is needed.
         let _ = fs::remove_file(bench.scratch.join(format!("{name}.log")));
         let address = free_address()?;
         let at = (bench.scratch.as_path(), address);
@@ -58,7 +59,7 @@ impl Worker {
         })
     }
 
-    /// The samples of `/metrics`; None until it listens.
+    /// The text of `/metrics`; None until the worker listens.
     pub fn metrics(&mut self) -> Result<Option<String>> {
         self.process.check()?;
         Ok(get(self.address, "/metrics"))
@@ -71,14 +72,14 @@ impl Worker {
         Ok(())
     }
 
-    /// From the first record to the last.
+    /// Measures from the first record to the last.
     fn measure(&mut self, bench: &Bench, records: u64, name: &str) -> Result<(Spent, f64)> {
         let started = Instant::now();
         let mut window = Window::open(self.process.pid(), bench.servers)?;
         loop {
-            // Opened before the look: the last one that saw nothing counts.
+            // Opened before the check: the last window that saw no record counts.
             let candidate = Window::open(self.process.pid(), bench.servers)?;
-            if sum(self.metrics()?.as_deref(), "kcg_worker_records_in_total") > 0 {
+            if sum(self.metrics()?.as_deref(), "kcg_worker_records_consumed_total") > 0 {
                 break;
             }
             window = candidate;
@@ -89,7 +90,7 @@ impl Worker {
         let limit = START + Duration::from_secs(records / SLOWEST);
         let first = Instant::now();
         loop {
-            let done = sum(self.metrics()?.as_deref(), "kcg_worker_records_done_total");
+            let done = sum(self.metrics()?.as_deref(), "kcg_worker_records_finished_total");
             if done >= records {
                 break;
             }
@@ -98,21 +99,21 @@ impl Worker {
                 "{done} of {records} records in {} s",
                 limit.as_secs()
             );
-            // Half of what is left at the rate so far: few looks, and the last ones close to the end. Early rates are
-            // too low, so at first not for long.
+            // Half of the remaining time at the rate so far: few checks, and the last ones close to the end.
+            // Early rates are too low, so the first pauses are short.
             let so_far = first.elapsed();
             let left = so_far.mul_f64((records - done) as f64 / done.max(1) as f64 / 2.0);
             thread::sleep(left.min(so_far / 4).min(SELDOM).max(CLOSE_LOOK));
         }
         let spent = window.close()?;
         recording.map_or(Ok(()), Recording::finish)?;
-        let peak = peak_rss_mib(self.process.pid()).context("the worker is gone")?;
+        let peak = peak_rss_mib(self.process.pid()).context("the worker has ended")?;
         let failures = sum(self.metrics()?.as_deref(), "kcg_worker_failures_total");
         ensure!(failures == 0, "{failures} records failed");
         Ok((spent, peak))
     }
 
-    /// Runs `work`; an error gets the end of the worker's log.
+    /// Runs `work`; adds the end of the worker's log to an error.
     pub fn explained<T>(mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let log = self.log.clone();
         let result = work(&mut self).and_then(|value| self.stop().map(|()| value));
@@ -126,13 +127,13 @@ impl Worker {
     }
 }
 
-/// Does the work of a case once.
+/// Runs a case once.
 pub(super) fn run(bench: &Bench, case: &Case, work: Work, round: u32) -> Result<(Spent, f64)> {
     if work.writes_to_kafka() {
         topics::recreate(bench, OUTPUT_TOPIC, case.data.partitions())?;
     }
     let records = case.data.records(bench.quick);
-    // New each time: no offsets are committed, so it begins at the first record.
+    // A new group each time: it has no committed offsets, so it starts at the first record.
     let subject = Subject::Worker(work).name();
     let group = format!("bench-{}-{subject}-{}-{round}", case.name, std::process::id());
     let worker = Worker::start(bench, case.name, work, &case.data.topic(bench.quick), &group)?;
@@ -140,8 +141,8 @@ pub(super) fn run(bench: &Bench, case: &Case, work: Work, round: u32) -> Result<
     let measured = worker.explained(|worker| worker.measure(bench, records, &name))?;
     if work.writes_to_kafka() {
         match work {
-            // End offsets count the marks of transactions too.
-            Work::Copy(Guarantee::ExactlyOnce) => subjects::holds_exactly(bench, OUTPUT_TOPIC, records)?,
+            // End offsets also count the markers of transactions.
+            Work::Copy(CopyGuarantee::ExactlyOnce) => subjects::holds_exactly(bench, OUTPUT_TOPIC, records)?,
             _ => {
                 let written = topics::count(bench, OUTPUT_TOPIC)?;
                 ensure!(
@@ -167,7 +168,7 @@ pub(super) fn get(address: SocketAddr, path: &str) -> Option<String> {
     (head.split(' ').nth(1) == Some("200")).then(|| body.to_string())
 }
 
-/// The samples of a metric, added up; 0 when there are none.
+/// The sum of all series of a metric; 0 if there are none.
 pub(super) fn sum(metrics: Option<&str>, name: &str) -> u64 {
     metrics
         .unwrap_or_default()

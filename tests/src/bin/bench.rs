@@ -1,4 +1,4 @@
-//! The binary `bench`: see `harness::bench`. Started by `make bench`, which gives it a Kafka.
+//! The binary `bench`: see `harness::bench`. `make bench` starts it with a Kafka broker.
 
 use std::process::ExitCode;
 

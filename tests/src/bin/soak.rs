@@ -1,9 +1,9 @@
-//! The binary `soak`: see `harness::soak`. Started by `make soak`, which gives it a Kafka.
+//! The binary `soak`: see `harness::chaos::soak`. `make soak` starts it with a Kafka broker.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match harness::soak::main() {
+    match harness::chaos::soak::main() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");

@@ -1,5 +1,6 @@
-//! The workers of a run: each a process under a name of its own, started again after every fault. A worker that ends without
-//! being told to, or not with exit code 0 when told to, is noted and started again: the run goes on, its outcome says so.
+//! The workers of a run: each a process with its own name, restarted after every fault. A worker that ends
+//! unexpectedly, or that exits with another code than 0 after SIGTERM, is noted and restarted: the run
+//! continues, and its outcome reports the worker.
 
 use std::{
     net::SocketAddr,
@@ -10,31 +11,33 @@ use std::{
 use anyhow::{Context, Result, bail};
 use crds::WorkerConfig;
 
-use super::{Scenario, Site, output::Route, plan::Act, proxy::Proxy};
+use super::{output::Route, plan::Act, proxy::Proxy, scenario::Scenario, site::Site};
 use crate::{
-    command,
-    kafka::Kafka,
-    ledger::feed::Feed,
-    process::{WorkerProcess, free_address, memory_mib},
-    worker_pages,
+    systems::{
+        command,
+        kafka::Kafka,
+        process::{WorkerProcess, free_address, memory_mib},
+        worker_pages,
+    },
+    verify::ledger::feed::Feed,
 };
 
-/// From SIGTERM to the end: the drain budget is 25 s, and leaving the group takes a few.
+/// From SIGTERM to the end: the drain budget is 25 s, and leaving the group takes a few more.
 const END: Duration = Duration::from_secs(60);
 
-/// Between two looks at a process whose end is waited for.
+/// Pause between two checks for the end of a process.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How much of a log is shown of a worker that has ended.
+/// Number of log lines shown of a worker that has ended.
 const LAST_WORDS: usize = 3;
 
-/// What else there is to be hit.
+/// The other targets of faults.
 pub(super) struct Surroundings<'a> {
     pub kafka: &'a Kafka,
     pub feed: &'a Feed,
     /// [`Site::broker`].
     pub broker: Option<&'a Path>,
-    /// Between the workers and the broker.
+    /// The proxy between the workers and the broker.
     pub proxy: Option<&'a Proxy>,
 }
 
@@ -46,7 +49,7 @@ pub(super) struct Fleet {
     route: Route,
     environment: Vec<(&'static str, &'static str)>,
     workers: Vec<WorkerProcess>,
-    /// Where their pages are, if somebody looks at them.
+    /// The addresses of their pages, if the run reads them.
     pages: Vec<SocketAddr>,
     ended: Vec<String>,
 }
@@ -66,7 +69,7 @@ impl Fleet {
             route,
             environment: scenario
                 .bug
-                .map(|bug| ("KCG_PLANTED_BUG", bug))
+                .map(|bug| ("KCG_SEEDED_BUG", bug))
                 .into_iter()
                 .collect(),
             workers: Vec::new(),
@@ -99,11 +102,11 @@ impl Fleet {
         )
     }
 
-    /// Lets a fault happen, and what follows from it: a new process, or the old one going on.
+    /// Performs a fault and what follows from it: a new process, or the old one resumes.
     pub async fn act(&mut self, act: &Act, around: &Surroundings<'_>) -> Result<()> {
         match act {
             Act::Kill { worker } => {
-                // Dropped: killed with SIGKILL and waited for.
+                // Killed with SIGKILL and waited for.
                 self.workers[*worker] = self.replaced(*worker)?;
             }
             Act::Restart { worker } => {
@@ -131,20 +134,20 @@ impl Fleet {
                 let partitions = self.route.grow(around.kafka, *more).await?;
                 around.feed.grow(partitions).await?;
             }
-            Act::Broker { killed, away } => {
-                let script = around.broker.context("nobody here can restart the broker")?;
+            Act::Broker { killed, down } => {
+                let script = around.broker.context("this site cannot restart the broker")?;
                 let signal = if *killed { "KILL" } else { "TERM" };
-                let seconds = away.as_secs().to_string();
+                let seconds = down.as_secs().to_string();
                 command::run(script, &["restart-broker", signal, &seconds], None)
                     .await?
                     .ok("restarting the broker")?;
             }
-            Act::Outage { .. } => bail!("an outage takes more than the workers: see outage.rs"),
+            Act::Outage { .. } => bail!("an outage involves more than the workers: see outage.rs"),
         }
         Ok(())
     }
 
-    /// Stops all of them in order, and starts them after this time.
+    /// Stops all workers cleanly, and starts them after this time.
     pub async fn rest(&mut self, time: Duration) -> Result<()> {
         self.end_all().await?;
         tokio::time::sleep(time).await;
@@ -154,7 +157,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// How often partitions came or went, by their metrics.
+    /// Number of assignments and revocations, from the workers' metrics.
     pub async fn rebalances(&self) -> Result<u64> {
         let mut total = 0.0;
         for address in &self.pages {
@@ -163,15 +166,15 @@ impl Fleet {
                 .text()
                 .await?;
             total += worker_pages::sum(&page, "kcg_worker_rebalances_total")
-                .with_context(|| format!("the worker at {address} tells nothing of rebalances"))?;
+                .with_context(|| format!("the worker at {address} has no rebalance metric"))?;
         }
         Ok(total as u64)
     }
 
-    /// What each has in RAM, in MiB.
+    /// Memory of each worker in RAM, in MiB.
     pub fn memory(&self) -> Result<Vec<f64>> {
         let of =
-            |worker: &WorkerProcess| memory_mib(worker.process.pid(), "VmRSS").context("a worker is gone");
+            |worker: &WorkerProcess| memory_mib(worker.process.pid(), "VmRSS").context("a worker has ended");
         self.workers.iter().map(of).collect()
     }
 
@@ -181,7 +184,7 @@ impl Fleet {
         self.start_worker(worker)
     }
 
-    /// Starts those that have ended although nobody told them to.
+    /// Restarts workers that have ended unexpectedly.
     pub fn restart_ended(&mut self) -> Result<()> {
         for number in 0..self.workers.len() {
             if let Err(error) = self.workers[number].process.check() {
@@ -198,13 +201,13 @@ impl Fleet {
             match self.workers[worker].process.0.try_wait()? {
                 Some(status) if status.success() => return Ok(()),
                 Some(status) => {
-                    self.note(worker, &format!("told to stop, it ended with {status}"));
+                    self.note(worker, &format!("after SIGTERM it ended with {status}"));
                     return Ok(());
                 }
                 None if started.elapsed() > END => {
                     self.note(
                         worker,
-                        &format!("told to stop, it did not within {} s", END.as_secs()),
+                        &format!("after SIGTERM it did not end within {} s", END.as_secs()),
                     );
                     return Ok(());
                 }
@@ -213,7 +216,7 @@ impl Fleet {
         }
     }
 
-    /// Stops all of them; returns what was noted about the whole run.
+    /// Stops all workers; returns the notes about the whole run.
     pub async fn stop(mut self) -> Result<Vec<String>> {
         self.end_all().await?;
         Ok(self.ended)

@@ -1,7 +1,7 @@
-//! The system behind the writer is away for long, while records go on arriving. No worker may lose its place in the group for
-//! that, and none may grow with what it cannot write. How fast the backlog is worked off afterwards is told beside how fast the
-//! same workers do that with a backlog of the same age without an outage; it is not judged, because whatever else the machine
-//! does would be judged with it.
+//! A long outage of the system behind the writer, while records keep arriving. No worker may lose its place
+//! in the group, and none may accumulate what it cannot write. The report compares the speed of working off
+//! the backlog with that of the same workers for a backlog of the same age without an outage. The speed is
+//! not judged, because the verdict would then depend on everything else that the machine does.
 
 use std::{
     fmt,
@@ -11,31 +11,31 @@ use std::{
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{Scenario, fleet::Fleet, output::Route, settled, witness::Witness};
-use crate::{kafka::Kafka, ledger::feed::Feed};
+use super::{fleet::Fleet, output::Route, scenario::Scenario, witness::Witness};
+use crate::{systems::kafka::Kafka, verify::ledger::feed::Feed};
 
-/// Most that a worker may grow by. What it holds is bounded by its queues, which are full within seconds; so ten minutes may
-/// cost no more than one.
+/// Maximum growth of a worker's memory. A worker's queues limit what it holds and are full within seconds, so
+/// ten minutes may cost no more than one.
 const MOST_MIB: f64 = 50.0;
 
-/// Between two looks at the progress.
+/// Pause between two checks of the progress.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What was seen of an outage.
+/// Observations of an outage.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Outage {
-    /// Times that partitions came or went, from the beginning of the outage until its backlog was gone.
+    /// Assignments and revocations from the start of the outage until its backlog is gone.
     pub rebalances: u64,
-    /// Of the worker that grew most, from the beginning of the outage to its end.
+    /// Growth of the worker that grew most, from the start of the outage to its end.
     pub grown_mib: f64,
-    /// Records a second, with a backlog that came about while the workers were stopped.
+    /// Records per second for a backlog that built up while the workers were stopped.
     pub rate_without: f64,
     /// The same with the backlog of the outage.
     pub rate_after: f64,
 }
 
 impl Outage {
-    /// Whether it did nothing to the group but to hold it up.
+    /// Whether the outage only delayed the group.
     pub fn is_harmless(&self) -> bool {
         self.rebalances == 0 && self.grown_mib <= MOST_MIB
     }
@@ -45,14 +45,14 @@ impl fmt::Display for Outage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "outage: {} rebalances, a worker grew by up to {:.0} MiB, its backlog went at {:.0} records/s, one without an outage at \
-             {:.0}",
+            "outage: {} rebalances, a worker grew by up to {:.0} MiB, the backlog was worked off at \
+             {:.0} records/s, one without an outage at {:.0} records/s",
             self.rebalances, self.grown_mib, self.rate_after, self.rate_without
         )
     }
 }
 
-/// A run in which an outage takes place.
+/// A run with an outage.
 pub(super) struct Scene<'a> {
     pub scenario: &'a Scenario,
     pub kafka: &'a Kafka,
@@ -79,7 +79,7 @@ impl Scene<'_> {
         let grown_mib = grown.fold(0.0, f64::max);
         let rate_after = self.catch_up(fleet, time).await?;
         Ok(Outage {
-            // Less than before only when a worker was started anew, which the outcome tells.
+            // Lower than before only if a worker was restarted, which the outcome reports.
             rebalances: fleet.rebalances().await?.saturating_sub(rebalances),
             grown_mib,
             rate_without,
@@ -87,10 +87,10 @@ impl Scene<'_> {
         })
     }
 
-    /// Records a second, from the first that is committed until no more are left than come in a second. A group that does not get
-    /// there is judged all the same.
+    /// Records per second, from the first commit until the backlog is less than a second's worth of the feed.
+    /// A group that does not reach this is judged anyway.
     async fn catch_up(&self, fleet: &mut Fleet, time: Duration) -> Result<f64> {
-        // Workers that are half as fast again as the feed need twice the time.
+        // Workers that are 1.5 times as fast as the feed need twice the time.
         let limit = self.scenario.patience + 3 * time;
         let (called, from) = (Instant::now(), self.committed());
         let mut started = called;
@@ -110,10 +110,21 @@ impl Scene<'_> {
         }
     }
 
-    /// Records that are committed: the input has no gaps.
+    /// Number of committed records: the input has no gaps.
     fn committed(&self) -> u64 {
         self.witness.committed().values().sum::<i64>().unsigned_abs()
     }
+}
+
+/// Waits until the group is complete and stable: a cut during a rebalance may cost a member its place in the
+/// group, which counts as a crash.
+pub(super) async fn settled(kafka: &Kafka, route: &Route, scenario: &Scenario) -> Result<()> {
+    let started = Instant::now();
+    let complete = Some(("Stable".to_string(), scenario.workers));
+    while kafka.group(&route.group).await? != complete && started.elapsed() < scenario.patience {
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -121,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_outage_is_harmless_without_rebalances_and_with_little_growth_however_slow_what_follows() {
+    fn an_outage_without_rebalances_and_with_little_growth_is_harmless_at_any_catch_up_rate() {
         let outage = Outage {
             rebalances: 0,
             grown_mib: 50.0,

@@ -1,5 +1,5 @@
-//! Where the workers of a run write: a topic or a table. What has to be done differently for the two is here; everything else
-//! need not know which it is.
+//! Where the workers of a run write: a topic or a table. Everything that differs between the two is here; the
+//! rest of the code does not distinguish them.
 
 use std::{
     path::Path,
@@ -14,18 +14,21 @@ use anyhow::{Context, Result, bail};
 use crds::client_config::transactional_ids;
 use serde_json::{Value, json};
 
-use super::{Scenario, Site, table::Table};
+use super::{scenario::Scenario, site::Site, table::Table};
 use crate::{
-    checker::{Arrival, Sink},
-    kafka::Kafka,
-    ledger::Shape,
+    systems::kafka::Kafka,
+    verify::{
+        checker::{Arrival, Sink},
+        ledger::Shape,
+    },
 };
 
-/// From where to where the records of a run go.
+/// Source and targets of the records of a run.
 #[derive(Clone)]
 pub(super) struct Route {
     pub input: String,
-    /// Of the input. The other topics never get more: the records of a key must stay where those before them are.
+    /// Partitions of the input. The other topics never get more: the records of a key must stay in the
+    /// partition of their predecessors.
     partitions: Arc<AtomicI32>,
     pub output: Output,
     pub letters: String,
@@ -40,7 +43,7 @@ pub(super) enum Output {
 }
 
 impl Route {
-    /// Makes everything that a run needs; `run` is unique.
+    /// Creates everything that a run needs; `run` is unique.
     pub async fn create(site: &Site, scenario: &Scenario, kafka: &Kafka, run: &str) -> Result<Self> {
         let partitions = scenario.partitions;
         let name = |suffix: &str| format!("chaos-{run}.{suffix}");
@@ -51,7 +54,7 @@ impl Route {
                 Sink::Kafka => Output::Topic(name("out")),
                 Sink::Postgres => {
                     let url = site.postgres.as_deref();
-                    let url = url.context("this scenario needs a PostgreSQL, and the site has none")?;
+                    let url = url.context("this scenario needs PostgreSQL, and the site has none")?;
                     let proxied = scenario.faults.outage_seconds > 0;
                     Output::Table(Arc::new(
                         Table::create(url, &format!("chaos-{run}"), proxied).await?,
@@ -67,7 +70,7 @@ impl Route {
         Ok(route)
     }
 
-    /// Removes it with all that was seen in it.
+    /// Removes the topics, and the table with everything that was observed in it.
     pub async fn remove(&self, kafka: &Kafka) -> Result<()> {
         kafka.delete_topics(&self.topics()).await?;
         match &self.output {
@@ -76,12 +79,12 @@ impl Route {
         }
     }
 
-    /// How many partitions the input has by now.
+    /// The current number of partitions of the input.
     pub fn partitions(&self) -> i32 {
         self.partitions.load(Ordering::Relaxed)
     }
 
-    /// Gives the input more partitions; returns how many it has then.
+    /// Adds partitions to the input; returns the new number.
     pub async fn grow(&self, kafka: &Kafka, more: i32) -> Result<i32> {
         let partitions = self.partitions() + more;
         kafka.grow_topic(&self.input, partitions).await?;
@@ -105,7 +108,7 @@ impl Route {
         }
     }
 
-    /// Puts what a worker needs to log in into its folder.
+    /// Puts a worker's credentials into its folder.
     pub fn give_secrets(&self, folder: &Path, worker: &str) -> Result<()> {
         match &self.output {
             Output::Topic(_) => Ok(()),
@@ -113,10 +116,11 @@ impl Route {
         }
     }
 
-    /// Has the transaction aborted that a worker has open.
+    /// Aborts the open transaction of a worker from outside.
     pub async fn abort(&self, kafka: &Kafka, worker: &str) -> Result<()> {
         match &self.output {
-            // Both ids of the worker, because one of its transactions is empty. The first to be fenced is by chance that one.
+            // Both ids of the worker, because one of its transactions is empty. Which one is fenced first is
+            // chance.
             Output::Topic(_) => {
                 for id in transactional_ids(&self.group, worker) {
                     kafka.fence(&id).await?;
@@ -127,15 +131,16 @@ impl Route {
         }
     }
 
-    /// Keeps the workers from what they write to for this time.
+    /// Disconnects the workers from the system that they write to for this time.
     pub fn interrupt(&self, time: Duration) -> Result<()> {
         match &self.output {
-            Output::Topic(_) => bail!("a topic is not away without its broker"),
+            Output::Topic(_) => bail!("a topic cannot be unavailable without its broker"),
             Output::Table(table) => table.interrupt(time),
         }
     }
 
-    /// The output as others see it at the end, and the number of all records that were written, aborted ones included.
+    /// The output as consumers see it at the end, and the number of all written records, aborted ones
+    /// included.
     pub async fn read(&self, kafka: &Kafka, shape: &Shape) -> Result<(Vec<Arrival>, u64)> {
         let topic = match &self.output {
             Output::Table(table) => return table.read(shape).await,

@@ -1,36 +1,38 @@
-//! Which faults, to whom, in which order: everything follows from the seed. Pure.
+//! Kinds, targets and order of the faults: everything follows from the seed. Pure.
 
 use std::{fmt, time::Duration};
 
 use serde::Serialize;
 
-/// How many faults of each kind.
+use crate::systems::random::Random;
+
+/// Number of faults of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Faults {
     /// SIGKILL, and a new process at once.
     pub kills: u32,
-    /// SIGTERM, and a new process when the old one has ended well.
+    /// SIGTERM, and a new process after the old one has exited with code 0.
     pub restarts: u32,
-    /// SIGSTOP until the session is over, then SIGCONT.
+    /// SIGSTOP until the session has expired, then SIGCONT.
     pub zombies: u32,
-    /// Longest time that a zombie stands still beyond its session, in seconds.
+    /// Longest time that a zombie stays frozen beyond its session, in seconds.
     pub zombie_seconds: u64,
-    /// All connections to the broker are closed, and for a moment there are no new ones.
+    /// All connections to the broker are closed, and new ones fail for a moment.
     pub cuts: u32,
-    /// The open transaction of a worker is aborted behind its back.
+    /// The open transaction of a worker is aborted from outside.
     pub fences: u32,
-    /// A further worker joins the group, and leaves it soon: all partitions move, twice.
+    /// Another worker joins the group and leaves soon: all partitions move twice.
     pub storms: u32,
     /// The input gets more partitions.
     pub growths: u32,
-    /// The broker is ended and started again: told to stop and killed, by turns.
+    /// The broker is stopped and started again: SIGTERM and SIGKILL alternate.
     pub broker_restarts: u32,
-    /// The system behind the writer is away for so long; 0: never.
+    /// Duration of the outage of the system behind the writer; 0: none.
     pub outage_seconds: u64,
 }
 
 impl Faults {
-    /// Takes note of a fault that took place.
+    /// Counts a fault that took place.
     pub fn count(&mut self, act: &Act) {
         match act {
             Act::Kill { .. } => self.kills += 1,
@@ -95,29 +97,29 @@ pub enum Act {
         worker: usize,
     },
     Storm {
-        /// From its start until it is told to stop.
+        /// From its start until SIGTERM.
         stay: Duration,
     },
     Grow {
-        /// Partitions that are added.
+        /// Number of added partitions.
         more: i32,
     },
     Broker {
-        /// By SIGKILL, and not by SIGTERM.
+        /// SIGKILL instead of SIGTERM.
         killed: bool,
         /// From its end until it is started again.
-        away: Duration,
+        down: Duration,
     },
     Outage {
         time: Duration,
     },
 }
 
-/// A fault and what comes before it.
+/// A fault and the condition before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// Wait until every partition has moved on since the last fault. Not always: a crash or an abort must be survived in the
-    /// middle of recovering from another, too.
+    /// Wait until every partition has made progress since the last fault. Not always: the group must also
+    /// survive a crash or an abort while it recovers from another.
     pub patient: bool,
     pub pause: Duration,
     pub act: Act,
@@ -126,12 +128,12 @@ pub struct Step {
 /// Longest pause before a fault: several commit intervals.
 const LONGEST_PAUSE_MILLIS: u64 = 1000;
 
-/// Shortest stay of a further worker: a process that has not come so far as to listen to signals would die of one.
+/// Shortest stay of another worker: before the process handles signals, SIGTERM kills it.
 const SHORTEST_STAY_MILLIS: u64 = 1000;
 
 /// The faults of a run.
 pub fn plan(seed: u64, faults: &Faults, workers: usize, session: Duration) -> Vec<Step> {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut acts = Vec::new();
     for _ in 0..faults.kills {
         let worker = random.below(workers as u64) as usize;
@@ -170,38 +172,26 @@ pub fn plan(seed: u64, faults: &Faults, workers: usize, session: Duration) -> Ve
     for turn in 0..faults.broker_restarts {
         acts.push(Act::Broker {
             killed: turn % 2 == 1,
-            away: Duration::from_secs(1 + random.below(5)),
+            down: Duration::from_secs(1 + random.below(5)),
         });
     }
     if faults.outage_seconds > 0 {
         let time = Duration::from_secs(faults.outage_seconds);
         acts.push(Act::Outage { time });
     }
-    // Fisher and Yates; clean restarts keep their order among themselves only by luck, which nobody needs.
+    // Fisher-Yates shuffle; clean restarts need not keep their order.
     for last in (1..acts.len()).rev() {
         acts.swap(last, random.below(last as u64 + 1) as usize);
     }
     acts.into_iter()
         .map(|act| Step {
-            // A clean stop during a rebalance is allowed to leave work undone to nobody; it waits like the others.
+            // A clean stop during a rebalance may leave work that no worker owns; so it waits like the
+            // others.
             patient: !matches!(act, Act::Kill { .. } | Act::Fence { .. }) || random.below(4) > 0,
             pause: Duration::from_millis(random.below(LONGEST_PAUSE_MILLIS)),
             act,
         })
         .collect()
-}
-
-/// splitmix64: small, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound.max(1)
-    }
 }
 
 #[cfg(test)]
@@ -223,7 +213,7 @@ mod tests {
     const SESSION: Duration = Duration::from_secs(6);
 
     #[test]
-    fn a_plan_has_the_faults_that_were_asked_for_and_follows_from_its_seed() {
+    fn a_plan_has_the_requested_faults_and_follows_from_its_seed() {
         let steps = plan(7, &FAULTS, 4, SESSION);
         let mut counted = Faults::default();
         steps.iter().for_each(|step| counted.count(&step.act));
@@ -233,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn all_workers_are_hit_and_zombies_outlive_their_session() {
+    fn faults_hit_all_workers_and_zombies_outlive_their_session() {
         let steps = plan(1, &FAULTS, 4, SESSION);
         let mut hit = [0; 4];
         for step in &steps {
@@ -253,14 +243,14 @@ mod tests {
     }
 
     #[test]
-    fn every_other_broker_is_killed() {
+    fn every_second_broker_restart_is_a_kill() {
         let steps = plan(3, &FAULTS, 4, SESSION);
         let killed = |step: &&Step| matches!(step.act, Act::Broker { killed: true, .. });
         assert_eq!(steps.iter().filter(killed).count(), 3);
     }
 
     #[test]
-    fn faults_are_told_in_words() {
+    fn faults_are_shown_in_words() {
         assert_eq!(
             FAULTS.to_string(),
             "40 kills, 7 restarts, 20 zombies, 9 cuts, 11 forced aborts, 3 rebalance storms, 4 growths, \

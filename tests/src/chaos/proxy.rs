@@ -1,5 +1,5 @@
-//! A TCP proxy in front of a broker, whose connections can be cut. The broker's listener must tell its clients the proxy's
-//! address, else they would go past it.
+//! A TCP proxy in front of a broker; tests cut its connections. The broker's listener must advertise the
+//! proxy's address, otherwise clients bypass the proxy.
 
 use std::{
     net::SocketAddr,
@@ -15,7 +15,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// Passes bytes on in both directions until dropped.
+/// Forwards bytes in both directions until dropped.
 pub(super) struct Proxy {
     cuts: watch::Sender<u64>,
     closed_until: Arc<Mutex<Option<Instant>>>,
@@ -38,7 +38,7 @@ impl Proxy {
         })
     }
 
-    /// Closes all connections; new ones are closed at once for this time.
+    /// Closes all connections; for this time it closes new ones at once.
     pub fn cut(&self, closed: Duration) {
         *self.closed_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + closed);
         self.cuts.send_modify(|cuts| *cuts += 1);
@@ -47,7 +47,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // Connections end with the sender of the cuts.
+        // Connections end when the sender of the cuts is dropped.
         self.accepting.abort();
     }
 }
@@ -59,14 +59,15 @@ async fn accept(
     closed_until: Arc<Mutex<Option<Instant>>>,
 ) {
     loop {
-        // Fails when the client has gone already, or for want of file descriptors; the client tries again.
+        // Fails if the client has already closed the connection, or if there are no file descriptors left;
+        // the client retries.
         let Ok((client, _)) = listener.accept().await else {
             tokio::task::yield_now().await;
             continue;
         };
         let until = *closed_until.lock().unwrap_or_else(PoisonError::into_inner);
         if until.is_none_or(|until| until <= Instant::now()) {
-            // Cloned here and not in the task: a cut that comes in between must reach it.
+            // Cloned here and not in the task: a cut that happens in between must reach it.
             tokio::spawn(pass(client, upstream.clone(), cut.clone()));
         }
     }
@@ -82,7 +83,7 @@ async fn pass(mut client: TcpStream, upstream: String, mut cut: watch::Receiver<
         copy_bidirectional(&mut client, &mut broker).await
     };
     tokio::select! {
-        // However it ends, both connections end with it.
+        // Both connections end with it in any case.
         _ = passing => {}
         _ = cut.changed() => {}
     }
@@ -95,7 +96,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn bytes_pass_until_the_cut_and_again_after_it() {
+    async fn connections_forward_bytes_until_a_cut_and_after_it() {
         let server = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let upstream = server.local_addr().unwrap().to_string();
         tokio::spawn(async move {
@@ -106,7 +107,7 @@ mod tests {
                 });
             }
         });
-        let address = crate::process::free_address().unwrap();
+        let address = crate::systems::process::free_address().unwrap();
         let proxy = Proxy::start(address, &upstream).await.unwrap();
         for _ in 0..2 {
             let mut client = TcpStream::connect(address).await.unwrap();

@@ -1,13 +1,13 @@
-//! An outcome as a row: of a table, and of results.json.
+//! An outcome as a row of a table and of results.json.
 
 use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
-use super::{Faults, Outage, Outcome};
-use crate::checker::{Guarantee, Kind, Ordering, Sink};
+use super::{outage::Outage, outcome::Outcome, plan::Faults};
+use crate::verify::checker::{Guarantee, Kind, Ordering, Sink};
 
-/// What is told of a run.
+/// The report of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     pub scenario: String,
@@ -21,27 +21,28 @@ pub struct Row {
     pub records: u64,
     pub lost: u64,
     pub duplicated: u64,
-    /// Most that the crashes were allowed to repeat or lose; of dead letters, where that is all they may cost.
+    /// Number of records that the crashes may repeat or lose; of dead letters, where they may cost nothing
+    /// else.
     pub allowance: u64,
     pub reordered: u64,
     /// Records of aborted transactions.
     pub aborted: u64,
     pub aborted_visible: u64,
     pub dead_letters: u64,
-    /// Everything that was found, allowed or not.
+    /// Everything that the checker found, allowed or not.
     pub found: BTreeMap<Kind, u64>,
-    /// What was not allowed.
+    /// The findings that are not allowed.
     pub broken: Vec<Kind>,
-    /// What was seen of an outage.
+    /// Observations of an outage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outage: Option<Outage>,
-    /// Workers that ended when they should not have.
+    /// Workers that ended unexpectedly.
     pub ended: usize,
     pub seconds: f64,
-    /// The planted bug, in runs that test the checker.
+    /// The seeded bug, in runs that test the checker.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bug: Option<&'static str>,
-    /// Everything promised was kept; with a planted bug: it was found, by the right name.
+    /// Every promise was kept; with a seeded bug: it was found under the right name.
     pub passed: bool,
 }
 

@@ -1,9 +1,10 @@
-//! The table of a run: a schema of its own with the table that workers write to, the offsets that they may store beside the rows,
-//! and a log of every single write, kept by a trigger in the writer's own transaction. Upserts hide that a row was written twice;
-//! the log does not, and it says in which order rows were written. What is rolled back leaves nothing in the log but a gap in its
-//! numbers.
+//! The table of a run: a schema with the table that workers write to, the offsets that they may store next to
+//! the rows, and a log of every write, which a trigger keeps in the writer's own transaction. Upserts hide
+//! that a row was written twice; the log does not, and it shows the order of the writes. A rollback leaves
+//! only a gap in the numbers of the log.
 //!
-//! Every worker logs in under a name of its own, so that its connections, and no others, can be ended from outside.
+//! Every worker connects under its own application name, so that a test can end its connections and no
+//! others.
 
 use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, time::Duration};
 
@@ -15,44 +16,49 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::proxy::Proxy;
 use crate::{
-    checker::{Arrival, Place},
-    ledger::{Document, Shape},
-    postgres::Postgres,
-    process::{WorkerProcess, free_address},
+    systems::{
+        postgres::Postgres,
+        process::{WorkerProcess, free_address},
+    },
+    verify::{
+        checker::{Arrival, Place},
+        ledger::{Document, Shape},
+    },
 };
 
 /// The Secret with the URL, and its key.
 const SECRET: (&str, &str) = ("database", "url");
 
-/// How long a worker is waited for that is to be hit in the middle of a write: longer than a retry and a rebalance. One that has
-/// no partitions does not write at all.
+/// How long a test waits for a worker that it wants to hit in the middle of a write: longer than a retry and
+/// a rebalance. A worker without partitions does not write at all.
 const WRITE: Duration = Duration::from_secs(5);
 
-/// Between two looks at what a worker is at; all of them stand still meanwhile.
+/// Pause between two checks of a worker's activity; all workers stand still meanwhile.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// A table, its log and its offsets.
 pub(super) struct Table {
     url: String,
-    /// Where the workers find it.
+    /// The URL that the workers use.
     workers_url: String,
-    /// Between the workers and the database, if there is to be one.
+    /// The proxy between the workers and the database, if the run needs one.
     proxy: Option<Proxy>,
     schema: String,
     postgres: Postgres,
 }
 
-/// What is seen of it at a moment, by partition of the input.
+/// Observations of one moment, by partition of the input.
 #[derive(Debug, Default)]
 pub(super) struct Look {
-    /// Offsets that are stored beside the rows.
+    /// Offsets stored next to the rows.
     pub stored: BTreeMap<i32, i64>,
-    /// Behind the last write that can be seen.
+    /// The end after the last visible write.
     pub ends: BTreeMap<i32, i64>,
 }
 
 impl Table {
-    /// Makes an empty one, in the database at `url`; with `proxied`, workers can be cut off from it.
+    /// Creates an empty table in the database at `url`. With `proxied`, a test can disconnect the workers
+    /// from it.
     pub async fn create(url: &str, run: &str, proxied: bool) -> Result<Self> {
         let (workers_url, proxy) = if proxied {
             let address = free_address()?;
@@ -92,17 +98,18 @@ impl Table {
                  primary key (group_id, topic, partition));"
         );
         let made = table.postgres.client.batch_execute(&sql).await;
-        made.with_context(|| format!("cannot make the schema {schema}"))?;
+        made.with_context(|| format!("cannot create the schema {schema}"))?;
         Ok(table)
     }
 
-    /// Removes it with all that was seen in it.
+    /// Removes the schema with everything in it.
     pub async fn remove(&self) -> Result<()> {
         let sql = format!("drop schema {} cascade", self.schema);
         Ok(self.postgres.client.batch_execute(&sql).await?)
     }
 
-    /// `spec.writers[].postgres`. A batch is written in the order of its keys, which is the order of the input.
+    /// `spec.writers[].postgres`. A batch is written in the order of its keys, which is the order of the
+    /// input.
     pub fn writer(&self) -> Value {
         json!({
             "connection": {"secretName": SECRET.0, "key": SECRET.1},
@@ -123,12 +130,12 @@ impl Table {
         .with_context(|| format!("cannot write {}", file.display()))
     }
 
-    /// The name under which a worker's connections are known.
+    /// The application name of a worker's connections.
     fn login(&self, worker: &str) -> String {
         format!("{}.{worker}", self.schema)
     }
 
-    /// Offsets and ends in one statement, so that both are of the same moment.
+    /// Reads offsets and ends in one statement, so that both are of the same moment.
     pub async fn look(&self, group: &str, topic: &str, partitions: i32) -> Result<Look> {
         let schema = &self.schema;
         let sql = format!(
@@ -153,7 +160,7 @@ impl Table {
         Ok(look)
     }
 
-    /// Every write that is there, and the number of all that were tried.
+    /// All visible writes, and the number of all attempted ones.
     pub async fn read(&self, shape: &Shape) -> Result<(Vec<Arrival>, u64)> {
         let (client, schema) = (&self.postgres.client, &self.schema);
         let sql = format!("select id, run, partition, seq, key, checksum from {schema}.writes");
@@ -177,15 +184,15 @@ impl Table {
             })
             .try_collect()
             .await?;
-        // A sequence gives each number once, to those that are rolled back, too.
+        // A sequence gives each number once, and also to writes that are rolled back.
         let sql =
             format!("select case when is_called then last_value else 0 end from {schema}.writes_id_seq");
         let tried: i64 = client.query_one(&sql, &[]).await?.try_get(0)?;
         Ok((arrivals, tried.unsigned_abs()))
     }
 
-    /// Ends all connections of a worker, twice: at this moment, whatever they are at; and in the middle of the next write, which
-    /// cannot go on because the log is locked.
+    /// Ends all connections of a worker, twice: now, whatever they do; and in the middle of the next write,
+    /// which waits because the log is locked.
     pub async fn abort(&self, worker: &str) -> Result<()> {
         self.end_connections(worker, "true").await?;
         let mut locking = Postgres::connect_to(&self.url).await?;
@@ -201,7 +208,7 @@ impl Table {
         Ok(lock.rollback().await?)
     }
 
-    /// Keeps the workers from it for this time.
+    /// Disconnects the workers from the database for this time.
     pub fn interrupt(&self, time: Duration) -> Result<()> {
         self.proxy
             .as_ref()
@@ -210,7 +217,7 @@ impl Table {
         Ok(())
     }
 
-    /// Those of which `condition` is true; returns how many there were.
+    /// Ends the connections for which `condition` is true; returns their number.
     async fn end_connections(&self, worker: &str, condition: &str) -> Result<i64> {
         let sql = format!(
             "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = $1 and {condition}"
@@ -225,14 +232,14 @@ impl Table {
     }
 }
 
-/// The URL by way of another address, and the host and port that stand in it.
+/// The URL with another address, and the host and port of the original.
 fn through(url: &str, address: SocketAddr) -> Result<(String, String)> {
     let (login, rest) = url
         .rsplit_once('@')
         .context("the URL of the database has no user")?;
     let (upstream, _) = rest
         .split_once('/')
-        .context("the URL of the database names none")?;
+        .context("the URL of the database names no database")?;
     ensure!(upstream.contains(':'), "the URL of the database has no port");
     Ok((
         format!("{login}@{}", rest.replacen(upstream, &address.to_string(), 1)),
@@ -240,7 +247,7 @@ fn through(url: &str, address: SocketAddr) -> Result<(String, String)> {
     ))
 }
 
-/// The URL with which table names without a schema mean those of `schema`, and connections are known as `login`.
+/// The URL with a search path of `schema` and the application name `login`.
 fn with_settings(url: &str, schema: &str, login: &str) -> String {
     let separator = if url.contains('?') { '&' } else { '?' };
     format!("{url}{separator}options=-c%20search_path%3D{schema}&application_name={login}")
@@ -253,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_by_way_of_a_proxy_differs_in_nothing_but_the_address() {
+    fn a_url_through_a_proxy_differs_only_in_its_address() {
         let proxy = SocketAddr::from(([127, 0, 0, 1], 7));
         assert_eq!(
             through("postgresql://u:p@h:1/d?sslmode=disable", proxy).unwrap(),
@@ -266,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_workers_url_has_its_schema_and_its_name_and_all_that_it_had_before() {
+    fn a_workers_url_adds_schema_and_name_and_keeps_the_rest() {
         for url in ["postgresql://u:p@h:1/d", "postgresql://u:p@h:1/d?sslmode=require"] {
             let before: Config = url.parse().unwrap();
             let config: Config = with_settings(url, "chaos_x", "chaos_x.worker-1").parse().unwrap();

@@ -1,10 +1,11 @@
-//! Looks on while a run goes on: committed offsets and ends of topics, in that order, again and again; and the output as a
-//! `read_committed` consumer sees it live. With clients of its own, past every proxy.
+//! Observes a run: committed offsets and ends of topics, in that order, again and again; and the output live,
+//! as a `read_committed` consumer sees it. With its own clients, which bypass every proxy.
 //!
-//! The samples are taken with `read_uncommitted`, for two reasons. A transaction is committed on each partition by itself, that
-//! of the offsets perhaps before that of the output; so what is committed has been written, and may lie behind a transaction
-//! that still looks open. Where `read_committed` ends would blame workers for that, so the end is that of the log. And
-//! `read_committed` waits for offsets that are part of an open transaction; here those count that are committed now.
+//! Samples are taken with `read_uncommitted`, for two reasons. Each partition commits a transaction
+//! separately, perhaps that of the offsets before that of the output; so a committed record has been written,
+//! and may lie after a transaction that still looks open. The end for `read_committed` would make this look
+//! like a fault, so samples use the end of the log. And `read_committed` waits for offsets of an open
+//! transaction, while samples need the offsets that are committed now.
 
 use std::{
     collections::BTreeMap,
@@ -25,17 +26,18 @@ use tokio::{runtime::Handle, task::JoinHandle};
 
 use super::output::{Output, Route};
 use crate::{
-    checker::{Place, Sample},
-    kafka::Kafka,
+    systems::kafka::Kafka,
+    verify::checker::{Place, Sample},
 };
 
-/// Between two samples: several between two commits.
+/// Pause between two samples: several samples between two commits.
 const PAUSE: Duration = Duration::from_millis(40);
 
-/// For one request to a healthy broker on a busy machine.
+/// Timeout of one request to a healthy broker on a busy machine.
 const REQUEST: Duration = Duration::from_secs(30);
 
-/// Longest time without a sample: a broker that is stopped in order, away for some seconds, and reads its logs again.
+/// Longest time without a sample: a broker that is stopped cleanly, is unavailable for some seconds, and
+/// reads its logs again.
 const OUTAGE: Duration = Duration::from_secs(120);
 
 /// Offsets by partition.
@@ -46,7 +48,7 @@ pub(super) struct Witness {
     stop: Arc<AtomicBool>,
     latest: Arc<Mutex<Offsets>>,
     samples: JoinHandle<Result<Vec<Sample>>>,
-    /// Of a topic; PostgreSQL shows nobody what is not committed.
+    /// Only for a topic; PostgreSQL never shows uncommitted rows.
     live: Option<JoinHandle<Result<Vec<Place>>>>,
 }
 
@@ -75,17 +77,17 @@ impl Witness {
         }
     }
 
-    /// The committed offsets as seen last.
+    /// The last observed committed offsets.
     pub fn committed(&self) -> Offsets {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// True when an observer has failed; [`Witness::stop`] says why.
+    /// True if an observer has failed; [`Witness::stop`] returns the error.
     pub fn has_ended(&self) -> bool {
         self.samples.is_finished() || self.live.as_ref().is_some_and(JoinHandle::is_finished)
     }
 
-    /// A last look, then everything that was seen.
+    /// Takes a last sample, then returns everything that was observed.
     pub async fn stop(self) -> Result<(Vec<Sample>, Vec<Place>)> {
         self.stop.store(true, Ordering::Relaxed);
         let live = match self.live {
@@ -97,7 +99,7 @@ impl Witness {
 }
 
 async fn follow(kafka: Kafka, topic: String, stop: Arc<AtomicBool>) -> Result<Vec<Place>> {
-    let take = |places: &mut Vec<Place>, record: crate::Record| {
+    let take = |places: &mut Vec<Place>, record: crate::systems::kafka::Record| {
         places.push(Place {
             partition: record.partition,
             offset: record.offset,
@@ -132,9 +134,9 @@ async fn sample(
         match result {
             Ok(()) => return Ok(sampler.samples),
             Err(error) if sampler.answered.elapsed() > OUTAGE => return Err(error),
-            // A broker that is being restarted. A sample that is missing makes the checking weaker, never wrong. With a new
-            // client, because a broker that stops may tell the old one that there are no brokers, which librdkafka 2.12 believes
-            // for good.
+            // The broker is being restarted. A missing sample makes the check weaker, never wrong. A new
+            // client, because a stopping broker may report to the old one that there are no brokers, and
+            // librdkafka 2.12 keeps believing that.
             Err(_) => tokio::time::sleep(PAUSE).await,
         }
     }
@@ -142,21 +144,21 @@ async fn sample(
 
 struct Sampler {
     route: Route,
-    /// Partitions of the output, if it is a topic, and of the dead letters; the input may get more.
+    /// Partitions of the output, if it is a topic, and of the dead letters; only the input may get more.
     outputs: i32,
     runtime: Handle,
     stop: Arc<AtomicBool>,
     latest: Arc<Mutex<Offsets>>,
     samples: Vec<Sample>,
-    /// When something was seen last.
+    /// Time of the last successful observation.
     answered: Instant,
 }
 
 impl Sampler {
-    /// Takes samples until it is to stop, or until one cannot be taken.
+    /// Takes samples until the stop flag is set, or until one fails.
     fn run(&mut self, consumer: &BaseConsumer) -> Result<()> {
         loop {
-            // Before the sample, so that the last one is taken after everything else has ended.
+            // Read before the sample, so that the last sample is taken after everything else has ended.
             let last = self.stop.load(Ordering::Relaxed);
             if let Some(sample) = self.look(consumer)? {
                 *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = sample.committed.clone();
@@ -170,7 +172,7 @@ impl Sampler {
         }
     }
 
-    /// A sample; None when nothing was committed since the one before, so that there is nothing new to judge.
+    /// A sample; None if nothing was committed since the previous one, so that there is nothing new to judge.
     fn look(&self, consumer: &BaseConsumer) -> Result<Option<Sample>> {
         let (route, partitions) = (&self.route, self.route.partitions());
         let committed = committed(consumer, &route.input, partitions)?;
@@ -204,7 +206,7 @@ fn committed(consumer: &BaseConsumer, topic: &str, partitions: i32) -> Result<Of
     let answer = consumer.committed_offsets(asked, REQUEST)?;
     let mut offsets = Offsets::new();
     for element in answer.elements() {
-        // Not known for the moment is not the same as none.
+        // "Unknown at the moment" is not the same as "none".
         element.error()?;
         if let Some(offset) = element.offset().to_raw().filter(|raw| *raw >= 0) {
             offsets.insert(element.partition(), offset);

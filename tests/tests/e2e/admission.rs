@@ -1,5 +1,5 @@
-//! What the API server and the operator refuse, and what they say: every rule of the schema, every CEL rule, programs that
-//! do not compile. And what they take: every example.
+//! What the API server and the operator reject, with which messages: every rule of the schema, every CEL
+//! rule, programs that do not compile. And what they accept: every example.
 
 mod cases;
 mod schema;
@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use harness::{
-    Load, World,
-    kubernetes::{identities, summary},
-    scenario, until,
+    Load, World, scenario,
+    systems::kubernetes::{identities, summary},
+    until,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use cases::{Case, cases};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_rule_of_the_schema_refuses_a_resource_that_breaks_it_and_says_where() -> Result<()> {
+async fn every_schema_rule_rejects_a_resource_that_breaks_it_and_names_the_field() -> Result<()> {
     scenario("schema", async |world| {
         let crd = crd(world)?;
         let good = complete(world)?;
@@ -26,10 +26,10 @@ async fn every_rule_of_the_schema_refuses_a_resource_that_breaks_it_and_says_whe
         let mut unset = good.clone();
         unset["spec"]["errorHandling"]["onExhausted"] = Value::Null;
         unset["spec"]["worker"]["imagePullPolicy"] = Value::Null;
-        accepted(world, "an enum with nothing behind its name", &unset).await?;
+        accepted(world, "an enum with an empty value", &unset).await?;
         let broken = schema::broken(schema::schema(&crd)?, &good)?;
         println!("  {} rules", broken.len());
-        // As many as there are fields, at the very least: each has a type.
+        // At least as many as there are fields: each field has a type.
         assert!(
             broken.len() > 300,
             "only {} rules were found in the schema",
@@ -40,11 +40,11 @@ async fn every_rule_of_the_schema_refuses_a_resource_that_breaks_it_and_says_whe
             match world.dry_run(&case.object).await? {
                 Ok(()) => faults.push(format!("{}: accepted", case.rule)),
                 Err(refusal) => {
-                    let said = match &case.field {
+                    let matches = match &case.field {
                         Some(field) => refusal.says(field, &case.says),
                         None => refusal.message.contains(&case.says),
                     };
-                    if !said {
+                    if !matches {
                         faults.push(format!(
                             "{}: wanted {:?} {:?}, got {refusal}",
                             case.rule, case.field, case.says
@@ -65,7 +65,7 @@ async fn every_rule_of_the_schema_refuses_a_resource_that_breaks_it_and_says_whe
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_cel_rule_refuses_a_resource_that_breaks_it_with_its_message() -> Result<()> {
+async fn every_cel_rule_rejects_a_resource_that_breaks_it_with_its_message() -> Result<()> {
     scenario("cel", async |world| {
         accepted(world, "the good resource", &good(world, json!({}))).await?;
         let crd = crd(world)?;
@@ -95,7 +95,7 @@ async fn every_cel_rule_refuses_a_resource_that_breaks_it_with_its_message() -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_misspelt_field_is_refused_by_kubectl_apply() -> Result<()> {
+async fn kubectl_apply_rejects_a_misspelled_field() -> Result<()> {
     scenario("unknown", async |world| {
         let manifest = good(world, json!({"topcis": []})).to_string();
         for (arguments, says) in [
@@ -117,7 +117,7 @@ async fn a_misspelt_field_is_refused_by_kubectl_apply() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_example_is_accepted_by_the_api_server() -> Result<()> {
+async fn the_api_server_accepts_every_example() -> Result<()> {
     scenario("examples", async |world| {
         let mut files: Vec<_> = std::fs::read_dir(world.env.repository.join("deploy/examples"))?
             .map(|entry| entry.map(|entry| entry.path()))
@@ -127,7 +127,7 @@ async fn every_example_is_accepted_by_the_api_server() -> Result<()> {
         assert!(files.len() >= 10, "only {} examples", files.len());
         for file in files {
             let text = std::fs::read_to_string(&file)?;
-            // Their namespace is the reader's business.
+            // Users replace the namespace of the examples.
             let text = text.replace("namespace: shop", &format!("namespace: {}", world.namespace));
             let output = world
                 .kubectl(&["apply", "--dry-run=server", "-f", "-"], Some(&text))
@@ -146,8 +146,7 @@ async fn every_example_is_accepted_by_the_api_server() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_program_that_does_not_compile_is_told_with_the_compilers_words_and_the_workers_go_on() -> Result<()>
-{
+async fn status_shows_the_compiler_error_of_a_broken_program_and_the_workers_keep_running() -> Result<()> {
     scenario("broken-vrl", async |world| {
         let input = world.topic("orders", 2).await?;
         let with = |source: &str| {
@@ -166,7 +165,7 @@ async fn a_program_that_does_not_compile_is_told_with_the_compilers_words_and_th
         world
             .apply_group("orders", with(".amount = to_flot!(.amount)"))
             .await?;
-        let condition = until("status tells that the program is broken", async || {
+        let condition = until("status shows that the program is broken", async || {
             let group = world.group("orders").await?;
             let status = group.status.clone().unwrap_or_default();
             ensure!(
@@ -202,7 +201,7 @@ async fn a_program_that_does_not_compile_is_told_with_the_compilers_words_and_th
             .ok("kubectl get events")?;
         assert!(events.contains("TransformInvalid"), "{events}");
 
-        // The workers know nothing of it: the same pods, the same configuration, and they consume.
+        // The change does not reach the workers: the same pods, the same configuration, and they consume.
         Load::new(&input, "meanwhile", 0..2)
             .produce(&world.kafka, 100)
             .await?;
@@ -215,7 +214,7 @@ async fn a_program_that_does_not_compile_is_told_with_the_compilers_words_and_th
 
         world.apply_group("orders", with(".seen = false")).await?;
         world.until_condition("orders", "Accepted", "True").await?;
-        until("the workers got the mended program", async || {
+        until("the workers have the fixed program", async || {
             ensure!(
                 self::configuration(world).await? != configuration,
                 "the same configuration"
@@ -272,7 +271,7 @@ async fn group_id_cannot_change(world: &World) -> Result<Vec<String>> {
     Ok(faults)
 }
 
-/// The data of the ConfigMaps that the operator made for the group.
+/// The data of the ConfigMaps that the operator created for the group.
 async fn configuration(world: &World) -> Result<BTreeMap<String, Value>> {
     let selector = format!("{}=orders", crds::names::GROUP_LABEL);
     let text = world
@@ -292,7 +291,7 @@ async fn configuration(world: &World) -> Result<BTreeMap<String, Value>> {
 async fn accepted(world: &World, what: &str, object: &Value) -> Result<()> {
     match world.dry_run(object).await? {
         Ok(()) => Ok(()),
-        Err(refusal) => anyhow::bail!("{what} is refused: {refusal}"),
+        Err(refusal) => anyhow::bail!("{what} is rejected: {refusal}"),
     }
 }
 
@@ -306,11 +305,11 @@ fn named(world: &World, name: &str, changes: Value) -> Value {
         "topics": [{"name": "orders"}],
         "writers": [{"name": "nowhere", "type": "Blackhole"}],
     });
-    harness::kubernetes::merge(&mut spec, changes);
+    harness::systems::kubernetes::merge(&mut spec, changes);
     world.group_manifest(name, spec)
 }
 
-/// The CRD as it is committed, which is the one that the chart installs.
+/// The committed CRD, which the chart installs.
 fn crd(world: &World) -> Result<Value> {
     let text = std::fs::read_to_string(world.env.repository.join("crds/kafkaconsumergroups.yaml"))?;
     Ok(serde_yaml::from_str(&text)?)

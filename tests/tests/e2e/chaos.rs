@@ -1,14 +1,12 @@
-//! Short forms of `make soak`: workers as bare processes, killed, restarted, frozen and cut off; every record is accounted
-//! for. They need the cluster's Kafka and PostgreSQL and nothing else of it. And the checker itself: a worker with a planted
-//! bug must be blamed for it.
+//! Short forms of `make soak`: workers as bare processes, killed, restarted, frozen and disconnected; every
+//! record is accounted for. They need only Kafka and PostgreSQL of the cluster. And a test of the checker: it
+//! must find the bug of a worker with a seeded bug.
 
 use anyhow::Result;
 use harness::{
-    chaos::{self, SESSION_OF_A_CRASH, Scenario, Site, planted},
-    checker::{Guarantee, Ordering, Sink},
-    env::KafkaEnv,
-    local::program,
-    world::alone,
+    chaos::{self, SESSION_OF_A_CRASH, Scenario, Site, seeded_bugs},
+    systems::{env::KafkaEnv, local::program, world::alone},
+    verify::checker::{Guarantee, Ordering, Sink},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -17,12 +15,12 @@ async fn twenty_killed_worker_processes_lose_nothing_and_keep_the_order_of_parti
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_worker_processes_keep_the_order_of_keys_where_only_that_is_promised() -> Result<()> {
+async fn killed_worker_processes_keep_the_order_of_keys_with_per_key_ordering() -> Result<()> {
     run(&kills(6, Guarantee::AtLeastOnce, Ordering::PerKey)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_worker_processes_lose_nothing_where_no_order_is_promised() -> Result<()> {
+async fn killed_worker_processes_lose_nothing_with_unordered_processing() -> Result<()> {
     run(&kills(6, Guarantee::AtLeastOnce, Ordering::Unordered)).await
 }
 
@@ -32,7 +30,7 @@ async fn killed_worker_processes_repeat_nothing_with_at_most_once() -> Result<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_was_frozen_beyond_its_session_spoils_nothing_when_it_goes_on() -> Result<()> {
+async fn a_worker_frozen_past_its_session_timeout_corrupts_nothing_when_it_resumes() -> Result<()> {
     let mut scenario = Scenario::new("zombies");
     scenario.session = SESSION_OF_A_CRASH;
     scenario.faults.zombies = 3;
@@ -41,7 +39,7 @@ async fn a_worker_that_was_frozen_beyond_its_session_spoils_nothing_when_it_goes
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn workers_restarted_one_after_the_other_neither_lose_nor_repeat_a_record() -> Result<()> {
+async fn a_rolling_restart_of_worker_processes_neither_loses_nor_repeats_a_record() -> Result<()> {
     let mut scenario = Scenario::new("restarts");
     scenario.faults.restarts = 5;
     run(&scenario).await
@@ -60,17 +58,17 @@ async fn killed_worker_processes_neither_lose_nor_repeat_a_record_with_exactly_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_worker_processes_are_exactly_once_where_only_the_order_of_keys_is_promised() -> Result<()> {
+async fn killed_worker_processes_are_exactly_once_with_per_key_ordering() -> Result<()> {
     run(&kills(6, Guarantee::ExactlyOnce, Ordering::PerKey)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn transactions_that_others_abort_neither_lose_nor_repeat_a_record() -> Result<()> {
+async fn transactions_aborted_from_outside_neither_lose_nor_repeat_a_record() -> Result<()> {
     run(&aborts(Sink::Kafka)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_was_frozen_within_a_transaction_repeats_nothing_when_it_goes_on() -> Result<()> {
+async fn a_worker_frozen_within_a_transaction_repeats_nothing_when_it_resumes() -> Result<()> {
     let mut scenario = Scenario::new("zombies");
     scenario.guarantee = Guarantee::ExactlyOnce;
     scenario.session = SESSION_OF_A_CRASH;
@@ -80,7 +78,7 @@ async fn a_worker_that_was_frozen_within_a_transaction_repeats_nothing_when_it_g
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn workers_restarted_one_after_the_other_are_exactly_once() -> Result<()> {
+async fn a_rolling_restart_of_worker_processes_is_exactly_once() -> Result<()> {
     let mut scenario = Scenario::new("restarts");
     scenario.guarantee = Guarantee::ExactlyOnce;
     scenario.faults.restarts = 4;
@@ -100,17 +98,17 @@ async fn connections_that_postgresql_ends_neither_lose_nor_repeat_a_row() -> Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn workers_with_planted_bugs_are_blamed_for_them() -> Result<()> {
+async fn the_checker_finds_the_bugs_of_workers_with_seeded_bugs() -> Result<()> {
     let _alone = alone().await;
     let env = KafkaEnv::read()?;
-    let worker = match &env.planted_worker {
+    let worker = match &env.seeded_worker {
         Some(path) => path.clone(),
-        // Beside the folder of the profile.
+        // Next to the folder of the profile.
         None => program("kafka-consumer-worker")?
             .ancestors()
             .nth(2)
             .unwrap_or(std::path::Path::new("/"))
-            .join("planted/kafka-consumer-worker"),
+            .join("seeded/kafka-consumer-worker"),
     };
     let folder = tempfile::tempdir()?;
     let site = Site {
@@ -121,10 +119,10 @@ async fn workers_with_planted_bugs_are_blamed_for_them() -> Result<()> {
         worker,
         folder: folder.path().to_path_buf(),
     };
-    let rows = planted::rows(&site, planted::BUGS.iter().filter(|bug| bug.quick)).await?;
+    let rows = seeded_bugs::rows(&site, seeded_bugs::BUGS.iter().filter(|bug| bug.quick)).await?;
     let missed: Vec<_> = rows.iter().filter(|row| !row.passed).collect();
     assert!(missed.is_empty(), "{missed:#?}");
-    assert!(rows.len() >= 4, "{} planted bugs", rows.len());
+    assert!(rows.len() >= 4, "{} seeded bugs", rows.len());
     Ok(())
 }
 
@@ -139,12 +137,12 @@ fn kills(kills: u32, guarantee: Guarantee, ordering: Ordering) -> Scenario {
 fn aborts(sink: Sink) -> Scenario {
     let mut scenario = Scenario::new("aborts");
     (scenario.guarantee, scenario.sink) = (Guarantee::ExactlyOnce, sink);
-    // At this rate some find a transaction that is still empty; six of six have.
+    // At this rate some aborts hit a transaction that is still empty; once, six of six did.
     scenario.faults.fences = 16;
     scenario
 }
 
-/// Runs a scenario; its promise must be kept. The workers' logs stay when it was not.
+/// Runs a scenario; its promise must be kept. The workers' logs are kept if it was not.
 async fn run(scenario: &Scenario) -> Result<()> {
     let _alone = alone().await;
     let env = KafkaEnv::read()?;
@@ -172,7 +170,7 @@ async fn run(scenario: &Scenario) -> Result<()> {
         let _ = folder.keep();
     }
     kept?;
-    // What would have passed with nothing to check.
+    // Fails if the run had nothing to check.
     assert!(outcome.verdict.arrived > 1000, "{}", outcome.verdict);
     assert!(outcome.verdict.letters > 20, "{}", outcome.verdict);
     Ok(())

@@ -1,27 +1,33 @@
-//! Records that cannot be processed: dead-lettered byte for byte, waited for, or skipped; never lost.
+//! Records that fail: sent unchanged to the dead letter topic, blocking their partition, or skipped; never
+//! lost.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use harness::{
-    Ledger, Load, Message, Record, World,
-    check::{check, check_records},
-    kubernetes::summary,
-    load, scenario, until,
+    Ledger, Load, Message, Record, World, scenario,
+    systems::kubernetes::summary,
+    until,
+    verify::{
+        check::{check, check_records},
+        load,
+    },
 };
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-/// Prefix of the headers that the worker adds. Written out here, because it is a promise to those who read them.
+/// Prefix of the headers that the worker adds. Spelled out here, because it is a promise to the consumers of
+/// dead letters.
 const PREFIX: &str = "kafka-consumer.dev/";
 
-/// Stands in every poison record; messages must not quote payloads.
+/// Part of every poison record; messages must not quote payloads.
 const MARKER: &str = "PAYLOAD-MARKER";
 
-/// How long "nothing happens" is watched: several commit intervals, retries and metadata refreshes (10 s).
+/// How long the tests watch that nothing happens: several commit intervals, retries and metadata refreshes
+/// (10 s).
 const WATCHED: Duration = Duration::from_secs(15);
 
-/// A record that fails, and what its dead letter must say.
+/// A failing record, and the expected contents of its dead letter.
 struct Poison {
     name: &'static str,
     message: Message,
@@ -32,7 +38,7 @@ struct Poison {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn poison_records_land_in_the_dead_letter_topic_byte_for_byte_and_later_records_flow() -> Result<()> {
+async fn poison_records_reach_the_dead_letter_topic_unchanged_and_later_records_continue() -> Result<()> {
     scenario("poison", async |world| {
         let input = world.topic("orders", 3).await?;
         let returns = world.topic("returns", 1).await?;
@@ -90,7 +96,7 @@ async fn poison_records_land_in_the_dead_letter_topic_byte_for_byte_and_later_re
             check_letter(poison, original, letter, &input, &group_id, &pods)?;
         }
 
-        // Everything else is in the table, and nothing of the poison.
+        // All other records are in the table, and none of the poison.
         for ledger in [&before, &after] {
             let rows = database
                 .client
@@ -118,7 +124,7 @@ async fn poison_records_land_in_the_dead_letter_topic_byte_for_byte_and_later_re
         let counted = world.workers_metric("orders", "kcg_worker_dead_lettered_total").await?;
         assert_eq!(counted, poison.len() as f64);
         world.until_condition("orders", "Ready", "True").await?;
-        // No log says what was in a record.
+        // No log contains the payload of a record.
         let logs = world.worker_logs("orders").await?;
         assert!(!logs.contains(MARKER), "a worker logs payloads:\n{logs}");
         Ok(())
@@ -127,8 +133,7 @@ async fn poison_records_land_in_the_dead_letter_topic_byte_for_byte_and_later_re
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_its_dead_letter_topic_a_partition_waits_at_the_record_and_goes_on_when_the_topic_appears()
--> Result<()> {
+async fn a_partition_waits_for_a_missing_dead_letter_topic_and_continues_when_it_appears() -> Result<()> {
     scenario("no-dlq", async |world| {
         let input = world.topic("orders", 2).await?;
         let output = world.topic("copy", 2).await?;
@@ -137,17 +142,20 @@ async fn without_its_dead_letter_topic_a_partition_waits_at_the_record_and_goes_
         spec["scaling"] = json!({"partitionsPerWorker": 2});
         world.apply_group("orders", spec).await?;
         world.until_ready("orders", 1).await?;
-        // Told before the first record fails, and no reason not to run.
+        // Reported before the first record fails, and no reason not to run.
         let accepted = world.until_condition("orders", "Accepted", "True").await?;
         assert_eq!(accepted.reason, "DeadLetterTopicMissing");
         assert!(accepted.message.contains(&dead), "{}", accepted.message);
 
         let ledger = poisoned(world, &input, Some("a poison record")).await?;
-        let condition = until("status tells that the dead letter topic is away", async || {
-            let condition = world.until_condition("orders", "Consuming", "False").await?;
-            ensure!(condition.reason == "DeadLetterUnavailable", "{condition:?}");
-            Ok(condition)
-        })
+        let condition = until(
+            "status shows that the dead letter topic is unavailable",
+            async || {
+                let condition = world.until_condition("orders", "Consuming", "False").await?;
+                ensure!(condition.reason == "DeadLetterUnavailable", "{condition:?}");
+                Ok(condition)
+            },
+        )
         .await?;
         println!("  {}", condition.message);
         assert!(condition.message.contains(&dead), "{}", condition.message);
@@ -159,13 +167,13 @@ async fn without_its_dead_letter_topic_a_partition_waits_at_the_record_and_goes_
             "{workers:?}"
         );
 
-        // The other partition of the same worker goes on; this one stays where it is.
+        // The other partition of the same worker continues; this one does not move.
         let group_id = world.group_id("orders");
         until_drained_but(world, &group_id, &input, 0).await?;
         stays_at(world, &group_id, 0, POISON_AT).await?;
         assert!(
             world.kafka.partitions(&dead).await.is_err(),
-            "nobody was asked to create the dead letter topic"
+            "the spec does not ask to create the dead letter topic"
         );
 
         world.kafka.create_topic(&dead, 2).await?;
@@ -176,7 +184,7 @@ async fn without_its_dead_letter_topic_a_partition_waits_at_the_record_and_goes_
         assert_eq!(letters[0].value.as_deref(), Some(&b"a poison record"[..]));
         complete(world, &ledger, &output, 0).await?;
         world.until_condition("orders", "Consuming", "True").await?;
-        until("nothing is missed any more", async || {
+        until("no problem is reported any more", async || {
             let accepted = world.until_condition("orders", "Accepted", "True").await?;
             ensure!(accepted.reason == "Accepted", "{accepted:?}");
             Ok(())
@@ -189,8 +197,7 @@ async fn without_its_dead_letter_topic_a_partition_waits_at_the_record_and_goes_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_on_exhausted_stop_the_partition_waits_visibly_while_others_flow_and_goes_on_once_mended()
--> Result<()> {
+async fn with_on_exhausted_stop_the_partition_waits_visibly_and_continues_once_fixed() -> Result<()> {
     scenario("stop", async |world| {
         let input = world.topic("orders", 2).await?;
         let output = world.topic("copy", 2).await?;
@@ -205,7 +212,7 @@ async fn with_on_exhausted_stop_the_partition_waits_visibly_while_others_flow_an
 
         let poison = json!({"run": "repaired", "key": "poison", "sequence": "0"}).to_string();
         let ledger = poisoned(world, &input, Some(&poison)).await?;
-        let condition = until("status tells that a record failed", async || {
+        let condition = until("status shows that a record failed", async || {
             let condition = world.until_condition("orders", "Consuming", "False").await?;
             ensure!(condition.reason == "RecordFailed", "{condition:?}");
             Ok(condition)
@@ -226,7 +233,7 @@ async fn with_on_exhausted_stop_the_partition_waits_visibly_while_others_flow_an
         let group_id = world.group_id("orders");
         until_drained_but(world, &group_id, &input, 0).await?;
         stays_at(world, &group_id, 0, POISON_AT).await?;
-        let stalled = until("status tells that the partition is stalled", async || {
+        let stalled = until("status shows that the partition is stalled", async || {
             let group = world.group("orders").await?;
             let status = group.status.clone().unwrap_or_default();
             ensure!(
@@ -243,16 +250,14 @@ async fn with_on_exhausted_stop_the_partition_waits_visibly_while_others_flow_an
         let error = stalled[0].last_error.as_deref().unwrap_or_default();
         assert!(error.contains(&place), "{error}");
 
-        // Mended by somebody: it goes on with that very record.
+        // Fixed: the worker continues with exactly that record.
         spec["transforms"][0]["vrl"]["source"] = json!(".sequence = to_int!(.sequence)");
         world.apply_group("orders", spec).await?;
         world.kafka.until_drained(&group_id, &input).await?;
-        // A batch that holds the record was written but for it, and the new worker begins at the record.
+        // The batch of the record was written except for this record, and the new worker starts at the
+        // record.
         complete(world, &ledger, &output, POISON_AT as u64).await?;
-        let repaired = Ledger {
-            run: "repaired".into(),
-            keys: [("poison".into(), 1)].into(),
-        };
+        let repaired = Ledger::counted("repaired", [("poison".into(), 1)]);
         complete(world, &repaired, &output, 0).await?;
         world.until_condition("orders", "Consuming", "True").await?;
         world.until_ready("orders", 1).await?;
@@ -306,7 +311,7 @@ async fn with_on_exhausted_skip_failing_records_are_dropped_and_counted() -> Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dead_letters_carry_the_headers_of_kafka_connect_or_of_spring_when_asked_for() -> Result<()> {
+async fn dead_letters_have_the_headers_of_kafka_connect_or_spring_if_configured() -> Result<()> {
     scenario("header-style", async |world| {
         let input = world.topic("orders", 2).await?;
         let output = world.topic("copy", 2).await?;
@@ -357,8 +362,7 @@ async fn dead_letters_carry_the_headers_of_kafka_connect_or_of_spring_when_asked
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_everything_fails_the_breaker_keeps_it_out_of_the_dead_letter_topic_until_mended() -> Result<()>
-{
+async fn if_everything_fails_the_breaker_protects_the_dead_letter_topic_until_the_fix() -> Result<()> {
     scenario("breaker", async |world| {
         let input = world.topic("orders", 1).await?;
         let output = world.topic("copy", 1).await?;
@@ -374,7 +378,7 @@ async fn when_everything_fails_the_breaker_keeps_it_out_of_the_dead_letter_topic
         world.until_ready("orders", 1).await?;
 
         let ledger = Load::new(&input, "all", 0..1).produce(&world.kafka, 100).await?;
-        let condition = until("status tells that the breaker is open", async || {
+        let condition = until("status shows that the breaker is open", async || {
             let condition = world.until_condition("orders", "Consuming", "False").await?;
             ensure!(condition.reason == "DeadLetterBreakerOpen", "{condition:?}");
             Ok(condition)
@@ -407,7 +411,7 @@ async fn when_everything_fails_the_breaker_keeps_it_out_of_the_dead_letter_topic
         assert_eq!(
             world.kafka.read_all(&dead).await?.len(),
             3,
-            "nothing followed the three"
+            "no record followed the three"
         );
         let copied = world.kafka.read_all(&output).await?.len() as u64;
         assert_eq!(copied, ledger.total() - 3);
@@ -425,11 +429,11 @@ type Kind = (
     [&'static str; 4],
 );
 
-/// One record of every kind that fails, with everything a record can have.
+/// One record for each kind of failure, with everything that a record can have.
 fn poison() -> Vec<Poison> {
     let order = |changes: Value| {
         let mut order = load::order("poison", MARKER, 1);
-        harness::kubernetes::merge(&mut order, changes);
+        harness::systems::kubernetes::merge(&mut order, changes);
         Some(order.to_string().into_bytes())
     };
     let headers = vec![
@@ -470,7 +474,7 @@ fn poison() -> Vec<Poison> {
             ["transform", "ship", "TransformFailed", "expected integer"],
         ),
         (
-            "a tombstone that the program cannot take",
+            "a tombstone that the program cannot process",
             Some(b"gone"),
             None,
             ["transform", "ship", "TransformFailed", "expected integer"],
@@ -518,7 +522,7 @@ fn poison() -> Vec<Poison> {
     .collect()
 }
 
-/// The dead letter against the record as it is in the input topic.
+/// Compares the dead letter with the record in the input topic.
 fn check_letter(
     poison: &Poison,
     original: &Record,
@@ -564,7 +568,11 @@ fn check_letter(
     assert!(pods.contains(&worker), "{name}: {worker} is none of {pods:?}");
     assert_eq!(take("stage")?, poison.stage, "{name}");
     assert_eq!(take("component")?, poison.component, "{name}");
-    assert_eq!(take("attempts")?, "1", "{name}: what cannot pass is not repeated");
+    assert_eq!(
+        take("attempts")?,
+        "1",
+        "{name}: a permanent failure is not retried"
+    );
     assert_eq!(take("error-class")?, poison.class, "{name}");
     let message = take("error-message")?;
     println!("  {name}: {message}");
@@ -574,10 +582,7 @@ fn check_letter(
         "{name}: the message quotes the payload: {message}"
     );
     assert!(message.len() <= 1024, "{name}: {message}");
-    assert!(
-        left.is_empty(),
-        "{name}: headers that are not documented: {left:?}"
-    );
+    assert!(left.is_empty(), "{name}: undocumented headers: {left:?}");
     Ok(())
 }
 
@@ -599,8 +604,8 @@ fn copy(input: &str, output: &str, error_handling: Value) -> Value {
 /// Offset of the poison record that [`poisoned`] writes.
 const POISON_AT: i64 = 50;
 
-/// Fills an empty topic of two partitions: 50 good records in each, a poison record in partition 0, 50 good ones in each
-/// again.
+/// Fills an empty topic of two partitions: 50 good records in each, a poison record in partition 0, again 50
+/// good records in each.
 async fn poisoned(world: &World, topic: &str, poison: Option<&str>) -> Result<Ledger> {
     let half = 2 * POISON_AT as u64;
     let before = Load::new(topic, "good", 0..2).produce(&world.kafka, half).await?;
@@ -611,16 +616,16 @@ async fn poisoned(world: &World, topic: &str, poison: Option<&str>) -> Result<Le
     };
     let landed = world.kafka.produce(topic, [poison]).await?;
     assert_eq!(landed[0].offset, POISON_AT);
-    // A second load of the same run would begin its sequence numbers anew.
+    // A second load of the same run would start its sequence numbers again.
     let after = Load::new(topic, "good after", 0..2)
         .produce(&world.kafka, half)
         .await?;
-    assert_eq!(before.keys, after.keys);
+    assert_eq!(before.offsets, after.offsets);
     Ok(before)
 }
 
-/// Everything of the ledger is in the topic, with at most `repeated` duplicates; the records that [`poisoned`] wrote after
-/// the poison too.
+/// The topic has everything of the ledger, with at most `repeated` duplicates; and the records that
+/// [`poisoned`] wrote after the poison.
 async fn complete(world: &World, ledger: &Ledger, output: &str, repeated: u64) -> Result<()> {
     let records = world.kafka.read_all(output).await?;
     let mut ledgers = vec![ledger.clone()];
@@ -635,14 +640,14 @@ async fn complete(world: &World, ledger: &Ledger, output: &str, repeated: u64) -
         println!("  {}: {verdict}", ledger.run);
         assert!(verdict.complete(), "{verdict}");
         assert!(
-            verdict.duplicates <= repeated,
+            verdict.duplicates() <= repeated,
             "more than {repeated} duplicates: {verdict}"
         );
     }
     Ok(())
 }
 
-/// Waits until the group has committed all partitions to their ends except for one.
+/// Waits until the group has committed all partitions except one to their ends.
 async fn until_drained_but(world: &World, group: &str, topic: &str, waiting: i32) -> Result<()> {
     until("the other partitions are drained", async || {
         let mut committed = world.kafka.committed(group, topic).await?;
@@ -655,7 +660,8 @@ async fn until_drained_but(world: &World, group: &str, topic: &str, waiting: i32
     .await
 }
 
-/// Kafka's own tool says, and goes on saying, that the partition is committed up to this offset and not past it.
+/// Kafka's own tool shows, and keeps showing, that the partition is committed up to this offset and not past
+/// it.
 async fn stays_at(world: &World, group: &str, partition: i32, offset: i64) -> Result<()> {
     let ended = tokio::time::Instant::now() + WATCHED;
     until("everything before the record is committed", async || {

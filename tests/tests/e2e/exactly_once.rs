@@ -1,15 +1,17 @@
-//! ExactlyOnce with a Kafka writer, where more happens than crashes (those are in chaos.rs): records that the broker
-//! refuses, a dead letter topic that is missing, a record that waits while others of its partition go on.
+//! ExactlyOnce with a Kafka writer beyond crashes (chaos.rs tests those): records that the broker rejects, a
+//! missing dead letter topic, a record that waits while others of its partition continue.
 
 use anyhow::{Result, ensure};
-use harness::{Ledger, Load, Message, World, check::check_records, kubernetes::summary, scenario, until};
+use harness::{
+    Ledger, Load, Message, World, scenario, systems::kubernetes::summary, until, verify::check::check_records,
+};
 use serde_json::{Value, json};
 
-/// The output topic takes no larger record batch.
+/// The output topic accepts no larger record batch.
 const MAX_MESSAGE: usize = 100_000;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn records_that_the_broker_refuses_become_dead_letters_in_the_transaction_of_the_others() -> Result<()>
+async fn records_that_the_broker_rejects_become_dead_letters_in_the_transaction_of_the_others() -> Result<()>
 {
     scenario("eos-refused", async |world| {
         let input = world.topic("orders", 2).await?;
@@ -46,7 +48,7 @@ async fn records_that_the_broker_refuses_become_dead_letters_in_the_transaction_
 
         once(world, &[before, after], &output).await?;
         let letters = world.kafka.read_all(&dead).await?;
-        assert_eq!(letters.len(), 2, "one dead letter for each refused record");
+        assert_eq!(letters.len(), 2, "one dead letter for each rejected record");
         for letter in &letters {
             let message = letter
                 .header("kafka-consumer.dev/error-message")
@@ -76,8 +78,7 @@ async fn records_that_the_broker_refuses_become_dead_letters_in_the_transaction_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_its_dead_letter_topic_nothing_of_the_transaction_is_seen_until_the_topic_appears()
--> Result<()> {
+async fn a_transaction_stays_invisible_until_its_missing_dead_letter_topic_appears() -> Result<()> {
     scenario("eos-no-dlq", async |world| {
         let input = world.topic("orders", 2).await?;
         let output = world.topic("copy", 2).await?;
@@ -97,12 +98,15 @@ async fn without_its_dead_letter_topic_nothing_of_the_transaction_is_seen_until_
         let ledger = Load::new(&input, "good", 0..2)
             .produce(&world.kafka, 1000)
             .await?;
-        let condition = until("status tells that the dead letter topic is away", async || {
-            let condition = world.until_condition("orders", "Consuming", "False").await?;
-            ensure!(condition.reason == "DeadLetterUnavailable", "{condition:?}");
-            ensure!(condition.message.contains(&dead), "{condition:?}");
-            Ok(condition)
-        })
+        let condition = until(
+            "status shows that the dead letter topic is unavailable",
+            async || {
+                let condition = world.until_condition("orders", "Consuming", "False").await?;
+                ensure!(condition.reason == "DeadLetterUnavailable", "{condition:?}");
+                ensure!(condition.message.contains(&dead), "{condition:?}");
+                Ok(condition)
+            },
+        )
         .await?;
         println!("  {}", condition.message);
         let group_id = world.group_id("orders");
@@ -125,7 +129,7 @@ async fn without_its_dead_letter_topic_nothing_of_the_transaction_is_seen_until_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_finished_beyond_a_waiting_record_is_not_repeated_when_workers_start_again() -> Result<()> {
+async fn records_finished_out_of_order_are_not_repeated_when_workers_restart() -> Result<()> {
     scenario("eos-waiting", async |world| {
         let input = world.topic("orders", 2).await?;
         let output = world.topic("copy", 2).await?;
@@ -137,7 +141,7 @@ async fn what_is_finished_beyond_a_waiting_record_is_not_repeated_when_workers_s
         world.apply_group("orders", spec.clone()).await?;
         world.until_ready("orders", 2).await?;
 
-        // Its partition goes on with other keys, as far as was read when it failed.
+        // Its partition continues with other keys, up to the records that were read when it failed.
         let before = Load::new(&input, "before", 0..2)
             .produce(&world.kafka, 1000)
             .await?;
@@ -152,7 +156,7 @@ async fn what_is_finished_beyond_a_waiting_record_is_not_repeated_when_workers_s
         let after = Load::new(&input, "after", 0..2)
             .produce(&world.kafka, 1000)
             .await?;
-        until("status tells that a record failed", async || {
+        until("status shows that a record failed", async || {
             let condition = world.until_condition("orders", "Consuming", "False").await?;
             ensure!(condition.reason == "RecordFailed", "{condition:?}");
             Ok(())
@@ -173,10 +177,7 @@ async fn what_is_finished_beyond_a_waiting_record_is_not_repeated_when_workers_s
         spec["transforms"][0]["vrl"]["source"] = json!(".sequence = to_int!(.sequence)");
         world.apply_group("orders", spec).await?;
         world.kafka.until_drained(&group_id, &input).await?;
-        let repaired = Ledger {
-            run: "repaired".into(),
-            keys: [("poison".into(), 1)].into(),
-        };
+        let repaired = Ledger::counted("repaired", [("poison".into(), 1)]);
         once(world, &[before, after, repaired], &output).await
     })
     .await
@@ -193,18 +194,18 @@ fn copy(input: &str, output: &str, error_handling: Value) -> Value {
     })
 }
 
-/// As a `read_committed` consumer sees the topic, every record of the ledgers is there once, in order.
+/// For a `read_committed` consumer, every record of the ledgers is in the topic once and in order.
 async fn once(world: &World, ledgers: &[Ledger], output: &str) -> Result<()> {
     let records = world.kafka.read_all(output).await?;
     for ledger in ledgers {
         let verdict = check_records(ledger, &records)?;
         println!("  {}: {verdict}", ledger.run);
-        assert!(verdict.complete() && verdict.duplicates == 0, "{verdict}");
+        assert!(verdict.complete() && verdict.duplicates() == 0, "{verdict}");
     }
     Ok(())
 }
 
-/// JSON that is larger than the topic takes, also compressed.
+/// JSON that exceeds the limit of the topic, also compressed.
 fn incompressible() -> String {
     let mut random: u64 = 1;
     let letters = std::iter::repeat_with(|| {

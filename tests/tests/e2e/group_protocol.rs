@@ -1,10 +1,12 @@
-//! Groups whose assignment the broker makes (KIP-848): scaled, and changed to it and back while records flow. One
-//! test runs on the embedded broker and needs no cluster.
+//! Groups whose assignment the broker makes (KIP-848): scaled, and changed to this protocol and back while
+//! records flow. One test uses the embedded broker and needs no cluster.
 
 use anyhow::{Result, ensure};
 use harness::{
-    Load, World, check::check_records, consumer_groups, kubernetes::summary, load::RunningLoad, scenario,
+    Load, World, scenario,
+    systems::{consumer_groups, kubernetes::summary},
     until,
+    verify::{check::check_records, load::RunningLoad},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -12,11 +14,11 @@ use tempfile::TempDir;
 use crate::local_mode;
 
 const PARTITIONS: i32 = 6;
-/// Records a second over all partitions.
+/// Records per second over all partitions.
 const RATE: u64 = 600;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_that_the_broker_assigns_is_scaled_under_load_and_loses_nothing() -> Result<()> {
+async fn a_group_with_broker_assignment_is_scaled_under_load_and_loses_nothing() -> Result<()> {
     scenario("kip848", async |world| {
         let (input, output) = start_group(world, "Consumer", 1).await?;
         let running = Load::new(&input, "scaling", 0..PARTITIONS).start(&world.kafka, RATE)?;
@@ -46,7 +48,7 @@ async fn a_group_that_the_broker_assigns_is_scaled_under_load_and_loses_nothing(
             .await?;
         }
         let types = consumer_groups::types(&world.env, &world.group_id("orders")).await?;
-        assert_eq!(types, ["Consumer"], "the group is not what was asked for");
+        assert_eq!(types, ["Consumer"], "the group must have the configured protocol");
         nothing_lost(world, running, &input, &output).await
     })
     .await
@@ -80,7 +82,7 @@ async fn a_running_group_changes_its_protocol_and_back_and_loses_nothing() -> Re
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_embedded_broker_assigns_a_group_of_the_new_protocol_that_is_scaled_under_load() -> Result<()> {
+async fn the_embedded_broker_assigns_a_consumer_protocol_group_that_is_scaled_under_load() -> Result<()> {
     let folder = TempDir::new()?;
     let manifest = |replicas: i32| {
         local_mode::group(json!({
@@ -98,7 +100,7 @@ async fn the_embedded_broker_assigns_a_group_of_the_new_protocol_that_is_scaled_
     let running = Load::new("orders", "scaled", 0..4).start(&kafka, 300)?;
     for replicas in [3, 2] {
         local_mode::write(&folder, "orders.yaml", &manifest(replicas))?;
-        local.until_says(&format!("orders: {replicas} workers")).await?;
+        local.until_prints(&format!("orders: {replicas} workers")).await?;
         let sent = running.sent() + 1500;
         until(
             &format!("{replicas} workers have committed {sent} records"),
@@ -116,8 +118,8 @@ async fn the_embedded_broker_assigns_a_group_of_the_new_protocol_that_is_scaled_
     println!("  {verdict}");
     assert!(verdict.complete(), "{verdict}");
     local.interrupt().await?;
-    let (code, said) = local.end().await?;
-    assert_eq!(code, 0, "{said}");
+    let (code, printed) = local.end().await?;
+    assert_eq!(code, 0, "{printed}");
     Ok(())
 }
 
@@ -144,7 +146,8 @@ fn group(input: &str, output: &str, protocol: &str, workers: i32) -> Value {
     })
 }
 
-/// Waits until the load has gone on for some seconds' worth of records, so that each change meets work in flight.
+/// Waits until the load has produced some seconds' worth of records, so that each change meets work in
+/// flight.
 async fn flows(world: &World, running: &RunningLoad, what: &str) -> Result<()> {
     let from = running.sent();
     until(&format!("records flow after the change ({what})"), async || {

@@ -1,12 +1,17 @@
-//! The first thing a user does: install by Helm, apply a group, look at it.
+//! The first steps of a user: install with Helm, apply a group, look at it.
 
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
-use harness::{Load, check::check_records, consumer_groups, kubernetes::summary, load, scenario, until};
+use harness::{
+    Load, scenario,
+    systems::{consumer_groups, kubernetes::summary},
+    until,
+    verify::{check::check_records, load},
+};
 use serde_json::{Value, json};
 
-/// How many records go through; divisible by 6 partitions x 20 keys is not needed, the ledger knows.
+/// Number of records; it need not be divisible by 6 partitions x 20 keys, because the ledger counts per key.
 const RECORDS: u64 = 100_000;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,7 +49,7 @@ async fn a_helm_install_and_one_apply_bring_100000_records_transformed_to_kafka_
         let group_id = world.group_id("orders");
         world.kafka.until_drained(&group_id, &input).await?;
 
-        // Every record, in both places, with the values that the program makes of it.
+        // Every record, in both places, with the values that the program computes.
         let arrived = world.kafka.read_all(&output).await?;
         let verdict = check_records(&ledger, &arrived)?;
         println!("  Kafka: {verdict}");
@@ -68,7 +73,7 @@ async fn a_helm_install_and_one_apply_bring_100000_records_transformed_to_kafka_
         }
         database.client.batch_execute(&format!("drop table {table}")).await?;
 
-        // Kafka's own tool agrees: six members with a partition each, nothing left to do.
+        // Kafka's own tool agrees: six members with a partition each, no lag.
         let partitions = world.describe_group(&group_id).await?;
         assert_eq!(partitions.len(), 6, "{partitions:?}");
         assert!(partitions.iter().all(|partition| partition.lag == Some(0)), "{partitions:?}");
@@ -76,9 +81,9 @@ async fn a_helm_install_and_one_apply_bring_100000_records_transformed_to_kafka_
         assert_eq!(owners.len(), 6, "{partitions:?}");
         assert_eq!(consumer_groups::members(&world.env, &group_id).await?.len(), 6);
 
-        // So does the status, once workers and operator have reported.
+        // The status agrees too, once workers and operator have reported.
         let pods: BTreeSet<String> = world.workers("orders").await?.iter().filter_map(|pod| pod.metadata.name.clone()).collect();
-        until("status tells of six workers, all records and no lag", async || {
+        until("status shows six workers, all records and no lag", async || {
             let group = world.group("orders").await?;
             let status = group.status.clone().unwrap_or_default();
             let names: BTreeSet<String> = status.workers.iter().map(|worker| worker.name.clone()).collect();
@@ -93,7 +98,7 @@ async fn a_helm_install_and_one_apply_bring_100000_records_transformed_to_kafka_
         })
         .await?;
 
-        // And what a user sees.
+        // And the output that a user sees.
         let text = world.kubectl(&["get", "kcg"], None).await?.ok("kubectl get kcg")?;
         println!("{text}");
         let mut lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
@@ -114,7 +119,7 @@ async fn a_helm_install_and_one_apply_bring_100000_records_transformed_to_kafka_
     .await
 }
 
-/// What the transform makes of the order with the run, key and sequence number that `value` claims to be.
+/// The result of the transform for the order with the run, key and sequence number of `value`.
 fn expected(value: &Value) -> Value {
     load::shipped(
         value["run"].as_str().unwrap_or_default(),

@@ -4,32 +4,33 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use harness::{
-    Load, World,
-    check::check_records,
-    kubernetes::{identities, pod_ready},
-    scenario, until,
+    Load, World, scenario,
+    systems::kubernetes::{identities, pod_ready},
+    until,
+    verify::check::check_records,
 };
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
 const PARTITIONS: i32 = 6;
 const KILLS: u64 = 30;
-/// Records a second over all partitions.
+/// Records per second over all partitions.
 const RATE: u64 = 600;
 const BATCH: u64 = 50;
 
-/// What one crash may repeat, per partition: what is read and not finished (four batches at most), and what is finished
-/// and not committed: commits are due every 200 ms, and a rebalance holds them up, for which a second's worth of the load is
-/// counted. Twice, because the killed worker may just have taken over the partition of one that was killed before. All
-/// kills together stay well below the number of records, so a worker that commits nothing is found out.
+/// What one crash may repeat, per partition: records that are read and not finished (at most four batches),
+/// and records that are finished and not committed: commits are due every 200 ms, and a rebalance delays
+/// them, counted as a second's worth of the load. Twice, because the killed worker may just have taken over
+/// the partition of a worker killed before. All kills together stay well below the number of records, so the
+/// test detects a worker that commits nothing.
 const REPEATED_BY_ONE_KILL: u64 = 2 * (4 * BATCH + RATE / PARTITIONS as u64);
 
-/// A killed member is missed after this time; with the default of 45 s most partitions would have no owner while workers
-/// are killed, and the kills would hit idle ones.
+/// The group misses a killed member after this time. With the default of 45 s most partitions would have no
+/// owner while workers are killed, and the kills would hit idle ones.
 const SESSION_OF_A_CRASH: &str = "6000";
 
-/// The default. A worker that gets no processor for 6 s is a crash to the group, and a crash may repeat records; here only
-/// clean stops are meant.
+/// The default. A worker that gets no CPU for 6 s is a crash to the group, and a crash may repeat records;
+/// this test is only about clean stops.
 const SESSION_OF_A_CLEAN_STOP: &str = "45000";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,15 +67,15 @@ async fn thirty_killed_workers_lose_no_record_and_repeat_only_what_was_in_flight
         let verdict = check_records(&ledger, &world.kafka.read_all(&output).await?)?;
         println!(
             "  after {KILLS} kills: {verdict} ({} a kill)",
-            verdict.duplicates / KILLS
+            verdict.duplicates() / KILLS
         );
         assert!(verdict.complete(), "{verdict}");
         let bound = KILLS * REPEATED_BY_ONE_KILL;
         assert!(
-            verdict.duplicates <= bound,
+            verdict.duplicates() <= bound,
             "more than {bound} duplicates: {verdict}"
         );
-        until("status has forgotten the killed workers", async || {
+        until("status no longer lists the killed workers", async || {
             let status = world.group("orders").await?.status.unwrap_or_default();
             let pods: Vec<String> = world
                 .workers("orders")
@@ -124,7 +125,7 @@ async fn a_rolling_restart_under_load_neither_loses_nor_repeats_a_record() -> Re
         let verdict = check_records(&ledger, &world.kafka.read_all(&output).await?)?;
         println!("  after a rolling restart: {verdict}");
         assert!(verdict.complete(), "{verdict}");
-        assert_eq!(verdict.duplicates, 0, "{verdict}");
+        assert_eq!(verdict.duplicates(), 0, "{verdict}");
         Ok(())
     })
     .await
@@ -151,7 +152,8 @@ fn group(input: &str, output: &str, session: &str) -> Value {
     })
 }
 
-/// Knuth's linear congruential generator: which worker, and when, differs in every run, and the seed is printed.
+/// Knuth's linear congruential generator: workers and times differ in every run, and the test prints the
+/// seed.
 fn next(random: u64) -> u64 {
     random
         .wrapping_mul(6364136223846793005)

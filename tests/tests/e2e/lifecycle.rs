@@ -1,12 +1,12 @@
-//! What a user does with a running group: pause, stop, scale, delete.
+//! Operations of a user on a running group: pause, stop, scale, delete.
 
 use anyhow::{Result, ensure};
 use crds::names;
 use harness::{
-    Load, World,
-    check::check_records,
-    kubernetes::{identities, summary},
-    scenario, until,
+    Load, World, scenario,
+    systems::kubernetes::{identities, summary},
+    until,
+    verify::check::check_records,
 };
 use serde_json::json;
 
@@ -26,7 +26,7 @@ async fn a_paused_group_keeps_its_members_and_reads_nothing_until_it_is_resumed(
         world
             .patch_group("orders", json!({"spec": {"desiredState": "Paused"}}))
             .await?;
-        until("all workers say that they are paused", async || {
+        until("all workers report that they are paused", async || {
             let group = world.group("orders").await?;
             let workers = group.status.clone().unwrap_or_default().workers;
             let paused = workers
@@ -79,7 +79,10 @@ async fn a_paused_group_keeps_its_members_and_reads_nothing_until_it_is_resumed(
             .kubectl(&["get", "kcg", "orders"], None)
             .await?
             .ok("kubectl get")?;
-        assert!(text.contains("Paused"), "a look tells that it is paused: {text}");
+        assert!(
+            text.contains("Paused"),
+            "kubectl get shows that it is paused: {text}"
+        );
 
         world
             .patch_group("orders", json!({"spec": {"desiredState": "Running"}}))
@@ -87,11 +90,11 @@ async fn a_paused_group_keeps_its_members_and_reads_nothing_until_it_is_resumed(
         world.kafka.until_drained(&group_id, &input).await?;
         world.until_ready("orders", PARTITIONS).await?;
         let verdict = check_records(&second, &world.kafka.read_all(&output).await?)?;
-        assert!(verdict.complete() && verdict.duplicates == 0, "{verdict}");
+        assert!(verdict.complete() && verdict.duplicates() == 0, "{verdict}");
         assert_eq!(
             identities(&world.workers("orders").await?),
             pods,
-            "pausing restarts nobody"
+            "pausing restarts no worker"
         );
         Ok(())
     })
@@ -99,7 +102,7 @@ async fn a_paused_group_keeps_its_members_and_reads_nothing_until_it_is_resumed(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopped_group_has_no_workers_and_goes_on_where_it_was_when_started() -> Result<()> {
+async fn a_stopped_group_has_no_workers_and_resumes_at_its_offsets_when_started() -> Result<()> {
     scenario("stop", async |world| {
         let (input, output) = start_group(world, json!({})).await?;
         let group_id = world.group_id("orders");
@@ -111,7 +114,7 @@ async fn a_stopped_group_has_no_workers_and_goes_on_where_it_was_when_started() 
         world
             .patch_group("orders", json!({"spec": {"desiredState": "Stopped"}}))
             .await?;
-        let group = until("the group is stopped, and its status says so", async || {
+        let group = until("the group is stopped, and its status shows it", async || {
             let group = world.group("orders").await?;
             let status = group.status.clone().unwrap_or_default();
             ensure!(
@@ -145,9 +148,9 @@ async fn a_stopped_group_has_no_workers_and_goes_on_where_it_was_when_started() 
             .ok("kubectl get")?;
         assert!(
             text.contains("Stopped"),
-            "a look tells that it is stopped: {text}"
+            "kubectl get shows that it is stopped: {text}"
         );
-        // Lag of a group without workers is still known: the operator asks the broker itself.
+        // The lag of a group without workers is still known: the operator asks the broker itself.
         let second = Load::new(&input, "while-stopped", 0..PARTITIONS)
             .produce(&world.kafka, 300)
             .await?;
@@ -172,7 +175,7 @@ async fn a_stopped_group_has_no_workers_and_goes_on_where_it_was_when_started() 
         for ledger in [first, second] {
             let verdict = check_records(&ledger, &arrived)?;
             assert!(
-                verdict.complete() && verdict.duplicates == 0,
+                verdict.complete() && verdict.duplicates() == 0,
                 "{}: {verdict}",
                 ledger.run
             );
@@ -204,10 +207,10 @@ async fn kubectl_scale_sets_the_workers_of_a_manual_group_up_to_its_partitions()
             Ok(())
         })
         .await?;
-        // More would idle: the status tells what keeps the group from it.
+        // More workers would be idle: the status shows why the group does not get them.
         scale("5").await?;
         let group = world.until_ready("orders", PARTITIONS).await?;
-        println!("  asked for 5: {}", summary(&group));
+        println!("  requested 5: {}", summary(&group));
         let scaling = group
             .status
             .as_ref()
@@ -217,7 +220,7 @@ async fn kubectl_scale_sets_the_workers_of_a_manual_group_up_to_its_partitions()
         assert_eq!(
             group.spec.replicas,
             Some(5),
-            "the operator does not change what the user asked for"
+            "the operator does not change the requested number"
         );
 
         let ledger = running.stop().await?;
@@ -226,14 +229,14 @@ async fn kubectl_scale_sets_the_workers_of_a_manual_group_up_to_its_partitions()
             .until_drained(&world.group_id("orders"), &input)
             .await?;
         let verdict = check_records(&ledger, &world.kafka.read_all(&output).await?)?;
-        assert!(verdict.complete() && verdict.duplicates == 0, "{verdict}");
+        assert!(verdict.complete() && verdict.duplicates() == 0, "{verdict}");
         Ok(())
     })
     .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_group_leaves_nothing_behind_but_its_offsets() -> Result<()> {
+async fn a_deleted_group_leaves_only_its_offsets() -> Result<()> {
     scenario("delete", async |world| {
         let (input, _) = start_group(world, json!({})).await?;
         let group_id = world.group_id("orders");
@@ -284,7 +287,7 @@ async fn a_deleted_group_leaves_nothing_behind_but_its_offsets() -> Result<()> {
     .await
 }
 
-/// Every object of any kind in the namespace that carries the group's label, as "Kind/name".
+/// Every object of any kind in the namespace with the group's label, as "Kind/name".
 async fn labelled(world: &World) -> Result<Vec<String>> {
     let kinds = world
         .kubectl(
@@ -319,7 +322,7 @@ async fn labelled(world: &World) -> Result<Vec<String>> {
     Ok(found.lines().map(Into::into).collect())
 }
 
-/// A running group that copies, of as many workers as `scaling` makes; returns its topics.
+/// A running group that copies, with the number of workers of `scaling`; returns its topics.
 async fn start_group(world: &World, scaling: serde_json::Value) -> Result<(String, String)> {
     let input = world.topic("orders", PARTITIONS).await?;
     let output = world.topic("copy", PARTITIONS).await?;
@@ -329,7 +332,7 @@ async fn start_group(world: &World, scaling: serde_json::Value) -> Result<(Strin
         "decode": {"value": {"type": "Json"}},
         "writers": [{"name": "copy", "type": "Kafka", "kafka": {"topic": output}}],
     });
-    harness::kubernetes::merge(&mut spec, scaling);
+    harness::systems::kubernetes::merge(&mut spec, scaling);
     world.apply_group("orders", spec).await?;
     world.until_ready("orders", workers).await?;
     Ok((input, output))

@@ -1,15 +1,15 @@
-//! `kafka-consumer-operator local`: the same resources without Kubernetes, against a real Kafka and against the embedded
-//! broker; a worker of one's own; Ctrl-C; files that are refused. Only the first test needs the cluster, for its Kafka.
+//! `kafka-consumer-operator local`: the same resources without Kubernetes, with a real Kafka and with the
+//! embedded broker; a custom worker; Ctrl-C; invalid files. Only the first test needs the cluster, for its
+//! Kafka.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use harness::{
-    Kafka, Load,
-    check::check_records,
-    load,
-    local::{Process, program},
-    scenario, until,
+    Kafka, Load, scenario,
+    systems::local::{Process, program},
+    until,
+    verify::{check::check_records, load},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 const OPERATOR: &str = "kafka-consumer-operator";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn local_mode_follows_a_real_kafka_and_ctrl_c_loses_and_repeats_nothing() -> Result<()> {
+async fn local_mode_with_a_real_kafka_loses_and_repeats_nothing_after_ctrl_c() -> Result<()> {
     scenario("local", async |world| {
         let input = world.topic("orders", 4).await?;
         let output = world.topic("shipped", 4).await?;
@@ -35,10 +35,10 @@ async fn local_mode_follows_a_real_kafka_and_ctrl_c_loses_and_repeats_nothing() 
         let group_id = world.group_id("orders");
         let running = Load::new(&input, "local", 0..4).start(&world.kafka, 300)?;
 
-        // Twice, so that the second session goes on where Ctrl-C has ended the first.
+        // Twice: the second session continues where Ctrl-C has ended the first.
         for session in ["first", "second"] {
             let mut local = start(&["-f", &file, "--max-workers", "2"])?;
-            local.until_says("orders: 2 workers").await?;
+            local.until_prints("orders: 2 workers").await?;
             let sent = running.sent() + 600;
             until(
                 &format!("the {session} session has committed {sent} records"),
@@ -50,45 +50,45 @@ async fn local_mode_follows_a_real_kafka_and_ctrl_c_loses_and_repeats_nothing() 
             )
             .await?;
             if session == "first" {
-                // A change that is wrong is told, and changes nothing.
+                // A broken change is reported and changes nothing.
                 write(&folder, "orders.yaml", &manifest(".amount = to_flot!(.amount)"))?;
-                let said = local.until_says("to_flot").await?;
-                println!("  {said}");
-                local.until_says("its workers go on as before").await?;
+                let printed = local.until_prints("to_flot").await?;
+                println!("  {printed}");
+                local.until_prints("its workers go on as before").await?;
                 write(&folder, "orders.yaml", &manifest(load::SHIP))?;
             }
             local.interrupt().await?;
-            let (code, said) = local.end().await?;
-            assert_eq!(code, 0, "{said}");
+            let (code, printed) = local.end().await?;
+            assert_eq!(code, 0, "{printed}");
             assert!(
-                said.contains("stopping: workers finish what they have begun"),
-                "{said}"
+                printed.contains("stopping: workers finish what they have begun"),
+                "{printed}"
             );
             assert!(
-                !said.contains("exit code"),
-                "no worker ended otherwise than asked:\n{said}"
+                !printed.contains("exit code"),
+                "no worker ended unexpectedly:\n{printed}"
             );
-            // They left the group instead of waiting to be missed.
+            // They left the group instead of timing out.
             let (state, members) = world
                 .kafka
                 .group(&group_id)
                 .await?
                 .context("the group is known")?;
-            assert_eq!((state.as_str(), members), ("Empty", 0), "{said}");
+            assert_eq!((state.as_str(), members), ("Empty", 0), "{printed}");
         }
 
         let ledger = running.stop().await?;
         let mut local = start(&["-f", &file])?;
         world.kafka.until_drained(&group_id, &input).await?;
-        local.until_says("lag 0").await?;
+        local.until_prints("lag 0").await?;
         local.interrupt().await?;
-        let (code, said) = local.end().await?;
-        assert_eq!(code, 0, "{said}");
+        let (code, printed) = local.end().await?;
+        assert_eq!(code, 0, "{printed}");
         let records = world.kafka.read_all(&output).await?;
         let verdict = check_records(&ledger, &records)?;
         println!("  {verdict}");
         assert!(verdict.complete(), "{verdict}");
-        assert_eq!(verdict.duplicates, 0, "{verdict}");
+        assert_eq!(verdict.duplicates(), 0, "{verdict}");
         assert_eq!(records[0].json()?["status"], "NEW", "the program has run");
         Ok(())
     })
@@ -131,16 +131,16 @@ async fn the_embedded_broker_serves_a_group_with_its_dead_letters() -> Result<()
         letters[0].header("kafka-consumer.dev/stage").as_deref(),
         Some("decode")
     );
-    local.until_says("finished 3,001, dead letters 1").await?;
+    local.until_prints("finished 3,001, dead letters 1").await?;
     local.interrupt().await?;
-    let (code, said) = local.end().await?;
-    assert_eq!(code, 0, "{said}");
+    let (code, printed) = local.end().await?;
+    assert_eq!(code, 0, "{printed}");
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_of_ones_own_runs_its_transform_and_its_writer() -> Result<()> {
-    // The example as it is, and a second writer to see what its transform makes of the records.
+async fn a_custom_worker_runs_its_transform_and_its_writer() -> Result<()> {
+    // The example unchanged, and a second writer to see the output of its transform.
     let example = repository()?.join("deploy/examples/custom-worker.yaml");
     let mut object: Value = serde_yaml::from_str(&std::fs::read_to_string(&example)?)?;
     object["spec"]["writers"]
@@ -165,8 +165,8 @@ async fn a_worker_of_ones_own_runs_its_transform_and_its_writer() -> Result<()> 
     let ledger = Load::new("orders", "custom", 0..partitions)
         .produce(&kafka, 600)
         .await?;
-    // A record is finished when every writer has it, so these are counted by the example's own.
-    local.until_says("finished 600").await?;
+    // A record is finished when every writer has written it, so the example's writer has counted these.
+    local.until_prints("finished 600").await?;
     let records = kafka.read_all("shouted").await?;
     let verdict = check_records(&ledger, &records)?;
     println!("  {verdict}");
@@ -177,38 +177,38 @@ async fn a_worker_of_ones_own_runs_its_transform_and_its_writer() -> Result<()> 
         assert_eq!(value["note"], "to be dropped", "the rest is kept: {value}");
     }
     local.interrupt().await?;
-    let (code, said) = local.end().await?;
-    assert_eq!(code, 0, "{said}");
+    let (code, printed) = local.end().await?;
+    assert_eq!(code, 0, "{printed}");
 
-    // The released worker knows neither, and says what to do.
+    // The released worker knows neither, and the error says what to do.
     let mut local = start(&["-f", &file, "--embedded-kafka", "--max-workers", "1"])?;
-    let said = local.until_says("this worker has no custom").await?;
-    println!("  {said}");
-    assert!(said.contains("set worker.image"), "{said}");
-    local.until_says("ended with exit code 2").await?;
+    let printed = local.until_prints("this worker has no custom").await?;
+    println!("  {printed}");
+    assert!(printed.contains("set worker.image"), "{printed}");
+    local.until_prints("ended with exit code 2").await?;
     local.interrupt().await?;
     assert_eq!(local.end().await?.0, 0);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_demo_ends_by_itself_with_sums_that_are_right() -> Result<()> {
+async fn the_demo_ends_on_its_own_with_correct_sums() -> Result<()> {
     let local = start(&["--demo", "--demo-records", "5000"])?;
-    let (code, said) = local.end().await?;
-    println!("{said}");
-    assert_eq!(code, 0, "{said}");
-    assert!(said.contains("5,000"), "{said}");
+    let (code, printed) = local.end().await?;
+    println!("{printed}");
+    assert_eq!(code, 0, "{printed}");
+    assert!(printed.contains("5,000"), "{printed}");
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_example_passes_the_check_of_local_mode() -> Result<()> {
+async fn local_mode_check_accepts_every_example() -> Result<()> {
     let mut checked = 0;
     for entry in std::fs::read_dir(repository()?.join("deploy/examples"))? {
         let path = entry?.path();
-        let (code, said) = start(&["-f", &path.to_string_lossy(), "--check"])?.end().await?;
-        assert_eq!(code, 0, "{said}");
-        assert!(said.contains("valid"), "{said}");
+        let (code, printed) = start(&["-f", &path.to_string_lossy(), "--check"])?.end().await?;
+        assert_eq!(code, 0, "{printed}");
+        assert!(printed.contains("valid"), "{printed}");
         checked += 1;
     }
     assert!(checked >= 10, "only {checked} examples");
@@ -216,21 +216,22 @@ async fn every_example_passes_the_check_of_local_mode() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_file_is_told_with_its_name_and_the_field() -> Result<()> {
+async fn the_error_of_an_invalid_file_names_the_file_and_the_field() -> Result<()> {
     let folder = TempDir::new()?;
     let spec = |changes: Value| {
         let mut spec = json!({
             "topics": [{"name": "orders"}],
             "writers": [{"name": "out", "type": "Stdout"}],
         });
-        harness::kubernetes::merge(&mut spec, changes);
+        harness::systems::kubernetes::merge(&mut spec, changes);
         group(spec).to_string()
     };
     let vrl =
         |source: &str| json!({"transforms": [{"name": "clean", "type": "Vrl", "vrl": {"source": source}}]});
     let login =
         json!({"kafka": {"tls": {}, "sasl": {"mechanism": "PLAIN", "credentials": {"secretName": "login"}}}});
-    // Name of the file, its text, what must be said; true: what only a cluster or a start can know.
+    // Name of the file, its text, the expected parts of the message; true: only a cluster or a start can find
+    // the error.
     let cases: [(&str, String, &[&str], bool); 9] = [
         (
             "unknown.yaml",
@@ -290,23 +291,26 @@ async fn a_refused_file_is_told_with_its_name_and_the_field() -> Result<()> {
             if mode == "--check" && start_only {
                 continue;
             }
-            // SASL is not used with the embedded broker, so that Secret is not needed there.
+            // The embedded broker does not use SASL, so that Secret is not needed with it.
             let arguments: &[&str] = if start_only {
                 &["-f", &path]
             } else {
                 &["-f", &path, mode]
             };
-            let (code, said) = start(arguments)?.end().await?;
-            assert_eq!(code, 1, "{name} {mode}: {said}");
-            // The last one has no document to name.
+            let (code, printed) = start(arguments)?.end().await?;
+            assert_eq!(code, 1, "{name} {mode}: {printed}");
+            // The last one has no document whose name could be shown.
             if name != "kind.yaml" {
                 assert!(
-                    said.contains(name),
-                    "{name} {mode}: the file is not named: {said}"
+                    printed.contains(name),
+                    "{name} {mode}: the message does not name the file: {printed}"
                 );
             }
             for part in parts {
-                assert!(said.contains(part), "{name} {mode}: {part} is missing: {said}");
+                assert!(
+                    printed.contains(part),
+                    "{name} {mode}: {part} is missing: {printed}"
+                );
             }
         }
     }
@@ -320,9 +324,12 @@ async fn a_refused_file_is_told_with_its_name_and_the_field() -> Result<()> {
             "--bootstrap-servers",
         ),
     ] {
-        let (ended, said) = start(arguments)?.end().await?;
-        assert_eq!(ended, code, "{arguments:?}: {said}");
-        assert!(said.contains(part), "{arguments:?}: {part} is missing: {said}");
+        let (ended, printed) = start(arguments)?.end().await?;
+        assert_eq!(ended, code, "{arguments:?}: {printed}");
+        assert!(
+            printed.contains(part),
+            "{arguments:?}: {part} is missing: {printed}"
+        );
     }
     Ok(())
 }
@@ -332,15 +339,15 @@ pub(crate) fn start(arguments: &[&str]) -> Result<Process> {
     Process::start(&program(OPERATOR)?, &[&["local"], arguments].concat())
 }
 
-/// The embedded broker, whose address local mode tells when it has started.
+/// The embedded broker, whose address local mode prints when it has started.
 pub(crate) async fn embedded(local: &mut Process) -> Result<Kafka> {
-    let line = local.until_says("(127.0.0.1:").await?;
+    let line = local.until_prints("(127.0.0.1:").await?;
     let address = line
         .rsplit_once('(')
         .and_then(|(_, rest)| rest.split_once(')'))
         .with_context(|| format!("no address in {line}"))?
         .0;
-    local.until_says("workers (").await?;
+    local.until_prints("workers (").await?;
     Ok(Kafka::new(address))
 }
 
@@ -351,7 +358,7 @@ pub(crate) fn group(spec: Value) -> Value {
         "processing": {"commitIntervalMilliseconds": 200},
         "worker": {"terminationGracePeriodSeconds": 20},
     });
-    harness::kubernetes::merge(&mut whole, spec);
+    harness::systems::kubernetes::merge(&mut whole, spec);
     json!({
         "apiVersion": "kafka-consumer.dev/v1alpha1",
         "kind": "KafkaConsumerGroup",

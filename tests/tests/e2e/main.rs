@@ -1,5 +1,5 @@
-//! The end-to-end tests, in one program: each linked alone would compile the Kubernetes client ten times. They need the
-//! cluster of `tests/cluster` (`make e2e`) and fail without it.
+//! The end-to-end tests, in one program: separate ones would link the Kubernetes client ten times. They need
+//! the cluster of `tests/cluster` (`make e2e`) and fail without it.
 
 mod admission;
 mod chaos;

@@ -1,4 +1,4 @@
-//! The operator dies, comes back, and does nothing when there is nothing to do.
+//! The operator is killed, starts again, and writes nothing if there is nothing to do.
 
 use std::{
     collections::BTreeMap,
@@ -7,11 +7,13 @@ use std::{
 
 use anyhow::{Result, ensure};
 use harness::{
-    World,
-    audit::{Mark, Write},
-    install::OPERATOR_USER,
-    kubernetes::{identities, summary},
-    scenario, until,
+    World, scenario,
+    systems::{
+        audit::{Mark, Write},
+        install::OPERATOR_USER,
+        kubernetes::{identities, summary},
+    },
+    until,
 };
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
@@ -21,11 +23,11 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-/// How long a group at rest is watched: longer than every period of the operator (partitions every 30 s).
+/// How long a group at rest is watched: longer than every interval of the operator (partitions every 30 s).
 const WATCHED: Duration = Duration::from_secs(40);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_killed_again_and_again_disturbs_no_worker_and_finishes_what_was_asked() -> Result<()> {
+async fn an_operator_killed_repeatedly_disturbs_no_worker_and_completes_every_change() -> Result<()> {
     scenario("kill-op", async |world| {
         let steady = world.topic("steady", 2).await?;
         let changing = world.topic("changing", 4).await?;
@@ -33,7 +35,8 @@ async fn an_operator_killed_again_and_again_disturbs_no_worker_and_finishes_what
         world.until_ready("steady", 2).await?;
         let before = identities(&world.workers("steady").await?);
 
-        // The second group is created, and changed twice, each time with the operator dying at some moment around it.
+        // The test creates a second group and changes it twice, and kills the operator at some moment around
+        // each change.
         let mut random = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)?
             .subsec_micros() as u64;
@@ -47,7 +50,7 @@ async fn an_operator_killed_again_and_again_disturbs_no_worker_and_finishes_what
             let moment = (random >> 33) % 1500;
             println!("  round {round}: killed {moment} ms after the change");
             tokio::time::sleep(Duration::from_millis(moment)).await;
-            // The kubelet starts the container again, or another pod takes over when the lease has run out.
+            // The kubelet restarts the container, or another pod takes over when the lease has expired.
             let operator = world.kill_operator(round % 2 == 1).await?;
             world.until_operator_is_back(&operator).await?;
         }
@@ -63,7 +66,7 @@ async fn an_operator_killed_again_and_again_disturbs_no_worker_and_finishes_what
         assert_eq!(
             identities(&world.workers("steady").await?),
             before,
-            "workers must not notice their operator's death"
+            "a crash of the operator must not disturb workers"
         );
         Ok(())
     })
@@ -76,7 +79,7 @@ async fn a_second_reconcile_writes_nothing() -> Result<()> {
         let input = world.topic("orders", 2).await?;
         world.apply_group("orders", blackhole(&input)).await?;
         world.until_ready("orders", 2).await?;
-        // Late reports of the start are over when a while has passed without a write.
+        // The last reports of the start have been written when there was no write for a while.
         until("the operator is at rest", async || {
             let mark = Mark::now(&world.env)?;
             tokio::time::sleep(Duration::from_secs(10)).await;
@@ -91,7 +94,7 @@ async fn a_second_reconcile_writes_nothing() -> Result<()> {
         tokio::time::sleep(WATCHED).await;
         nothing_written(&mark)?;
 
-        // A change that means nothing wakes the reconcile.
+        // A change without effect triggers the reconcile.
         world
             .kubectl(&["annotate", "kcg", "orders", "example.com/poke=1"], None)
             .await?
@@ -104,7 +107,7 @@ async fn a_second_reconcile_writes_nothing() -> Result<()> {
             "generation and resourceVersion stay"
         );
 
-        // A new operator looks at everything as if for the first time.
+        // A new operator reconciles everything from the start.
         let operator = world.kill_operator(false).await?;
         world.until_operator_is_back(&operator).await?;
         tokio::time::sleep(Duration::from_secs(10)).await;
@@ -118,7 +121,7 @@ async fn a_second_reconcile_writes_nothing() -> Result<()> {
     .await
 }
 
-/// Everything but its lease that the operator wrote since the mark.
+/// Every write of the operator since the mark, except of its lease.
 fn nothing_written(mark: &Mark) -> Result<()> {
     let writes: Vec<Write> = mark
         .writes_of(OPERATOR_USER)?
@@ -133,8 +136,8 @@ fn nothing_written(mark: &Mark) -> Result<()> {
     Ok(())
 }
 
-/// Generation and resourceVersion of every child of the group; of the Deployment the generation only, because its
-/// status belongs to Kubernetes' own controller.
+/// Generation and resourceVersion of every child of the group; of the Deployment only the generation, because
+/// Kubernetes' own controller writes its status.
 async fn children(world: &World) -> Result<BTreeMap<String, (Option<i64>, Option<String>)>> {
     let mut found = BTreeMap::new();
     let deployments: Api<Deployment> = Api::namespaced(world.kube.clone(), &world.namespace);
@@ -165,7 +168,7 @@ async fn children(world: &World) -> Result<BTreeMap<String, (Option<i64>, Option
         };
         let api: Api<DynamicObject> = Api::namespaced_with(world.kube.clone(), &world.namespace, &resource);
         for object in api.list(&selector()).await? {
-            // A disruption budget's status is not the operator's either.
+            // The operator does not write the status of a disruption budget either.
             let version = (kind != "PodDisruptionBudget")
                 .then_some(object.metadata.resource_version)
                 .flatten();

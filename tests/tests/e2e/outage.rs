@@ -1,43 +1,44 @@
-//! The system behind a writer goes away for longer than Kafka allows a consumer to be silent, and comes back.
+//! The system behind a writer is unavailable for longer than Kafka allows a consumer not to poll, and becomes
+//! available again.
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use harness::{
-    Load, World,
-    check::check,
-    command, consumer_groups,
-    kubernetes::{identities, summary},
-    load, scenario,
-    sink::Sink,
+    Load, World, scenario,
+    systems::{
+        command, consumer_groups,
+        http_sink::HttpSink,
+        kubernetes::{identities, summary},
+    },
     until,
+    verify::{check::check, load},
 };
 use serde_json::{Value, json};
 
 /// max.poll.interval of the groups here.
 const POLL_INTERVAL: Duration = Duration::from_secs(12);
-/// Two and a half of these: a consumer that stops polling is thrown out long before.
+/// Two and a half times this: long before, the group would have removed a consumer that stopped polling.
 const OUTAGE: Duration = Duration::from_secs(30);
 
 const PARTITIONS: i32 = 4;
 const BEFORE: u64 = 400;
 const DURING: u64 = 4000;
 
-/// A system behind a writer that can be taken down.
+/// A system behind a writer that the test can take down.
 trait Behind {
     async fn set_down(&self, down: bool) -> Result<()>;
-    /// Key and sequence number of what it has of a run, per key in order.
+    /// Keys and sequence numbers of a run that it has, for each key in order.
     async fn arrivals(&self, run: &str) -> Result<Vec<(String, u64)>>;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_http_server_down_for_longer_than_max_poll_interval_costs_no_rebalance_and_no_record() -> Result<()>
-{
+async fn an_http_outage_beyond_max_poll_interval_causes_no_rebalance_and_loses_no_record() -> Result<()> {
     scenario("outage-http", async |world| {
-        let sink = Sink::start(&world.env).await?;
+        let sink = HttpSink::start(&world.env).await?;
         let writer = json!({"name": "api", "type": "Http", "http": {"url": sink.url, "timeoutSeconds": 5}});
         survives(world, writer, &sink).await?;
-        println!("  {} requests were refused", sink.refused());
+        println!("  {} requests were answered with 503", sink.refused());
         assert!(sink.refused() > 0, "the writer has tried");
         Ok(())
     })
@@ -45,7 +46,7 @@ async fn an_http_server_down_for_longer_than_max_poll_interval_costs_no_rebalanc
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn postgresql_stopped_for_longer_than_max_poll_interval_costs_no_rebalance_and_no_record() -> Result<()>
+async fn a_postgresql_outage_beyond_max_poll_interval_causes_no_rebalance_and_loses_no_record() -> Result<()>
 {
     scenario("outage-pg", async |world| {
         let table = world.table_name("orders");
@@ -59,7 +60,7 @@ async fn postgresql_stopped_for_longer_than_max_poll_interval_costs_no_rebalance
         }});
         let database = Database { world, table };
         let result = survives(world, writer, &database).await;
-        // Whatever happened: the next test needs it.
+        // In any case: the next test needs it.
         database.set_down(false).await?;
         result?;
         let drop = format!("drop table {}", database.table);
@@ -68,7 +69,7 @@ async fn postgresql_stopped_for_longer_than_max_poll_interval_costs_no_rebalance
     .await
 }
 
-/// A group with this writer, before, during and after an outage.
+/// A group with this writer before, during and after an outage.
 async fn survives(world: &World, writer: Value, behind: &impl Behind) -> Result<()> {
     let input = world.topic("orders", PARTITIONS).await?;
     let dead = world.topic("dlq", 1).await?;
@@ -85,7 +86,7 @@ async fn survives(world: &World, writer: Value, behind: &impl Behind) -> Result<
                 }},
                 "decode": {"value": {"type": "Json"}},
                 "transforms": [{"name": "ship", "type": "Vrl", "vrl": {"source": load::SHIP}}],
-                // Small, so that the outage finds many batches of each partition.
+                // Small, so that many batches of each partition fall into the outage.
                 "processing": {"batch": {"maxRecords": 100}},
                 "writers": [writer],
                 "errorHandling": {"deadLetter": {"topic": dead}, "retry": {"maxBackoffSeconds": 2}},
@@ -110,11 +111,11 @@ async fn survives(world: &World, writer: Value, behind: &impl Behind) -> Result<
     let committed = world.kafka.committed(&group_id, &input).await?;
 
     behind.set_down(true).await?;
-    let begun = tokio::time::Instant::now();
+    let from = tokio::time::Instant::now();
     let during = Load::new(&input, "during", 0..PARTITIONS)
         .produce(&world.kafka, DURING)
         .await?;
-    let condition = until("status tells that the writer is away", async || {
+    let condition = until("status shows that the writer is unavailable", async || {
         let condition = world.until_condition("orders", "Consuming", "False").await?;
         ensure!(condition.reason == "WriterUnavailable", "{condition:?}");
         Ok(condition)
@@ -123,10 +124,10 @@ async fn survives(world: &World, writer: Value, behind: &impl Behind) -> Result<
     println!("  {}", condition.message);
     assert!(
         condition.message.contains(&name),
-        "the writer is named: {}",
+        "the message names the writer: {}",
         condition.message
     );
-    until("every worker says so", async || {
+    until("every worker reports it", async || {
         let group = world.group("orders").await?;
         let status = group.status.clone().unwrap_or_default();
         let held = |reason: &Option<String>| reason.as_deref() == Some("WriterUnavailable");
@@ -138,13 +139,13 @@ async fn survives(world: &World, writer: Value, behind: &impl Behind) -> Result<
         Ok(())
     })
     .await?;
-    // Not a wait for something: this is how long the outage takes.
-    tokio::time::sleep_until(begun + OUTAGE).await;
+    // Not a wait for a state: this is the duration of the outage.
+    tokio::time::sleep_until(from + OUTAGE).await;
 
     assert_eq!(
         self::members(world, &group_id).await?,
         members,
-        "nobody left the group and nobody joined"
+        "no member left the group and none joined"
     );
     assert_eq!(
         world.kafka.committed(&group_id, &input).await?,
@@ -157,14 +158,14 @@ async fn survives(world: &World, writer: Value, behind: &impl Behind) -> Result<
     assert_eq!(
         self::members(world, &group_id).await?,
         members,
-        "nobody left the group and nobody joined"
+        "no member left the group and none joined"
     );
     assert_eq!(
         world
             .workers_metric("orders", "kcg_worker_rebalances_total")
             .await?,
         rebalances,
-        "no partition came or went"
+        "no partition was assigned or revoked"
     );
     assert_eq!(
         identities(&world.workers("orders").await?),
@@ -175,11 +176,11 @@ async fn survives(world: &World, writer: Value, behind: &impl Behind) -> Result<
         let verdict = check(ledger, behind.arrivals(&ledger.run).await?);
         println!("  {}: {verdict}", ledger.run);
         assert!(verdict.complete(), "{verdict}");
-        assert_eq!(verdict.duplicates, 0, "nothing was written twice: {verdict}");
+        assert_eq!(verdict.duplicates(), 0, "nothing was written twice: {verdict}");
     }
     assert!(
         world.kafka.read_all(&dead).await?.is_empty(),
-        "an outage is no record's fault"
+        "no record fails because of an outage"
     );
     world.until_condition("orders", "Consuming", "True").await?;
     let group = world.until_ready("orders", 2).await?;
@@ -187,21 +188,21 @@ async fn survives(world: &World, writer: Value, behind: &impl Behind) -> Result<
     Ok(())
 }
 
-/// Member ids as Kafka's own tool tells them: a member that was thrown out comes back with another.
+/// Member ids from Kafka's own tool: a member that was removed returns with another id.
 async fn members(world: &World, group: &str) -> Result<Vec<String>> {
     let mut members = consumer_groups::members(&world.env, group).await?;
     members.sort();
     Ok(members)
 }
 
-impl Behind for Sink {
+impl Behind for HttpSink {
     async fn set_down(&self, down: bool) -> Result<()> {
-        Sink::set_down(self, down);
+        HttpSink::set_down(self, down);
         Ok(())
     }
 
     async fn arrivals(&self, run: &str) -> Result<Vec<(String, u64)>> {
-        Ok(Sink::arrivals(self, run))
+        Ok(HttpSink::arrivals(self, run))
     }
 }
 

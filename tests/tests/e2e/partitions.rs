@@ -1,12 +1,11 @@
 //! A topic gets more partitions while records flow.
 
 use anyhow::{Result, ensure};
-use harness::{Load, check::check_records, kubernetes::identities, scenario, until};
+use harness::{Load, scenario, systems::kubernetes::identities, until, verify::check::check_records};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn added_partitions_get_workers_and_lose_nothing_that_was_written_before_they_were_found() -> Result<()>
-{
+async fn added_partitions_get_workers_and_lose_no_record_written_before_their_discovery() -> Result<()> {
     scenario("partitions", async |world| {
         let input = world.topic("orders", 6).await?;
         let output = world.topic("copy", 6).await?;
@@ -16,7 +15,7 @@ async fn added_partitions_get_workers_and_lose_nothing_that_was_written_before_t
                 json!({
                     "topics": [{"name": input}],
                     "decode": {"value": {"type": "Json"}},
-                    // Later partitions start at their first record, whatever this says.
+                    // Later partitions start at their first record, whatever this setting is.
                     "consumer": {"startPosition": {"type": "Latest"}},
                     "writers": [{"name": "copy", "type": "Kafka", "kafka": {"topic": output}}],
                 }),
@@ -32,7 +31,7 @@ async fn added_partitions_get_workers_and_lose_nothing_that_was_written_before_t
         })
         .await?;
         world.kafka.grow_topic(&input, 9).await?;
-        // At once: neither operator nor workers can have looked at the topic again.
+        // At once: neither the operator nor the workers can have seen the new partitions.
         let added = Load::new(&input, "growth", 6..9)
             .produce(&world.kafka, 3000)
             .await?;
@@ -45,7 +44,8 @@ async fn added_partitions_get_workers_and_lose_nothing_that_was_written_before_t
         println!("  {verdict}");
         assert!(verdict.complete(), "{verdict}");
         assert_eq!(
-            verdict.duplicates, 0,
+            verdict.duplicates(),
+            0,
             "nothing crashed, so nothing is written twice: {verdict}"
         );
 

@@ -1,23 +1,26 @@
-//! Brokers that want to know who calls: SASL over TLS, client certificates, Secrets that are missing or wrong. And: a
-//! password is nowhere but in its Secret.
+//! Brokers that require authentication: SASL over TLS, client certificates, missing or wrong Secrets. And: a
+//! password is nowhere except in its Secret.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use harness::{
-    Load, World,
-    check::check_records,
-    install::OPERATOR,
-    kubernetes::{condition, summary},
-    scenario, until, until_within,
+    Load, World, scenario,
+    systems::{
+        install::OPERATOR,
+        kubernetes::{condition, summary},
+    },
+    until, until_within,
+    verify::check::check_records,
 };
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
 const PARTITIONS: i32 = 2;
 
-/// How long a wrong password may stay untold; the goal is 30 s, the rest is for a busy machine.
-const TELLING: Duration = Duration::from_secs(60);
+/// How long it may take until status shows a wrong password; the goal is 30 s, the rest is for a busy
+/// machine.
+const SHOWN_WITHIN: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scram_over_tls_works_from_secrets_and_the_password_is_nowhere_else() -> Result<()> {
@@ -30,9 +33,9 @@ async fn scram_over_tls_works_from_secrets_and_the_password_is_nowhere_else() ->
             .apply_group("orders", group(world, scram(world)?, &input, &output))
             .await?;
 
-        // One Secret after the other is asked for by name, and its appearance is enough.
+        // The status asks for one Secret after the other by name, and creating it is enough.
         for (secret, key) in [("broker-ca", "ca.crt"), ("broker-login", "username")] {
-            let told = until(&format!("status asks for Secret {secret}"), async || {
+            let shown = until(&format!("status asks for Secret {secret}"), async || {
                 let found = world.until_condition("orders", "Accepted", "False").await?;
                 ensure!(
                     found.reason == "SecretMissing" && found.message.contains(secret),
@@ -41,9 +44,13 @@ async fn scram_over_tls_works_from_secrets_and_the_password_is_nowhere_else() ->
                 Ok(found)
             })
             .await?;
-            println!("  {}", told.message);
+            println!("  {}", shown.message);
             for part in [key, "spec.kafka.", "kubectl create secret", &world.namespace] {
-                assert!(told.message.contains(part), "{part} is missing: {}", told.message);
+                assert!(
+                    shown.message.contains(part),
+                    "{part} is missing: {}",
+                    shown.message
+                );
             }
             match secret {
                 "broker-ca" => authority(world).await?,
@@ -65,7 +72,7 @@ async fn scram_over_tls_works_from_secrets_and_the_password_is_nowhere_else() ->
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_password_is_told_and_a_corrected_secret_heals_without_further_help() -> Result<()> {
+async fn status_shows_a_wrong_password_and_a_corrected_secret_is_enough_to_recover() -> Result<()> {
     const WRONG: &str = "this-is-not-the-password";
     scenario("password", async |world| {
         let (input, output) = topics(world).await?;
@@ -86,7 +93,7 @@ async fn a_wrong_password_is_told_and_a_corrected_secret_heals_without_further_h
             .until_drained(&world.group_id("orders"), &input)
             .await?;
 
-        // The same under way: the Secret of a running group gets a wrong password.
+        // The same at runtime: the Secret of a running group gets a wrong password.
         let asked = Instant::now();
         login(world, WRONG).await?;
         until_refused(world, asked).await?;
@@ -118,7 +125,7 @@ async fn mutual_tls_works_with_a_client_certificate_and_its_key_is_nowhere_else(
         let ledger = Load::new(&input, "mtls", 0..PARTITIONS).produce(&world.kafka, 1000).await?;
         let read = |variable: &str| Ok::<_, anyhow::Error>(std::fs::read_to_string(world.env.variable(variable)?)?);
         let (certificate, key) = (read("KAFKA_CLIENT_CERT_FILE")?, read("KAFKA_CLIENT_KEY_FILE")?);
-        // The authority from a ConfigMap here; the client's certificate as cert-manager makes it.
+        // The CA from a ConfigMap here; the client's certificate as cert-manager creates it.
         let manifests = [
             json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "authorities"},
                 "data": {"brokers.pem": read("KAFKA_CA_FILE")?}}),
@@ -149,30 +156,34 @@ async fn mutual_tls_works_with_a_client_certificate_and_its_key_is_nowhere_else(
     .await
 }
 
-/// Waits until status says that the login is refused, and that no record is asked to wait for anything else.
+/// Waits until status shows that the broker rejects the login, and where to correct it.
 async fn until_refused(world: &World, since: Instant) -> Result<()> {
-    let told = until_within(TELLING, "status tells that the login is refused", async || {
-        let group = world.group("orders").await?;
-        let Some(found) = condition(&group, "KafkaReachable") else {
-            anyhow::bail!("no condition yet");
-        };
-        ensure!(
-            found.status == "False" && found.reason == "AuthenticationFailed",
-            "{}",
-            summary(&group)
-        );
-        Ok(found)
-    })
+    let shown = until_within(
+        SHOWN_WITHIN,
+        "status shows that the broker rejects the login",
+        async || {
+            let group = world.group("orders").await?;
+            let Some(found) = condition(&group, "KafkaReachable") else {
+                anyhow::bail!("no condition yet");
+            };
+            ensure!(
+                found.status == "False" && found.reason == "AuthenticationFailed",
+                "{}",
+                summary(&group)
+            );
+            Ok(found)
+        },
+    )
     .await?;
     println!(
-        "  told after {:.1} s (goal 30 s): {}",
+        "  shown after {:.1} s (goal 30 s): {}",
         since.elapsed().as_secs_f32(),
-        told.message
+        shown.message
     );
     assert!(
-        told.message.contains("spec.kafka.sasl.credentials"),
-        "it says where to correct it: {}",
-        told.message
+        shown.message.contains("spec.kafka.sasl.credentials"),
+        "the message says where to correct it: {}",
+        shown.message
     );
     let ready = world.until_condition("orders", "Ready", "False").await?;
     println!("  Ready=False {}: {}", ready.reason, ready.message);
@@ -181,7 +192,7 @@ async fn until_refused(world: &World, since: Instant) -> Result<()> {
     Ok(())
 }
 
-/// Looks at everything in the namespace but Secrets, at the operator, and at all logs.
+/// Searches everything in the namespace except Secrets, the operator, and all logs.
 async fn secret_is_nowhere(world: &World, secret: &str) -> Result<()> {
     let mut places: Vec<(String, String)> = Vec::new();
     for kinds in [
@@ -212,7 +223,8 @@ async fn secret_is_nowhere(world: &World, secret: &str) -> Result<()> {
             ],
         ),
     ] {
-        let output = harness::command::run("kubectl", &[&operator[..], arguments].concat(), None).await?;
+        let output =
+            harness::systems::command::run("kubectl", &[&operator[..], arguments].concat(), None).await?;
         places.push((what.into(), output.ok("kubectl")?));
     }
     places.push(("logs of the workers".into(), world.worker_logs("orders").await?));
@@ -240,7 +252,7 @@ async fn topics(world: &World) -> Result<(String, String)> {
     ))
 }
 
-/// A group that copies, and reaches Kafka as `kafka` says.
+/// A group that copies, and connects to Kafka as `kafka` says.
 fn group(world: &World, kafka: Value, input: &str, output: &str) -> Value {
     println!("  {} through {}", world.namespace, kafka["bootstrapServers"]);
     json!({

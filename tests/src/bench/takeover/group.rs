@@ -1,4 +1,4 @@
-//! The two workers of a trial, and how they form a group.
+//! The two workers of a trial and their group.
 
 use std::{
     collections::BTreeSet,
@@ -12,21 +12,22 @@ use anyhow::{Context, Result, ensure};
 use crds::{WorkerConfig, spec::KafkaConsumerGroupSpec};
 use serde_json::json;
 
-use super::{
-    super::{
-        subjects::{Bench, START},
-        worker::{get, sum},
-    },
-    PARTITIONS,
+use super::super::{
+    subjects::{Bench, START},
+    worker::{get, sum},
 };
-use crate::process::{WorkerProcess, free_address};
+use crate::systems::process::{WorkerProcess, free_address};
 
-/// Both workers must have kept their half this long: no rebalance is under way, and everything was committed.
+/// Partitions of the input.
+pub(super) const PARTITIONS: i32 = 12;
+
+/// Both workers must have kept their half for this long: no rebalance is running, and everything is
+/// committed.
 const SETTLED: Duration = Duration::from_secs(3);
-/// Between two looks at workers.
+/// Pause between two checks of the workers.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How the workers form a group.
+/// The group protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
     Classic,
@@ -42,12 +43,12 @@ impl Protocol {
     }
 }
 
-/// When a member that says nothing counts as gone.
+/// When the broker considers a silent member dead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Session {
-    /// 45 s, and a heartbeat each 3 s (Classic) or 5 s (Consumer).
+    /// 45 s, and a heartbeat every 3 s (Classic) or 5 s (Consumer).
     Default,
-    /// 6 s, and a heartbeat each second. The broker must allow it with the protocol Consumer.
+    /// 6 s, and a heartbeat every second. For the protocol Consumer, the broker must allow it.
     Short,
 }
 
@@ -60,7 +61,7 @@ impl Session {
     }
 }
 
-/// A worker and where its pages are.
+/// A worker and the address of its pages.
 pub(super) struct Member {
     pub worker: WorkerProcess,
     address: SocketAddr,
@@ -68,7 +69,7 @@ pub(super) struct Member {
 
 impl Member {
     pub fn start(bench: &Bench, name: &str, config: &WorkerConfig) -> Result<Self> {
-        // Only the last trial's log is of use.
+        // Only the log of the last trial is needed.
         let _ = fs::remove_file(bench.scratch.join(format!("{name}.log")));
         let address = free_address()?;
         let worker = WorkerProcess::start(&bench.worker, name, (&bench.scratch, address), config, &[])?;
@@ -92,19 +93,19 @@ impl Member {
     }
 }
 
-/// The partitions that a metric of its own is shown for.
+/// The partitions that have a series of the metric.
 fn partitions(metrics: &str) -> BTreeSet<i32> {
     metrics
         .lines()
         .filter_map(|line| {
-            let labels = line.strip_prefix("kcg_worker_records_done_total{")?;
+            let labels = line.strip_prefix("kcg_worker_records_finished_total{")?;
             let (_, rest) = labels.split_once("partition=\"")?;
             rest.split('"').next()?.parse().ok()
         })
         .collect()
 }
 
-/// What both workers do: copy to a topic of their own.
+/// What both workers do: copy to a topic, a different one for each.
 pub(super) fn config(
     bench: &Bench,
     (session, protocol): (Session, Protocol),
@@ -113,7 +114,7 @@ pub(super) fn config(
     output: &str,
 ) -> Result<WorkerConfig> {
     let client = match (session, protocol) {
-        // With Consumer it is the broker's to say.
+        // With Consumer, the broker decides.
         (Session::Default, _) | (_, Protocol::Consumer) => json!({}),
         (Session::Short, Protocol::Classic) => {
             json!({"session.timeout.ms": "6000", "heartbeat.interval.ms": "1000"})
@@ -135,7 +136,7 @@ pub(super) fn config(
     ))
 }
 
-/// Waits until both have half of the partitions, for a while.
+/// Waits until both workers have half of the partitions for a while.
 pub(super) async fn settle(leaver: &mut Member, stayer: &mut Member) -> Result<()> {
     let started = Instant::now();
     let mut since = None;
@@ -157,7 +158,8 @@ pub(super) async fn settle(leaver: &mut Member, stayer: &mut Member) -> Result<(
     }
 }
 
-/// With the protocol Consumer the broker keeps the session of each group; only Kafka's own tool can set it.
+/// With the protocol Consumer, the broker keeps the session timeout of each group; only Kafka's own tool can
+/// set it.
 pub(super) async fn shorten_session(bench: &Bench, group: &str) -> Result<()> {
     let jars = bench
         .jars
@@ -196,8 +198,8 @@ mod tests {
 
     #[test]
     fn partitions_are_those_that_the_worker_counts_records_of() {
-        let text = "# TYPE kcg_worker_records_done counter\nkcg_worker_records_done_total{topic=\"t\",partition=\"3\"} 2\n\
-                    kcg_worker_records_done_total{topic=\"t\",partition=\"11\"} 0\nkcg_worker_records_in_total{partition=\"4\"} 1\n";
+        let text = "# TYPE kcg_worker_records_finished counter\nkcg_worker_records_finished_total{topic=\"t\",partition=\"3\"} 2\n\
+                    kcg_worker_records_finished_total{topic=\"t\",partition=\"11\"} 0\nkcg_worker_records_consumed_total{partition=\"4\"} 1\n";
         assert_eq!(partitions(text), BTreeSet::from([3, 11]));
     }
 }

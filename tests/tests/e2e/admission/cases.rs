@@ -1,11 +1,11 @@
-//! One resource or more for each CEL rule that breaks it: what is done, to which field it is put down, and what is said.
-//! The good resource has the topic `orders` and a Blackhole writer.
+//! At least one resource for each CEL rule that breaks it: the change, the field that the API server reports,
+//! and the message. The good resource has the topic `orders` and a Blackhole writer.
 
 mod fields;
 
 use serde_json::{Value, json};
 
-/// Name, changes of a good `spec` (objects are merged, lists replaced), field, part of the message.
+/// Name, changes of a valid `spec` (objects are merged, lists replaced), field, part of the message.
 pub struct Case(pub &'static str, pub Value, pub &'static str, pub &'static str);
 
 pub fn cases() -> Vec<Case> {
@@ -91,7 +91,7 @@ fn whole_spec() -> Vec<Case> {
             "needs a volume",
         ),
         Case(
-            "files in a folder that only begins like the volume",
+            "files in a folder that only starts like the volume",
             json!({"writers": file("/database"), "worker": mounted}),
             "spec",
             "needs a volume",
@@ -138,8 +138,8 @@ fn connection() -> Vec<Case> {
             "timestamp must be set when type is Timestamp, and only then",
         ),
     ];
-    // One of each kind: runs a program, loads a library, reads a file, dials a URL, moves offsets, changes the
-    // membership, turns off a check, has a field of its own.
+    // One of each kind: runs a program, loads a library, reads a file, connects to a URL, moves offsets,
+    // changes the membership, turns off a check, has its own field in the resource.
     for key in [
         "sasl.kerberos.kinit.cmd",
         "plugin.library.paths",
@@ -244,12 +244,12 @@ fn writers() -> Vec<Case> {
     }
     let http = |more: Value| {
         let mut http = json!({"url": "http://localhost/"});
-        harness::kubernetes::merge(&mut http, more);
+        harness::systems::kubernetes::merge(&mut http, more);
         json!({"writers": [{"name": "w", "type": "Http", "http": http}]})
     };
     let postgres = |more: Value| {
         let mut postgres = json!({"connection": {"secretName": "a", "key": "b"}, "table": "t"});
-        harness::kubernetes::merge(&mut postgres, more);
+        harness::systems::kubernetes::merge(&mut postgres, more);
         json!({"writers": [{"name": "w", "type": "Postgres", "postgres": postgres}]})
     };
     let authority = "exactly one of secretName and configMapName";

@@ -1,6 +1,7 @@
-//! From the CRD's schema to one resource for each of its rules that breaks this rule. In: the committed CRD, a good
-//! resource. Out: what is wrong, where, and what the API server must say. Fields whose schema is Kubernetes' own
-//! (`spec.worker.affinity` and the like) are not gone into. CEL rules are only listed: what breaks one cannot be derived.
+//! Derives from the CRD's schema one resource for each of its rules that breaks this rule. In: the committed
+//! CRD, a valid resource. Out: the broken rule, its field, and the expected message of the API server. Skips
+//! fields whose schema is Kubernetes' own (`spec.worker.affinity` and the like). Only lists CEL rules: a
+//! resource that breaks one cannot be derived.
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
@@ -11,12 +12,12 @@ pub struct Broken {
     /// Field and keyword, for example "spec.topics[].name minLength".
     pub rule: String,
     pub object: Value,
-    /// The refused field; None: the whole message is looked at.
+    /// The rejected field; None: the whole message is compared.
     pub field: Option<String>,
     pub says: String,
 }
 
-/// A CEL rule: where it stands, "spec.writers[].http", and its message.
+/// A CEL rule: its place, for example "spec.writers[].http", and its message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CelRule {
     pub path: String,
@@ -102,8 +103,8 @@ impl Path {
         text
     }
 
-    /// The place in a document, made if it is not there, and its name as the API server writes it. Of a list, the first
-    /// element that has the next field is taken.
+    /// The place in a document, created if it is missing, and its name as the API server writes it. In a
+    /// list, the first element that has the next field.
     fn place<'a>(&self, document: &'a mut Value) -> Result<(&'a mut Value, String)> {
         let (mut at, mut name) = (document, String::new());
         for (index, step) in self.0.iter().enumerate() {
@@ -185,7 +186,7 @@ fn rules(path: &Path, schema: &Value, good: &Value, all: &mut Vec<Broken>) -> Re
         } else {
             json!("text")
         };
-        // A string with a format is called by its format.
+        // The API server names a string with a format by its format.
         let kind = schema["format"]
             .as_str()
             .filter(|_| kind == "string")
@@ -223,7 +224,7 @@ fn rules(path: &Path, schema: &Value, good: &Value, all: &mut Vec<Broken>) -> Re
         )?;
     }
     if let Some(pattern) = schema["pattern"].as_str() {
-        // Neither a name, a path, an address nor a URL, and within all limits of length.
+        // Not a name, a path, an address or a URL, and within all limits of length.
         add(
             "pattern",
             json!("bad value/"),
@@ -310,7 +311,7 @@ fn required_and_unknown(path: &Path, schema: &Value, good: &Value, all: &mut Vec
     Ok(())
 }
 
-/// A list of this length, as good as it needs to be for the length to be seen.
+/// A list of this length, valid enough for the API server to check the length.
 fn items(schema: &Value, count: i64) -> Vec<Value> {
     let of = &schema["items"];
     (0..count)

@@ -1,4 +1,4 @@
-//! Transforms of type Fields that contradict themselves, or whose values are not decoded.
+//! Transforms of type Fields with contradictions, or for values that are not decoded.
 
 use serde_json::{Value, json};
 

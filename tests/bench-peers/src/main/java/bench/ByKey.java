@@ -9,8 +9,8 @@ import java.util.List;
 import java.util.concurrent.locks.LockSupport;
 
 /**
- * BOOTSTRAP TOPIC RECORDS MICROSECONDS CONCURRENCY: Parallel Consumer in the order of each key, with so much waiting for each
- * record. Waits with parkNanos, which is closer to the time than sleep is.
+ * BOOTSTRAP TOPIC RECORDS MICROSECONDS CONCURRENCY: Parallel Consumer in the order of each key, waiting this long for each
+ * record. Waits with parkNanos, which is more exact than sleep.
  */
 public final class ByKey {
     private ByKey() {}
@@ -28,7 +28,7 @@ public final class ByKey {
                         .build());
         processor.subscribe(List.of(args[1]));
         processor.poll(context -> {
-            progress.begin();
+            progress.start();
             long end = System.nanoTime() + nanos;
             for (long left = nanos; left > 0; left = end - System.nanoTime()) {
                 LockSupport.parkNanos(left);

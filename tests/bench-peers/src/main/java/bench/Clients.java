@@ -6,7 +6,7 @@ import org.apache.kafka.clients.consumer.ConsumerConfig;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 
-/** The consumer of all programs here: bytes, from the beginning, in a group of its own, large polls. */
+/** The consumer of all programs here: bytes, from the beginning, in a new group, large polls. */
 final class Clients {
     private Clients() {}
 

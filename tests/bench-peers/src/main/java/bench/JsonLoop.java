@@ -9,8 +9,8 @@ import org.apache.kafka.clients.consumer.ConsumerRecords;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 
 /**
- * BOOTSTRAP TOPIC RECORDS: what one would write by hand. One thread polls, parses with Jackson, adds a field, drops one,
- * serialises, and commits once a second.
+ * BOOTSTRAP TOPIC RECORDS: a loop as written by hand. One thread polls, parses with Jackson, adds a field, drops one,
+ * serializes, and commits once a second.
  */
 public final class JsonLoop {
     private static final long COMMIT_NANOS = 1_000_000_000L;
@@ -29,7 +29,7 @@ public final class JsonLoop {
                 if (records.isEmpty()) {
                     continue;
                 }
-                progress.begin();
+                progress.start();
                 for (ConsumerRecord<byte[], byte[]> record : records) {
                     ObjectNode order = (ObjectNode) mapper.readTree(record.value());
                     order.put("handled_by", "bench");
@@ -44,7 +44,7 @@ public final class JsonLoop {
             }
             Progress.awaitEnd();
         }
-        // Used, so that nothing of it can be left out by the compiler.
+        // Used, so that the compiler cannot remove the work.
         Runtime.getRuntime().halt(bytes > 0 ? 0 : 1);
     }
 }

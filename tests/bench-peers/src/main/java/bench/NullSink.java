@@ -10,7 +10,7 @@ import org.apache.kafka.connect.sink.SinkConnector;
 import org.apache.kafka.connect.sink.SinkRecord;
 import org.apache.kafka.connect.sink.SinkTask;
 
-/** A sink of Kafka Connect that drops its records: what is measured is Connect. Its setting "expect" says how many come. */
+/** A Kafka Connect sink that drops its records, to measure Connect itself. "expect" is the expected number of records. */
 public final class NullSink extends SinkConnector {
     private Map<String, String> settings;
 
@@ -42,7 +42,7 @@ public final class NullSink extends SinkConnector {
         return Collections.nCopies(tasks, settings);
     }
 
-    /** Counts. */
+    /** Counts records. */
     public static final class NullTask extends SinkTask {
         private static Progress progress;
 
@@ -70,7 +70,7 @@ public final class NullSink extends SinkConnector {
         @Override
         public void put(Collection<SinkRecord> records) {
             if (!records.isEmpty()) {
-                shared.begin();
+                shared.start();
                 shared.finished(records.size());
             }
         }

@@ -5,30 +5,30 @@ import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicLong;
 
 /**
- * Counts records and says "first" and "last" on stdout, as the raw loop of the benchmark does. Whoever started this process
- * reads its CPU time and memory at these moments, and ends it by the end of its stdin.
+ * Counts records and prints "first" and "last" on stdout, as the raw loop of the benchmark does. The program that started
+ * this process reads its CPU time and memory at these moments, and ends it by closing its stdin.
  */
 final class Progress {
     private final long expected;
     private final AtomicLong count = new AtomicLong();
-    private final AtomicBoolean begun = new AtomicBoolean();
+    private final AtomicBoolean started = new AtomicBoolean();
 
     Progress(long expected) {
         this.expected = expected;
     }
 
-    /** Records are there. */
-    void begin() {
-        if (!begun.get() && begun.compareAndSet(false, true)) {
-            say("first");
+    /** Records have arrived. */
+    void start() {
+        if (!started.get() && started.compareAndSet(false, true)) {
+            print("first");
         }
     }
 
-    /** So many records are finished. */
+    /** This many more records are finished. */
     void finished(long records) {
         long now = count.addAndGet(records);
         if (now >= expected && now - records < expected) {
-            say("last");
+            print("last");
         }
     }
 
@@ -36,7 +36,7 @@ final class Progress {
         return count.get() >= expected;
     }
 
-    private static void say(String word) {
+    private static void print(String word) {
         System.out.println(word);
         System.out.flush();
     }
@@ -45,14 +45,14 @@ final class Progress {
     static void awaitEnd() {
         try {
             while (System.in.read() >= 0) {
-                // Nothing is ever said to us.
+                // Nothing is ever written there.
             }
         } catch (IOException e) {
-            // As good as the end.
+            // The same as the end.
         }
     }
 
-    /** Ends the process when stdin ends, whatever else runs in it. */
+    /** Ends the process when stdin ends, even if other threads run. */
     static void endWithStdin() {
         Thread thread = new Thread(() -> {
             awaitEnd();
