@@ -7,8 +7,6 @@ use crate::spec::{
     Compression, Consumer, GroupProtocol, IsolationLevel, Kafka, SaslMechanism, ServerVerification,
 };
 
-pub use crate::spec::{ALLOWED_CLIENT_CONFIG, CLASSIC_ONLY_CLIENT_CONFIG, GROUP_PROTOCOL_MESSAGE};
-
 /// A map of librdkafka properties.
 pub type Properties = BTreeMap<String, String>;
 
@@ -234,6 +232,7 @@ pub fn isolation_level(isolation: IsolationLevel) -> &'static str {
 mod tests {
     use super::*;
 
+    use crate::spec::CLASSIC_ONLY_CLIENT_CONFIG;
     fn kafka(yaml: &str) -> Kafka {
         serde_yaml::from_str(yaml).unwrap()
     }

@@ -54,16 +54,13 @@ async fn local_mode_with_a_real_kafka_loses_and_repeats_nothing_after_ctrl_c() -
                 write(&folder, "orders.yaml", &manifest(".amount = to_flot!(.amount)"))?;
                 let printed = local.until_prints("to_flot").await?;
                 println!("  {printed}");
-                local.until_prints("its workers go on as before").await?;
+                local.until_prints("its workers keep running unchanged").await?;
                 write(&folder, "orders.yaml", &manifest(load::SHIP))?;
             }
             local.interrupt().await?;
             let (code, printed) = local.end().await?;
             assert_eq!(code, 0, "{printed}");
-            assert!(
-                printed.contains("stopping: workers finish what they have begun"),
-                "{printed}"
-            );
+            assert!(printed.contains("stopping: draining"), "{printed}");
             assert!(
                 !printed.contains("exit code"),
                 "no worker ended unexpectedly:\n{printed}"

@@ -197,7 +197,7 @@ fn a_panic_that_does_not_come_again_costs_nothing() {
 
 #[test]
 fn each_record_that_is_run_by_itself_is_a_sign_of_life() {
-    let (metrics, run) = (Metrics::new(), Run::default());
+    let (metrics, run) = (Metrics::new(), Heartbeat::default());
     let input = Batch::identity(chunk(&["boom:a", "boom:b", "boom:c"]));
     let batch = pipeline(vec![clean()], &metrics).run(input, &run);
     assert_eq!((batch.len(), batch.failures().len()), (0, 3));

@@ -1,5 +1,7 @@
 use serde_json::{Value, json};
 
+use crds::spec::HeaderStyle;
+
 use super::*;
 use crate::{per_record, record::batch::Payload};
 
@@ -212,7 +214,7 @@ fn every_wrong_value_is_named_with_what_to_write() {
         (
             "/transforms",
             json!([{"name": "shape", "type": "Fields", "fields": {}}]),
-            "transforms[0].fields: changes nothing; write at least one step",
+            "transforms[0].fields: changes nothing; add at least one step",
         ),
     ] {
         let error = parsed(&with(path, value)).unwrap_err();
@@ -268,7 +270,7 @@ fn steps_of_fields_that_contradict_each_other_are_named_with_what_to_write() {
     for (fields, message) in [
         (
             json!({"keep": ["a"], "drop": ["b"]}),
-            "keep and drop are both there",
+            "keep and drop are both set",
         ),
         (
             json!({"rename": {"a": "c", "b": "c"}}),

@@ -7,10 +7,9 @@ use std::{collections::HashSet, fmt, ops::RangeInclusive};
 
 use crds::{
     WorkerConfig,
-    client_config::{ALLOWED_CLIENT_CONFIG, CLASSIC_ONLY_CLIENT_CONFIG, GROUP_PROTOCOL_MESSAGE},
     spec::{
-        DeliveryGuarantee, GroupProtocol, IsolationLevel, OnExhausted, Ordering, StartPositionType,
-        WriterType,
+        ALLOWED_CLIENT_CONFIG, CLASSIC_ONLY_CLIENT_CONFIG, DeliveryGuarantee, GROUP_PROTOCOL_MESSAGE,
+        GroupProtocol, IsolationLevel, OnExhausted, Ordering, StartPositionType, WriterType, bounds,
     },
 };
 
@@ -124,29 +123,33 @@ fn connection(config: &WorkerConfig, check: &mut Check) {
 
 fn processing(config: &WorkerConfig, check: &mut Check) {
     let processing = &config.processing;
-    check.range("processing.concurrency", processing.concurrency, 1..=1024);
+    check.range(
+        "processing.concurrency",
+        processing.concurrency,
+        bounds::CONCURRENCY,
+    );
     check.range(
         "processing.commitIntervalMilliseconds",
         processing.commit_interval_milliseconds,
-        10..=60_000,
+        bounds::COMMIT_INTERVAL_MILLISECONDS,
     );
     if let Some(limit) = processing.records_per_second {
-        check.range("processing.recordsPerSecond", limit, 1..=10_000_000);
+        check.range("processing.recordsPerSecond", limit, bounds::RECORDS_PER_SECOND);
     }
     check.range(
         "processing.batch.maxRecords",
         processing.batch.max_records,
-        1..=100_000,
+        bounds::BATCH_MAX_RECORDS,
     );
     check.range(
         "processing.batch.maxBytes",
         processing.batch.max_bytes,
-        1024..=67_108_864,
+        bounds::BATCH_MAX_BYTES,
     );
     check.range(
         "processing.batch.lingerMilliseconds",
         processing.batch.linger_milliseconds,
-        0..=60_000,
+        bounds::BATCH_LINGER_MILLISECONDS,
     );
     if processing.delivery_guarantee == DeliveryGuarantee::ExactlyOnce {
         exactly_once(config, check);
@@ -179,27 +182,35 @@ fn exactly_once(config: &WorkerConfig, check: &mut Check) {
 
 fn failures(config: &WorkerConfig, check: &mut Check) {
     let retry = &config.error_handling.retry;
-    check.range("errorHandling.retry.maxAttempts", retry.max_attempts, 1..=1000);
+    check.range(
+        "errorHandling.retry.maxAttempts",
+        retry.max_attempts,
+        bounds::RETRY_MAX_ATTEMPTS,
+    );
     check.range(
         "errorHandling.retry.initialBackoffMilliseconds",
         retry.initial_backoff_milliseconds,
-        1..=60_000,
+        bounds::RETRY_INITIAL_BACKOFF_MILLISECONDS,
     );
     check.range(
         "errorHandling.retry.maxBackoffSeconds",
         retry.max_backoff_seconds,
-        1..=3600,
+        bounds::RETRY_MAX_BACKOFF_SECONDS,
     );
-    check.range("errorHandling.retry.jitterPercent", retry.jitter_percent, 0..=100);
+    check.range(
+        "errorHandling.retry.jitterPercent",
+        retry.jitter_percent,
+        bounds::RETRY_JITTER_PERCENT,
+    );
     check.range(
         "errorHandling.transformTimeoutSeconds",
         config.error_handling.transform_timeout_seconds,
-        1..=3600,
+        bounds::TRANSFORM_TIMEOUT_SECONDS,
     );
     check.range(
         "errorHandling.stalledAfterSeconds",
         config.error_handling.stalled_after_seconds,
-        10..=86_400,
+        bounds::STALLED_AFTER_SECONDS,
     );
     if let Some(breaker) = config
         .error_handling
@@ -210,12 +221,12 @@ fn failures(config: &WorkerConfig, check: &mut Check) {
         check.range(
             "errorHandling.deadLetter.breaker.maxConsecutive",
             breaker.max_consecutive,
-            1..=1_000_000,
+            bounds::BREAKER_MAX_CONSECUTIVE,
         );
         check.range(
             "errorHandling.deadLetter.breaker.maxRatioPercent",
             breaker.max_ratio_percent,
-            1..=100,
+            bounds::BREAKER_MAX_RATIO_PERCENT,
         );
         if config.error_handling.policy() != OnExhausted::DeadLetter {
             check.fail(
@@ -229,7 +240,7 @@ fn failures(config: &WorkerConfig, check: &mut Check) {
         Some(dead_letter) if loops(&dead_letter.topic) => check.fail(
             "errorHandling.deadLetter.topic",
             format!(
-                "{:?} is also an input topic and would be consumed for ever; use another topic",
+                "{:?} is also an input topic and would be consumed again; use another topic",
                 dead_letter.topic
             ),
         ),
@@ -244,7 +255,7 @@ fn failures(config: &WorkerConfig, check: &mut Check) {
     for (index, writer) in config.writers.iter().enumerate() {
         if let Some(kafka) = writer.kafka.as_ref().filter(|kafka| loops(&kafka.topic)) {
             let message = format!(
-                "{:?} is also an input topic and would be consumed for ever; use another topic",
+                "{:?} is also an input topic and would be consumed again; use another topic",
                 kafka.topic
             );
             check.fail(format!("writers[{index}].kafka.topic"), message);

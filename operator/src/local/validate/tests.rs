@@ -117,7 +117,7 @@ fn every_cel_rule_refuses_its_example() {
         (
             with(&[("/writers/0/kafka/topic", json!("orders"))]),
             "spec",
-            "would loop for ever",
+            "would loop indefinitely",
         ),
         (
             with(&[("/processing", json!({"deliveryGuarantee": "ExactlyOnce"}))]),

@@ -33,7 +33,7 @@ fn whole_spec() -> Vec<Case> {
             "a writer into an input topic",
             json!({"writers": [{"name": "a", "type": "Kafka", "kafka": {"topic": "orders"}}]}),
             "spec",
-            "would loop for ever",
+            "would loop indefinitely",
         ),
         Case(
             "one of several writers into one of several input topics",
@@ -42,7 +42,7 @@ fn whole_spec() -> Vec<Case> {
                 "writers": [{"name": "a", "type": "Blackhole"}, {"name": "b", "type": "Kafka", "kafka": {"topic": "returns"}}],
             }),
             "spec",
-            "would loop for ever",
+            "would loop indefinitely",
         ),
         Case(
             "exactly once with two writers",
