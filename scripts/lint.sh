@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # lint.sh [STEP...]: everything that can be said about the code without running it; without arguments all steps:
-#   format clippy rules generated chart licences shell
+#   format clippy rules imports words generated chart licences shell
 # All steps run, also after one has failed.
 . "$(dirname "$0")/lib.sh"
 
@@ -54,6 +54,8 @@ rules() {
         "the worker must not depend on the operator; they meet in WorkerConfig and in status.workers"
     only_in '\b(kube|k8s_openapi)::' '^worker/src/status(\.rs$|/)' worker/src "kube belongs to status.rs in the worker"
     only_in '\brdkafka::' '^operator/src/kafka(\.rs$|/)' operator/src "rdkafka belongs to kafka in the operator"
+    only_in '\brdkafka::' '^worker/src/(kafka|transaction|consumer)(\.rs$|/)' worker/src \
+        "rdkafka belongs to kafka, transaction and consumer in the worker"
     only_in '\banyhow\b' '^operator/src/((main|run)\.rs|local(\.rs|/.*))$' operator/src \
         "anyhow belongs to the ends of the program: main.rs, run.rs, local; the stages have error types of their own"
     # unsafe lives in one module of the operator and one of the worker.
@@ -83,6 +85,120 @@ rules() {
 
 # The modules that call librdkafka through its C interface; the third is the yardstick of `make bench` and ships nowhere.
 UNSAFE_MODULES='^(worker/src/kafka/ffi|operator/src/kafka/ffi|tests/src/bench/raw)\.rs$'
+
+# --- layers ---------------------------------------------------------------------------------------------
+
+# The rooms of the worker (a room is the first part of a path below worker/src) and what each may import, from the
+# highest floor to the lowest. docs/decisions/0045 says why.
+WORKER_ROOMS='
+process     args consumer control engine exit extensions health settings status telemetry
+engine      consumer dead_letter exit extensions health kafka offsets pipeline processing record retry settings telemetry transaction writer
+settings    args decode dead_letter exit extensions kafka retry secrets transaction transform writer
+consumer    exit health kafka offsets processing record retry telemetry transaction
+extensions  transform writer
+processing  dead_letter health offsets pipeline record retry telemetry transaction writer
+args        exit telemetry
+writer      kafka offsets record retry secrets telemetry transaction
+pipeline    decode health record telemetry transform
+dead_letter health kafka record retry transaction
+transform   decode record
+transaction health kafka record retry
+telemetry   health record
+status      health
+decode      record
+kafka       record
+offsets     record
+health      record
+seeded_bugs exit
+record
+retry
+secrets
+control
+exit
+sync
+'
+# Every room above them may import these.
+WORKER_EVERYWHERE='seeded_bugs sync'
+
+# The operator's floors, from the highest to the lowest: a room imports only from lower floors.
+OPERATOR_FLOORS='
+run
+args
+controller local
+group
+telemetry leader
+kafka digest
+sync
+'
+
+imports() {
+    bad=0
+    local -A may=() floor=()
+    local room allowed from to level=0 rooms found edges
+    # An import of the crate's root is one of its highest floor: what lib.rs re-exports is for other crates.
+    edges=$(crate_imports worker/src)
+    while read -r room allowed; do
+        [[ -z $room ]] || may[$room]=" $allowed $WORKER_EVERYWHERE "
+    done <<<"$WORKER_ROOMS"
+    may[sync]=" "
+    may[seeded_bugs]=" exit sync "
+    while read -r from to; do
+        [[ ${from%%/*} != "${to%%/*}" && $from != lib ]] || continue
+        [[ -n ${may[${from%%/*}]:-} ]] || complain "worker/src/$from.rs: no room '${from%%/*}' in the import table of scripts/lint.sh"
+        [[ ${may[${from%%/*}]:-} == *" ${to%%/*} "* ]] ||
+            complain "worker/src/$from.rs imports ${to//\//::}, but the room ${from%%/*} may import only:${may[${from%%/*}]:-}"
+    done <<<"$edges"
+    no_circles worker/src "$edges"
+
+    edges=$(crate_imports operator/src)
+    while read -r rooms; do
+        for room in $rooms; do floor[$room]=$level; done
+        level=$((level + 1))
+    done <<<"$OPERATOR_FLOORS"
+    while read -r from to; do
+        [[ ${from%%/*} != "${to%%/*}" && $from != lib ]] || continue
+        for room in "${from%%/*}" "${to%%/*}"; do
+            [[ -n ${floor[$room]:-} ]] || complain "operator/src/$from.rs: no room '$room' in the floors of scripts/lint.sh"
+        done
+        ((${floor[${from%%/*}]:-0} < ${floor[${to%%/*}]:-0})) ||
+            complain "operator/src/$from.rs imports ${to//\//::}, which is not on a lower floor"
+    done <<<"$edges"
+    no_circles operator/src "$edges"
+    no_circles crds/src "$(crate_imports crds/src)"
+    return $bad
+}
+
+# crate_imports FOLDER: a line "from to" for each import between two files of a crate, without tests and what only they use.
+crate_imports() {
+    sources "$1" | grep -vE '/(tests|testing|fixtures)(\.rs$|/)|/bin/' | xargs awk -v root="$1" -f scripts/imports.awk
+}
+
+# no_circles FOLDER EDGES: no file imports itself through others.
+no_circles() {
+    local found
+    found=$(grep -v '^lib ' <<<"$2" | tsort 2>&1 >/dev/null | sed 's/^tsort: //' || true)
+    [[ -z $found ]] || complain "files of $1 import each other in a circle" "$found"
+}
+
+# --- English --------------------------------------------------------------------------------------------
+
+# Private idioms, each with what to write instead in docs/decisions/0047. Checked in Markdown, the CRD, the chart and the
+# string literals of what ships. A line that needs one of the words is in scripts/words.allow.
+IDIOMS='told|tells|mended|mends|goes on|go on|going on|nobody|somebody|anew|begun|for ever|is away|are away|is back|spoils?|spoiled|gravest|left alone|handed on|given out|of its own|one.s own|without end|so many'
+
+words() {
+    bad=0
+    local found
+    found=$({
+        git ls-files -- '*.md' 'crds/*.yaml' "$CHART" deploy | grep -vE '^docs/decisions/0047|\.svg$' |
+            xargs grep -nEiw "$IDIOMS" /dev/null || true
+        # String literals: what is between quotes in a line that is no comment.
+        sources crds/src operator/src worker/src | grep -vE '/(tests|testing|fixtures)(\.rs$|/)' |
+            xargs grep -nEiw "\"[^\"]*\b($IDIOMS)\b" /dev/null | grep -vE '^[^:]+:[0-9]+:\s*//' || true
+    } | grep -vFf scripts/words.allow || true)
+    [[ -z $found ]] || complain "private idioms: see docs/decisions/0047 for what to write" "$found"
+    return $bad
+}
 
 # --- generated files, chart -----------------------------------------------------------------------------
 
@@ -150,7 +266,7 @@ shell() {
 
 # --- run ------------------------------------------------------------------------------------------------
 
-all=(format clippy rules generated chart licences shell)
+all=(format clippy rules imports words generated chart licences shell)
 wanted=("$@")
 ((${#wanted[@]})) || wanted=("${all[@]}")
 failed=()

@@ -148,7 +148,7 @@ pub struct StalledPartition {
 /// In status it is a string, so that a worker may report reasons that the operator does not know.
 #[derive(Clone, Copy, Debug, Serialize, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PausedReason {
-    /// The worker has finished so many later records that it waits for the oldest unfinished one before it
+    /// The worker has finished later records up to its limit, so it waits for the oldest unfinished one before it
     /// reads more.
     OldestUnfinished,
     /// `spec.desiredState` is Paused.
@@ -263,8 +263,8 @@ pub struct WorkerStatus {
     pub oldest_in_flight: Option<String>,
     /// Why the worker does not read one or more of its partitions. If several reasons apply, the most severe
     /// one is shown, in this order: RecordFailed, DeadLetterBreakerOpen, DeadLetterUnavailable,
-    /// WriterUnavailable, TransformSlow, Paused, OldestUnfinished (the worker has finished so many later
-    /// records that it waits for the first unfinished one). Absent if the worker reads all of its partitions.
+    /// WriterUnavailable, TransformSlow, Paused, OldestUnfinished (the worker has reached its limit of later
+    /// records and waits for the first unfinished one). Absent if the worker reads all of its partitions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_reason: Option<String>,
     /// Number of its partitions that make no progress although they have work to do.

@@ -1,6 +1,8 @@
 //! The assigned partitions as the poll loop keeps them: tracker, in-flight bytes, task. No rdkafka calls here.
 
 mod commit_position;
+mod position;
+mod read_cursor;
 
 use std::{
     collections::VecDeque,
@@ -16,7 +18,11 @@ use tokio::{
     task::AbortHandle,
 };
 
-pub(super) use self::commit_position::Position;
+pub(super) use self::position::Position;
+use self::{
+    position::MAX_DISPATCHED,
+    read_cursor::{ReadCursor, Verdict},
+};
 use super::dispatch::Dispatcher;
 use crate::{
     health::{
@@ -50,16 +56,6 @@ struct Flight {
     bytes: usize,
     since: Timestamp,
 }
-
-/// With transactions, finished records must all be told in the commit's metadata, or they would be written again. So few
-/// records may be with the lanes, that even if every other one of them is finished it fits, unless their offsets lie far
-/// apart. Then see [`AssignedPartition::fits`]. Less where brokers take less than [`MetadataLimit::default`].
-const MAX_HANDED_ON: usize = 2000;
-
-/// Records by which one that comes again is known. Every rebalance pauses all partitions. When it does so between the moment in
-/// which librdkafka 2.12 takes records out of its queue and that in which it notes the position behind them, it reads on from
-/// before them. That is one batch of reads at most.
-const RECENT: usize = 4096;
 
 /// Finished records, by what became of them.
 #[derive(Clone, Copy, Default)]
@@ -124,17 +120,11 @@ pub(super) struct AssignedPartition {
     metadata_limit: MetadataLimit,
     /// Records of a chunk at most, if `batch.maxRecords` is not less.
     max_chunk: usize,
-    chunk_for: Chunk,
+    filling: Chunk,
     /// Since when the chunk is being filled.
     filling_since: Option<Instant>,
-    /// Finished by an earlier owner, but for what was passed already.
-    finished: VecDeque<Range<Offset>>,
-    /// Everything below was read.
-    read_to: Offset,
-    /// To be read again from here; what comes before that is done, is thrown away.
-    pending_seek: Option<Offset>,
-    /// The last records that were read: offset and timestamp, ascending.
-    recent: VecDeque<(Offset, i64)>,
+    /// Where it is being read.
+    cursor: ReadCursor,
     flights: VecDeque<Flight>,
     dispatcher: Dispatcher,
     drain: watch::Sender<bool>,
@@ -183,18 +173,15 @@ impl AssignedPartition {
                 Dispatcher::committed_first(input)
             }
             _ if one_at_a_time => Dispatcher::metered(0, input),
-            _ if shared.gate.is_some() => Dispatcher::metered(MAX_HANDED_ON, input),
+            _ if shared.gate.is_some() => Dispatcher::metered(MAX_DISPATCHED, input),
             _ => Dispatcher::at_once(input),
         };
         Self {
             metrics: shared.metrics.partition(&partition),
             uncounted: Counters::default(),
-            chunk_for: Chunk::new(partition.clone(), epoch),
+            filling: Chunk::new(partition.clone(), epoch),
             filling_since: None,
-            finished: finished.into(),
-            read_to: 0,
-            pending_seek: None,
-            recent: VecDeque::new(),
+            cursor: ReadCursor::new(finished),
             partition,
             task_epoch: epoch,
             assignment_epoch,
@@ -221,73 +208,41 @@ impl AssignedPartition {
 
     /// The chunk that the record at `offset` goes into; None if an earlier owner has finished it, or if it was read before.
     pub fn chunk_for(&mut self, offset: Offset, timestamp: i64) -> Option<&mut Chunk> {
-        if self.pending_seek.is_some() || offset < self.read_to && self.was_read(offset, timestamp) {
-            return None;
-        }
-        if offset < self.read_to {
-            // librdkafka's position stays where it was.
-            self.read_to = offset;
-            self.seek_to(offset);
-            return None;
-        }
-        if self.recent.len() == RECENT {
-            self.recent.pop_front();
-        }
-        self.recent.push_back((offset, timestamp));
-        let first = self.chunk_for.is_empty() && self.tracker.committable().is_none();
-        self.read_to = offset + 1;
-        if !self.finished.is_empty() && self.was_finished(offset)
-            || first && seeded_bug("skip-first-record-after-assign")
-        {
-            // It takes its place in the order of the deliveries.
-            self.dispatch();
-            self.tracker.deliver_finished(offset);
-            return None;
+        let first = self.filling.is_empty() && self.tracker.committable().is_none();
+        match self.cursor.advance(&self.partition, offset, timestamp) {
+            Verdict::Ignored => return None,
+            Verdict::New if !(first && seeded_bug("skip-first-record-after-assign")) => {}
+            Verdict::New | Verdict::Finished => {
+                // It takes its place in the order of the deliveries.
+                self.dispatch();
+                self.tracker.deliver_finished(offset);
+                return None;
+            }
         }
         if self.filling_since.is_none() {
             self.filling_since = Some(Instant::now());
         }
-        Some(&mut self.chunk_for)
+        Some(&mut self.filling)
     }
 
-    /// True for a record that came before. Else the offsets have gone back for good, because the topic was emptied or made
-    /// anew.
-    fn was_read(&mut self, offset: Offset, timestamp: i64) -> bool {
-        let found = self.recent.binary_search_by_key(&offset, |(offset, _)| *offset);
-        let again = found.is_ok_and(|at| self.recent[at].1 == timestamp);
-        tracing::debug!(partition = %self.partition, offset, again, "below what was read");
-        if !again {
-            self.recent.clear();
-        }
-        again
-    }
-
-    /// What was not read yet is to be read from here on.
+    /// Reads on from this offset: librdkafka's position is not to be trusted any more.
     pub fn seek_to(&mut self, offset: Offset) {
-        let target = self.pending_seek.map_or(offset, |target| target.min(offset));
-        self.pending_seek = Some(target);
+        self.cursor.seek_to(offset);
     }
 
-    /// Where to, while it is not done.
+    /// Where to seek, until it is done.
     pub fn pending_seek(&self) -> Option<Offset> {
-        self.pending_seek
+        self.cursor.pending_seek()
     }
 
-    /// It is read from there.
+    /// The consumer reads from there now.
     pub fn seek_done(&mut self) {
-        self.pending_seek = None;
-    }
-
-    fn was_finished(&mut self, offset: Offset) -> bool {
-        while self.finished.front().is_some_and(|range| range.end <= offset) {
-            self.finished.pop_front();
-        }
-        self.finished.front().is_some_and(|range| range.contains(&offset))
+        self.cursor.seek_done();
     }
 
     /// True when the chunk that is being filled must be handed on.
     pub fn is_full(&self, max_records: usize, max_bytes: usize) -> bool {
-        self.chunk_for.len() >= max_records.min(self.max_chunk) || self.chunk_for.bytes() >= max_bytes
+        self.filling.len() >= max_records.min(self.max_chunk) || self.filling.bytes() >= max_bytes
     }
 
     /// True when everything that was read is finished.
@@ -297,7 +252,7 @@ impl AssignedPartition {
 
     /// Everything below `position` was read. Counts only while idle: what is in flight must not be passed.
     pub fn read_up_to(&mut self, position: Offset) {
-        if self.is_idle() && self.pending_seek.is_none() {
+        if self.is_idle() && self.cursor.pending_seek().is_none() {
             self.tracker.deliver_end(position);
         }
     }
@@ -313,12 +268,12 @@ impl AssignedPartition {
 
     /// Hands the filled chunk on.
     pub fn dispatch(&mut self) {
-        if self.chunk_for.is_empty() {
+        if self.filling.is_empty() {
             return;
         }
         self.filling_since = None;
-        let next = self.chunk_for.empty_like();
-        let chunk = std::mem::replace(&mut self.chunk_for, next);
+        let next = self.filling.empty_like();
+        let chunk = std::mem::replace(&mut self.filling, next);
         let (len, bytes) = (chunk.len(), chunk.bytes());
         let end = chunk.record(len - 1).offset + 1;
         let range = self.tracker.deliver(chunk.offsets());
@@ -385,12 +340,12 @@ impl AssignedPartition {
 
     /// Records read and not finished.
     pub fn in_flight(&self) -> usize {
-        self.tracker.unfinished() + self.chunk_for.len()
+        self.tracker.unfinished() + self.filling.len()
     }
 
     /// Bytes read and not finished.
     pub fn bytes_in_flight(&self) -> usize {
-        self.chunk_for.bytes() + self.flights.iter().map(|flight| flight.bytes).sum::<usize>()
+        self.filling.bytes() + self.flights.iter().map(|flight| flight.bytes).sum::<usize>()
     }
 
     /// True when work has run so far ahead of an unfinished record that reading on makes no sense. With hysteresis:

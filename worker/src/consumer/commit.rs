@@ -11,15 +11,12 @@ use rdkafka::{
 use super::{
     PollLoop,
     assigned::{AssignedPartition, Position},
+    commit_schedule::COMMIT_RETRY,
 };
 use crate::{kafka::ffi, record::TopicPartition, seeded_bugs::seeded_bug};
 
 /// How long a commit may take before the partition is given up without it (its records are then read again).
 const COMMIT_BUDGET: Duration = Duration::from_secs(5);
-
-/// Between two commits that the coordinator refuses because the group rebalances: a fraction of the time a rebalance
-/// takes.
-const COMMIT_RETRY: Duration = Duration::from_millis(100);
 
 /// How a commit ended.
 enum CommitOutcome {
@@ -35,22 +32,16 @@ impl PollLoop {
         if self.transactions.is_some() {
             return self.serve_transaction();
         }
-        while let Some(outcome) = self.source.committed(Duration::ZERO) {
-            self.commit_running = false;
+        while let Some(outcome) = self.client.committed(Duration::ZERO) {
+            self.commits.running = false;
             self.take_committed(outcome);
-        }
-        if self.commit_running {
-            return;
         }
         // With AtMostOnce, records wait for it. After a refusal, the next attempt waits a moment.
         let urgent = self.assigned.iter().any(AssignedPartition::waits_for_commit);
-        let interval = match (urgent, self.commit_refused) {
-            (false, _) => self.config.commit_interval,
-            (true, true) => COMMIT_RETRY,
-            (true, false) => Duration::ZERO,
-        };
-        if self.last_commit.elapsed() >= interval {
-            self.last_commit = Instant::now();
+        if self
+            .commits
+            .take_due(Instant::now(), self.config.commit_interval, urgent)
+        {
             self.start_commit(|_| true);
         }
     }
@@ -76,25 +67,25 @@ impl PollLoop {
         }
         // Without a member id the coordinator takes the commit for one of a client that shares nothing, if the group is empty
         // at that moment; and others may have read on from here meanwhile.
-        if self.source.membership().is_none() {
+        if self.client.membership().is_none() {
             return false;
         }
-        match self.source.commit(&offsets) {
+        match self.client.commit(&offsets) {
             Ok(()) => {
-                self.commit_running = true;
+                self.commits.running = true;
                 for (index, position) in positions {
                     self.assigned[index].committing(position);
                 }
             }
-            Err(error) => self.note_error(&format!("commit: {error}")),
+            Err(error) => self.errors.note(&format!("commit: {error}")),
         }
-        self.commit_running
+        self.commits.running
     }
 
     fn take_committed(&mut self, answer: ffi::Committed) -> CommitOutcome {
         let mut outcome = CommitOutcome::Done;
         self.shared.metrics.committed(answer.error.map(word));
-        self.commit_refused = answer.error.is_some();
+        self.commits.refused = answer.error.is_some();
         if answer.partitions.is_empty() {
             for entry in &mut self.assigned {
                 entry.commit_answered(None);
@@ -118,7 +109,7 @@ impl PollLoop {
                     }
                 }
             }
-            self.commit_refused |= error.is_some();
+            self.commits.refused |= error.is_some();
             match error {
                 None => {}
                 // The group is between two generations. The offsets stay finished and are committed later, or the
@@ -143,9 +134,9 @@ impl PollLoop {
                 ) => {
                     tracing::debug!(topic, partition, offset, %error, "not committed");
                 }
-                Some(error) => {
-                    self.note_error(&format!("commit of {topic}-{partition} at {offset}: {error}"))
-                }
+                Some(error) => self
+                    .errors
+                    .note(&format!("commit of {topic}-{partition} at {offset}: {error}")),
             }
         }
         if let Some(refused) = too_long {
@@ -173,7 +164,7 @@ impl PollLoop {
     pub(super) fn commit_and_wait(&mut self, select: impl Fn(&AssignedPartition) -> bool) {
         let deadline = Instant::now() + COMMIT_BUDGET;
         // The answer to a commit that is already running comes first, on the same queue.
-        if self.commit_running && self.await_commit(deadline).is_none() {
+        if self.commits.running && self.await_commit(deadline).is_none() {
             return;
         }
         while self.start_commit(&select) {
@@ -186,15 +177,14 @@ impl PollLoop {
 
     fn await_commit(&mut self, deadline: Instant) -> Option<CommitOutcome> {
         let left = deadline.saturating_duration_since(Instant::now());
-        match self.source.committed(left) {
+        match self.client.committed(left) {
             Some(outcome) => {
-                self.commit_running = false;
+                self.commits.running = false;
                 Some(self.take_committed(outcome))
             }
             None => {
-                self.note_error(
-                    "commit: no answer from the group coordinator; finished records may be read again",
-                );
+                self.errors
+                    .note("commit: no answer from the group coordinator; finished records may be read again");
                 None
             }
         }

@@ -8,35 +8,13 @@ use rdkafka::{
 use super::{PollLoop, TICK, assigned::AssignedPartition, rewind::SEEK_BUDGET};
 use crate::kafka::ffi::Read;
 
-/// In-flight records per assigned partition, in batches: one being written, one waiting, two being read.
-const BATCHES_IN_FLIGHT: usize = 4;
-
 impl PollLoop {
-    /// Bytes that may be read now; 0 when nothing may be.
-    pub(super) fn read_budget(&self) -> usize {
-        if self.stopping.is_some() || self.is_rewinding() {
-            return 0;
-        }
-        let records: usize = self.assigned.iter().map(AssignedPartition::in_flight).sum();
-        if records >= self.max_in_flight() {
-            return 0;
-        }
-        let bytes = self.assigned.iter().map(AssignedPartition::bytes_in_flight).sum();
-        self.config.bytes_in_flight.saturating_sub(bytes)
-    }
-
-    /// Records of all partitions together.
-    fn max_in_flight(&self) -> usize {
-        self.config.max_records * BATCHES_IN_FLIGHT * self.assigned.len().max(1)
-    }
-
     /// Reads what is there, waiting a tick at most, and puts it into the chunks of its partitions. Of large records no more than
     /// there is `read_budget` for in bytes, as far as the last ones tell how large they are.
-    pub(super) fn read(&mut self, limit: usize, read_budget: usize) {
-        let limit = limit.min((read_budget / self.record_bytes.max(1)).max(1));
+    pub(super) fn read(&mut self, limit: usize, budget: usize) {
+        let limit = self.pace.fitting(limit, budget);
         let Self {
-            record_bytes,
-            source,
+            client,
             assigned,
             config,
             ..
@@ -44,7 +22,7 @@ impl PollLoop {
         let mut run: Option<(usize, i32, Option<usize>)> = None;
         let mut errors = Vec::new();
         let mut bytes = 0;
-        let read = source.drain(TICK, limit, |read| match read {
+        let read = client.drain(TICK, limit, |read| match read {
             Read::Record(message) => {
                 let (topic, partition) = (message.topic_id(), message.partition());
                 let index = match run {
@@ -91,14 +69,9 @@ impl PollLoop {
                 }
             }
         });
-        if let Some(mean) = bytes.checked_div(read) {
-            *record_bytes = mean;
-        }
-        if let Some(rate_limiter) = &mut self.rate_limiter {
-            rate_limiter.take(read);
-        }
+        self.pace.took(read, bytes);
         for error in errors {
-            self.note_error(&error);
+            self.errors.note(&error);
         }
     }
 
@@ -115,7 +88,7 @@ impl PollLoop {
         if targets.count() == 0 {
             return;
         }
-        match self.source.consumer().seek_partitions(targets, SEEK_BUDGET) {
+        match self.client.consumer().seek_partitions(targets, SEEK_BUDGET) {
             Ok(reached) => {
                 for element in reached
                     .elements()
@@ -127,7 +100,7 @@ impl PollLoop {
                     }
                 }
             }
-            Err(error) => self.note_error(&format!("seek: {error}")),
+            Err(error) => self.errors.note(&format!("seek: {error}")),
         }
     }
 
@@ -138,7 +111,7 @@ impl PollLoop {
         if !self.assigned.iter().any(AssignedPartition::is_idle) {
             return;
         }
-        let Ok(positions) = self.source.consumer().position() else {
+        let Ok(positions) = self.client.consumer().position() else {
             return;
         };
         for element in positions.elements() {
@@ -146,44 +119,6 @@ impl PollLoop {
                 && let Some(index) = position(&self.assigned, element.topic(), element.partition())
             {
                 self.assigned[index].read_up_to(offset);
-            }
-        }
-    }
-
-    /// Pauses partitions that cannot go on, so that they do not fill the memory that others need, and resumes them.
-    pub(super) fn pause_and_resume(&mut self) {
-        let mut pause = TopicPartitionList::new();
-        let mut resume = TopicPartitionList::new();
-        let several = self.assigned.len() > 1;
-        let limit = self.config.bytes_in_flight;
-        let most = self.max_in_flight();
-        for entry in self.assigned.iter_mut().filter(|entry| !entry.draining) {
-            let bytes = entry.bytes_in_flight();
-            let stuck = entry.problems.oldest().paused_reason.is_some() || entry.is_far_ahead();
-            // Wide hysteresis: pausing throws the prefetched records away and resuming takes up to a second.
-            let part = if entry.fetch_paused { 8 } else { 2 };
-            // One that is only busy may have all the records: it is not stopped for being the only one.
-            let troubled = entry.problems.oldest().attempts > 0;
-            let greedy = several && (bytes > limit / part || troubled && entry.in_flight() > most / part);
-            let hold = self.paused || stuck || greedy;
-            if hold != entry.fetch_paused {
-                entry.fetch_paused = hold;
-                let list = if hold { &mut pause } else { &mut resume };
-                list.add_partition(&entry.partition.topic, entry.partition.partition);
-            }
-        }
-        for (list, name) in [(&pause, "pause"), (&resume, "resume")] {
-            if list.count() == 0 {
-                continue;
-            }
-            let consumer = self.source.consumer();
-            let done = if name == "pause" {
-                consumer.pause(list)
-            } else {
-                consumer.resume(list)
-            };
-            if let Err(error) = done {
-                self.note_error(&format!("{name}: {error}"));
             }
         }
     }

@@ -17,6 +17,7 @@ use super::{
     PollLoop,
     assigned::{AssignedPartition, Start},
     error::PollError,
+    revocation::{Revocation, describe, list},
 };
 use crate::{
     health::snapshot::Phase,
@@ -35,12 +36,6 @@ const REVOKE_BUDGET: Duration = Duration::from_secs(10);
 /// without an answer records are only repeated.
 pub(super) const COMMITTED_BUDGET: Duration = Duration::from_secs(5);
 
-/// Partitions on their way out.
-pub(super) struct Revocation {
-    partitions: Vec<(String, i32)>,
-    deadline: Instant,
-}
-
 impl PollLoop {
     /// Takes the next event, unless a revocation is still being worked on.
     pub(super) fn serve_rebalance(&mut self) -> Result<(), PollError> {
@@ -53,7 +48,7 @@ impl PollLoop {
             self.finish_revocation(true)?;
         }
         while self.revocation.is_none() {
-            match self.context.next_event() {
+            match self.callbacks.next_event() {
                 Some(RebalanceEvent::Assign(partitions)) => self.assign(&partitions),
                 Some(RebalanceEvent::Revoke { partitions, lost }) => self.revoke(partitions, lost)?,
                 None => return Ok(()),
@@ -68,11 +63,11 @@ impl PollLoop {
         let list = list(partitions);
         // Also when nothing will be read: a record must never come out of the client's own queue.
         for (topic, partition) in partitions {
-            self.source.forward(topic, *partition);
+            self.client.forward(topic, *partition);
         }
         // librdkafka keeps partitions paused that were so when we last had them.
-        if let Err(error) = self.source.consumer().resume(&list) {
-            self.note_error(&format!("resume: {error}"));
+        if let Err(error) = self.client.consumer().resume(&list) {
+            self.errors.note(&format!("resume: {error}"));
         }
         let mut unknown = None;
         if self.stopping.is_none() {
@@ -100,21 +95,21 @@ impl PollLoop {
             }
         }
         // Start offsets are the committed ones: librdkafka asks for them.
-        if let Err(error) = self.source.consumer().incremental_assign(&list) {
-            self.note_error(&format!("assign: {error}"));
+        if let Err(error) = self.client.consumer().incremental_assign(&list) {
+            self.errors.note(&format!("assign: {error}"));
         }
         match unknown {
             // Begun anew once it is known.
             Some(message) if self.transactions.is_some() && !self.is_rewinding() => {
                 self.abort_transaction(TransactionFailure::new(Cause::Moved, message));
             }
-            Some(message) => self.note_error(&message),
+            Some(message) => self.errors.note(&message),
             None => {}
         }
         if self.stopping.is_none() {
             self.phase = Phase::Consuming;
         }
-        self.housekeeping();
+        self.keep_house();
     }
 
     /// What earlier owners have finished above the committed offsets, from the commits' metadata. In partition order nobody
@@ -129,7 +124,7 @@ impl PollLoop {
             return Ok(finished);
         }
         let committed = self
-            .source
+            .client
             .consumer()
             .committed_offsets(list.clone(), COMMITTED_BUDGET)
             .map_err(|error| {
@@ -208,7 +203,7 @@ impl PollLoop {
             return Ok(());
         };
         // The session may have been lost while they drained.
-        let commit = commit && !self.source.consumer().assignment_lost();
+        let commit = commit && !self.client.consumer().assignment_lost();
         if commit && self.transactions.is_none() {
             self.commit_and_wait(|entry| revocation.contains(&entry.partition));
         }
@@ -219,11 +214,11 @@ impl PollLoop {
             }
             !leaves
         });
-        let consumer = self.source.consumer();
+        let consumer = self.client.consumer();
         if let Err(error) = consumer.incremental_unassign(&list(&revocation.partitions)) {
-            self.note_error(&format!("unassign: {error}"));
+            self.errors.note(&format!("unassign: {error}"));
         }
-        self.housekeeping();
+        self.keep_house();
         Ok(())
     }
 
@@ -235,13 +230,13 @@ impl PollLoop {
     }
 
     /// Lets go of everything without a commit. librdkafka waits for an answer to every rebalance, else closing would hang.
-    pub(super) fn let_go(&mut self) {
+    pub(super) fn give_up(&mut self) {
         for entry in &self.assigned {
             entry.abort();
         }
         if let Some(revocation) = self.revocation.take()
             && let Err(error) = self
-                .source
+                .client
                 .consumer()
                 .incremental_unassign(&list(&revocation.partitions))
         {
@@ -251,8 +246,8 @@ impl PollLoop {
     }
 
     fn answer_events(&self) {
-        while let Some(event) = self.context.next_event() {
-            let consumer = self.source.consumer();
+        while let Some(event) = self.callbacks.next_event() {
+            let consumer = self.client.consumer();
             let answered = match &event {
                 RebalanceEvent::Assign(partitions) => consumer.incremental_assign(&list(partitions)),
                 RebalanceEvent::Revoke { partitions, .. } => consumer.incremental_unassign(&list(partitions)),
@@ -262,28 +257,4 @@ impl PollLoop {
             }
         }
     }
-}
-
-impl Revocation {
-    pub(super) fn contains(&self, partition: &TopicPartition) -> bool {
-        self.partitions
-            .iter()
-            .any(|(topic, number)| *partition.topic == **topic && partition.partition == *number)
-    }
-}
-
-fn list(partitions: &[(String, i32)]) -> TopicPartitionList {
-    let mut list = TopicPartitionList::with_capacity(partitions.len());
-    for (topic, partition) in partitions {
-        list.add_partition(topic, *partition);
-    }
-    list
-}
-
-fn describe(partitions: &[(String, i32)]) -> String {
-    let names: Vec<String> = partitions
-        .iter()
-        .map(|(topic, partition)| format!("{topic}-{partition}"))
-        .collect();
-    names.join(" ")
 }

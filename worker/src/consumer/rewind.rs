@@ -12,7 +12,7 @@ use super::{
     PollLoop,
     assigned::{AssignedPartition, Position, Start},
     rebalance::COMMITTED_BUDGET,
-    transactions::TransactionState,
+    transaction_driver::TransactionState,
 };
 use crate::{
     offsets::commit_metadata, record::TopicPartition, seeded_bugs::seeded_bug, transaction::Command,
@@ -43,7 +43,8 @@ impl PollLoop {
                 None
             }
             Err(error) => {
-                self.note_error(&format!("reading again from the committed offsets: {error}"));
+                self.errors
+                    .note(&format!("reading again from the committed offsets: {error}"));
                 Some(Instant::now() + AGAIN)
             }
         };
@@ -57,7 +58,7 @@ impl PollLoop {
                 transactions.command(Command::Open);
             }
         }
-        self.housekeeping();
+        self.keep_house();
     }
 
     /// The partitions anew, but for those on their way out.
@@ -73,7 +74,7 @@ impl PollLoop {
         if staying.count() == 0 || self.stopping.is_some() {
             return Ok(Vec::new());
         }
-        let consumer = self.source.consumer();
+        let consumer = self.client.consumer();
         let committed = consumer.committed_offsets(staying, COMMITTED_BUDGET)?;
         let mut starts = Vec::new();
         let mut targets = TopicPartitionList::new();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::{consumer::Consumer, error::RDKafkaErrorCode, topic_partition_list::TopicPartitionList};
 
-use super::{PollLoop, error::PollError, transactions::END_BUDGET};
+use super::{PollLoop, error::PollError, stopping::Stopping, transactions::END_BUDGET};
 use crate::{health::snapshot::Phase, seeded_bugs::seeded_bug};
 
 /// One question to the coordinator; between two of them the process shows that it is alive.
@@ -21,14 +21,13 @@ impl PollLoop {
     /// budget is spent.
     pub(super) fn serve_stop(&mut self) -> bool {
         let deadline = match self.stopping {
-            Some(deadline) => deadline,
+            Some(stopping) => stopping.deadline,
             None if self.told_to_stop() => {
                 tracing::info!(
                     budget_seconds = self.config.drain.as_secs(),
                     "stopping: finishing what has begun"
                 );
                 self.phase = Phase::Draining;
-                self.stuck = self.shared.runs.too_many_abandoned();
                 for entry in &mut self.assigned {
                     entry.drain();
                     if seeded_bug("lose-last-batch-on-shutdown") {
@@ -36,7 +35,11 @@ impl PollLoop {
                     }
                 }
                 self.publish();
-                *self.stopping.insert(Instant::now() + self.config.drain)
+                let stopping = Stopping {
+                    deadline: Instant::now() + self.config.drain,
+                    stuck: self.shared.runs.too_many_abandoned(),
+                };
+                self.stopping.insert(stopping).deadline
             }
             None => return false,
         };
@@ -52,7 +55,7 @@ impl PollLoop {
     pub(super) fn close(&mut self) -> Result<Result<(), PollError>, PollError> {
         let budget = self.config.drain;
         let limit = self.shared.runs.limit();
-        let stuck = self.stuck;
+        let stuck = self.stopping.and_then(|stopping| stopping.stuck);
         let unfinished = self.assigned.iter().filter(|entry| !entry.ended).count();
         for entry in &self.assigned {
             entry.abort();
@@ -79,32 +82,34 @@ impl PollLoop {
     /// middle of a rebalance (librdkafka 2.12, cooperative); then the next rebalance waits for it, for a whole session
     /// timeout. So the subscription ends first, and its end is waited for, within what is left of the drain budget, or a second.
     pub(super) fn leave(self) {
-        self.context.close();
-        let consumer = self.source.consumer();
+        self.callbacks.close();
+        let consumer = self.client.consumer();
         consumer.unsubscribe();
         // Also when the drain budget is spent: a group that is not left stands still for a whole session.
         let deadline = self
             .stopping
-            .unwrap_or_else(Instant::now)
+            .map_or_else(Instant::now, |stopping| stopping.deadline)
             .max(Instant::now() + LEAVING);
-        while self.config.is_classic() && self.source.is_member() && Instant::now() < deadline {
+        while self.config.is_classic() && self.client.is_member() && Instant::now() < deadline {
             self.handles.liveness.tick();
             // Rebalances are answered in here. A record that comes all the same is nobody's yet, and read again.
             let _ = consumer.poll(ANSWER);
         }
         // Dropping the consumer waits for the answer to LeaveGroup and joins its threads.
-        drop(self.source.into_consumer());
+        drop(self.client.into_consumer());
     }
 
     /// Waits, within what is left of the drain budget, until the coordinator answers. librdkafka sends it everything over one
     /// connection, and the broker answers a JoinGroup only when all members have joined: behind one, commits wait,
     /// and LeaveGroup is given up after 5 s.
     fn await_coordinator(&mut self) {
-        let deadline = self.stopping.unwrap_or_else(Instant::now);
-        if !self.source.is_member() {
+        let deadline = self
+            .stopping
+            .map_or_else(Instant::now, |stopping| stopping.deadline);
+        if !self.client.is_member() {
             // Nobody waits for one who has not joined yet, but it may be about to.
             std::thread::sleep(JOINING);
-            if !self.source.is_member() {
+            if !self.client.is_member() {
                 return;
             }
         }
@@ -114,7 +119,7 @@ impl PollLoop {
         loop {
             self.handles.liveness.tick();
             let answer = self
-                .source
+                .client
                 .consumer()
                 .committed_offsets(question.clone(), QUESTION);
             let waiting = answer

@@ -3,19 +3,15 @@
 
 use std::ops::Range;
 
-use super::{AssignedPartition, MAX_HANDED_ON};
+use super::{
+    AssignedPartition,
+    position::{MAX_DISPATCHED, Position},
+};
 use crate::{
     offsets::commit_metadata::{self, MetadataLimit},
     record::Offset,
     seeded_bugs::{now_and_then, seeded_bug},
 };
-
-/// What to commit: the offset, and what is finished above it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Position {
-    pub offset: Offset,
-    pub metadata: String,
-}
 
 impl AssignedPartition {
     /// What to commit, if there is anything new.
@@ -81,11 +77,7 @@ impl AssignedPartition {
     /// What is finished above the watermark: by us, and by an earlier owner where we have not read yet.
     fn finished_ahead(&self, limit: usize) -> Vec<Range<Offset>> {
         let mut ranges = self.tracker.ahead(limit);
-        for range in &self.finished {
-            let unread = range.start.max(self.read_to)..range.end;
-            if unread.is_empty() {
-                continue;
-            }
+        for unread in self.cursor.unread_finished() {
             if let Some(last) = ranges.last_mut().filter(|last| last.end == unread.start) {
                 last.end = unread.end;
             } else if ranges.len() < limit {
@@ -131,11 +123,11 @@ impl AssignedPartition {
         !self.one_at_a_time
     }
 
-    /// With transactions, lets as many records be with the lanes as there is room for, see [`MAX_HANDED_ON`]. A chunk alone may
+    /// With transactions, lets as many records be with the lanes as there is room for, see [`MAX_DISPATCHED`]. A chunk alone may
     /// have more, but not where brokers take little: with short texts it would often be too many.
     fn limit(&mut self) {
         let full = MetadataLimit::default();
-        let most = MAX_HANDED_ON * self.metadata_limit.ranges() / full.ranges();
+        let most = MAX_DISPATCHED * self.metadata_limit.ranges() / full.ranges();
         let metered = self.dispatcher.limit_to(most, self.tracker.oldest_sequence());
         let short = metered && self.metadata_limit != full;
         self.max_chunk = if short { most.max(1) } else { usize::MAX };

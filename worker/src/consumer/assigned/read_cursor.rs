@@ -1,0 +1,114 @@
+//! How far a partition is read: which record is new, which was read or finished before, and where to seek when librdkafka's
+//! position cannot be trusted. Pure.
+
+use std::{collections::VecDeque, ops::Range};
+
+use crate::record::{Offset, TopicPartition};
+
+/// Records by which one that comes again is known. Every rebalance pauses all partitions. When it does so between the moment in
+/// which librdkafka 2.12 takes records out of its queue and that in which it notes the position behind them, it reads on from
+/// before them. That is one batch of reads at most.
+const RECENT: usize = 4096;
+
+/// What a record that librdkafka returns is to the partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// To be processed.
+    New,
+    /// An earlier owner has finished it.
+    Finished,
+    /// It was read before, or a seek is pending.
+    Ignored,
+}
+
+/// The read position of one partition.
+pub struct ReadCursor {
+    /// Ranges that an earlier owner has finished and that are not read yet.
+    finished: VecDeque<Range<Offset>>,
+    /// Everything below was read.
+    read_to: Offset,
+    /// To be read again from here; records that come before that is done are ignored.
+    pending_seek: Option<Offset>,
+    /// The last records that were read: offset and timestamp, ascending.
+    recent: VecDeque<(Offset, i64)>,
+}
+
+impl ReadCursor {
+    /// Before the first record; `finished` are ranges of offsets, ascending.
+    pub fn new(finished: Vec<Range<Offset>>) -> Self {
+        Self {
+            finished: finished.into(),
+            read_to: 0,
+            pending_seek: None,
+            recent: VecDeque::new(),
+        }
+    }
+
+    /// Takes the next record that librdkafka returns.
+    pub fn advance(&mut self, partition: &TopicPartition, offset: Offset, timestamp: i64) -> Verdict {
+        if self.pending_seek.is_some() {
+            return Verdict::Ignored;
+        }
+        if offset < self.read_to {
+            if !self.was_read(partition, offset, timestamp) {
+                // librdkafka's position stays where it was.
+                self.read_to = offset;
+                self.seek_to(offset);
+            }
+            return Verdict::Ignored;
+        }
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((offset, timestamp));
+        self.read_to = offset + 1;
+        if self.was_finished(offset) {
+            Verdict::Finished
+        } else {
+            Verdict::New
+        }
+    }
+
+    /// True for a record that was read before. Otherwise the offsets have gone back for good, because the topic was emptied or
+    /// created again.
+    fn was_read(&mut self, partition: &TopicPartition, offset: Offset, timestamp: i64) -> bool {
+        let found = self.recent.binary_search_by_key(&offset, |(offset, _)| *offset);
+        let again = found.is_ok_and(|at| self.recent[at].1 == timestamp);
+        tracing::debug!(%partition, offset, again, "record below the read position");
+        if !again {
+            self.recent.clear();
+        }
+        again
+    }
+
+    fn was_finished(&mut self, offset: Offset) -> bool {
+        while self.finished.front().is_some_and(|range| range.end <= offset) {
+            self.finished.pop_front();
+        }
+        self.finished.front().is_some_and(|range| range.contains(&offset))
+    }
+
+    /// Asks for a seek; of several targets the lowest counts.
+    pub fn seek_to(&mut self, offset: Offset) {
+        let target = self.pending_seek.map_or(offset, |target| target.min(offset));
+        self.pending_seek = Some(target);
+    }
+
+    /// Where to seek, until it is done.
+    pub fn pending_seek(&self) -> Option<Offset> {
+        self.pending_seek
+    }
+
+    /// The consumer reads from there now.
+    pub fn seek_done(&mut self) {
+        self.pending_seek = None;
+    }
+
+    /// Of the ranges that an earlier owner has finished, what is not read yet.
+    pub fn unread_finished(&self) -> impl Iterator<Item = Range<Offset>> {
+        self.finished
+            .iter()
+            .map(|range| range.start.max(self.read_to)..range.end)
+            .filter(|unread| !unread.is_empty())
+    }
+}

@@ -1,0 +1,87 @@
+//! What the tasks of the partitions report: finished records, and their end.
+
+use super::{
+    PollLoop,
+    assigned::{AssignedPartition, Counters},
+    error::PollError,
+    transaction_driver::TransactionDriver,
+};
+use crate::{processing::messages::TaskEvent, record::TopicPartition};
+
+impl PollLoop {
+    /// Takes what the tasks have reported so far.
+    pub(super) fn take_events(&mut self) -> Result<(), PollError> {
+        while let Ok(event) = self.events.try_recv() {
+            self.take(event)?;
+        }
+        Ok(())
+    }
+
+    /// Takes one event. While a transaction ends, those of the next one are deferred.
+    pub(super) fn take(&mut self, event: TaskEvent) -> Result<(), PollError> {
+        let event = match &mut self.transactions {
+            Some(transactions) => transactions.defer(event),
+            None => Some(event),
+        };
+        if let Some(event) = event {
+            self.apply(event)?;
+        }
+        while let Some(event) = self.transactions.as_mut().and_then(TransactionDriver::deferred) {
+            self.apply(event)?;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, event: TaskEvent) -> Result<(), PollError> {
+        match event {
+            TaskEvent::Transaction(event) => self.take_transaction_event(event),
+            TaskEvent::Finished {
+                partition,
+                epoch,
+                finished,
+                transaction: _,
+                dead_lettered,
+                skipped,
+            } => {
+                let transactional = self.transactions.is_some();
+                // A completion of an older epoch: another worker owns the partition, or it was assigned to this one again.
+                let Some(entry) = self.current(&partition, epoch) else {
+                    return Ok(());
+                };
+                entry.complete(&finished);
+                let counters = Counters {
+                    done: finished.len() as u64,
+                    dead_lettered,
+                    skipped,
+                };
+                if transactional {
+                    // They count when the transaction is committed.
+                    entry.uncounted.add(counters);
+                } else {
+                    entry.count(counters);
+                    self.counters.add(counters);
+                }
+            }
+            TaskEvent::Ended { partition, epoch } => {
+                if let Some(entry) = self.current(&partition, epoch) {
+                    entry.ended = true;
+                    if !entry.draining {
+                        return Err(PollError::TaskDied(partition));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The partition, if the task of this epoch is still its task.
+    pub(super) fn current(
+        &mut self,
+        partition: &TopicPartition,
+        epoch: u64,
+    ) -> Option<&mut AssignedPartition> {
+        self.assigned
+            .iter_mut()
+            .find(|entry| entry.partition == *partition && entry.task_epoch == epoch)
+    }
+}

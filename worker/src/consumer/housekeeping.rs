@@ -1,0 +1,69 @@
+//! When the poll loop does what need not be done every turn. Pure: time comes in as a value.
+
+use std::time::{Duration, Instant};
+
+use crate::kafka::reconnect::{self, BootstrapReminder};
+
+/// How often partitions are paused and resumed, and the snapshot is taken.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// The times of the last housekeeping.
+pub(super) struct Housekeeping {
+    last: Instant,
+    last_reminder: Instant,
+    /// Whether the client is to be given its bootstrap servers again.
+    pub reminder: BootstrapReminder,
+}
+
+impl Housekeeping {
+    pub fn new(now: Instant) -> Self {
+        Self {
+            last: now,
+            last_reminder: now,
+            reminder: BootstrapReminder::default(),
+        }
+    }
+
+    /// True once per interval.
+    pub fn is_due(&self, now: Instant) -> bool {
+        now.duration_since(self.last) >= INTERVAL
+    }
+
+    /// It starts now; the next is due an interval later.
+    pub fn started(&mut self, now: Instant) {
+        self.last = now;
+    }
+
+    /// True when the client needs its bootstrap servers again.
+    pub fn take_reminder(&mut self, now: Instant) -> bool {
+        if now.duration_since(self.last_reminder) < reconnect::INTERVAL {
+            return false;
+        }
+        self.last_reminder = now;
+        self.reminder.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn housekeeping_is_due_an_interval_after_the_last() {
+        let start = Instant::now();
+        let mut housekeeping = Housekeeping::new(start);
+        assert!(!housekeeping.is_due(start));
+        assert!(housekeeping.is_due(start + INTERVAL));
+        housekeeping.started(start + INTERVAL);
+        assert!(!housekeeping.is_due(start + INTERVAL));
+    }
+
+    #[test]
+    fn a_reminder_is_taken_at_most_once_per_its_own_interval() {
+        let start = Instant::now();
+        let mut housekeeping = Housekeeping::new(start);
+        assert!(!housekeeping.take_reminder(start));
+        assert!(housekeeping.take_reminder(start + reconnect::INTERVAL));
+        assert!(!housekeeping.take_reminder(start + reconnect::INTERVAL));
+    }
+}
