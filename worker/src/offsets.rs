@@ -3,7 +3,7 @@
 //!
 //! Delivered records get dense sequence numbers, so gaps in the offsets (compaction, transaction markers) cannot hold
 //! the watermark back, and completions may come in any order. What is finished above the watermark goes into the
-//! commit's metadata ([`ahead`]), so that a restart does not repeat it.
+//! commit's metadata ([`commit_metadata`]), so that a restart does not repeat it.
 
 pub mod commit_metadata;
 mod finished_set;
