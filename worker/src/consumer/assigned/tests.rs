@@ -138,7 +138,7 @@ async fn a_cautious_partition_goes_on_as_usual_once_it_has_passed_what_was_finis
 #[tokio::test]
 async fn what_an_earlier_owner_has_finished_behind_a_chunk_does_not_hold_it_back() {
     let mut entry = start(vec![1..1901, 2501..4901]);
-    let mut task = instead_of_the_task(&mut entry, MAX_HANDED_ON);
+    let mut task = instead_of_the_task(&mut entry, MAX_DISPATCHED);
     read(&mut entry, 0..4901);
     assert_eq!(received(&mut task), [0]);
     entry.complete(&FinishedRecords::Run(0..1));
@@ -251,7 +251,7 @@ async fn what_is_wrong_is_told_while_nothing_is_in_flight_and_an_outage_with_wha
 #[tokio::test]
 async fn where_brokers_take_less_a_commit_tells_less_and_fewer_records_are_on_their_way() {
     let mut entry = start(Vec::new());
-    let mut task = instead_of_the_task(&mut entry, MAX_HANDED_ON);
+    let mut task = instead_of_the_task(&mut entry, MAX_DISPATCHED);
     read(&mut entry, 0..200);
     for record in (1..200).step_by(2) {
         entry.complete(&FinishedRecords::Run(record..record + 1));
@@ -403,7 +403,7 @@ proptest! {
                 entry.complete(&FinishedRecords::Run(sequence..sequence + 1));
                 take(&entry, &mut task, limit, &mut open)?;
                 if *now && entry.relax() && one_at_a_time {
-                    limit = MAX_HANDED_ON;
+                    limit = MAX_DISPATCHED;
                 }
             }
             take(&entry, &mut task, limit, &mut open)?;
