@@ -144,7 +144,7 @@ impl Lanes {
             if records.is_some() && shared.guarantee != DeliveryGuarantee::AtMostOnce {
                 self.finished(&batch).await;
             }
-            shared.runs.count(&abandoned);
+            shared.runs.count_abandoned(&abandoned);
         }
     }
 

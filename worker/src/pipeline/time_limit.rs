@@ -66,7 +66,7 @@ pub(crate) struct Piece {
     pub batch: Batch,
     /// Records that ran one by one. None when all records of the chunk ran together.
     pub records: Option<Range<u32>>,
-    /// Threads abandoned on the way, for [`TimedPipeline::count`] once the piece is finished.
+    /// Threads abandoned on the way, for [`TimedPipeline::count_abandoned`] once the piece is finished.
     pub abandoned: Vec<Arc<Heartbeat>>,
 }
 
@@ -74,7 +74,7 @@ impl Drop for ChunkRun {
     /// The partition is revoked: another worker runs the chunk, and a restart would end the abandoned
     /// threads.
     fn drop(&mut self) {
-        self.pipeline.count(&self.abandoned);
+        self.pipeline.count_abandoned(&self.abandoned);
     }
 }
 
@@ -324,7 +324,7 @@ impl TimedPipeline {
     }
 
     /// Counts these threads: a restart would end them, because the records they ran do not run again.
-    pub fn count(&self, threads: &[Arc<Heartbeat>]) {
+    pub fn count_abandoned(&self, threads: &[Arc<Heartbeat>]) {
         if threads.is_empty() {
             return;
         }

@@ -111,7 +111,7 @@ impl Lane {
         drop(reporter);
         let fixed = had_failed && !self.has_parked_failure;
         for mut follower in followers {
-            // The followers failed before the cause was fixed.
+            // Followers that have failed did so before the cause was fixed.
             follower.retry_failed |= fixed;
             for piece in follower.pieces() {
                 self.take(piece).await?;

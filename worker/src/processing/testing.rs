@@ -182,7 +182,7 @@ impl Writer for Script {
                         position,
                         message: "no".into(),
                         retryable: matches!(answer, Answer::RetryLater | Answer::InDoubt),
-                        in_doubt: answer == Answer::Doubt,
+                        in_doubt: answer == Answer::InDoubt,
                     }),
                 }
             }

@@ -95,7 +95,7 @@ impl World {
                 chunk.record(failure.source).offset
             });
             pieces.push((piece.records, (passed.collect(), failed.collect())));
-            self.runs.count(&piece.abandoned);
+            self.runs.count_abandoned(&piece.abandoned);
         }
         pieces
     }
@@ -214,7 +214,7 @@ async fn only_runs_of_finished_records_count() {
     let pieces = futures::future::join_all(next).await;
     for piece in pieces.iter().flatten() {
         assert_eq!(world.runs.too_many_abandoned(), None);
-        world.runs.count(&piece.abandoned);
+        world.runs.count_abandoned(&piece.abandoned);
     }
     assert_eq!(world.runs.too_many_abandoned(), Some(18));
 }

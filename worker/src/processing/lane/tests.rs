@@ -12,7 +12,7 @@ use std::{
 };
 
 use crds::spec::{DeliveryGuarantee, Ordering};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     dead_letter::FailurePolicy,
@@ -24,7 +24,6 @@ use crate::{
         testing::{Answer, Script, shared},
     },
     record::{Chunk, Offset, TopicPartition},
-    writer::{NamedWriter, breaker::WriterBreaker},
 };
 
 struct Running {

@@ -1,8 +1,10 @@
 //! Records that wait until the cause of their failure is fixed, and records that must not overtake them.
 
 use proptest::prelude::*;
+use tokio::sync::Semaphore;
 
 use super::*;
+use crate::writer::{NamedWriter, breaker::WriterBreaker};
 
 /// A partition with two writers. The second one accepts everything. Waits end after 2 ms.
 fn start_two(
