@@ -29,11 +29,11 @@ pub(crate) struct RetryLater {
 pub(crate) struct WriteOutcome {
     pub refused: Vec<RefusedRecord>,
     pub later: Vec<RetryLater>,
-    /// With [`RetryMode::RequeueWithFollowers`](super::RetryMode): outputs that were not attempted.
+    /// With `RetryMode::RequeueWithFollowers`: outputs that were not attempted.
     pub rest: Vec<u32>,
-    /// With [`RetryMode::Never`](super::RetryMode): number of outputs that may or may not be written.
+    /// With `RetryMode::Never`: number of outputs that may or may not be written.
     pub given_up: usize,
-    /// With [`RetryMode::AbortTransaction`](super::RetryMode): the transaction cannot be committed, and the
+    /// With `RetryMode::AbortTransaction`: the transaction cannot be committed, and the
     /// outcome does not count.
     pub failure: Option<TransactionFailure>,
 }
