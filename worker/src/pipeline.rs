@@ -1,5 +1,6 @@
-//! Decode and transform: from a chunk to a batch, on a CPU thread. No IO, no waiting. A transform that panics costs the
-//! record it panicked on, with all outputs of it, not the worker. How long it may take is looked after from outside (`runs`).
+//! Decode and transform: from a chunk to a batch, on a CPU thread. No IO, no waiting. A transform that panics
+//! fails the record that it panicked on, with all its outputs, and not the worker. The time limit is in
+//! [`time_limit`].
 
 pub mod heartbeat;
 pub mod time_limit;
@@ -30,7 +31,7 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Puts the steps together.
+    /// A pipeline of these steps.
     pub fn new(decoders: Decoders, transforms: Vec<NamedTransform>, metrics: Metrics) -> Self {
         Self {
             decoders,
@@ -39,12 +40,12 @@ impl Pipeline {
         }
     }
 
-    /// True when it does nothing to records, so that it needs no CPU thread.
+    /// True when it does nothing with records, so that it needs no CPU thread.
     pub fn is_identity(&self) -> bool {
         self.transforms.is_empty() && self.decoders.accept_anything()
     }
 
-    /// The name of a transform, by its place.
+    /// The name of the transform at this index.
     pub(crate) fn name_of(&self, transform: usize) -> Arc<str> {
         match self.transforms.get(transform) {
             Some(transform) => transform.name.clone(),
@@ -52,24 +53,25 @@ impl Pipeline {
         }
     }
 
-    /// TimedPipeline all steps. Every record of the chunk is in the outputs, in the failures, or filtered out.
+    /// Runs all steps. Every record of the chunk ends in the outputs, in the failures, or is filtered out.
     pub fn process(&self, chunk: Arc<Chunk>) -> Batch {
         self.run(Batch::identity(chunk), &Heartbeat::default())
     }
 
-    /// [`Pipeline::process`] for some records of a chunk, with signs of life. Stops half-way when nobody waits for it.
+    /// [`Pipeline::process`] for some records of a chunk, with signs of life. Stops on the way once the run
+    /// is abandoned.
     pub(crate) fn run(&self, mut batch: Batch, run: &Heartbeat) -> Batch {
         let started = Instant::now();
         self.decoders.check(&mut batch);
         self.metrics.decoded(started.elapsed());
         for (index, transform) in self.transforms.iter().enumerate() {
-            if batch.is_empty() || !run.begin(index) {
+            if batch.is_empty() || !run.start_transform(index) {
                 break;
             }
             let started = Instant::now();
             let (next, filtered) = apply(transform, index, &batch, run);
             if run.is_abandoned() {
-                // The records are processed again, and counted then.
+                // The records are processed and counted again.
                 break;
             }
             batch = next;
@@ -80,25 +82,27 @@ impl Pipeline {
     }
 }
 
-/// TimedPipeline the transform at this place: the next batch, and the number of inputs filtered out.
-fn apply(transform: &NamedTransform, place: usize, input: &Batch, run: &Heartbeat) -> (Batch, usize) {
-    if let Some(done) = try_apply(transform, input, run) {
-        return done;
+/// Runs the transform at this index. Returns the next batch and the number of inputs that it filtered out.
+fn apply(transform: &NamedTransform, index: usize, input: &Batch, run: &Heartbeat) -> (Batch, usize) {
+    if let Some(result) = try_apply(transform, input, run) {
+        return result;
     }
-    // One of the records makes it panic: one by one, the others are saved. A record that was by itself is not tried again.
+    // One of the records makes it panic. Run one by one, the other records pass. A record that was alone does
+    // not run again.
     let alone = input.by_source().nth(1).is_none();
     let mut output = Batch::failed(input.chunk().clone(), input.failures().to_vec());
     let mut filtered = 0;
     for record in input.by_source() {
-        // Many that panic, each printed to the log, are slow but not stuck.
-        if !run.begin(place) {
+        // Many panics, each printed to the log, are slow but not stuck.
+        if !run.start_transform(index) {
             break;
         }
-        let done = match alone {
-            true => None,
-            false => try_apply(transform, &record, run),
+        let result = if alone {
+            None
+        } else {
+            try_apply(transform, &record, run)
         };
-        match done {
+        match result {
             Some((batch, count)) => {
                 output.append(&batch);
                 filtered += count;
@@ -119,7 +123,8 @@ fn try_apply(transform: &NamedTransform, input: &Batch, run: &Heartbeat) -> Opti
     .ok()
 }
 
-/// Without the text of the panic: that of an `unwrap` quotes what may be payload. Rust prints it to stderr, with the place.
+/// Without the text of the panic, because the text of an `unwrap` may quote payload. Rust prints text and
+/// location to stderr.
 fn panicked(transform: &NamedTransform, record: &Batch) -> Failure {
     Failure {
         source: record.source(0) as usize,

@@ -1,5 +1,6 @@
-//! The work of one partition under one assignment: chunks in, through the pipeline, dealt out to lanes; completions out.
-//! Ends when told to drain, after what its lanes have begun, or with its input.
+//! The task of one partition under one assignment: sends chunks through the pipeline and the results to
+//! lanes, and reports finished records. The task ends when its input ends and everything is finished, or,
+//! when the partition drains, after the parts in flight.
 
 pub mod batch_part;
 pub mod claim;
@@ -8,6 +9,8 @@ pub mod delivery;
 pub mod lane;
 pub mod messages;
 pub mod retry_queue;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::{
     ops::Range,
@@ -33,8 +36,8 @@ use crate::{
     record::{TopicPartition, batch::Batch},
 };
 
-/// Between two looks whether a piece of a chunk is finished.
-const LOOK: Duration = Duration::from_millis(20);
+/// Time between two checks whether a piece of a chunk is finished.
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// One partition's task.
 pub(crate) struct PartitionTask {
@@ -42,7 +45,7 @@ pub(crate) struct PartitionTask {
     pub input: mpsc::UnboundedReceiver<DispatchedChunk>,
 }
 
-/// Says that the task has ended however it ends: by itself, aborted, or by a panic in a writer.
+/// Reports the end of the task, however it ends: by itself, aborted, or by a panic in a writer.
 struct EndGuard {
     events: std_mpsc::Sender<TaskEvent>,
     partition: TopicPartition,
@@ -51,7 +54,7 @@ struct EndGuard {
 
 impl Drop for EndGuard {
     fn drop(&mut self) {
-        // The poll loop may be gone already; then nobody needs to know.
+        // If the poll loop has ended already, the event is not needed.
         let _ = self.events.send(TaskEvent::Ended {
             partition: self.partition.clone(),
             epoch: self.epoch,
@@ -60,7 +63,7 @@ impl Drop for EndGuard {
 }
 
 impl PartitionTask {
-    /// Works until drained, or until its input ends and everything is finished.
+    /// Works until the partition drains, or until the input ends and everything is finished.
     pub async fn run(mut self) {
         let _guard = EndGuard {
             events: self.context.events.clone(),
@@ -73,29 +76,30 @@ impl PartitionTask {
         let mut lanes = Lanes::new(self.context.clone());
         let mut draining = self.context.draining.clone();
         loop {
-            let work = tokio::select! {
+            let chunk = tokio::select! {
                 biased;
                 _ = draining.wait_for(|draining| *draining) => break,
-                // Lanes end before this only by a panic.
+                // While the input is open, a lane ends only by a panic.
                 Some(ended) = lanes.tasks.join_next() => {
-                    look_at(ended);
+                    propagate_panic(ended);
                     break;
                 }
-                work = self.input.recv() => match work {
-                    Some(work) => work,
+                chunk = self.input.recv() => match chunk {
+                    Some(chunk) => chunk,
                     None => break,
                 },
             };
-            let pass = async {
-                for work in claimed.unfinished(work) {
-                    lanes.pass(work).await;
+            let process = async {
+                for chunk in claimed.unfinished(chunk) {
+                    lanes.process(chunk).await;
                 }
             };
-            // Lanes that drain begin nothing, so what transforms still make of it is not waited for: it may take for ever.
+            // Draining lanes start nothing, so the task does not wait for running transforms: they may never
+            // return.
             tokio::select! {
                 biased;
                 _ = draining.wait_for(|draining| *draining) => break,
-                () = pass => {}
+                () = process => {}
             }
         }
         lanes.finish().await;
@@ -119,35 +123,38 @@ impl Lanes {
         }
     }
 
-    /// TimedPipeline a chunk and deals it out. What had to be run one by one is finished before anything behind it is run. So a worker
-    /// that ends because of the threads left alone has finished what they ran; and while a record is waited for, or nothing
-    /// can be written, no more of them are added.
-    async fn pass(&mut self, DispatchedChunk { chunk, first }: DispatchedChunk) {
+    /// Runs the pipeline on a chunk and sends the result to the lanes. Records that had to run one by one are
+    /// finished before anything behind them runs. So a worker that ends because of abandoned threads has
+    /// finished the records those threads ran; and while a record waits, or nothing can be written, no
+    /// further threads are abandoned.
+    async fn process(&mut self, DispatchedChunk { chunk, first }: DispatchedChunk) {
         let context = self.context.clone();
         let shared = &context.shared;
         shared.metrics.batch(chunk.len());
-        let mut passing = shared.runs.begin(Arc::new(chunk));
-        while let Some(piece) = shared.runs.next(&mut passing, &context.problems).await {
+        let mut chunk_run = shared.runs.start(Arc::new(chunk));
+        while let Some(piece) = shared.runs.next_piece(&mut chunk_run, &context.problems).await {
             let Piece {
                 batch,
                 records,
                 abandoned,
             } = piece;
-            let batch = self.deal(batch, first, records.as_ref());
-            // With AtMostOnce what is behind it is committed, and would be lost if the worker had to stop before it is run.
+            let batch = self.send_to_lanes(batch, first, records.as_ref());
+            // With AtMostOnce the records behind it are committed. They would be lost if the worker had to
+            // end before it runs them.
             if records.is_some() && shared.guarantee != DeliveryGuarantee::AtMostOnce {
                 self.finished(&batch).await;
             }
-            shared.runs.count(&abandoned);
+            shared.runs.count_abandoned(&abandoned);
         }
     }
 
-    /// Deals out these records of a batch, or all. The batch lives for as long as any of them is not finished.
-    fn deal(&mut self, batch: Batch, first: Sequence, records: Option<&Range<u32>>) -> Weak<Batch> {
+    /// Sends the given records of a batch, or all, to their lanes. The batch lives until all of them are
+    /// finished.
+    fn send_to_lanes(&mut self, batch: Batch, first: Sequence, records: Option<&Range<u32>>) -> Weak<Batch> {
         let shared = self.context.shared.clone();
         let part = BatchPart::new(batch, first, shared.writers.len());
         let batch = Arc::downgrade(part.batch());
-        for (lane, mut part) in part.deal(shared.ordering, shared.concurrency) {
+        for (lane, mut part) in part.split_by_lane(shared.ordering, shared.concurrency) {
             let part = match records {
                 None => Some(part),
                 Some(records) => part.take(|source| records.contains(&source)),
@@ -159,14 +166,14 @@ impl Lanes {
         batch
     }
 
-    /// Waits until a batch is finished. And until nothing holds the partition: of a record that has failed and waits, another
-    /// batch is made when it is tried again.
+    /// Waits until a batch is finished and no problem pauses the partition: the retry of a failed record that
+    /// waits makes another batch.
     async fn finished(&mut self, batch: &Weak<Batch>) {
         while batch.strong_count() > 0 || self.context.problems.oldest().paused_reason.is_some() {
             tokio::select! {
-                // Lanes end before this only by a panic, or because they drain.
-                Some(ended) = self.tasks.join_next() => look_at(ended),
-                () = tokio::time::sleep(LOOK) => {}
+                // While the input is open, a lane ends only by a panic, or because the partition drains.
+                Some(ended) = self.tasks.join_next() => propagate_panic(ended),
+                () = tokio::time::sleep(CHECK_INTERVAL) => {}
             }
         }
     }
@@ -182,21 +189,21 @@ impl Lanes {
             tasks.spawn(Lane::new(context.clone(), receiver).run());
             input
         });
-        // A lane that has ended takes nothing; its records stay unfinished and are never committed.
+        // A lane that has ended receives nothing. The records stay unfinished and are never committed.
         let _ = input.send(part);
     }
 
-    /// Lets all lanes finish what they have, or what they have begun when draining.
+    /// Waits until all lanes have finished their parts, or, when the partition drains, the parts in flight.
     async fn finish(mut self) {
         self.inputs.clear();
         while let Some(ended) = self.tasks.join_next().await {
-            look_at(ended);
+            propagate_panic(ended);
         }
     }
 }
 
-/// A lane that panicked takes its partition with it, and so the worker: its records are read again.
-fn look_at(ended: Result<(), JoinError>) {
+/// A panic in a lane ends its partition's task and so the worker. The records are read again.
+fn propagate_panic(ended: Result<(), JoinError>) {
     if let Err(error) = ended
         && error.is_panic()
     {

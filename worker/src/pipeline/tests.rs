@@ -1,5 +1,5 @@
-//! Transforms that panic at some outputs of some records, after one that makes several outputs of a record. That they print
-//! to stderr is meant.
+//! Transforms that panic at some outputs of some records, after one that makes several outputs of a record.
+//! They print to stderr on purpose.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -61,7 +61,7 @@ fn clean() -> NamedTransform {
     })
 }
 
-/// Panics at words that [`clean`] lets pass.
+/// Panics at words that [`clean`] accepts.
 fn last() -> NamedTransform {
     named("last", |record, output| {
         assert_ne!(kind(record), b"late");
@@ -70,7 +70,7 @@ fn last() -> NamedTransform {
     })
 }
 
-/// Records at the offsets from 10 on.
+/// Records at offsets from 10 on.
 fn chunk(values: &[&str]) -> Arc<Chunk> {
     let mut chunk = Chunk::new(TopicPartition::new("t", 0), 1);
     for (offset, value) in (10..).zip(values) {
@@ -84,18 +84,18 @@ fn pipeline(transforms: Vec<NamedTransform>, metrics: &Metrics) -> Pipeline {
     Pipeline::new(decoders, transforms, metrics.clone())
 }
 
-/// What becomes of a chunk.
+/// The results of a chunk.
 #[derive(Debug, Default, PartialEq)]
-struct Told {
+struct Processed {
     /// As "record-id value".
     outputs: Vec<String>,
     /// Index of the record, and "stage component: message"; ascending.
     failures: Vec<(usize, String)>,
-    /// What "split" and "clean" have filtered out.
+    /// How many inputs "split" and "clean" have filtered out.
     filtered: (usize, usize),
 }
 
-fn process(transforms: Vec<NamedTransform>, values: &[&str]) -> Told {
+fn process(transforms: Vec<NamedTransform>, values: &[&str]) -> Processed {
     let metrics = Metrics::new();
     let batch = pipeline(transforms, &metrics).process(chunk(values));
     let outputs = batch.outputs().map(|output| {
@@ -110,13 +110,13 @@ fn process(transforms: Vec<NamedTransform>, values: &[&str]) -> Told {
             format!("{stage} {component}: {}", failure.message),
         )
     });
-    let mut told = Told {
+    let mut processed = Processed {
         outputs: outputs.collect(),
         failures: failures.collect(),
         filtered: (filtered(&metrics, "split"), filtered(&metrics, "clean")),
     };
-    told.failures.sort();
-    told
+    processed.failures.sort();
+    processed
 }
 
 fn filtered(metrics: &Metrics, transform: &str) -> usize {
@@ -127,7 +127,7 @@ fn filtered(metrics: &Metrics, transform: &str) -> usize {
 }
 
 #[test]
-fn a_panic_costs_the_whole_record_and_no_other() {
+fn a_panic_fails_the_whole_record_and_no_other() {
     let values = [
         "keep:a two:b",
         "keep:c boom:d keep:e",
@@ -136,7 +136,7 @@ fn a_panic_costs_the_whole_record_and_no_other() {
         "boom:h keep:i",
         "bad:j keep:k",
     ];
-    let expected = Told {
+    let expected = Processed {
         outputs: vec![
             "t-0-10 keep:a".into(),
             "t-0-10-1 two:b".into(),
@@ -154,7 +154,7 @@ fn a_panic_costs_the_whole_record_and_no_other() {
 }
 
 #[test]
-fn a_record_by_itself_fails_without_being_tried_again() {
+fn a_record_by_itself_fails_without_another_attempt() {
     let calls = Arc::new(AtomicUsize::new(0));
     let count = calls.clone();
     let transform = named("clean", move |record, output| {
@@ -163,9 +163,9 @@ fn a_record_by_itself_fails_without_being_tried_again() {
         output.keep();
         Ok(())
     });
-    let expected = Told {
+    let expected = Processed {
         failures: vec![(0, PANICKED.into())],
-        ..Told::default()
+        ..Processed::default()
     };
     let transforms = vec![split(), transform];
     assert_eq!(process(transforms.clone(), &["boom:a"]), expected);
@@ -175,14 +175,14 @@ fn a_record_by_itself_fails_without_being_tried_again() {
 }
 
 #[test]
-fn a_panic_that_does_not_come_again_costs_nothing() {
+fn a_panic_that_does_not_recur_fails_no_record() {
     let calls = AtomicUsize::new(0);
     let transform = named("clean", move |_, output| {
         assert_ne!(calls.fetch_add(1, Ordering::Relaxed), 3, "only once");
         output.keep();
         Ok(())
     });
-    let expected = Told {
+    let expected = Processed {
         outputs: vec![
             "t-0-10 a".into(),
             "t-0-10-1 b".into(),
@@ -190,13 +190,13 @@ fn a_panic_that_does_not_come_again_costs_nothing() {
             "t-0-12 d".into(),
             "t-0-12-1 e".into(),
         ],
-        ..Told::default()
+        ..Processed::default()
     };
     assert_eq!(process(vec![split(), transform], &["a b", "c", "d e"]), expected);
 }
 
 #[test]
-fn each_record_that_is_run_by_itself_is_a_sign_of_life() {
+fn each_record_that_runs_by_itself_is_a_sign_of_life() {
     let (metrics, run) = (Metrics::new(), Heartbeat::default());
     let input = Batch::identity(chunk(&["boom:a", "boom:b", "boom:c"]));
     let batch = pipeline(vec![clean()], &metrics).run(input, &run);
@@ -204,22 +204,24 @@ fn each_record_that_is_run_by_itself_is_a_sign_of_life() {
     assert_eq!(run.beats.load(Ordering::Relaxed), 1 + 3);
 }
 
-/// What should become of records behind [`split`], [`clean`] and [`last`].
-fn model(values: &[&str]) -> Told {
-    let mut told = Told::default();
+/// The expected results of records behind [`split`], [`clean`] and [`last`].
+fn model(values: &[&str]) -> Processed {
+    let mut processed = Processed::default();
     for (source, value) in values.iter().enumerate() {
         let words: Vec<&str> = value.split_whitespace().collect();
         let count = |kind: &str| words.iter().filter(|word| word.starts_with(kind)).count();
-        told.filtered.0 += usize::from(words.is_empty());
+        processed.filtered.0 += usize::from(words.is_empty());
         if count("boom") > 0 {
-            told.failures.push((source, PANICKED.into()));
+            processed.failures.push((source, PANICKED.into()));
             continue;
         }
-        told.filtered.1 += count("drop");
+        processed.filtered.1 += count("drop");
         if count("bad") > 0 {
-            told.failures.push((source, "transform clean: bad".into()));
+            processed.failures.push((source, "transform clean: bad".into()));
         } else if count("late") > 0 {
-            told.failures.push((source, PANICKED.replace("clean", "last")));
+            processed
+                .failures
+                .push((source, PANICKED.replace("clean", "last")));
         } else {
             let times = |word: &&str| match word.split(':').next() {
                 Some("drop") => 0,
@@ -234,11 +236,13 @@ fn model(values: &[&str]) -> Told {
                     0 => String::new(),
                     n => format!("-{n}"),
                 };
-                told.outputs.push(format!("t-0-{}{suffix} {word}", 10 + source));
+                processed
+                    .outputs
+                    .push(format!("t-0-{}{suffix} {word}", 10 + source));
             }
         }
     }
-    told
+    processed
 }
 
 proptest! {

@@ -1,15 +1,17 @@
-//! TimedPipeline of the pipeline on CPU threads, with a limit on the time that transforms may take for one record. In: a chunk.
-//! Out: its batch, in which a record that takes too long is a failure like any other.
+//! Runs the pipeline on CPU threads, with a limit on the time that transforms may take for one record. In: a
+//! chunk. Out: its batch, in which a record that takes too long is a failure like any other.
 //!
-//! A thread cannot be stopped from outside, so a run that shows no sign of life is left alone: its thread goes on, and
-//! what comes of it is thrown away. The chunk's records are then run one by one to find the one at fault. With it ends a
-//! [`Piece`], which is to be finished before anything behind it is run.
+//! A running transform cannot be interrupted. When a run shows no sign of life for too long, the worker
+//! abandons it: the thread continues, and its result is discarded. The worker then runs the chunk's records
+//! one by one to find the failing record, which ends a [`Piece`]. The piece is finished before anything
+//! behind it runs.
 //!
-//! Beyond [`MAX_ABANDONED`] threads the worker has to be restarted, because nothing else ends them. But a thread counts only
-//! once what it ran is finished: before that, a restart would meet the same records again, and end the same way, for ever.
-//! So every process that ends has finished some of them, however many there are in a chunk or at the same time in different
-//! partitions; and with `onExhausted: Stop`, where a restart mends nothing, none ends. A run whose partition moves before
-//! its time is over goes on as well, and is not counted.
+//! When more than [`MAX_ABANDONED`] threads are abandoned, the worker has to restart, because nothing else
+//! ends them. But a thread counts only once the record it runs is finished. Otherwise the restarted worker
+//! would read the same records and end in the same way, indefinitely. So every process that ends has finished
+//! some of these records, no matter how many there are in a chunk or at the same time in different
+//! partitions. With `onExhausted: Stop`, where a restart fixes nothing, no process ends. A run whose
+//! partition is revoked before the limit also continues, and does not count.
 
 use std::{
     collections::HashMap,
@@ -31,86 +33,88 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// Most threads left alone that may count: four records, each met once in its chunk and once by itself. Each may take a
-/// whole core for good, so there must not be many.
+/// How many abandoned threads may count: four records, each run once in its chunk and once by itself. Each
+/// thread may use a whole core indefinitely, so the limit is low.
 const MAX_ABANDONED: usize = 8;
 
-/// Looks at a run within its limit. Time counts by looks and not by the clock: a worker that was frozen or throttled for
-/// longer than the limit has not taken longer than one look.
-const LOOKS: u32 = 8;
+/// Number of checks of a run within its limit. Time counts by checks and not by the clock: to a worker that
+/// was frozen or throttled for longer than the limit, no more than the time between two checks has passed.
+const CHECKS: u32 = 8;
 
-/// After this long without a sign of life, or half the limit, the partition is not read on: reading on would only fill the
-/// memory, and pausing for less would throw away what was fetched for nothing.
+/// After this long without a sign of life, or half the limit if that is less, the worker pauses the
+/// partition. Reading more would only fill the memory, and a pause for less would discard fetched records for
+/// nothing.
 const SLOW_AFTER: Duration = Duration::from_secs(5);
 
 type RecordPlace = (TopicPartition, Offset);
 
 /// A chunk on its way through the pipeline.
 pub(crate) struct ChunkRun {
-    runs: Arc<TimedPipeline>,
+    pipeline: Arc<TimedPipeline>,
     chunk: Arc<Chunk>,
-    /// The first record that is not decided.
+    /// Index of the first record without a result.
     next: usize,
-    /// The transform that has taken too long for one of the records: from then on they are run one by one.
+    /// The transform that took too long for one of the records. From then on the records run one by one.
     slow: Option<Arc<str>>,
-    /// Threads left alone since the last piece.
+    /// Threads abandoned since the last piece.
     abandoned: Vec<Arc<Heartbeat>>,
 }
 
-/// What has been decided of a chunk.
+/// A part of the results of a chunk.
 pub(crate) struct Piece {
-    /// Of the whole chunk. What it says of other records than these means nothing.
+    /// The batch of the whole chunk. Only its results for `records` are valid.
     pub batch: Batch,
-    /// Records that were run one by one; None when all of the chunk were run together.
+    /// Records that ran one by one. None when all records of the chunk ran together.
     pub records: Option<Range<u32>>,
-    /// Threads left alone on the way, for [`TimedPipeline::count`] once the piece is finished.
+    /// Threads abandoned on the way, for [`TimedPipeline::count_abandoned`] once the piece is finished.
     pub abandoned: Vec<Arc<Heartbeat>>,
 }
 
 impl Drop for ChunkRun {
-    /// Its partition has moved: somebody else runs it, and a restart would be rid of the threads.
+    /// The partition is revoked: another worker runs the chunk, and a restart would end the abandoned
+    /// threads.
     fn drop(&mut self) {
-        self.runs.count(&self.abandoned);
+        self.pipeline.count_abandoned(&self.abandoned);
     }
 }
 
-/// See the module.
+/// The pipeline with a time limit per record.
 pub(crate) struct TimedPipeline {
     pipeline: Pipeline,
-    /// One permit per core: more runs at once would only take each other's time. One that is left alone keeps none, or on
-    /// one core nothing would go on.
+    /// One permit per core: more runs at the same time would only slow each other down. An abandoned run
+    /// keeps no permit; otherwise nothing would run any more on one core.
     cores: Semaphore,
     limit: Duration,
-    left: Mutex<Left>,
+    abandoned: Mutex<AbandonedRuns>,
     metrics: Metrics,
 }
 
 #[derive(Default)]
-struct Left {
-    /// Threads left alone that still run.
+struct AbandonedRuns {
+    /// Abandoned threads that still run.
     threads: usize,
-    /// Those that a restart would be rid of.
+    /// Those that count: a restart would end them.
     counted: usize,
-    /// The records at fault and the transforms that do not come back with them.
+    /// The failing records, and the transforms that do not return for them.
     records: HashMap<RecordPlace, Arc<str>>,
 }
 
 impl TimedPipeline {
-    /// TimedPipeline `pipeline` on at most `cores` threads at a time.
+    /// Runs `pipeline` on at most `cores` threads at a time.
     pub fn new(pipeline: Pipeline, cores: usize, limit: Duration, metrics: Metrics) -> Self {
         Self {
             pipeline,
             cores: Semaphore::new(cores),
             limit,
-            left: Mutex::default(),
+            abandoned: Mutex::default(),
             metrics,
         }
     }
 
-    /// The threads that do not come back, when a restart would be rid of too many.
+    /// Number of abandoned threads, if so many of them count that the worker has to restart.
     pub fn too_many_abandoned(&self) -> Option<usize> {
-        let left = self.lock();
-        (left.counted > MAX_ABANDONED).then_some(left.threads)
+        let runs = self.lock();
+        (runs.counted > MAX_ABANDONED).then_some(runs.threads)
     }
 
     /// The longest time for one record.
@@ -118,21 +122,21 @@ impl TimedPipeline {
         self.limit
     }
 
-    /// TimedPipeline the pipeline for a record that waits. A thread that does not come back with it never counts: the record goes on
-    /// waiting, and a restart would run it again.
+    /// Runs the pipeline for a waiting record. A thread that is abandoned here never counts: the record
+    /// continues to wait, and a restarted worker would run it again.
     pub async fn process(self: &Arc<Self>, chunk: Arc<Chunk>, problems: &Problems) -> Batch {
-        let mut passing = self.begin(chunk.clone());
+        let mut chunk_run = self.start(chunk.clone());
         let mut all = Batch::failed(chunk, Vec::new());
-        while let Some(piece) = self.next(&mut passing, problems).await {
+        while let Some(piece) = self.next_piece(&mut chunk_run, problems).await {
             all.append(&piece.batch);
         }
         all
     }
 
-    /// Begins with a chunk; [`TimedPipeline::next`] does the work.
-    pub fn begin(self: &Arc<Self>, chunk: Arc<Chunk>) -> ChunkRun {
+    /// Prepares the run of a chunk. [`TimedPipeline::next_piece`] does the work.
+    pub fn start(self: &Arc<Self>, chunk: Arc<Chunk>) -> ChunkRun {
         ChunkRun {
-            runs: self.clone(),
+            pipeline: self.clone(),
             chunk,
             next: 0,
             slow: None,
@@ -140,77 +144,81 @@ impl TimedPipeline {
         }
     }
 
-    /// The next piece of a chunk, in order; None when everything is decided. TimedPipeline the pipeline, on a CPU thread if it has
-    /// anything to do. What holds it up is told to `problems`.
-    pub async fn next(self: &Arc<Self>, passing: &mut ChunkRun, problems: &Problems) -> Option<Piece> {
-        if passing.next == passing.chunk.len() {
+    /// The next piece of a chunk, in order. None when all records have a result. Runs the pipeline, on a CPU
+    /// thread unless the pipeline does nothing. Reports a slow transform to `problems`.
+    pub async fn next_piece(
+        self: &Arc<Self>,
+        chunk_run: &mut ChunkRun,
+        problems: &Problems,
+    ) -> Option<Piece> {
+        if chunk_run.next == chunk_run.chunk.len() {
             return None;
         }
-        let slow = match passing.slow.clone() {
+        let slow = match chunk_run.slow.clone() {
             Some(slow) => slow,
-            None => match self.together(passing, problems).await {
+            None => match self.together(chunk_run, problems).await {
                 Ok(batch) => {
-                    passing.next = passing.chunk.len();
+                    chunk_run.next = chunk_run.chunk.len();
                     return Some(Piece {
                         batch,
                         records: None,
-                        abandoned: std::mem::take(&mut passing.abandoned),
+                        abandoned: std::mem::take(&mut chunk_run.abandoned),
                     });
                 }
-                Err(slow) => passing.slow.insert(slow).clone(),
+                Err(slow) => chunk_run.slow.insert(slow).clone(),
             },
         };
-        let first = passing.next as u32;
-        let batch = self.one_by_one(passing, &slow, problems).await;
+        let first = chunk_run.next as u32;
+        let batch = self.one_by_one(chunk_run, &slow, problems).await;
         Some(Piece {
             batch,
-            records: Some(first..passing.next as u32),
-            abandoned: std::mem::take(&mut passing.abandoned),
+            records: Some(first..chunk_run.next as u32),
+            abandoned: std::mem::take(&mut chunk_run.abandoned),
         })
     }
 
-    /// TimedPipeline all records of a chunk; else the transform that takes too long for at least one of them.
+    /// Runs all records of a chunk together. Err: the transform that takes too long for at least one of them.
     async fn together(
         self: &Arc<Self>,
-        passing: &mut ChunkRun,
+        chunk_run: &mut ChunkRun,
         problems: &Problems,
     ) -> Result<Batch, Arc<str>> {
-        let chunk = passing.chunk.clone();
+        let chunk = chunk_run.chunk.clone();
         if self.pipeline.is_identity() {
             return Ok(self.pipeline.process(chunk));
         }
         if let Some(slow) = self.known(&chunk) {
             return Err(slow);
         }
-        self.run(Batch::identity(chunk), problems, &mut passing.abandoned)
+        self.run(Batch::identity(chunk), problems, &mut chunk_run.abandoned)
             .await
     }
 
-    /// TimedPipeline each record by itself, in order, up to the first that takes too long, or to the end. `slow` has taken too long
-    /// for at least one of the chunk.
+    /// Runs each record by itself, in order, up to the first one that takes too long, or to the end. The
+    /// transform `slow` took too long for at least one record of the chunk.
     async fn one_by_one(
         self: &Arc<Self>,
-        passing: &mut ChunkRun,
+        chunk_run: &mut ChunkRun,
         slow: &Arc<str>,
         problems: &Problems,
     ) -> Batch {
-        let chunk = passing.chunk.clone();
+        let chunk = chunk_run.chunk.clone();
         let all = Batch::identity(chunk.clone());
         let mut done = Batch::failed(chunk.clone(), Vec::new());
-        while passing.next < chunk.len() {
-            let source = passing.next;
+        while chunk_run.next < chunk.len() {
+            let source = chunk_run.next;
             let key = (chunk.partition.clone(), chunk.record(source).offset);
             let known = self.lock().records.get(&key).cloned();
             let result = match known {
                 Some(slow) => Err(slow),
-                // The only record of its chunk was run by itself before.
+                // The only record of its chunk has run by itself already.
                 None if chunk.len() == 1 => Err(slow.clone()),
                 None => {
                     let single = all.single(source);
-                    self.run(single, problems, &mut passing.abandoned).await
+                    self.run(single, problems, &mut chunk_run.abandoned).await
                 }
             };
-            passing.next += 1;
+            chunk_run.next += 1;
             match result {
                 Ok(batch) => done.append(&batch),
                 Err(component) => {
@@ -234,31 +242,31 @@ impl TimedPipeline {
         }
     }
 
-    /// TimedPipeline the pipeline, until it is done or has shown no sign of life for too long: then the transform that it is in, and
-    /// its thread goes to `abandoned`.
+    /// Runs the pipeline until it returns. Err when it shows no sign of life for too long: the transform that
+    /// is running. The thread is then added to `abandoned`.
     async fn run(
         self: &Arc<Self>,
         input: Batch,
         problems: &Problems,
         abandoned: &mut Vec<Arc<Heartbeat>>,
     ) -> Result<Batch, Arc<str>> {
-        // Closed never; without a permit it would only be slower.
+        // Never closed; without a permit the run would only be slower.
         let _permit = self.cores.acquire().await;
         let chunk = input.chunk().clone();
         let offset = input.output(0).offset();
-        // By itself it is the one at fault.
+        // A record that runs alone is the failing record.
         let records = input.len();
         let alone = (records == 1).then(|| (chunk.partition.clone(), offset));
         let run = Arc::new(Heartbeat::default());
-        let (runs, running, key) = (self.clone(), run.clone(), alone.clone());
+        let (timed, running, key) = (self.clone(), run.clone(), alone.clone());
         let mut task = tokio::task::spawn_blocking(move || {
-            let batch = runs.pipeline.run(input, &running);
-            runs.ended(&running, key);
+            let batch = timed.pipeline.run(input, &running);
+            timed.ended(&running, key);
             batch
         });
         let (mut seen, mut quiet, mut reporter) = (0, 0, None);
-        while quiet < LOOKS {
-            if let Ok(ended) = tokio::time::timeout(self.limit / LOOKS, &mut task).await {
+        while quiet < CHECKS {
+            if let Ok(ended) = tokio::time::timeout(self.limit / CHECKS, &mut task).await {
                 return Ok(finished(ended));
             }
             let beats = run.beats.load(Ordering::Relaxed);
@@ -268,12 +276,12 @@ impl TimedPipeline {
             }
             quiet += 1;
             let transform = self.transform_of(&run);
-            let waited = self.limit * quiet / LOOKS;
+            let waited = self.limit * quiet / CHECKS;
             let reporter = reporter.get_or_insert_with(|| problems.at(offset));
             let seconds = waited.as_secs_f64();
             reporter.failing(
                 1,
-                &format!("transform {transform}: no record done for {seconds:.1} s"),
+                &format!("transform {transform}: no record finished for {seconds:.1} s"),
             );
             if waited >= SLOW_AFTER.min(self.limit / 2) {
                 reporter.hold(PausedReason::TransformSlow);
@@ -290,7 +298,7 @@ impl TimedPipeline {
             records,
             transform = %transform,
             threads,
-            "the transform has not come back within {} s; its thread is left alone",
+            "the transform did not return within {} s; its thread is abandoned",
             self.limit.as_secs()
         );
         Err(transform)
@@ -300,63 +308,64 @@ impl TimedPipeline {
         self.pipeline.name_of(run.transform.load(Ordering::Relaxed))
     }
 
-    /// How many threads are left alone then; None when the run has ended meanwhile.
+    /// Abandons a run. Returns the number of abandoned threads, or None when the run has ended meanwhile.
     fn abandon(&self, run: &Heartbeat, record: Option<RecordPlace>, transform: &Arc<str>) -> Option<usize> {
-        let mut left = self.lock();
+        let mut runs = self.lock();
         if run.ended.load(Ordering::Relaxed) {
             return None;
         }
         run.abandoned.store(true, Ordering::Relaxed);
-        left.threads += 1;
-        self.metrics.abandoned(left.threads);
+        runs.threads += 1;
+        self.metrics.abandoned(runs.threads);
         if let Some(record) = record {
-            left.records.insert(record, transform.clone());
+            runs.records.insert(record, transform.clone());
         }
-        Some(left.threads)
+        Some(runs.threads)
     }
 
-    /// A restart would be rid of these threads, because what they ran is not run again.
-    pub fn count(&self, threads: &[Arc<Heartbeat>]) {
+    /// Counts these threads: a restart would end them, because the records they ran do not run again.
+    pub fn count_abandoned(&self, threads: &[Arc<Heartbeat>]) {
         if threads.is_empty() {
             return;
         }
-        let mut left = self.lock();
+        let mut runs = self.lock();
         for run in threads {
             if !run.ended.load(Ordering::Relaxed) {
                 run.counts.store(true, Ordering::Relaxed);
-                left.counted += 1;
+                runs.counted += 1;
             }
         }
     }
 
-    /// Called by the run's thread at its end.
+    /// The thread of a run calls this at its end.
     fn ended(&self, run: &Heartbeat, record: Option<RecordPlace>) {
-        let mut left = self.lock();
+        let mut runs = self.lock();
         run.ended.store(true, Ordering::Relaxed);
         if run.is_abandoned() {
-            left.threads -= 1;
-            left.counted -= usize::from(run.counts.load(Ordering::Relaxed));
-            self.metrics.abandoned(left.threads);
-            record.and_then(|record| left.records.remove(&record));
+            runs.threads -= 1;
+            runs.counted -= usize::from(run.counts.load(Ordering::Relaxed));
+            self.metrics.abandoned(runs.threads);
+            record.and_then(|record| runs.records.remove(&record));
         }
     }
 
-    /// The transform that does not come back with one of these records.
+    /// The transform that does not return for one of these records.
     fn known(&self, chunk: &Chunk) -> Option<Arc<str>> {
-        let left = self.lock();
-        let mut records = left.records.iter();
+        let runs = self.lock();
+        let mut records = runs.records.iter();
         let (_, transform) = records.find(|((partition, offset), _)| {
             *partition == chunk.partition && chunk.offsets().any(|other| other == *offset)
         })?;
         Some(transform.clone())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Left> {
-        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, AbandonedRuns> {
+        self.abandoned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Panics of transforms are caught inside, so one that gets here is a bug of ours: let it end the worker, visibly.
+/// The pipeline catches panics of transforms. A panic that arrives here is a bug of the worker, so it ends
+/// the worker.
 fn finished(ended: Result<Batch, JoinError>) -> Batch {
     match ended {
         Ok(batch) => batch,

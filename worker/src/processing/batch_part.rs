@@ -1,5 +1,5 @@
-//! The work of a lane: some records of a chunk with what the transforms made of them, taken apart by key where records may
-//! be finished out of order. Pure.
+//! The unit of work of a lane: some records of a chunk with their outputs, split by key where records may
+//! finish out of order. Pure.
 
 use std::{
     collections::BTreeMap,
@@ -17,18 +17,18 @@ use crate::{
     seeded_bugs::seeded_bug,
 };
 
-/// What is still to be written by one writer.
+/// The outputs that one writer still has to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PendingWrite {
     /// Index of the writer.
     pub writer: usize,
-    /// Outputs of the batch, ascending.
+    /// Indices of outputs of the batch, ascending.
     pub outputs: Vec<u32>,
     /// Attempts so far.
     pub attempts: u32,
 }
 
-/// Records that a lane finishes together. Every record of a chunk is in exactly one unit at a time.
+/// Records that a lane finishes together. Every record of a chunk is in exactly one part at a time.
 #[derive(Debug)]
 pub(crate) struct BatchPart {
     batch: Arc<Batch>,
@@ -36,10 +36,11 @@ pub(crate) struct BatchPart {
     sources: Sources,
     /// By writer.
     pub pending: Vec<PendingWrite>,
-    /// What has failed of these records, by source.
+    /// Failures of these records, ordered by source.
     pub failed_records: Vec<FailedRecord>,
-    /// What has failed did so before its cause was perhaps mended: it is tried again before it counts.
-    pub again: bool,
+    /// The cause of the failures may be fixed since: the lane retries the failed records before the failures
+    /// count.
+    pub retry_failed: bool,
 }
 
 /// Indices in the chunk, ascending.
@@ -50,7 +51,8 @@ enum Sources {
 }
 
 impl BatchPart {
-    /// All of a batch, for `writers` writers. `first` is the number of the chunk's first record.
+    /// All records of a batch, for `writers` writers. `first` is the sequence number of the chunk's first
+    /// record.
     pub fn new(batch: Batch, first: Sequence, writers: usize) -> Self {
         let failed_records = batch
             .failures()
@@ -71,7 +73,7 @@ impl BatchPart {
             sources: Sources::Run(0..batch.chunk().len() as u32),
             pending: (0..writers).map(pending).collect(),
             failed_records,
-            again: false,
+            retry_failed: false,
             batch: Arc::new(batch),
         };
         part.failed_records
@@ -79,17 +81,17 @@ impl BatchPart {
         part
     }
 
-    /// The batch that the outputs are of.
+    /// The batch that the outputs belong to.
     pub fn batch(&self) -> &Arc<Batch> {
         &self.batch
     }
 
-    /// The chunk that the records are of.
+    /// The chunk that the records belong to.
     pub fn chunk(&self) -> &Arc<Chunk> {
         self.batch.chunk()
     }
 
-    /// Number of the chunk's first record.
+    /// Sequence number of the chunk's first record.
     pub fn first(&self) -> Sequence {
         self.first
     }
@@ -137,7 +139,8 @@ impl BatchPart {
         self.chunk().record(source as usize).key
     }
 
-    /// Takes the records that match out of this unit, with what belongs to them; None when none does.
+    /// Takes the records that match out of this part, with their outputs and failures. None when no record
+    /// matches.
     pub fn take(&mut self, matches: impl Fn(u32) -> bool) -> Option<BatchPart> {
         let (taken, kept): (Vec<u32>, Vec<u32>) =
             self.sources().into_iter().partition(|source| matches(*source));
@@ -163,20 +166,21 @@ impl BatchPart {
             sources: Sources::Some(taken),
             pending,
             failed_records,
-            again: self.again,
+            retry_failed: self.retry_failed,
         })
     }
 
-    /// True when something of the record has failed.
+    /// True when the record has a failure.
     pub fn has_failed(&self, source: u32) -> bool {
         let of_source = |failed_record: &FailedRecord| (failed_record.failure.source as u32).cmp(&source);
         self.failed_records.binary_search_by(of_source).is_ok()
     }
 
-    /// In order, with what is to be tried again record by record: what becomes of one decides on those behind it.
+    /// The part in pieces, in order. Each record to retry is a piece, because its result decides about the
+    /// records behind it.
     pub fn pieces(mut self) -> Vec<BatchPart> {
         let mut pieces = Vec::new();
-        if self.again {
+        if self.retry_failed {
             let mut failed: Vec<u32> = self
                 .failed_records
                 .iter()
@@ -194,7 +198,7 @@ impl BatchPart {
         pieces
     }
 
-    /// What to report once everything in it is finished.
+    /// What to report once all its records are finished.
     pub fn finished(&self) -> FinishedRecords {
         match &self.sources {
             Sources::Run(run) => {
@@ -204,15 +208,17 @@ impl BatchPart {
         }
     }
 
-    /// Deals the records out to `lanes` lanes: all to one when the order of the partition counts; by key, so that the
-    /// records of a key stay in one lane; or in equal runs. Records without a key have no order among each other.
-    pub fn deal(mut self, ordering: Ordering, lanes: usize) -> Vec<(usize, BatchPart)> {
+    /// Splits the part into one per lane, for up to `lanes` lanes: all records to one lane when the order of
+    /// the partition counts; by key, so that the records of a key stay in one lane; or in equal runs. Records
+    /// without a key have no order among each other.
+    pub fn split_by_lane(mut self, ordering: Ordering, lanes: usize) -> Vec<(usize, BatchPart)> {
         let count = self.len();
         let together = ordering == Ordering::PerPartition && !seeded_bug("partition-order-by-key");
         if together || lanes <= 1 || count == 0 {
             return vec![(0, self)];
         }
-        // Where the last chunk ended, the next begins, so that small chunks do not all go to the first lane.
+        // A chunk starts at the lane where the last one ended, so that small chunks do not all go to the
+        // first lane.
         let turn = self.first as usize;
         let run = count.div_ceil(lanes);
         let lane_of = |source: u32| match (ordering, self.key(source)) {
@@ -222,29 +228,29 @@ impl BatchPart {
             _ => (turn + source as usize / run) % lanes,
         };
         let lane_of: Vec<usize> = (0..count as u32).map(lane_of).collect();
-        let mut dealt: BTreeMap<usize, BatchPart> = BTreeMap::new();
+        let mut parts: BTreeMap<usize, BatchPart> = BTreeMap::new();
         for (source, lane) in lane_of.iter().enumerate() {
-            let part = dealt.entry(*lane).or_insert_with(|| self.empty());
+            let part = parts.entry(*lane).or_insert_with(|| self.empty());
             if let Sources::Some(sources) = &mut part.sources {
                 sources.push(source as u32);
             }
         }
         for pending in &self.pending {
             for output in &pending.outputs {
-                if let Some(part) = dealt.get_mut(&lane_of[self.batch.source(*output) as usize]) {
+                if let Some(part) = parts.get_mut(&lane_of[self.batch.source(*output) as usize]) {
                     part.pending[pending.writer].outputs.push(*output);
                 }
             }
         }
         for failed_record in self.failed_records.drain(..) {
-            if let Some(part) = dealt.get_mut(&lane_of[failed_record.failure.source]) {
+            if let Some(part) = parts.get_mut(&lane_of[failed_record.failure.source]) {
                 part.failed_records.push(failed_record);
             }
         }
-        dealt.into_iter().collect()
+        parts.into_iter().collect()
     }
 
-    /// A unit of the same batch without records.
+    /// A part of the same batch without records.
     fn empty(&self) -> BatchPart {
         let pending = self.pending.iter().map(|pending| PendingWrite {
             outputs: Vec::new(),
@@ -256,7 +262,7 @@ impl BatchPart {
             sources: Sources::Some(Vec::new()),
             pending: pending.collect(),
             failed_records: Vec::new(),
-            again: false,
+            retry_failed: false,
         }
     }
 }
@@ -268,35 +274,11 @@ fn lane_of_key(key: &[u8], lanes: usize) -> usize {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::record::{TopicPartition, batch::Payload, failure::Stage};
-
-    /// Records with these keys at offsets from 10 on. A record whose key ends in "!" has failed, one in "0" was filtered
-    /// out, one in "2" has two outputs.
-    pub(crate) fn part(keys: &[&str], first: Sequence, writers: usize) -> BatchPart {
-        let mut chunk = Chunk::new(TopicPartition::new("t", 0), 1);
-        for (index, key) in keys.iter().enumerate() {
-            let key = (!key.is_empty()).then_some(key.as_bytes());
-            chunk.push(10 + index as i64, 0, key, Some(b"v"), []);
-        }
-        let batch = Batch::identity(Arc::new(chunk));
-        let mut builder = batch.next();
-        for (index, key) in keys.iter().enumerate() {
-            match key.chars().last() {
-                Some('!') => builder.fail(index, Stage::Transform, &"t".into(), "no"),
-                Some('0') => builder.filter(),
-                Some('2') => {
-                    builder.emit(index, Payload::Keep, Payload::Keep);
-                    builder.emit(index, Payload::Keep, Payload::Keep);
-                }
-                _ => builder.emit(index, Payload::Keep, Payload::Keep),
-            }
-        }
-        BatchPart::new(builder.finish().0, first, writers)
-    }
+    use crate::processing::testing::part;
 
     fn contents(part: &BatchPart) -> (Vec<u32>, Vec<u32>, Vec<usize>) {
         let failed_records = part
@@ -331,7 +313,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn finished_records_are_told_in_runs() {
+    fn finished_records_are_reported_in_runs() {
         assert_eq!(
             FinishedRecords::Some(5, vec![0, 1, 4, 6, 7]).runs(),
             [5..7, 9..10, 11..13]
@@ -340,14 +322,14 @@ pub(crate) mod tests {
 
     #[test]
     fn the_order_of_a_partition_needs_one_lane() {
-        let dealt = part(&["a", "b"], 0, 1).deal(Ordering::PerPartition, 8);
-        assert_eq!(dealt.len(), 1);
+        let parts = part(&["a", "b"], 0, 1).split_by_lane(Ordering::PerPartition, 8);
+        assert_eq!(parts.len(), 1);
     }
 
     #[test]
     fn small_chunks_without_order_take_turns() {
         let lanes: Vec<usize> = (0..4)
-            .flat_map(|first| part(&["a"], first, 1).deal(Ordering::Unordered, 3))
+            .flat_map(|first| part(&["a"], first, 1).split_by_lane(Ordering::Unordered, 3))
             .map(|(lane, _)| lane)
             .collect();
         assert_eq!(lanes, [0, 1, 2, 0]);
@@ -355,7 +337,7 @@ pub(crate) mod tests {
 
     proptest! {
         #[test]
-        fn every_record_is_dealt_once_and_a_key_to_one_lane(
+        fn every_record_goes_to_one_lane_and_a_key_to_one_lane(
             keys in prop::collection::vec("[a-e]{0,2}[012!]?", 1..60),
             lanes in 1_usize..9,
             first in 0_u64..1000,
@@ -364,11 +346,11 @@ pub(crate) mod tests {
             let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
             let whole = part(&keys, first, 2);
             let expected = contents(&whole);
-            let dealt = whole.deal(ordering, lanes);
+            let parts = whole.split_by_lane(ordering, lanes);
             let mut sources = Vec::new();
             let mut outputs = Vec::new();
             let mut failed_records = Vec::new();
-            for (lane, part) in &dealt {
+            for (lane, part) in &parts {
                 prop_assert!(*lane < lanes && !part.is_empty());
                 let (some, out, failed) = contents(part);
                 prop_assert!(some.is_sorted() && out.is_sorted() && failed.is_sorted());
@@ -376,7 +358,7 @@ pub(crate) mod tests {
                 prop_assert_eq!(&part.pending[1].outputs, &out);
                 for source in &some {
                     if let (Ordering::PerKey, Some(key)) = (ordering, part.key(*source)) {
-                        let elsewhere = dealt.iter().filter(|(other, _)| other != lane);
+                        let elsewhere = parts.iter().filter(|(other, _)| other != lane);
                         for (_, other) in elsewhere {
                             prop_assert!(other.sources().iter().all(|source| other.key(*source) != Some(key)));
                         }

@@ -1,6 +1,7 @@
-//! `ExactlyOnce`: before its first record, a partition is claimed from the writer, which knows what is finished. In: chunks
-//! as they were read. Out: what of them is still to be done; the rest is reported as finished at once. For other guarantees,
-//! and for writers that keep no offsets, nothing happens here.
+//! `ExactlyOnce`: before its first record, the task claims its partition from the writer, which stores
+//! finished offsets. In: chunks as they were read. Out: the unfinished records; the finished ones are
+//! reported at once. With other guarantees, and with writers that store no offsets, this module changes
+//! nothing.
 
 use std::sync::Arc;
 
@@ -19,12 +20,12 @@ use crate::{
     writer::WriteError,
 };
 
-/// Kafka's committed offset follows the database within the commit interval, and no more than this many records lie between
-/// the first unfinished one and the last that is read. Who must skip more has reset the group's offsets, or deleted the
-/// topic and created it again.
+/// Kafka's committed offset follows the database within the commit interval, and at most this many records
+/// lie between the first unfinished record and the last one read. If a worker has to skip more, the group's
+/// offsets were reset, or the topic was deleted and created again.
 const PLAUSIBLE: Offset = 1_000_000;
 
-/// A partition that is ours, and what was finished in it when it became ours.
+/// A claimed partition, and the records that were finished in it at the time of the claim.
 pub(crate) struct ClaimedPartition {
     context: Arc<PartitionContext>,
     finished: FinishedSet,
@@ -32,7 +33,7 @@ pub(crate) struct ClaimedPartition {
     first_skipped: Offset,
 }
 
-/// Claims the partition, for as long as it takes. None when told to drain before.
+/// Claims the partition, and retries indefinitely. None when the partition drains before.
 pub(crate) async fn claim(context: &Arc<PartitionContext>) -> Option<ClaimedPartition> {
     let shared = &context.shared;
     let mut claimed = ClaimedPartition {
@@ -67,7 +68,7 @@ pub(crate) async fn claim(context: &Arc<PartitionContext>) -> Option<ClaimedPart
         let message = format!("writer {}: {error}", named.name);
         if failures.is_power_of_two() {
             let (writer, partition) = (&named.name, &context.partition);
-            tracing::warn!(%writer, %partition, attempt = failures, "not claimed: {message}; trying again");
+            tracing::warn!(%writer, %partition, attempt = failures, "claim failed: {message}; retrying");
         }
         shared.metrics.write_failed(&named.name, error.class());
         shared.metrics.retried(&named.name);
@@ -85,45 +86,50 @@ pub(crate) async fn claim(context: &Arc<PartitionContext>) -> Option<ClaimedPart
 }
 
 impl ClaimedPartition {
-    /// Takes the records out that are finished, and reports them. What is left are runs of neighbours.
-    pub fn unfinished(&mut self, work: DispatchedChunk) -> Vec<DispatchedChunk> {
-        let offsets = || work.chunk.offsets();
+    /// Removes the finished records and reports them. Returns the unfinished records as runs of consecutive
+    /// records.
+    pub fn unfinished(&mut self, dispatched: DispatchedChunk) -> Vec<DispatchedChunk> {
+        let offsets = || dispatched.chunk.offsets();
         let Some((first, last)) = offsets().next().zip(offsets().last()) else {
             return Vec::new();
         };
         if first >= self.finished.end() {
-            self.say_skipped();
-            return vec![work];
+            self.log_skipped();
+            return vec![dispatched];
         }
-        let all = 0..work.chunk.len() as u32;
+        let all = 0..dispatched.chunk.len() as u32;
         let is_finished = |index: &u32| {
-            let record = work.chunk.record(*index as usize);
+            let record = dispatched.chunk.record(*index as usize);
             self.finished.contains(record.offset)
         };
-        let (done, open): (Vec<u32>, Vec<u32>) = all.partition(is_finished);
-        if done.is_empty() {
-            return vec![work];
+        let (finished, unfinished): (Vec<u32>, Vec<u32>) = all.partition(is_finished);
+        if finished.is_empty() {
+            return vec![dispatched];
         }
-        self.skip(work.chunk.record(done[0] as usize).offset, done.len());
+        self.skip(
+            dispatched.chunk.record(finished[0] as usize).offset,
+            finished.len(),
+        );
         let event = TaskEvent::Finished {
             partition: self.context.partition.clone(),
             epoch: self.context.epoch,
             transaction: 0,
-            finished: FinishedRecords::Some(work.first, done),
+            finished: FinishedRecords::Some(dispatched.first, finished),
             dead_lettered: 0,
             skipped: 0,
         };
-        // The poll loop outlives its tasks except when it has failed; then nothing is committed any more anyway.
+        // The poll loop outlives its tasks unless it has failed. Then no offset is committed any more.
         let _ = self.context.events.send(event);
         if last >= self.finished.end() {
-            self.say_skipped();
+            self.log_skipped();
         }
-        open.chunk_by(|left, right| left + 1 == *right)
+        unfinished
+            .chunk_by(|left, right| left + 1 == *right)
             .map(|run| {
                 let indices: Vec<usize> = run.iter().map(|index| *index as usize).collect();
                 DispatchedChunk {
-                    chunk: work.chunk.select(&indices),
-                    first: work.first + u64::from(run[0]),
+                    chunk: dispatched.chunk.select(&indices),
+                    first: dispatched.first + u64::from(run[0]),
                 }
             })
             .collect()
@@ -136,22 +142,25 @@ impl ClaimedPartition {
             if up_to - first > PLAUSIBLE {
                 tracing::warn!(
                     %partition, from = first, up_to,
-                    "the writer says that very many records from here on are finished, and they are skipped; if the topic was \
-                     deleted and created again, or the group's offsets were reset on purpose, stop the group and delete the \
-                     partition's row in the table of offsets"
+                    "skipping very many records that the writer says are finished; if the topic was deleted \
+                     and created again, or the group's offsets were reset on purpose, stop the group and delete \
+                     the partition's row in the table of offsets"
                 );
             } else {
-                tracing::info!(%partition, from = first, up_to, "skipping records that the writer says are finished");
+                tracing::info!(
+                    %partition, from = first, up_to,
+                    "skipping records that the writer says are finished"
+                );
             }
         }
         self.skipped += records as u64;
     }
 
-    fn say_skipped(&mut self) {
+    fn log_skipped(&mut self) {
         if self.skipped > 0 {
             tracing::info!(
                 partition = %self.context.partition, records = self.skipped, from = self.first_skipped,
-                up_to = self.finished.end(), "skipped what the writer says is finished"
+                up_to = self.finished.end(), "skipped the records that the writer says are finished"
             );
             self.skipped = 0;
         }
@@ -160,6 +169,6 @@ impl ClaimedPartition {
 
 impl Drop for ClaimedPartition {
     fn drop(&mut self) {
-        self.say_skipped();
+        self.log_skipped();
     }
 }

@@ -27,11 +27,12 @@ pub(crate) struct WorkerContext {
     pub retry: RetryPolicy,
     pub guarantee: DeliveryGuarantee,
     pub ordering: Ordering,
-    /// Lanes that write at the same time, over all partitions; also the lanes of one partition without its order.
+    /// How many lanes may write at the same time, over all partitions. Also the number of lanes of one
+    /// partition, unless the order of the partition counts.
     pub concurrency: usize,
     /// One permit per lane that may write at the same time.
     pub lanes: Semaphore,
-    /// With transactions: where lanes have to be while they write.
+    /// With transactions: the gate that lanes have to be inside of while they write.
     pub gate: Option<Arc<Gate>>,
     pub metrics: Metrics,
 }
@@ -45,6 +46,6 @@ pub(crate) struct PartitionContext {
     pub round: u64,
     pub problems: Problems,
     pub events: std_mpsc::Sender<TaskEvent>,
-    /// True: finish what has begun, start nothing.
+    /// True: finish the parts in flight, and start nothing more.
     pub draining: watch::Receiver<bool>,
 }

@@ -1,8 +1,10 @@
-//! A lane: finishes units one after the other. Writers, then for failed records dead letters, skipping or waiting; what
-//! is finished is reported. A record that waits holds back only what must not overtake it ([`RetryQueue`]). One lane per
-//! partition keeps the order of the partition; several keep the order of each key, or none.
+//! A lane processes batch parts in order: it writes each part, routes its failed records to the dead letter
+//! topic, a skip or the retry queue, and reports the finished records to the poll loop. A waiting record
+//! holds back only the records that must not overtake it ([`RetryQueue`]). One lane per partition keeps the
+//! order of the partition; several lanes keep the order of each key, or no order.
 
 mod failures;
+mod retries;
 
 use std::sync::Arc;
 
@@ -13,54 +15,53 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use self::failures::add_failed_record;
+use self::failures::add_refused;
 use crate::{
-    dead_letter::FailurePolicy,
     processing::{
         batch_part::BatchPart,
         context::PartitionContext,
-        delivery::{Delivery, RetryMode, WriteOutcome, wait_for_writer},
+        delivery::{Delivery, RetryMode, outcome::WriteOutcome, wait_for_writer},
         messages::TaskEvent,
         retry_queue::{RetryQueue, WaitingRecord},
     },
-    record::failure::{FailedRecord, Stage},
     transaction::{Event, TransactionFailure},
 };
 
-/// See the module.
+/// One lane of a partition.
 pub(crate) struct Lane {
     context: Arc<PartitionContext>,
     input: mpsc::UnboundedReceiver<BatchPart>,
     retry_queue: RetryQueue,
-    /// A failed record was made to wait.
-    stopped: bool,
+    /// The lane has parked a failed record since the current retry started.
+    has_parked_failure: bool,
 }
 
-/// Told to drain.
+/// The partition drains: the lane starts nothing more.
 struct Drained;
 
+/// What a lane does next.
 enum Next {
     /// A waiting record is due.
     Retry,
     BatchPart(BatchPart),
-    /// Nothing more comes in.
+    /// The input has ended.
     End,
 }
 
 impl Lane {
-    /// Takes units from `input`, in order.
+    /// Takes parts from `input`, in order.
     pub fn new(context: Arc<PartitionContext>, input: mpsc::UnboundedReceiver<BatchPart>) -> Self {
         Self {
             retry_queue: RetryQueue::new(context.shared.ordering),
             context,
             input,
-            stopped: false,
+            has_parked_failure: false,
         }
     }
 
-    /// Works until told to drain, or until the input has ended and nothing waits.
+    /// Works until the partition drains, or until the input has ended and no record waits.
     pub async fn run(mut self) {
-        // Drained or finished: either way nothing more is to be done here.
+        // Drained or finished: the lane ends in both cases.
         let _ = self.serve().await;
     }
 
@@ -84,6 +85,7 @@ impl Lane {
         Ok(())
     }
 
+    /// Works on the records of a part that follow no waiting record. The others join the retry queue.
     async fn take(&mut self, part: BatchPart) -> Result<(), Drained> {
         match self.retry_queue.hold_back(part) {
             Some(part) => self.work(part, 0).await,
@@ -91,6 +93,7 @@ impl Lane {
         }
     }
 
+    /// Retries the waiting record that is due, then takes the records behind it.
     async fn retry(&mut self) -> Result<(), Drained> {
         let Some(waiting) = self.retry_queue.pop_due(Instant::now()) else {
             return Ok(());
@@ -102,14 +105,14 @@ impl Lane {
             followers,
             ..
         } = waiting;
-        self.stopped = false;
-        let failed = part.again;
+        self.has_parked_failure = false;
+        let had_failed = part.retry_failed;
         self.work(part, waits + 1).await?;
         drop(reporter);
-        let mended = failed && !self.stopped;
+        let fixed = had_failed && !self.has_parked_failure;
         for mut follower in followers {
-            // What failed behind it did so before that was mended.
-            follower.again |= mended;
+            // Followers that have failed did so before the cause was fixed.
+            follower.retry_failed |= fixed;
             for piece in follower.pieces() {
                 self.take(piece).await?;
             }
@@ -117,65 +120,43 @@ impl Lane {
         Ok(())
     }
 
-    /// Finishes a unit, but for the records that have to wait.
+    /// The way of one part through the lane: finishes all its records except those that have to wait.
     async fn work(&mut self, mut part: BatchPart, waits: u32) -> Result<(), Drained> {
         let context = self.context.clone();
-        let shared = &context.shared;
-        let mut draining = context.draining.clone();
-        let permit = tokio::select! {
-            biased;
-            _ = draining.wait_for(|draining| *draining) => return Err(Drained),
-            permit = Self::permit(&context, &part) => permit?,
-        };
-        let again = part.again && !part.failed_records.is_empty();
-        if again {
-            part = self.try_again(part).await;
+        let permit = unless_draining(&context, write_permit(&context, &part)).await??;
+        let is_retry = part.retry_failed && !part.failed_records.is_empty();
+        if is_retry {
+            part = self.retry_failed_records(part).await;
         }
         self.park_before_writing(&mut part, waits);
         if part.is_empty() {
             return Ok(());
         }
-        let inside = match &shared.gate {
-            Some(gate) => tokio::select! {
-                biased;
-                _ = draining.wait_for(|draining| *draining) => return Err(Drained),
-                inside = gate.enter(context.round) => Some(inside.ok_or(Drained)?),
-            },
+        // With transactions, the lane writes inside of the gate until everything is reported.
+        let inside = match &context.shared.gate {
+            Some(gate) => {
+                let entered = unless_draining(&context, gate.enter(context.round)).await?;
+                Some(entered.ok_or(Drained)?)
+            }
             None => None,
         };
-        let reporter = context.problems.at(part.offset());
         let transaction = inside.as_ref().map_or(0, |inside| inside.transaction);
-        let mut delivered = self.write(&part, transaction, again).await;
-        if let Some(failure) = delivered
-            .iter_mut()
-            .find_map(|delivered| delivered.failure.take())
-        {
+        let reporter = context.problems.at(part.offset());
+        let mut outcomes = self.write(&part, transaction, is_retry).await;
+        if let Some(failure) = outcomes.iter_mut().find_map(|outcome| outcome.failure.take()) {
             return self.fail_transaction(failure).await;
         }
-        // WaitingRecord for dead letters is no work: it must not keep others from theirs.
+        // Writing dead letters takes no permit: a wait for the dead letter topic must not keep other lanes
+        // from writing.
         drop(permit);
-        let repeat = self.may_repeat();
+        // Kept to the end, also while a failed transaction waits below: until then the batch is not finished.
         let batch = part.batch().clone();
-        for (pending, delivered) in part.pending.iter_mut().zip(&delivered) {
-            pending.outputs = delivered.left(&batch, &pending.outputs, repeat);
-        }
-        self.park_later(&mut part, &delivered, waits);
-        let given_up: usize = delivered.iter().map(|delivered| delivered.given_up).sum();
-        for refused in delivered.into_iter().flat_map(|delivered| delivered.refused) {
-            add_failed_record(
-                &mut part,
-                FailedRecord {
-                    failure: refused.failure,
-                    attempts: refused.attempts,
-                },
-            );
-        }
-        if let (true, FailurePolicy::DeadLetter(queue)) = (again, &shared.policy)
-            && part.failed_records.is_empty()
-            && !part.is_empty()
-        {
-            // Only a breaker makes records wait to be tried again.
-            queue.close_breaker(part.chunk());
+        self.keep_unwritten(&mut part, &batch, &outcomes);
+        self.park_retries(&mut part, &outcomes, waits);
+        let given_up: usize = outcomes.iter().map(|outcome| outcome.given_up).sum();
+        add_refused(&mut part, outcomes);
+        if is_retry {
+            self.close_dead_letter_breaker(&part);
         }
         let finished = self
             .finish(part, transaction, waits, given_up as u64, &reporter)
@@ -186,65 +167,19 @@ impl Lane {
         }
     }
 
-    /// Waits for a lane's turn to write. While a writer is away, nothing is begun, and no other lane kept from its turn.
-    async fn permit<'c>(
-        context: &'c PartitionContext,
-        part: &BatchPart,
-    ) -> Result<SemaphorePermit<'c>, Drained> {
-        let reporter = context.problems.at(part.offset());
-        for pending in part.pending.iter().filter(|pending| !pending.outputs.is_empty()) {
-            let waiting = |error: &str| wait_for_writer(&reporter, pending.attempts, error);
-            context.shared.breakers[pending.writer].passable(waiting).await;
-        }
-        context.shared.lanes.acquire().await.map_err(|_| Drained)
-    }
-
-    /// Says that the transaction cannot be committed. The poll loop answers by ending this task, and reads the records again.
-    async fn fail_transaction(&self, failure: TransactionFailure) -> Result<(), Drained> {
-        let event = TaskEvent::Transaction(Event::Failed(failure));
-        let _ = self.context.events.send(event);
-        std::future::pending().await
-    }
-
-    /// A failed record from where it failed: through the transforms, or only what a writer has not taken.
-    async fn try_again(&self, mut part: BatchPart) -> BatchPart {
-        let refused = |failed_record: &FailedRecord| failed_record.failure.stage == Stage::Write;
-        if part.failed_records.iter().all(refused) {
-            part.failed_records.clear();
-            part.again = false;
-            part.pending.iter_mut().for_each(|pending| pending.attempts = 0);
-            return part;
-        }
-        let source = part.sources().first().copied().unwrap_or_default();
-        let record = Arc::new(part.chunk().single(source as usize));
+    /// Writes the part with all its writers at the same time.
+    async fn write(&self, part: &BatchPart, transaction: u64, is_retry: bool) -> Vec<WriteOutcome> {
         let shared = &self.context.shared;
-        let batch = shared.runs.process(record, &self.context.problems).await;
-        BatchPart::new(batch, part.first() + u64::from(source), shared.writers.len())
-    }
-
-    /// True when a record may be written once more, behind one that should have been written before it.
-    fn may_repeat(&self) -> bool {
-        let shared = &self.context.shared;
-        shared.guarantee == DeliveryGuarantee::AtLeastOnce && shared.ordering != Ordering::Unordered
-    }
-
-    async fn write(&self, part: &BatchPart, transaction: u64, again: bool) -> Vec<WriteOutcome> {
-        let shared = &self.context.shared;
-        let retry_mode = match (shared.guarantee, shared.ordering) {
-            _ if shared.gate.is_some() => RetryMode::AbortTransaction,
-            (DeliveryGuarantee::AtMostOnce, _) => RetryMode::Never,
-            (_, Ordering::PerPartition) => RetryMode::RequeueWithFollowers,
-            (_, Ordering::PerKey | Ordering::Unordered) => RetryMode::Requeue,
-        };
+        let retry_mode = self.retry_mode();
         let deliveries = part.pending.iter().map(async |pending| {
-            // Each its own: the success of one must not hide the trouble of another.
+            // One reporter per writer: the success of one writer must not hide the problem of another.
             let reporter = self.context.problems.at(part.offset());
             let delivery = Delivery {
                 writer: &shared.writers[pending.writer],
                 breaker: &shared.breakers[pending.writer],
                 batch: part.batch(),
                 transaction,
-                again,
+                after_a_wait: is_retry,
                 retry_mode,
                 retry: &shared.retry,
                 reporter: &reporter,
@@ -255,42 +190,54 @@ impl Lane {
         join_all(deliveries).await
     }
 
-    /// Lets the records wait that a writer will perhaps take later, and those behind them.
-    fn park_later(&mut self, part: &mut BatchPart, delivered: &[WriteOutcome], waits: u32) {
-        let batch = part.batch().clone();
-        let later = || {
-            delivered
-                .iter()
-                .zip(0..)
-                .flat_map(|(delivered, writer)| delivered.later.iter().map(move |later| (writer, later)))
-        };
-        let mut sources: Vec<u32> = later().map(|(_, later)| batch.source(later.output)).collect();
-        sources.sort_unstable();
-        sources.dedup();
-        for source in sources {
-            // It may follow one of the same key already.
-            let Some(mut waiting) = part.take(|other| other == source) else {
-                continue;
-            };
-            let followers = self.retry_queue.followers(part, source);
-            let reporter = self.context.problems.at(waiting.offset());
-            let mut attempts = 0;
-            // What another writer has refused for good is still to be done as well, so that writer is asked once more.
-            for (writer, later) in later().filter(|(_, later)| batch.source(later.output) == source) {
-                waiting.pending[writer].attempts = later.attempts;
-                attempts = attempts.max(later.attempts);
-                reporter.failing(later.attempts, &later.message);
-            }
-            self.retry_queue.park(WaitingRecord {
-                part: waiting,
-                due: Instant::now() + self.context.shared.retry.random_backoff(attempts),
-                waits,
-                reporter,
-                followers: followers.into_iter().collect(),
-            });
+    fn retry_mode(&self) -> RetryMode {
+        let shared = &self.context.shared;
+        match (shared.guarantee, shared.ordering) {
+            _ if shared.gate.is_some() => RetryMode::AbortTransaction,
+            (DeliveryGuarantee::AtMostOnce, _) => RetryMode::Never,
+            (_, Ordering::PerPartition) => RetryMode::RequeueWithFollowers,
+            (_, Ordering::PerKey | Ordering::Unordered) => RetryMode::Requeue,
         }
+    }
+
+    /// True when the lane may write a record again, behind one that should have been written before it.
+    fn may_repeat(&self) -> bool {
+        let shared = &self.context.shared;
+        shared.guarantee == DeliveryGuarantee::AtLeastOnce && shared.ordering != Ordering::Unordered
+    }
+
+    /// Reports that the transaction cannot be committed. The poll loop then ends this task and reads the
+    /// records again.
+    async fn fail_transaction(&self, failure: TransactionFailure) -> Result<(), Drained> {
+        let event = TaskEvent::Transaction(Event::Failed(failure));
+        let _ = self.context.events.send(event);
+        std::future::pending().await
     }
 }
 
+/// Waits, but returns as soon as the partition drains.
+async fn unless_draining<T>(context: &PartitionContext, wait: impl Future<Output = T>) -> Result<T, Drained> {
+    let mut draining = context.draining.clone();
+    tokio::select! {
+        biased;
+        _ = draining.wait_for(|draining| *draining) => Err(Drained),
+        result = wait => Ok(result),
+    }
+}
+
+/// Waits until the lane may write. While the circuit breaker of a writer is open, the lane starts nothing and
+/// takes no permit from other lanes.
+async fn write_permit<'c>(
+    context: &'c PartitionContext,
+    part: &BatchPart,
+) -> Result<SemaphorePermit<'c>, Drained> {
+    let reporter = context.problems.at(part.offset());
+    for pending in part.pending.iter().filter(|pending| !pending.outputs.is_empty()) {
+        let waiting = |error: &str| wait_for_writer(&reporter, pending.attempts, error);
+        context.shared.breakers[pending.writer].passable(waiting).await;
+    }
+    context.shared.lanes.acquire().await.map_err(|_| Drained)
+}
+
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

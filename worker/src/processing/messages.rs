@@ -8,42 +8,42 @@ use crate::{
     transaction,
 };
 
-/// Records handed to a partition's task.
+/// Records that the poll loop has dispatched to a partition's task.
 pub(crate) struct DispatchedChunk {
     pub chunk: Chunk,
     /// Sequence number of the chunk's first record.
     pub first: Sequence,
 }
 
-/// What a task tells the poll loop.
+/// What a task reports to the poll loop.
 pub(crate) enum TaskEvent {
     /// These records are finished.
     Finished {
         partition: TopicPartition,
         epoch: u64,
-        /// Number of the transaction that they were written in; 0 without.
+        /// Number of the transaction that the records were written in; 0 without transactions.
         transaction: u64,
         finished: FinishedRecords,
         dead_lettered: u64,
         skipped: u64,
     },
-    /// The task has ended; nothing more comes from it.
+    /// The task has ended and sends no more events.
     Ended { partition: TopicPartition, epoch: u64 },
-    /// What became of the transaction.
+    /// An event of the transaction.
     Transaction(transaction::Event),
 }
 
 /// Finished records of a chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum FinishedRecords {
-    /// These.
+    /// A run of consecutive records.
     Run(Range<Sequence>),
-    /// The records at these indices of a chunk whose first record has this number.
+    /// The records at these indices of a chunk whose first record has this sequence number.
     Some(Sequence, Vec<u32>),
 }
 
 impl FinishedRecords {
-    /// How many.
+    /// Number of records.
     pub fn len(&self) -> usize {
         match self {
             FinishedRecords::Run(run) => (run.end - run.start) as usize,

@@ -1,5 +1,6 @@
-//! Records of a lane that wait for another attempt, and the later records that must not overtake them. Pure: time comes in
-//! as a value. Bounded by what the poll loop lets into a partition.
+//! The retry queue of a lane: records that wait for another attempt, and the later records that must not
+//! overtake them. Pure: time comes in as a value. Its size is bounded by the records that the poll loop
+//! dispatches to a partition.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -8,24 +9,26 @@ use tokio::time::Instant;
 
 use crate::{health::problems::ProblemReporter, processing::batch_part::BatchPart};
 
-/// A record that waits.
+/// A record that waits for another attempt.
 #[derive(Debug)]
 pub(crate) struct WaitingRecord {
     /// The record alone.
     pub part: BatchPart,
-    /// When it is due.
+    /// When the attempt is due.
     pub due: Instant,
-    /// Times it has waited before.
+    /// How many times the record has waited before.
     pub waits: u32,
-    /// Its trouble, which lasts as long as it waits.
+    /// Reports its problem, which lasts as long as the record waits.
     pub reporter: ProblemReporter,
-    /// What comes after it, in order.
+    /// The records behind it, in order.
     pub followers: VecDeque<BatchPart>,
 }
 
 impl WaitingRecord {
-    /// Takes another one of the same order in. It may be an earlier one: what is known to have failed waits before the others of
-    /// its batch are written. What follows the earlier one was taken from between them, or before it from behind both.
+    /// Joins another waiting record that must keep its order with this one. The other may be the earlier one,
+    /// because a record that is known to have failed is parked before the other records of its batch are
+    /// written. The followers of the earlier record come from between the two, or were taken before from
+    /// behind both.
     fn join(&mut self, mut other: WaitingRecord) {
         if other.part.offset() < self.part.offset() {
             std::mem::swap(self, &mut other);
@@ -44,7 +47,7 @@ pub(crate) struct RetryQueue {
 }
 
 impl RetryQueue {
-    /// None. `ordering` says what may overtake what.
+    /// An empty queue. `ordering` decides which records may overtake others.
     pub fn new(ordering: Ordering) -> Self {
         Self {
             ordering,
@@ -71,8 +74,9 @@ impl RetryQueue {
         }
     }
 
-    /// As [`RetryQueue::followers`], when everything of `part` that had not failed was written: what has failed, too, and with
-    /// `repeat` what was written of the same keys, so that it is written again behind them.
+    /// As [`RetryQueue::followers`], when all records of `part` that have not failed are written: takes the
+    /// failed records and, with `repeat`, the written records with the same keys, so that they are written
+    /// again behind the failed ones.
     pub fn written_followers(&self, part: &mut BatchPart, source: u32, repeat: bool) -> Option<BatchPart> {
         let whole_partition = match self.ordering {
             Ordering::PerPartition => true,
@@ -89,9 +93,10 @@ impl RetryQueue {
         sources.retain(|later| {
             let key = key(*later);
             let follows = *later > source
-                && match part.has_failed(*later) {
-                    true => whole_partition || keys.contains(&key),
-                    false => repeat && key.is_some() && keys.contains(&key),
+                && if part.has_failed(*later) {
+                    whole_partition || keys.contains(&key)
+                } else {
+                    repeat && key.is_some() && keys.contains(&key)
                 };
             if follows {
                 keys.insert(key);
@@ -101,7 +106,7 @@ impl RetryQueue {
         part.take(|other| sources.binary_search(&other).is_ok())
     }
 
-    /// Lets a record wait. Of one order, only one record can: the others are its followers.
+    /// Parks a record. Of the records that keep one order, only one waits, and the others are its followers.
     pub fn park(&mut self, waiting: WaitingRecord) {
         let source = waiting.part.sources().first().copied();
         let key = source.and_then(|source| waiting.part.key(source));
@@ -122,14 +127,14 @@ impl RetryQueue {
         }
     }
 
-    /// Keeps the records of `part` that must not overtake a waiting one; gives back the rest.
+    /// Keeps the records of `part` that must not overtake a waiting one, and returns the rest.
     pub fn hold_back(&mut self, mut part: BatchPart) -> Option<BatchPart> {
         if self.is_empty() {
             return Some(part);
         }
         if self.ordering == Ordering::PerPartition {
-            // Everything after a waiting record waits. Which one it follows does not matter: it is caught again as long as
-            // another one waits.
+            // Everything behind a waiting record waits. It does not matter which record it follows: it is
+            // held back again as long as another record waits.
             if let Some(last) = self.others.last_mut() {
                 last.followers.push_back(part);
             }
@@ -140,12 +145,12 @@ impl RetryQueue {
         }
         let chunk = part.chunk().clone();
         let key = |source: u32| chunk.record(source as usize).key;
-        let mut caught: Vec<u32> = part.sources();
-        caught.retain(|source| key(*source).is_some_and(|key| self.by_key.contains_key(key)));
-        for source in caught {
-            let Some(key_caught) = key(source) else { continue };
-            if let Some(follower) = part.take(|other| key(other) == Some(key_caught))
-                && let Some(waiting) = self.by_key.get_mut(key_caught)
+        let mut held_back: Vec<u32> = part.sources();
+        held_back.retain(|source| key(*source).is_some_and(|key| self.by_key.contains_key(key)));
+        for source in held_back {
+            let Some(held_key) = key(source) else { continue };
+            if let Some(follower) = part.take(|other| key(other) == Some(held_key))
+                && let Some(waiting) = self.by_key.get_mut(held_key)
             {
                 waiting.followers.push_back(follower);
             }
@@ -180,7 +185,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{health::problems::Problems, processing::batch_part::tests::part};
+    use crate::{health::problems::Problems, processing::testing::part};
 
     fn waiting(part: BatchPart, due: Instant) -> WaitingRecord {
         WaitingRecord {
@@ -212,9 +217,9 @@ mod tests {
         assert_eq!(rest.sources(), [0, 2, 3]);
         assert!(retry_queue.hold_back(part(&["a", "a"], 8, 1)).is_none());
         assert!(retry_queue.pop_due(now - Duration::from_millis(1)).is_none());
-        let released = retry_queue.pop_due(now).unwrap();
-        assert_eq!(released.part.sources(), [0]);
-        assert_eq!(sources(released.followers), [2, 1, 0, 1]);
+        let retried = retry_queue.pop_due(now).unwrap();
+        assert_eq!(retried.part.sources(), [0]);
+        assert_eq!(sources(retried.followers), [2, 1, 0, 1]);
         assert!(retry_queue.is_empty());
         assert!(retry_queue.hold_back(part(&["a"], 10, 1)).is_some());
     }
@@ -249,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_earlier_goes_first_though_it_was_found_later() {
+    fn the_earlier_of_two_waiting_records_is_retried_first() {
         let now = Instant::now();
         for ordering in [Ordering::PerPartition, Ordering::PerKey] {
             let mut retry_queue = RetryQueue::new(ordering);
@@ -277,8 +282,8 @@ mod tests {
     }
 
     proptest! {
-        /// Chunks come, records wait at random and are released at random; per key, records come out in their order, and
-        /// none is lost or doubled.
+        /// Chunks arrive, and records are parked and retried at random. Records with the same key come out in
+        /// order, and no record is lost or duplicated.
         #[test]
         fn no_record_overtakes_a_waiting_one_of_its_key(
             chunks in prop::collection::vec(prop::collection::vec("[a-c]?", 1..8), 1..12),
@@ -287,39 +292,44 @@ mod tests {
             let start = Instant::now();
             let mut retry_queue = RetryQueue::new(Ordering::PerKey);
             let mut waits = waits.into_iter().chain(std::iter::repeat(false));
-            let mut out: Vec<(Option<Vec<u8>>, u64)> = Vec::new();
+            type Written = (Option<Vec<u8>>, u64);
+            let mut out: Vec<Written> = Vec::new();
             let mut first = 0;
             let mut expected = 0;
-            let mut work = |retry_queue: &mut RetryQueue, mut part: BatchPart, out: &mut Vec<_>, now: Instant| {
+            let mut work = |queue: &mut RetryQueue, mut part: BatchPart, out: &mut Vec<_>, now: Instant| {
                 for source in part.sources() {
                     if !waits.next().unwrap_or(false) { continue; }
                     let Some(failed) = part.take(|other| other == source) else { continue };
-                    let followers = retry_queue.followers(&mut part, source).into_iter().collect();
-                    retry_queue.park(WaitingRecord { followers, ..waiting(failed, now) });
+                    let followers = queue.followers(&mut part, source).into_iter().collect();
+                    queue.park(WaitingRecord { followers, ..waiting(failed, now) });
                 }
                 for source in part.sources() {
                     out.push((part.key(source).map(<[u8]>::to_vec), part.first() + u64::from(source)));
                 }
             };
-            let pop_due = |retry_queue: &mut RetryQueue, out: &mut Vec<_>, now: Instant, work: &mut dyn FnMut(&mut RetryQueue, BatchPart, &mut Vec<_>, Instant)| {
-                if let Some(released) = retry_queue.pop_due(now) {
-                    work(retry_queue, released.part, out, now);
-                    for follower in released.followers {
-                        if let Some(follower) = retry_queue.hold_back(follower) { work(retry_queue, follower, out, now); }
+            type Work<'a> = &'a mut dyn FnMut(&mut RetryQueue, BatchPart, &mut Vec<Written>, Instant);
+            let pop_due = |queue: &mut RetryQueue, out: &mut Vec<_>, now: Instant, work: Work<'_>| {
+                if let Some(retried) = queue.pop_due(now) {
+                    work(queue, retried.part, out, now);
+                    for follower in retried.followers {
+                        if let Some(follower) = queue.hold_back(follower) { work(queue, follower, out, now); }
                     }
                 }
             };
             for keys in &chunks {
                 let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
                 expected += keys.len();
-                if let Some(part) = retry_queue.hold_back(part(&keys, first, 1)) { work(&mut retry_queue, part, &mut out, start); }
+                if let Some(part) = retry_queue.hold_back(part(&keys, first, 1)) {
+                    work(&mut retry_queue, part, &mut out, start);
+                }
                 first += keys.len() as u64;
                 pop_due(&mut retry_queue, &mut out, start, &mut work);
             }
             while !retry_queue.is_empty() { pop_due(&mut retry_queue, &mut out, start, &mut work); }
             prop_assert_eq!(out.len(), expected);
             for key in [b"a", b"b", b"c"] {
-                let of_key: Vec<u64> = out.iter().filter(|(k, _)| k.as_deref() == Some(key)).map(|(_, n)| *n).collect();
+                let of_key = out.iter().filter(|(k, _)| k.as_deref() == Some(key));
+                let of_key: Vec<u64> = of_key.map(|(_, n)| *n).collect();
                 prop_assert!(of_key.is_sorted_by(|a, b| a < b), "{:?}", out);
             }
             let mut all: Vec<u64> = out.iter().map(|(_, n)| *n).collect();

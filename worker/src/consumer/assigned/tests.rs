@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{dead_letter::FailurePolicy, offsets::commit_metadata, processing::lane::tests::shared};
+use crate::{dead_letter::FailurePolicy, offsets::commit_metadata, processing::testing::shared};
 
 fn start(finished: Vec<Range<Offset>>) -> AssignedPartition {
     start_with(finished, false)

@@ -1,5 +1,5 @@
-//! A transform that waits at some records until a gate is opened. The limit is long enough for a busy machine to start a
-//! thread, and the only thing that is waited for.
+//! A transform that waits at some records until a gate opens. The limit is long enough for a busy machine to
+//! start a thread, and it is the only time that the tests wait for.
 
 use std::sync::{Condvar, atomic::AtomicU32};
 
@@ -13,7 +13,7 @@ use crate::{
 
 const LIMIT: Duration = Duration::from_millis(400);
 
-/// Shut as long as the test runs, so that the runtime can end.
+/// Closed while the test runs, and opened at its end so that the runtime can end.
 #[derive(Clone, Default)]
 struct Gate(Arc<(Mutex<bool>, Condvar)>);
 
@@ -42,14 +42,14 @@ impl Drop for World {
     }
 }
 
-/// Records with the value "stuck" wait at the gate, those with "slow" take an eighth of the limit.
+/// Records with the value "stuck" wait at the gate. Records with "slow" take an eighth of the limit.
 fn world() -> World {
     let (gate, calls) = (Gate::default(), Arc::new(AtomicU32::new(0)));
-    let (shut, count) = (gate.clone(), calls.clone());
+    let (closed, count) = (gate.clone(), calls.clone());
     let transform = per_record("clean", move |record, output| {
         count.fetch_add(1, Ordering::SeqCst);
         match record.value {
-            Some(b"stuck") => shut.wait(),
+            Some(b"stuck") => closed.wait(),
             Some(b"slow") => std::thread::sleep(LIMIT / 8),
             _ => {}
         }
@@ -80,14 +80,14 @@ fn chunk(partition: i32, values: &str) -> Arc<Chunk> {
 }
 
 /// The offsets that passed and those that failed.
-type Told = (Vec<Offset>, Vec<Offset>);
+type PassedAndFailed = (Vec<Offset>, Vec<Offset>);
 
 impl World {
-    /// The pieces of a chunk, each finished before the next is begun.
-    async fn pieces(&self, chunk: Arc<Chunk>) -> Vec<(Option<Range<u32>>, Told)> {
-        let mut passing = self.runs.begin(chunk.clone());
+    /// The pieces of a chunk, each finished before the next one starts.
+    async fn pieces(&self, chunk: Arc<Chunk>) -> Vec<(Option<Range<u32>>, PassedAndFailed)> {
+        let mut chunk_run = self.runs.start(chunk.clone());
         let mut pieces = Vec::new();
-        while let Some(piece) = self.runs.next(&mut passing, &self.problems).await {
+        while let Some(piece) = self.runs.next_piece(&mut chunk_run, &self.problems).await {
             let passed = piece.batch.outputs().map(|output| output.offset());
             let failed = piece.batch.failures().iter().map(|failure| {
                 assert_eq!((failure.stage, &*failure.component), (Stage::Transform, "clean"));
@@ -95,14 +95,14 @@ impl World {
                 chunk.record(failure.source).offset
             });
             pieces.push((piece.records, (passed.collect(), failed.collect())));
-            self.runs.count(&piece.abandoned);
+            self.runs.count_abandoned(&piece.abandoned);
         }
         pieces
     }
 
-    async fn process(&self, chunk: Arc<Chunk>) -> Told {
+    async fn process(&self, chunk: Arc<Chunk>) -> PassedAndFailed {
         let pieces = self.pieces(chunk).await.into_iter();
-        let (passed, failed): (Vec<_>, Vec<_>) = pieces.map(|(_, told)| told).unzip();
+        let (passed, failed): (Vec<_>, Vec<_>) = pieces.map(|(_, results)| results).unzip();
         (passed.concat(), failed.concat())
     }
 
@@ -110,8 +110,8 @@ impl World {
         self.runs.lock().threads
     }
 
-    async fn until(&self, so: impl Fn(&World) -> bool) {
-        while !so(self) {
+    async fn until(&self, condition: impl Fn(&World) -> bool) {
+        while !condition(self) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
@@ -120,24 +120,25 @@ impl World {
 #[tokio::test]
 async fn a_record_that_takes_too_long_fails_and_the_others_pass_in_order() {
     let world = world();
-    let told = async {
-        let held = |world: &World| world.problems.oldest().paused_reason == Some(PausedReason::TransformSlow);
-        world.until(held).await;
+    let reported = async {
+        let paused =
+            |world: &World| world.problems.oldest().paused_reason == Some(PausedReason::TransformSlow);
+        world.until(paused).await;
         world.problems.oldest().last_error
     };
-    let (result, told) = tokio::join!(world.process(chunk(0, "a b stuck c d")), told);
+    let (result, error) = tokio::join!(world.process(chunk(0, "a b stuck c d")), reported);
     assert_eq!(result, (vec![100, 101, 103, 104], vec![102]));
-    assert!(told.is_some_and(|told| told.starts_with("transform clean: no record done for")));
+    assert!(error.is_some_and(|error| error.starts_with("transform clean: no record finished for")));
     assert_eq!(world.problems.oldest(), Default::default());
     // Once in the chunk, once by itself.
     assert_eq!(world.abandoned(), 2);
     assert_eq!(world.runs.too_many_abandoned(), None);
-    // Everything else goes on.
+    // All other chunks continue.
     assert_eq!(world.process(chunk(0, "a b")).await, (vec![100, 101], vec![]));
 }
 
 #[tokio::test]
-async fn with_each_record_that_takes_too_long_ends_a_piece() {
+async fn each_record_that_takes_too_long_ends_a_piece() {
     let world = world();
     assert_eq!(
         world.pieces(chunk(0, "a stuck b stuck c")).await,
@@ -150,7 +151,7 @@ async fn with_each_record_that_takes_too_long_ends_a_piece() {
     assert_eq!(
         world.pieces(chunk(0, "a b")).await,
         [
-            // Its run goes on.
+            // Its run continues.
             (Some(0..2), (vec![100], vec![101])),
         ]
     );
@@ -161,11 +162,11 @@ async fn with_each_record_that_takes_too_long_ends_a_piece() {
 }
 
 #[tokio::test]
-async fn a_record_that_is_stuck_is_not_tried_again_before_its_run_has_ended() {
+async fn a_stuck_record_does_not_run_again_before_its_run_has_ended() {
     let world = world();
     assert_eq!(world.process(chunk(0, "stuck")).await, (vec![], vec![100]));
     assert_eq!(world.process(chunk(0, "stuck a")).await, (vec![101], vec![100]));
-    // Once the record that is stuck, once the other.
+    // The stuck record once, and the other one once.
     assert_eq!((world.abandoned(), world.calls.load(Ordering::SeqCst)), (1, 2));
     // The same offset of another partition is another record.
     assert_eq!(world.process(chunk(1, "a")).await, (vec![100], vec![]));
@@ -183,7 +184,7 @@ async fn slow_is_not_stuck_however_many_records_there_are() {
 }
 
 #[tokio::test]
-async fn more_runs_that_do_not_come_back_than_allowed_are_told() {
+async fn too_many_abandoned_runs_are_reported() {
     let world = world();
     let stuck = async |partitions: Range<i32>| {
         let runs = partitions.map(|partition| world.process(chunk(partition, "stuck")));
@@ -197,41 +198,41 @@ async fn more_runs_that_do_not_come_back_than_allowed_are_told() {
     assert_eq!(world.runs.too_many_abandoned(), None);
 }
 
-/// Else a process that has finished none of them would end, and so would the next one.
+/// Otherwise a process would end that has finished none of the records, and so would the next one.
 #[tokio::test]
-async fn only_runs_of_what_is_finished_are_too_many() {
+async fn only_runs_of_finished_records_count() {
     let world = world();
     let waiting = (0..9).map(|partition| world.runs.process(chunk(partition, "stuck"), &world.problems));
     let failed = futures::future::join_all(waiting).await;
     assert!(failed.iter().all(|batch| batch.failures().len() == 1));
-    let mut passing: Vec<ChunkRun> = (9..18)
-        .map(|partition| world.runs.begin(chunk(partition, "stuck")))
+    let mut chunk_runs: Vec<ChunkRun> = (9..18)
+        .map(|partition| world.runs.start(chunk(partition, "stuck")))
         .collect();
-    let next = passing
+    let next = chunk_runs
         .iter_mut()
-        .map(|passing| world.runs.next(passing, &world.problems));
+        .map(|chunk_run| world.runs.next_piece(chunk_run, &world.problems));
     let pieces = futures::future::join_all(next).await;
     for piece in pieces.iter().flatten() {
         assert_eq!(world.runs.too_many_abandoned(), None);
-        world.runs.count(&piece.abandoned);
+        world.runs.count_abandoned(&piece.abandoned);
     }
     assert_eq!(world.runs.too_many_abandoned(), Some(18));
 }
 
 #[tokio::test]
-async fn runs_of_chunks_that_are_given_up_on_the_way_count() {
+async fn runs_of_revoked_chunks_count() {
     let world = world();
-    let mut passing: Vec<ChunkRun> = (0..9)
-        .map(|partition| world.runs.begin(chunk(partition, "stuck a")))
+    let mut chunk_runs: Vec<ChunkRun> = (0..9)
+        .map(|partition| world.runs.start(chunk(partition, "stuck a")))
         .collect();
-    let next = passing
+    let next = chunk_runs
         .iter_mut()
-        .map(|passing| world.runs.next(passing, &world.problems));
+        .map(|chunk_run| world.runs.next_piece(chunk_run, &world.problems));
     tokio::select! {
         _ = futures::future::join_all(next) => panic!("their records take longer"),
         () = world.until(|world| world.abandoned() >= 9) => {}
     }
     assert_eq!(world.runs.too_many_abandoned(), None);
-    drop(passing);
+    drop(chunk_runs);
     assert!(world.runs.too_many_abandoned().is_some());
 }

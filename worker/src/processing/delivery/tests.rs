@@ -1,4 +1,4 @@
-//! Several deliveries with one writer that is away for a while. Waits are a few milliseconds.
+//! Several deliveries with one writer that is unavailable for a while. Waits are a few milliseconds.
 
 use std::{
     sync::{
@@ -17,7 +17,7 @@ use crate::{
     writer::{Rejected, Writer},
 };
 
-/// Answers the first calls with these errors, later ones with what stays.
+/// Answers the first calls with the errors in `first`, and later calls with the one in `stays`.
 #[derive(Default)]
 struct Sink {
     first: Mutex<Vec<WriteError>>,
@@ -44,7 +44,7 @@ impl Writer for Sink {
     }
 }
 
-/// A writer, its breaker, and what a delivery needs besides.
+/// A writer, its breaker, and what else a delivery needs.
 struct World {
     sink: Arc<Sink>,
     writer: NamedWriter,
@@ -82,7 +82,7 @@ impl World {
         let batch = Batch::identity(Arc::new(chunk));
         let delivery = Delivery {
             transaction: 0,
-            again: false,
+            after_a_wait: false,
             writer: &self.writer,
             breaker: &self.breaker,
             batch: &batch,
@@ -121,7 +121,7 @@ fn transient() -> WriteError {
 }
 
 #[tokio::test]
-async fn a_failure_that_passes_holds_nobody_else_back() {
+async fn a_single_transient_failure_does_not_stop_other_deliveries() {
     let world = world();
     *world.sink.first.lock().unwrap() = vec![transient()];
     let first = tokio::spawn({
@@ -137,7 +137,7 @@ async fn a_failure_that_passes_holds_nobody_else_back() {
 }
 
 #[tokio::test]
-async fn while_a_writer_is_away_all_tell_why_and_all_go_on_when_it_is_back() {
+async fn while_a_writer_is_unavailable_all_report_why_and_then_continue() {
     let world = world();
     *world.sink.stays.lock().unwrap() = Some(systemic());
     let problems: Vec<Problems> = (0..12).map(|_| Problems::default()).collect();
@@ -170,7 +170,7 @@ async fn while_a_writer_is_away_all_tell_why_and_all_go_on_when_it_is_back() {
 }
 
 #[tokio::test]
-async fn a_delivery_that_is_ended_while_it_tries_leaves_the_turn_to_another() {
+async fn a_delivery_that_is_dropped_while_it_probes_leaves_the_probe_to_another() {
     let world = world();
     *world.sink.stays.lock().unwrap() = Some(systemic());
     let spawn = |partition| {
@@ -194,10 +194,11 @@ async fn a_delivery_that_is_ended_while_it_tries_leaves_the_turn_to_another() {
 }
 
 #[tokio::test]
-async fn at_most_once_gives_up_what_was_tried_and_nothing_that_waits() {
+async fn at_most_once_gives_up_attempted_records_and_no_waiting_ones() {
     let world = world();
     *world.sink.first.lock().unwrap() = vec![transient(), systemic()];
-    // The first opens it; it is known not to be written, so it is tried again, and that may have been written.
+    // The systemic error opens the breaker. Nothing is written then, so the delivery retries, and the retry
+    // may have been written.
     let first = world.deliver(0, RetryMode::Never, Problems::default()).await;
     assert_eq!((first.given_up, world.is_open()), (2, true));
     let second = world.deliver(1, RetryMode::Never, Problems::default()).await;

@@ -1,76 +1,166 @@
-//! What becomes of the failed records of a unit: dead letters, skipped, or made to wait; then the report that the unit is
-//! finished.
+//! Failed records of a part: dead letter topic, skip or park, as `onExhausted` says. Then the report that the
+//! rest of the part is finished.
 
 use tokio::time::Instant;
 
 use super::Lane;
 use crate::{
-    dead_letter::{BreakerRefusal, Exceeded, FailurePolicy},
+    dead_letter::{BreakerRefusal, DeadLetters, Exceeded, FailurePolicy},
     health::{problems::ProblemReporter, snapshot::PausedReason},
-    processing::{batch_part::BatchPart, messages::TaskEvent, retry_queue::WaitingRecord},
-    record::failure::FailedRecord,
+    processing::{
+        batch_part::BatchPart, delivery::outcome::WriteOutcome, messages::TaskEvent,
+        retry_queue::WaitingRecord,
+    },
+    record::{Offset, failure::FailedRecord},
     seeded_bugs::seeded_bug,
     transaction::TransactionFailure,
 };
 
 impl Lane {
-    /// Keeps from being written what comes behind a record that is known to have failed and has to wait.
+    /// Parks the records that have failed already and have to wait, and those behind them, before anything is
+    /// written.
     pub(super) fn park_before_writing(&mut self, part: &mut BatchPart, waits: u32) {
         if part.failed_records.is_empty() {
             return;
         }
         let context = self.context.clone();
-        let refusal = match &context.shared.policy {
-            FailurePolicy::DeadLetter(queue) => refusal(part, |positions| {
-                queue.would_refuse(part.chunk(), part.len(), positions)
-            }),
-            _ => None,
-        };
-        match (&context.shared.policy, refusal) {
-            (FailurePolicy::Stop, _) => self.park(part, 0, Park::stopped(waits, false)),
-            (_, Some((source, limit))) => {
-                let first = part
-                    .failed_records
-                    .partition_point(|failed_record| failed_record.failure.source < source);
-                self.park(part, first, Park::open(waits, false, limit));
+        match &context.shared.policy {
+            FailurePolicy::Stop => self.park(part, 0, Park::stopped(waits, false)),
+            FailurePolicy::DeadLetter(queue) => {
+                let refusal = refusal(part, |positions| {
+                    queue.would_refuse(part.chunk(), part.len(), positions)
+                });
+                if let Some((source, limit)) = refusal {
+                    let first = first_failed_from(&part.failed_records, source);
+                    self.park(part, first, Park::breaker_open(waits, false, limit));
+                }
             }
-            _ => {}
+            FailurePolicy::Skip => {}
         }
     }
 
-    /// Lets failed records of a unit wait, from the letter at `first` on.
+    /// Applies the failure policy to the failed records, and reports the records that are finished.
+    pub(super) async fn finish(
+        &mut self,
+        mut part: BatchPart,
+        transaction: u64,
+        waits: u32,
+        given_up: u64,
+        reporter: &ProblemReporter,
+    ) -> Result<(), TransactionFailure> {
+        let context = self.context.clone();
+        let (mut dead_lettered, mut skipped) = (0, given_up);
+        if seeded_bug("failed-records-finished") {
+            part.failed_records.clear();
+        }
+        match &context.shared.policy {
+            policy if part.failed_records.is_empty() => policy.passed(part.chunk(), part.len()),
+            FailurePolicy::Stop => self.park(&mut part, 0, Park::stopped(waits, true)),
+            FailurePolicy::DeadLetter(queue) => {
+                dead_lettered = self
+                    .write_dead_letters(queue, &mut part, transaction, waits, reporter)
+                    .await?;
+            }
+            FailurePolicy::Skip => skipped += self.skip(&mut part),
+        }
+        if !part.is_empty() {
+            self.report_finished(&part, transaction, dead_lettered, skipped);
+        }
+        Ok(())
+    }
+
+    /// Writes the failed records to the dead letter topic up to the first one that its breaker refuses, and
+    /// parks the rest. Returns how many it has written.
+    async fn write_dead_letters(
+        &mut self,
+        queue: &DeadLetters,
+        part: &mut BatchPart,
+        transaction: u64,
+        waits: u32,
+        reporter: &ProblemReporter,
+    ) -> Result<u64, TransactionFailure> {
+        let context = self.context.clone();
+        let shared = &context.shared;
+        let refusal = refusal(part, |positions| queue.admit(part.chunk(), part.len(), positions));
+        let mut failed_records = std::mem::take(&mut part.failed_records);
+        if let Some((source, _)) = refusal {
+            let first = first_failed_from(&failed_records, source);
+            part.failed_records = failed_records.split_off(first);
+        }
+        let records: Vec<_> = failed_records
+            .iter()
+            .map(|failed_record| (part.chunk().record(failed_record.failure.source), failed_record))
+            .collect();
+        queue
+            .write(&records, transaction, &shared.retry, reporter)
+            .await?;
+        for FailedRecord { failure, .. } in &failed_records {
+            let stage = failure.stage.as_str();
+            shared.metrics.failure(stage, &failure.component);
+            shared.metrics.dead_lettered(stage, &failure.component);
+        }
+        let written = failed_records.len() as u64;
+        if let Some((_, limit)) = refusal {
+            self.park(part, 0, Park::breaker_open(waits, true, limit));
+        }
+        Ok(written)
+    }
+
+    /// Drops the failed records. Returns how many.
+    fn skip(&self, part: &mut BatchPart) -> u64 {
+        let metrics = &self.context.shared.metrics;
+        let failed_records = std::mem::take(&mut part.failed_records);
+        self.log(
+            "skipped failing records; the first error",
+            part,
+            &failed_records[0],
+            failed_records.len(),
+        );
+        for FailedRecord { failure, .. } in &failed_records {
+            metrics.failure(failure.stage.as_str(), &failure.component);
+        }
+        let skipped = failed_records.len() as u64;
+        metrics.skipped(skipped);
+        skipped
+    }
+
+    fn report_finished(&self, part: &BatchPart, transaction: u64, dead_lettered: u64, skipped: u64) {
+        let event = TaskEvent::Finished {
+            partition: self.context.partition.clone(),
+            epoch: self.context.epoch,
+            transaction,
+            finished: part.finished(),
+            dead_lettered,
+            skipped,
+        };
+        // The poll loop outlives its lanes unless it has failed. Then no offset is committed any more.
+        let _ = self.context.events.send(event);
+    }
+
+    /// Parks the failed records of a part from the one at index `first` on.
     fn park(&mut self, part: &mut BatchPart, first: usize, reason: Park) {
-        let written = reason.written;
         let repeat = self.may_repeat();
         while let Some(failed_record) = part.failed_records.get(first).cloned() {
             let source = failed_record.failure.source as u32;
             let Some(mut failed) = part.take(|other| other == source) else {
-                // A failure of a record that is not in the unit cannot be; it must not make an endless loop either.
+                // A failure of a record that is not in the part is impossible. It must not cause an endless
+                // loop either.
                 part.failed_records.remove(first);
                 continue;
             };
-            failed.again = true;
-            let followers = match written {
-                true => self.retry_queue.written_followers(part, source, repeat),
-                false => self.retry_queue.followers(part, source),
+            failed.retry_failed = true;
+            let followers = if reason.written {
+                self.retry_queue.written_followers(part, source, repeat)
+            } else {
+                self.retry_queue.followers(part, source)
             };
-            let why = &reason.why;
-            if reason.waits == 0 {
-                self.log(&format!("{why}stopped"), part, &failed_record, 1);
-            }
+            let reporter = self.report_parked(part, &failed_record, failed.offset(), &reason);
+            self.has_parked_failure = true;
             let failure = &failed_record.failure;
-            let (stage, component) = (failure.stage.as_str(), &failure.component);
-            let offset = failed.offset();
-            let reporter = self.context.problems.at(offset);
-            let partition = &self.context.partition;
-            let message = format!(
-                "{why}{partition}@{offset}: {stage} {component}: {}",
-                failure.message
-            );
-            reporter.failing(failed_record.attempts.max(reason.waits + 1), &message);
-            reporter.hold(reason.reason);
-            self.stopped = true;
-            self.context.shared.metrics.failure(stage, component);
+            self.context
+                .shared
+                .metrics
+                .failure(failure.stage.as_str(), &failure.component);
             self.retry_queue.park(WaitingRecord {
                 part: failed,
                 due: Instant::now() + self.context.shared.retry.max,
@@ -81,78 +171,34 @@ impl Lane {
         }
     }
 
-    /// Does with the failed records what the resource says, and reports the unit as finished.
-    pub(super) async fn finish(
-        &mut self,
-        mut part: BatchPart,
-        transaction: u64,
-        waits: u32,
-        given_up: u64,
-        reporter: &ProblemReporter,
-    ) -> Result<(), TransactionFailure> {
-        let context = self.context.clone();
-        let shared = &context.shared;
-        let (mut dead_lettered, mut skipped) = (0, given_up);
-        if seeded_bug("failed-records-finished") {
-            part.failed_records.clear();
+    /// Logs the first wait of a record, and reports every wait in status.
+    fn report_parked(
+        &self,
+        part: &BatchPart,
+        failed_record: &FailedRecord,
+        offset: Offset,
+        reason: &Park,
+    ) -> ProblemReporter {
+        let (prefix, failure) = (&reason.prefix, &failed_record.failure);
+        if reason.waits == 0 {
+            self.log(
+                &format!("{prefix}stopped at a failing record"),
+                part,
+                failed_record,
+                1,
+            );
         }
-        match &shared.policy {
-            policy if part.failed_records.is_empty() => policy.passed(part.chunk(), part.len()),
-            FailurePolicy::Stop => {
-                self.park(&mut part, 0, Park::stopped(waits, true));
-            }
-            FailurePolicy::DeadLetter(queue) => {
-                let refusal = refusal(&part, |positions| {
-                    queue.admit(part.chunk(), part.len(), positions)
-                });
-                let mut failed_records = std::mem::take(&mut part.failed_records);
-                if let Some((source, _)) = refusal {
-                    let at =
-                        failed_records.partition_point(|failed_record| failed_record.failure.source < source);
-                    part.failed_records = failed_records.split_off(at);
-                }
-                let records: Vec<_> = failed_records
-                    .iter()
-                    .map(|failed_record| (part.chunk().record(failed_record.failure.source), failed_record))
-                    .collect();
-                queue
-                    .write(&records, transaction, &shared.retry, reporter)
-                    .await?;
-                dead_lettered = failed_records.len() as u64;
-                for FailedRecord { failure, .. } in &failed_records {
-                    shared.metrics.failure(failure.stage.as_str(), &failure.component);
-                    shared
-                        .metrics
-                        .dead_lettered(failure.stage.as_str(), &failure.component);
-                }
-                if let Some((_, limit)) = refusal {
-                    self.park(&mut part, 0, Park::open(waits, true, limit));
-                }
-            }
-            FailurePolicy::Skip => {
-                let failed_records = std::mem::take(&mut part.failed_records);
-                skipped += failed_records.len() as u64;
-                self.log("skipped", &part, &failed_records[0], failed_records.len());
-                for FailedRecord { failure, .. } in &failed_records {
-                    shared.metrics.failure(failure.stage.as_str(), &failure.component);
-                }
-                shared.metrics.skipped(failed_records.len() as u64);
-            }
-        }
-        if part.is_empty() {
-            return Ok(());
-        }
-        let event = TaskEvent::Finished {
-            partition: context.partition.clone(),
-            epoch: context.epoch,
-            transaction,
-            finished: part.finished(),
-            dead_lettered,
-            skipped,
-        };
-        // The poll loop outlives its lanes except when it has failed; then nothing is committed any more anyway.
-        let _ = context.events.send(event);
-        Ok(())
+        let reporter = self.context.problems.at(offset);
+        let message = format!(
+            "{prefix}{}@{offset}: {} {}: {}",
+            self.context.partition,
+            failure.stage.as_str(),
+            failure.component,
+            failure.message
+        );
+        reporter.failing(failed_record.attempts.max(reason.waits + 1), &message);
+        reporter.hold(reason.paused_reason);
+        reporter
     }
 
     fn log(&self, what: &str, part: &BatchPart, failed_record: &FailedRecord, records: usize) {
@@ -163,47 +209,47 @@ impl Lane {
             stage = failure.stage.as_str(),
             component = %failure.component,
             records,
-            "{what} at a record that fails: {}",
+            "{what}: {}",
             failure.message
         );
     }
 }
 
-/// How failed records are made to wait.
+/// How to park failed records.
 struct Park {
-    reason: PausedReason,
+    paused_reason: PausedReason,
     /// How the message begins.
-    why: String,
-    /// Times they have waited before.
+    prefix: String,
+    /// How many times the records have waited before.
     waits: u32,
-    /// What of the unit has not failed is written.
+    /// True when the records of the part that have not failed are written.
     written: bool,
 }
 
 impl Park {
-    /// By `onExhausted: Stop`.
+    /// Because of `onExhausted: Stop`.
     fn stopped(waits: u32, written: bool) -> Self {
         Self {
-            reason: PausedReason::RecordFailed,
-            why: String::new(),
+            paused_reason: PausedReason::RecordFailed,
+            prefix: String::new(),
             waits,
             written,
         }
     }
 
-    /// By an open breaker of the dead letter topic.
-    fn open(waits: u32, written: bool, limit: Exceeded) -> Self {
+    /// Because the breaker of the dead letter topic is open.
+    fn breaker_open(waits: u32, written: bool, limit: Exceeded) -> Self {
         Self {
-            reason: PausedReason::DeadLetterBreakerOpen,
-            why: format!("the dead letter breaker is open, {limit}: "),
+            paused_reason: PausedReason::DeadLetterBreakerOpen,
+            prefix: format!("the dead letter breaker is open, {limit}: "),
             waits,
             written,
         }
     }
 }
 
-/// The first failed record of the unit that must not go to the dead letter topic, and why. `ask` gets the positions of the
-/// failed ones in the unit.
+/// The first failed record of the part that must not go to the dead letter topic, and why. `ask` gets the
+/// positions of the failed records within the part.
 fn refusal(
     part: &BatchPart,
     ask: impl FnOnce(&[usize]) -> Option<BreakerRefusal>,
@@ -221,8 +267,27 @@ fn refusal(
     Some((failed[refusal.index], refusal.limit))
 }
 
-/// A record that became several outputs fails once per writer. Letters of records that have left the unit go with them.
-pub(super) fn add_failed_record(part: &mut BatchPart, failed_record: FailedRecord) {
+/// Index of the first failure of the record `source` or a later one.
+fn first_failed_from(failed_records: &[FailedRecord], source: usize) -> usize {
+    failed_records.partition_point(|failed_record| failed_record.failure.source < source)
+}
+
+/// Adds the records that the writers have refused to the failed records of the part.
+pub(super) fn add_refused(part: &mut BatchPart, outcomes: Vec<WriteOutcome>) {
+    for refused in outcomes.into_iter().flat_map(|outcome| outcome.refused) {
+        add_failed_record(
+            part,
+            FailedRecord {
+                failure: refused.failure,
+                attempts: refused.attempts,
+            },
+        );
+    }
+}
+
+/// A record with several outputs fails once per writer. The failures of records that have left the part go
+/// with them.
+fn add_failed_record(part: &mut BatchPart, failed_record: FailedRecord) {
     let failure = &failed_record.failure;
     let known = |known: &FailedRecord| {
         known.failure.source == failure.source && known.failure.component == failure.component

@@ -1,8 +1,8 @@
-//! Whole partitions: real router, lanes and pipeline, a writer that does as it is told. Waits are a few milliseconds, and
-//! nothing depends on how long anything takes: what must not happen would be seen in the order of the writes.
+//! Whole partitions: real partition tasks, lanes and pipeline, with a scripted writer. Waits are a few
+//! milliseconds, and no test depends on how long anything takes: the order of the writes would show what must
+//! not happen.
 
 mod exactly_once;
-mod script;
 mod waiting;
 mod writers;
 
@@ -11,25 +11,19 @@ use std::{
     time::Duration,
 };
 
-use crds::spec::{Decode, DeliveryGuarantee, Ordering};
-use tokio::sync::{Semaphore, mpsc, watch};
+use crds::spec::{DeliveryGuarantee, Ordering};
+use tokio::sync::{mpsc, watch};
 
-use self::script::{Does, Script};
 use crate::{
     dead_letter::FailurePolicy,
-    decode::Decoders,
     health::{problems::Problems, snapshot::PausedReason},
-    pipeline::{Pipeline, time_limit::TimedPipeline},
     processing::{
         PartitionTask,
         context::{PartitionContext, WorkerContext},
         messages::{DispatchedChunk, TaskEvent},
+        testing::{Answer, Script, shared},
     },
     record::{Chunk, Offset, TopicPartition},
-    retry::RetryPolicy,
-    telemetry::Metrics,
-    transform::{NamedTransform, per_record},
-    writer::{NamedWriter, breaker::WriterBreaker},
 };
 
 struct Running {
@@ -60,61 +54,7 @@ fn start_with(
     run_on(shared(&script, ordering, guarantee, policy, longest), script)
 }
 
-pub(crate) fn shared(
-    script: &Arc<Script>,
-    ordering: Ordering,
-    guarantee: DeliveryGuarantee,
-    policy: FailurePolicy,
-    longest: Duration,
-) -> Arc<WorkerContext> {
-    let metrics = Metrics::new();
-    let told = script.clone();
-    let refuse_bad = per_record("check", move |record, output| match record.value {
-        Some(b"bad") if !told.is_mended() => Err("bad".into()),
-        Some(b"twice") => {
-            output.keep();
-            output.keep();
-            Ok(())
-        }
-        _ => {
-            output.keep();
-            Ok(())
-        }
-    });
-    let transform = NamedTransform {
-        name: "check".into(),
-        transform: refuse_bad,
-    };
-    let decoders = Decoders::new(&Decode::default(), false);
-    Arc::new(WorkerContext {
-        runs: Arc::new(TimedPipeline::new(
-            Pipeline::new(decoders, vec![transform], metrics.clone()),
-            2,
-            Duration::from_secs(60),
-            metrics.clone(),
-        )),
-        writers: vec![NamedWriter {
-            name: "script".into(),
-            writer: script.clone(),
-        }],
-        breakers: vec![WriterBreaker::new("script".into(), metrics.clone())],
-        policy,
-        retry: RetryPolicy {
-            max_attempts: 3,
-            initial: longest / 4,
-            max: longest,
-            jitter_percent: 0,
-        },
-        guarantee,
-        ordering,
-        concurrency: 3,
-        lanes: Semaphore::new(3),
-        gate: None,
-        metrics,
-    })
-}
-
-/// A partition of its own.
+/// Starts the task of a new partition.
 fn run_on(shared: Arc<WorkerContext>, script: Arc<Script>) -> Running {
     let (input, receiver) = mpsc::unbounded_channel();
     let (drain, draining) = watch::channel(false);
@@ -148,7 +88,8 @@ fn run_on(shared: Arc<WorkerContext>, script: Arc<Script>) -> Running {
 }
 
 impl Running {
-    /// Sends one chunk; a key of "-" is none, a trailing "!" makes the transform fail, a trailing "2" makes two outputs.
+    /// Sends one chunk. The key "-" stands for no key; a trailing "!" makes the transform fail, and a
+    /// trailing "2" makes two outputs.
     fn send(&mut self, keys: &str) {
         let mut chunk = Chunk::new(TopicPartition::new("t", 0), 1);
         let first = self.delivered;
@@ -167,7 +108,7 @@ impl Running {
         assert!(input.send(DispatchedChunk { chunk, first }).is_ok());
     }
 
-    /// Waits until all these are finished; gives back whatever is finished by then, sorted.
+    /// Waits until all these are finished. Returns everything that is finished by then, sorted.
     async fn finished(&mut self, wanted: impl IntoIterator<Item = Offset>) -> Vec<Offset> {
         let wanted: Vec<Offset> = wanted.into_iter().collect();
         self.until(|running| wanted.iter().all(|offset| running.done.contains(offset)))
@@ -176,8 +117,8 @@ impl Running {
         self.done.clone()
     }
 
-    /// Takes reports until it is so; a test that waits in vain is ended by the runner's patience.
-    async fn until(&mut self, so: impl Fn(&Running) -> bool) {
+    /// Takes events until the condition holds. The test runner's timeout ends a test that waits in vain.
+    async fn until(&mut self, condition: impl Fn(&Running) -> bool) {
         loop {
             for event in self.events.try_iter() {
                 match event {
@@ -193,14 +134,14 @@ impl Running {
                     TaskEvent::Transaction(event) => panic!("there are no transactions: {event:?}"),
                 }
             }
-            if so(self) {
+            if condition(self) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
-    /// What was written of these, in order.
+    /// Which of these were written, in order.
     fn order_of(&self, offsets: &[Offset]) -> Vec<Offset> {
         let mut written = self.script.written();
         written.retain(|offset| offsets.contains(offset));
@@ -209,14 +150,16 @@ impl Running {
 }
 
 #[tokio::test]
-async fn a_record_that_is_tried_again_holds_back_its_own_key_only() {
+async fn a_retried_record_holds_back_its_own_key_only() {
     let mut running = start(
         Ordering::PerKey,
         DeliveryGuarantee::AtLeastOnce,
         FailurePolicy::Skip,
     );
-    // The third attempt succeeds only after everything else is done.
-    running.script.tell(100, &[Does::RetryLater, Does::Fail]);
+    // The third attempt succeeds only after everything else is finished.
+    running
+        .script
+        .answer(100, &[Answer::RetryLater, Answer::Transient]);
     running.send("a b a - c");
     running.send("a d");
     assert_eq!(running.finished([101, 103, 104, 106]).await, [101, 103, 104, 106]);
@@ -224,8 +167,8 @@ async fn a_record_that_is_tried_again_holds_back_its_own_key_only() {
         .until(|running| running.problems.oldest().attempts > 2)
         .await;
     let error = running.problems.oldest().last_error;
-    assert_eq!(error.as_deref(), Some("writer script: away"));
-    running.script.tell(100, &[Does::Accept]);
+    assert_eq!(error.as_deref(), Some("writer script: unavailable"));
+    running.script.answer(100, &[Answer::Accept]);
     running.finished(100..107).await;
     // 102 was in the same batch as the first attempt at 100, so it is written again, behind it.
     assert_eq!(running.order_of(&[100, 102, 105]), [102, 100, 102, 105]);
@@ -233,15 +176,20 @@ async fn a_record_that_is_tried_again_holds_back_its_own_key_only() {
 }
 
 #[tokio::test]
-async fn a_record_that_stays_refused_is_given_up_after_its_attempts_and_its_key_goes_on() {
+async fn a_record_that_stays_refused_is_skipped_after_its_attempts_and_its_key_continues() {
     let mut running = start(
         Ordering::PerKey,
         DeliveryGuarantee::AtLeastOnce,
         FailurePolicy::Skip,
     );
-    running.script.tell(
+    running.script.answer(
         100,
-        &[Does::RetryLater, Does::RetryLater, Does::RetryLater, Does::Accept],
+        &[
+            Answer::RetryLater,
+            Answer::RetryLater,
+            Answer::RetryLater,
+            Answer::Accept,
+        ],
     );
     running.send("a a");
     running.finished(100..102).await;
@@ -255,17 +203,17 @@ async fn without_order_a_waiting_record_holds_back_nothing() {
         DeliveryGuarantee::AtLeastOnce,
         FailurePolicy::Stop,
     );
-    running.script.tell(101, &[Does::Refuse]);
+    running.script.answer(101, &[Answer::Refuse]);
     running.send("a a a a a a a");
     running.send("a");
     let rest = [100, 102, 103, 104, 105, 106, 107];
     assert_eq!(running.finished(rest).await, rest);
-    running.script.tell(101, &[Does::RetryLater, Does::Accept]);
+    running.script.answer(101, &[Answer::RetryLater, Answer::Accept]);
     running.finished([101]).await;
 }
 
 #[tokio::test]
-async fn in_partition_order_a_record_that_is_tried_again_holds_back_the_partition() {
+async fn in_partition_order_a_retried_record_holds_back_the_partition() {
     let mut running = start(
         Ordering::PerPartition,
         DeliveryGuarantee::AtLeastOnce,
@@ -273,7 +221,7 @@ async fn in_partition_order_a_record_that_is_tried_again_holds_back_the_partitio
     );
     running
         .script
-        .tell(101, &[Does::RetryLater, Does::RetryLater, Does::Accept]);
+        .answer(101, &[Answer::RetryLater, Answer::RetryLater, Answer::Accept]);
     running.send("a b b");
     running.send("c");
     running.finished(100..104).await;
@@ -305,7 +253,7 @@ async fn with_stop_a_failing_record_holds_back_what_comes_after_it_in_its_order(
             (others.clone(), others.len()),
             "{ordering:?}"
         );
-        // WaitingRecord is no work: it ends at once, without the record.
+        // A waiting record is not in flight: the task ends at once, without it.
         running.drain.send_replace(true);
         running.until(|running| running.ended).await;
         assert_eq!(running.done.len(), others.len(), "{ordering:?}");
@@ -313,17 +261,17 @@ async fn with_stop_a_failing_record_holds_back_what_comes_after_it_in_its_order(
 }
 
 #[tokio::test]
-async fn with_stop_a_refused_record_goes_on_once_its_writer_takes_it() {
+async fn with_stop_a_refused_record_continues_once_its_writer_accepts_it() {
     for ordering in [Ordering::PerPartition, Ordering::PerKey, Ordering::Unordered] {
         let mut running = start(ordering, DeliveryGuarantee::AtLeastOnce, FailurePolicy::Stop);
-        running.script.tell(101, &[Does::Refuse]);
+        running.script.answer(101, &[Answer::Refuse]);
         running.send("a b c");
         running.send("b");
         running
             .until(|running| running.problems.oldest().attempts > 2)
             .await;
         assert!(!running.done.contains(&101), "{ordering:?}");
-        running.script.tell(101, &[Does::Refuse, Does::Accept]);
+        running.script.answer(101, &[Answer::Refuse, Answer::Accept]);
         running.finished(100..104).await;
         running
             .until(|running| running.problems.oldest() == Default::default())
@@ -343,7 +291,7 @@ async fn a_task_whose_input_ends_finishes_everything_first() {
     );
     running
         .script
-        .tell(100, &[Does::RetryLater, Does::RetryLater, Does::Accept]);
+        .answer(100, &[Answer::RetryLater, Answer::RetryLater, Answer::Accept]);
     running.send("a b c");
     running.input = None;
     running.until(|running| running.ended).await;

@@ -1,16 +1,16 @@
-//! Partitions that are claimed from their writer, and records that are written whole or not at all.
+//! Partitions that the worker claims from their writer, and records that it writes as a whole or not at all.
 
 use std::ops::Range;
 
 use crds::spec::{DeliveryGuarantee, Ordering};
 
-use super::{
-    FIRST,
-    script::{Does, Script},
-    start_with,
-};
+use super::{FIRST, start_with};
 use crate::{
-    dead_letter::FailurePolicy, health::snapshot::PausedReason, offsets::FinishedSet, record::Offset,
+    dead_letter::FailurePolicy,
+    health::snapshot::PausedReason,
+    offsets::FinishedSet,
+    processing::testing::{Answer, Script},
+    record::Offset,
     writer::WriteError,
 };
 
@@ -34,7 +34,7 @@ fn start(claims: Vec<Result<FinishedSet, WriteError>>) -> super::Running {
 #[tokio::test]
 async fn what_the_writer_says_is_finished_is_reported_and_not_processed() {
     let mut running = start(vec![Ok(finished(&[0..FIRST + 2, FIRST + 4..FIRST + 6]))]);
-    // 101 would fail and be skipped, if it were looked at.
+    // 101 would fail and be skipped if it were processed.
     running.send("a b!");
     running.send("c d! e f");
     running.send("g");
@@ -47,7 +47,7 @@ async fn what_the_writer_says_is_finished_is_reported_and_not_processed() {
 async fn nothing_is_processed_before_the_partition_is_claimed() {
     let mut running = start(vec![
         Err(WriteError::Systemic("no table".into())),
-        Err(WriteError::Transient("away".into())),
+        Err(WriteError::Transient("unavailable".into())),
         Ok(finished(std::slice::from_ref(&(0..FIRST + 1)))),
     ]);
     running.send("a b");
@@ -62,8 +62,8 @@ async fn nothing_is_processed_before_the_partition_is_claimed() {
 }
 
 #[tokio::test]
-async fn a_partition_that_cannot_be_claimed_can_be_given_up() {
-    let mut running = start(vec![Err(WriteError::Transient("away".into())); 1000]);
+async fn a_partition_that_cannot_be_claimed_can_be_drained() {
+    let mut running = start(vec![Err(WriteError::Transient("unavailable".into())); 1000]);
     running.send("a");
     running
         .until(|running| running.problems.oldest().attempts > 2)
@@ -76,7 +76,7 @@ async fn a_partition_that_cannot_be_claimed_can_be_given_up() {
 #[tokio::test]
 async fn a_batch_is_halved_between_records_and_a_refused_record_leaves_no_output() {
     let mut running = start(vec![]);
-    running.script.tell(102, &[Does::RefuseBatch]);
+    running.script.answer(102, &[Answer::RefuseBatch]);
     running.send("a b2 c2 d2 e");
     running.finished(FIRST..FIRST + 5).await;
     assert_eq!(running.script.written(), [100, 101, 101, 103, 103, 104]);

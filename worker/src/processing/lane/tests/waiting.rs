@@ -1,10 +1,12 @@
-//! Records that wait for somebody to mend the cause, and those that must not overtake them.
+//! Records that wait until the cause of their failure is fixed, and records that must not overtake them.
 
 use proptest::prelude::*;
+use tokio::sync::Semaphore;
 
 use super::*;
+use crate::writer::{NamedWriter, breaker::WriterBreaker};
 
-/// A partition with two writers; the second takes everything. Waits end after 2 ms.
+/// A partition with two writers. The second one accepts everything. Waits end after 2 ms.
 fn start_two(
     ordering: Ordering,
     guarantee: DeliveryGuarantee,
@@ -22,7 +24,7 @@ fn start_two(
     (run_on(shared, script), second)
 }
 
-/// The place of the last write of each record.
+/// The position of the last write of each record.
 fn last_writes(written: &[Offset]) -> std::collections::BTreeMap<Offset, usize> {
     written.iter().copied().zip(0..).collect()
 }
@@ -31,14 +33,14 @@ fn last_writes(written: &[Offset]) -> std::collections::BTreeMap<Offset, usize> 
 async fn what_was_written_before_a_refused_record_of_its_key_is_written_again_behind_it() {
     for ordering in [Ordering::PerPartition, Ordering::PerKey] {
         let mut running = start(ordering, DeliveryGuarantee::AtLeastOnce, FailurePolicy::Stop);
-        running.script.tell(101, &[Does::Refuse]);
+        running.script.answer(101, &[Answer::Refuse]);
         running.send("a b b c");
         running.send("b");
         running
             .until(|running| running.problems.oldest().attempts > 2)
             .await;
         assert!(!running.done.contains(&102), "{ordering:?}");
-        running.script.tell(101, &[Does::Accept]);
+        running.script.answer(101, &[Answer::Accept]);
         running.finished(100..105).await;
         assert_eq!(
             running.order_of(&[101, 102, 104]),
@@ -50,16 +52,16 @@ async fn what_was_written_before_a_refused_record_of_its_key_is_written_again_be
 }
 
 #[tokio::test]
-async fn a_waiting_record_goes_only_to_the_writers_that_have_not_taken_it() {
+async fn a_waiting_record_goes_only_to_the_writers_that_have_not_written_it() {
     for guarantee in [DeliveryGuarantee::AtLeastOnce, DeliveryGuarantee::AtMostOnce] {
         for ordering in [Ordering::PerPartition, Ordering::PerKey, Ordering::Unordered] {
             let (mut running, second) = start_two(ordering, guarantee, FailurePolicy::Stop);
-            running.script.tell(101, &[Does::Refuse]);
+            running.script.answer(101, &[Answer::Refuse]);
             running.send("a b2 b a");
             running
                 .until(|running| running.problems.oldest().attempts > 3)
                 .await;
-            running.script.tell(101, &[Does::Accept]);
+            running.script.answer(101, &[Answer::Accept]);
             running.finished(100..104).await;
             let mut to_second = second.written();
             to_second.sort();
@@ -78,26 +80,26 @@ async fn a_waiting_record_goes_only_to_the_writers_that_have_not_taken_it() {
 }
 
 #[tokio::test]
-async fn an_output_that_was_taken_is_not_written_again_with_the_others_of_its_record() {
+async fn a_written_output_is_not_written_again_with_the_others_of_its_record() {
     let mut running = start(
         Ordering::PerPartition,
         DeliveryGuarantee::AtLeastOnce,
         FailurePolicy::Stop,
     );
-    // The first output is taken.
-    running.script.tell(100, &[Does::Accept, Does::Refuse]);
+    // The writer accepts the first output.
+    running.script.answer(100, &[Answer::Accept, Answer::Refuse]);
     running.send("a2");
     running
         .until(|running| running.problems.oldest().attempts > 3)
         .await;
     assert_eq!(running.script.written(), [100]);
-    running.script.tell(100, &[Does::Accept]);
+    running.script.answer(100, &[Answer::Accept]);
     running.finished([100]).await;
     assert_eq!(running.script.written(), [100, 100]);
 }
 
 #[tokio::test]
-async fn records_that_failed_behind_a_waiting_one_go_on_with_it_in_order() {
+async fn records_that_failed_behind_a_waiting_one_continue_with_it_in_order() {
     for ordering in [Ordering::PerPartition, Ordering::PerKey] {
         let mut running = start(ordering, DeliveryGuarantee::AtLeastOnce, FailurePolicy::Stop);
         running.send("a! a a! a");
@@ -106,7 +108,7 @@ async fn records_that_failed_behind_a_waiting_one_go_on_with_it_in_order() {
         running
             .until(|running| running.problems.oldest().attempts > 2)
             .await;
-        running.script.mend();
+        running.script.fix();
         running.finished(100..108).await;
         assert_eq!(running.script.written(), Vec::from_iter(100..108), "{ordering:?}");
         assert_eq!(running.done.len(), 8, "each once");
@@ -114,12 +116,12 @@ async fn records_that_failed_behind_a_waiting_one_go_on_with_it_in_order() {
 }
 
 #[tokio::test]
-async fn a_record_that_is_tried_again_takes_no_lane_from_other_partitions() {
+async fn a_retried_record_takes_no_lane_from_other_partitions() {
     let (script, hour) = (Arc::new(Script::default()), Duration::from_secs(3600));
     let (ordering, guarantee) = (Ordering::PerPartition, DeliveryGuarantee::AtLeastOnce);
     let mut shared = shared(&script, ordering, guarantee, FailurePolicy::Skip, hour);
     Arc::get_mut(&mut shared).unwrap().lanes = Semaphore::new(1);
-    script.tell(100, &[Does::RetryLater, Does::Accept]);
+    script.answer(100, &[Answer::RetryLater, Answer::Accept]);
     let mut waits = run_on(shared.clone(), script.clone());
     waits.send("a b");
     waits
@@ -134,29 +136,29 @@ async fn a_record_that_is_tried_again_takes_no_lane_from_other_partitions() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-    /// Whatever fails, waits and is mended: everything is finished once and written, the later record of a key last, and a
-    /// writer that takes everything gets each output once, in the order of its key.
+    /// Records fail, wait and are fixed: every record is finished once and written, the later record of a key
+    /// last. A writer that accepts everything gets each output once, in the order of its key.
     #[test]
     fn everything_is_written_and_the_later_of_a_key_last(
         ordering in prop::sample::select(vec![Ordering::PerPartition, Ordering::PerKey, Ordering::Unordered]),
         chunks in prop::collection::vec(prop::collection::vec("[abc-][!2]?", 1..7), 1..6),
-        told in prop::collection::vec((0_i64..30, prop::collection::vec(
-            prop::sample::select(vec![Does::Refuse, Does::RetryLater, Does::RefuseBatch, Does::Fail]), 1..4,
+        scripted in prop::collection::vec((0_i64..30, prop::collection::vec(
+            prop::sample::select(vec![Answer::Refuse, Answer::RetryLater, Answer::RefuseBatch, Answer::Transient]), 1..4,
         )), 0..6),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let total = chunks.iter().map(Vec::len).sum::<usize>() as i64;
         let (first, second, mut done) = runtime.block_on(async {
             let (mut running, second) = start_two(ordering, DeliveryGuarantee::AtLeastOnce, FailurePolicy::Stop);
-            for (record, mut does) in told {
-                does.push(Does::Accept);
-                running.script.tell(FIRST + record, &does);
+            for (record, mut answers) in scripted {
+                answers.push(Answer::Accept);
+                running.script.answer(FIRST + record, &answers);
             }
             for words in &chunks {
                 running.send(&words.join(" "));
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
-            running.script.mend();
+            running.script.fix();
             running.finished(FIRST..FIRST + total).await;
             (running.script.written(), second.written(), running.done)
         });

@@ -1,4 +1,4 @@
-//! Writers whose system is away.
+//! Writers whose system is unavailable.
 
 use super::*;
 
@@ -9,23 +9,24 @@ async fn at_most_once_never_repeats_a_write_that_may_have_happened() {
         DeliveryGuarantee::AtMostOnce,
         FailurePolicy::Skip,
     );
-    running.script.tell(101, &[Does::Fail, Does::Accept]);
-    running.script.tell(102, &[Does::RetryLater, Does::Accept]);
+    running.script.answer(101, &[Answer::Transient, Answer::Accept]);
+    running.script.answer(102, &[Answer::RetryLater, Answer::Accept]);
     running.send("a b");
     running.send("c c");
     running.finished(100..104).await;
-    // A refused record was not written, so it may be tried again; the one written beside it may not.
+    // The rejected record was not written, so the worker may retry it. It may not retry the one written
+    // beside it.
     assert_eq!((running.skipped, running.script.written()), (2, vec![103, 102]));
 }
 
 #[tokio::test]
-async fn a_record_of_which_the_writer_does_not_know_is_repeated_but_with_at_most_once() {
+async fn a_record_in_doubt_is_repeated_except_with_at_most_once() {
     for (guarantee, skipped, written) in [
         (DeliveryGuarantee::AtMostOnce, 1, vec![100, 102]),
         (DeliveryGuarantee::AtLeastOnce, 0, vec![100, 102, 101]),
     ] {
         let mut running = start(Ordering::PerPartition, guarantee, FailurePolicy::Stop);
-        running.script.tell(101, &[Does::Doubt, Does::Accept]);
+        running.script.answer(101, &[Answer::InDoubt, Answer::Accept]);
         running.send("a b c");
         running.finished(100..103).await;
         assert_eq!(
@@ -37,20 +38,20 @@ async fn a_record_of_which_the_writer_does_not_know_is_repeated_but_with_at_most
 }
 
 #[tokio::test]
-async fn while_a_writer_is_away_other_partitions_begin_nothing_say_why_and_may_leave() {
+async fn while_a_breaker_is_open_other_partitions_start_nothing_report_why_and_can_drain() {
     let (ordering, guarantee) = (Ordering::PerPartition, DeliveryGuarantee::AtLeastOnce);
     let (script, hour) = (Arc::new(Script::default()), Duration::from_secs(3600));
     let shared = shared(&script, ordering, guarantee, FailurePolicy::Skip, hour);
     let mut tries = run_on(shared.clone(), script.clone());
-    script.tell(100, &[Does::Break]);
+    script.answer(100, &[Answer::Systemic]);
     tries.send("a");
-    let held =
+    let paused =
         |running: &Running| running.problems.oldest().paused_reason == Some(PausedReason::WriterUnavailable);
-    tries.until(held).await;
-    script.tell(100, &[Does::Accept]);
+    tries.until(paused).await;
+    script.answer(100, &[Answer::Accept]);
     let mut waits = run_on(shared, script);
     waits.send("a");
-    waits.until(held).await;
+    waits.until(paused).await;
     let error = waits.problems.oldest().last_error;
     assert_eq!(error.as_deref(), Some("writer script: broken"));
     waits.drain.send_replace(true);
