@@ -1,5 +1,5 @@
-//! A whole worker against librdkafka's mock cluster: the dead letter breaker opens, pauses the partition, and closes when
-//! the cause is fixed while the worker runs.
+//! A whole worker against librdkafka's mock cluster: the dead letter breaker opens, pauses the partition, and
+//! closes when the cause is fixed while the worker runs.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 #[path = "poll_loop/worker.rs"]
@@ -85,8 +85,8 @@ async fn it_opens_and_closes(ordering: &str) {
             .is_some_and(|partition| partition.paused_reason == Some(PausedReason::DeadLetterBreakerOpen))
     };
     let paused = worker.until("the breaker opens", open).await;
-    // Five failures in a row go to the dead letter topic, the sixth does not: everything before it is finished, nothing
-    // after it.
+    // Five failures in a row go to the dead letter topic, the sixth does not: everything before it is
+    // finished, nothing after it.
     let partition = &paused.partitions[0];
     assert_eq!(partition.watermark, Some(7));
     assert_eq!(paused.dead_lettered_total, 5);

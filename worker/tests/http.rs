@@ -1,5 +1,5 @@
-//! The HTTP writer against a real server on a loopback port; one test runs it in a whole worker against librdkafka's mock
-//! cluster.
+//! The HTTP writer against a real server on a loopback port; one test runs it in a whole worker against
+//! librdkafka's mock cluster.
 #![allow(clippy::unwrap_used, clippy::panic)]
 #![cfg(feature = "http")]
 
@@ -367,7 +367,8 @@ async fn a_corrected_token_is_used_without_a_restart() {
         other => panic!("{other:?}"),
     }
     fs::write(secrets.path().join("api/token"), "right\n").unwrap();
-    // Nothing was written, so the writer must not report an error: with AtMostOnce an error would cost the batch.
+    // Nothing was written, so the writer must not report an error: with AtMostOnce an error would cost the
+    // batch.
     assert_eq!(write(&writer, &batch).await, Ok(vec![]));
     assert_eq!(server.bodies().len(), 3);
 }

@@ -1,5 +1,5 @@
-//! Whole workers of one group against librdkafka's mock cluster: what happens to partitions that are assigned, revoked and
-//! assigned again, and to workers that cannot continue.
+//! Whole workers of one group against librdkafka's mock cluster: what happens to partitions that are
+//! assigned, revoked and assigned again, and to workers that cannot continue.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "poll_loop/worker.rs"]
@@ -122,8 +122,8 @@ async fn a_worker_whose_writer_panics_ends_and_others_get_its_partitions_at_once
     second.stop().await;
 }
 
-/// The batch call advances the position past everything that it returns, also past an error, which carries the offset of
-/// the next record.
+/// The batch call advances the position past everything that it returns, also past an error that carries the
+/// offset of the next record.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_while_reading_costs_no_record_and_moves_no_commit() {
     let world = World::new(1);

@@ -1,6 +1,6 @@
-//! Whole workers against librdkafka's mock cluster, with a transform that never returns for some records: the worker writes
-//! and commits the others. Too many of these records end the worker, so that it restarts; each run finishes some of them,
-//! so that the restarts come to an end.
+//! Whole workers against librdkafka's mock cluster, with a transform that never returns for some records: the
+//! worker writes and commits the others. Too many of these records end the worker, so that it restarts. Each
+//! run finishes some of them, so the number of restarts is limited.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 #[path = "poll_loop/worker.rs"]
@@ -42,7 +42,7 @@ impl Writer for Recorder {
     }
 }
 
-/// Closed until it is dropped, which must happen because the runtime of a test waits for its threads.
+/// Closed until it is dropped. It must open then, because the runtime of a test waits for its threads.
 #[derive(Default)]
 struct Gate(Arc<(Mutex<bool>, Condvar)>);
 

@@ -1,5 +1,5 @@
-//! Boots whole workers for tests: librdkafka's mock cluster, a configuration for it, and a worker on threads of this
-//! process. The test crates that run a whole worker share this file.
+//! Boots whole workers for tests: librdkafka's mock cluster, a configuration for it, and a worker on threads
+//! of this process. All test crates that run a whole worker share this file.
 #![allow(dead_code)] // No test crate uses all of it.
 
 use std::{sync::Arc, time::Duration};
@@ -75,8 +75,8 @@ impl Cluster {
         assert!(self.producer.send(&records).await.iter().all(Result::is_ok));
     }
 
-    /// The configuration of a worker of group `shop.orders` that consumes [`TOPIC`] from this cluster. `fields` adds
-    /// top-level fields (`writers` and `drainSeconds` at least) or replaces them.
+    /// The configuration of a worker of group `shop.orders` that consumes [`TOPIC`] from this cluster.
+    /// `fields` adds or replaces top-level fields; it contains at least `writers` and `drainSeconds`.
     pub fn config(&self, fields: Value) -> WorkerConfig {
         let mut config = json!({
             "formatVersion": 1,
