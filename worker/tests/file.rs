@@ -52,7 +52,7 @@ fn files(directory: &Path) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn lines_of_several_batches_go_to_one_file_with_a_telling_name() {
+async fn lines_of_several_batches_go_to_one_file_with_a_descriptive_name() {
     let dir = tempfile::tempdir().unwrap();
     let writer = writer(dir.path(), 1 << 20, 3600);
     assert_eq!(
@@ -76,7 +76,7 @@ async fn lines_of_several_batches_go_to_one_file_with_a_telling_name() {
 }
 
 #[tokio::test]
-async fn a_file_past_its_size_is_followed_by_a_new_one() {
+async fn the_writer_starts_a_new_file_when_the_current_one_exceeds_its_size() {
     let dir = tempfile::tempdir().unwrap();
     let writer = writer(dir.path(), 10, 3600);
     for first in 0..4 {
@@ -103,7 +103,7 @@ async fn a_file_that_was_moved_away_gets_no_more_lines() {
 }
 
 #[tokio::test]
-async fn a_missing_directory_is_systemic_and_heals_when_it_is_created() {
+async fn a_missing_directory_is_systemic_until_it_is_created() {
     let dir = tempfile::tempdir().unwrap();
     let missing = dir.path().join("sub");
     let writer = writer(&missing, 1 << 20, 3600);
@@ -121,7 +121,7 @@ async fn a_missing_directory_is_systemic_and_heals_when_it_is_created() {
 async fn a_directory_without_permission_is_systemic() {
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o555)).unwrap();
-    // Root may write everywhere; then there is nothing to see here.
+    // Root may write everywhere, so as root there is nothing to test here.
     if fs::write(dir.path().join("probe"), "").is_ok() {
         return;
     }
@@ -133,7 +133,7 @@ async fn a_directory_without_permission_is_systemic() {
 }
 
 #[tokio::test]
-async fn a_full_disk_leaves_no_half_line_and_heals() {
+async fn a_full_disk_leaves_no_partial_line_and_writing_works_once_there_is_space() {
     let dir = tempfile::tempdir().unwrap();
     let full = dir.path().join("tiny");
     fs::create_dir(&full).unwrap();
@@ -143,7 +143,7 @@ async fn a_full_disk_leaves_no_half_line_and_heals() {
         .stderr(std::process::Stdio::null())
         .status()
         .is_ok_and(|status| status.success());
-    // Without the right to mount there is no full disk to try it on.
+    // Without permission to mount, there is no full disk to test with.
     if !mounted {
         return;
     }

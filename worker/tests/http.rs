@@ -1,6 +1,10 @@
-//! The HTTP writer against a real server on a loopback port, once within a whole worker against librdkafka's mock cluster.
+//! The HTTP writer against a real server on a loopback port; one test runs it in a whole worker against
+//! librdkafka's mock cluster.
 #![allow(clippy::unwrap_used, clippy::panic)]
 #![cfg(feature = "http")]
+
+#[path = "poll_loop/worker.rs"]
+mod worker;
 
 use std::{
     fs,
@@ -14,28 +18,15 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
-use crds::{client_config, spec};
+use crds::spec;
 use kafka_consumer_worker::{
-    Batch, Chunk, Extensions, Rejected, WriteBatch, WriteError, Writer,
-    consumer::handles::Handles,
-    engine,
-    health::snapshot::SharedSnapshot,
-    kafka::producer::{ProduceRecord, Producer},
-    record::TopicPartition,
-    secrets::SecretFiles,
-    settings::Settings,
-    telemetry::{Liveness, Metrics},
-    writer::http::HttpWriter,
+    Batch, Chunk, Extensions, Rejected, WriteBatch, WriteError, Writer, record::TopicPartition,
+    secrets::SecretFiles, writer::http::HttpWriter,
 };
-use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
 use serde_json::json;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    sync::watch,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// Generous: joining a group alone takes seconds, and machines are busy.
-const DEADLINE: Duration = Duration::from_secs(60);
+use self::worker::{Cluster, Worker, eventually};
 
 struct Request {
     method: Method,
@@ -49,7 +40,7 @@ impl Request {
     }
 }
 
-/// Answers with what the test says and remembers what was asked.
+/// Answers as the test defines and records the requests.
 struct Server {
     url: String,
     requests: Arc<Mutex<Vec<Request>>>,
@@ -141,7 +132,7 @@ fn rejected(result: Result<Vec<Rejected>, WriteError>) -> Vec<(usize, bool)> {
 const VALUES: [Option<&str>; 3] = [Some("{\"a\": 1}"), None, Some("\"x\"")];
 
 #[tokio::test]
-async fn an_array_holds_the_batch_and_names_it_in_the_idempotency_key() {
+async fn an_array_contains_the_batch_and_the_idempotency_key_names_it() {
     let server = Server::start(|_, _| status(204)).await;
     let writer = writer_with(
         &server.url,
@@ -168,7 +159,7 @@ async fn an_array_holds_the_batch_and_names_it_in_the_idempotency_key() {
 }
 
 #[tokio::test]
-async fn lines_hold_one_value_each() {
+async fn each_line_contains_one_value() {
     let server = Server::start(|_, _| status(200)).await;
     let batch = batch(&[Some("{\n\"a\": 1}"), Some("plain"), Some("two\nlines")]);
     assert_eq!(
@@ -183,7 +174,7 @@ async fn lines_hold_one_value_each() {
 }
 
 #[tokio::test]
-async fn an_answer_about_each_record_skips_those_that_were_never_sent() {
+async fn an_answer_with_one_result_per_record_skips_the_records_that_were_never_sent() {
     let server = Server::start(|_, _| {
         json_reply(
             207,
@@ -198,7 +189,7 @@ async fn an_answer_about_each_record_skips_those_that_were_never_sent() {
 }
 
 #[tokio::test]
-async fn statuses_without_detail_decide_for_the_batch() {
+async fn a_status_without_results_applies_to_the_whole_batch() {
     let codes = [503, 429, 422, 401, 404, 302];
     let server = Server::start(move |n, _| match codes[n] {
         429 => (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "7")], "slow down").into_response(),
@@ -232,7 +223,7 @@ async fn statuses_without_detail_decide_for_the_batch() {
 }
 
 #[tokio::test]
-async fn an_answer_that_leaves_open_what_is_written_is_transient_and_says_what_to_mend() {
+async fn an_answer_that_leaves_the_outcome_unknown_is_transient_and_the_error_says_what_to_fix() {
     let large = "x".repeat(17 * 1024 * 1024);
     let server = Server::start(move |n, _| match n {
         0 => json_reply(200, json!({"results": [{"status": 201}]})),
@@ -247,7 +238,7 @@ async fn an_answer_that_leaves_open_what_is_written_is_transient_and_says_what_t
         "the server answered 200 with 1 result for 3 records",
         "the server answered 200, but its answer is larger than 16777216 bytes",
         "let the server answer 2xx",
-        // However much it has to say of it.
+        // However long its body is.
         "status 503: xxx",
     ] {
         match write(&writer, &batch).await {
@@ -258,7 +249,7 @@ async fn an_answer_that_leaves_open_what_is_written_is_transient_and_says_what_t
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_leaves_open_what_is_written_if_it_may_tell_of_records() {
+async fn a_truncated_answer_leaves_the_outcome_unknown_if_it_may_contain_results_of_records() {
     for (status, kind, transient) in [
         ("200 OK", "application/json", true),
         ("422 Unprocessable Content", "application/json", true),
@@ -270,12 +261,12 @@ async fn an_answer_that_breaks_off_leaves_open_what_is_written_if_it_may_tell_of
             format!("HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: 100\r\n\r\n{{\"re");
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
-            // An answer before the request would be no answer.
+            // The client would not take an answer that arrives before its request.
             let mut request = [0; 1024];
             assert!(stream.read(&mut request).await.unwrap() > 0);
             stream.write_all(answer.as_bytes()).await.unwrap();
             stream.shutdown().await.unwrap();
-            // Closed with something to read in it, the connection would be reset, and the answer might be lost.
+            // Closing the socket with unread data would reset the connection, and the answer might be lost.
             let _ = stream.read_to_end(&mut Vec::new()).await;
         });
         let result = write(&writer(&url, "JsonArray"), &batch(&VALUES)).await;
@@ -290,8 +281,8 @@ async fn an_answer_that_breaks_off_leaves_open_what_is_written_if_it_may_tell_of
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn at_most_once_sends_a_batch_once_when_the_answer_leaves_open_what_is_written() {
-    // Tells of one record more than there were.
+async fn at_most_once_sends_a_batch_once_when_the_answer_leaves_the_outcome_unknown() {
+    // The answer has one result more than the request has records.
     let server = Server::start(|_, request| {
         let sent: Vec<u32> = serde_json::from_str(&request.body).unwrap();
         json_reply(
@@ -300,67 +291,28 @@ async fn at_most_once_sends_a_batch_once_when_the_answer_leaves_open_what_is_wri
         )
     })
     .await;
-    let cluster: MockCluster<'static, DefaultProducerContext> = MockCluster::new(1).unwrap();
-    cluster.create_topic("orders", 1, 1).unwrap();
-    let servers = cluster.bootstrap_servers();
-    let config: crds::WorkerConfig = serde_json::from_value(json!({
-        "formatVersion": 1,
-        "namespace": "shop", "name": "orders", "groupId": "shop.orders", "topics": ["orders"],
-        "kafka": {"bootstrapServers": [servers.split(',').next()]},
-        "consumer": {}, "decode": {},
+    let cluster = Cluster::new(&[], 1);
+    let values: Vec<String> = (0..8).map(|number| number.to_string()).collect();
+    let records = values.iter().map(|value| (None, value.as_str()));
+    cluster.produce(0, records).await;
+
+    let config = cluster.config(json!({
         "processing": {"deliveryGuarantee": "AtMostOnce", "batch": {"maxRecords": 4}},
         "writers": [{"name": "api", "type": "Http", "http": {"url": server.url}}],
         "errorHandling": {"retry": {"initialBackoffMilliseconds": 1, "maxBackoffSeconds": 1}},
         "drainSeconds": 5,
-    }))
-    .unwrap();
-    let producer = Producer::new(&client_config::producer(
-        &config.kafka,
-        &client_config::KafkaCredentials::default(),
-        spec::Compression::None,
-    ))
-    .unwrap();
-    let values: Vec<String> = (0..8).map(|number| number.to_string()).collect();
-    let records: Vec<ProduceRecord<'_>> = values
-        .iter()
-        .map(|value| ProduceRecord {
-            topic: "orders",
-            partition: Some(0),
-            value: Some(value.as_bytes()),
-            ..ProduceRecord::default()
-        })
-        .collect();
-    assert!(producer.send(&records).await.iter().all(Result::is_ok));
-
-    let nowhere = SecretFiles::new("/nowhere".into(), "/nowhere".into());
-    let settings = Settings::build(config, "worker-0", &nowhere, &Extensions::new())
-        .await
-        .unwrap();
-    let (snapshot, metrics) = (SharedSnapshot::default(), Metrics::new());
-    let (_resume, paused) = watch::channel(false);
-    let (stop, shutdown) = watch::channel(false);
-    let handles = Handles {
-        snapshot: snapshot.clone(),
-        metrics: metrics.clone(),
-        liveness: Liveness::new(),
-        paused,
-        shutdown,
-    };
-    let worker = tokio::spawn(engine::run(settings, handles));
-    let finished = async {
-        while snapshot.read().records_total < 8 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    if tokio::time::timeout(DEADLINE, finished).await.is_err() {
+    }));
+    let worker = Worker::start(config, "worker-0", &Extensions::new()).await;
+    let (snapshot, metrics) = (worker.snapshot.clone(), worker.metrics.clone());
+    let finished = || (snapshot.read().records_total >= 8).then_some(());
+    if eventually(finished).await.is_none() {
         panic!(
             "never finished: {:#?}; sent: {:?}",
             snapshot.read(),
             server.bodies()
         );
     }
-    stop.send_replace(true);
-    worker.await.unwrap().unwrap();
+    worker.stop().await;
 
     let bodies = server.bodies();
     let sent: Vec<u32> = bodies
@@ -374,7 +326,7 @@ async fn at_most_once_sends_a_batch_once_when_the_answer_leaves_open_what_is_wri
 }
 
 #[tokio::test]
-async fn single_records_go_in_order_and_a_retry_goes_on_where_it_failed() {
+async fn single_records_are_sent_in_order_and_a_retry_continues_where_it_failed() {
     let server = Server::start(|n, request| match (n, request.body.as_str()) {
         (2, _) => status(500),
         (_, "\"bad\"") => status(400),
@@ -415,7 +367,8 @@ async fn a_corrected_token_is_used_without_a_restart() {
         other => panic!("{other:?}"),
     }
     fs::write(secrets.path().join("api/token"), "right\n").unwrap();
-    // Nothing was written, so this is no failure: with AtMostOnce one would cost the batch.
+    // Nothing was written, so the writer must not report an error: with AtMostOnce an error would cost the
+    // batch.
     assert_eq!(write(&writer, &batch).await, Ok(vec![]));
     assert_eq!(server.bodies().len(), 3);
 }
@@ -441,7 +394,7 @@ async fn basic_authentication_comes_from_the_secret() {
 }
 
 #[tokio::test]
-async fn no_server_is_transient_and_no_answer_too() {
+async fn an_unreachable_server_and_a_missing_answer_are_transient() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/in?token=s3cret", listener.local_addr().unwrap());
     let silent = writer_with(&url, "/nonexistent".as_ref(), json!({"timeoutSeconds": 1}));
@@ -460,7 +413,7 @@ async fn no_server_is_transient_and_no_answer_too() {
 }
 
 #[test]
-fn a_configuration_that_cannot_work_is_refused_with_the_reason() {
+fn a_configuration_that_cannot_work_is_rejected_with_the_reason() {
     let new = |config: serde_json::Value| {
         let config: spec::HttpWriter = serde_json::from_value(config).unwrap();
         let secrets = SecretFiles::new("/nonexistent".into(), "/nonexistent".into());

@@ -1,43 +1,44 @@
-//! Whole workers of one group against librdkafka's mock cluster: what happens to partitions that come, go and come back, and
-//! to workers that cannot go on.
+//! Whole workers of one group against librdkafka's mock cluster: what happens to partitions that are
+//! assigned, revoked and assigned again, and to workers that cannot continue.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "poll_loop/worker.rs"]
+mod worker;
 #[path = "poll_loop/world.rs"]
 mod world;
 
 use std::time::Duration;
 
-use kafka_consumer_worker::{consumer::error::PollError, engine::EngineError};
+use kafka_consumer_worker::{consumer::error::PollError, engine::EngineError, health::snapshot::Snapshot};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
-use self::world::{World, until};
+use self::{worker::eventually, world::World};
 
-/// librdkafka keeps a partition paused while somebody else has it.
+/// librdkafka keeps a partition paused while another worker owns it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_partition_that_was_held_when_it_left_is_read_when_it_comes_back() {
+async fn a_partition_that_was_paused_when_it_left_is_read_when_it_comes_back() {
     let world = World::new(2);
     let first = world.start("worker-0").await;
     first.until_owner_of(&[0, 1]).await;
-    first.pause.send_replace(true);
-    let held = |snapshot: &kafka_consumer_worker::health::snapshot::Snapshot| {
+    first.paused.send_replace(true);
+    let paused = |snapshot: &Snapshot| {
         snapshot
             .partitions
             .iter()
             .all(|entry| entry.paused_reason.is_some())
     };
-    first.until("both are held", held).await;
+    first.until("both are paused", paused).await;
 
     let second = world.start("worker-1").await;
     second
         .until("one is assigned", |snapshot| snapshot.partitions.len() == 1)
         .await;
     first
-        .until("one has left", |snapshot| snapshot.partitions.len() == 1)
+        .until("one is revoked", |snapshot| snapshot.partitions.len() == 1)
         .await;
-    first.pause.send_replace(false);
-    first.until("it goes on", |snapshot| !snapshot.paused).await;
-    second.stop.send_replace(true);
-    second.ended().await.unwrap();
+    first.paused.send_replace(false);
+    first.until("it is resumed", |snapshot| !snapshot.paused).await;
+    second.stop().await;
     first.until_owner_of(&[0, 1]).await;
 
     world.produce(0, 3).await;
@@ -45,15 +46,14 @@ async fn a_partition_that_was_held_when_it_left_is_read_when_it_comes_back() {
     first
         .until("both are read", |snapshot| snapshot.records_total == 6)
         .await;
-    first.stop.send_replace(true);
-    first.ended().await.unwrap();
+    first.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_drains_takes_the_partitions_of_others_and_leaves_their_records_alone() {
+async fn a_worker_that_drains_takes_new_partitions_and_reads_none_of_their_records() {
     let world = World::new(2);
-    // Together, so that neither has had the other's partition before.
-    let (first, second) = tokio::join!(world.start("worker-0"), world.start("worker-1"));
+    // Started together, so that neither has owned the other's partition before.
+    let (mut first, mut second) = tokio::join!(world.start("worker-0"), world.start("worker-1"));
     for worker in [&first, &second] {
         worker
             .until("one is assigned", |snapshot| snapshot.partitions.len() == 1)
@@ -63,12 +63,12 @@ async fn a_worker_that_drains_takes_the_partitions_of_others_and_leaves_their_re
         first.snapshot.read().partitions[0].partition,
         second.snapshot.read().partitions[0].partition,
     );
-    // The group is at rest when it takes commits of both.
+    // The group is stable once the commits of both succeed.
     world.produce(of_first, 1).await;
     world.produce(of_second, 1).await;
     for worker in [&first, &second] {
         worker
-            .until("a commit is taken", |snapshot| {
+            .until("a commit succeeds", |snapshot| {
                 snapshot.partitions[0].committed == Some(1)
             })
             .await;
@@ -83,26 +83,29 @@ async fn a_worker_that_drains_takes_the_partitions_of_others_and_leaves_their_re
             snapshot.partitions[0].in_flight == 3
         })
         .await;
-    first.stop.send_replace(true);
-    second.stop.send_replace(true);
+    first.shutdown.send_replace(true);
+    second.shutdown.send_replace(true);
     second.ended().await.unwrap();
     world.produce(of_second, 3).await;
-    until("the partition moves to the one that drains", || {
-        (first.metric(rebalances)? > before).then_some(())
-    })
-    .await;
-    // Long enough for a fetch of what must not be taken.
+    eventually(|| (first.metric(rebalances)? > before).then_some(()))
+        .await
+        .expect("the partition moves to the worker that drains");
+    // Long enough for a fetch of the records that it must not read.
     tokio::time::sleep(Duration::from_secs(1)).await;
     drop(closed);
     first.ended().await.unwrap();
     assert_eq!(world.written_of(of_first), [0, 1, 2, 3]);
-    assert_eq!(world.written_of(of_second), [0], "the others are somebody else's");
+    assert_eq!(
+        world.written_of(of_second),
+        [0],
+        "another worker processes the others"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_whose_writer_panics_ends_and_its_partitions_go_to_others_at_once() {
+async fn a_worker_whose_writer_panics_ends_and_others_get_its_partitions_at_once() {
     let world = World::new(2);
-    let first = world.start("worker-0").await;
+    let mut first = world.start("worker-0").await;
     first.until_owner_of(&[0, 1]).await;
     *world.written.panics.lock().unwrap() = true;
     world.produce(0, 1).await;
@@ -116,34 +119,29 @@ async fn a_worker_whose_writer_panics_ends_and_its_partitions_go_to_others_at_on
     second
         .until("it is read again", |snapshot| snapshot.records_total == 1)
         .await;
-    second.stop.send_replace(true);
-    second.ended().await.unwrap();
+    second.stop().await;
 }
 
-/// The batch call moves the position behind everything that it gives out, also behind an error that carries the offset of the
-/// next record.
+/// The batch call advances the position past everything that it returns, also past an error that carries the
+/// offset of the next record.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_while_reading_costs_no_record_and_moves_no_commit() {
     let world = World::new(1);
     let worker = world.start("worker-0").await;
     worker.until_owner_of(&[0]).await;
     world.produce(0, 3).await;
-    let committed = |offset| {
-        move |snapshot: &kafka_consumer_worker::health::snapshot::Snapshot| {
-            snapshot.partitions[0].committed == Some(offset)
-        }
-    };
+    let committed = |offset| move |snapshot: &Snapshot| snapshot.partitions[0].committed == Some(offset);
     worker.until("three are committed", committed(3)).await;
-    world.cluster.request_errors(
+    world.cluster.mock.request_errors(
         RDKafkaApiKey::Fetch,
         &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 3],
     );
-    let told = |snapshot: &kafka_consumer_worker::health::snapshot::Snapshot| {
+    let reported = |snapshot: &Snapshot| {
         let error = snapshot.last_error.as_deref();
         error.is_some_and(|error| error.contains("reading orders-0"))
     };
-    worker.until("the error is told", told).await;
-    // Long enough for a look at the position, and a commit.
+    worker.until("the error is reported", reported).await;
+    // Long enough for a check of the position, and a commit.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let snapshot = worker.snapshot.read();
     assert_eq!(
@@ -153,6 +151,5 @@ async fn an_error_while_reading_costs_no_record_and_moves_no_commit() {
     world.produce(0, 2).await;
     worker.until("all are committed", committed(5)).await;
     assert_eq!(world.written_of(0), [0, 1, 2, 3, 4]);
-    worker.stop.send_replace(true);
-    worker.ended().await.unwrap();
+    worker.stop().await;
 }

@@ -34,14 +34,16 @@ async fn write(writer: &PostgresWriter, values: &[&str]) -> Result<Vec<Rejected>
 }
 
 #[tokio::test]
-async fn every_kind_of_value_reaches_its_column() {
-    let columns = "id bigint primary key, amount numeric(20,2), name text, code varchar(5), ok boolean, at timestamptz, \
-                   day date, uid uuid, tags text[], grid int[][], doc jsonb, raw json, note text, bin bytea, ip inet";
+async fn every_type_of_value_reaches_its_column() {
+    let columns = "id bigint primary key, amount numeric(20,2), name text, code varchar(5), ok boolean, \
+                   at timestamptz, day date, uid uuid, tags text[], grid int[][], doc jsonb, raw json, \
+                   note text, bin bytea, ip inet";
     let Some(db) = Fixture::new(columns).await else {
         return;
     };
-    let value = r#"{"id": 9007199254740993, "amount": 123456789012345678.91, "name": "Zoë \"x\"\n\\N", "code": "abc",
-        "ok": true, "at": "2026-01-31T10:00:00Z", "day": "2026-01-31", "uid": "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
+    let value = r#"{"id": 9007199254740993, "amount": 123456789012345678.91, "name": "Zoë \"x\"\n\\N",
+        "code": "abc", "ok": true, "at": "2026-01-31T10:00:00Z", "day": "2026-01-31",
+        "uid": "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
         "tags": ["a,b", "c\"d", null], "grid": [[1, 2], [3, 4]], "doc": {"a": [1, null]}, "raw": "text",
         "note": {"as": "json text"}, "bin": "\\x00ff", "ip": "10.0.0.1"}"#;
     assert_eq!(write(&db.writer(by_id()), &[value]).await, Ok(vec![]));
@@ -93,7 +95,7 @@ async fn the_last_record_of_a_key_wins_and_writing_twice_changes_nothing() {
 }
 
 #[tokio::test]
-async fn the_record_id_makes_one_row_per_record() {
+async fn with_a_record_id_column_each_record_is_one_row() {
     let Some(db) = Fixture::new("rid text primary key, n int").await else {
         return;
     };
@@ -112,8 +114,9 @@ async fn the_record_id_makes_one_row_per_record() {
 }
 
 #[tokio::test]
-async fn a_batch_with_a_record_that_the_table_refuses_writes_nothing_and_hides_the_value() {
-    let columns = "id int primary key, n smallint, code varchar(3), positive int check (positive > 0), must text not null default 'x'";
+async fn a_batch_with_a_record_that_the_table_refuses_writes_nothing_and_the_error_hides_the_value() {
+    let columns = "id int primary key, n smallint, code varchar(3), positive int check (positive > 0), \
+                   must text not null default 'x'";
     let Some(db) = Fixture::new(columns).await else {
         return;
     };
@@ -143,7 +146,7 @@ async fn a_batch_with_a_record_that_the_table_refuses_writes_nothing_and_hides_t
 }
 
 #[tokio::test]
-async fn a_refused_record_also_takes_back_the_other_statements_of_its_batch() {
+async fn a_refused_record_also_rolls_back_the_other_statements_of_its_batch() {
     let Some(db) = Fixture::new("id int primary key, a text, n smallint").await else {
         return;
     };
@@ -160,7 +163,7 @@ async fn a_refused_record_also_takes_back_the_other_statements_of_its_batch() {
 }
 
 #[tokio::test]
-async fn a_missing_table_index_or_right_is_systemic_with_what_to_do_and_heals() {
+async fn a_missing_table_column_or_index_is_systemic_until_created_and_the_error_says_how() {
     let Some(db) = Fixture::new("id int, a text").await else {
         return;
     };
@@ -186,7 +189,7 @@ async fn a_missing_table_index_or_right_is_systemic_with_what_to_do_and_heals() 
 }
 
 #[tokio::test]
-async fn a_column_added_later_is_noticed() {
+async fn the_writer_notices_columns_that_are_added_or_dropped_later() {
     let Some(db) = Fixture::new("id int primary key").await else {
         return;
     };
@@ -203,7 +206,7 @@ async fn a_column_added_later_is_noticed() {
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     }
     assert_eq!(db.rows().await, [json!({"id": 1, "a": "x"})]);
-    // And one that is gone: the statement fails, then the columns are read again.
+    // After a column is dropped, one statement fails, then the writer reads the columns again.
     db.sql("ALTER TABLE $TABLE DROP COLUMN a").await;
     assert!(matches!(
         write(&writer, &[value]).await,
@@ -221,9 +224,9 @@ async fn a_lost_connection_and_a_locked_table_are_transient() {
     config["timeoutSeconds"] = json!(1);
     let writer = db.writer(config);
     write(&writer, &[r#"{"id": 1}"#]).await.unwrap();
-    // One that the server ended between two batches, or during one.
-    let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'kafka-consumer-worker' \
-               AND query LIKE '%' || $1 || '%'";
+    // The server ends the connection between two batches, or during one.
+    let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+               WHERE application_name = 'kafka-consumer-worker' AND query LIKE '%' || $1 || '%'";
     db.client.query(sql, &[&db.table]).await.unwrap();
     while let Err(error) = write(&writer, &[r#"{"id": 2}"#]).await {
         assert!(matches!(error, WriteError::Transient(_)), "{error:?}");
@@ -238,7 +241,7 @@ async fn a_lost_connection_and_a_locked_table_are_transient() {
 }
 
 #[tokio::test]
-async fn a_refused_login_is_systemic_and_heals_when_the_secret_is_corrected() {
+async fn a_refused_login_is_systemic_until_the_secret_is_corrected() {
     let Some(db) = Fixture::new("id int primary key").await else {
         return;
     };

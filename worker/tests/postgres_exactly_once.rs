@@ -1,5 +1,5 @@
-//! The Postgres writer with ExactlyOnce against a real server: whatever breaks, each record is written once, and the offsets say
-//! so.
+//! The Postgres writer with ExactlyOnce against a real server: whatever fails, each record is written once,
+//! and the stored offsets agree.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::single_range_in_vec_init)]
 #![cfg(feature = "postgres")]
 
@@ -21,7 +21,7 @@ fn finished(ranges: &[std::ops::Range<i64>]) -> FinishedSet {
     finished
 }
 
-/// Writes until it works, as the engine does; how often it was fenced before.
+/// Writes until a write succeeds, as the engine does. Returns how often the writer was fenced before.
 async fn insist(writer: &PostgresWriter, batch: &Batch) -> usize {
     let mut fenced = 0;
     loop {
@@ -37,7 +37,7 @@ async fn insist(writer: &PostgresWriter, batch: &Batch) -> usize {
     }
 }
 
-/// The message of a refusal to write into a database that has gone back.
+/// The message of the error with which the writer refuses to write into a database that has gone back.
 fn gone_back<T: std::fmt::Debug>(result: Result<T, WriteError>) -> String {
     match result {
         Err(WriteError::Systemic(message)) if message.starts_with("the database has gone back") => message,
@@ -46,13 +46,13 @@ fn gone_back<T: std::fmt::Debug>(result: Result<T, WriteError>) -> String {
 }
 
 #[tokio::test]
-async fn rows_and_offsets_are_stored_together_and_committed_offsets_close_the_holes() {
+async fn rows_and_offsets_are_stored_together_and_committed_offsets_close_the_gaps() {
     let Some(once) = Once::new().await else { return };
     let writer = once.writer("a");
     assert_eq!(writer.claim(&partition(), 1).await, Ok(FinishedSet::default()));
     assert_eq!(insist(&writer, &run(1, 100..103)).await, 0);
     assert_eq!(once.finished().await, finished(&[100..103]));
-    // 103 went to the dead letter topic, and Kafka has confirmed the offset behind it.
+    // Record 103 went to the dead letter topic, and Kafka confirmed the commit of the offset after it.
     assert_eq!(insist(&writer, &run(1, 104..106)).await, 0);
     assert_eq!(once.finished().await, finished(&[100..103, 104..106]));
     writer.committed(&partition(), 1, 104);
@@ -65,7 +65,7 @@ async fn rows_and_offsets_are_stored_together_and_committed_offsets_close_the_ho
 }
 
 #[tokio::test]
-async fn a_batch_that_comes_again_is_not_written_again_however_it_is_cut() {
+async fn a_repeated_batch_is_not_written_again_even_if_its_boundaries_differ() {
     let Some(once) = Once::new().await else { return };
     let (first, second) = (once.writer("a"), once.writer("b"));
     insist(&first, &run(1, 0..4)).await;
@@ -75,7 +75,7 @@ async fn a_batch_that_comes_again_is_not_written_again_however_it_is_cut() {
     insist(&second, &run(1, 3..8)).await;
     assert_eq!(once.writes().await, [0, 1, 2, 3, 4, 5, 6, 7]);
     assert_eq!(once.finished().await, finished(&[0..8]));
-    // The same records of another group are others.
+    // For another group, the same records are new.
     let other = once.db.writer(serde_json::json!({"keyColumns": ["id"]}));
     let other = other.exactly_once(&once.offsets, "another", "c");
     insist(&other, &run(1, 0..1)).await;
@@ -83,7 +83,7 @@ async fn a_batch_that_comes_again_is_not_written_again_however_it_is_cut() {
 }
 
 #[tokio::test]
-async fn a_worker_whose_partition_was_claimed_writes_nothing_then_claims_it_back_and_goes_on() {
+async fn a_worker_whose_partition_was_claimed_writes_nothing_then_claims_it_back_and_continues() {
     let Some(once) = Once::new().await else { return };
     let (first, second) = (once.writer("first"), once.writer("second"));
     first.claim(&partition(), 1).await.unwrap();
@@ -101,12 +101,12 @@ async fn a_worker_whose_partition_was_claimed_writes_nothing_then_claims_it_back
 }
 
 #[tokio::test]
-async fn a_database_that_has_gone_back_is_left_as_it_is_until_it_is_set_right() {
+async fn nothing_is_written_to_a_database_that_has_gone_back_until_it_is_corrected() {
     let Some(once) = Once::new().await else { return };
     let writer = once.writer("a");
     writer.claim(&partition(), 1).await.unwrap();
     insist(&writer, &run(1, 0..6)).await;
-    // Without memory of what was stored, this would close the gap.
+    // If the writer did not remember what it stored, this would close the gap.
     writer.committed(&partition(), 1, 6);
     once.go_back(&finished(&[0..4])).await;
     for _ in 0..2 {
@@ -117,13 +117,13 @@ async fn a_database_that_has_gone_back_is_left_as_it_is_until_it_is_set_right() 
         );
         assert!(!message.contains('\n') && !message.contains("  "), "{message}");
     }
-    // Nor under another assignment of the same worker.
+    // The same worker is refused under another assignment, too.
     gone_back(writer.claim(&partition(), 2).await);
     gone_back(write(&writer, &run(2, 6..8)).await);
     assert_eq!(once.finished().await, finished(&[0..4]));
     assert_eq!(once.rows().await, [0, 1, 2, 3]);
     assert_eq!(once.writes().await, [0, 1, 2, 3, 4, 5]);
-    // It was the wrong server, say.
+    // As if the worker had been connected to the wrong server and now reaches the right one.
     once.say_finished(&finished(&[0..6])).await;
     assert_eq!(writer.claim(&partition(), 2).await, Ok(finished(&[0..6])));
     assert_eq!(insist(&writer, &run(2, 6..8)).await, 0);
@@ -132,7 +132,7 @@ async fn a_database_that_has_gone_back_is_left_as_it_is_until_it_is_set_right() 
 }
 
 #[tokio::test]
-async fn a_group_that_is_set_back_to_the_offsets_of_the_database_writes_what_was_lost() {
+async fn a_group_that_is_reset_to_the_offsets_of_the_database_writes_the_lost_records() {
     let Some(once) = Once::new().await else { return };
     let writer = once.writer("a");
     writer.claim(&partition(), 1).await.unwrap();
@@ -153,7 +153,7 @@ async fn a_group_that_is_set_back_to_the_offsets_of_the_database_writes_what_was
 }
 
 #[tokio::test]
-async fn what_is_lost_above_an_unfinished_record_is_noticed_too() {
+async fn lost_records_above_an_unfinished_record_are_noticed_too() {
     let Some(once) = Once::new().await else { return };
     let writer = once.writer("a");
     insist(&writer, &run(1, 0..2)).await;
@@ -168,7 +168,7 @@ async fn what_is_lost_above_an_unfinished_record_is_noticed_too() {
 }
 
 #[tokio::test]
-async fn a_row_that_is_gone_is_made_anew_only_if_nothing_was_stored_in_it() {
+async fn a_deleted_row_of_offsets_is_created_again_only_if_nothing_was_stored_in_it() {
     let Some(once) = Once::new().await else { return };
     let delete = format!("DELETE FROM {}", once.offsets);
     let writer = once.writer("a");
@@ -182,13 +182,13 @@ async fn a_row_that_is_gone_is_made_anew_only_if_nothing_was_stored_in_it() {
     gone_back(write(&writer, &run(2, 2..4)).await);
     assert_eq!(once.rows_of_offsets().await, 0);
     assert_eq!(once.writes().await, [0, 1]);
-    // Who has deleted it on purpose has stopped the group before.
+    // Whoever deletes the row on purpose stops the group first.
     insist(&once.writer("a"), &run(1, 2..4)).await;
     assert_eq!(once.finished().await, finished(&[2..4]));
 }
 
 #[tokio::test]
-async fn neither_records_without_a_row_nor_other_workers_look_like_a_database_that_has_gone_back() {
+async fn records_without_a_row_and_other_workers_do_not_look_like_a_database_that_has_gone_back() {
     let Some(once) = Once::new().await else { return };
     let (first, second) = (once.writer("first"), once.writer("second"));
     first.claim(&partition(), 1).await.unwrap();
@@ -197,18 +197,19 @@ async fn neither_records_without_a_row_nor_other_workers_look_like_a_database_th
     first.committed(&partition(), 1, 100);
     insist(&first, &run(1, 110..112)).await;
     assert_eq!(once.finished().await, finished(&[0..100, 110..112]));
-    // Kafka's offset moves on, the row stays; then the partition goes to another worker, which begins far above it.
+    // Kafka's committed offset advances, the row stays. Then the partition moves to another worker, which
+    // starts far above the row.
     first.committed(&partition(), 1, 5000);
     let known = second.claim(&partition(), 1).await;
     assert_eq!(known, Ok(finished(&[0..100, 110..112])));
     insist(&second, &run(1, 5000..5002)).await;
     second.committed(&partition(), 1, 5002);
-    // The first comes back: what it remembers is less than what there is.
+    // The first worker writes again: it remembers less than the database contains.
     assert_eq!(insist(&first, &run(1, 5002..5004)).await, 1);
     first.claim(&partition(), 2).await.unwrap();
     insist(&first, &run(2, 5004..5006)).await;
     assert_eq!(insist(&second, &run(1, 5006..5008)).await, 1);
-    // A batch that fails is not stored, and not missed.
+    // A batch that fails is not stored, so the writer does not miss it later.
     let refused = write(&second, &batch(1, [(5008, r#"{"id": 13, "n": 1}"#)])).await;
     assert!(matches!(refused, Err(WriteError::Refused(_))), "{refused:?}");
     insist(&second, &run(1, 5010..5011)).await;
@@ -221,7 +222,7 @@ async fn neither_records_without_a_row_nor_other_workers_look_like_a_database_th
 }
 
 #[tokio::test]
-async fn an_earlier_assignment_of_the_same_worker_writes_nothing_more() {
+async fn an_earlier_assignment_of_the_same_worker_can_no_longer_write() {
     let Some(once) = Once::new().await else { return };
     let writer = once.writer("a");
     writer.claim(&partition(), 1).await.unwrap();
@@ -235,11 +236,11 @@ async fn an_earlier_assignment_of_the_same_worker_writes_nothing_more() {
 }
 
 #[tokio::test]
-async fn a_refused_record_leaves_a_hole_and_the_others_are_written_once() {
+async fn a_refused_record_leaves_a_gap_and_the_others_are_written_once() {
     let Some(once) = Once::new().await else { return };
     let writer = once.writer("a");
     writer.claim(&partition(), 1).await.unwrap();
-    // 13 violates a constraint: the batch is refused, and halved by the engine.
+    // Record 13 violates a constraint: the table refuses the batch, and the engine halves it.
     let three = run(1, 12..15);
     let refused = write(&writer, &three).await;
     assert!(matches!(refused, Err(WriteError::Refused(_))), "{refused:?}");
@@ -249,7 +250,7 @@ async fn a_refused_record_leaves_a_hole_and_the_others_are_written_once() {
         assert_eq!(result.is_ok(), expected, "{result:?}");
     }
     assert_eq!(once.finished().await, finished(&[12..13, 14..15]));
-    // What cannot be a row is refused alone, and again when the batch comes again.
+    // A record that cannot be a row is refused by itself, each time the batch is written.
     let mixed = batch(
         1,
         [
@@ -267,7 +268,7 @@ async fn a_refused_record_leaves_a_hole_and_the_others_are_written_once() {
 }
 
 #[tokio::test]
-async fn a_value_that_does_not_fit_is_told_with_its_column() {
+async fn the_error_for_a_value_that_does_not_fit_names_the_column() {
     let Some(once) = Once::new().await else { return };
     let result = write(&once.writer("a"), &batch(1, [(0, r#"{"id": 1, "n": 99999}"#)])).await;
     match result {
@@ -301,7 +302,7 @@ async fn the_outputs_of_a_record_are_written_all_or_none() {
 }
 
 #[tokio::test]
-async fn a_missing_table_of_offsets_is_told_with_the_statement_that_creates_it_and_heals() {
+async fn a_missing_table_of_offsets_is_systemic_until_created_with_the_statement_in_the_error() {
     let Some(once) = Once::without_offsets().await else {
         return;
     };
@@ -320,7 +321,7 @@ async fn a_missing_table_of_offsets_is_told_with_the_statement_that_creates_it_a
     let (_, create) = written.split_once("create the table: ").unwrap();
     once.db.sql(create).await;
     insist(&writer, &run(1, 0..1)).await;
-    // Other columns are no table of offsets either.
+    // A table without one of the columns is not accepted either.
     once.db
         .sql(&format!("ALTER TABLE {} DROP COLUMN ahead", once.offsets))
         .await;
@@ -330,7 +331,7 @@ async fn a_missing_table_of_offsets_is_told_with_the_statement_that_creates_it_a
 }
 
 #[tokio::test]
-async fn text_that_is_not_ours_stops_the_partition_instead_of_writing_twice() {
+async fn offsets_that_cannot_be_decoded_stop_the_partition_instead_of_writing_twice() {
     let Some(once) = Once::new().await else { return };
     let writer = once.writer("a");
     insist(&writer, &run(1, 0..1)).await;
@@ -356,7 +357,7 @@ async fn a_connection_that_breaks_at_the_commit_neither_loses_nor_repeats_record
         let proxy = once.through_proxy().await;
         let writer = once.writer("a");
         insist(&writer, &run(1, 0..3)).await;
-        proxy.tell(at_commit);
+        proxy.at_commit(at_commit);
         let lost = write(&writer, &run(1, 3..6)).await;
         assert!(matches!(lost, Err(WriteError::Transient(_))), "{lost:?}");
         let written: &[i64] = match at_commit {
@@ -364,28 +365,29 @@ async fn a_connection_that_breaks_at_the_commit_neither_loses_nor_repeats_record
             _ => &[0, 1, 2],
         };
         assert_eq!(once.writes().await, written, "{at_commit:?}");
-        proxy.tell(AtCommit::Pass);
+        proxy.at_commit(AtCommit::Pass);
         insist(&writer, &run(1, 3..6)).await;
         assert_eq!(once.writes().await, [0, 1, 2, 3, 4, 5], "{at_commit:?}");
-        // The same while it claims the partition with the batch.
-        proxy.tell(at_commit);
+        // The same while another worker claims the partition with its batch.
+        proxy.at_commit(at_commit);
         let other = once.writer("b");
         let lost = write(&other, &run(1, 6..8)).await;
         assert!(matches!(lost, Err(WriteError::Transient(_))), "{lost:?}");
-        proxy.tell(AtCommit::Pass);
+        proxy.at_commit(AtCommit::Pass);
         insist(&other, &run(1, 6..8)).await;
         assert_eq!(once.writes().await, [0, 1, 2, 3, 4, 5, 6, 7], "{at_commit:?}");
     }
 }
 
 #[tokio::test]
-async fn a_session_that_the_server_ends_within_the_commit_is_repeated() {
+async fn a_transaction_whose_session_the_server_ends_within_the_commit_is_repeated() {
     let Some(once) = Once::new().await else { return };
     once.db
         .sql(
             "CREATE SEQUENCE $TABLE_commits;
              CREATE FUNCTION $TABLE_die() RETURNS trigger LANGUAGE plpgsql AS
-                 'BEGIN IF nextval(''$TABLE_commits'') = 2 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;
+                 'BEGIN IF nextval(''$TABLE_commits'') = 2
+                  THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;
                   RETURN NULL; END';
              CREATE CONSTRAINT TRIGGER die AFTER INSERT ON $TABLE DEFERRABLE INITIALLY DEFERRED
                  FOR EACH ROW EXECUTE FUNCTION $TABLE_die();",
@@ -401,14 +403,14 @@ async fn a_session_that_the_server_ends_within_the_commit_is_repeated() {
 }
 
 #[tokio::test]
-async fn a_worker_that_is_frozen_in_a_transaction_does_not_keep_the_partition() {
+async fn a_worker_frozen_within_a_transaction_does_not_block_the_partition() {
     let Some(once) = Once::new().await else { return };
     let proxy = once.through_proxy().await;
     let frozen = once.writer("frozen");
     insist(&frozen, &run(1, 0..1)).await;
-    proxy.tell(AtCommit::Freeze);
+    proxy.at_commit(AtCommit::Freeze);
     let late = tokio::spawn(async move { (write(&frozen, &run(1, 1..3)).await, frozen) });
-    // Until it holds the lock.
+    // Wait until the frozen worker holds the lock.
     let locked = format!("SELECT 1 FROM {} FOR UPDATE SKIP LOCKED", once.offsets);
     while !once.db.client.query(&locked, &[]).await.unwrap().is_empty() {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -451,7 +453,7 @@ async fn lanes_of_a_partition_write_at_the_same_time() {
 }
 
 #[tokio::test]
-async fn workers_that_all_believe_in_their_partition_write_each_record_once_and_in_order() {
+async fn workers_that_all_believe_they_own_the_partition_write_each_record_once_and_in_order() {
     let Some(once) = Once::new().await else { return };
     let work = async |name: &str| {
         let writer = once.writer(name);

@@ -67,7 +67,7 @@ fn properties(cluster: &Cluster, overrides: &[(&str, &str)]) -> client_config::P
     properties
 }
 
-/// Everything in a partition, up to `count` messages.
+/// The messages of a partition, at most `count`.
 fn read(cluster: &Cluster, topic: &str, partition: i32, count: usize) -> Vec<OwnedMessage> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", cluster.bootstrap_servers())
@@ -169,10 +169,10 @@ async fn a_record_that_is_too_large_fails_alone() {
 }
 
 #[tokio::test]
-async fn a_batch_refused_by_the_broker_is_sent_again_one_by_one_in_order() {
+async fn a_batch_that_the_broker_refuses_is_sent_again_one_by_one_in_order() {
     let cluster = cluster(&[("t", 1)]);
     let producer = producer(&cluster, &[("linger.ms", "100")]);
-    // The whole batch, then the first record alone: only that one is at fault.
+    // The broker refuses the whole batch, then the first record by itself: only that record is invalid.
     refuse(
         &cluster,
         &[RD_KAFKA_RESP_ERR_INVALID_RECORD, RD_KAFKA_RESP_ERR_INVALID_RECORD],
@@ -194,7 +194,7 @@ fn refuse(cluster: &Cluster, errors: &[rd_kafka_resp_err_t]) {
 }
 
 #[tokio::test]
-async fn a_missing_topic_is_systemic_and_heals_when_it_is_created() {
+async fn a_missing_topic_is_systemic_until_it_is_created() {
     let cluster = cluster(&[("other", 1)]);
     let producer = producer(&cluster, &[("topic.metadata.propagation.max.ms", "100")]);
     let results = producer.send(&[value("missing", b"a")]).await;
@@ -225,7 +225,7 @@ async fn partitions_are_counted() {
 }
 
 #[tokio::test]
-async fn batches_without_keys_go_to_a_partition_each_and_keys_where_other_clients_put_them() {
+async fn each_batch_without_keys_goes_to_one_partition_and_keys_go_where_other_clients_put_them() {
     let cluster = cluster(&[("t", 4)]);
     let producer = producer(&cluster, &[]);
     producer.partition_count("t").await.unwrap();
@@ -270,7 +270,7 @@ async fn records_wait_for_a_broker_that_is_down() {
     cluster.broker_up(1).unwrap();
     assert_eq!(sending.await, [Ok(())]);
     assert_eq!(read(&cluster, "t", 0, 2).len(), 2);
-    // The report of a failed connection may come after that of the success.
+    // librdkafka may report the failed connection after the success.
     while producer.problem().is_some() {
         assert_eq!(producer.send(&[value("t", b"third")]).await, [Ok(())]);
     }
@@ -306,7 +306,7 @@ async fn a_full_queue_makes_the_sender_wait_and_loses_nothing() {
 async fn a_fatal_error_is_answered_with_a_new_client() {
     let cluster = cluster(&[("t", 1)]);
     let producer = producer(&cluster, &[]);
-    // An idempotent client that gets no producer id never works again.
+    // An idempotent client that cannot get a producer id never works again.
     cluster.request_errors(
         RDKafkaApiKey::InitProducerId,
         &[RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED],
@@ -319,11 +319,11 @@ async fn a_fatal_error_is_answered_with_a_new_client() {
 }
 
 #[tokio::test]
-async fn a_cancelled_sender_disturbs_nobody() {
+async fn a_canceled_sender_does_not_affect_other_senders() {
     let cluster = cluster(&[("t", 1)]);
     let producer = producer(&cluster, &[("queue.buffering.max.messages", "10")]);
     cluster.broker_down(1).unwrap();
-    let many: Vec<_> = (0..50).map(|_| value("t", b"cancelled")).collect();
+    let many: Vec<_> = (0..50).map(|_| value("t", b"canceled")).collect();
     assert!(
         tokio::time::timeout(Duration::from_millis(300), producer.send(&many))
             .await
@@ -334,7 +334,7 @@ async fn a_cancelled_sender_disturbs_nobody() {
 }
 
 #[tokio::test]
-async fn closing_waits_for_what_was_sent_and_then_refuses() {
+async fn closing_waits_for_sent_records_and_then_refuses_new_ones() {
     let cluster = cluster(&[("t", 1)]);
     let producer = producer(&cluster, &[("linger.ms", "5000")]);
     let other = producer.clone();
@@ -378,7 +378,7 @@ async fn the_kafka_writer_keeps_key_headers_and_timestamp() {
 }
 
 #[tokio::test]
-async fn the_kafka_writer_tells_about_a_missing_topic() {
+async fn the_kafka_writer_reports_a_missing_topic() {
     let cluster = cluster(&[("other", 1)]);
     let producer = producer(&cluster, &[("topic.metadata.propagation.max.ms", "100")]);
     let writer = KafkaWriter::new("out", producer);
@@ -410,7 +410,7 @@ async fn the_kafka_writer_rejects_only_the_record_that_is_too_large() {
     assert_eq!(read(&cluster, "out", 0, 2).len(), 2);
 }
 
-/// Two records: the first became two outputs, of which the second is too large for the client.
+/// Two records. The first became two outputs, and the second of these is too large for the client.
 fn with_a_large_second_output() -> Batch {
     let mut chunk = Chunk::new(TopicPartition::new("in", 0), 1);
     chunk.push(10, 0, Some(b"a"), Some(b"first"), []);
@@ -449,7 +449,7 @@ async fn in_a_transaction_a_record_is_written_with_all_of_its_outputs_or_with_no
     let error = writer.write(all).await.unwrap_err();
     assert!(matches!(error, WriteError::Refused(_)), "{error}");
 
-    // Now it is known, and the others of its batch go on without it.
+    // The writer knows the refused record now and writes the rest of the batch without it.
     let calls = turn.clone();
     let again = move || calls.abort().and_then(|()| calls.begin()).unwrap();
     tokio::task::spawn_blocking(again).await.unwrap();
@@ -464,7 +464,7 @@ async fn in_a_transaction_a_record_is_written_with_all_of_its_outputs_or_with_no
     tokio::task::spawn_blocking(move || turn.commit().unwrap())
         .await
         .unwrap();
-    // The mock cluster shows aborted records, too: what the first attempt has written, and one of the second.
+    // The mock cluster returns aborted records, too: those of the first attempt, and one of the second.
     let values: Vec<_> = read(&cluster, "out", 0, 3)
         .iter()
         .map(|message| message.payload().unwrap_or_default().to_vec())
@@ -475,7 +475,7 @@ async fn in_a_transaction_a_record_is_written_with_all_of_its_outputs_or_with_no
 }
 
 #[tokio::test]
-async fn what_is_sent_while_a_transaction_is_committed_is_part_of_the_next() {
+async fn records_sent_while_a_transaction_commits_belong_to_the_next_one() {
     let cluster = cluster(&[("out", 1)]);
     let producer = transactional(&cluster, &[]);
     let [first, second] = producer.transactional_clients();

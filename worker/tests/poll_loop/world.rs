@@ -1,44 +1,32 @@
-//! librdkafka's mock cluster, records in it, and workers of a group that write into a list.
+//! A mock cluster, records in it, and workers of one group that write into one list.
 
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use crds::client_config;
 use futures::future::BoxFuture;
 use kafka_consumer_worker::{
-    Extensions, WriteBatch, WriteError, Writer,
-    consumer::handles::Handles,
-    engine::{self, EngineError},
-    health::snapshot::{SharedSnapshot, Snapshot},
-    kafka::producer::{ProduceRecord, Producer},
-    secrets::SecretFiles,
-    settings::Settings,
-    telemetry::{Liveness, Metrics},
-    writer::Rejected,
+    Extensions, WriteBatch, WriteError, Writer, health::snapshot::Snapshot, writer::Rejected,
 };
-use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
 use serde_json::json;
-use tokio::{sync::watch, task::JoinHandle};
 
-/// Generous: joining a group alone takes seconds, and machines are busy.
-const DEADLINE: Duration = Duration::from_secs(60);
+use crate::worker::{Cluster, Worker};
 
-/// Partition and offset of what was written, by whoever.
+/// Partition and offset of each record that a worker wrote.
 #[derive(Default)]
 pub struct Written {
     pub records: Mutex<Vec<(i32, i64)>>,
-    /// While there is nobody who holds it, writes go through.
+    /// Writes wait while a test holds this lock.
     pub gate: tokio::sync::Mutex<()>,
-    /// The next write panics.
+    /// While true, each write panics.
     pub panics: Mutex<bool>,
 }
 
 impl Writer for Written {
     fn write<'a>(&'a self, batch: WriteBatch<'a>) -> BoxFuture<'a, Result<Vec<Rejected>, WriteError>> {
         Box::pin(async move {
-            assert!(!*self.panics.lock().unwrap(), "told to panic");
+            assert!(!*self.panics.lock().unwrap(), "the test makes this write panic");
             let _open = self.gate.lock().await;
             let records = batch
                 .records()
@@ -49,82 +37,44 @@ impl Writer for Written {
     }
 }
 
+/// What all workers of the test share.
 pub struct World {
-    pub cluster: MockCluster<'static, DefaultProducerContext>,
+    pub cluster: Cluster,
     pub written: Arc<Written>,
-    servers: String,
-    producer: Producer,
-}
-
-/// A worker on threads of this process.
-pub struct Running {
-    pub snapshot: SharedSnapshot,
-    pub metrics: Metrics,
-    pub pause: watch::Sender<bool>,
-    pub stop: watch::Sender<bool>,
-    pub outcome: JoinHandle<Result<(), EngineError>>,
 }
 
 impl World {
-    /// With a topic `orders` of so many partitions.
+    /// With a topic of this number of partitions.
     pub fn new(partitions: i32) -> Self {
-        let cluster: MockCluster<'static, DefaultProducerContext> = MockCluster::new(1).unwrap();
-        cluster.create_topic("orders", partitions, 1).unwrap();
-        let servers = cluster.bootstrap_servers();
-        let servers = servers.split(',').next().unwrap().to_owned();
-        let config = config(&servers);
-        let producer = Producer::new(&client_config::producer(
-            &config.kafka,
-            &client_config::KafkaCredentials::default(),
-            crds::spec::Compression::None,
-        ))
-        .unwrap();
         Self {
-            cluster,
+            cluster: Cluster::new(&[], partitions),
             written: Arc::default(),
-            servers,
-            producer,
         }
     }
 
     pub async fn produce(&self, partition: i32, records: usize) {
-        let record = ProduceRecord {
-            topic: "orders",
-            partition: Some(partition),
-            value: Some(b"{}"),
-            ..ProduceRecord::default()
-        };
-        let records = vec![record; records];
-        assert!(self.producer.send(&records).await.iter().all(Result::is_ok));
+        let records = std::iter::repeat_n((None, "{}"), records);
+        self.cluster.produce(partition, records).await;
     }
 
-    pub async fn start(&self, name: &str) -> Running {
+    pub async fn start(&self, name: &str) -> Worker {
         let written = self.written.clone();
         let extensions = Extensions::new().writer("list", move |_| Ok(written.clone()));
-        let nowhere = SecretFiles::new("/nowhere".into(), "/nowhere".into());
-        let settings = Settings::build(config(&self.servers), name, &nowhere, &extensions)
-            .await
-            .unwrap();
-        let (pause, paused) = watch::channel(false);
-        let (stop, shutdown) = watch::channel(false);
-        let (snapshot, metrics) = (SharedSnapshot::default(), Metrics::new());
-        let handles = Handles {
-            snapshot: snapshot.clone(),
-            metrics: metrics.clone(),
-            liveness: Liveness::new(),
-            paused,
-            shutdown,
-        };
-        Running {
-            snapshot,
-            metrics,
-            pause,
-            stop,
-            outcome: tokio::spawn(engine::run(settings, handles)),
-        }
+        let config = self.cluster.config(json!({
+            // A rebalance of the mock cluster lasts as long as the session timeout, less one second.
+            "kafka": {
+                "bootstrapServers": [self.cluster.server],
+                "clientConfig": {"session.timeout.ms": "4000"},
+            },
+            "processing": {"commitIntervalMilliseconds": 100},
+            "transforms": [],
+            "writers": [{"name": "out", "type": "Custom", "custom": {"name": "list"}}],
+            "drainSeconds": 30,
+        }));
+        Worker::start(config, name, &extensions).await
     }
 
-    /// What was written of a partition, in order.
+    /// The offsets written to a partition, in order.
     pub fn written_of(&self, partition: i32) -> Vec<i64> {
         let records = self.written.records.lock().unwrap();
         let of_partition = records.iter().filter(|(number, _)| *number == partition);
@@ -132,17 +82,8 @@ impl World {
     }
 }
 
-impl Running {
-    pub async fn until(&self, what: &str, holds: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
-        let snapshot = self.snapshot.clone();
-        until(what, || {
-            let snapshot = snapshot.read();
-            holds(&snapshot).then_some(snapshot)
-        })
-        .await
-    }
-
-    /// Has these partitions and no others.
+impl Worker {
+    /// Waits until the worker owns exactly these partitions.
     pub async fn until_owner_of(&self, partitions: &[i32]) {
         let owned = |snapshot: &Snapshot| {
             let mut owned: Vec<i32> = snapshot.partitions.iter().map(|entry| entry.partition).collect();
@@ -152,45 +93,10 @@ impl Running {
         self.until(&format!("{partitions:?} are assigned"), owned).await;
     }
 
+    /// The value of a metric; `line` is its name with its labels.
     pub fn metric(&self, line: &str) -> Option<u64> {
         let text = self.metrics.encode(&Snapshot::default(), Duration::ZERO).unwrap();
         let value = text.lines().find_map(|found| found.strip_prefix(line))?;
         value.trim().parse().ok()
     }
-
-    pub async fn ended(self) -> Result<(), EngineError> {
-        tokio::time::timeout(DEADLINE, self.outcome)
-            .await
-            .expect("the worker ends")
-            .unwrap()
-    }
-}
-
-pub async fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
-    let wait = async {
-        loop {
-            if let Some(found) = found() {
-                return found;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    match tokio::time::timeout(DEADLINE, wait).await {
-        Ok(found) => found,
-        Err(_) => panic!("never: {what}"),
-    }
-}
-
-fn config(servers: &str) -> crds::WorkerConfig {
-    serde_json::from_value(json!({
-        "formatVersion": 1,
-        "namespace": "shop", "name": "orders", "groupId": "shop.orders", "topics": ["orders"],
-        // The mock cluster lets a rebalance last as long as a session, but for a second.
-        "kafka": {"bootstrapServers": [servers], "clientConfig": {"session.timeout.ms": "4000"}},
-        "consumer": {}, "processing": {"commitIntervalMilliseconds": 100}, "decode": {}, "transforms": [],
-        "writers": [{"name": "out", "type": "Custom", "custom": {"name": "list"}}],
-        "errorHandling": {},
-        "drainSeconds": 30,
-    }))
-    .unwrap()
 }

@@ -1,5 +1,5 @@
-//! A PostgreSQL server for tests: that of `POSTGRES_URL`, else one started here when PostgreSQL is installed. Shared by the
-//! tests of the Postgres writer.
+//! A PostgreSQL server for tests: the one at `POSTGRES_URL`, otherwise one that this module starts if
+//! PostgreSQL is installed. The tests of the Postgres writer share it.
 
 use std::{
     fs,
@@ -17,8 +17,8 @@ use kafka_consumer_worker::{secrets::SecretFiles, writer::postgres::PostgresWrit
 use serde_json::json;
 use tokio_postgres::{Client, NoTls};
 
-/// Makes a database in `$1` and serves it on port `$3` with the programs in `$2`, until its standard input ends: that
-/// happens when the test process ends, in whatever way.
+/// Creates a database in `$1` and serves it on port `$3` with the programs in `$2`, until its standard input
+/// ends. That happens when the test process ends, for any reason.
 const SERVE: &str = r#"
     # PostgreSQL refuses to run as root.
     as_postgres=
@@ -28,8 +28,8 @@ const SERVE: &str = r#"
     fi
     cd "$1" || exit 1
     $as_postgres "$2/initdb" --username=tester --auth=trust --encoding=UTF8 --no-sync -D "$1/data" || exit 1
-    $as_postgres "$2/postgres" -D "$1/data" -p "$3" -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
-        -c fsync=off -c max_connections=40 -c log_min_messages=fatal </dev/null &
+    $as_postgres "$2/postgres" -D "$1/data" -p "$3" -c listen_addresses=127.0.0.1 \
+        -c unix_socket_directories= -c fsync=off -c max_connections=40 -c log_min_messages=fatal </dev/null &
     server=$!
     cat >/dev/null
     kill -QUIT $server
@@ -88,7 +88,7 @@ fn start() -> Option<Server> {
     })
 }
 
-/// A table of its own for each test, and a client to look into it.
+/// A separate table for each test, and a client to inspect it.
 pub struct Fixture {
     pub client: Client,
     pub url: String,
@@ -97,7 +97,7 @@ pub struct Fixture {
 }
 
 impl Fixture {
-    /// None when there is no PostgreSQL on this machine.
+    /// None if there is no PostgreSQL on this machine.
     pub async fn new(columns: &str) -> Option<Self> {
         static SERVER: OnceLock<Option<Server>> = OnceLock::new();
         static TABLES: AtomicU32 = AtomicU32::new(0);
@@ -109,7 +109,7 @@ impl Fixture {
                     tokio::spawn(connection);
                     break client;
                 }
-                // Making a database takes seconds, on a busy machine many.
+                // Creating a database takes seconds, on a busy machine many seconds.
                 Err(error) if tries == 1200 => panic!("{error}"),
                 Err(_) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
             }
@@ -153,8 +153,8 @@ impl Fixture {
             .unwrap();
     }
 
-    /// The rows as JSON, by the first column.
-    #[allow(dead_code)] // Not every test asks for them.
+    /// The rows as JSON, ordered by the first column.
+    #[allow(dead_code)] // Not every test crate uses it.
     pub async fn rows(&self) -> Vec<serde_json::Value> {
         let sql = format!(
             "SELECT row_to_json(r)::text FROM (SELECT * FROM {} ORDER BY 1) AS r",

@@ -1,4 +1,5 @@
-//! A table whose every write leaves a trace, the offsets beside it, and a connection that breaks when told to.
+//! A table that logs every write, the table of offsets beside it, and a proxy that breaks the connection when
+//! a test asks for it.
 
 use std::{
     fs,
@@ -29,7 +30,7 @@ pub fn partition() -> TopicPartition {
     TopicPartition::new("orders", 1)
 }
 
-/// Records with these offsets and values, read under an assignment.
+/// Records with these offsets and values, read under this assignment.
 pub fn batch<'v>(assignment: u64, records: impl IntoIterator<Item = (i64, &'v str)>) -> Batch {
     let mut chunk = Chunk::new(partition(), assignment);
     for (offset, value) in records {
@@ -38,8 +39,8 @@ pub fn batch<'v>(assignment: u64, records: impl IntoIterator<Item = (i64, &'v st
     Batch::identity(Arc::new(chunk))
 }
 
-/// Records whose id is their offset. With a second column, because a row of nothing but its key is not written when it is
-/// there already, whoever asks for it.
+/// Records whose id is their offset. They have a second column, because a row that consists of only its key
+/// and exists already is not written, whichever worker writes it.
 pub fn run(assignment: u64, offsets: Range<i64>) -> Batch {
     let values: Vec<(i64, String)> = offsets
         .map(|offset| (offset, format!("{{\"id\": {offset}, \"n\": 1}}")))
@@ -55,14 +56,14 @@ pub async fn write(writer: &PostgresWriter, batch: &Batch) -> Result<Vec<Rejecte
     writer.write(WriteBatch::new(batch, &all)).await
 }
 
-/// See the module.
+/// The table with its log of writes, and the table of offsets.
 pub struct Once {
     pub db: Fixture,
     pub offsets: String,
 }
 
 impl Once {
-    /// None when there is no PostgreSQL. The table of offsets is made with the statement that the worker asks for.
+    /// None if there is no PostgreSQL. Creates the table of offsets with the statement in the worker's error.
     pub async fn new() -> Option<Self> {
         let once = Self::without_offsets().await?;
         match once.writer("maker").claim(&partition(), 1).await {
@@ -75,6 +76,7 @@ impl Once {
         Some(once)
     }
 
+    /// Without the table of offsets.
     pub async fn without_offsets() -> Option<Self> {
         let db = Fixture::new("id int primary key check (id <> 13), n smallint").await?;
         let offsets = format!("{}_offsets", db.table);
@@ -82,7 +84,8 @@ impl Once {
             "CREATE TABLE $TABLE_log (n bigserial, id int);
              CREATE FUNCTION $TABLE_trace() RETURNS trigger LANGUAGE plpgsql AS
                  'BEGIN INSERT INTO $TABLE_log (id) VALUES (NEW.id); RETURN NULL; END';
-             CREATE TRIGGER trace AFTER INSERT OR UPDATE ON $TABLE FOR EACH ROW EXECUTE FUNCTION $TABLE_trace();",
+             CREATE TRIGGER trace AFTER INSERT OR UPDATE ON $TABLE
+                 FOR EACH ROW EXECUTE FUNCTION $TABLE_trace();",
         )
         .await;
         Some(Self { db, offsets })
@@ -95,14 +98,14 @@ impl Once {
         writer.exactly_once(&self.offsets, GROUP, worker)
     }
 
-    /// The ids of all rows that were ever written, in the order of the writes.
+    /// The ids of all rows ever written, in the order of the writes.
     pub async fn writes(&self) -> Vec<i64> {
         let sql = format!("SELECT id FROM {}_log ORDER BY n", self.db.table);
         let rows = self.db.client.query(&sql, &[]).await.unwrap();
         rows.iter().map(|row| row.get::<_, i32>(0).into()).collect()
     }
 
-    /// What the database says is finished.
+    /// The finished offsets according to the database.
     pub async fn finished(&self) -> FinishedSet {
         let sql = format!(
             "SELECT next_offset, ahead FROM {} WHERE group_id = $1 AND topic = 'orders' AND partition = 1",
@@ -112,8 +115,8 @@ impl Once {
         FinishedSet::decode(row.get(0), row.get(1)).unwrap()
     }
 
-    /// As after a failover to a standby that lacks the last transactions: the offsets say this, and of the rows there are
-    /// only those whose ids are finished offsets.
+    /// As after a failover to a standby that lacks the last transactions: the stored offsets are these, and
+    /// only rows whose ids are among them exist.
     pub async fn go_back(&self, finished: &FinishedSet) {
         self.say_finished(finished).await;
         let rows = self.db.client.query(&self.ids(), &[]).await.unwrap();
@@ -124,14 +127,14 @@ impl Once {
         }
     }
 
-    /// Only the offsets.
+    /// Changes only the stored offsets.
     pub async fn say_finished(&self, finished: &FinishedSet) {
         let sql = format!("UPDATE {} SET next_offset = $1, ahead = $2", self.offsets);
         let (next, ahead) = (finished.next(), finished.ahead());
         self.db.client.execute(&sql, &[&next, &ahead]).await.unwrap();
     }
 
-    /// The ids of the rows that are there.
+    /// The ids of the rows that exist.
     pub async fn rows(&self) -> Vec<i64> {
         let rows = self.db.client.query(&self.ids(), &[]).await.unwrap();
         rows.iter().map(|row| row.get::<_, i32>(0).into()).collect()
@@ -141,13 +144,13 @@ impl Once {
         format!("SELECT id FROM {} ORDER BY id", self.db.table)
     }
 
-    /// How often the table of offsets tells of a partition.
+    /// The number of rows in the table of offsets.
     pub async fn rows_of_offsets(&self) -> usize {
         let sql = format!("SELECT 1 FROM {}", self.offsets);
         self.db.client.query(&sql, &[]).await.unwrap().len()
     }
 
-    /// Writers that are made from here on reach the server through this.
+    /// Writers created after this call reach the server through the returned proxy.
     pub async fn through_proxy(&self) -> Proxy {
         let config = tokio_postgres::Config::from_str(&self.db.url).unwrap();
         let [Host::Tcp(host)] = config.get_hosts() else {
@@ -164,62 +167,64 @@ impl Once {
     }
 }
 
-/// What a proxy does when a transaction is committed.
+/// What a proxy does when a client commits a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum AtCommit {
     Pass,
-    /// The server never gets to see it.
+    /// The server never receives the commit.
     CutBefore,
-    /// The server does it, and nobody hears of that.
+    /// The server commits, and the client never learns it.
     CutAfter,
-    /// It is on its way for ever.
+    /// The commit never arrives, and the connection stays open.
     Freeze,
 }
 
-/// A connection that breaks when told to.
+/// A TCP proxy in front of the server that acts at each commit as the test asks.
 pub struct Proxy {
     port: u16,
-    does: Arc<AtomicU8>,
+    at_commit: Arc<AtomicU8>,
 }
 
 impl Proxy {
     async fn start(server: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let does = Arc::new(AtomicU8::new(AtCommit::Pass as u8));
-        let told = does.clone();
+        let at_commit = Arc::new(AtomicU8::new(AtCommit::Pass as u8));
+        let current = at_commit.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (server, told) = (TcpStream::connect(&server).await.unwrap(), told.clone());
+                let (server, current) = (TcpStream::connect(&server).await.unwrap(), current.clone());
                 tokio::spawn(async move {
                     let ((from_client, to_client), (from_server, to_server)) =
                         (client.into_split(), server.into_split());
-                    // The first of both to end ends the other, and so both connections.
+                    // When one direction ends, the other ends too, and with it both connections.
                     tokio::select! {
-                        () = copy(from_client, to_server, &told, AtCommit::CutBefore) => {}
-                        () = copy(from_server, to_client, &told, AtCommit::CutAfter) => {}
+                        () = copy(from_client, to_server, &current, AtCommit::CutBefore) => {}
+                        () = copy(from_server, to_client, &current, AtCommit::CutAfter) => {}
                     }
                 });
             }
         });
-        Self { port, does }
+        Self { port, at_commit }
     }
 
-    pub fn tell(&self, does: AtCommit) {
-        self.does.store(does as u8, Ordering::SeqCst);
+    /// Sets what the proxy does from now on.
+    pub fn at_commit(&self, action: AtCommit) {
+        self.at_commit.store(action as u8, Ordering::SeqCst);
     }
 }
 
-async fn copy(mut from: tcp::OwnedReadHalf, mut to: tcp::OwnedWriteHalf, told: &AtomicU8, cut: AtCommit) {
+/// Copies one direction. `cut` is the action at which this direction ends instead of passing a commit on.
+async fn copy(mut from: tcp::OwnedReadHalf, mut to: tcp::OwnedWriteHalf, current: &AtomicU8, cut: AtCommit) {
     let mut buffer = vec![0; 1 << 16];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        let does = told.load(Ordering::SeqCst);
+        let action = current.load(Ordering::SeqCst);
         let commit = buffer[..length].windows(7).any(|text| text == b"COMMIT\0");
-        if commit && does == cut as u8 {
+        if commit && action == cut as u8 {
             return;
         }
-        if commit && does == AtCommit::Freeze as u8 && cut == AtCommit::CutBefore {
+        if commit && action == AtCommit::Freeze as u8 && cut == AtCommit::CutBefore {
             return std::future::pending().await;
         }
         if to.write_all(&buffer[..length]).await.is_err() {
