@@ -1,9 +1,9 @@
-//! The poll loop: one thread owns the consumer and decides. Each turn it handles rebalances and completions, commits what is
-//! finished, and reads more if there is room. It never waits for a writer, so a slow or unavailable one never costs the
-//! membership in the group.
+//! The poll loop: one thread owns the consumer and makes all decisions about it. In each turn it handles
+//! rebalances and completions, commits what is finished, and reads more if the limits allow it. It never
+//! waits for a writer, so a slow or unavailable writer never costs the worker its membership in the group.
 //!
-//! This file is the turn of the loop. What each step does is in a file of its own, as methods of [`PollLoop`]; their state is
-//! in parts by concern, which know nothing of the loop.
+//! This file holds one turn of the loop. Each step is in a separate file, as methods of [`PollLoop`]. The
+//! state is split by concern into parts that do not know the loop.
 
 pub mod config;
 pub mod error;
@@ -65,10 +65,11 @@ use crate::{
     seeded_bugs::seeded_bug,
 };
 
-/// Longest wait for records or completions in one turn: bounds how late a commit, a rebalance or a stop is noticed.
+/// Longest wait for records or completions in one turn. It bounds how late the loop notices a commit, a
+/// rebalance or a stop.
 const TICK: Duration = Duration::from_millis(20);
 
-/// The poll loop and all that it owns.
+/// The poll loop and everything it owns.
 pub(crate) struct PollLoop {
     client: ConsumerClient,
     callbacks: Arc<ConsumerCallbacks>,
@@ -77,15 +78,15 @@ pub(crate) struct PollLoop {
     handles: Handles,
     config: Config,
     assigned: Vec<AssignedPartition>,
-    /// Every task of a partition has an epoch of its own; what completes under an older one is discarded.
+    /// Every task of a partition has its own epoch. The loop discards completions of an older epoch.
     next_epoch: u64,
     revocation: Option<Revocation>,
-    /// What the tasks of the partitions report.
+    /// Events from the tasks of the partitions.
     events: std_mpsc::Receiver<TaskEvent>,
     event_sender: std_mpsc::Sender<TaskEvent>,
     pace: ReadPace,
     commits: CommitSchedule,
-    /// How much metadata commits may carry, as far as the brokers accept it.
+    /// How much metadata commits may carry, as far as known from what the brokers accept.
     metadata_limit: MetadataLimit,
     transactions: Option<TransactionDriver>,
     housekeeping: Housekeeping,
@@ -147,8 +148,8 @@ impl PollLoop {
         })
     }
 
-    /// Runs until it was asked to stop and everything is drained, or until Kafka makes it impossible to continue; `failing`
-    /// hears of the latter before the consumer closes.
+    /// Runs until the worker is asked to stop and everything is drained, or until an error makes it
+    /// impossible to continue. In that case `failing` gets a message before the consumer closes.
     pub fn run(mut self, failing: oneshot::Sender<()>) -> Result<(), PollError> {
         match self.serve().and_then(|()| self.close()) {
             Ok(outcome) => {
@@ -158,21 +159,21 @@ impl PollLoop {
             Err(error) => {
                 tracing::error!("{error}");
                 let _ = failing.send(());
-                self.give_up();
+                self.release_uncommitted();
                 self.leave();
                 Err(error)
             }
         }
     }
 
-    /// Turns until everything is drained.
+    /// Runs turns until everything is drained.
     fn serve(&mut self) -> Result<(), PollError> {
         self.publish();
         while !self.turn()? {}
         Ok(())
     }
 
-    /// One turn. True when the loop is drained and may close.
+    /// Runs one turn. Returns true when the loop is drained and may close.
     fn turn(&mut self) -> Result<bool, PollError> {
         self.handles.liveness.tick();
         self.serve_client()?;
@@ -182,7 +183,7 @@ impl PollLoop {
         self.serve_commits();
         self.check_transactor()?;
         if self.housekeeping.is_due(Instant::now()) {
-            self.keep_house();
+            self.run_housekeeping();
         }
         if self.serve_stop() {
             return Ok(true);
@@ -197,7 +198,7 @@ impl PollLoop {
         Ok(false)
     }
 
-    /// Serves librdkafka's events. It calls the rebalance callbacks in here.
+    /// Serves librdkafka's events. librdkafka calls the rebalance callbacks in here.
     fn serve_client(&mut self) -> Result<(), PollError> {
         while let Some(event) = self.client.consumer().poll(Duration::ZERO) {
             match event {
@@ -208,21 +209,22 @@ impl PollLoop {
                     }
                     self.errors.note(&error.to_string());
                 }
-                // All partitions are forwarded before they are assigned. To continue would skip this record.
+                // The queues of all partitions are forwarded before the partitions are assigned, so no record
+                // arrives here. Continuing would skip this record.
                 Ok(_) => return Err(PollError::StrayRecord),
             }
         }
         Ok(())
     }
 
-    /// Chunks that are not full go to their tasks when they have waited long enough.
+    /// Dispatches chunks that are not full once they have waited long enough.
     fn dispatch_due_chunks(&mut self) {
         for entry in self.assigned.iter_mut().filter(|entry| !entry.draining) {
             entry.dispatch_if_due(self.config.linger);
         }
     }
 
-    /// The task that makes the calls of transactions ends only by a panic.
+    /// Fails if the transactor has ended: while the loop runs, it ends only by a panic.
     fn check_transactor(&self) -> Result<(), PollError> {
         match &self.transactions {
             Some(transactions) if transactions.has_ended() => Err(PollError::TransactorDied),
@@ -230,8 +232,8 @@ impl PollLoop {
         }
     }
 
-    /// What is done a few times a second: see the calls.
-    fn keep_house(&mut self) {
+    /// Does what is due a few times per second rather than every turn.
+    fn run_housekeeping(&mut self) {
         let now = Instant::now();
         self.housekeeping.started(now);
         if self.housekeeping.take_reminder(now) {
@@ -240,13 +242,13 @@ impl PollLoop {
         let paused = *self.handles.paused.borrow();
         if paused != self.paused {
             self.paused = paused;
-            tracing::info!(paused, "the resource's desired state changed");
+            tracing::info!(paused, "desired state changed");
         }
         if self.phase == Phase::Joining && self.client.is_member() {
             self.phase = Phase::Consuming;
         }
         self.seek();
-        self.pass_markers();
+        self.advance_past_markers();
         self.pause_and_resume();
         self.publish();
     }

@@ -1,4 +1,5 @@
-//! The assigned partitions as the poll loop keeps them: tracker, in-flight bytes, task. No rdkafka calls here.
+//! The assigned partitions as the poll loop keeps them: tracker, in-flight bytes, task. This file makes no
+//! rdkafka calls.
 
 mod commit_position;
 mod position;
@@ -40,24 +41,26 @@ use crate::{
     telemetry::PartitionMetrics,
 };
 
-/// With work in flight, a chunk that is not full waits this much longer than `linger` for more: the lanes are busy, and
-/// full chunks cost less. Not without end, because what is in flight may be a single record that waits for a retry.
+/// With work in flight, a chunk that is not full waits this much longer than `linger` for more records: the
+/// lanes are busy, and full chunks cost less. The wait is bounded, because the work in flight may be a single
+/// record that waits for a retry.
 const BUSY_LINGER: Duration = Duration::from_millis(100);
 
-/// Records that may lie between the first unfinished one and the last that is read, when later ones may be finished first.
-/// Bounds the memory of the tracker, and what a restart repeats when the commit's metadata cannot tell all.
+/// Limit of records between the first unfinished one and the last one read, where later records may finish
+/// first. Bounds the memory of the tracker, and what a restart repeats when the commit's metadata cannot list
+/// all out-of-order completions.
 const MAX_SPAN: usize = 64 * 1024;
 
-/// A chunk on its way.
-struct Flight {
+/// A dispatched chunk that is not finished.
+struct ChunkInFlight {
     first: Sequence,
     /// Records not finished.
-    open: usize,
+    unfinished: usize,
     bytes: usize,
     since: Timestamp,
 }
 
-/// Finished records, by what became of them.
+/// Finished records, by outcome.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Counters {
     pub done: u64,
@@ -73,20 +76,20 @@ impl Counters {
     }
 }
 
-/// How a partition is begun.
+/// How a partition starts.
 pub(super) struct Start {
     pub partition: TopicPartition,
-    /// Unique; what completes under another one is discarded.
+    /// Unique. The loop discards completions of any other epoch.
     pub task_epoch: u64,
-    /// Stays the same when the partition is read again after an abort.
+    /// Stays the same when the loop reads the partition again after an abort.
     pub assignment_epoch: u64,
-    /// Ranges of offsets above the committed one that need no work any more.
+    /// Ranges of offsets above the committed one that are finished already.
     pub finished: Vec<Range<Offset>>,
-    /// What is committed, where the partition is read again from there.
+    /// The committed position, if the loop reads the partition again from there.
     pub committed: Option<Position>,
-    /// It is paused in librdkafka.
+    /// librdkafka has paused fetching it.
     pub fetch_paused: bool,
-    /// One record after the other.
+    /// Dispatch one record at a time.
     pub one_at_a_time: bool,
 }
 
@@ -96,36 +99,36 @@ pub(super) struct AssignedPartition {
     pub task_epoch: u64,
     pub assignment_epoch: u64,
     pub tracker: Tracker,
-    /// Committed by us in this epoch.
+    /// Committed by this worker in this epoch, or the committed position where reading started again.
     committed: Option<Position>,
-    /// In the commit that is on its way.
+    /// In the commit in flight.
     committing: Option<Position>,
-    /// Paused in librdkafka.
+    /// librdkafka has paused fetching it.
     pub fetch_paused: bool,
-    /// The task is told to finish.
+    /// The task finishes its work in flight and starts nothing more.
     pub draining: bool,
     /// The task has ended.
     pub ended: bool,
-    /// Its transaction was aborted: what it has finished does not count.
+    /// Its transaction was aborted: its finished records do not count.
     discarded: bool,
     pub problems: Problems,
     pub metrics: PartitionMetrics,
-    /// Finished records that nobody has been told of yet.
+    /// With transactions: finished records that count once the transaction is committed.
     pub uncounted: Counters,
-    /// Finished records above the committed offset are told in the commit.
-    ahead: bool,
+    /// Commits list the out-of-order completions: finished records above the committed offset.
+    lists_out_of_order: bool,
     /// See [`Start::one_at_a_time`].
     one_at_a_time: bool,
-    /// For the metadata of commits.
+    /// Limit for the metadata of commits.
     metadata_limit: MetadataLimit,
-    /// Records of a chunk at most, if `batch.maxRecords` is not less.
+    /// Maximum number of records in a chunk, if `batch.maxRecords` is not less.
     max_chunk: usize,
     filling: Chunk,
-    /// Since when the chunk is being filled.
+    /// When the chunk got its first record.
     filling_since: Option<Instant>,
-    /// Where it is being read.
+    /// Where the loop reads.
     cursor: ReadCursor,
-    flights: VecDeque<Flight>,
+    chunks_in_flight: VecDeque<ChunkInFlight>,
     dispatcher: Dispatcher,
     drain: watch::Sender<bool>,
     task: AbortHandle,
@@ -193,27 +196,29 @@ impl AssignedPartition {
             ended: false,
             discarded: false,
             problems,
-            // In partition order nothing is finished ahead, but for a writer that refuses one record of several and
-            // `onExhausted: Stop`: repeating those is fine, unless exactly once is promised.
-            ahead: shared.ordering != Ordering::PerPartition || shared.gate.is_some(),
+            // In partition order there are no out-of-order completions, except when a writer rejects one
+            // record of several and `onExhausted` is `Stop`. Repeating those is fine, unless exactly once is
+            // promised.
+            lists_out_of_order: shared.ordering != Ordering::PerPartition || shared.gate.is_some(),
             one_at_a_time,
             metadata_limit: MetadataLimit::default(),
             max_chunk: if one_at_a_time { 1 } else { usize::MAX },
-            flights: VecDeque::new(),
+            chunks_in_flight: VecDeque::new(),
             dispatcher,
             drain,
             task: runtime.spawn(task.run()).abort_handle(),
         }
     }
 
-    /// The chunk that the record at `offset` goes into; None if an earlier owner has finished it, or if it was read before.
+    /// The chunk that the record at `offset` belongs to. None if an earlier owner has finished the record, if
+    /// it was read before, or if a seek is pending.
     pub fn chunk_for(&mut self, offset: Offset, timestamp: i64) -> Option<&mut Chunk> {
         let first = self.filling.is_empty() && self.tracker.committable().is_none();
         match self.cursor.advance(&self.partition, offset, timestamp) {
             Verdict::Ignored => return None,
             Verdict::New if !(first && seeded_bug("skip-first-record-after-assign")) => {}
             Verdict::New | Verdict::Finished => {
-                // It takes its place in the order of the deliveries.
+                // The record takes its place in the order of the deliveries.
                 self.dispatch();
                 self.tracker.deliver_finished(offset);
                 return None;
@@ -225,12 +230,12 @@ impl AssignedPartition {
         Some(&mut self.filling)
     }
 
-    /// Reads on from this offset: librdkafka's position is not to be trusted any more.
+    /// Requests a seek to this offset: librdkafka's position cannot be trusted any more.
     pub fn seek_to(&mut self, offset: Offset) {
         self.cursor.seek_to(offset);
     }
 
-    /// Where to seek, until it is done.
+    /// Where to seek, until the seek is done.
     pub fn pending_seek(&self) -> Option<Offset> {
         self.cursor.pending_seek()
     }
@@ -240,7 +245,7 @@ impl AssignedPartition {
         self.cursor.seek_done();
     }
 
-    /// True when the chunk that is being filled must be handed on.
+    /// True when the chunk that is being filled must be dispatched.
     pub fn is_full(&self, max_records: usize, max_bytes: usize) -> bool {
         self.filling.len() >= max_records.min(self.max_chunk) || self.filling.bytes() >= max_bytes
     }
@@ -250,23 +255,25 @@ impl AssignedPartition {
         !self.draining && self.in_flight() == 0
     }
 
-    /// Everything below `position` was read. Counts only while idle: what is in flight must not be passed.
+    /// Everything below `position` was read. Has an effect only while idle: the position must not pass
+    /// records in flight.
     pub fn read_up_to(&mut self, position: Offset) {
         if self.is_idle() && self.cursor.pending_seek().is_none() {
             self.tracker.deliver_end(position);
         }
     }
 
-    /// Hands the filled chunk on when it has waited long enough; a full one is handed on by whoever fills it.
+    /// Dispatches the chunk when it has waited long enough. The caller that fills a chunk dispatches it when
+    /// it is full.
     pub fn dispatch_if_due(&mut self, linger: Duration) {
         let Some(since) = self.filling_since else { return };
         let waited = since.elapsed();
-        if waited >= linger && (self.flights.len() < 2 || waited >= linger + BUSY_LINGER) {
+        if waited >= linger && (self.chunks_in_flight.len() < 2 || waited >= linger + BUSY_LINGER) {
             self.dispatch();
         }
     }
 
-    /// Hands the filled chunk on.
+    /// Dispatches the chunk that is being filled.
     pub fn dispatch(&mut self) {
         if self.filling.is_empty() {
             return;
@@ -281,9 +288,9 @@ impl AssignedPartition {
             self.tracker.complete(range.clone());
         }
         self.metrics.received(len, bytes);
-        self.flights.push_back(Flight {
+        self.chunks_in_flight.push_back(ChunkInFlight {
             first: range.start,
-            open: len,
+            unfinished: len,
             bytes,
             since: Timestamp::now(),
         });
@@ -292,27 +299,32 @@ impl AssignedPartition {
         self.dispatcher.dispatch_ready(self.tracker.oldest_sequence());
     }
 
-    /// Records are finished.
+    /// Takes finished records.
     pub fn complete(&mut self, finished: &FinishedRecords) {
         for run in finished.runs() {
-            // All of one report are of one chunk.
-            let after = self.flights.partition_point(|flight| flight.first <= run.start);
-            if let Some(flight) = after.checked_sub(1).and_then(|at| self.flights.get_mut(at)) {
-                flight.open = flight.open.saturating_sub((run.end - run.start) as usize);
+            // All records of one event belong to one chunk.
+            let after = self
+                .chunks_in_flight
+                .partition_point(|chunk| chunk.first <= run.start);
+            if let Some(chunk) = after
+                .checked_sub(1)
+                .and_then(|at| self.chunks_in_flight.get_mut(at))
+            {
+                chunk.unfinished = chunk.unfinished.saturating_sub((run.end - run.start) as usize);
             }
             self.tracker.complete(run);
         }
-        self.flights.retain(|flight| flight.open > 0);
+        self.chunks_in_flight.retain(|chunk| chunk.unfinished > 0);
         self.dispatcher.dispatch_ready(self.tracker.oldest_sequence());
     }
 
-    /// Counts finished records.
+    /// Counts finished records in the partition's metrics.
     pub fn count(&self, counters: Counters) {
         self.metrics.done(counters.done as usize);
     }
 
-    /// Tells the task to finish what it has begun and to start nothing. What was not handed on is read again by the next
-    /// owner.
+    /// Makes the task finish its work in flight and start nothing more. The next owner reads again what was
+    /// not dispatched.
     pub fn drain(&mut self) {
         self.draining = true;
         if !self.dispatcher.finish() {
@@ -320,18 +332,18 @@ impl AssignedPartition {
         }
     }
 
-    /// A bug on purpose: ends the task, and calls everything finished.
+    /// A seeded bug: ends the task, and treats everything as finished.
     pub fn pretend_finished(&mut self) {
         self.abort();
         self.tracker.complete(0..Sequence::MAX);
     }
 
-    /// Ends the task at once; what it has begun is not finished.
+    /// Ends the task at once. Its work in flight stays unfinished.
     pub fn abort(&self) {
         self.task.abort();
     }
 
-    /// The transaction is aborted: ends the task, and nothing of what it has finished is ever committed.
+    /// The transaction is aborted: ends the task, and its finished records are never committed.
     pub fn discard(&mut self) {
         self.discarded = true;
         self.drain();
@@ -345,18 +357,24 @@ impl AssignedPartition {
 
     /// Bytes read and not finished.
     pub fn bytes_in_flight(&self) -> usize {
-        self.filling.bytes() + self.flights.iter().map(|flight| flight.bytes).sum::<usize>()
+        self.filling.bytes()
+            + self
+                .chunks_in_flight
+                .iter()
+                .map(|chunk| chunk.bytes)
+                .sum::<usize>()
     }
 
-    /// True when work has run so far ahead of an unfinished record that reading on makes no sense. With hysteresis:
-    /// pausing throws the prefetched records away.
+    /// True when out-of-order completions span so many records behind an unfinished one that reading more
+    /// makes no sense. With hysteresis: pausing discards the prefetched records.
     pub fn is_far_ahead(&self) -> bool {
         let limit = if self.fetch_paused { MAX_SPAN / 2 } else { MAX_SPAN };
         self.tracker.span() > limit
     }
 
-    /// What status shows, and the error that belongs to its reason, also while no record is in flight. `end` is the end of
-    /// the partition, where known; `outage` what keeps transactions from being committed.
+    /// What status shows, and the error that belongs to the reason, also while no record is in flight. `end`
+    /// is the end offset of the partition, if known. `outage` is what keeps transactions from being
+    /// committed.
     pub fn snapshot(
         &self,
         paused: bool,
@@ -374,13 +392,14 @@ impl AssignedPartition {
         let oldest = self
             .tracker
             .oldest()
-            .zip(self.flights.front())
-            .map(|(offset, flight)| OldestRecord {
+            .zip(self.chunks_in_flight.front())
+            .map(|(offset, chunk)| OldestRecord {
                 offset,
-                since: flight.since,
+                since: chunk.since,
                 attempts: problem.attempts,
                 last_error: problem.last_error.clone(),
-                // A trouble has the offset of the first record of its work, so one from here on down is of this record too.
+                // A problem carries the offset of the first record of its work, so one at this offset or
+                // below is about this record, too.
                 error_offset: at.filter(|at| *at > offset),
             });
         let lag = end

@@ -1,5 +1,5 @@
-//! Commits: of what is finished, once per interval without waiting for the answer; and once more, with waiting, before
-//! partitions are given up. Never past an unfinished record.
+//! Commits: the loop commits finished offsets once per interval, without waiting for the answer. It commits
+//! once more, and waits, before it releases partitions. It never commits past an unfinished record.
 
 use std::time::{Duration, Instant};
 
@@ -15,14 +15,16 @@ use super::{
 };
 use crate::{kafka::ffi, record::TopicPartition, seeded_bugs::seeded_bug};
 
-/// How long a commit may take before the partition is given up without it (its records are then read again).
+/// How long a commit may take before the loop releases the partition without it. The next owner then reads
+/// the records again.
 const COMMIT_BUDGET: Duration = Duration::from_secs(5);
 
 /// How a commit ended.
 enum CommitOutcome {
-    /// As well as it can.
+    /// Nothing is left to retry: committed, or failed with an error that a retry within the budget does not
+    /// fix.
     Done,
-    /// Refused for the moment, because the group rebalances.
+    /// Refused, and worth a retry: the group rebalances, or the metadata was too long.
     Refused,
 }
 
@@ -36,7 +38,7 @@ impl PollLoop {
             self.commits.running = false;
             self.take_committed(outcome);
         }
-        // With AtMostOnce, records wait for it. After a refusal, the next attempt waits a moment.
+        // With AtMostOnce, records wait for the commit. After a refusal, the next attempt waits a moment.
         let urgent = self.assigned.iter().any(AssignedPartition::waits_for_commit);
         if self
             .commits
@@ -46,7 +48,8 @@ impl PollLoop {
         }
     }
 
-    /// Starts a commit of the selected partitions; false when there is nothing to commit.
+    /// Starts a commit of the selected partitions. Returns false when no commit is running after the call,
+    /// for example because there is nothing to commit.
     fn start_commit(&mut self, select: impl Fn(&AssignedPartition) -> bool) -> bool {
         let mut offsets = TopicPartitionList::new();
         let mut positions = Vec::new();
@@ -65,8 +68,8 @@ impl PollLoop {
         if positions.is_empty() || seeded_bug("commit-nothing") {
             return false;
         }
-        // Without a member id the coordinator takes the commit for one of a client that shares nothing, if the group is empty
-        // at that moment; and others may have read on from here meanwhile.
+        // If the group is empty at that moment, the coordinator accepts a commit without a member id as one
+        // of a standalone consumer. Meanwhile, other members may have read further from here.
         if self.client.membership().is_none() {
             return false;
         }
@@ -99,7 +102,7 @@ impl PollLoop {
             };
             if let Some(entry) = self.assigned.iter_mut().find(of_partition) {
                 if error == Some(RDKafkaErrorCode::OffsetMetadataTooLarge) {
-                    // The shortest: each of these lengths is refused.
+                    // The shortest counts: the brokers refuse each of these lengths.
                     too_long = too_long.into_iter().chain(entry.committing_metadata()).min();
                 }
                 let confirmed = entry.commit_answered(error.is_none().then_some(offset));
@@ -112,8 +115,8 @@ impl PollLoop {
             self.commits.refused |= error.is_some();
             match error {
                 None => {}
-                // The group is between two generations. The offsets stay finished and are committed later, or the
-                // records are read again by their next owner.
+                // The group is between two generations. The offsets stay finished: either the loop commits
+                // them later, or the next owner reads the records again.
                 Some(
                     error @ (RDKafkaErrorCode::IllegalGeneration
                     | RDKafkaErrorCode::RebalanceInProgress
@@ -122,7 +125,7 @@ impl PollLoop {
                     outcome = CommitOutcome::Refused;
                     tracing::debug!(topic, partition, offset, %error, "not committed yet");
                 }
-                // The next attempt tells less.
+                // The next attempt carries less metadata.
                 Some(error @ RDKafkaErrorCode::OffsetMetadataTooLarge) => {
                     outcome = CommitOutcome::Refused;
                     tracing::debug!(topic, partition, offset, %error, "not committed yet");
@@ -145,7 +148,7 @@ impl PollLoop {
         outcome
     }
 
-    /// Brokers refuse metadata of this length: from now on commits tell less.
+    /// The brokers refuse metadata of this length: later commits carry less.
     pub(super) fn shrink_metadata(&mut self, refused: usize) {
         self.metadata_limit.shrink(refused);
         let metadata_limit = self.metadata_limit;
@@ -155,15 +158,15 @@ impl PollLoop {
         tracing::warn!(
             refused,
             %metadata_limit,
-            "the brokers' offset.metadata.max.bytes is small: commits tell less of what was finished out of order"
+            "the brokers' offset.metadata.max.bytes is small: commits list fewer out-of-order completions"
         );
     }
 
-    /// Commits and waits until it is done, within a budget. While the group rebalances, the coordinator refuses commits
-    /// for moments; giving up at the first refusal would repeat records for nothing.
+    /// Commits and waits for the answer, within a budget. While the group rebalances, the coordinator refuses
+    /// commits for moments. Stopping at the first refusal would repeat records needlessly.
     pub(super) fn commit_and_wait(&mut self, select: impl Fn(&AssignedPartition) -> bool) {
         let deadline = Instant::now() + COMMIT_BUDGET;
-        // The answer to a commit that is already running comes first, on the same queue.
+        // The answer to a commit that is already running arrives first, on the same queue.
         if self.commits.running && self.await_commit(deadline).is_none() {
             return;
         }
@@ -183,25 +186,26 @@ impl PollLoop {
                 Some(self.take_committed(outcome))
             }
             None => {
-                self.errors
-                    .note("commit: no answer from the group coordinator; finished records may be read again");
+                self.errors.note(
+                    "commit: no answer from the group coordinator; finished records may be processed again",
+                );
                 None
             }
         }
     }
 }
 
-/// Puts what is to be committed of a partition into the list.
+/// Adds the position of a partition to the list of offsets to commit.
 pub(super) fn add(offsets: &mut TopicPartitionList, partition: &TopicPartition, position: &Position) {
     let mut element = offsets.add_partition(&partition.topic, partition.partition);
-    // Fails only for offsets that are no offsets; ours come from the broker.
+    // Fails only for invalid offsets; these come from the broker.
     let _ = element.set_offset(KafkaOffset::Offset(position.offset));
     if !position.metadata.is_empty() {
         element.set_metadata(&position.metadata);
     }
 }
 
-/// The error as a metric label: of the errors that are worth telling apart, the rest in one.
+/// The error as a metric label: one label for each error worth distinguishing, `Other` for the rest.
 fn word(error: RDKafkaErrorCode) -> &'static str {
     match error {
         RDKafkaErrorCode::IllegalGeneration => "IllegalGeneration",

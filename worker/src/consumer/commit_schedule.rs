@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-/// Between two commits that the coordinator refuses because the group rebalances: a fraction of the time a rebalance
-/// takes.
+/// Time between two commits while the coordinator refuses them because the group rebalances: a fraction of
+/// the time that a rebalance takes.
 pub(super) const COMMIT_RETRY: Duration = Duration::from_millis(100);
 
-/// Commits without transactions: one at a time.
+/// When to commit without transactions: one commit at a time.
 pub(super) struct CommitSchedule {
     /// A commit is in flight; the next waits for its answer.
     pub running: bool,
@@ -24,16 +24,18 @@ impl CommitSchedule {
         }
     }
 
-    /// True when a commit may start, at most once per `interval`. With `urgent`, records wait for it (AtMostOnce), so it
-    /// starts at once, or after a short pause when the last one was refused.
+    /// True when a commit may start, at most once per `interval`. With `urgent`, records wait for the commit
+    /// (AtMostOnce): it starts at once, or after a short pause if the coordinator refused the last one.
     pub fn take_due(&mut self, now: Instant, interval: Duration, urgent: bool) -> bool {
         if self.running {
             return false;
         }
-        let interval = match (urgent, self.refused) {
-            (false, _) => interval,
-            (true, true) => COMMIT_RETRY,
-            (true, false) => Duration::ZERO,
+        let interval = if !urgent {
+            interval
+        } else if self.refused {
+            COMMIT_RETRY
+        } else {
+            Duration::ZERO
         };
         let due = now.duration_since(self.last) >= interval;
         if due {

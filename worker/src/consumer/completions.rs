@@ -1,4 +1,4 @@
-//! What the tasks of the partitions report: finished records, and their end.
+//! Events from the tasks of the partitions: finished records, and the end of a task.
 
 use super::{
     PollLoop,
@@ -9,7 +9,7 @@ use super::{
 use crate::{processing::messages::TaskEvent, record::TopicPartition};
 
 impl PollLoop {
-    /// Takes what the tasks have reported so far.
+    /// Takes the events that have arrived so far.
     pub(super) fn take_events(&mut self) -> Result<(), PollError> {
         while let Ok(event) = self.events.try_recv() {
             self.take(event)?;
@@ -17,7 +17,7 @@ impl PollLoop {
         Ok(())
     }
 
-    /// Takes one event. While a transaction ends, those of the next one are deferred.
+    /// Takes one event. While a transaction ends, events of the next one are deferred.
     pub(super) fn take(&mut self, event: TaskEvent) -> Result<(), PollError> {
         let event = match &mut self.transactions {
             Some(transactions) => transactions.defer(event),
@@ -26,7 +26,11 @@ impl PollLoop {
         if let Some(event) = event {
             self.apply(event)?;
         }
-        while let Some(event) = self.transactions.as_mut().and_then(TransactionDriver::deferred) {
+        while let Some(event) = self
+            .transactions
+            .as_mut()
+            .and_then(TransactionDriver::next_deferred)
+        {
             self.apply(event)?;
         }
         Ok(())
@@ -44,7 +48,8 @@ impl PollLoop {
                 skipped,
             } => {
                 let transactional = self.transactions.is_some();
-                // A completion of an older epoch: another worker owns the partition, or it was assigned to this one again.
+                // Not found: a completion of an older epoch. Another worker owns the partition, or it was
+                // assigned to this worker again.
                 let Some(entry) = self.current(&partition, epoch) else {
                     return Ok(());
                 };
@@ -55,7 +60,7 @@ impl PollLoop {
                     skipped,
                 };
                 if transactional {
-                    // They count when the transaction is committed.
+                    // These records count once the transaction is committed.
                     entry.uncounted.add(counters);
                 } else {
                     entry.count(counters);

@@ -1,4 +1,5 @@
-//! What the poll loop is given: plain values. The engine makes them of the settings, so nothing here knows the resource.
+//! The configuration of the poll loop: plain values. The engine makes them from the settings, so this room
+//! does not know the resource.
 
 use std::time::Duration;
 
@@ -15,27 +16,29 @@ pub struct Config {
     pub group: String,
     /// Topics to subscribe to.
     pub topics: Vec<String>,
-    /// librdkafka's properties of the consumer; they contain credentials.
+    /// librdkafka's properties for the consumer; they contain credentials.
     pub properties: Properties,
     /// Time between commits.
     pub commit_interval: Duration,
-    /// How long partitions may take to finish their work in flight at a stop.
+    /// How long partitions may take to finish their in-flight work when the worker stops.
     pub drain: Duration,
-    /// Most records in a chunk.
+    /// Maximum number of records in a chunk.
     pub max_records: usize,
-    /// Most bytes in a chunk.
+    /// Maximum number of bytes in a chunk.
     pub max_bytes: usize,
-    /// In-flight bytes of all partitions together; reading stops above. Bounds memory, and replay after a crash.
+    /// Limit of in-flight bytes of all partitions together; the loop reads nothing above it. Bounds memory,
+    /// and how much is repeated after a crash.
     pub bytes_in_flight: usize,
     /// How long a chunk that is not full waits for more.
     pub linger: Duration,
-    /// A transform, a writer or the dead letter topic reads headers. Parsing them costs a quarter of reading a small record.
+    /// True if a transform, a writer or the dead letter topic reads headers. Parsing them costs a quarter of
+    /// the time to read a small record.
     pub headers: bool,
-    /// Most records to read per second.
+    /// Maximum number of records to read per second.
     pub records_per_second: Option<u64>,
     /// How long a partition may make no progress before status shows it as stalled.
     pub stalled_after: Duration,
-    /// With ExactlyOnce and a Kafka writer: what makes transactions.
+    /// With ExactlyOnce and a Kafka writer: the producer of the transactions and what it rejected.
     pub transactions: Option<Transactional>,
     /// Backoff between transactions that fail.
     pub retry: RetryPolicy,

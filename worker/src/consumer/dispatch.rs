@@ -1,6 +1,6 @@
-//! How chunks get from the poll loop to the partition's task: at once; or, with AtMostOnce, only after the broker has
-//! confirmed the commit of their offsets; or, with transactions, so that only so many records are there at a time. Pure but
-//! for the channel.
+//! How chunks get from the poll loop to the partition's task. Normally the dispatcher sends them at once.
+//! With AtMostOnce, it sends them only after the broker has confirmed the commit of their offsets. With
+//! transactions, it limits the number of records at the task. Pure, except for the channel.
 
 use std::collections::VecDeque;
 
@@ -10,18 +10,18 @@ use crate::{offsets::Sequence, processing::messages::DispatchedChunk, record::Of
 
 /// The sending side of a partition's task.
 pub(super) struct Dispatcher {
-    /// None once everything has been handed on that ever will be.
+    /// None after the last chunk was sent.
     task: Option<mpsc::UnboundedSender<DispatchedChunk>>,
     commit_first: Option<CommitFirst>,
     metered: Option<Metered>,
 }
 
-/// Chunks that wait for room.
+/// Chunks that wait until the limit allows them.
 struct Metered {
     waiting: VecDeque<DispatchedChunk>,
-    /// Behind the last record that was handed on.
-    handed_on: Sequence,
-    /// Records that may be with the task, from the first unfinished one to the last. A chunk alone may have more.
+    /// End of the dispatched records.
+    dispatched: Sequence,
+    /// Limit of records at the task, from the first unfinished one to the last. A single chunk may exceed it.
     limit: usize,
 }
 
@@ -29,7 +29,7 @@ struct Metered {
 #[derive(Default)]
 struct CommitFirst {
     waiting: VecDeque<(Offset, DispatchedChunk)>,
-    /// Handed on up to here.
+    /// Chunks up to this offset are dispatched.
     confirmed: Option<Offset>,
     /// How many of the waiting chunks the running commit covers.
     committing: usize,
@@ -56,23 +56,23 @@ impl Dispatcher {
         Self {
             metered: Some(Metered {
                 waiting: VecDeque::new(),
-                handed_on: 0,
+                dispatched: 0,
                 limit,
             }),
             ..Self::at_once(task)
         }
     }
 
-    /// Takes a chunk that ends before `end`.
-    pub fn dispatch(&mut self, end: Offset, work: DispatchedChunk) {
+    /// Takes a chunk that ends before `end`: sends it, or queues it.
+    pub fn dispatch(&mut self, end: Offset, chunk: DispatchedChunk) {
         match (&mut self.commit_first, &mut self.metered) {
-            (Some(queue), _) => queue.waiting.push_back((end, work)),
-            (None, Some(queue)) => queue.waiting.push_back(work),
-            (None, None) => self.send(work),
+            (Some(queue), _) => queue.waiting.push_back((end, chunk)),
+            (None, Some(queue)) => queue.waiting.push_back(chunk),
+            (None, None) => self.send(chunk),
         }
     }
 
-    /// From now on so many records may be with the task. False where nothing is metered.
+    /// Sets the limit of records at the task. Returns false if this dispatcher has no limit.
     pub fn limit_to(&mut self, limit: usize, oldest: Sequence) -> bool {
         let Some(queue) = &mut self.metered else {
             return false;
@@ -82,55 +82,57 @@ impl Dispatcher {
         true
     }
 
-    /// Hands on what there is room for; `oldest` is the first record that is not finished. How many there are behind it says
-    /// nothing: those that an earlier owner has finished are never with the task. Where all that was handed on is finished, the
-    /// oldest one is in the first chunk that waits, and that goes on whatever the limit is; so something always does.
+    /// Dispatches the chunks that the limit allows. `oldest` is the first unfinished record. The number of
+    /// records behind it does not matter, because records that an earlier owner has finished never reach the
+    /// task. If everything dispatched is finished, the oldest record is in the first waiting chunk, and that
+    /// chunk is dispatched regardless of the limit. So there is always progress.
     pub fn dispatch_ready(&mut self, oldest: Sequence) {
         let mut ready = Vec::new();
         if let Some(queue) = &mut self.metered {
             while let Some(next) = queue.waiting.front() {
                 let end = next.first + next.chunk.len() as Sequence;
-                let alone = queue.handed_on <= oldest;
+                let alone = queue.dispatched <= oldest;
                 if !alone && end.saturating_sub(oldest) > queue.limit as Sequence {
                     break;
                 }
-                queue.handed_on = end;
+                queue.dispatched = end;
                 ready.extend(queue.waiting.pop_front());
             }
         }
-        for work in ready {
-            self.send(work);
+        for chunk in ready {
+            self.send(chunk);
         }
     }
 
-    fn send(&self, work: DispatchedChunk) {
+    fn send(&self, chunk: DispatchedChunk) {
         if let Some(task) = &self.task {
-            // A task that has ended takes nothing; its records stay unfinished.
-            let _ = task.send(work);
+            // A task that has ended takes no chunks; their records stay unfinished.
+            let _ = task.send(chunk);
         }
     }
 
     /// True when chunks wait that no running commit covers.
-    pub fn waits(&self) -> bool {
+    pub fn needs_commit(&self) -> bool {
         let queue = self.commit_first.as_ref();
         queue.is_some_and(|queue| queue.waiting.len() > queue.committing)
     }
 
-    /// With AtMostOnce, the offset to commit, if any; else None, and finished records decide.
+    /// With AtMostOnce, the offset to commit, if any. Otherwise None, and finished records decide what to
+    /// commit.
     pub fn to_commit(&self) -> Option<Option<Offset>> {
         let queue = self.commit_first.as_ref()?;
         let waiting = queue.waiting.back().map(|(end, _)| *end);
         Some(waiting.or(queue.confirmed))
     }
 
-    /// A commit of [`Dispatcher::to_commit`] is on its way.
+    /// A commit of [`Dispatcher::to_commit`] is in flight.
     pub fn committing(&mut self) {
         if let Some(queue) = &mut self.commit_first {
             queue.committing = queue.waiting.len();
         }
     }
 
-    /// The commit was confirmed up to this offset, or failed.
+    /// The coordinator has confirmed the commit up to this offset, or, with None, the commit failed.
     pub fn answered(&mut self, committed: Option<Offset>) {
         let Some(queue) = &mut self.commit_first else {
             return;
@@ -144,16 +146,17 @@ impl Dispatcher {
             }
         }
         let finishing = queue.finishing;
-        for (_, work) in confirmed {
-            self.send(work);
+        for (_, chunk) in confirmed {
+            self.send(chunk);
         }
         if finishing {
             self.end();
         }
     }
 
-    /// No more chunks will come. True when the task will end by itself, after everything that was or will be handed on:
-    /// what is committed already must not be dropped. False when the task may drop what it has not begun.
+    /// No more chunks will come. Returns true when the task ends by itself after all dispatched chunks,
+    /// because it must not drop what is already committed. Returns false when the task may drop what it has
+    /// not started.
     pub fn finish(&mut self) -> bool {
         if let Some(queue) = &mut self.metered {
             queue.waiting.clear();
@@ -182,7 +185,7 @@ mod tests {
     use super::*;
     use crate::record::{Chunk, TopicPartition};
 
-    fn work(first: u64) -> DispatchedChunk {
+    fn empty(first: u64) -> DispatchedChunk {
         DispatchedChunk {
             chunk: Chunk::new(TopicPartition::new("t", 0), 1),
             first,
@@ -191,45 +194,48 @@ mod tests {
 
     fn received(task: &mut mpsc::UnboundedReceiver<DispatchedChunk>) -> Vec<u64> {
         std::iter::from_fn(|| task.try_recv().ok())
-            .map(|work| work.first)
+            .map(|chunk| chunk.first)
             .collect()
     }
 
     #[test]
-    fn without_a_commit_first_chunks_go_on_at_once() {
+    fn without_commit_first_chunks_are_dispatched_at_once() {
         let (input, mut task) = mpsc::unbounded_channel();
         let mut dispatcher = Dispatcher::at_once(input);
-        dispatcher.dispatch(5, work(0));
+        dispatcher.dispatch(5, empty(0));
         assert_eq!((received(&mut task), dispatcher.to_commit()), (vec![0], None));
         assert!(!dispatcher.finish());
     }
 
     #[test]
-    fn a_chunk_goes_on_only_when_its_offsets_are_committed() {
+    fn a_chunk_is_dispatched_only_when_its_offsets_are_committed() {
         let (input, mut task) = mpsc::unbounded_channel();
         let mut dispatcher = Dispatcher::committed_first(input);
         assert_eq!(dispatcher.to_commit(), Some(None));
-        dispatcher.dispatch(5, work(0));
-        dispatcher.dispatch(8, work(5));
-        assert!(dispatcher.waits() && received(&mut task).is_empty());
+        dispatcher.dispatch(5, empty(0));
+        dispatcher.dispatch(8, empty(5));
+        assert!(dispatcher.needs_commit() && received(&mut task).is_empty());
         assert_eq!(dispatcher.to_commit(), Some(Some(8)));
         dispatcher.committing();
-        dispatcher.dispatch(9, work(8));
+        dispatcher.dispatch(9, empty(8));
         dispatcher.answered(None);
-        assert!(dispatcher.waits() && received(&mut task).is_empty(), "refused");
+        assert!(
+            dispatcher.needs_commit() && received(&mut task).is_empty(),
+            "refused"
+        );
         dispatcher.answered(Some(8));
         assert_eq!(received(&mut task), [0, 5]);
         assert_eq!(dispatcher.to_commit(), Some(Some(9)));
     }
 
     #[test]
-    fn at_the_end_what_is_being_committed_is_still_handed_on_and_the_rest_is_not() {
+    fn at_the_end_chunks_in_the_running_commit_are_still_dispatched_and_the_rest_is_dropped() {
         let (input, mut task) = mpsc::unbounded_channel();
         let mut dispatcher = Dispatcher::committed_first(input);
-        dispatcher.dispatch(5, work(0));
+        dispatcher.dispatch(5, empty(0));
         dispatcher.committing();
-        dispatcher.dispatch(8, work(5));
-        assert!(dispatcher.finish() && !dispatcher.waits());
+        dispatcher.dispatch(8, empty(5));
+        assert!(dispatcher.finish() && !dispatcher.needs_commit());
         assert!(received(&mut task).is_empty());
         dispatcher.answered(Some(5));
         assert_eq!(received(&mut task), [0]);
@@ -238,13 +244,13 @@ mod tests {
     }
 
     fn chunk(first: u64, records: i64) -> DispatchedChunk {
-        let mut work = work(first);
-        (0..records).for_each(|offset| work.chunk.push(offset, 0, None, None, []));
-        work
+        let mut dispatched = empty(first);
+        (0..records).for_each(|offset| dispatched.chunk.push(offset, 0, None, None, []));
+        dispatched
     }
 
     #[test]
-    fn with_a_limit_chunks_wait_for_room_and_one_alone_always_has_it() {
+    fn with_a_limit_chunks_wait_and_a_single_chunk_is_always_dispatched() {
         let (input, mut task) = mpsc::unbounded_channel();
         let mut dispatcher = Dispatcher::metered(5, input);
         dispatcher.dispatch(9, chunk(0, 9));
@@ -255,10 +261,10 @@ mod tests {
         dispatcher.dispatch(15, chunk(14, 1));
         dispatcher.dispatch_ready(0);
         assert!(received(&mut task).is_empty());
-        // Two of the first chunk are left.
+        // Two records of the first chunk are unfinished.
         dispatcher.dispatch_ready(7);
         assert_eq!(received(&mut task), [9]);
-        // Two of the second are.
+        // Two records of the second chunk are unfinished.
         dispatcher.dispatch_ready(9);
         assert_eq!(received(&mut task), [11]);
         assert!(dispatcher.limit_to(6, 9));
@@ -266,16 +272,19 @@ mod tests {
         dispatcher.dispatch(20, chunk(15, 5));
         assert!(!dispatcher.finish());
         dispatcher.dispatch_ready(20);
-        assert!(received(&mut task).is_empty(), "what waits at the end is dropped");
+        assert!(
+            received(&mut task).is_empty(),
+            "chunks that wait at the end are dropped"
+        );
     }
 
     #[test]
-    fn what_was_finished_behind_a_chunk_that_waits_takes_no_room() {
+    fn records_finished_by_an_earlier_owner_do_not_count_against_the_limit() {
         let (input, mut task) = mpsc::unbounded_channel();
         let mut dispatcher = Dispatcher::metered(0, input);
         dispatcher.dispatch(1, chunk(0, 1));
         dispatcher.dispatch_ready(0);
-        // The records in between never come here, and neither do any behind the last one.
+        // The records in between never reach the dispatcher, and neither do any behind the last one.
         dispatcher.dispatch(8, chunk(7, 1));
         dispatcher.dispatch(10, chunk(8, 2));
         dispatcher.dispatch_ready(0);
@@ -287,13 +296,16 @@ mod tests {
         dispatcher.dispatch_ready(9);
         dispatcher.dispatch(31, chunk(30, 1));
         dispatcher.dispatch_ready(9);
-        assert!(received(&mut task).is_empty(), "one of the last chunk is open");
+        assert!(
+            received(&mut task).is_empty(),
+            "one record of the last chunk is unfinished"
+        );
         dispatcher.dispatch_ready(30);
         assert_eq!(received(&mut task), [30]);
     }
 
     #[test]
-    fn without_a_limit_nothing_is_limited() {
+    fn without_a_limit_all_chunks_are_dispatched() {
         let (input, mut task) = mpsc::unbounded_channel();
         let mut dispatcher = Dispatcher::at_once(input);
         assert!(!dispatcher.limit_to(0, 0));

@@ -6,7 +6,7 @@ use rdkafka::error::KafkaError;
 
 use crate::{exit, record::TopicPartition};
 
-/// Why the poll loop ended other than by a clean stop.
+/// Why the poll loop ended without a clean stop.
 #[derive(Debug, thiserror::Error)]
 pub enum PollError {
     /// The client could not be created from its properties.
@@ -17,19 +17,20 @@ pub enum PollError {
     /// librdkafka reports that this client cannot continue.
     #[error("the Kafka consumer cannot continue: {0}")]
     Fatal(#[source] KafkaError),
-    /// A record arrived where none may arrive.
-    #[error("a record arrived outside of its partition's queue; restarting, so that it is read again")]
+    /// A record arrived outside of its partition's queue.
+    #[error("a record arrived outside of its partition's queue; restarting to read it again")]
     StrayRecord,
-    /// A writer panicked.
-    #[error(
-        "the task of partition {0} panicked (see the log); restarting, so that its records are read again"
-    )]
+    /// The task of a partition panicked.
+    #[error("the task of partition {0} panicked (see the log); restarting to read its records again")]
     TaskDied(TopicPartition),
     /// The task that commits transactions panicked.
-    #[error("the poll thread failed: the task that commits transactions has ended, see the log")]
+    #[error("the task that commits transactions panicked (see the log); restarting")]
     TransactorDied,
-    /// Work was cut off at the end of the drain budget.
-    #[error("{partitions} partitions were not finished within {} s; their last records will be processed again", budget.as_secs())]
+    /// Partitions still had work in flight at the end of the drain budget.
+    #[error(
+        "{partitions} partitions were not finished within {} s; their last records will be processed again",
+        budget.as_secs()
+    )]
     DrainTimeout {
         /// How many partitions.
         partitions: usize,
@@ -38,8 +39,9 @@ pub enum PollError {
     },
     /// Abandoned transforms occupy CPU cores.
     #[error(
-        "{threads} transform calls have not returned within {} s each, and only a restart ends them; restarting. The log names \
-         their records; fix the transform, or raise errorHandling.transformTimeoutSeconds if it is only slow",
+        "{threads} transform calls have not returned within {} s each, and only a restart ends them; \
+         restarting. The log names their records; fix the transform, or raise \
+         errorHandling.transformTimeoutSeconds if it is only slow",
         limit.as_secs()
     )]
     TransformsStuck {
@@ -51,7 +53,7 @@ pub enum PollError {
 }
 
 impl PollError {
-    /// The process exit code that belongs to it.
+    /// The exit code of the process for this error.
     pub fn exit_code(&self) -> u8 {
         match self {
             PollError::Client(_) => exit::CONFIG,

@@ -1,5 +1,5 @@
-//! Errors of the consumer: the last one for status, and each kind in the log at a bounded rate, because librdkafka repeats
-//! some of them once a second.
+//! Errors of the consumer: status shows the last one. The log shows each error at a bounded rate, because
+//! librdkafka repeats some of them every second.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::health::problems::truncate;
 /// The log shows the same error at most this often.
 const INTERVAL: Duration = Duration::from_secs(30);
 
-/// What went wrong in the poll loop itself, not with records.
+/// Errors of the poll loop itself, not of records.
 #[derive(Default)]
 pub(super) struct ErrorLog {
     last: Option<String>,
@@ -18,7 +18,7 @@ pub(super) struct ErrorLog {
 }
 
 impl ErrorLog {
-    /// Keeps the error for status, and logs it unless the log has shown it a short time ago.
+    /// Keeps the error for status, and logs it unless the log has shown it within the last 30 s.
     pub fn note(&mut self, error: &str) {
         self.last = Some(format!("{} at {}", truncate(error), Timestamp::now()));
         if self.is_news(error, Instant::now()) {

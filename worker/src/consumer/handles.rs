@@ -1,4 +1,5 @@
-//! What the poll loop shares with the rest of the process: where it shows its state, and the flags that it follows.
+//! What the poll loop shares with the rest of the process: where it publishes its state, and the flags that
+//! it follows.
 
 use tokio::sync::watch;
 

@@ -1,17 +1,17 @@
-//! When the poll loop does what need not be done every turn. Pure: time comes in as a value.
+//! When the poll loop does what is not needed every turn. Pure: time comes in as a value.
 
 use std::time::{Duration, Instant};
 
 use crate::kafka::reconnect::{self, BootstrapReminder};
 
-/// How often partitions are paused and resumed, and the snapshot is taken.
+/// How often the loop pauses and resumes partitions, and publishes the snapshot.
 const INTERVAL: Duration = Duration::from_millis(250);
 
 /// The times of the last housekeeping.
 pub(super) struct Housekeeping {
     last: Instant,
     last_reminder: Instant,
-    /// Whether the client is to be given its bootstrap servers again.
+    /// Decides whether the client needs its bootstrap servers again.
     pub reminder: BootstrapReminder,
 }
 
@@ -29,7 +29,7 @@ impl Housekeeping {
         now.duration_since(self.last) >= INTERVAL
     }
 
-    /// It starts now; the next is due an interval later.
+    /// Records that housekeeping starts now; the next is due an interval later.
     pub fn started(&mut self, now: Instant) {
         self.last = now;
     }
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reminder_is_taken_at_most_once_per_its_own_interval() {
+    fn a_reminder_is_taken_at_most_once_per_reminder_interval() {
         let start = Instant::now();
         let mut housekeeping = Housekeeping::new(start);
         assert!(!housekeeping.take_reminder(start));

@@ -1,10 +1,10 @@
-//! The snapshot: what the worker shows of itself.
+//! The snapshot: the state of the worker that others can see.
 
 use super::{PollLoop, transaction_driver::TransactionDriver};
 use crate::health::snapshot::{Snapshot, most_severe_error};
 
 impl PollLoop {
-    /// Publishes the snapshot that status, metrics and probes are made of.
+    /// Publishes the snapshot. Status, metrics and probes read it.
     pub(super) fn publish(&mut self) {
         let outage = self.transactions.as_ref().and_then(TransactionDriver::problem);
         let mut shown: Vec<_> = self
@@ -25,7 +25,7 @@ impl PollLoop {
             .paused_partitions(partitions.iter().filter_map(|partition| partition.paused_reason));
         let reasons = partitions.iter().map(|partition| partition.paused_reason);
         let failing = most_severe_error(reasons.zip(errors))
-            // Also without partitions.
+            // Also without assigned partitions.
             .or_else(|| outage.and_then(|outage| outage.last_error));
         self.handles.snapshot.publish(Snapshot {
             worker: self.config.worker.clone(),

@@ -1,25 +1,26 @@
-//! `processing.recordsPerSecond`: how many records the poll thread may read now. A bucket that fills at the rate, holds one
-//! second's worth and begins empty, so that neither a pause nor a restart is followed by more than that at once. Pure; the
-//! caller brings the time and never waits here.
+//! `processing.recordsPerSecond`: how many records the poll thread may read now. A token bucket that fills at
+//! the rate, holds the records of one second and starts empty, so that the loop never reads more than that at
+//! once, even after a pause or a restart. Pure: time comes in as a value, and the caller never waits here.
 
 use std::time::{Duration, Instant};
 
 /// One record, in the unit of the bucket: nanoseconds times records per second.
 const RECORD: u64 = 1_000_000_000;
-/// Records are given out in lots of this part of a second's worth: one at a time would make chunks of one record.
+/// The limiter releases records in lots: this many lots make up one second. Single records would make chunks
+/// of one record.
 const LOTS_PER_SECOND: u64 = 50;
 
 /// A limit on the records read.
 #[derive(Debug)]
 pub struct RateLimiter {
     per_second: u64,
-    /// At most one second's worth: 10^16 at the highest rate.
+    /// At most the records of one second: 10^16 at the highest rate.
     filled: u64,
     at: Instant,
 }
 
 impl RateLimiter {
-    /// Empty at `now`.
+    /// A bucket that is empty at `now`.
     pub fn new(per_second: u64, now: Instant) -> Self {
         Self {
             per_second,
@@ -28,7 +29,7 @@ impl RateLimiter {
         }
     }
 
-    /// How many records may be read at `now`; 0 until there is a lot of them.
+    /// How many records may be read at `now`; 0 until there are enough for a lot.
     pub fn available(&mut self, now: Instant) -> usize {
         let passed = now.saturating_duration_since(self.at).min(Duration::from_secs(1));
         self.at = self.at.max(now);
@@ -41,7 +42,7 @@ impl RateLimiter {
         records as usize
     }
 
-    /// So many were read, at most as many as there was room for.
+    /// Takes the records that were read, at most as many as were available.
     pub fn take(&mut self, records: usize) {
         self.filled = self.filled.saturating_sub(records as u64 * RECORD);
     }
@@ -55,7 +56,7 @@ mod tests {
     const TICK: Duration = Duration::from_millis(20);
 
     #[test]
-    fn it_begins_empty_and_holds_one_second() {
+    fn it_starts_empty_and_holds_one_second() {
         let start = Instant::now();
         let mut rate_limiter = RateLimiter::new(500, start);
         assert_eq!(rate_limiter.available(start), 0);
@@ -69,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_back_gives_nothing() {
+    fn a_clock_that_goes_back_makes_no_records_available() {
         let start = Instant::now() + Duration::from_secs(10);
         let mut rate_limiter = RateLimiter::new(10, start);
         assert_eq!(rate_limiter.available(start - Duration::from_secs(5)), 0);
@@ -91,10 +92,11 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens when: never more than one second's worth and what has come since, in any stretch of time; and
-        /// who takes all at every tick gets the whole rate but for the last lot.
+        /// In any stretch of time, the limiter releases at most the records of one second plus the rate times
+        /// that stretch. A caller that takes everything at every tick gets the whole rate, except the last
+        /// lot.
         #[test]
-        fn it_gives_the_rate_and_never_more(
+        fn it_allows_the_rate_and_never_more(
             per_second in 1_u64..=10_000_000,
             steps in prop::collection::vec((0_u64..3_000_000_000, 0_usize..=100), 1..60),
         ) {

@@ -1,4 +1,4 @@
-//! Reading: into the chunks of the partitions while there is room, and holding back the partitions that cannot go on.
+//! Reading: records go into the chunks of their partitions. Also seeks, and how far idle partitions are read.
 
 use rdkafka::{
     consumer::Consumer,
@@ -9,8 +9,9 @@ use super::{PollLoop, TICK, assigned::AssignedPartition, rewind::SEEK_BUDGET};
 use crate::kafka::ffi::Read;
 
 impl PollLoop {
-    /// Reads what is there, waiting a tick at most, and puts it into the chunks of its partitions. Of large records no more than
-    /// there is `read_budget` for in bytes, as far as the last ones tell how large they are.
+    /// Reads at most `limit` records, waiting a tick at most, and adds them to the chunks of their
+    /// partitions. Reads fewer if they would need more than `budget` bytes, estimated from the size of the
+    /// records of the last read.
     pub(super) fn read(&mut self, limit: usize, budget: usize) {
         let limit = self.pace.fitting(limit, budget);
         let Self {
@@ -37,18 +38,19 @@ impl PollLoop {
                         found
                     }
                 };
-                // Not ours (any more): whoever gets the partition reads it again.
+                // Without an entry, the partition is not assigned to this worker (any more): its next owner
+                // reads the record again.
                 bytes += message.bytes();
                 let Some(entry) = index.and_then(|index| assigned.get_mut(index)) else {
                     return;
                 };
-                let Some(chunk_for) = entry.chunk_for(message.offset(), message.timestamp()) else {
+                let Some(chunk) = entry.chunk_for(message.offset(), message.timestamp()) else {
                     return;
                 };
-                if chunk_for.is_empty() {
-                    chunk_for.log_append_time = message.log_append_time();
+                if chunk.is_empty() {
+                    chunk.log_append_time = message.log_append_time();
                 }
-                chunk_for.push(
+                chunk.push(
                     message.offset(),
                     message.timestamp(),
                     message.key(),
@@ -61,7 +63,8 @@ impl PollLoop {
             }
             Read::Error(topic, partition, offset, code) => {
                 errors.push(format!("reading {topic}-{partition}: {code}"));
-                // The batch call moves the position behind whatever it gives out, so also behind an error at the next record.
+                // The batch call moves the position behind everything that it returns, so also behind an
+                // error at the next record.
                 if offset >= 0
                     && let Some(index) = position(assigned, topic, partition)
                 {
@@ -75,13 +78,13 @@ impl PollLoop {
         }
     }
 
-    /// Reads partitions again from where librdkafka's position is not to be trusted any more.
+    /// Seeks in partitions whose position in librdkafka cannot be trusted any more.
     pub(super) fn seek(&mut self) {
         let mut targets = TopicPartitionList::new();
         for entry in &self.assigned {
             if let Some(offset) = entry.pending_seek().filter(|_| !entry.draining) {
                 let (topic, partition) = (&entry.partition.topic, entry.partition.partition);
-                // Fails only for offsets that are no offsets; ours come from the broker.
+                // Fails only for invalid offsets; these come from the broker.
                 let _ = targets.add_partition_offset(topic, partition, KafkaOffset::Offset(offset));
             }
         }
@@ -104,10 +107,10 @@ impl PollLoop {
         }
     }
 
-    /// Takes in how far idle partitions are read, which may be behind their last record: transaction markers are none.
-    /// Not from end-of-partition events: for one at offset n, the batch call moves the position to n + 1, from where
-    /// reading goes on after a pause, without record n.
-    pub(super) fn pass_markers(&mut self) {
+    /// Updates how far idle partitions are read. That may be behind their last record, because transaction
+    /// markers are not records. End-of-partition events are no source for it: for one at offset n, the batch
+    /// call moves the position to n + 1, and reading would continue there after a pause, without record n.
+    pub(super) fn advance_past_markers(&mut self) {
         if !self.assigned.iter().any(AssignedPartition::is_idle) {
             return;
         }
@@ -124,7 +127,7 @@ impl PollLoop {
     }
 }
 
-/// Where a partition that is being read is in the list.
+/// The index of a partition in the list, unless it is draining.
 fn position(assigned: &[AssignedPartition], topic: &str, partition: i32) -> Option<usize> {
     assigned.iter().position(|entry| {
         entry.partition.partition == partition && *entry.partition.topic == *topic && !entry.draining

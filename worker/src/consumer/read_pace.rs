@@ -1,11 +1,11 @@
-//! How many records one read may take: bounded by `recordsPerSecond`, and by the memory that records of the size seen so far
-//! would need. Pure: time comes in as a value.
+//! How many records one read may take. The bounds are `recordsPerSecond` and memory, estimated from the size
+//! of the records of the last read. Pure: time comes in as a value.
 
 use std::time::Instant;
 
 use super::rate_limit::RateLimiter;
 
-/// Before the first record, records of this size are expected: large ones.
+/// Expected record size before the first record: a large one.
 const EXPECTED_BYTES: usize = 64 << 10;
 
 /// The pace of reading.
@@ -32,12 +32,12 @@ impl ReadPace {
         }
     }
 
-    /// At most `limit` records, and no more than fit into `budget` bytes; one always does.
+    /// At most `limit` records, and no more than fit into `budget` bytes, but always at least one.
     pub fn fitting(&self, limit: usize, budget: usize) -> usize {
         limit.min((budget / self.record_bytes.max(1)).max(1))
     }
 
-    /// A read has returned this many records, of this many bytes together.
+    /// A read has returned this many records, with this many bytes in total.
     pub fn took(&mut self, records: usize, bytes: usize) {
         if let Some(mean) = bytes.checked_div(records) {
             self.record_bytes = mean;
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_read_takes_what_fits_into_memory_and_always_one_record() {
+    fn a_read_takes_what_fits_into_memory_and_at_least_one_record() {
         let mut pace = ReadPace::new(None, Instant::now());
         assert_eq!(pace.available(Instant::now()), usize::MAX);
         assert_eq!(pace.fitting(1000, 10 * EXPECTED_BYTES), 10);
@@ -65,7 +65,7 @@ mod tests {
         assert_eq!(
             pace.fitting(1000, 5000),
             50,
-            "an empty read says nothing of the size"
+            "an empty read says nothing about the size"
         );
     }
 }

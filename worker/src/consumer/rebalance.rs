@@ -1,5 +1,5 @@
-//! Assign and revoke. A revoke takes as long as the partitions' work needs, up to the drain budget, while the loop goes
-//! on with everything else; only then librdkafka is told to let go.
+//! Assign and revoke. A revocation takes as long as the work in flight of its partitions needs, up to a
+//! budget, while the loop continues with everything else. Only then the loop unassigns them in librdkafka.
 
 use std::{
     collections::HashMap,
@@ -28,16 +28,17 @@ use crate::{
     transaction::{Cause, TransactionFailure},
 };
 
-/// How long revoked partitions may finish what they have begun: below librdkafka's default session timeout of 45 s with
-/// room for the commit, and short enough that the other members do not wait long.
+/// How long revoked partitions may take to finish their work in flight. It is below librdkafka's default
+/// session timeout of 45 s, with time left for the commit, and short enough that the other members do not
+/// wait long.
 const REVOKE_BUDGET: Duration = Duration::from_secs(10);
 
-/// For asking what was committed: the coordinator answers in milliseconds; one that fails over takes a few seconds, and
-/// without an answer records are only repeated.
+/// Time limit for fetching committed offsets. The coordinator answers in milliseconds, or within a few
+/// seconds during a failover. Without an answer, records are only repeated.
 pub(super) const COMMITTED_BUDGET: Duration = Duration::from_secs(5);
 
 impl PollLoop {
-    /// Takes the next event, unless a revocation is still being worked on.
+    /// Takes the next events, unless a revocation is still draining.
     pub(super) fn serve_rebalance(&mut self) -> Result<(), PollError> {
         if let Some(revocation) = &self.revocation {
             let leaving = |entry: &AssignedPartition| revocation.contains(&entry.partition);
@@ -61,17 +62,17 @@ impl PollLoop {
         self.shared.metrics.rebalanced("assigned");
         tracing::info!(partitions = describe(partitions), "assigned");
         let list = list(partitions);
-        // Also when nothing will be read: a record must never come out of the client's own queue.
+        // Also when the loop will read nothing: a record must never arrive in the client's own queue.
         for (topic, partition) in partitions {
             self.client.forward(topic, *partition);
         }
-        // librdkafka keeps partitions paused that were so when we last had them.
+        // librdkafka keeps partitions paused that were paused when this worker last owned them.
         if let Err(error) = self.client.consumer().resume(&list) {
             self.errors.note(&format!("resume: {error}"));
         }
         let mut unknown = None;
         if self.stopping.is_none() {
-            let mut finished = self.finished_ahead(&list).unwrap_or_else(|error| {
+            let mut finished = self.finished_out_of_order(&list).unwrap_or_else(|error| {
                 unknown = Some(error);
                 HashMap::new()
             });
@@ -94,12 +95,12 @@ impl PollLoop {
                 self.assigned.push(entry);
             }
         }
-        // Start offsets are the committed ones: librdkafka asks for them.
+        // Partitions start at their committed offsets: librdkafka fetches them.
         if let Err(error) = self.client.consumer().incremental_assign(&list) {
             self.errors.note(&format!("assign: {error}"));
         }
         match unknown {
-            // Begun anew once it is known.
+            // The loop starts the partitions again after the abort, once it knows what is finished.
             Some(message) if self.transactions.is_some() && !self.is_rewinding() => {
                 self.abort_transaction(TransactionFailure::new(Cause::Moved, message));
             }
@@ -109,12 +110,12 @@ impl PollLoop {
         if self.stopping.is_none() {
             self.phase = Phase::Consuming;
         }
-        self.keep_house();
+        self.run_housekeeping();
     }
 
-    /// What earlier owners have finished above the committed offsets, from the commits' metadata. In partition order nobody
-    /// writes any, but with transactions.
-    fn finished_ahead(
+    /// What earlier owners have finished above the committed offsets, from the metadata of their commits. In
+    /// partition order, commits carry metadata only with transactions.
+    fn finished_out_of_order(
         &mut self,
         list: &TopicPartitionList,
     ) -> Result<HashMap<TopicPartition, Vec<Range<Offset>>>, String> {
@@ -128,12 +129,13 @@ impl PollLoop {
             .consumer()
             .committed_offsets(list.clone(), COMMITTED_BUDGET)
             .map_err(|error| {
+                let repeated = if self.transactions.is_none() {
+                    "; the records will be processed again"
+                } else {
+                    ""
+                };
                 format!(
-                    "what is finished ahead of the committed offsets cannot be read{}: {error}",
-                    match self.transactions {
-                        None => " and will be processed again",
-                        Some(_) => "",
-                    }
+                    "cannot read the out-of-order completions from the committed metadata: {error}{repeated}"
                 )
             })?;
         for element in committed.elements() {
@@ -175,7 +177,8 @@ impl PollLoop {
         }
         self.revocation = Some(revocation);
         if lost {
-            // Somebody else may have read on from our last commit already: a commit now would be wrong or refused.
+            // Another member may already have continued from the last commit of this worker: a commit now
+            // would be wrong or refused.
             self.finish_revocation(false)?;
         }
         Ok(())
@@ -194,43 +197,44 @@ impl PollLoop {
         if commit && unfinished > 0 {
             tracing::warn!(
                 partitions = unfinished,
-                "gave up partitions before their work was done; it will be repeated"
+                "revoked partitions did not finish their work in flight in time; their next owner repeats it"
             );
         }
-        // While it waits, transactions must know which partitions are on their way out.
+        // While this call waits, transactions must know which partitions are being revoked.
         self.end_transaction(commit && unfinished == 0)?;
         let Some(revocation) = self.revocation.take() else {
             return Ok(());
         };
-        // The session may have been lost while they drained.
+        // The session may have been lost while the partitions drained.
         let commit = commit && !self.client.consumer().assignment_lost();
         if commit && self.transactions.is_none() {
             self.commit_and_wait(|entry| revocation.contains(&entry.partition));
         }
         self.assigned.retain(|entry| {
-            let leaves = revocation.contains(&entry.partition);
-            if leaves {
+            let revoked = revocation.contains(&entry.partition);
+            if revoked {
                 self.shared.metrics.forget(&entry.partition);
             }
-            !leaves
+            !revoked
         });
         let consumer = self.client.consumer();
         if let Err(error) = consumer.incremental_unassign(&list(&revocation.partitions)) {
             self.errors.note(&format!("unassign: {error}"));
         }
-        self.keep_house();
+        self.run_housekeeping();
         Ok(())
     }
 
-    /// Answers what is left of the rebalances at the end, when everything is drained and committed.
+    /// Answers the remaining rebalances at the end, when everything is drained and committed.
     pub(super) fn answer_open_rebalances(&mut self) -> Result<(), PollError> {
         self.finish_revocation(false)?;
         self.answer_events();
         Ok(())
     }
 
-    /// Lets go of everything without a commit. librdkafka waits for an answer to every rebalance, else closing would hang.
-    pub(super) fn give_up(&mut self) {
+    /// Releases all partitions without a commit. librdkafka waits for an answer to every rebalance, so
+    /// closing would hang without one.
+    pub(super) fn release_uncommitted(&mut self) {
         for entry in &self.assigned {
             entry.abort();
         }
@@ -240,7 +244,7 @@ impl PollLoop {
                 .consumer()
                 .incremental_unassign(&list(&revocation.partitions))
         {
-            tracing::debug!(%error, "unassign while giving up");
+            tracing::debug!(%error, "unassign without a commit");
         }
         self.answer_events();
     }

@@ -1,4 +1,4 @@
-//! Partitions that the group has revoked and that still finish their work in flight.
+//! Partitions that the group has revoked and that are still finishing their work in flight.
 
 use std::time::Instant;
 
@@ -6,7 +6,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 use crate::record::TopicPartition;
 
-/// Revoked partitions, by topic and number, and until when they may finish.
+/// Revoked partitions, by topic and number, and the deadline for their work in flight.
 pub(super) struct Revocation {
     pub partitions: Vec<(String, i32)>,
     pub deadline: Instant,
@@ -20,7 +20,7 @@ impl Revocation {
     }
 }
 
-/// The partitions as librdkafka's calls take them.
+/// The partitions in the form that librdkafka's calls take.
 pub(super) fn list(partitions: &[(String, i32)]) -> TopicPartitionList {
     let mut list = TopicPartitionList::with_capacity(partitions.len());
     for (topic, partition) in partitions {

@@ -1,4 +1,5 @@
-//! Reading partitions again from their committed offsets, after a transaction was aborted: what they had written is gone.
+//! Reads partitions again from their committed offsets after a transaction was aborted, because the abort
+//! removed what they had written.
 
 use std::time::{Duration, Instant};
 
@@ -18,19 +19,19 @@ use crate::{
     offsets::commit_metadata, record::TopicPartition, seeded_bugs::seeded_bug, transaction::Command,
 };
 
-/// For moving the position: librdkafka's own threads answer.
+/// Time limit for a seek. librdkafka's own threads answer.
 pub(super) const SEEK_BUDGET: Duration = Duration::from_secs(5);
 
-/// Between two attempts, while the coordinator does not answer.
-const AGAIN: Duration = Duration::from_secs(1);
+/// Time between two attempts while the coordinator does not answer.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl PollLoop {
-    /// Begins all partitions anew, or tries again later.
+    /// Starts all partitions again, or retries later.
     pub(super) fn rewind(&mut self) {
-        let again = match self.rewound() {
+        let retry_at = match self.restart_partitions() {
             Ok(entries) => {
                 for entry in entries {
-                    // Also those that were assigned since the abort.
+                    // Also replaces those that were assigned since the abort.
                     self.assigned.retain(|old| {
                         let replaced = old.partition == entry.partition;
                         if replaced {
@@ -43,26 +44,27 @@ impl PollLoop {
                 None
             }
             Err(error) => {
-                self.errors
-                    .note(&format!("reading again from the committed offsets: {error}"));
-                Some(Instant::now() + AGAIN)
+                self.errors.note(&format!(
+                    "cannot read again from the committed offsets: {error}; retrying"
+                ));
+                Some(Instant::now() + RETRY_AFTER)
             }
         };
         let Some(transactions) = &mut self.transactions else {
             return;
         };
-        match again {
+        match retry_at {
             Some(at) => transactions.state = TransactionState::Rewinding(at),
             None => {
-                transactions.begun();
+                transactions.opened();
                 transactions.command(Command::Open);
             }
         }
-        self.keep_house();
+        self.run_housekeeping();
     }
 
-    /// The partitions anew, but for those on their way out.
-    fn rewound(&mut self) -> Result<Vec<AssignedPartition>, KafkaError> {
+    /// Starts all partitions again from their committed offsets, except those being revoked.
+    fn restart_partitions(&mut self) -> Result<Vec<AssignedPartition>, KafkaError> {
         let leaving = |entry: &&AssignedPartition| {
             let revocation = self.revocation.as_ref();
             revocation.is_some_and(|revocation| revocation.contains(&entry.partition))
@@ -86,7 +88,8 @@ impl PollLoop {
                     let metadata = element.metadata().to_owned();
                     (KafkaOffset::Offset(offset), Some(Position { offset, metadata }))
                 }
-                // Nothing was ever committed: as at the first start (client_config.rs).
+                // Nothing was ever committed: start at the beginning, as at the first start
+                // (client_config.rs).
                 _ => (KafkaOffset::Beginning, None),
             };
             targets.add_partition_offset(element.topic(), element.partition(), target)?;
@@ -103,11 +106,16 @@ impl PollLoop {
         }
         Ok(starts
             .into_iter()
-            .filter_map(|(partition, committed)| self.anew(partition, committed))
+            .filter_map(|(partition, committed)| self.restart_partition(partition, committed))
             .collect())
     }
 
-    fn anew(&mut self, partition: TopicPartition, committed: Option<Position>) -> Option<AssignedPartition> {
+    /// Starts a new task for the partition, from `committed`.
+    fn restart_partition(
+        &mut self,
+        partition: TopicPartition,
+        committed: Option<Position>,
+    ) -> Option<AssignedPartition> {
         let old = self.assigned.iter().find(|entry| entry.partition == partition)?;
         let finished = committed.as_ref().map(|position| {
             commit_metadata::decode(position.offset, &position.metadata).unwrap_or_else(|unreadable| {

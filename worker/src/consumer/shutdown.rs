@@ -1,4 +1,4 @@
-//! Stopping: drain all partitions within the budget, commit, leave the group.
+//! Stopping: the loop drains all partitions within the budget, commits, and leaves the group.
 
 use std::time::{Duration, Instant};
 
@@ -7,25 +7,26 @@ use rdkafka::{consumer::Consumer, error::RDKafkaErrorCode, topic_partition_list:
 use super::{PollLoop, error::PollError, stopping::Stopping, transactions::END_BUDGET};
 use crate::{health::snapshot::Phase, seeded_bugs::seeded_bug};
 
-/// One question to the coordinator; between two of them the process shows that it is alive.
-const QUESTION: Duration = Duration::from_secs(1);
-/// For a worker that is stopped right after its start: so long after finding the coordinator it is a member.
-const JOINING: Duration = Duration::from_millis(200);
-/// So long at least for leaving the group.
-const LEAVING: Duration = Duration::from_secs(1);
-/// Between two looks whether the group is left.
-const ANSWER: Duration = Duration::from_millis(10);
+/// Time limit of one request to the coordinator. Between two requests the loop ticks its liveness.
+const COORDINATOR_REQUEST: Duration = Duration::from_secs(1);
+/// For a worker that stops right after its start: within this time after finding the coordinator, it is a
+/// member.
+const JOIN_WAIT: Duration = Duration::from_millis(200);
+/// Minimum time for leaving the group.
+const LEAVE_MINIMUM: Duration = Duration::from_secs(1);
+/// Time between two checks whether the worker has left the group.
+const LEAVE_CHECK: Duration = Duration::from_millis(10);
 
 impl PollLoop {
-    /// Begins to stop when asked to, or when too many transforms do not come back; true when everything is drained, or the
-    /// budget is spent.
+    /// Starts to stop when asked to, or when too many transforms do not return. Returns true when everything
+    /// is drained, or the budget is spent.
     pub(super) fn serve_stop(&mut self) -> bool {
         let deadline = match self.stopping {
             Some(stopping) => stopping.deadline,
-            None if self.told_to_stop() => {
+            None if self.must_stop() => {
                 tracing::info!(
                     budget_seconds = self.config.drain.as_secs(),
-                    "stopping: finishing what has begun"
+                    "stopping: draining the work in flight"
                 );
                 self.phase = Phase::Draining;
                 for entry in &mut self.assigned {
@@ -46,12 +47,14 @@ impl PollLoop {
         self.assigned.iter().all(|entry| entry.ended) || Instant::now() >= deadline
     }
 
-    /// By somebody, or by transforms that do not come back: nothing else than a restart ends those.
-    fn told_to_stop(&self) -> bool {
+    /// True when the process was asked to stop, or when too many transforms do not return: only a restart
+    /// ends those.
+    fn must_stop(&self) -> bool {
         *self.handles.shutdown.borrow() || self.shared.runs.too_many_abandoned().is_some()
     }
 
-    /// Commits the rest. The answer is what to tell once the group is left.
+    /// Commits the rest. The inner result is what [`PollLoop::run`] returns after the worker has left the
+    /// group.
     pub(super) fn close(&mut self) -> Result<Result<(), PollError>, PollError> {
         let budget = self.config.drain;
         let limit = self.shared.runs.limit();
@@ -67,7 +70,8 @@ impl PollLoop {
         } else {
             self.commit_and_wait(|_| true);
         }
-        // librdkafka waits for an answer to every rebalance it has told us of, else closing would hang.
+        // librdkafka waits for an answer to every rebalance that it has reported, so closing would hang
+        // without one.
         self.answer_open_rebalances()?;
         self.phase = Phase::Stopped;
         self.publish();
@@ -78,50 +82,53 @@ impl PollLoop {
         })
     }
 
-    /// Leaves the group and closes the client. Closing alone sends no LeaveGroup for a member without partitions, or in the
-    /// middle of a rebalance (librdkafka 2.12, cooperative); then the next rebalance waits for it, for a whole session
-    /// timeout. So the subscription ends first, and its end is waited for, within what is left of the drain budget, or a second.
+    /// Leaves the group and closes the client. Closing alone sends no LeaveGroup for a member without
+    /// partitions, or in the middle of a rebalance (librdkafka 2.12, cooperative). The next rebalance would
+    /// then wait for this member for a whole session timeout. So the loop unsubscribes first and waits until
+    /// that is done, within what is left of the drain budget, or for one second if less is left.
     pub(super) fn leave(self) {
         self.callbacks.close();
         let consumer = self.client.consumer();
         consumer.unsubscribe();
-        // Also when the drain budget is spent: a group that is not left stands still for a whole session.
+        // Also when the drain budget is spent: a group with a member that has not left stops for a whole
+        // session timeout.
         let deadline = self
             .stopping
             .map_or_else(Instant::now, |stopping| stopping.deadline)
-            .max(Instant::now() + LEAVING);
+            .max(Instant::now() + LEAVE_MINIMUM);
         while self.config.is_classic() && self.client.is_member() && Instant::now() < deadline {
             self.handles.liveness.tick();
-            // Rebalances are answered in here. A record that comes all the same is nobody's yet, and read again.
-            let _ = consumer.poll(ANSWER);
+            // librdkafka calls the rebalance callbacks in here, and they answer. A record that still arrives
+            // is not processed; its next owner reads it again.
+            let _ = consumer.poll(LEAVE_CHECK);
         }
         // Dropping the consumer waits for the answer to LeaveGroup and joins its threads.
         drop(self.client.into_consumer());
     }
 
-    /// Waits, within what is left of the drain budget, until the coordinator answers. librdkafka sends it everything over one
-    /// connection, and the broker answers a JoinGroup only when all members have joined: behind one, commits wait,
-    /// and LeaveGroup is given up after 5 s.
+    /// Waits, within what is left of the drain budget, until the coordinator answers. librdkafka sends all
+    /// requests to it over one connection, and the broker answers a JoinGroup only when all members have
+    /// joined. Behind a JoinGroup, commits wait, and librdkafka stops waiting for LeaveGroup after 5 s.
     fn await_coordinator(&mut self) {
         let deadline = self
             .stopping
             .map_or_else(Instant::now, |stopping| stopping.deadline);
         if !self.client.is_member() {
-            // Nobody waits for one who has not joined yet, but it may be about to.
-            std::thread::sleep(JOINING);
+            // No other member waits for a worker that has not joined yet, but it may be about to join.
+            std::thread::sleep(JOIN_WAIT);
             if !self.client.is_member() {
                 return;
             }
         }
-        // Any question will do.
-        let mut question = TopicPartitionList::new();
-        question.add_partition(self.config.topics.first().map_or("", String::as_str), 0);
+        // Any request to the coordinator will do.
+        let mut request = TopicPartitionList::new();
+        request.add_partition(self.config.topics.first().map_or("", String::as_str), 0);
         loop {
             self.handles.liveness.tick();
             let answer = self
                 .client
                 .consumer()
-                .committed_offsets(question.clone(), QUESTION);
+                .committed_offsets(request.clone(), COORDINATOR_REQUEST);
             let waiting = answer
                 .is_err_and(|error| error.rdkafka_error_code() == Some(RDKafkaErrorCode::OperationTimedOut));
             if !waiting || Instant::now() >= deadline {

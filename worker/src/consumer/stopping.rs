@@ -1,4 +1,4 @@
-//! A stop that has started: until when the partitions may finish, and whether abandoned transforms are its cause.
+//! A stop in progress: its deadline, and whether abandoned transforms are its cause.
 
 use std::time::Instant;
 
@@ -7,6 +7,6 @@ use std::time::Instant;
 pub(super) struct Stopping {
     /// The end of the drain budget.
     pub deadline: Instant,
-    /// The worker stops because this many abandoned threads occupy it; None when it was asked to stop.
+    /// The worker stops because of this many abandoned threads. None if it was asked to stop.
     pub stuck: Option<usize>,
 }

@@ -1,5 +1,6 @@
-//! The state of the poll loop's transactions ([`crate::transaction`]): where the current one is, what is committed with it, and
-//! what keeps it from being committed. The task that makes the calls gets its commands from here.
+//! The state of the poll loop's transactions ([`crate::transaction`]): the phase of the current one, what is
+//! committed with it, and what keeps it from being committed. The transactor, the task that makes the calls,
+//! gets its commands from here.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -24,39 +25,39 @@ use crate::{
     transaction::{Cause, Command, Gate, RejectedRecords, Transactor},
 };
 
-/// Where transactions are, and what is to be committed with them.
+/// The phase of the current transaction, and the positions to commit with it.
 pub(super) struct TransactionDriver {
     commands: mpsc::UnboundedSender<Command>,
     pub rejected_records: Arc<RejectedRecords>,
     retry: RetryPolicy,
     pub gate: Arc<Gate>,
     pub state: TransactionState,
-    /// What goes with the transaction that is being committed, or was.
+    /// Positions of the transaction that is being committed, or was committed last.
     pub ending: Vec<Ending>,
-    /// What is reported of the next transaction, until it is known what belongs to the ended one.
-    early: VecDeque<TaskEvent>,
-    /// When the transaction began.
-    pub since: Instant,
-    /// When its end, or an abort, began.
-    pub ended: Instant,
+    /// Events of the next transaction, deferred until the loop knows what belongs to the one that is ending.
+    deferred: VecDeque<TaskEvent>,
+    /// When the current transaction was opened.
+    pub open_since: Instant,
+    /// When the last commit or abort of a transaction started.
+    pub ending_since: Instant,
     pub outage: Option<TransactionOutage>,
-    /// Partitions whose finished records did not fit into a commit.
+    /// Partitions whose out-of-order completions did not fit into the metadata of a commit.
     pub one_at_a_time: HashSet<TopicPartition>,
 }
 
-/// Where the current transaction is.
+/// The phase of the current transaction.
 pub(super) enum TransactionState {
     Open,
-    /// Lanes have to leave the transaction of this number.
+    /// Lanes have to leave the transaction with this number.
     Ending(u64),
-    /// It is being committed, while the next is open.
+    /// The ended one is being committed, while the next is open.
     Committing,
     Aborting,
-    /// Aborted; at this time the partitions are to be read again.
+    /// Aborted. At this time the loop reads the partitions again.
     Rewinding(Instant),
 }
 
-/// What is committed of a partition.
+/// The position of a partition that is committed with a transaction.
 pub(super) struct Ending {
     pub partition: TopicPartition,
     pub epoch: u64,
@@ -68,15 +69,15 @@ pub(super) struct Ending {
 pub(super) struct TransactionOutage {
     pub since: Instant,
     pub systemic: bool,
-    /// No transaction can begin; else they begin and are spoiled.
-    pub beginning: bool,
+    /// True if no transaction can begin. False if transactions begin and then fail.
+    pub cannot_begin: bool,
     pub failures: u32,
     pub message: String,
     pub reason: PausedReason,
 }
 
 impl TransactionDriver {
-    /// Starts the part that makes the calls, if `config` asks for transactions.
+    /// Starts the transactor, if `config` asks for transactions.
     pub fn start(
         config: &Config,
         gate: Option<&Arc<Gate>>,
@@ -105,54 +106,55 @@ impl TransactionDriver {
             gate,
             state: TransactionState::Open,
             ending: Vec::new(),
-            early: VecDeque::new(),
-            since: Instant::now(),
-            ended: Instant::now(),
+            deferred: VecDeque::new(),
+            open_since: Instant::now(),
+            ending_since: Instant::now(),
             outage: None,
             one_at_a_time: HashSet::new(),
         })
     }
 
     pub fn command(&self, command: Command) {
-        // Nobody takes it after a panic; then [`TransactionDriver::has_ended`].
+        // Fails only after a panic of the transactor, which [`TransactionDriver::has_ended`] reports.
         let _ = self.commands.send(command);
     }
 
-    /// True after a panic in the part that makes the calls.
+    /// True after a panic of the transactor.
     pub fn has_ended(&self) -> bool {
         self.commands.is_closed()
     }
 
-    /// The next transaction has begun.
-    pub fn begun(&mut self) {
+    /// The next transaction is open.
+    pub fn opened(&mut self) {
         self.state = TransactionState::Open;
-        self.since = Instant::now();
+        self.open_since = Instant::now();
     }
 
-    /// Takes what is reported of the next transaction while this one is being ended: what is finished must be known without
-    /// it. And the end of a task whose reports were taken, because that is its last.
+    /// Keeps an event of the next transaction while the current one ends, because the loop must know what is
+    /// finished without it. Also keeps the end of a task if earlier events are kept, because the end is the
+    /// last event of a task. Returns every other event.
     pub fn defer(&mut self, event: TaskEvent) -> Option<TaskEvent> {
-        let early = match (&self.state, &event) {
+        let defer = match (&self.state, &event) {
             (TransactionState::Ending(ended), TaskEvent::Finished { transaction, .. }) => transaction > ended,
-            (TransactionState::Ending(_), TaskEvent::Ended { .. }) => !self.early.is_empty(),
+            (TransactionState::Ending(_), TaskEvent::Ended { .. }) => !self.deferred.is_empty(),
             _ => false,
         };
-        if !early {
+        if !defer {
             return Some(event);
         }
-        self.early.push_back(event);
+        self.deferred.push_back(event);
         None
     }
 
-    /// The first that was deferred, when it is time.
-    pub fn deferred(&mut self) -> Option<TaskEvent> {
+    /// The next deferred event, unless a transaction is still ending.
+    pub fn next_deferred(&mut self) -> Option<TaskEvent> {
         match self.state {
             TransactionState::Ending(_) => None,
-            _ => self.early.pop_front(),
+            _ => self.deferred.pop_front(),
         }
     }
 
-    /// Nothing may be read for now.
+    /// True during an abort and until the partitions are read again: the loop must not read.
     pub fn is_rewinding(&self) -> bool {
         matches!(
             self.state,
@@ -160,33 +162,34 @@ impl TransactionDriver {
         )
     }
 
-    /// For the status of each partition.
+    /// The problem that the status of each partition shows.
     pub fn problem(&self) -> Option<Problem> {
         let Some(outage) = &self.outage else {
-            let waited = self.ended.elapsed();
+            let waited = self.ending_since.elapsed();
             let late = !matches!(self.state, TransactionState::Open) && waited >= UNAVAILABLE_AFTER;
             return late.then(|| Problem {
                 attempts: 1,
                 last_error: Some(format!(
-                    "the transaction could not be ended for {} s: the brokers do not answer",
+                    "the transaction has not ended for {} s: the brokers do not answer",
                     waited.as_secs()
                 )),
                 paused_reason: Some(PausedReason::WriterUnavailable),
             });
         };
-        let told = outage.systemic || outage.since.elapsed() >= UNAVAILABLE_AFTER;
+        let visible = outage.systemic || outage.since.elapsed() >= UNAVAILABLE_AFTER;
         Some(Problem {
             attempts: outage.failures,
             last_error: Some(truncate(&outage.message)),
-            paused_reason: told.then_some(outage.reason),
+            paused_reason: visible.then_some(outage.reason),
         })
     }
 
-    pub fn failed(&mut self, message: &str, cause: Cause, reason: PausedReason, beginning: bool) {
+    /// Records a failure: of a transaction, or of the attempt to begin one.
+    pub fn record_failure(&mut self, message: &str, cause: Cause, reason: PausedReason, cannot_begin: bool) {
         let outage = self.outage.get_or_insert_with(|| TransactionOutage {
             since: Instant::now(),
             systemic: false,
-            beginning,
+            cannot_begin,
             failures: 0,
             message: String::new(),
             reason,

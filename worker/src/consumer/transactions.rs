@@ -1,7 +1,7 @@
-//! What the poll loop does with transactions: it decides when one ends and with which offsets. When one cannot be committed,
-//! the loop ends the work on all partitions, aborts the transaction, and reads each partition again from its committed
-//! offset (`rewind.rs`). Calls that block are made elsewhere; only when partitions are revoked, and at a stop, the loop waits
-//! for the outcome, within a budget.
+//! How the poll loop drives transactions: it decides when one ends and with which offsets. If one cannot be
+//! committed, the loop ends the work on all partitions, aborts the transaction, and reads each partition
+//! again from its committed offset (`rewind.rs`). The transactor makes the blocking calls. The loop waits for
+//! the outcome only when partitions are revoked and at a stop, within a budget.
 
 use std::time::{Duration, Instant};
 
@@ -21,24 +21,28 @@ use crate::{
     transaction::{Cause, Command, Event, TransactionFailure},
 };
 
-/// How long partitions that are given up wait for the end of the transaction: as long as a commit without transactions.
+/// How long partitions that are being released wait for the end of the transaction: as long as for a commit
+/// without transactions.
 pub(super) const END_BUDGET: Duration = Duration::from_secs(5);
 
-/// So much longer may a transaction last that has to go on: the broker gives it 20 s beyond a commit interval.
-const GO_ON: Duration = Duration::from_secs(10);
+/// How long a transaction that has to stay open may last beyond a commit interval. The broker allows 20 s
+/// beyond it.
+const EXTENSION: Duration = Duration::from_secs(10);
 
-/// Between two signs of life while waiting.
+/// Time between two liveness ticks while waiting.
 const TICK: Duration = Duration::from_millis(100);
 
 impl PollLoop {
-    /// Ends the transaction when it is time, and goes on after an abort.
+    /// Ends the transaction when it is due, and reads the partitions again after an abort.
     pub(super) fn serve_transaction(&mut self) {
         let Some(transactions) = &self.transactions else {
             return;
         };
-        let due = transactions.since.elapsed() >= self.config.commit_interval;
+        let due = transactions.open_since.elapsed() >= self.config.commit_interval;
         match transactions.state {
-            TransactionState::Open if due && self.is_uncommitted() && !self.goes_on() => self.begin_to_end(),
+            TransactionState::Open if due && self.is_uncommitted() && !self.must_stay_open() => {
+                self.start_ending()
+            }
             TransactionState::Rewinding(at) if Instant::now() >= at => self.rewind(),
             _ => {}
         }
@@ -54,20 +58,21 @@ impl PollLoop {
         self.assigned.iter().any(|entry| entry.uncommitted().is_some())
     }
 
-    /// See [`AssignedPartition::must_go_on`].
-    fn goes_on(&self) -> bool {
-        let longest = self.config.commit_interval + GO_ON;
+    /// True while [`AssignedPartition::must_stay_open`] holds for a partition, up to [`EXTENSION`] beyond the
+    /// commit interval.
+    fn must_stay_open(&self) -> bool {
+        let longest = self.config.commit_interval + EXTENSION;
         let young = self
             .transactions
             .as_ref()
-            .is_some_and(|transactions| transactions.since.elapsed() < longest);
-        young && self.assigned.iter().any(AssignedPartition::must_go_on)
+            .is_some_and(|transactions| transactions.open_since.elapsed() < longest);
+        young && self.assigned.iter().any(AssignedPartition::must_stay_open)
     }
 
-    fn begin_to_end(&mut self) {
+    fn start_ending(&mut self) {
         if let Some(transactions) = &mut self.transactions {
             transactions.state = TransactionState::Ending(transactions.gate.current());
-            transactions.ended = Instant::now();
+            transactions.ending_since = Instant::now();
             transactions.command(Command::End);
         }
     }
@@ -104,18 +109,19 @@ impl PollLoop {
                         entry.committing(position);
                         entry.commit_answered(Some(offset));
                         entry.count(counters);
-                        if entry.relax() {
+                        if entry.end_one_at_a_time() {
                             transactions.one_at_a_time.remove(&partition);
                         }
                     }
                 }
             }
-            // It was spoiled meanwhile.
+            // The transaction failed meanwhile.
             (Event::Drained, _) => {}
             (Event::Failed(_), TransactionState::Aborting | TransactionState::Rewinding(_)) => {}
             (Event::Failed(failure), _) => {
                 if failure.cause == Cause::TooLong {
-                    // It is not told which partition's was too long; the longest was.
+                    // The broker does not report which partition's metadata was too long, so the longest
+                    // counts.
                     let lengths = transactions
                         .ending
                         .iter()
@@ -127,11 +133,11 @@ impl PollLoop {
             }
             (Event::Aborted, _) => {
                 transactions.state = TransactionState::Rewinding(Instant::now());
-                transactions.outage = transactions.outage.take().filter(|outage| !outage.beginning);
+                transactions.outage = transactions.outage.take().filter(|outage| !outage.cannot_begin);
                 self.rewind();
             }
             (Event::Unavailable(message), _) => {
-                transactions.failed(
+                transactions.record_failure(
                     &message,
                     Cause::Unavailable,
                     PausedReason::WriterUnavailable,
@@ -140,25 +146,26 @@ impl PollLoop {
                 self.errors.note(&message);
             }
             (Event::Recovered, _) => {
-                transactions.outage = transactions.outage.take().filter(|outage| !outage.beginning);
+                transactions.outage = transactions.outage.take().filter(|outage| !outage.cannot_begin);
             }
         }
     }
 
-    /// What is finished now is what was written in the transaction.
+    /// Commits the transaction. The records that are finished now are exactly those that were written in it.
     fn commit_transaction(&mut self) {
-        let too_far: Vec<TopicPartition> = self
+        let do_not_fit: Vec<TopicPartition> = self
             .assigned
             .iter()
-            .filter(|entry| entry.uncommitted().is_some() && !entry.fits())
+            .filter(|entry| entry.uncommitted().is_some() && !entry.metadata_fits())
             .map(|entry| entry.partition.clone())
             .collect();
-        if let Some(first) = too_far.first() {
+        if let Some(first) = do_not_fit.first() {
             let message = format!(
-                "{first}: more records were finished out of order than a commit can tell; they are written again, one after the other"
+                "{first}: the metadata of a commit cannot list all out-of-order completions; \
+                 the records are written again, one at a time"
             );
             if let Some(transactions) = &mut self.transactions {
-                transactions.one_at_a_time.extend(too_far);
+                transactions.one_at_a_time.extend(do_not_fit);
             }
             return self.abort_transaction(TransactionFailure::new(Cause::Record, message));
         }
@@ -185,17 +192,18 @@ impl PollLoop {
             return;
         };
         let Some(group) = group.filter(|_| !ending.is_empty()) else {
-            // Without a commit of its own, what was written in it would have to go with the next: nobody could tell them apart.
+            // Without its own commit, the records of this transaction would have to be committed with the
+            // next one, and the loop could not tell them apart.
             let message = "the worker is not a member of its group for now";
             return self.abort_transaction(TransactionFailure::new(Cause::Unavailable, message.into()));
         };
-        transactions.begun();
+        transactions.opened();
         transactions.state = TransactionState::Committing;
         transactions.ending = ending;
         transactions.command(Command::Commit { offsets, group });
     }
 
-    /// Ends the work on all partitions, because what they have written will be gone.
+    /// Ends the work on all partitions and aborts the transaction: what they have written is removed.
     pub(super) fn abort_transaction(&mut self, failure: TransactionFailure) {
         let TransactionFailure {
             message,
@@ -208,27 +216,28 @@ impl PollLoop {
         self.shared.metrics.transaction("aborted");
         match cause {
             Cause::Moved => {
-                tracing::info!("aborting a transaction, because partitions have moved: {message}")
+                tracing::info!("aborting the transaction, because partitions are being reassigned: {message}")
             }
-            Cause::Record | Cause::TooLong => tracing::warn!("aborting a transaction: {message}"),
+            Cause::Record | Cause::TooLong => tracing::warn!("aborting the transaction: {message}"),
             Cause::Unavailable | Cause::Systemic => {
-                transactions.failed(&message, cause, reason, false);
-                // The 1st, 2nd, 4th, 8th ... failure: an outage of hours must not fill the log.
+                transactions.record_failure(&message, cause, reason, false);
+                // Logs the 1st, 2nd, 4th, 8th ... failure: an outage of hours must not fill the log.
                 let attempt = transactions.outage.as_ref().map_or(0, |outage| outage.failures);
                 if attempt.is_power_of_two() {
-                    tracing::warn!(attempt, "aborting a transaction: {message}; trying again");
+                    tracing::warn!(attempt, "aborting the transaction: {message}; retrying");
                 }
             }
         }
         self.assigned.iter_mut().for_each(AssignedPartition::discard);
         let backoff = transactions.backoff(cause);
         transactions.state = TransactionState::Aborting;
-        transactions.ended = Instant::now();
+        transactions.ending_since = Instant::now();
         transactions.command(Command::Abort { backoff });
     }
 
-    /// Ends the transaction now: with a commit, or, when that takes longer than the budget or `commit` is false, with an
-    /// abort that is only begun. Its records are then read again by whoever gets the partitions next.
+    /// Ends the transaction now: with a commit, or, if that takes longer than the budget or `commit` is
+    /// false, with an abort. It starts the abort and does not wait for it. The next owners of the partitions
+    /// then read the records again.
     pub(super) fn end_transaction(&mut self, commit: bool) -> Result<(), PollError> {
         if self.transactions.is_none() || self.is_rewinding() {
             return Ok(());
@@ -237,17 +246,18 @@ impl PollLoop {
             return Ok(());
         }
         if !self.is_rewinding() {
-            let message = match commit {
-                true => "partitions are given up, and the transaction could not be committed in time",
-                false => "partitions are given up before the work on them was done",
+            let message = if commit {
+                "the transaction could not be committed before its partitions had to be released"
+            } else {
+                "partitions have to be released before their work in flight is finished"
             };
             self.abort_transaction(TransactionFailure::new(Cause::Moved, message.into()));
         }
         Ok(())
     }
 
-    /// True when everything that was finished at the call is committed. Lanes that go on meanwhile finish more, so one
-    /// transaction that is ended after the call has to do.
+    /// Returns true when everything that was finished at the call is committed. Lanes continue and finish
+    /// more meanwhile, so the call waits for one transaction that ends after its start, and not for more.
     fn end_transaction_within(&mut self, deadline: Instant) -> Result<bool, PollError> {
         let mut covered = false;
         loop {
@@ -255,7 +265,7 @@ impl PollLoop {
                 None => return Ok(true),
                 Some(TransactionState::Open) if covered || !self.is_uncommitted() => return Ok(true),
                 Some(TransactionState::Open) => {
-                    self.begin_to_end();
+                    self.start_ending();
                     covered = true;
                 }
                 Some(TransactionState::Aborting | TransactionState::Rewinding(_)) => return Ok(false),
@@ -267,7 +277,8 @@ impl PollLoop {
         }
     }
 
-    /// Waits until a transaction that is being aborted is, so that nobody has to wait for its timeout.
+    /// Waits until a running abort is complete, so that no other client has to wait for the timeout of the
+    /// transaction.
     pub(super) fn await_abort(&mut self, deadline: Instant) -> Result<(), PollError> {
         let aborting = |this: &Self| {
             let state = this.transactions.as_ref().map(|transactions| &transactions.state);
@@ -277,7 +288,7 @@ impl PollLoop {
         Ok(())
     }
 
-    /// False when the time is over.
+    /// Waits for one event, at most until the next liveness tick. Returns false when the deadline has passed.
     fn wait_for_event(&mut self, deadline: Instant) -> Result<bool, PollError> {
         self.handles.liveness.tick();
         let left = deadline.saturating_duration_since(Instant::now());

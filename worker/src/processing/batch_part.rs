@@ -170,6 +170,22 @@ impl BatchPart {
         })
     }
 
+    /// Adds a failure of a record of this part. A record with several outputs fails once per writer; the failures of records
+    /// that have left the part go with them.
+    pub fn add_failed(&mut self, failed_record: FailedRecord) {
+        let failure = &failed_record.failure;
+        let known = |known: &FailedRecord| {
+            known.failure.source == failure.source && known.failure.component == failure.component
+        };
+        if !self.contains(failure.source as u32) || self.failed_records.iter().any(known) {
+            return;
+        }
+        let at = self
+            .failed_records
+            .partition_point(|other| other.failure.source <= failure.source);
+        self.failed_records.insert(at, failed_record);
+    }
+
     /// True when the record has a failure.
     pub fn has_failed(&self, source: u32) -> bool {
         let of_source = |failed_record: &FailedRecord| (failed_record.failure.source as u32).cmp(&source);

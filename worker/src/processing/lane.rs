@@ -15,7 +15,6 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use self::failures::add_refused;
 use crate::{
     processing::{
         batch_part::BatchPart,
@@ -24,6 +23,7 @@ use crate::{
         messages::TaskEvent,
         retry_queue::{RetryQueue, WaitingRecord},
     },
+    record::failure::FailedRecord,
     transaction::{Event, TransactionFailure},
 };
 
@@ -154,7 +154,12 @@ impl Lane {
         self.keep_unwritten(&mut part, &batch, &outcomes);
         self.park_retries(&mut part, &outcomes, waits);
         let given_up: usize = outcomes.iter().map(|outcome| outcome.given_up).sum();
-        add_refused(&mut part, outcomes);
+        for refused in outcomes.into_iter().flat_map(|outcome| outcome.refused) {
+            part.add_failed(FailedRecord {
+                failure: refused.failure,
+                attempts: refused.attempts,
+            });
+        }
         if is_retry {
             self.close_dead_letter_breaker(&part);
         }

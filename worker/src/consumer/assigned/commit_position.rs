@@ -1,5 +1,5 @@
-//! What an assigned partition has to commit: the offset of the first record that is not finished, and in the commit's metadata
-//! what is finished above it, by us or by an earlier owner. Pure.
+//! What an assigned partition has to commit: the offset of the first unfinished record, and in the commit's
+//! metadata the out-of-order completions above it, by this worker or by an earlier owner. Pure.
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl AssignedPartition {
-    /// What to commit, if there is anything new.
+    /// The position to commit, if it is new.
     pub fn uncommitted(&self) -> Option<Position> {
         if self.discarded {
             return None;
@@ -28,8 +28,8 @@ impl AssignedPartition {
         };
         let (mut offset, mut metadata) = position?;
         if seeded_bug("commit-maximum") {
-            let ahead = self.tracker.ahead(usize::MAX);
-            offset = ahead.last().map_or(offset, |range| range.end);
+            let finished = self.tracker.ahead(usize::MAX);
+            offset = finished.last().map_or(offset, |range| range.end);
             metadata.clear();
         }
         if seeded_bug("commit-offset-plus-one") {
@@ -39,13 +39,13 @@ impl AssignedPartition {
             offset = 0;
         }
         let position = Position { offset, metadata };
-        let known = self.committed.as_ref() == Some(&position) || self.tells_more(offset);
+        let known = self.committed.as_ref() == Some(&position) || self.lists_more(offset);
         (!known).then_some(position)
     }
 
-    /// True when what is committed tells all that is finished, in a text for which there is no room any more: nothing is new,
-    /// and a commit would only tell less.
-    fn tells_more(&self, offset: Offset) -> bool {
+    /// True when the committed metadata lists everything that is finished, but is longer than the brokers
+    /// accept now. Then nothing is new, and another commit would only list less.
+    fn lists_more(&self, offset: Offset) -> bool {
         let full = MetadataLimit::default();
         let at = self
             .committed
@@ -56,11 +56,11 @@ impl AssignedPartition {
     }
 
     fn metadata(&self, metadata_limit: MetadataLimit, offset: Offset) -> String {
-        if !self.ahead {
+        if !self.lists_out_of_order {
             return String::new();
         }
         if seeded_bug("finished-ahead-invented") {
-            // The record at the offset itself is never in there.
+            // The metadata never contains the record at the offset itself.
             return commit_metadata::encode(
                 metadata_limit,
                 offset,
@@ -70,12 +70,13 @@ impl AssignedPartition {
         commit_metadata::encode(
             metadata_limit,
             offset,
-            &self.finished_ahead(metadata_limit.ranges()),
+            &self.out_of_order(metadata_limit.ranges()),
         )
     }
 
-    /// What is finished above the watermark: by us, and by an earlier owner where we have not read yet.
-    fn finished_ahead(&self, limit: usize) -> Vec<Range<Offset>> {
+    /// The out-of-order completions above the watermark: by this worker, and by an earlier owner where the
+    /// cursor has not passed.
+    fn out_of_order(&self, limit: usize) -> Vec<Range<Offset>> {
         let mut ranges = self.tracker.ahead(limit);
         for unread in self.cursor.unread_finished() {
             if let Some(last) = ranges.last_mut().filter(|last| last.end == unread.start) {
@@ -87,45 +88,49 @@ impl AssignedPartition {
         ranges
     }
 
-    /// True when a commit can tell everything that is finished. If not, a transaction must not be committed.
-    pub fn fits(&self) -> bool {
+    /// True when the metadata of a commit can list all out-of-order completions. If not, a transaction must
+    /// not be committed.
+    pub fn metadata_fits(&self) -> bool {
         let Some(offset) = self.tracker.committable() else {
             return true;
         };
-        let ranges = self.finished_ahead(self.metadata_limit.ranges() + 1);
+        let ranges = self.out_of_order(self.metadata_limit.ranges() + 1);
         commit_metadata::decode(
             offset,
             &commit_metadata::encode(self.metadata_limit, offset, &ranges),
         )
-        .is_ok_and(|told| told == ranges)
+        .is_ok_and(|listed| listed == ranges)
     }
 
-    /// True when its transaction has to go on. One record after the other only makes less of what is to be told, so a commit
-    /// can tell it, unless brokers take less than when it was committed: then only once enough of it is passed.
-    pub fn must_go_on(&self) -> bool {
-        self.one_at_a_time && self.uncommitted().is_some() && !self.fits()
+    /// True when its transaction has to stay open. One record at a time only shortens the list of
+    /// out-of-order completions, so a commit can carry it, unless the brokers accept less than when the list
+    /// was committed. Then a commit can carry it only once the partition has passed enough of it.
+    pub fn must_stay_open(&self) -> bool {
+        self.one_at_a_time && self.uncommitted().is_some() && !self.metadata_fits()
     }
 
-    /// From now on there is so much room for telling what is finished ahead.
+    /// Sets the limit for the metadata that lists out-of-order completions.
     pub fn limit_metadata(&mut self, metadata_limit: MetadataLimit) {
         self.metadata_limit = metadata_limit;
         if !self.one_at_a_time {
-            self.limit();
+            self.limit_dispatch();
         }
     }
 
-    /// Goes on as usual once everything that was finished ahead is passed. True if it does, or never did otherwise.
-    pub fn relax(&mut self) -> bool {
-        if self.one_at_a_time && self.finished_ahead(1).is_empty() {
+    /// Ends one-at-a-time dispatch once the partition has passed all out-of-order completions. Returns true
+    /// if the partition dispatches normally after the call.
+    pub fn end_one_at_a_time(&mut self) -> bool {
+        if self.one_at_a_time && self.out_of_order(1).is_empty() {
             self.one_at_a_time = false;
-            self.limit();
+            self.limit_dispatch();
         }
         !self.one_at_a_time
     }
 
-    /// With transactions, lets as many records be with the lanes as there is room for, see [`MAX_DISPATCHED`]. A chunk alone may
-    /// have more, but not where brokers take little: with short texts it would often be too many.
-    fn limit(&mut self) {
+    /// With transactions, limits the dispatched records to what the metadata can list, see
+    /// [`MAX_DISPATCHED`]. A single chunk may exceed the limit, except where the brokers accept less metadata
+    /// than the default: with a short list, a large chunk would often be too much.
+    fn limit_dispatch(&mut self) {
         let full = MetadataLimit::default();
         let most = MAX_DISPATCHED * self.metadata_limit.ranges() / full.ranges();
         let metered = self.dispatcher.limit_to(most, self.tracker.oldest_sequence());
@@ -133,28 +138,28 @@ impl AssignedPartition {
         self.max_chunk = if short { most.max(1) } else { usize::MAX };
     }
 
-    /// True when records wait for a commit before they may be handed on.
+    /// True when records wait for a commit before they can be dispatched.
     pub fn waits_for_commit(&self) -> bool {
-        !self.ended && self.dispatcher.waits()
+        !self.ended && self.dispatcher.needs_commit()
     }
 
-    /// A commit of this position is on its way.
+    /// A commit of this position is in flight.
     pub fn committing(&mut self, position: Position) {
         self.committing = Some(position);
         self.dispatcher.committing();
     }
 
-    /// Length of the metadata in the commit that is on its way; None without any.
+    /// Length of the metadata in the commit in flight. None without a commit or without metadata.
     pub fn committing_metadata(&self) -> Option<usize> {
         let position = self.committing.as_ref()?;
         Some(position.metadata.len()).filter(|length| *length > 0)
     }
 
-    /// A commit was answered: with the offset it has committed, or not at all. Gives back the offset if it is news of this
-    /// epoch.
+    /// The coordinator has answered a commit: with the committed offset, or with None if the commit failed.
+    /// Returns the offset if it is newly committed by this epoch.
     pub fn commit_answered(&mut self, committed: Option<Offset>) -> Option<Offset> {
         self.dispatcher.answered(committed);
-        // The answer to a commit of an earlier epoch may come now; it says nothing of ours.
+        // This may be the answer to a commit of an earlier epoch, which says nothing about this one.
         let ours = self.committing.take();
         let position = ours.filter(|position| Some(position.offset) == committed)?;
         let offset = position.offset;

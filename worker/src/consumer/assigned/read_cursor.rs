@@ -1,19 +1,20 @@
-//! How far a partition is read: which record is new, which was read or finished before, and where to seek when librdkafka's
-//! position cannot be trusted. Pure.
+//! How far a partition is read: which record is new, which one was read or finished before, and where to seek
+//! when librdkafka's position cannot be trusted. Pure.
 
 use std::{collections::VecDeque, ops::Range};
 
 use crate::record::{Offset, TopicPartition};
 
-/// Records by which one that comes again is known. Every rebalance pauses all partitions. When it does so between the moment in
-/// which librdkafka 2.12 takes records out of its queue and that in which it notes the position behind them, it reads on from
-/// before them. That is one batch of reads at most.
+/// How many records the cursor remembers to recognize one that librdkafka returns twice. Every rebalance
+/// pauses all partitions. If that happens after librdkafka 2.12 has taken records out of its queue and before
+/// it has stored the position behind them, it continues from before these records. They are one batch of
+/// reads at most.
 const RECENT: usize = 4096;
 
-/// What a record that librdkafka returns is to the partition.
+/// What to do with a record that librdkafka returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// To be processed.
+    /// Process it.
     New,
     /// An earlier owner has finished it.
     Finished,
@@ -23,18 +24,18 @@ pub enum Verdict {
 
 /// The read position of one partition.
 pub struct ReadCursor {
-    /// Ranges that an earlier owner has finished and that are not read yet.
+    /// Ranges that an earlier owner has finished and that the cursor has not passed.
     finished: VecDeque<Range<Offset>>,
     /// Everything below was read.
     read_to: Offset,
-    /// To be read again from here; records that come before that is done are ignored.
+    /// Read again from here. Records that arrive before the seek is done are ignored.
     pending_seek: Option<Offset>,
     /// The last records that were read: offset and timestamp, ascending.
     recent: VecDeque<(Offset, i64)>,
 }
 
 impl ReadCursor {
-    /// Before the first record; `finished` are ranges of offsets, ascending.
+    /// A cursor before the first record. `finished` holds ranges of offsets, ascending.
     pub fn new(finished: Vec<Range<Offset>>) -> Self {
         Self {
             finished: finished.into(),
@@ -51,7 +52,7 @@ impl ReadCursor {
         }
         if offset < self.read_to {
             if !self.was_read(partition, offset, timestamp) {
-                // librdkafka's position stays where it was.
+                // librdkafka's position does not follow; the consumer has to seek.
                 self.read_to = offset;
                 self.seek_to(offset);
             }
@@ -69,8 +70,8 @@ impl ReadCursor {
         }
     }
 
-    /// True for a record that was read before. Otherwise the offsets have gone back for good, because the topic was emptied or
-    /// created again.
+    /// True for a record that was read before. Otherwise the offsets have started again from a lower one,
+    /// because the topic was emptied or created again.
     fn was_read(&mut self, partition: &TopicPartition, offset: Offset, timestamp: i64) -> bool {
         let found = self.recent.binary_search_by_key(&offset, |(offset, _)| *offset);
         let again = found.is_ok_and(|at| self.recent[at].1 == timestamp);
@@ -88,13 +89,13 @@ impl ReadCursor {
         self.finished.front().is_some_and(|range| range.contains(&offset))
     }
 
-    /// Asks for a seek; of several targets the lowest counts.
+    /// Requests a seek. If several are requested, the lowest offset wins.
     pub fn seek_to(&mut self, offset: Offset) {
         let target = self.pending_seek.map_or(offset, |target| target.min(offset));
         self.pending_seek = Some(target);
     }
 
-    /// Where to seek, until it is done.
+    /// Where to seek, until the seek is done.
     pub fn pending_seek(&self) -> Option<Offset> {
         self.pending_seek
     }
@@ -104,7 +105,7 @@ impl ReadCursor {
         self.pending_seek = None;
     }
 
-    /// Of the ranges that an earlier owner has finished, what is not read yet.
+    /// The parts of the ranges finished by an earlier owner that the cursor has not passed.
     pub fn unread_finished(&self) -> impl Iterator<Item = Range<Offset>> {
         self.finished
             .iter()

@@ -43,7 +43,7 @@ fn idle_runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().build().unwrap()
 }
 
-/// What the partition hands on from now on comes out here, and not at its task.
+/// Chunks that the partition dispatches from now on arrive here, and not at its task.
 fn instead_of_the_task(
     entry: &mut AssignedPartition,
     limit: usize,
@@ -55,19 +55,19 @@ fn instead_of_the_task(
 
 fn received(task: &mut mpsc::UnboundedReceiver<DispatchedChunk>) -> Vec<Offset> {
     let mut offsets = Vec::new();
-    while let Ok(work) = task.try_recv() {
-        offsets.extend(work.chunk.offsets());
+    while let Ok(dispatched) = task.try_recv() {
+        offsets.extend(dispatched.chunk.offsets());
     }
     offsets
 }
 
-/// What is committed next: the offset, and what is finished above it.
-fn told(entry: &AssignedPartition) -> (Offset, Vec<Range<Offset>>) {
+/// What is committed next: the offset, and the out-of-order completions above it.
+fn listed(entry: &AssignedPartition) -> (Offset, Vec<Range<Offset>>) {
     let Position { offset, metadata } = entry.uncommitted().unwrap();
     (offset, commit_metadata::decode(offset, &metadata).unwrap())
 }
 
-/// MetadataLimit after a text of this length was refused.
+/// The limit after the brokers have refused metadata of this length.
 fn metadata_limit_after(refused: usize) -> MetadataLimit {
     let mut metadata_limit = MetadataLimit::default();
     metadata_limit.shrink(refused);
@@ -99,35 +99,35 @@ async fn what_an_aborted_transaction_has_finished_is_not_committed() {
 }
 
 #[tokio::test]
-async fn what_an_earlier_owner_has_finished_is_told_until_it_is_passed() {
+async fn what_an_earlier_owner_has_finished_is_listed_until_it_is_passed() {
     let mut entry = start(vec![7..10, 20..22]);
     read(&mut entry, 5..6);
-    assert_eq!(told(&entry), (5, vec![7..10, 20..22]));
+    assert_eq!(listed(&entry), (5, vec![7..10, 20..22]));
     read(&mut entry, 6..9);
-    assert_eq!(told(&entry), (5, vec![7..10, 20..22]), "read in part");
+    assert_eq!(listed(&entry), (5, vec![7..10, 20..22]), "read in part");
     entry.complete(&FinishedRecords::Run(0..2));
     read(&mut entry, 9..21);
-    let (committed, ranges) = told(&entry);
+    let (committed, ranges) = listed(&entry);
     assert_eq!((committed, ranges.first()), (10, Some(&(20..22))));
-    assert!(ranges.len() == 1 && entry.fits());
+    assert!(ranges.len() == 1 && entry.metadata_fits());
 }
 
 #[tokio::test]
-async fn a_cautious_partition_goes_on_as_usual_once_it_has_passed_what_was_finished_ahead() {
+async fn one_at_a_time_ends_once_all_out_of_order_completions_are_passed() {
     let one = std::iter::once(7..8).collect();
     let mut entry = start_with(one, true);
     let mut task = instead_of_the_task(&mut entry, 0);
     read(&mut entry, 5..6);
     entry.chunk_for(6, 6).unwrap().push(6, 0, None, None, []);
-    assert!(!entry.relax());
-    assert!(entry.is_full(1000, 1_000_000), "one record after the other");
+    assert!(!entry.end_one_at_a_time());
+    assert!(entry.is_full(1000, 1_000_000), "one record at a time");
     read(&mut entry, 7..8);
     assert_eq!(received(&mut task), [5]);
     entry.complete(&FinishedRecords::Run(0..1));
-    assert_eq!(received(&mut task), [6], "7 is finished, and not with the task");
-    assert!(!entry.relax(), "a record before it is not finished");
+    assert_eq!(received(&mut task), [6], "7 is finished, and not dispatched");
+    assert!(!entry.end_one_at_a_time(), "a record before it is not finished");
     entry.complete(&FinishedRecords::Run(1..2));
-    assert!(entry.relax());
+    assert!(entry.end_one_at_a_time());
     entry.chunk_for(8, 8).unwrap().push(8, 0, None, None, []);
     assert!(!entry.is_full(1000, 1_000_000));
     entry.dispatch();
@@ -136,7 +136,7 @@ async fn a_cautious_partition_goes_on_as_usual_once_it_has_passed_what_was_finis
 }
 
 #[tokio::test]
-async fn what_an_earlier_owner_has_finished_behind_a_chunk_does_not_hold_it_back() {
+async fn what_an_earlier_owner_has_finished_behind_a_chunk_does_not_delay_it() {
     let mut entry = start(vec![1..1901, 2501..4901]);
     let mut task = instead_of_the_task(&mut entry, MAX_DISPATCHED);
     read(&mut entry, 0..4901);
@@ -144,11 +144,11 @@ async fn what_an_earlier_owner_has_finished_behind_a_chunk_does_not_hold_it_back
     entry.complete(&FinishedRecords::Run(0..1));
     assert_eq!(received(&mut task), Vec::from_iter(1901..2501));
     entry.complete(&FinishedRecords::Run(1901..2501));
-    assert_eq!(told(&entry), (4901, vec![]));
+    assert_eq!(listed(&entry), (4901, vec![]));
 }
 
 #[tokio::test]
-async fn a_commit_that_cannot_tell_all_that_is_finished_is_found_out() {
+async fn metadata_that_cannot_list_all_out_of_order_completions_is_detected() {
     for (gap, fits) in [(1, true), (100_000, false)] {
         let mut entry = start(Vec::new());
         for offset in (0..2000).map(|n| n * gap) {
@@ -161,25 +161,26 @@ async fn a_commit_that_cannot_tell_all_that_is_finished_is_found_out() {
         for record in (1..2000).step_by(2) {
             entry.complete(&FinishedRecords::Run(record..record + 1));
         }
-        assert_eq!(entry.fits(), fits, "every other record, {gap} apart");
+        assert_eq!(entry.metadata_fits(), fits, "every other record, {gap} apart");
     }
 }
 
 #[tokio::test]
-async fn a_record_that_comes_again_is_not_read_twice_but_a_partition_that_begins_anew_is() {
+async fn a_record_that_arrives_again_is_not_read_twice_but_a_recreated_partition_is() {
     let mut entry = start(Vec::new());
     read(&mut entry, 5..9);
     read(&mut entry, 7..10);
-    assert_eq!(entry.in_flight(), 5, "7 and 8 came twice");
-    // The topic was deleted and made again. librdkafka's position is still that of the old one: reading begins anew from here.
+    assert_eq!(entry.in_flight(), 5, "7 and 8 arrived twice");
+    // The topic was deleted and created again. librdkafka's position is still that of the old one: reading
+    // starts again from here.
     assert!(entry.chunk_for(7, 1000).is_none());
     assert_eq!(entry.pending_seek(), Some(7));
-    assert!(entry.chunk_for(8, 8).is_none(), "it comes again");
+    assert!(entry.chunk_for(8, 8).is_none(), "it arrives again");
     entry.seek_done();
     assert!(entry.chunk_for(7, 1000).is_some());
     assert!(
         entry.chunk_for(8, 8).is_some(),
-        "what was before it does not count any more"
+        "records of the old topic do not count any more"
     );
 }
 
@@ -200,7 +201,7 @@ async fn an_error_is_shown_with_the_offset_that_it_belongs_to() {
         )
     };
     assert_eq!(shown(&entry), (None, 0, String::new(), None));
-    // The oldest is in a slow call; a later one waits.
+    // The oldest record is in a slow call; a later one waits.
     let later = entry.problems.at(105);
     later.failing(2, "too many requests");
     assert_eq!(shown(&entry), (Some(105), 2, "too many requests".into(), None));
@@ -219,7 +220,7 @@ async fn an_error_is_shown_with_the_offset_that_it_belongs_to() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_told_while_nothing_is_in_flight_and_an_outage_with_what_it_holds_back() {
+async fn a_problem_is_shown_while_nothing_is_in_flight_and_an_outage_with_the_record_that_it_blocks() {
     let mut entry = start(Vec::new());
     let claim = entry.problems.at(-1);
     claim.failing(1, "table missing");
@@ -229,7 +230,11 @@ async fn what_is_wrong_is_told_while_nothing_is_in_flight_and_an_outage_with_wha
     assert_eq!(shown.paused_reason, Some(PausedReason::WriterUnavailable));
     read(&mut entry, 5..6);
     let oldest = entry.snapshot(false, None, None).0.oldest.unwrap();
-    assert_eq!((oldest.attempts, oldest.error_offset), (1, None), "of all of it");
+    assert_eq!(
+        (oldest.attempts, oldest.error_offset),
+        (1, None),
+        "the problem is about the whole partition"
+    );
     claim.recovered();
 
     let waiting = entry.problems.at(5);
@@ -249,15 +254,15 @@ async fn what_is_wrong_is_told_while_nothing_is_in_flight_and_an_outage_with_wha
 }
 
 #[tokio::test]
-async fn where_brokers_take_less_a_commit_tells_less_and_fewer_records_are_on_their_way() {
+async fn where_brokers_accept_less_metadata_a_commit_lists_less_and_fewer_records_are_dispatched() {
     let mut entry = start(Vec::new());
     let mut task = instead_of_the_task(&mut entry, MAX_DISPATCHED);
     read(&mut entry, 0..200);
     for record in (1..200).step_by(2) {
         entry.complete(&FinishedRecords::Run(record..record + 1));
     }
-    let before = told(&entry).1;
-    assert!(before.len() == 100 && entry.fits());
+    let before = listed(&entry).1;
+    assert!(before.len() == 100 && entry.metadata_fits());
     entry.committing(entry.uncommitted().unwrap());
     let refused = entry.committing_metadata().unwrap();
     entry.limit_metadata(metadata_limit_after(refused));
@@ -269,11 +274,14 @@ async fn where_brokers_take_less_a_commit_tells_less_and_fewer_records_are_on_th
         "{} of {refused}",
         next.metadata.len()
     );
-    let after = told(&entry).1;
+    let after = listed(&entry).1;
     assert!(after.len() > 40 && after == before[..after.len()]);
-    assert!(!entry.fits() && !entry.must_go_on(), "a transaction is aborted");
+    assert!(
+        !entry.metadata_fits() && !entry.must_stay_open(),
+        "a transaction is aborted"
+    );
 
-    // MetadataLimit for 49 ranges of the 1150 by which 2000 records are allowed.
+    // The limit now allows 49 ranges; 1150 ranges are the ones that allow 2000 records.
     assert_eq!(received(&mut task).len(), 200);
     fill(&mut entry, 200..280);
     assert!(!entry.is_full(1000, 1_000_000));
@@ -288,12 +296,12 @@ async fn where_brokers_take_less_a_commit_tells_less_and_fewer_records_are_on_th
     fill(&mut entry, 290..291);
     assert!(
         entry.is_full(1000, 1_000_000),
-        "without any room one after the other"
+        "without any metadata one record at a time"
     );
 }
 
 #[tokio::test]
-async fn what_was_committed_when_brokers_took_more_is_not_committed_again_with_less() {
+async fn what_was_committed_when_brokers_accepted_more_is_not_committed_again_with_less() {
     let ranges: Vec<Range<Offset>> = (0..100).map(|n| 10 * n + 6..10 * n + 8).collect();
     let committed = Position {
         offset: 5,
@@ -309,8 +317,8 @@ async fn what_was_committed_when_brokers_took_more_is_not_committed_again_with_l
     for offset in 5..1000 {
         read(&mut entry, offset..offset + 1);
     }
-    assert_eq!((entry.uncommitted(), entry.must_go_on()), (None, false));
-    // The transaction goes on until what is left to tell fits in.
+    assert_eq!((entry.uncommitted(), entry.must_stay_open()), (None, false));
+    // The transaction stays open until the rest of the list fits.
     let mut passed = 0;
     loop {
         let next = received(&mut task);
@@ -318,46 +326,46 @@ async fn what_was_committed_when_brokers_took_more_is_not_committed_again_with_l
         let sequence = (next[0] - 5) as Sequence;
         entry.complete(&FinishedRecords::Run(sequence..sequence + 1));
         passed += 1;
-        if !entry.must_go_on() {
+        if !entry.must_stay_open() {
             break;
         }
     }
-    assert!(entry.fits() && passed > 100, "{passed}");
-    let (offset, left) = told(&entry);
+    assert!(entry.metadata_fits() && passed > 100, "{passed}");
+    let (offset, left) = listed(&entry);
     assert!(left.len() > 40 && left.iter().all(|range| range.start >= offset));
-    assert!(!entry.relax());
+    assert!(!entry.end_one_at_a_time());
 }
 
-/// Takes what was handed on, and sees that it was as much as may be and that something was.
+/// Takes the dispatched chunks, and checks that they stay within the limit and that something is dispatched.
 fn take(
     entry: &AssignedPartition,
     task: &mut mpsc::UnboundedReceiver<DispatchedChunk>,
     limit: usize,
     open: &mut Vec<Sequence>,
 ) -> Result<(), TestCaseError> {
-    while let Ok(work) = task.try_recv() {
-        let records = work.first..work.first + work.chunk.len() as Sequence;
+    while let Ok(dispatched) = task.try_recv() {
+        let records = dispatched.first..dispatched.first + dispatched.chunk.len() as Sequence;
         let span = records.end - entry.tracker.oldest_sequence();
         prop_assert!(
             open.is_empty() || span <= limit as Sequence,
             "{span} with {open:?}"
         );
-        prop_assert!(!entry.one_at_a_time || work.chunk.len() == 1);
+        prop_assert!(!entry.one_at_a_time || dispatched.chunk.len() == 1);
         open.extend(records);
     }
     let unfinished = entry.tracker.unfinished();
     prop_assert!(
         unfinished == 0 || !open.is_empty(),
-        "{unfinished} wait for nothing"
+        "{unfinished} records wait although none is dispatched"
     );
     Ok(())
 }
 
 proptest! {
-    /// Whatever an earlier owner has finished, and in whatever order the rest is: while a record is known that is not finished,
-    /// the task has one; and never more than the limit, but for a chunk alone.
+    /// Whatever an earlier owner has finished, and in whatever order the rest finishes: while an unfinished
+    /// record is known, the task has one; and it never has more than the limit, except for a single chunk.
     #[test]
-    fn something_is_always_with_the_task_and_never_too_much(
+    fn something_is_always_dispatched_and_never_more_than_the_limit(
         layout in prop::collection::vec((1_i64..30, 0_i64..30), 1..10),
         one_at_a_time in any::<bool>(),
         limit in 0_usize..40,
@@ -379,14 +387,14 @@ proptest! {
         let mut entry = start_on(runtime.handle(), None, finished, one_at_a_time);
         let mut limit = if one_at_a_time { 0 } else { limit };
         let mut task = instead_of_the_task(&mut entry, limit);
-        // With the task, and not finished.
+        // Dispatched, and not finished.
         let mut open: Vec<Sequence> = Vec::new();
         let mut next: Offset = 0;
         for step in 0.. {
             let (reads, now, pick) = &steps[step % steps.len()];
             if next < end && (*reads || open.is_empty()) {
-                if let Some(chunk_for) = entry.chunk_for(next, next) {
-                    chunk_for.push(next, 0, None, None, []);
+                if let Some(chunk) = entry.chunk_for(next, next) {
+                    chunk.push(next, 0, None, None, []);
                     if *now || entry.is_full(max_records, usize::MAX) {
                         entry.dispatch();
                     }
@@ -402,20 +410,20 @@ proptest! {
                 let sequence = open.swap_remove(pick.index(open.len()));
                 entry.complete(&FinishedRecords::Run(sequence..sequence + 1));
                 take(&entry, &mut task, limit, &mut open)?;
-                if *now && entry.relax() && one_at_a_time {
+                if *now && entry.end_one_at_a_time() && one_at_a_time {
                     limit = MAX_DISPATCHED;
                 }
             }
             take(&entry, &mut task, limit, &mut open)?;
         }
         prop_assert_eq!((next, entry.tracker.committable()), (end, Some(end)));
-        prop_assert!(entry.relax());
+        prop_assert!(entry.end_one_at_a_time());
     }
 
-    /// What is committed is never longer than brokers take, tells nothing that is not finished, and is known to tell all if it
-    /// does.
+    /// The committed metadata is never longer than the brokers accept and lists nothing unfinished.
+    /// `metadata_fits` is true exactly if it lists everything.
     #[test]
-    fn a_commit_tells_what_there_is_room_for(
+    fn a_commit_lists_what_the_metadata_limit_allows(
         refused in 0_usize..400,
         done in prop::collection::vec(any::<bool>(), 1..300),
         earlier in prop::collection::vec((1_i64..20, 1_i64..20), 0..60),
@@ -438,17 +446,17 @@ proptest! {
         }
         let position = entry.uncommitted().unwrap();
         prop_assert!(position.metadata.len() <= refused / 2);
-        let told = commit_metadata::decode(position.offset, &position.metadata).unwrap();
-        let is_told = |offset: Offset| told.iter().any(|range| range.contains(&offset));
+        let listed = commit_metadata::decode(position.offset, &position.metadata).unwrap();
+        let is_listed = |offset: Offset| listed.iter().any(|range| range.contains(&offset));
         let mut all = true;
         for offset in position.offset..records {
-            prop_assert!(!is_told(offset) || done[offset as usize]);
-            all &= is_told(offset) || !done[offset as usize];
+            prop_assert!(!is_listed(offset) || done[offset as usize]);
+            all &= is_listed(offset) || !done[offset as usize];
         }
-        all &= earlier.iter().all(|range| range.clone().all(is_told));
+        all &= earlier.iter().all(|range| range.clone().all(is_listed));
         for offset in records..at {
-            prop_assert!(!is_told(offset) || earlier.iter().any(|range| range.contains(&offset)));
+            prop_assert!(!is_listed(offset) || earlier.iter().any(|range| range.contains(&offset)));
         }
-        prop_assert_eq!(entry.fits(), all);
+        prop_assert_eq!(entry.metadata_fits(), all);
     }
 }

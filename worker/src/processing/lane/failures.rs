@@ -271,32 +271,3 @@ fn refusal(
 fn first_failed_from(failed_records: &[FailedRecord], source: usize) -> usize {
     failed_records.partition_point(|failed_record| failed_record.failure.source < source)
 }
-
-/// Adds the records that the writers have refused to the failed records of the part.
-pub(super) fn add_refused(part: &mut BatchPart, outcomes: Vec<WriteOutcome>) {
-    for refused in outcomes.into_iter().flat_map(|outcome| outcome.refused) {
-        add_failed_record(
-            part,
-            FailedRecord {
-                failure: refused.failure,
-                attempts: refused.attempts,
-            },
-        );
-    }
-}
-
-/// A record with several outputs fails once per writer. The failures of records that have left the part go
-/// with them.
-fn add_failed_record(part: &mut BatchPart, failed_record: FailedRecord) {
-    let failure = &failed_record.failure;
-    let known = |known: &FailedRecord| {
-        known.failure.source == failure.source && known.failure.component == failure.component
-    };
-    if !part.contains(failure.source as u32) || part.failed_records.iter().any(known) {
-        return;
-    }
-    let at = part
-        .failed_records
-        .partition_point(|other| other.failure.source <= failure.source);
-    part.failed_records.insert(at, failed_record);
-}
