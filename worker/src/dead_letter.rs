@@ -12,7 +12,7 @@ use crate::{
     health::{problems::ProblemReporter, snapshot::PausedReason},
     kafka::producer::{ErrorClass, ProduceRecord, Producer},
     record::{Chunk, Record, failure::FailedRecord},
-    retry::{RetryPolicy, UNAVAILABLE_AFTER},
+    retry::{RetryPolicy, UNAVAILABLE_AFTER, is_logged},
     seeded_bugs::{impatient, now_and_then, seeded_bug},
     transaction::{Cause, TransactionFailure},
 };
@@ -143,7 +143,7 @@ impl DeadLetters {
                     reason: PausedReason::DeadLetterUnavailable,
                 });
             }
-            if u32::is_power_of_two(failures) {
+            if is_logged(failures) {
                 tracing::warn!(topic = %self.topic, attempt = failures, "{message}; nothing is committed past these records");
             }
             reporter.failing(failures, &message);

@@ -41,6 +41,7 @@ mod seeded_bugs;
 pub mod settings;
 #[cfg(feature = "kubernetes")]
 pub mod status;
+mod sync;
 pub mod telemetry;
 pub mod transaction;
 pub mod transform;

@@ -2,13 +2,13 @@
 //! records. Out: the first record that must not be written to the dead letter topic. Shared by everything that works on a
 //! partition; looked at once per chunk.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
+use std::{collections::HashMap, sync::Mutex};
 
 use super::breaker::{Breaker, Exceeded, Limits};
-use crate::record::{Chunk, TopicPartition};
+use crate::{
+    record::{Chunk, TopicPartition},
+    sync,
+};
 
 /// A record that the breaker keeps from the dead letter topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl PartitionBreakers {
     }
 
     fn with<R>(&self, chunk: &Chunk, change: impl FnOnce(&mut Breaker) -> R) -> R {
-        let mut partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut partitions = sync::lock(&self.partitions);
         let fresh = || (chunk.epoch, Breaker::new(self.limits));
         let entry = partitions.entry(chunk.partition.clone()).or_insert_with(fresh);
         if entry.0 != chunk.epoch {

@@ -5,12 +5,12 @@ use std::{
     cmp::Reverse,
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-use crate::{health::snapshot::PausedReason, record::Offset};
+use crate::{health::snapshot::PausedReason, record::Offset, sync};
 
 /// Longest error text kept.
 const MAX_ERROR: usize = 1024;
@@ -79,7 +79,7 @@ impl Problems {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(Offset, u64), Problem>> {
-        self.0.problems.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.0.problems)
     }
 }
 

@@ -3,12 +3,14 @@
 
 use std::{
     cmp::Reverse,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 pub use crds::status::PausedReason;
 use jiff::Timestamp;
 use serde::Serialize;
+
+use crate::sync;
 
 /// The whole worker.
 #[derive(Clone, Debug, Default, Serialize, PartialEq)]
@@ -111,12 +113,12 @@ pub struct SharedSnapshot(Arc<Mutex<Arc<Snapshot>>>);
 impl SharedSnapshot {
     /// Replaces the snapshot.
     pub fn publish(&self, snapshot: Snapshot) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+        *sync::lock(&self.0) = Arc::new(snapshot);
     }
 
     /// The latest snapshot.
     pub fn read(&self) -> Arc<Snapshot> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        sync::lock(&self.0).clone()
     }
 }
 

@@ -1,9 +1,17 @@
+use std::{path::Path, time::Duration};
+
+use crds::{
+    WorkerConfig,
+    spec::{HeaderStyle, OnExhausted},
+};
 use serde_json::{Value, json};
 
-use crds::spec::HeaderStyle;
-
-use super::*;
-use crate::{per_record, record::batch::Payload};
+use super::{document::parse, *};
+use crate::{
+    dead_letter::{BreakerLimits, DeadLetterSettings},
+    exit, per_record,
+    record::batch::Payload,
+};
 
 fn document() -> Value {
     json!({
