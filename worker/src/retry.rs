@@ -1,18 +1,18 @@
-//! Retries: how long to wait before the next attempt (exponential backoff with jitter), which failures are logged, and
-//! when a failing system counts as unavailable. Pure; the caller sleeps.
+//! Retries: how long to wait before the next attempt (exponential backoff with jitter), which failures are
+//! logged, and when a failing system counts as unavailable. Pure; the caller sleeps.
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
     time::Duration,
 };
 
-/// A system that fails for this long counts as unavailable: status shows the partitions that wait for it as paused.
-/// Long enough for a reconnect or a leader change, which are not reported. Short against the 30 s within which status
-/// must report an outage.
+/// A system that fails for this long counts as unavailable: status shows the partitions that wait for it as
+/// paused. Long enough for a reconnect or a leader change, which are not reported. Short against the 30 s
+/// within which status must report an outage.
 pub(crate) const UNAVAILABLE_AFTER: Duration = Duration::from_secs(5);
 
-/// Whether the `attempt`-th failure in a row (1 is the first) is logged: the 1st, 2nd, 4th, 8th and so on. The first
-/// failure is in the log at once, and an outage of hours leaves a few lines instead of thousands.
+/// Whether the `attempt`-th failure in a row (1 is the first) is logged: the 1st, 2nd, 4th, 8th and so on.
+/// The first failure is in the log at once, and an outage of hours leaves a few lines instead of thousands.
 pub(crate) fn is_logged(attempt: u32) -> bool {
     attempt.is_power_of_two()
 }
@@ -31,10 +31,10 @@ pub struct RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The wait after the `attempt`-th failure (1 is the first), never longer than `max`. `random` is in 0..1. It selects
-    /// a wait from `jitter_percent` below the plain exponential value to `jitter_percent` above it or `max`, whichever is
-    /// less. So the longest waits differ too, downwards. If they were cut off at `max`, most of them would be equal, and
-    /// all workers would retry at the same time.
+    /// The wait after the `attempt`-th failure (1 is the first), never longer than `max`. `random` is in
+    /// 0..1. It selects a wait from `jitter_percent` below the plain exponential value to `jitter_percent`
+    /// above it or `max`, whichever is less. So the longest waits differ too, downwards. If they were cut off
+    /// at `max`, most of them would be equal, and all workers would retry at the same time.
     pub fn backoff(&self, attempt: u32, random: f64) -> Duration {
         let doublings = attempt.saturating_sub(1).min(31);
         let plain = self.initial.saturating_mul(1 << doublings).min(self.max);
@@ -50,8 +50,8 @@ impl RetryPolicy {
         self.backoff(attempt, random())
     }
 
-    /// The wait after the `attempt`-th failure of a system. A user must fix a `systemic` failure, so its waits start as
-    /// long as those after a third failure.
+    /// The wait after the `attempt`-th failure of a system. A user must fix a `systemic` failure, so its
+    /// waits start as long as those after a third failure.
     pub fn outage_backoff(&self, attempt: u32, systemic: bool) -> Duration {
         self.random_backoff(if systemic { attempt.max(3) } else { attempt })
     }

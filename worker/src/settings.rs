@@ -1,5 +1,6 @@
-//! From the configuration document and the mounted Secrets to [`Settings`]: values checked, transforms compiled, writers
-//! built. All validation of a worker is in this module; it reads files and connects to nothing.
+//! From the configuration document and the mounted Secrets to [`Settings`]: values checked, transforms
+//! compiled, writers built. All validation of a worker is in this module; it reads files and connects to
+//! nothing.
 
 pub mod memory;
 pub mod writers;
@@ -22,7 +23,9 @@ pub use self::{
 use crate::{args::Args, extensions::Extensions, secrets::SecretFiles};
 
 impl Settings {
-    /// Loads everything that `args` point at.
+    /// Loads the document and the Secrets that `args` name, and sizes the memory budget for this container.
+    /// `extensions` are the custom transforms and writers of this binary. Reads files and connects to
+    /// nothing.
     pub async fn load(args: &Args, extensions: &Extensions) -> Result<Self, SettingsError> {
         let config = read(&args.config)?;
         let secrets = SecretFiles::new(args.secrets_dir.clone(), args.config_maps_dir.clone());
@@ -31,7 +34,7 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Sizes what is kept in memory for a container with this limit in bytes. What the user has set stays.
+    /// Sets the memory budget for a container with this limit in bytes. A value that the user has set stays.
     fn fit_into(&mut self, limit: Option<u64>) {
         self.memory = MemoryBudget::new(limit);
         let kib = (self.memory.read_ahead >> 10).to_string();

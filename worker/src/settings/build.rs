@@ -1,5 +1,5 @@
-//! From a checked document to [`Settings`]: reads Secrets, creates producers, compiles transforms and builds writers.
-//! Connects to nothing.
+//! From a checked document to [`Settings`]: reads Secrets, creates producers, compiles transforms and builds
+//! writers. Connects to nothing.
 
 use std::{
     sync::{Arc, Mutex},
@@ -31,15 +31,16 @@ use crate::{
 };
 
 impl Settings {
-    /// Builds the settings from `config`, which [`super::document::read`] has checked. `secrets` is where Secrets and
-    /// ConfigMaps are mounted; `extensions` are the custom transforms and writers of this binary.
+    /// Builds the settings from `config`, which [`super::document::read`] has checked. `secrets` is where
+    /// Secrets and ConfigMaps are mounted; `extensions` are the custom transforms and writers of this binary.
     pub async fn build(
         config: WorkerConfig,
         worker_name: &str,
         secrets: &SecretFiles,
         extensions: &Extensions,
     ) -> Result<Self, SettingsError> {
-        // Every field by name, so that a new field of the document does not compile before it is handled here.
+        // Every field by name, so that a new field of the document does not compile before it is handled
+        // here.
         let WorkerConfig {
             format_version: _,
             namespace,

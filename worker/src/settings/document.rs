@@ -16,7 +16,7 @@ pub fn read(path: &Path) -> Result<WorkerConfig, SettingsError> {
 }
 
 pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<WorkerConfig, SettingsError> {
-    // The version first: a document of another version need not have the other fields.
+    // The version comes first, because a document of another version may not have the other fields.
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Version {

@@ -11,36 +11,36 @@ use crate::{exit, kafka::producer::ProducerError, secrets::SecretError};
 /// Why the worker cannot start.
 #[derive(Debug, Error)]
 pub enum SettingsError {
-    /// No document.
+    /// The document cannot be read.
     #[error("cannot read the configuration {}: {source}; point --config at the worker.json that the operator renders", path.display())]
     Read {
         path: PathBuf,
         #[source]
         source: io::Error,
     },
-    /// Not the document.
+    /// The document does not parse.
     #[error("{} is not a worker configuration: {source}; operator and worker must be of the same release", path.display())]
     Parse {
         path: PathBuf,
         #[source]
         source: serde_json::Error,
     },
-    /// A document of another release.
+    /// The document belongs to another release.
     #[error("{} has formatVersion {found}, this worker reads {FORMAT_VERSION}; use operator and worker of the same release", path.display())]
     Version { path: PathBuf, found: u32 },
-    /// Values that make no sense.
-    #[error("{} cannot be used:{}", path.display(), list(errors))]
+    /// The document has invalid values.
+    #[error("{} is invalid; correct these fields:{}", path.display(), list(errors))]
     Invalid { path: PathBuf, errors: Vec<FieldError> },
-    /// A Secret or ConfigMap for the connection to Kafka.
+    /// A Secret or ConfigMap for the connection to Kafka is missing or invalid.
     #[error("kafka: {0}")]
     Secret(#[from] SecretError),
-    /// The producer of transactions.
+    /// The transactional producer cannot be created.
     #[error(transparent)]
     Producer(#[from] ProducerError),
-    /// A transform.
+    /// A transform cannot be built.
     #[error(transparent)]
     Transform(#[from] TransformError),
-    /// A writer.
+    /// A writer cannot be built.
     #[error(transparent)]
     Writer(#[from] BuildWriterError),
 }

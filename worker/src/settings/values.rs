@@ -1,4 +1,5 @@
-//! What a worker is configured to do, as plain values and the parts that were built from them.
+//! [`Settings`]: the configuration of a worker as plain values, with the transforms and writers that were
+//! built from it.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::{
     transform::NamedTransform, writer::NamedWriter,
 };
 
-/// Everything the engine must know.
+/// The whole configuration of a worker.
 #[derive(Clone)]
 pub struct Settings {
     /// Name of this worker, unique in the group.
@@ -26,61 +27,61 @@ pub struct Settings {
     pub group_id: String,
     /// Input topics.
     pub topics: Vec<String>,
-    /// Properties of the consumer; contain credentials.
+    /// Properties of the consumer, including credentials.
     pub consumer_properties: Properties,
-    /// Properties of the producer for dead letters; contain credentials.
+    /// Properties of the producer for dead letters, including credentials.
     pub producer_properties: Properties,
-    /// With ExactlyOnce and a Kafka writer: what transactions are made with.
+    /// The transactional producer; set with ExactlyOnce and a Kafka writer.
     pub transactions: Option<Transactional>,
-    /// Where partitions without a committed offset start; its timestamp is there when it needs one.
+    /// Where partitions without a committed offset start. Its timestamp is set if its type is Timestamp.
     pub start_position: StartPosition,
-    /// Partitions processed at the same time.
+    /// Number of partitions processed at the same time.
     pub concurrency: usize,
-    /// How many records go through transforms and writers together.
+    /// How many records are transformed and written together.
     pub batch: BatchLimits,
-    /// Most records to read per second.
+    /// Maximum number of records to read per second.
     pub records_per_second: Option<u64>,
-    /// How much memory records may take.
+    /// How much memory records may use.
     pub memory: MemoryBudget,
-    /// When offsets are committed.
+    /// The delivery guarantee, which decides when offsets are committed.
     pub guarantee: DeliveryGuarantee,
-    /// What may overtake what.
+    /// Which records must stay in order.
     pub ordering: Ordering,
     /// Time between commits.
     pub commit_interval: Duration,
     /// Checks of keys and values.
     pub decoders: Decoders,
-    /// In this order.
+    /// The transforms, in the order in which they run.
     pub transforms: Vec<NamedTransform>,
-    /// Every record goes to each of them.
+    /// The writers; every record goes to each of them.
     pub writers: Vec<NamedWriter>,
-    /// Backoff of failing writes.
+    /// Attempts and backoff of failing writes.
     pub retry: RetryPolicy,
-    /// What happens to a record that cannot be processed; DeadLetter only with a topic.
+    /// What happens to a record that cannot be processed. It is DeadLetter only if `dead_letter` is set.
     pub on_exhausted: OnExhausted,
-    /// Where failed records go, and how.
+    /// The dead letter topic and its headers and limits.
     pub dead_letter: Option<DeadLetterSettings>,
     /// How long the transforms may take for one record.
     pub transform_timeout: Duration,
-    /// How long a partition may stand still before that is told.
+    /// How long a partition with work to do may make no progress before it is reported as stalled.
     pub stalled_after: Duration,
-    /// How long a stopping worker may work on what it has begun.
+    /// How long a stopping worker may work on the records in flight.
     pub drain: Duration,
 }
 
-/// Limits of one batch; it is closed by whichever is reached first.
+/// Limits of one batch. The first limit that is reached closes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchLimits {
-    /// Most records.
+    /// Maximum number of records.
     pub max_records: usize,
-    /// Most bytes; a single larger record makes a batch of its own.
+    /// Maximum size in bytes. A single larger record is a batch by itself.
     pub max_bytes: usize,
-    /// How long a batch that is not full waits for more.
+    /// How long a batch that is not full waits for more records.
     pub linger: Duration,
 }
 
 impl Settings {
-    /// True when anything looks at headers: a transform, a writer, or dead letters, which are copies.
+    /// True if headers are needed: by a transform, by a writer, or for dead letters, which are copies.
     pub fn read_headers(&self) -> bool {
         self.on_exhausted == OnExhausted::DeadLetter
             || self
