@@ -86,7 +86,7 @@ impl DeadLetters {
 
     /// Writes all `failed` records in order and returns when the broker has confirmed each of them, which may
     /// take minutes or hours. With ExactlyOnce it writes in the transaction of the number `transaction`, and
-    /// the first failure fails it.
+    /// the first failure makes the transaction fail.
     pub(crate) async fn write(
         &self,
         failed: &[(Record<'_>, &FailedRecord)],
@@ -185,7 +185,7 @@ impl DeadLetters {
 pub enum FailurePolicy {
     /// Write it to the dead letter topic.
     DeadLetter(Arc<DeadLetters>),
-    /// Retry it until it succeeds.
+    /// Wait at it and retry it.
     Stop,
     /// Drop it and count it.
     Skip,

@@ -45,7 +45,7 @@ impl Headers {
 
     /// The headers of the record, except those of an earlier dead letter, followed by `ours`.
     pub fn beside<'a>(&self, record: &Record<'a>, ours: &'a [Header]) -> Vec<(&'a [u8], Option<&'a [u8]>)> {
-        let forgets = seeded_bug("dead-failed-without-headers");
+        let forgets = seeded_bug("dead-letter-without-headers");
         let kept = record
             .headers()
             .filter(|(name, _)| !forgets && !self.replaces(name));
