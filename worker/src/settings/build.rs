@@ -31,7 +31,7 @@ use crate::{
 };
 
 impl Settings {
-    /// Builds the settings from `config`, which [`super::document::read`] has checked. `secrets` is where
+    /// Builds the settings from `config`, which [`super::read`] has checked. `secrets` is where
     /// Secrets and ConfigMaps are mounted; `extensions` are the custom transforms and writers of this binary.
     pub async fn build(
         config: WorkerConfig,
