@@ -1,5 +1,5 @@
-//! The command line and the environment of a worker, and its exit codes. Raw values only: what they mean is decided in
-//! [`crate::settings`]. Nothing looks at the environment after this.
+//! The command line and the environment of a worker. Raw values only: [`crate::settings`] interprets them. No
+//! other module of the worker reads environment variables, except for seeded bugs.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -9,15 +9,15 @@ use crds::names;
 
 const EXIT_CODES: &str = "\
 Exit codes:
-    0  stopped as asked: drained, committed, left the group
+    0  stopped on request: drained, committed, left the group
     1  could not start, for example the HTTP address is in use
-    2  wrong flags, or a configuration document that cannot be used
-    3  a Secret or ConfigMap file is missing, unreadable or not what it must be
-    4  Kafka refuses this member for good (fenced, fatal error)
-    5  the drain budget ran out, transforms do not come back, the process was stuck, or it was told twice to stop
+    2  invalid flags, or an invalid configuration document
+    3  a Secret or ConfigMap file is missing, unreadable or has invalid content
+    4  Kafka permanently refuses this member (fenced, fatal error)
+    5  the drain budget ran out, transforms do not return, the process was stuck, or it received a second stop signal
   101  a panic, which is a bug";
 
-/// Consumes the topics of one KafkaConsumerGroup: transforms each record, writes it, commits what is finished.
+/// Consumes the topics of one KafkaConsumerGroup: transforms and writes each record, then commits its offset.
 #[derive(Clone, Debug, Parser)]
 #[command(version, after_help = EXIT_CODES)]
 pub struct Args {
@@ -25,39 +25,41 @@ pub struct Args {
     #[arg(long, env = "KCW_CONFIG", value_name = "FILE", default_value_os_t = default_config())]
     pub config: PathBuf,
 
-    /// Document read again every second; says whether the group is paused [default: control.json beside --config].
+    /// Document that controls whether the group is paused; read again every second [default: control.json in
+    /// the same folder as --config].
     #[arg(long, value_name = "FILE")]
     pub control: Option<PathBuf>,
 
-    /// Where Secrets are mounted: DIR/<secret name>/<key>.
+    /// Directory where Secrets are mounted: DIR/<secret name>/<key>.
     #[arg(long, value_name = "DIR", default_value = names::SECRETS_DIR)]
     pub secrets_dir: PathBuf,
 
-    /// Where ConfigMaps are mounted: DIR/<config map name>/<key>.
+    /// Directory where ConfigMaps are mounted: DIR/<config map name>/<key>.
     #[arg(long, value_name = "DIR", default_value = names::CONFIG_MAPS_DIR)]
     pub config_maps_dir: PathBuf,
 
-    /// Address of /livez, /readyz, /status and /metrics.
+    /// Address of /livez, /readyz, /status and /metrics; port 0 for any free port.
     #[arg(long, value_name = "HOST:PORT", default_value_t = default_http_address())]
     pub http_address: SocketAddr,
 
-    /// Name of this worker in status, logs and dead letters.
+    /// Name of this worker in status, logs, dead letters and transactional ids.
     #[arg(long, env = "POD_NAME", default_value_t = default_name())]
     pub name: String,
 
-    /// How log lines look.
+    /// Format of log lines.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 
-    /// What is logged: a level, or target=level pairs separated by commas.
+    /// Log filter: a level, or target=level pairs separated by commas, such as
+    /// info,kafka_consumer_worker=debug.
     #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,
 
-    /// Report to the resource's status even when not in a Kubernetes pod.
+    /// Report to the resource's status, also outside a Kubernetes pod.
     #[arg(long, action = ArgAction::SetTrue, overrides_with = "no_report_status")]
     pub report_status: bool,
 
-    /// Never report to the resource's status [default: report when in a Kubernetes pod].
+    /// Never report to the resource's status [default: report in a Kubernetes pod].
     #[arg(long, action = ArgAction::SetTrue, overrides_with = "report_status")]
     pub no_report_status: bool,
 
@@ -65,33 +67,35 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub status_interval_seconds: u64,
 
-    /// Stop, as on SIGTERM, when stdin ends: a worker started by another process then never outlives it.
+    /// Stop, as on SIGTERM, when stdin ends. A worker that another process started then never outlives that
+    /// process.
     #[arg(long)]
     pub exit_on_stdin_eof: bool,
 
-    /// Set by the kubelet in every pod.
+    /// The kubelet sets it in every pod.
     #[arg(long, env = "KUBERNETES_SERVICE_HOST", hide = true)]
     pub kubernetes_service_host: Option<String>,
 }
 
 impl Args {
-    /// The control document's path.
+    /// Path of the control document: `--control`, otherwise `control.json` in the folder of `--config`.
     pub fn control_path(&self) -> PathBuf {
         self.control
             .clone()
             .unwrap_or_else(|| self.config.with_file_name(names::CONTROL_KEY))
     }
 
-    /// Whether to report to the resource's status: as told, else when in a pod.
+    /// Whether to report to the resource's status: as the flags say, otherwise only in a pod.
     pub fn reports_status(&self) -> bool {
-        match (self.report_status, self.no_report_status) {
-            (true, _) => true,
-            (_, true) => false,
-            _ => self.kubernetes_service_host.is_some(),
+        if self.report_status || self.no_report_status {
+            // Each flag overrides the other, so at most one is set.
+            self.report_status
+        } else {
+            self.kubernetes_service_host.is_some()
         }
     }
 
-    /// Time between two status reports.
+    /// Time between two status reports, when something has changed.
     pub fn status_interval(&self) -> Duration {
         Duration::from_secs(self.status_interval_seconds)
     }
@@ -130,7 +134,7 @@ mod tests {
         let help = Args::command().render_help().to_string();
         for code in [
             "0  stopped",
-            "2  wrong flags",
+            "2  invalid flags",
             "3  a Secret",
             "4  Kafka",
             "5  the drain",
@@ -141,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_control_document_lies_beside_the_configuration_unless_told() {
+    fn the_control_document_is_beside_the_configuration_unless_a_flag_names_it() {
         assert_eq!(
             parse("w --config /x/worker.json").control_path(),
             PathBuf::from("/x/control.json")
@@ -153,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn status_is_reported_in_a_pod_or_when_told_and_the_last_flag_wins() {
+    fn status_is_reported_in_a_pod_or_on_request_and_the_last_flag_wins() {
         let in_pod = "w --kubernetes-service-host 10.0.0.1";
         assert!(parse(in_pod).reports_status());
         assert!(!parse(&format!("{in_pod} --no-report-status")).reports_status());
@@ -163,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_flag_is_an_error_with_exit_code_2() {
+    fn an_invalid_flag_is_an_error_with_exit_code_2() {
         let error = Args::try_parse_from(["w", "--status-interval-seconds", "0"]).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains("1..=3600"), "{error}");

@@ -1,5 +1,6 @@
-//! Watches the [`Control`] document while the worker runs: reads it every second and tells the engine whether to pause.
-//! A missing document means Running; one that cannot be read changes nothing and is warned about once. It never writes.
+//! Watches the [`Control`] document while the worker runs: reads it every second and sends the engine whether
+//! to pause. A missing document means Running. An unreadable document changes nothing and is logged once.
+//! This module never writes.
 
 use std::{io, path::PathBuf, time::Duration};
 
@@ -7,15 +8,15 @@ use crds::worker_config::Control;
 use thiserror::Error;
 use tokio::sync::watch;
 
-/// A pause is expected to work within seconds; reading a few bytes once a second costs nothing.
+/// Users expect a pause to work within seconds. Reading a few bytes once a second costs nothing.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Why the document does not say anything.
+/// Why the document cannot be used.
 #[derive(Debug, Error)]
 enum UnreadableControl {
     #[error("{0}")]
     Io(#[from] io::Error),
-    #[error("not a control document ({0}); write {{\"paused\": true}} or {{\"paused\": false}}")]
+    #[error("it is not a control document ({0}); write {{\"paused\": true}} or {{\"paused\": false}}")]
     Json(#[from] serde_json::Error),
 }
 
@@ -32,7 +33,7 @@ impl ControlWatcher {
         Self { path, warned: false }
     }
 
-    /// Reads the document once: what to set, or None to leave everything as it is.
+    /// Reads the document once. None when it cannot be used: then the present value stays.
     pub fn read(&mut self) -> Option<Control> {
         match self.parse() {
             Ok(control) => {
@@ -41,7 +42,7 @@ impl ControlWatcher {
             }
             Err(error) => {
                 if !self.warned {
-                    tracing::warn!(path = %self.path.display(), "the control document {} is ignored: {error}", self.path.display());
+                    tracing::warn!(path = %self.path.display(), "ignoring the control document {}: {error}", self.path.display());
                     self.warned = true;
                 }
                 None
@@ -49,7 +50,7 @@ impl ControlWatcher {
         }
     }
 
-    /// Reads it every second and sends every change, until nobody listens.
+    /// Reads the document every second and sends every change, until all receivers of `paused` are dropped.
     pub async fn run(mut self, paused: watch::Sender<bool>) {
         let mut tick = tokio::time::interval(INTERVAL);
         loop {
@@ -57,11 +58,11 @@ impl ControlWatcher {
                 _ = tick.tick() => {}
                 _ = paused.closed() => return,
             }
-            self.look(&paused);
+            self.check(&paused);
         }
     }
 
-    fn look(&mut self, paused: &watch::Sender<bool>) {
+    fn check(&mut self, paused: &watch::Sender<bool>) {
         let Some(control) = self.read() else { return };
         let changed =
             paused.send_if_modified(|paused| std::mem::replace(paused, control.paused) != control.paused);
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_document_changes_nothing_and_is_warned_about_once() {
+    fn an_invalid_document_changes_nothing_and_is_logged_once() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("control.json");
         std::fs::write(&path, r#"{"paused": tru"#).unwrap();
@@ -112,21 +113,21 @@ mod tests {
         let path = dir.path().join("control.json");
         let (sender, mut paused) = watch::channel(false);
         let mut watcher = ControlWatcher::new(path.clone());
-        watcher.look(&sender);
+        watcher.check(&sender);
         assert!(!paused.has_changed().unwrap());
         std::fs::write(&path, r#"{"paused": true}"#).unwrap();
-        watcher.look(&sender);
+        watcher.check(&sender);
         assert!(paused.has_changed().unwrap() && *paused.borrow_and_update());
         std::fs::write(&path, "").unwrap();
-        watcher.look(&sender);
+        watcher.check(&sender);
         assert!(!paused.has_changed().unwrap());
         std::fs::remove_file(&path).unwrap();
-        watcher.look(&sender);
+        watcher.check(&sender);
         assert!(paused.has_changed().unwrap() && !*paused.borrow_and_update());
     }
 
     #[tokio::test]
-    async fn the_watcher_ends_when_nobody_listens() {
+    async fn the_watcher_ends_when_all_receivers_are_dropped() {
         let (sender, paused) = watch::channel(false);
         let task = tokio::spawn(ControlWatcher::new("/nowhere/control.json".into()).run(sender));
         drop(paused);

@@ -1,6 +1,6 @@
-//! The dead letter topic: the record byte for byte, with headers that say where it came from and why it is there. A
-//! record counts as finished only after the broker has confirmed the copy; while the topic does not take records, the
-//! partition waits.
+//! Writes failed records to the dead letter topic, byte for byte, with headers that say where each record
+//! came from and why it failed. A record counts as finished only after the broker has confirmed the copy.
+//! While the topic does not accept records, the partition waits.
 
 mod breaker;
 mod headers;
@@ -12,7 +12,7 @@ use crate::{
     health::{problems::ProblemReporter, snapshot::PausedReason},
     kafka::producer::{ErrorClass, ProduceRecord, Producer},
     record::{Chunk, Record, failure::FailedRecord},
-    retry::{RetryPolicy, UNAVAILABLE_AFTER},
+    retry::{RetryPolicy, UNAVAILABLE_AFTER, is_logged},
     seeded_bugs::{impatient, now_and_then, seeded_bug},
     transaction::{Cause, TransactionFailure},
 };
@@ -25,18 +25,18 @@ use self::{
 };
 use crds::spec::HeaderStyle;
 
-/// `spec.errorHandling.deadLetter`, the parts that workers need.
+/// The parts of `spec.errorHandling.deadLetter` that workers need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetterSettings {
     /// Name of the topic.
     pub topic: String,
     /// Which headers are added.
     pub style: HeaderStyle,
-    /// When to stop writing to it.
+    /// Limits of failures, after which the worker stops writing to it.
     pub breaker: Option<BreakerLimits>,
 }
 
-/// Where failed records go.
+/// The dead letter topic of the group.
 pub struct DeadLetters {
     producer: Producer,
     topic: String,
@@ -60,13 +60,14 @@ impl DeadLetters {
         }
     }
 
-    /// Counts so many records of `chunk`, of which those at the positions `failed` (ascending, each once) failed. The first
-    /// that must not be written because too many fail, if there is one; then the ones before it may.
+    /// Counts `records` records of `chunk`; those at the positions `failed` (ascending, each once) failed.
+    /// Returns the first one that must not be written because too many records fail; the failed records
+    /// before it may be written.
     pub(crate) fn admit(&self, chunk: &Chunk, records: usize, failed: &[usize]) -> Option<BreakerRefusal> {
         self.breakers.as_ref()?.admit(chunk, records, failed)
     }
 
-    /// What [`DeadLetters::admit`] would answer, without counting anything.
+    /// Returns what [`DeadLetters::admit`] would return, without counting.
     pub(crate) fn would_refuse(
         &self,
         chunk: &Chunk,
@@ -76,42 +77,44 @@ impl DeadLetters {
         self.breakers.as_ref()?.would_refuse(chunk, records, failed)
     }
 
-    /// The record that was not admitted has passed.
+    /// The refused record was processed: resets the breaker.
     pub(crate) fn close_breaker(&self, chunk: &Chunk) {
         if let Some(breakers) = &self.breakers {
             breakers.close(chunk);
         }
     }
 
-    /// Writes all letters, in order, and returns when every one of them is confirmed: after minutes or hours if need
-    /// be. Inside of a transaction, of which this is the number, the first failure spoils it.
+    /// Writes all `failed` records in order and returns when the broker has confirmed each of them, which may
+    /// take minutes or hours. With ExactlyOnce it writes in the transaction of the number `transaction`, and
+    /// the first failure makes the transaction fail.
     pub(crate) async fn write(
         &self,
-        letters: &[(Record<'_>, &FailedRecord)],
+        failed: &[(Record<'_>, &FailedRecord)],
         transaction: u64,
         retry: &RetryPolicy,
         reporter: &ProblemReporter,
     ) -> Result<(), TransactionFailure> {
-        let mut todo: Vec<usize> = (0..letters.len()).collect();
+        let mut pending: Vec<usize> = (0..failed.len()).collect();
         if seeded_bug("drop-dead-letter") && now_and_then(5) {
-            todo.clear();
+            pending.clear();
         }
         if seeded_bug("dead-letter-twice") {
-            todo.extend(0..letters.len());
+            pending.extend(0..failed.len());
         }
         let mut failures = 0;
         let started = tokio::time::Instant::now();
-        while !todo.is_empty() {
-            // Unknown for now: the key decides; whether the topic is there, the send itself tells.
+        while !pending.is_empty() {
+            // If the count is unknown, the key selects the partition. A missing topic is an error of the
+            // send.
             let partitions = self.producer.partition_count(&self.topic).await.ok();
-            let headers: Vec<Vec<Header>> = todo
+            let headers: Vec<Vec<Header>> = pending
                 .iter()
-                .map(|at| self.headers.of(&letters[*at].0, letters[*at].1))
+                .map(|at| self.headers.of(&failed[*at].0, failed[*at].1))
                 .collect();
-            let records: Vec<ProduceRecord<'_>> = todo
+            let records: Vec<ProduceRecord<'_>> = pending
                 .iter()
                 .zip(&headers)
-                .map(|(at, headers)| self.copy(&letters[*at].0, headers, partitions))
+                .map(|(at, headers)| self.copy(&failed[*at].0, headers, partitions))
                 .collect();
             let send = self.producer.send_in(transaction, &records);
             let results = if seeded_bug("dead-letter-not-awaited") {
@@ -121,10 +124,10 @@ impl DeadLetters {
             };
             let mut error = None;
             let mut results = results.into_iter();
-            todo.retain(|_| match results.next() {
+            pending.retain(|_| match results.next() {
                 Some(Ok(())) => false,
-                Some(Err(failed)) => {
-                    error.get_or_insert(failed);
+                Some(Err(cause)) => {
+                    error.get_or_insert(cause);
                     true
                 }
                 None => true,
@@ -143,8 +146,8 @@ impl DeadLetters {
                     reason: PausedReason::DeadLetterUnavailable,
                 });
             }
-            if u32::is_power_of_two(failures) {
-                tracing::warn!(topic = %self.topic, attempt = failures, "{message}; nothing is committed past these records");
+            if is_logged(failures) {
+                tracing::warn!(topic = %self.topic, attempt = failures, "{message}; retrying, and committing no offset past these records");
             }
             reporter.failing(failures, &message);
             if started.elapsed() >= UNAVAILABLE_AFTER {
@@ -162,7 +165,8 @@ impl DeadLetters {
         headers: &'a [Header],
         partitions: Option<i32>,
     ) -> ProduceRecord<'a> {
-        // The same partition keeps the order of a key's dead letters; without it, the key decides.
+        // The same partition number keeps the order of a key's dead letters. If it does not exist, the key
+        // selects one.
         let source = record.partition().partition;
         let partition = partitions.filter(|count| source < *count).map(|_| source);
         ProduceRecord {
@@ -181,17 +185,17 @@ impl DeadLetters {
 pub enum FailurePolicy {
     /// Write it to the dead letter topic.
     DeadLetter(Arc<DeadLetters>),
-    /// Wait at it.
+    /// Wait at it and retry it.
     Stop,
-    /// Drop and count it.
+    /// Drop it and count it.
     Skip,
 }
 
 impl FailurePolicy {
-    /// Takes note of so many records of a chunk that did not fail.
+    /// Counts `records` records of `chunk` that did not fail.
     pub(crate) fn passed(&self, chunk: &Chunk, records: usize) {
-        if let Self::DeadLetter(queue) = self {
-            queue.admit(chunk, records, &[]);
+        if let Self::DeadLetter(topic) = self {
+            topic.admit(chunk, records, &[]);
         }
     }
 }

@@ -1,5 +1,6 @@
-//! Decoders: check that keys and values are what `spec.decode` says. They change nothing and keep nothing; a record that
-//! does not decode becomes a [`Failure`] with the position of the fault, never with the payload. Nulls are left alone.
+//! Decoders: check that keys and values have the format that `spec.decode` names. They change nothing and
+//! keep nothing. A record that does not decode becomes a [`Failure`] with the position of the error, never
+//! with the payload. Nulls pass.
 
 use std::sync::Arc;
 
@@ -21,7 +22,8 @@ pub struct Decoders {
 }
 
 impl Decoders {
-    /// The checks that `decode` asks for. `values_decoded_later`: the first transform decodes values itself.
+    /// The checks that `decode` asks for. If `values_decoded_later` is true, the first transform decodes the
+    /// values.
     pub fn new(decode: &Decode, values_decoded_later: bool) -> Self {
         let value = if values_decoded_later {
             DecoderType::Bytes
@@ -36,7 +38,7 @@ impl Decoders {
         }
     }
 
-    /// True when there is nothing to check.
+    /// True if there is nothing to check.
     pub fn accept_anything(&self) -> bool {
         self.key == DecoderType::Bytes && self.value == DecoderType::Bytes
     }
@@ -67,13 +69,13 @@ impl Decoders {
     }
 }
 
-/// What is wrong with a key or value, to be said behind its name.
+/// What is wrong with a key or value, as the rest of a sentence that starts with its name.
 pub(crate) fn check(decoder: DecoderType, bytes: Option<&[u8]>) -> Result<(), String> {
     let Some(bytes) = bytes else { return Ok(()) };
     match decoder {
         DecoderType::Bytes => Ok(()),
         DecoderType::String => utf8(bytes).map(drop),
-        // Skipping over a JSON string does not look at its bytes, so UTF-8 is a check of its own.
+        // serde_json does not check the bytes of a string that it skips, so UTF-8 is checked separately.
         DecoderType::Json => serde_json::from_str::<IgnoredAny>(utf8(bytes)?)
             .map(drop)
             .map_err(not_json),
@@ -122,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_never_looked_at() {
+    fn bytes_are_never_checked() {
         let decoders = decoders("{}");
         assert!(decoders.accept_anything());
         assert_eq!(
@@ -138,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_is_told_with_its_place_and_without_the_payload() {
+    fn an_error_has_its_position_and_never_the_payload() {
         let decoders = decoders(r#"{"key": {"type": "String"}, "value": {"type": "Json"}}"#);
         let (left, failures) = failures(
             &decoders,

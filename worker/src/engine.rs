@@ -1,8 +1,9 @@
-//! Puts the worker together and runs it: shared parts, the poll loop on a thread of its own, and the watchdog that
-//! ends a close which hangs.
+//! Builds the worker from its [`Settings`] and runs it: the shared context, the poll loop on a separate
+//! thread, and the watchdog that ends a hanging close.
 
 use std::{sync::Arc, time::Duration};
 
+use crds::spec::OnExhausted;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::{
@@ -22,13 +23,13 @@ use crate::{
     transaction::Gate,
     writer::breaker::WriterBreaker,
 };
-use crds::spec::OnExhausted;
 
-/// After the drain budget a close takes a second at most; a coordinator that does not answer must not keep the process.
-/// With the commit's 5 s this stays below the pod's grace period, which is the drain budget plus 5 s, or is cut by it.
+/// After the drain budget a close takes at most a second, and the process must not wait for a coordinator
+/// that does not answer. Including the commit, which takes up to 5 s, this stays within the pod's grace
+/// period (the drain budget plus 5 s), or the kubelet cuts it short.
 const CLOSE_BUDGET: Duration = Duration::from_secs(10);
 
-/// Why the engine ended other than by a clean stop.
+/// Why the engine ended, if it did not stop cleanly.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The poll loop cannot continue.
@@ -38,9 +39,9 @@ pub enum EngineError {
     #[error("cannot create the Kafka producer for dead letters: {0}")]
     Producer(#[source] ProducerError),
     /// The consumer did not close.
-    #[error("leaving the group took longer than {} s; ending without it", CLOSE_BUDGET.as_secs())]
+    #[error("leaving the group took longer than {} s; exiting without leaving", CLOSE_BUDGET.as_secs())]
     CloseHung,
-    /// The thread could not be started or has panicked.
+    /// The poll thread could not be started or has panicked.
     #[error("the poll thread failed: {0}")]
     Thread(String),
 }
@@ -57,7 +58,7 @@ impl EngineError {
     }
 }
 
-/// TimedPipeline until `handles.shutdown` and everything is drained, or until it cannot go on.
+/// Runs until `handles.shutdown` is set and everything is drained, or until the poll loop cannot continue.
 pub async fn run(settings: Settings, handles: Handles) -> Result<(), EngineError> {
     let writers = settings.writers.clone();
     let policy = failure_policy(&settings)?;
@@ -97,9 +98,9 @@ pub async fn run(settings: Settings, handles: Handles) -> Result<(), EngineError
     std::thread::Builder::new()
         .name("poll".into())
         .spawn(move || {
-            // The consumer is made here because it stays on this thread.
+            // The consumer is created here because it stays on this thread.
             let outcome = PollLoop::new(config, shared, handles, runtime).and_then(|poll| poll.run(failing));
-            // The receiver is gone only when the watchdog has given up.
+            // The receiver is dropped only if the watchdog has ended the wait.
             let _ = send.send(outcome);
         })
         .map_err(|error| EngineError::Thread(error.to_string()))?;
@@ -113,7 +114,7 @@ pub async fn run(settings: Settings, handles: Handles) -> Result<(), EngineError
     }
     match outcome {
         Ok(outcome) => Ok(outcome?),
-        Err(_) => Err(EngineError::Thread("it panicked, see the log".into())),
+        Err(_) => Err(EngineError::Thread("it panicked; the log shows the panic".into())),
     }
 }
 
@@ -137,7 +138,8 @@ fn poll_config(settings: Settings) -> Config {
     }
 }
 
-/// Returns when a poll loop that cannot go on does not get out of the group either. It has logged why it cannot.
+/// Returns when a poll loop that cannot continue has not left the group after [`CLOSE_BUDGET`]. The loop has
+/// logged why it cannot continue.
 async fn after_failure(failed: oneshot::Receiver<()>) {
     if failed.await.is_err() {
         std::future::pending::<()>().await;
@@ -145,7 +147,7 @@ async fn after_failure(failed: oneshot::Receiver<()>) {
     tokio::time::sleep(CLOSE_BUDGET).await;
 }
 
-/// Returns `budget` after the shutdown began.
+/// Returns `budget` after the shutdown started.
 async fn watchdog(shutdown: &mut Flag, budget: Duration) {
     if shutdown.wait_for(|stop| *stop).await.is_err() {
         std::future::pending::<()>().await;
@@ -169,7 +171,7 @@ fn failure_policy(settings: &Settings) -> Result<FailurePolicy, EngineError> {
                 settings.worker_name.clone(),
             )))
         }
-        // Validation refuses DeadLetter without a topic; waiting is the answer that loses nothing.
+        // Validation rejects DeadLetter without a topic. Stop is the policy that loses nothing.
         (OnExhausted::Stop | OnExhausted::DeadLetter, _) => FailurePolicy::Stop,
         (OnExhausted::Skip, _) => FailurePolicy::Skip,
     })

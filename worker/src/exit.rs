@@ -1,18 +1,20 @@
 //! Exit codes of the worker process.
 
-/// Stopped as asked (SIGTERM, SIGINT, or the end of stdin with `--exit-on-stdin-eof`): drained, committed, left.
+/// Stopped on request (SIGTERM, SIGINT, or the end of stdin with `--exit-on-stdin-eof`): drained, committed,
+/// left the group.
 pub const CLEAN: u8 = 0;
-/// Something that starting anew may mend and that has no code of its own: the HTTP port is taken, a thread cannot
-/// be started.
+/// Could not start, for a reason that a restart may fix and that has no separate code: the HTTP port is in
+/// use, a thread cannot be started.
 pub const STARTUP: u8 = 1;
-/// Wrong flags, or a configuration document that cannot be used.
+/// Invalid flags, or an invalid configuration document.
 pub const CONFIG: u8 = 2;
-/// A Secret or ConfigMap file is missing, unreadable or not what it must be.
+/// A Secret or ConfigMap file is missing, unreadable or has invalid content.
 pub const CREDENTIALS: u8 = 3;
-/// Kafka refuses this member for good: fenced, or a fatal error of librdkafka.
+/// Kafka permanently refuses this member: fenced, or a fatal error of librdkafka.
 pub const KAFKA_FATAL: u8 = 4;
-/// The drain budget ran out, transforms do not come back, or the process was stuck or told twice to stop: what was
-/// finished in time is committed, the rest is read again by the next owner.
+/// The drain budget ran out, transforms do not return, the process was stuck, or it received a second stop
+/// signal. The offsets of records finished in time are committed; the next owner reads the other records
+/// again.
 pub const STUCK: u8 = 5;
-/// A panic outside transforms and writers; Rust's own code.
+/// A panic outside transforms and writers. Rust sets this code.
 pub const PANIC: u8 = 101;

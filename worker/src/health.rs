@@ -1,4 +1,4 @@
-//! What a worker knows about its own state: problems by record, stalled partitions, and the snapshot that it shows.
+//! A worker's state: problems by record, stalled partitions, and the snapshot that the worker publishes.
 
 pub mod problems;
 pub mod snapshot;

@@ -108,6 +108,7 @@ pub mod record;
 pub mod retry;
 #[doc(hidden)]
 pub mod secrets;
+mod sync;
 
 pub use futures::future::BoxFuture;
 

@@ -1,4 +1,4 @@
-//! The released worker: no transforms and writers but the built-in ones.
+//! The released worker: only the built-in transforms and writers.
 
 use std::process::ExitCode;
 

@@ -1,9 +1,10 @@
-//! Which offset of a partition may be committed: the first record that is not finished. Pure, single-threaded, one
-//! tracker per partition and assignment epoch.
+//! Which offset of a partition may be committed: the first record that is not finished. Pure,
+//! single-threaded, one tracker per partition and assignment epoch.
 //!
-//! Delivered records get dense sequence numbers, so gaps in the offsets (compaction, transaction markers) cannot hold
-//! the watermark back, and completions may come in any order. What is finished above the watermark goes into the
-//! commit's metadata ([`commit_metadata`]), so that a restart does not repeat it.
+//! Delivered records get dense sequence numbers, so gaps in the offsets (compaction, transaction markers)
+//! cannot hold the watermark back, and completions may come in any order. Out-of-order completions above the
+//! watermark go into the commit's metadata ([`commit_metadata`]), so that the worker does not repeat them
+//! after a restart.
 
 pub mod commit_metadata;
 mod finished_set;
@@ -29,7 +30,7 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// Takes note of records handed on, in the order of their offsets; returns their sequence numbers.
+    /// Adds records that were dispatched, in the order of their offsets; returns their sequence numbers.
     pub fn deliver(&mut self, offsets: impl IntoIterator<Item = Offset>) -> Range<Sequence> {
         let start = self.first + self.pending.len() as u64;
         for offset in offsets {
@@ -42,21 +43,22 @@ impl Tracker {
         start..self.first + self.pending.len() as u64
     }
 
-    /// Takes note of a record that an earlier owner has finished: it lies between the deliveries around it.
+    /// Adds a record that an earlier owner has finished. Call it in the order of the offsets, like
+    /// [`Tracker::deliver`].
     pub fn deliver_finished(&mut self, offset: Offset) {
         let range = self.deliver([offset]);
         self.complete(range);
     }
 
-    /// Takes note that there is nothing below `end` but what was delivered: transaction markers at the end of a partition
-    /// are no records, and would count as lag for ever. Only while nothing is unfinished.
+    /// Notes that all records below `end` were delivered. Transaction markers at the end of a partition are
+    /// not records and would count as lag indefinitely. It has an effect only while nothing is unfinished.
     pub fn deliver_end(&mut self, end: Offset) {
         if self.pending.is_empty() {
             self.watermark = self.watermark.max(Some(end));
         }
     }
 
-    /// Takes note of finished records. Finishing one twice changes nothing.
+    /// Marks records as finished. Finishing a record twice changes nothing.
     pub fn complete(&mut self, finished: Range<Sequence>) {
         for sequence in finished.start.max(self.first)..finished.end {
             let Some((_, done)) = self.pending.get_mut((sequence - self.first) as usize) else {
@@ -73,13 +75,15 @@ impl Tracker {
             self.first += 1;
         }
         if let Some((offset, false)) = self.pending.front() {
-            // Nothing between the last finished record and this one exists for us, so the gap counts as finished.
+            // No records were delivered between the last finished one and this one, so the gap counts as
+            // finished.
             self.watermark = Some(*offset);
         }
     }
 
-    /// Finished records above the watermark, as ascending ranges of offsets, at most `limit` of them. Offsets between two
-    /// finished neighbours that were never delivered do not exist and are counted in.
+    /// Out-of-order completions above the watermark, as ascending ranges of offsets, at most `limit` of them.
+    /// A range includes the offsets between two finished neighbors that were never delivered, because those
+    /// do not exist.
     pub fn ahead(&self, limit: usize) -> Vec<Range<Offset>> {
         let mut ranges: Vec<Range<Offset>> = Vec::new();
         // Whether the record before was finished too.
@@ -100,12 +104,14 @@ impl Tracker {
         ranges
     }
 
-    /// Records from the first unfinished one to the last delivered: how far work has run ahead of what holds it back.
+    /// Number of records from the first unfinished one to the last delivered: how far completions may be
+    /// ahead of the watermark.
     pub fn span(&self) -> usize {
         self.pending.len()
     }
 
-    /// The offset to commit: the first unfinished record, or one past the last. None before the first delivery.
+    /// The offset to commit: the first unfinished record, or one past the last. None before the first
+    /// delivery.
     pub fn committable(&self) -> Option<Offset> {
         self.watermark
     }
@@ -153,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn records_finished_by_an_earlier_owner_and_markers_at_the_end_move_the_watermark() {
+    fn records_finished_by_an_earlier_owner_and_markers_at_the_end_advance_the_watermark() {
         let mut tracker = Tracker::default();
         let range = tracker.deliver([5, 6]);
         tracker.deliver_finished(7);
@@ -169,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_finished_ahead_is_told_in_ranges_over_gaps() {
+    fn out_of_order_completions_are_ranges_that_span_gaps() {
         let mut tracker = Tracker::default();
         tracker.deliver([1, 2, 4, 7, 8, 9, 20]);
         tracker.complete(1..4);
@@ -179,8 +185,8 @@ mod tests {
     }
 
     proptest! {
-        /// Deliveries and completions in any order: the watermark is never past an unfinished record, never goes back,
-        /// and reaches the end once everything is finished.
+        /// Deliveries and completions in any order: the watermark is never past an unfinished record, never
+        /// goes back, and reaches the end once everything is finished.
         #[test]
         fn the_watermark_is_safe_and_live(
             gaps in prop::collection::vec(1i64..4, 1..60),

@@ -1,5 +1,5 @@
-//! A worker process from its command line to its exit code: reads the settings, starts the HTTP server, the status
-//! reporter and the watchers, hands over to the engine, and waits for it to end.
+//! A worker process from its command line to its exit code: loads the settings, starts the HTTP server, the
+//! status reporter and the watchers, then runs the engine until it ends.
 
 use std::{fmt, process::ExitCode};
 
@@ -20,7 +20,7 @@ use crate::{
     telemetry::{self, Liveness, Metrics, http},
 };
 
-/// Why the process ends, in words and as its exit code.
+/// Why the process ends: a message and the exit code.
 struct Ended {
     code: u8,
     message: String,
@@ -35,12 +35,16 @@ impl Ended {
     }
 }
 
-/// TimedPipeline a worker with the command line and environment of this process: all of `main` of a worker binary.
+/// Runs a worker with the command line and the environment of this process until it stops. This is all that
+/// `main` of a worker binary has to call; [`Extensions`] has an example.
+///
+/// Returns the exit code, one of [`exit`]. A second stop signal exits the process at once with
+/// [`exit::STUCK`]. Call it once per process and outside of any async runtime, because it starts one.
 pub fn run(extensions: Extensions) -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
-            // Nowhere to complain to when printing fails.
+            // If printing fails, there is nowhere to report it.
             let _ = error.print();
             return ExitCode::from(error.exit_code() as u8);
         }
@@ -52,12 +56,13 @@ pub fn run(extensions: Extensions) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            tracing::error!("cannot start the runtime: {error}");
+            tracing::error!("cannot start the async runtime: {error}");
             return ExitCode::from(exit::STARTUP);
         }
     };
     let ended = runtime.block_on(work(args, extensions));
-    // Whatever still runs, such as a request to a writer that does not answer, must not keep the process.
+    // Tasks that are still running, such as a request to a writer that does not answer, must not delay the
+    // exit.
     runtime.shutdown_background();
     match ended {
         Ok(()) => ExitCode::from(exit::CLEAN),
@@ -69,7 +74,7 @@ pub fn run(extensions: Extensions) -> ExitCode {
 }
 
 async fn work(args: Args, extensions: Extensions) -> Result<(), Ended> {
-    // First of all: process 1 of a container ignores SIGTERM until somebody handles it.
+    // This comes first: process 1 of a container ignores SIGTERM until the process has a handler for it.
     let shutdown = watch_signals(args.exit_on_stdin_eof)?;
     let settings = Settings::load(&args, &extensions)
         .await
@@ -82,7 +87,7 @@ async fn work(args: Args, extensions: Extensions) -> Result<(), Ended> {
         .map_err(|error| Ended::new(exit::STARTUP, error))?;
     tracing::info!(
         worker = settings.worker_name, group = settings.group_id, topics = ?settings.topics, %address,
-        "worker {} of group {} starts; /status is at http://{address}", settings.worker_name, settings.group_id,
+        "starting worker {} of group {}; its status page is http://{address}/status", settings.worker_name, settings.group_id,
     );
     let (snapshot, metrics, liveness) = (SharedSnapshot::default(), Metrics::new(), Liveness::new());
     snapshot.publish(Snapshot {
@@ -114,18 +119,19 @@ async fn work(args: Args, extensions: Extensions) -> Result<(), Ended> {
     )
     .await;
     drop(stop_reporter);
-    // Bounded by the reporter itself.
+    // The reporter limits how long its last report takes.
     let _ = reporter.await;
     match result {
         Ok(()) => {
-            tracing::info!("stopped: everything begun is finished and committed");
+            tracing::info!("stopped: all records in flight are finished and committed");
             Ok(())
         }
         Err(error) => Err(Ended::new(error.exit_code(), error)),
     }
 }
 
-/// Starts the status reporter, when wanted; dropping the sender makes it send its last report and end.
+/// Starts the status reporter if it is enabled. When the sender is dropped, the reporter sends its last
+/// report and ends.
 #[cfg(feature = "kubernetes")]
 async fn report(
     args: &Args,
@@ -152,7 +158,7 @@ async fn report(
             let _ = stopped.await;
         })),
         Err(error) => {
-            tracing::warn!("status is not reported, consumption goes on: {error}");
+            tracing::warn!("status reports are disabled, consumption continues: {error}");
             tokio::spawn(async {})
         }
     };
@@ -166,12 +172,13 @@ async fn report(
     _: &SharedSnapshot,
 ) -> (oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
     if args.reports_status() {
-        tracing::warn!("status is not reported: this worker was built without the feature kubernetes");
+        tracing::warn!("status reports are disabled: this worker was built without the feature kubernetes");
     }
     (oneshot::channel().0, tokio::spawn(async {}))
 }
 
-/// The flag that SIGTERM, SIGINT and, when asked for, the end of stdin set. A second signal ends the process at once.
+/// The flag that SIGTERM and SIGINT set and, if `stdin` is true, the end of stdin. A second signal exits the
+/// process at once.
 fn watch_signals(stdin: bool) -> Result<watch::Receiver<bool>, Ended> {
     let (send, shutdown) = watch::channel(false);
     let unhandled = |error| Ended::new(exit::STARTUP, format!("cannot handle signals: {error}"));
@@ -179,10 +186,10 @@ fn watch_signals(stdin: bool) -> Result<watch::Receiver<bool>, Ended> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(unhandled)?;
     if stdin {
         let send = send.clone();
-        // Not tokio's stdin: its blocked read would outlive the runtime.
+        // Not tokio's stdin, because its blocked read would keep the runtime from shutting down.
         std::thread::spawn(move || {
             let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
-            tracing::info!("stdin has ended");
+            tracing::info!("stdin has ended, stopping");
             send.send_replace(true);
         });
     }
@@ -195,7 +202,7 @@ fn watch_signals(stdin: bool) -> Result<watch::Receiver<bool>, Ended> {
             if signals > 0 {
                 tracing::error!(
                     exit_code = exit::STUCK,
-                    "told twice to stop: ending now; what is not committed is read again by the next owner"
+                    "second stop signal, exiting now; the next owner reads the uncommitted records again"
                 );
                 std::process::exit(exit::STUCK.into());
             }

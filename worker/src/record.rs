@@ -1,6 +1,6 @@
-//! Records as they were read: a [`Chunk`] holds a run of records of one partition in one arena, so that the hot path
-//! allocates per chunk and never per record. Null keys, tombstones (null values), headers and timestamps are kept as
-//! they are. No rdkafka types here.
+//! Records as they were read. A [`Chunk`] holds consecutive records of one partition in one arena, so that
+//! the hot path allocates per chunk and never per record. It preserves null keys, tombstones (null values),
+//! headers and timestamps. This module uses no rdkafka types.
 
 pub mod batch;
 pub mod failure;
@@ -10,17 +10,17 @@ use std::{fmt, sync::Arc};
 /// A Kafka offset.
 pub type Offset = i64;
 
-/// A partition of a topic; the name is shared, so clones are cheap.
+/// A partition of a topic, shown as `topic-partition`. Clones share the topic name, so they are cheap.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicPartition {
     /// Name of the topic.
     pub topic: Arc<str>,
-    /// Number of the partition.
+    /// Number of the partition, from 0.
     pub partition: i32,
 }
 
 impl TopicPartition {
-    /// Names a partition.
+    /// The partition `partition` of `topic`.
     pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
         Self {
             topic: topic.into(),
@@ -76,15 +76,30 @@ struct RecordEntry {
     headers: (u32, u32),
 }
 
-/// Records of one partition in the order of their offsets.
+/// Consecutive records of one partition, in the order of their offsets. Offsets may have gaps, because of
+/// compaction and transaction markers.
+///
+/// Keys, values and headers are stored in one buffer; [`Chunk::record`] borrows from it.
+///
+/// ```
+/// use kafka_consumer_worker::{Chunk, record::TopicPartition};
+///
+/// let mut chunk = Chunk::new(TopicPartition::new("orders", 3), 1);
+/// chunk.push(42, 1_700_000_000_000, Some(b"key"), Some(b"value"), []);
+/// chunk.push(44, -1, None, None, [(b"trace".as_slice(), Some(b"a1".as_slice()))]);
+/// assert_eq!((chunk.len(), chunk.bytes()), (2, 15));
+/// assert_eq!(chunk.record(0).value, Some(b"value".as_slice()));
+/// assert_eq!(chunk.record(1).headers().len(), 1);
+/// ```
 #[derive(Debug)]
 pub struct Chunk {
-    /// Where the records come from.
+    /// The partition that the records were read from.
     pub partition: TopicPartition,
-    /// The assignment they were read under; completions of an older epoch are discarded.
+    /// Number of the assignment under which the records were read. The worker discards completions of older
+    /// assignments.
     pub epoch: u64,
-    /// Timestamps are the brokers' (`message.timestamp.type` LogAppendTime) and not the producers'. A setting of the
-    /// topic, so one for the chunk.
+    /// True if the broker set the timestamps (`message.timestamp.type` is LogAppendTime), false if the
+    /// producers did. It is a setting of the topic, so all records of a chunk have the same.
     pub log_append_time: bool,
     arena: Vec<u8>,
     headers: Vec<(Span, Span)>,
@@ -92,7 +107,7 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// An empty chunk.
+    /// An empty chunk of `partition`, read under the assignment `epoch`.
     pub fn new(partition: TopicPartition, epoch: u64) -> Self {
         Self {
             partition,
@@ -104,7 +119,9 @@ impl Chunk {
         }
     }
 
-    /// Copies a record in. `timestamp` is in milliseconds since 1970, -1 when there is none.
+    /// Appends a copy of a record. Offsets must ascend. `timestamp` is in milliseconds since 1970, -1 if the
+    /// record has none. None as `key`, as `value` or as the value of a header is Kafka's null, which is not
+    /// the same as empty bytes. A chunk must not hold more than 4 GiB of keys, values and headers.
     pub fn push<'h>(
         &mut self,
         offset: Offset,
@@ -129,7 +146,8 @@ impl Chunk {
         self.entries.push(entry);
     }
 
-    /// An empty chunk of the same partition, with room for as much as is in this one.
+    /// An empty chunk of the same partition and assignment, with the capacity for as many records and bytes
+    /// as this one holds.
     pub fn empty_like(&self) -> Self {
         Self {
             partition: self.partition.clone(),
@@ -141,17 +159,18 @@ impl Chunk {
         }
     }
 
-    /// The offsets of the records.
+    /// The offsets of the records, ascending.
     pub fn offsets(&self) -> impl ExactSizeIterator<Item = Offset> {
         self.entries.iter().map(|entry| entry.offset)
     }
 
-    /// A chunk of nothing but the record at `index`.
+    /// A copy that holds only the record at `index`. Panics if `index` is not below [`Chunk::len`].
     pub fn single(&self, index: usize) -> Chunk {
         self.select(&[index])
     }
 
-    /// A chunk of the records at these indices, in this order.
+    /// A copy that holds the records at these indices, in this order. Panics if an index is not below
+    /// [`Chunk::len`].
     pub fn select(&self, indices: &[usize]) -> Chunk {
         let mut chunk = Chunk::new(self.partition.clone(), self.epoch);
         chunk.log_append_time = self.log_append_time;
@@ -172,17 +191,17 @@ impl Chunk {
         self.entries.len()
     }
 
-    /// True when it holds no record.
+    /// True if the chunk holds no record.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Bytes of keys, values and headers.
+    /// Total size of keys, values, header names and header values, in bytes.
     pub fn bytes(&self) -> usize {
         self.arena.len()
     }
 
-    /// The record at `index`, which must be below [`Chunk::len`].
+    /// The record at `index`. Panics if `index` is not below [`Chunk::len`].
     pub fn record(&self, index: usize) -> Record<'_> {
         let entry = &self.entries[index];
         Record {
@@ -195,39 +214,42 @@ impl Chunk {
         }
     }
 
-    /// All records in order.
+    /// All records, in the order of their offsets.
     pub fn records(&self) -> impl ExactSizeIterator<Item = Record<'_>> {
         (0..self.len()).map(|index| self.record(index))
     }
 }
 
-/// One record, borrowed from its chunk.
+/// A record as it was read, borrowed from its [`Chunk`]. Its `Debug` output shows partition and offset, never
+/// the payload.
 #[derive(Clone, Copy)]
 pub struct Record<'a> {
     chunk: &'a Chunk,
-    /// Its offset.
+    /// Offset of the record in its partition.
     pub offset: Offset,
-    /// Milliseconds since 1970, -1 when there is none.
+    /// Timestamp in milliseconds since 1970, -1 if the record has none.
     pub timestamp: i64,
-    /// Its key; None is Kafka's null.
+    /// Key of the record; None is Kafka's null.
     pub key: Option<&'a [u8]>,
-    /// Its value; None is Kafka's null, a tombstone.
+    /// Value of the record; None is Kafka's null, a tombstone.
     pub value: Option<&'a [u8]>,
     headers: (u32, u32),
 }
 
 impl<'a> Record<'a> {
-    /// Topic and partition it was read from.
+    /// Topic and partition that the record was read from.
     pub fn partition(&self) -> &'a TopicPartition {
         &self.chunk.partition
     }
 
-    /// True when the timestamp is the broker's and not the producer's.
+    /// True if the broker set the timestamp, false if the producer did.
     pub fn log_append_time(&self) -> bool {
         self.chunk.log_append_time
     }
 
-    /// Headers in order, names may repeat; a None value is Kafka's null.
+    /// Names and values of the headers, in the order of the record. Names may repeat; None as a value is
+    /// Kafka's null. The iterator is empty if the worker does not read headers, because no transform, no
+    /// writer and no dead letter topic needs them.
     pub fn headers(&self) -> impl ExactSizeIterator<Item = (&'a [u8], Option<&'a [u8]>)> + use<'a> {
         let chunk = self.chunk;
         chunk.headers[self.headers.0 as usize..self.headers.1 as usize]
@@ -242,7 +264,7 @@ impl<'a> Record<'a> {
 }
 
 impl fmt::Debug for Record<'_> {
-    /// Where the record is, never what is in it.
+    /// Shows where the record is, never its payload.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}", self.partition(), self.offset)
     }
@@ -253,7 +275,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_chunk_gives_back_nulls_headers_and_bytes_as_they_were() {
+    fn a_chunk_preserves_nulls_headers_and_bytes() {
         let mut chunk = Chunk::new(TopicPartition::new("t", 3), 1);
         chunk.push(
             7,

@@ -1,46 +1,57 @@
-//! How long to wait before the next attempt: exponential backoff with jitter. Pure; the caller sleeps.
+//! Retries: how long to wait before the next attempt (exponential backoff with jitter), which failures are
+//! logged, and when a failing system counts as unavailable. Pure; the caller sleeps.
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
     time::Duration,
 };
 
-/// After this long without success, the system counts as unavailable and partitions as held back by it. Shorter outages pass unnoticed.
+/// A system that fails for this long counts as unavailable: status shows the partitions that wait for it as
+/// paused. Long enough for a reconnect or a leader change, which are not reported. Short against the 30 s
+/// within which status must report an outage.
 pub(crate) const UNAVAILABLE_AFTER: Duration = Duration::from_secs(5);
+
+/// Whether the `attempt`-th failure in a row (1 is the first) is logged: the 1st, 2nd, 4th, 8th and so on.
+/// The first failure is in the log at once, and an outage of hours leaves a few lines instead of thousands.
+pub(crate) fn is_logged(attempt: u32) -> bool {
+    attempt.is_power_of_two()
+}
 
 /// `spec.errorHandling.retry`, as durations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// Attempts for one record that its writer refuses in a way that may pass.
+    /// Maximum number of attempts for a record that its writer rejects as retryable.
     pub max_attempts: u32,
-    /// First wait.
+    /// Wait after the first failure.
     pub initial: Duration,
-    /// Longest wait.
+    /// Maximum wait.
     pub max: Duration,
-    /// How much a wait is varied, in percent of it, 0 to 100; never beyond `max`.
+    /// Jitter of a wait in percent of it, 0 to 100; never beyond `max`.
     pub jitter_percent: u32,
 }
 
 impl RetryPolicy {
-    /// The wait after the `attempt`-th failure (1 is the first), never longer than `max`. `random` is in 0..1: its ends are
-    /// `jitter_percent` below and above the plain exponential value, or `max` where that is less. So the longest waits differ
-    /// too, downwards: cut off at `max` instead, most of them would be the same, and workers would try all at once.
+    /// The wait after the `attempt`-th failure (1 is the first), never longer than `max`. `random` is in
+    /// 0..1. It selects a wait from `jitter_percent` below the plain exponential value to `jitter_percent`
+    /// above it or `max`, whichever is less. So the longest waits differ too, downwards. If they were cut off
+    /// at `max`, most of them would be equal, and all workers would retry at the same time.
     pub fn backoff(&self, attempt: u32, random: f64) -> Duration {
         let doublings = attempt.saturating_sub(1).min(31);
         let plain = self.initial.saturating_mul(1 << doublings).min(self.max);
         let jitter = f64::from(self.jitter_percent) / 100.0;
         let shortest = plain.mul_f64((1.0 - jitter).max(0.0));
         let longest = plain.mul_f64(1.0 + jitter).min(self.max);
-        // The last min is for rounding.
+        // The last `min` corrects rounding.
         (shortest + longest.saturating_sub(shortest).mul_f64(random)).min(self.max)
     }
 
-    /// [`RetryPolicy::backoff`] with a random number of its own.
+    /// [`RetryPolicy::backoff`] with a new random number.
     pub fn random_backoff(&self, attempt: u32) -> Duration {
         self.backoff(attempt, random())
     }
 
-    /// The wait after the `attempt`-th failure of a system. Somebody must mend a `systemic` one, so there is no use in hurrying.
+    /// The wait after the `attempt`-th failure of a system. A user must fix a `systemic` failure, so its
+    /// waits start as long as those after a third failure.
     pub fn outage_backoff(&self, attempt: u32, systemic: bool) -> Duration {
         self.random_backoff(if systemic { attempt.max(3) } else { attempt })
     }
@@ -67,6 +78,12 @@ mod tests {
             max: Duration::from_secs(30),
             jitter_percent: 20,
         }
+    }
+
+    #[test]
+    fn the_1st_2nd_4th_and_8th_failure_is_logged() {
+        let logged: Vec<u32> = (0..=20).filter(|attempt| is_logged(*attempt)).collect();
+        assert_eq!(logged, [1, 2, 4, 8, 16]);
     }
 
     #[test]
@@ -127,7 +144,7 @@ mod tests {
             for random in [0.0, random, 1.0] {
                 prop_assert!(policy.backoff(attempt, random) <= policy.max);
             }
-            // After so many, every policy is at its maximum.
+            // After this many failures, every policy is at its maximum.
             prop_assert_eq!(policy.backoff(u32::MAX, 1.0), policy.max);
             prop_assert_eq!(policy.backoff(u32::MAX, 0.0), policy.max * (100 - jitter_percent) / 100);
         }

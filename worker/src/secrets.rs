@@ -1,6 +1,6 @@
-//! Values of Secrets and ConfigMaps, read from the directories where they are mounted: `<dir>/<name>/<key>`. Reads files
-//! and nothing else; never logs or keeps a value. Each read sees the present content, so a rotated Secret is picked up
-//! by whoever reads again.
+//! Values of Secrets and ConfigMaps, read from the directories where they are mounted: `<dir>/<name>/<key>`.
+//! Reads files and nothing else; never logs or keeps a value. Each read returns the present content, so
+//! callers that read again get the value of a rotated Secret.
 
 use std::{
     fmt, fs, io,
@@ -12,7 +12,7 @@ use crds::{
     spec::{CaSource, Kafka, SaslCredentials, SecretKey},
 };
 
-/// A value that is not there or cannot be used.
+/// A value that is missing or cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The file cannot be read.
@@ -25,15 +25,17 @@ pub enum SecretError {
     /// The file is not text, or empty.
     #[error("{at} is {problem}; {}", at.advice())]
     Unusable { at: Box<Place>, problem: &'static str },
-    /// Would leave the mounted directory.
-    #[error("{at}: names must not be empty, start with '..' or contain '/'")]
+    /// The path would leave the mounted directory.
+    #[error(
+        "{at} is not a valid reference; use a name and a key that are not empty, do not start with '..' and do not contain '/'"
+    )]
     Name { at: Box<Place> },
-    /// Neither Secret nor ConfigMap is named.
-    #[error("a ca must name a secretName or a configMapName")]
+    /// The reference names neither a Secret nor a ConfigMap.
+    #[error("a ca needs a secretName or a configMapName; set one of them")]
     NoSource,
 }
 
-/// Where a value is.
+/// Location of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     kind: &'static str,
@@ -99,13 +101,13 @@ impl SecretFiles {
         }
     }
 
-    /// User name and password.
+    /// User name and password of a SASL login.
     pub fn login(&self, credentials: &SaslCredentials) -> Result<(String, String), SecretError> {
         let read = |key: &str| read("Secret", &self.secrets, &credentials.secret_name, key);
         Ok((read(&credentials.username_key)?, read(&credentials.password_key)?))
     }
 
-    /// Everything that `spec.kafka` refers to.
+    /// Every value that `spec.kafka` references.
     pub fn kafka_credentials(&self, kafka: &Kafka) -> Result<KafkaCredentials, SecretError> {
         let mut credentials = KafkaCredentials::default();
         if let Some(tls) = &kafka.tls {
@@ -135,7 +137,7 @@ fn read(kind: &'static str, dir: &Path, name: &str, key: &str) -> Result<String,
             path: path.clone(),
         })
     };
-    // Kubernetes allows neither in names; a document that was written by hand might try.
+    // Kubernetes does not allow these names, but a document written by hand may contain them.
     if [name, key]
         .iter()
         .any(|part| part.is_empty() || part.contains('/') || part.starts_with(".."))

@@ -1,9 +1,9 @@
-//! Bugs on purpose, to test the tests: with the feature `seeded_bug-bugs`, never in a released image, the environment variable
-//! KCG_SEEDED_BUG names one of [`BUGS`], and the places that ask [`seeded_bug`] for it do the wrong thing. Without the feature
-//! the answer is a constant, and nothing of this is in the program. A name that is not there ends the process, because a test
-//! with it would prove nothing.
+//! Seeded bugs, to test the tests. With the feature `seeded-bugs`, which released images never have, the
+//! environment variable KCG_SEEDED_BUG names one of [`BUGS`], and the code that asks [`seeded_bug`] for it
+//! does the wrong thing. Without the feature the answer is a constant, and the compiler removes the bugs. An
+//! unknown name ends the process, because a test with it would prove nothing.
 
-/// What can be asked for. `tests/src/chaos/seeded_bug.rs` says what each must be blamed for.
+/// The names. `tests/src/chaos/seeded_bugs.rs` lists which violation the checker must report for each.
 #[cfg(any(test, feature = "seeded-bugs"))]
 pub(crate) const BUGS: &[&str] = &[
     "abort-is-committed",
@@ -41,43 +41,46 @@ pub(crate) const BUGS: &[&str] = &[
     "wrong-key",
 ];
 
-/// Whether this bug was asked for.
+/// Whether this bug is active.
 #[cfg(not(feature = "seeded-bugs"))]
 #[inline(always)]
 pub(crate) const fn seeded_bug(_: &str) -> bool {
     false
 }
 
-/// Whether this bug was asked for.
+/// Whether this bug is active.
 #[cfg(feature = "seeded-bugs")]
 pub(crate) fn seeded_bug(name: &str) -> bool {
     use std::sync::OnceLock;
     static CHOSEN: OnceLock<Option<String>> = OnceLock::new();
-    debug_assert!(BUGS.contains(&name), "{name} is missing in the list");
+    debug_assert!(BUGS.contains(&name), "{name} is missing from BUGS");
     let chosen = CHOSEN.get_or_init(|| {
         let chosen = std::env::var("KCG_SEEDED_BUG")
             .ok()
             .filter(|chosen| !chosen.is_empty());
         if let Some(unknown) = chosen.as_deref().filter(|chosen| !BUGS.contains(chosen)) {
-            tracing::error!("KCG_SEEDED_BUG is {unknown}; there are: {}", BUGS.join(", "));
+            tracing::error!(
+                "KCG_SEEDED_BUG={unknown} is unknown; set one of: {}",
+                BUGS.join(", ")
+            );
             std::process::exit(crate::exit::CONFIG.into());
         }
         if let Some(chosen) = &chosen {
-            tracing::warn!("this worker has the bug {chosen} on purpose");
+            tracing::warn!("this worker runs with the seeded bug {chosen}");
         }
         chosen
     });
     chosen.as_deref() == Some(name)
 }
 
-/// The answer to a write that nobody waits for: after a moment it is taken for granted.
+/// The answer to a write that is not awaited: after 10 ms it is taken for granted.
 pub(crate) async fn impatient<T>(write: impl Future<Output = T>, granted: impl FnOnce() -> T) -> T {
     tokio::time::timeout(std::time::Duration::from_millis(10), write)
         .await
         .unwrap_or_else(|_| granted())
 }
 
-/// True every `every`-th time it is asked: bugs that strike now and then.
+/// True on every `every`-th call: for bugs that occur now and then.
 pub(crate) fn now_and_then(every: u64) -> bool {
     use std::sync::atomic::{AtomicU64, Ordering};
     static ASKED: AtomicU64 = AtomicU64::new(1);
@@ -89,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_list_is_sorted_and_nothing_is_planted_unasked() {
+    fn the_list_is_sorted_and_no_bug_is_active_by_default() {
         assert!(BUGS.is_sorted());
         assert!(BUGS.iter().all(|bug| !seeded_bug(bug)));
     }

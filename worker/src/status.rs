@@ -1,6 +1,6 @@
-//! Reports this worker to `status.workers` of its resource, by server-side apply of its own entry and nothing else. The
-//! only place of the worker that talks to Kubernetes. Consumption never waits for it and never fails by it: a worker that
-//! has lost its API server goes on, and says so in its log.
+//! Reports this worker to `status.workers` of its resource, by server-side apply of its own entry only. No
+//! other module of the worker connects to Kubernetes. Consumption never waits for a report and never fails
+//! because of one: a worker that cannot reach its API server continues and logs that.
 
 mod schedule;
 mod summary;
@@ -19,30 +19,30 @@ use thiserror::Error;
 use tokio::time::{Instant, timeout};
 
 use self::schedule::Schedule;
-pub use self::summary::summarise;
+pub use self::summary::summarize;
 use crate::health::snapshot::{Phase, SharedSnapshot};
 
-/// How often the snapshot is looked at: the first report follows joining within this time.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often the snapshot is checked: the first report follows joining the group within this time.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Longer than a busy API server takes, shorter than the shortest useful interval.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// For the last report; the pod's grace period is for records, not for this.
+/// For the last report: most of the pod's grace period belongs to the records.
 const FINAL_TIMEOUT: Duration = Duration::from_secs(2);
-/// While reports fail they are warned about this often: an API server may be away for hours.
+/// How often failing reports are logged: an API server may be unavailable for hours.
 const WARN_EVERY: Duration = Duration::from_secs(300);
 
-/// Why a report did not arrive.
+/// Why a report failed.
 #[derive(Debug, Error)]
 pub enum ReportError {
-    /// No way to the API server.
+    /// No API server is configured.
     #[error(
-        "no Kubernetes API server is known: {0}; run in a pod, set KUBECONFIG, or use --no-report-status"
+        "no Kubernetes API server is configured: {0}; run in a pod, set KUBECONFIG, or use --no-report-status"
     )]
     Client(#[source] Box<kube::Error>),
-    /// It answered with an error.
+    /// The API server answered with an error.
     #[error("{0}")]
     Api(#[source] Box<kube::Error>),
-    /// It did not answer.
+    /// The API server did not answer.
     #[error("no answer within {} s", .0.as_secs())]
     Timeout(Duration),
     /// The entry cannot be written as JSON.
@@ -61,7 +61,8 @@ pub struct StatusReporter {
 }
 
 impl StatusReporter {
-    /// Finds the API server as every Kubernetes client does: kubeconfig, else the pod's service account.
+    /// Finds the API server like other Kubernetes clients: from the kubeconfig, otherwise from the pod's
+    /// service account.
     pub async fn connect(
         namespace: &str,
         name: &str,
@@ -84,44 +85,44 @@ impl StatusReporter {
         })
     }
 
-    /// Reports at once after joining, then on changes every interval, at least every minute; a last time when `stop` is
-    /// ready.
+    /// Reports at once after joining, then once per interval if something has changed, and at least every
+    /// minute. Reports a last time when `stop` completes.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let mut schedule = Schedule::new(self.interval, Instant::now());
         let mut warned: Option<Instant> = None;
-        let mut look = tokio::time::interval(LOOK);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut tick = tokio::time::interval(CHECK_INTERVAL);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         tokio::pin!(stop);
         loop {
             tokio::select! {
                 () = &mut stop => break,
-                _ = look.tick() => {}
+                _ = tick.tick() => {}
             }
             let snapshot = self.snapshot.read();
-            let entry = summarise(&snapshot);
+            let entry = summarize(&snapshot);
             if !schedule.is_due(&entry, snapshot.phase != Phase::Joining, Instant::now()) {
                 continue;
             }
             let result = self.send(&entry, REQUEST_TIMEOUT).await;
             schedule.tried(result.is_ok().then_some(entry), Instant::now());
             match result {
-                Ok(()) if warned.take().is_some() => tracing::info!("status is reported again"),
+                Ok(()) if warned.take().is_some() => tracing::info!("status reports succeed again"),
                 Ok(()) => {}
                 Err(error) if warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) => {
                     warned = Some(Instant::now());
-                    tracing::warn!("status cannot be reported, consumption goes on: {error}");
+                    tracing::warn!("status report failed, consumption continues: {error}");
                 }
                 Err(_) => {}
             }
         }
-        if let Err(error) = self.send(&summarise(&self.snapshot.read()), FINAL_TIMEOUT).await {
+        if let Err(error) = self.send(&summarize(&self.snapshot.read()), FINAL_TIMEOUT).await {
             tracing::warn!("the last status report failed: {error}");
         }
     }
 
     async fn send(&self, entry: &WorkerStatus, limit: Duration) -> Result<(), ReportError> {
         let document = document(&self.name, &self.worker, entry, Timestamp::now())?;
-        // Nobody else may own this entry; force takes it back from whoever edited it by hand.
+        // Only this worker may own the entry; force takes it back if a user edited it.
         let params = PatchParams::apply(&names::worker_manager(&self.worker)).force();
         match timeout(
             limit,
@@ -137,7 +138,8 @@ impl StatusReporter {
     }
 }
 
-/// The applied document: identity and one entry of one list, so that nothing else is owned or changed.
+/// The applied document: the identity and one entry of one list, so that the apply owns and changes nothing
+/// else.
 fn document(
     name: &str,
     worker: &str,
@@ -160,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_applied_document_holds_this_workers_entry_and_nothing_else() {
+    fn the_applied_document_has_only_the_entry_of_this_worker() {
         let now = "2026-01-31T10:00:00.5Z".parse().unwrap();
         let entry = WorkerStatus {
             assigned: 2,

@@ -1,5 +1,5 @@
-//! What a worker shows of itself: log lines on stderr (stdout belongs to the Stdout writer), metrics, probes. Never shows
-//! keys, values or secrets.
+//! Logs on stderr (stdout belongs to the Stdout writer), metrics and probes of a worker. Never shows keys,
+//! values or secrets.
 
 pub mod http;
 pub mod metrics;
@@ -19,16 +19,16 @@ use tracing_subscriber::EnvFilter;
 
 pub use metrics::{Metrics, PartitionMetrics};
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
     /// One JSON object per line.
     Json,
 }
 
-/// `--log` cannot be used.
+/// The value of `--log` is not a filter.
 #[derive(Debug, Error)]
 #[error(
     "--log {filter:?} is not a filter: {reason}; write a level such as info, or pairs such as info,kafka_consumer_worker=debug"
@@ -48,9 +48,10 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), InvalidFilter> {
         .with_env_filter(env_filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        // It would tell of a broken stderr on stderr, and panic: a worker must drain also when nobody reads its log.
+        // It would report a broken stderr on stderr and panic. A worker must drain even if its log cannot be
+        // written.
         .log_internal_errors(false);
-    // A second initialisation happens when a program embeds the worker and logs already; its choice stays.
+    // A second initialization happens if a program embeds the worker and already logs; its choice stays.
     let _ = match format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
@@ -58,7 +59,7 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), InvalidFilter> {
     Ok(())
 }
 
-/// Proof that the poll thread runs: it ticks, the probe reads how long ago.
+/// Shows whether the poll thread runs: the thread ticks, and the probe reads the time since the last tick.
 #[derive(Clone, Debug)]
 pub struct Liveness {
     start: Instant,
@@ -72,7 +73,7 @@ impl Default for Liveness {
 }
 
 impl Liveness {
-    /// Counts as ticked now, so that a starting worker has the whole allowance.
+    /// The last tick is now, so that a starting worker has the full allowance.
     pub fn new() -> Self {
         Self {
             start: Instant::now(),
@@ -80,7 +81,7 @@ impl Liveness {
         }
     }
 
-    /// The thread is alive.
+    /// Records that the thread is running.
     pub fn tick(&self) {
         self.last
             .store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
@@ -107,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tick_makes_the_thread_young_again() {
+    fn a_tick_resets_the_age() {
         let liveness = Liveness::ticked_ago(Duration::from_secs(60));
         assert!(liveness.age() >= Duration::from_secs(60));
         liveness.clone().tick();
@@ -115,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_filter_says_what_to_write() {
+    fn an_invalid_filter_says_what_to_write() {
         let error = init(LogFormat::Text, "info,worker=loud").unwrap_err().to_string();
         assert!(
             error.contains("info,worker=loud") && error.contains("kafka_consumer_worker=debug"),

@@ -1,23 +1,24 @@
-//! The breaker of one partition: says when so many records fail that the cause is not the records, before all of them
-//! are in the dead letter topic. In: what becomes of the partition's records, in order. Out: whether the next failed one may
-//! still be written. Pure; it never waits, never counts a record that was refused, and knows no clock.
+//! The dead letter breaker of one partition. It opens when too many records fail for the records to be the
+//! cause, before all of them are in the dead letter topic. In: the results of the partition's records, in
+//! order. Out: whether the next failed record may be written. Pure; it never waits, never counts a refused
+//! record, and knows no clock.
 //!
-//! After Sentry's `DlqLimit`: a limit on failures in a row, which finds a sudden and complete breakage, and one on their
-//! share, which finds a partial one.
+//! The limits follow Sentry's `DlqLimit`: one on consecutive failures, which detects a sudden complete
+//! failure, and one on the share of failures, which detects a partial failure.
 
 use std::{collections::VecDeque, fmt};
 
-/// The share is that of the last records; so many that it stands for the stream and not for one batch of it.
+/// The share is that of the last records: this many, so that it represents the stream and not one batch.
 const WINDOW: u64 = 10_000;
-/// Fewer records have no share worth the name.
+/// Minimum number of records to compute a share.
 const SHARE_FROM: u64 = 100;
 
 /// `errorHandling.deadLetter.breaker`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Most failed records in a row.
+    /// Maximum number of consecutive failed records.
     pub consecutive: u64,
-    /// Most failed records of the last 10,000, in percent.
+    /// Maximum share of failed records among the last 10,000, in percent.
     pub percent: u64,
 }
 
@@ -39,19 +40,19 @@ impl fmt::Display for Exceeded {
     }
 }
 
-/// Counts of one partition under one assignment.
+/// Counts the records of one partition in one assignment.
 #[derive(Clone, Debug)]
 pub struct Breaker {
     limits: Limits,
     consecutive: u64,
-    /// Records seen, which number the records.
+    /// Number of records so far, which is the number of the next record.
     seen: u64,
-    /// Numbers of the failed ones among the last `WINDOW`, ascending. No longer than the limit allows.
+    /// Numbers of the failed records among the last `WINDOW`, ascending. No longer than the limit allows.
     failed: VecDeque<u64>,
 }
 
 impl Breaker {
-    /// Closed, with nothing seen.
+    /// A closed breaker without any counts.
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -61,7 +62,7 @@ impl Breaker {
         }
     }
 
-    /// This many records were processed.
+    /// This many records did not fail.
     pub fn passed(&mut self, records: u64) {
         if records > 0 {
             self.consecutive = 0;
@@ -69,13 +70,13 @@ impl Breaker {
         }
     }
 
-    /// A record failed. An error, and nothing changes, when it would be one too many.
+    /// A record failed. Returns an error and changes nothing if the record would exceed a limit.
     pub fn failed(&mut self) -> Result<(), Exceeded> {
         if self.consecutive >= self.limits.consecutive {
             return Err(Exceeded::Consecutive(self.limits.consecutive));
         }
         let records = (self.seen + 1).min(WINDOW);
-        // With this record in it, the window leaves out at most the oldest failure.
+        // When this record enters the window, at most the oldest failure leaves it.
         let first = self.seen + 1 - records;
         let gone = self.failed.front().is_some_and(|number| *number < first);
         let failures = 1 + self.failed.len() as u64 - u64::from(gone);
@@ -88,7 +89,7 @@ impl Breaker {
         Ok(())
     }
 
-    /// Forgets everything: the record that was refused has passed.
+    /// The refused record was processed: resets all counts.
     pub fn close(&mut self) {
         *self = Self::new(self.limits);
     }
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_in_a_row_as_allowed_are_taken_and_the_next_is_refused_until_one_passes() {
+    fn the_allowed_consecutive_failures_pass_and_the_next_is_refused_until_a_record_succeeds() {
         let mut breaker = breaker(3, 100);
         for _ in 0..3 {
             assert_eq!(breaker.failed(), Ok(()));
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_share_is_judged_from_a_hundred_records_on() {
+    fn the_share_counts_from_a_hundred_records() {
         let mut breaker = breaker(1000, 50);
         for _ in 0..99 {
             assert_eq!(breaker.failed(), Ok(()));
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn half_and_half_is_no_more_than_half() {
+    fn exactly_half_does_not_exceed_half() {
         let mut breaker = breaker(1000, 50);
         for _ in 0..20_000 {
             breaker.passed(1);
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_long_past_does_not_count() {
+    fn failures_before_the_window_do_not_count() {
         let mut breaker = breaker(1000, 10);
         breaker.passed(10_000);
         for _ in 0..1000 {
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_breaker_begins_anew() {
+    fn a_closed_breaker_starts_from_zero() {
         let mut breaker = breaker(1000, 1);
         breaker.passed(99);
         assert_eq!(breaker.failed(), Ok(()));
@@ -167,7 +168,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a list of everything that happened, in any order of runs of both kinds.
+        /// Compares with a list of all events, for runs of successes and failures in any order.
         #[test]
         fn it_refuses_exactly_the_record_that_would_exceed_a_limit(
             consecutive in 1_u64..400,
@@ -206,7 +207,7 @@ mod tests {
                 if passes {
                     breaker.passed(length);
                 } else {
-                    // So that the next run of failures is a row of its own.
+                    // So that the next run of failures is counted separately.
                     breaker.passed(1);
                     before.push(before[before.len() - 1]);
                 }

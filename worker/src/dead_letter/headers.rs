@@ -1,11 +1,11 @@
-//! Headers of dead letters. In: a failed record, what is wrong with it, who gave up on it, and
-//! `errorHandling.deadLetter.headerStyle`. Out: names and values to add, beside those of the record. Pure; refuses to let
-//! a record grow that is dead-lettered again and again, and never quotes a payload.
+//! Headers of dead letters. In: a failed record, its failure, the group and worker that processed it, and
+//! `errorHandling.deadLetter.headerStyle`. Out: names and values to add to those of the record. Pure. A
+//! record that is dead-lettered repeatedly does not grow, and no header quotes a payload.
 //!
-//! The names and encodings of `Connect` and `Spring` are those of Kafka Connect's DeadLetterQueueReporter and of Spring for
-//! Apache Kafka's DeadLetterPublishingRecoverer. They differ in what they do with a record that has such headers already
-//! (Connect keeps the first, Spring appends); here the latest failure replaces the one before, because topic, partition
-//! and offset must name the record that was read.
+//! The names and encodings of `Connect` and `Spring` are those of Kafka Connect's DeadLetterQueueReporter and
+//! of Spring for Apache Kafka's DeadLetterPublishingRecoverer. They differ in what they do with a record that
+//! has such headers already (Connect keeps the first, Spring appends); here the latest failure replaces the
+//! one before, because topic, partition and offset must name the record that was read.
 
 use crds::spec::HeaderStyle;
 
@@ -24,7 +24,7 @@ pub const HEADER_PREFIX: &str = "kafka-consumer.dev/";
 /// Name and value.
 pub(super) type Header = (&'static str, Vec<u8>);
 
-/// Makes headers: style, and who gives up.
+/// Makes the headers of dead letters in one style, for one worker.
 pub(super) struct Headers {
     pub style: HeaderStyle,
     /// Consumer group id.
@@ -34,16 +34,16 @@ pub(super) struct Headers {
 }
 
 impl Headers {
-    /// What is added to the dead letter of `record`.
-    pub fn of(&self, record: &Record<'_>, letter: &FailedRecord) -> Vec<Header> {
+    /// The headers to add to the dead letter of `record`.
+    pub fn of(&self, record: &Record<'_>, failed: &FailedRecord) -> Vec<Header> {
         match self.style {
-            HeaderStyle::Native => self.native(record, letter),
-            HeaderStyle::Connect => self.connect(record, letter),
-            HeaderStyle::Spring => self.spring(record, letter),
+            HeaderStyle::Native => self.native(record, failed),
+            HeaderStyle::Connect => self.connect(record, failed),
+            HeaderStyle::Spring => self.spring(record, failed),
         }
     }
 
-    /// The record's own headers as they were, but for those of an earlier dead letter, and then `ours`.
+    /// The headers of the record, except those of an earlier dead letter, followed by `ours`.
     pub fn beside<'a>(&self, record: &Record<'a>, ours: &'a [Header]) -> Vec<(&'a [u8], Option<&'a [u8]>)> {
         let forgets = seeded_bug("dead-letter-without-headers");
         let kept = record
@@ -55,8 +55,9 @@ impl Headers {
         kept.chain(added).collect()
     }
 
-    /// Headers of style Native are nobody's but ours. Of the other styles only the exact names of the style in use: a
-    /// user's own header may begin like them.
+    /// Whether this header of the record is replaced. Only workers write headers with the prefix of style
+    /// Native. For the other styles, only the exact names of the present style count, because headers of
+    /// users may start like them.
     fn replaces(&self, name: &[u8]) -> bool {
         let known: &[&str] = match self.style {
             HeaderStyle::Native => &[],
@@ -66,9 +67,9 @@ impl Headers {
         name.starts_with(HEADER_PREFIX.as_bytes()) || known.iter().any(|known| known.as_bytes() == name)
     }
 
-    fn native(&self, record: &Record<'_>, letter: &FailedRecord) -> Vec<Header> {
+    fn native(&self, record: &Record<'_>, failed: &FailedRecord) -> Vec<Header> {
         let partition = record.partition();
-        let failure = &letter.failure;
+        let failure = &failed.failure;
         vec![
             ("kafka-consumer.dev/topic", text(&partition.topic)),
             ("kafka-consumer.dev/partition", text(partition.partition)),
@@ -78,7 +79,7 @@ impl Headers {
             ("kafka-consumer.dev/worker", text(&self.worker)),
             ("kafka-consumer.dev/stage", text(failure.stage.as_str())),
             ("kafka-consumer.dev/component", text(&failure.component)),
-            ("kafka-consumer.dev/attempts", text(letter.attempts)),
+            ("kafka-consumer.dev/attempts", text(failed.attempts)),
             ("kafka-consumer.dev/error-class", text(class(failure.stage))),
             (
                 "kafka-consumer.dev/error-message",
@@ -87,10 +88,10 @@ impl Headers {
         ]
     }
 
-    fn connect(&self, record: &Record<'_>, letter: &FailedRecord) -> Vec<Header> {
+    fn connect(&self, record: &Record<'_>, failed: &FailedRecord) -> Vec<Header> {
         let partition = record.partition();
-        let failure = &letter.failure;
-        let stage = match (failure.stage, is_key(letter)) {
+        let failure = &failed.failure;
+        let stage = match (failure.stage, is_key(failed)) {
             (Stage::Decode, true) => "KEY_CONVERTER",
             (Stage::Decode, false) => "VALUE_CONVERTER",
             (Stage::Transform, _) => "TRANSFORMATION",
@@ -106,19 +107,19 @@ impl Headers {
             (connect::CLASS_NAME, text(&failure.component)),
             (connect::EXCEPTION_CLASS_NAME, text(class(failure.stage))),
             (connect::EXCEPTION_MESSAGE, text(truncate(&failure.message))),
-            (connect::EXCEPTION_STACKTRACE, text(self.trace(letter))),
+            (connect::EXCEPTION_STACKTRACE, text(self.trace(failed))),
         ]
     }
 
-    fn spring(&self, record: &Record<'_>, letter: &FailedRecord) -> Vec<Header> {
+    fn spring(&self, record: &Record<'_>, failed: &FailedRecord) -> Vec<Header> {
         let partition = record.partition();
-        let failure = &letter.failure;
+        let failure = &failed.failure;
         let timestamp_type = match (record.timestamp, record.log_append_time()) {
             (..0, _) => "NoTimestampType",
             (_, true) => "LogAppendTime",
             (_, false) => "CreateTime",
         };
-        let (fqcn, message, stacktrace) = if failure.stage == Stage::Decode && is_key(letter) {
+        let (fqcn, message, stacktrace) = if failure.stage == Stage::Decode && is_key(failed) {
             spring::KEY_EXCEPTION
         } else {
             spring::EXCEPTION
@@ -132,13 +133,13 @@ impl Headers {
             (spring::CONSUMER_GROUP, text(&self.group)),
             (fqcn, text(class(failure.stage))),
             (message, text(truncate(&failure.message))),
-            (stacktrace, text(self.trace(letter))),
+            (stacktrace, text(self.trace(failed))),
         ]
     }
 
-    /// Stands where others write a stack trace: the rest of what there is to say, in the form of one.
-    fn trace(&self, letter: &FailedRecord) -> String {
-        let failure = &letter.failure;
+    /// Replaces a stack trace: the rest of the details, in the format of one.
+    fn trace(&self, failed: &FailedRecord) -> String {
+        let failure = &failed.failure;
         format!(
             "{}: {}\n\tat {}.{} (worker {}, attempts {})",
             class(failure.stage),
@@ -146,7 +147,7 @@ impl Headers {
             failure.stage.as_str(),
             failure.component,
             self.worker,
-            letter.attempts
+            failed.attempts
         )
     }
 }
@@ -163,12 +164,12 @@ fn class(stage: Stage) -> &'static str {
     }
 }
 
-/// Whether a decoder failed on the key.
-fn is_key(letter: &FailedRecord) -> bool {
-    &*letter.failure.component == "key"
+/// Whether the decoder of keys failed.
+fn is_key(failed: &FailedRecord) -> bool {
+    &*failed.failure.component == "key"
 }
 
-/// All text.
+/// All values are text.
 mod connect {
     pub(super) const TOPIC: &str = "__connect.errors.topic";
     pub(super) const PARTITION: &str = "__connect.errors.partition";
@@ -216,7 +217,7 @@ mod spring {
         "kafka_dlt-key-exception-stacktrace",
     );
 
-    /// With the cause, which Spring writes and we have none of: it would be that of an earlier failure.
+    /// Includes the cause, which Spring writes and workers do not: it would belong to an earlier failure.
     pub(super) const ALL: [&str; 13] = [
         TOPIC,
         PARTITION,

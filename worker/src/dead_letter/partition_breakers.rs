@@ -1,25 +1,26 @@
-//! The breakers of the partitions of this worker, or none when the resource asks for none. In: chunks with their failed
-//! records. Out: the first record that must not be written to the dead letter topic. Shared by everything that works on a
-//! partition; looked at once per chunk.
+//! The dead letter breakers of the worker's partitions; there are none if the resource configures none. In:
+//! chunks with their failed records. Out: the first record that must not be written to the dead letter topic.
+//! All tasks of the worker share them and use them once per chunk.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
+use std::{collections::HashMap, sync::Mutex};
 
 use super::breaker::{Breaker, Exceeded, Limits};
-use crate::record::{Chunk, TopicPartition};
+use crate::{
+    record::{Chunk, TopicPartition},
+    sync,
+};
 
-/// A record that the breaker keeps from the dead letter topic.
+/// A record that the breaker does not let into the dead letter topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BreakerRefusal {
-    /// Which of the failed ones it is.
+    /// Its index among the failed records.
     pub index: usize,
-    /// Why.
+    /// The limit that it would exceed.
     pub limit: Exceeded,
 }
 
-/// One breaker per partition. A breaker of an earlier assignment is replaced: what was counted then may be mended.
+/// One breaker per partition. A new assignment gets a new breaker, because the cause of earlier failures may
+/// be fixed.
 pub(super) struct PartitionBreakers {
     limits: Limits,
     partitions: Mutex<HashMap<TopicPartition, (u64, Breaker)>>,
@@ -33,24 +34,24 @@ impl PartitionBreakers {
         }
     }
 
-    /// Counts so many records of `chunk`, of which the ones at the positions `failed` (ascending) failed; stops before the
-    /// first that must not be written.
+    /// Counts `records` records of `chunk`; those at the positions `failed` (ascending) failed. Stops before
+    /// the first record that must not be written, and returns it.
     pub fn admit(&self, chunk: &Chunk, records: usize, failed: &[usize]) -> Option<BreakerRefusal> {
         self.with(chunk, |breaker| admit(breaker, records, failed))
     }
 
-    /// What [`PartitionBreakers::admit`] would answer. Counts nothing.
+    /// Returns what [`PartitionBreakers::admit`] would return, without counting.
     pub fn would_refuse(&self, chunk: &Chunk, records: usize, failed: &[usize]) -> Option<BreakerRefusal> {
         self.with(chunk, |breaker| admit(&mut breaker.clone(), records, failed))
     }
 
-    /// The record that was refused has passed.
+    /// The refused record was processed: resets the breaker of its partition.
     pub fn close(&self, chunk: &Chunk) {
         self.with(chunk, Breaker::close);
     }
 
     fn with<R>(&self, chunk: &Chunk, change: impl FnOnce(&mut Breaker) -> R) -> R {
-        let mut partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut partitions = sync::lock(&self.partitions);
         let fresh = || (chunk.epoch, Breaker::new(self.limits));
         let entry = partitions.entry(chunk.partition.clone()).or_insert_with(fresh);
         if entry.0 != chunk.epoch {
@@ -105,7 +106,8 @@ mod tests {
         let orders = chunk(0, 1);
         assert_eq!(refused(&breakers, &orders, 10, &[1, 2, 4, 8, 9]), None);
         assert_eq!(refused(&breakers, &orders, 10, &[0, 1, 2]), Some(1));
-        // Asked again, the same, and asking beforehand counts nothing; another partition has a breaker of its own.
+        // Asking again gives the same answer, asking in advance counts nothing, and another partition has
+        // another breaker.
         let before = breakers.would_refuse(&orders, 9, &[2, 3]);
         assert_eq!(before.map(|refusal| refusal.index), None);
         assert_eq!(refused(&breakers, &orders, 9, &[0, 1]), Some(0));
@@ -115,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_without_failures_ends_the_row() {
+    fn a_chunk_without_failures_resets_the_consecutive_count() {
         let breakers = breakers(2);
         let orders = chunk(0, 1);
         assert_eq!(refused(&breakers, &orders, 2, &[0, 1]), None);
@@ -125,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_assignment_begins_with_a_closed_breaker() {
+    fn a_new_assignment_starts_with_a_closed_breaker() {
         let breakers = breakers(1);
         assert_eq!(refused(&breakers, &chunk(0, 1), 2, &[0, 1]), Some(1));
         assert_eq!(refused(&breakers, &chunk(0, 2), 2, &[0]), None);

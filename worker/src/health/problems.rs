@@ -1,44 +1,44 @@
-//! How the work of one partition is going: written by its lanes, read by the poll loop for status and for deciding
-//! whether to read on. Updated per failure, never per record.
+//! The problems of one partition. Its lanes report them; the poll loop reads them for status and to decide
+//! whether it continues to read. Updated per failure, never per record.
 
 use std::{
     cmp::Reverse,
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-use crate::{health::snapshot::PausedReason, record::Offset};
+use crate::{health::snapshot::PausedReason, record::Offset, sync};
 
-/// Longest error text kept.
+/// Maximum length of an error text, in bytes.
 const MAX_ERROR: usize = 1024;
 
-/// What is wrong in a partition, by the offset of the record that it is wrong with. Clones share it.
+/// The problems of a partition, by the offset of the record that each one concerns. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Problems(Arc<ProblemTable>);
 
 #[derive(Debug, Default)]
 struct ProblemTable {
-    /// The second half of the key tells apart what is tried again from what it was before.
+    /// The second part of the key distinguishes a new attempt from an earlier one at the same record.
     problems: Mutex<BTreeMap<(Offset, u64), Problem>>,
     next: AtomicU64,
 }
 
-/// What is wrong with one piece of work.
+/// The problem of one record, or of the records written together with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problem {
-    /// Attempts so far for what is being tried now.
+    /// Number of attempts so far at the current work.
     pub attempts: u32,
-    /// What went wrong last, at most 1024 bytes; kept until the next success.
+    /// The last error, at most 1024 bytes; kept until the next success.
     pub last_error: Option<String>,
-    /// Set while it makes no sense to read on.
+    /// Set while reading more records of the partition would not help.
     pub paused_reason: Option<PausedReason>,
 }
 
 impl Problems {
-    /// For the work that begins with the record at `offset`.
+    /// The reporter for the work that starts with the record at `offset`.
     pub fn at(&self, offset: Offset) -> ProblemReporter {
         ProblemReporter {
             problems: self.clone(),
@@ -47,11 +47,11 @@ impl Problems {
         }
     }
 
-    /// The trouble of the oldest record that has any; `paused_reason` if any work of the partition is held, and then for the gravest
-    /// reason.
+    /// The problem of the oldest record that has one. Its `paused_reason` is the most severe one in the whole
+    /// partition.
     pub fn oldest(&self) -> Problem {
         let problems = self.lock();
-        // Of several attempts at one record, the latest.
+        // If there are several attempts at one record, the latest counts.
         let offset = problems.keys().next().map(|(offset, _)| *offset);
         let of_oldest = problems
             .iter()
@@ -67,9 +67,10 @@ impl Problems {
         oldest
     }
 
-    /// The trouble that tells most of why the partition does not move, and the offset of the record that it begins with: the
-    /// one held for the gravest reason, so that reason and error belong together; without any, that of the oldest record
-    /// that has one. Of equals the oldest, and of several attempts at one record the latest.
+    /// The problem that explains best why the partition makes no progress, and the offset of its first
+    /// record: the problem with the most severe `paused_reason`, so that reason and error belong together. If
+    /// no problem has a reason, it is the one of the oldest record. Among equals the oldest record wins, and
+    /// for one record the latest attempt.
     pub fn most_severe(&self) -> Option<(Offset, Problem)> {
         let problems = self.lock();
         let ((offset, _), problem) = problems
@@ -79,41 +80,42 @@ impl Problems {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(Offset, u64), Problem>> {
-        self.0.problems.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.0.problems)
     }
 }
 
-/// One piece of work: the records written together, or a record that waits. Its trouble ends with it.
+/// Reports the problem of one piece of work: records written together, or a waiting record. Dropping it
+/// clears the problem.
 #[derive(Debug)]
 pub struct ProblemReporter {
     problems: Problems,
     key: (Offset, u64),
-    /// Saves the lock where all is well.
+    /// Avoids the lock if there was no problem.
     reported: AtomicBool,
 }
 
 impl ProblemReporter {
     /// An attempt failed.
     pub fn failing(&self, attempts: u32, error: &str) {
-        self.tell(|problem| {
+        self.update(|problem| {
             problem.attempts = attempts;
             problem.last_error = Some(truncate(error));
         });
     }
 
-    /// It makes no sense to read on until [`ProblemReporter::recovered`].
+    /// Reading more records would not help until [`ProblemReporter::recovered`] is called.
     pub fn hold(&self, reason: PausedReason) {
-        self.tell(|problem| problem.paused_reason = Some(reason));
+        self.update(|problem| problem.paused_reason = Some(reason));
     }
 
-    /// It succeeded.
+    /// The work succeeded: clears the problem.
     pub fn recovered(&self) {
         if self.reported.swap(false, Ordering::Relaxed) {
             self.problems.lock().remove(&self.key);
         }
     }
 
-    fn tell(&self, change: impl FnOnce(&mut Problem)) {
+    fn update(&self, change: impl FnOnce(&mut Problem)) {
         self.reported.store(true, Ordering::Relaxed);
         change(self.problems.lock().entry(self.key).or_default());
     }
@@ -125,7 +127,7 @@ impl Drop for ProblemReporter {
     }
 }
 
-/// Cuts a message to what status and headers may hold, at a character boundary.
+/// Cuts a message to the 1024 bytes that status and headers may hold, at a character boundary.
 pub fn truncate(message: &str) -> String {
     cut(message, MAX_ERROR).to_owned()
 }
@@ -154,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn success_clears_the_trouble_of_that_work_only() {
+    fn success_clears_only_the_problem_of_that_work() {
         let problems = Problems::default();
         let (before, old, new) = (problems.at(7), problems.at(7), problems.at(9));
         before.failing(9, "an earlier attempt at the same record");
@@ -173,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_for_the_gravest_reason_is_told_with_its_own_error_and_offset() {
+    fn the_most_severe_reason_comes_with_its_own_error_and_offset() {
         let problems = Problems::default();
         let reported = || {
             let (offset, problem) = problems.most_severe().unwrap();
@@ -193,7 +195,7 @@ mod tests {
         assert_eq!(problems.oldest().paused_reason, Some(PausedReason::RecordFailed));
         let again = problems.at(9);
         again.failing(4, "once more");
-        assert_eq!(reported().1, 3, "not held");
+        assert_eq!(reported().1, 3, "no reason yet");
         again.hold(PausedReason::RecordFailed);
         assert_eq!(reported().1, 4);
     }

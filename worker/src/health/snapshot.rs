@@ -1,14 +1,17 @@
-//! What a worker can tell about itself at any moment: the answer to "why is it stuck". The engine publishes it, the HTTP
-//! server shows it at `/status`, the reporter puts a summary into the resource's status. Pure data.
+//! The state of a worker at one moment, which answers "why is it stuck". The poll loop publishes it, the HTTP
+//! server shows it at `/status`, and the status reporter writes a summary into the resource's status. Pure
+//! data.
 
 use std::{
     cmp::Reverse,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 pub use crds::status::PausedReason;
 use jiff::Timestamp;
 use serde::Serialize;
+
+use crate::sync;
 
 /// The whole worker.
 #[derive(Clone, Debug, Default, Serialize, PartialEq)]
@@ -18,9 +21,9 @@ pub struct Snapshot {
     pub worker: String,
     /// Consumer group id.
     pub group_id: String,
-    /// What it is doing.
+    /// What the worker is doing.
     pub phase: Phase,
-    /// True while reading is held back because the resource says Paused.
+    /// True while the worker does not read because the resource pauses the group.
     pub paused: bool,
     /// Records finished since the start: written, dead-lettered, filtered out or skipped.
     pub records_total: u64,
@@ -28,9 +31,10 @@ pub struct Snapshot {
     pub dead_lettered_total: u64,
     /// Of those, records skipped by `onExhausted: Skip`.
     pub skipped_total: u64,
-    /// The error of the partition with the gravest `pausedReason`, else the last of any kind; at most 1024 characters.
+    /// The error of the partition with the most severe `pausedReason`, otherwise the last error of any kind;
+    /// at most 1024 characters.
     pub last_error: Option<String>,
-    /// One entry per assigned partition, by topic and number.
+    /// One entry per assigned partition, ordered by topic and number.
     pub partitions: Vec<PartitionSnapshot>,
 }
 
@@ -40,9 +44,9 @@ pub enum Phase {
     /// Not yet a member of the group.
     #[default]
     Joining,
-    /// A member; consuming what it is assigned, which may be nothing.
+    /// A member; consuming its assigned partitions, of which there may be none.
     Consuming,
-    /// Finishing what it has begun before it leaves.
+    /// Finishing the records in flight before it leaves the group.
     Draining,
     /// Has left the group.
     Stopped,
@@ -56,45 +60,45 @@ pub struct PartitionSnapshot {
     pub topic: String,
     /// Number of the partition.
     pub partition: i32,
-    /// Counts assignments; completions of an older epoch are ignored.
+    /// Number of the assignment; completions of older assignments are ignored.
     pub epoch: u64,
-    /// Offset committed last, the next to be read after a restart.
+    /// The committed offset, which is the next to be read after a restart.
     pub committed: Option<i64>,
     /// Every record below this offset is finished.
     pub watermark: Option<i64>,
-    /// Records between the watermark and the end of the partition; absent until it is known.
+    /// Records between the watermark and the end of the partition; null until it is known.
     pub lag: Option<i64>,
     /// Records read and not finished.
     pub in_flight: u64,
-    /// The oldest of them, and what is wrong.
+    /// The oldest of them, and the problem of the partition.
     pub oldest: Option<OldestRecord>,
-    /// Why reading is held back; of several reasons the gravest.
+    /// Why reading is paused; if several reasons apply, the most severe one.
     pub paused_reason: Option<PausedReason>,
-    /// It makes no progress although there is something to do: when it made progress last.
+    /// Set if the partition has work to do and makes no progress: the time of its last progress.
     pub stalled_since: Option<Timestamp>,
 }
 
-/// The unfinished record that has waited longest, and what went wrong in its partition: with what holds the partition back,
-/// else with the first record that has any trouble. That need not be this one. It may wait for an answer, while a later
-/// record has failed.
+/// The oldest unfinished record of a partition, and the problem of the partition: the one that pauses it,
+/// otherwise that of the first record that has one. The problem may belong to another record: this one may
+/// wait for an answer while a later record has failed.
 #[derive(Clone, Debug, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct OldestRecord {
-    /// Its offset.
+    /// Offset of the record.
     pub offset: i64,
-    /// Since when it is in flight.
+    /// Time since which it is in flight.
     pub since: Timestamp,
-    /// Attempts so far at what `lastError` tells of.
+    /// Number of attempts so far at the work that failed with `lastError`.
     pub attempts: u32,
-    /// What went wrong last.
+    /// The last error.
     pub last_error: Option<String>,
-    /// Offset of the later record that `attempts` and `lastError` are of. Null: they are of this one, of those that are
-    /// written together with it, or of all the partition.
+    /// Offset of the later record that `attempts` and `lastError` belong to. Null if they belong to this
+    /// record, to records written together with it, or to the whole partition.
     pub error_offset: Option<i64>,
 }
 
-/// The error that belongs to the worker's reason, from the reason and the error of each partition: of the partitions with
-/// the gravest reason, the first that has one.
+/// The error that belongs to the worker's paused reason, from the reason and the error of each partition:
+/// among the partitions with the most severe reason, that of the first one that has an error.
 pub(crate) fn most_severe_error(
     partitions: impl IntoIterator<Item = (Option<PausedReason>, Option<String>)>,
 ) -> Option<String> {
@@ -104,19 +108,19 @@ pub(crate) fn most_severe_error(
         .1
 }
 
-/// The latest snapshot, shared by the engine (writes) and everybody who shows it (reads).
+/// The latest snapshot. The poll loop writes it; the HTTP server and the status reporter read it.
 #[derive(Clone, Debug, Default)]
 pub struct SharedSnapshot(Arc<Mutex<Arc<Snapshot>>>);
 
 impl SharedSnapshot {
     /// Replaces the snapshot.
     pub fn publish(&self, snapshot: Snapshot) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+        *sync::lock(&self.0) = Arc::new(snapshot);
     }
 
     /// The latest snapshot.
     pub fn read(&self) -> Arc<Snapshot> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        sync::lock(&self.0).clone()
     }
 }
 
@@ -124,22 +128,22 @@ impl SharedSnapshot {
 mod tests {
     use super::*;
 
-    type Told = (Option<PausedReason>, Option<String>);
+    type ReasonAndError = (Option<PausedReason>, Option<String>);
 
     #[test]
-    fn the_error_is_of_the_partition_that_gives_the_reason() {
-        let told = |reason: Option<PausedReason>, error: &str| -> Told {
+    fn the_error_comes_from_the_partition_with_the_most_severe_reason() {
+        let partition = |reason: Option<PausedReason>, error: &str| -> ReasonAndError {
             (reason, (!error.is_empty()).then(|| error.to_owned()))
         };
-        let [away, failed] = [PausedReason::WriterUnavailable, PausedReason::RecordFailed].map(Some);
+        let [unavailable, failed] = [PausedReason::WriterUnavailable, PausedReason::RecordFailed].map(Some);
         let partitions = [
-            told(None, "too many requests"),
-            told(away, "connection refused"),
-            told(failed, ""),
-            told(failed, "first"),
-            told(failed, "second"),
+            partition(None, "too many requests"),
+            partition(unavailable, "connection refused"),
+            partition(failed, ""),
+            partition(failed, "first"),
+            partition(failed, "second"),
         ];
-        let of = |partitions: &[Told]| most_severe_error(partitions.to_vec());
+        let of = |partitions: &[ReasonAndError]| most_severe_error(partitions.to_vec());
         assert_eq!(of(&partitions).as_deref(), Some("first"));
         assert_eq!(of(&partitions[..2]).as_deref(), Some("connection refused"));
         assert_eq!(of(&partitions[..1]).as_deref(), Some("too many requests"));

@@ -1,9 +1,11 @@
-//! Finds partitions that make no progress although there is something to do. In: what the poll loop shows of its
-//! partitions, several times a second. Out: since when each one has been stalled, and what changed. Knows no clock;
-//! decides nothing else: whatever holds a partition back goes on by itself or says why.
+//! Finds stalled partitions: those that have work to do and make no progress. In: the partitions of the poll
+//! loop's snapshot, several times a second. Out: since when each one has been stalled, and what changed.
+//! Knows no clock and triggers nothing else: a paused partition resumes without this module, or its status
+//! shows why it does not.
 //!
-//! "Something to do" is a record that was read and is not finished, or records that arrived since and were not read, or
-//! whatever holds the partition back. Lag alone is none: transaction markers at the end of a partition are never read, so it may stay above 0 for ever.
+//! Work to do is a record that was read and is not finished, a record that arrived since the last progress
+//! and was not read, or a reason that pauses the partition. Lag alone does not count: transaction markers at
+//! the end of a partition are never read, so the lag may stay above 0 indefinitely.
 
 use std::{
     collections::HashMap,
@@ -24,7 +26,7 @@ pub struct Stalls {
     marks: HashMap<(TopicPartition, u64), Mark>,
 }
 
-/// When a partition made progress last, or had nothing to do.
+/// When a partition last made progress or had no work to do.
 #[derive(Clone, Debug)]
 struct Mark {
     watermark: Option<Offset>,
@@ -34,17 +36,17 @@ struct Mark {
     stalled: bool,
 }
 
-/// A partition stalled or goes on.
+/// A partition stalled or made progress again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Which.
+    /// The partition.
     pub partition: TopicPartition,
-    /// True: it stalled. False: it goes on.
+    /// True: it stalled. False: it made progress again.
     pub stalled: bool,
 }
 
 impl Stalls {
-    /// A partition counts as stalled after `after` without progress.
+    /// `after` is the time without progress after which a partition counts as stalled.
     pub fn new(after: Duration) -> Self {
         Self {
             after,
@@ -52,32 +54,33 @@ impl Stalls {
         }
     }
 
-    /// [`Stalls::observe`] now, with a line in the log for each change.
+    /// Calls [`Stalls::observe`] with the present time and logs each change.
     pub fn look(&mut self, partitions: &mut [PartitionSnapshot], paused: bool) {
         for Change { partition, stalled } in
             self.observe(partitions, paused, Instant::now(), Timestamp::now())
         {
             if stalled {
-                let of_it = |it: &&PartitionSnapshot| {
+                let same = |it: &&PartitionSnapshot| {
                     *it.topic == *partition.topic && it.partition == partition.partition
                 };
-                let found = partitions.iter().find(of_it);
+                let found = partitions.iter().find(same);
                 tracing::warn!(
                     %partition,
                     offset = found.and_then(|found| found.watermark),
                     in_flight = found.map(|found| found.in_flight),
                     reason = found.and_then(|found| found.paused_reason).map(|reason| reason.as_str()),
-                    "no progress for {} s",
+                    "partition stalled: no progress for {} s",
                     self.after.as_secs()
                 );
             } else {
-                tracing::info!(%partition, "goes on");
+                tracing::info!(%partition, "partition makes progress again");
             }
         }
     }
 
-    /// Says in each partition since when it has been stalled, and returns those that changed. `paused`: the resource says
-    /// Paused, so that nothing is expected to move. `now` is what counts, `wall` what is shown.
+    /// Sets `stalled_since` of each partition and returns the partitions that changed. `paused` is true if
+    /// the resource pauses the group, so no progress is expected. Durations are measured with `now`; `wall`
+    /// is the time to show.
     pub fn observe(
         &mut self,
         partitions: &mut [PartitionSnapshot],
@@ -119,7 +122,7 @@ impl Stalls {
                 });
             }
             shown.stalled_since = mark.stalled.then_some(mark.since);
-            // What has moved away is not kept.
+            // Partitions that are no longer assigned are dropped.
             self.marks.insert(key, mark);
         }
         changes
@@ -133,7 +136,7 @@ mod tests {
 
     const AFTER: Duration = Duration::from_secs(300);
 
-    /// A watch, and the time it is.
+    /// The code under test, and the present time.
     struct World {
         stalls: Stalls,
         start: Instant,
@@ -155,7 +158,8 @@ mod tests {
             Timestamp::from_second(1_000_000 + seconds as i64).unwrap()
         }
 
-        /// Looks after so many seconds; since which second it is stalled, and what changed.
+        /// Observes after this many seconds; returns the second since which the partition is stalled, and
+        /// what changed.
         fn look(
             &mut self,
             seconds: u64,
@@ -188,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn unfinished_work_that_does_not_move_is_told_once_and_its_end_too() {
+    fn a_stall_of_unfinished_work_and_its_end_are_each_reported_once() {
         let mut world = World::new();
         assert_eq!(world.look(10, 7, 5, None, false), (None, vec![]));
         assert_eq!(world.look(299, 7, 5, None, false), (None, vec![]));
@@ -210,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn records_that_arrive_and_are_not_read_count_but_markers_at_the_end_do_not() {
+    fn unread_records_that_arrive_count_but_markers_at_the_end_do_not() {
         let mut world = World::new();
         for _ in 0..5 {
             assert_eq!(world.look(1000, 7, 0, Some(1), false), (None, vec![]));
@@ -221,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_partition_has_all_the_time_from_its_next_record_on() {
+    fn an_idle_partition_has_the_full_time_from_its_next_record() {
         let mut world = World::new();
         world.look(0, 7, 0, Some(0), false);
         assert_eq!(world.look(5000, 7, 0, Some(0), false), (None, vec![]));
@@ -230,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn pausing_on_request_is_no_stall_and_the_time_begins_anew_after_it() {
+    fn a_requested_pause_is_no_stall_and_restarts_the_time() {
         let mut world = World::new();
         world.look(0, 7, 5, Some(5), false);
         assert_eq!(world.look(1000, 7, 5, Some(5), true), (None, vec![]));
@@ -240,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_assignment_begins_anew() {
+    fn a_new_assignment_restarts_the_time() {
         let mut world = World::new();
         world.look(0, 7, 5, None, false);
         world.look(300, 7, 5, None, false);

@@ -1,7 +1,7 @@
-//! The finished records above a committed offset, as text for the commit's metadata: a restart skips them. In: ascending
-//! ranges of offsets. Out: `k1:` and the base64 of variable-length integers, the lengths of unfinished and finished runs
-//! in turn, counted from the committed offset. What does not fit into the [`MetadataLimit`] is left out and will be processed again.
-//! Pure.
+//! Out-of-order completions above a committed offset, as text for the commit's metadata: after a restart the
+//! worker skips them. In: ascending ranges of offsets. Out: `k1:` and the base64 of variable-length integers,
+//! which are the lengths of unfinished and finished runs in turn, counted from the committed offset. Ranges
+//! that do not fit into the [`MetadataLimit`] are left out, and their records are processed again. Pure.
 
 use std::{fmt, ops::Range};
 
@@ -9,13 +9,13 @@ use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 
 use crate::record::Offset;
 
-/// Brokers take 4096 bytes of metadata (`offset.metadata.max.bytes`) and refuse the commit above; for those that are set lower
-/// there is [`MetadataLimit::shrink`].
+/// By default, brokers accept 4096 bytes of metadata (`offset.metadata.max.bytes`) and refuse commits with
+/// more. For brokers with a lower limit there is [`MetadataLimit::shrink`].
 const MAX_TEXT: usize = 3072;
-/// Version of the text; a reader skips what it does not know.
+/// Version of the text; a reader ignores versions that it does not know.
 const PREFIX: &str = "k1:";
 
-/// How long the text may be.
+/// Maximum length of the text in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MetadataLimit(usize);
 
@@ -32,39 +32,43 @@ impl fmt::Display for MetadataLimit {
 }
 
 impl MetadataLimit {
-    /// A broker has refused a text of this length. It does not say what it takes, so the next is at most half as long; down to
-    /// none, which every broker takes. Never grows.
+    /// A broker has refused a text of this length. It does not report its limit, so the next text is at most
+    /// half as long, down to no text, which every broker accepts. The limit never grows.
     pub fn shrink(&mut self, refused: usize) {
         self.0 = self.0.min(refused / 2);
     }
 
-    /// More ranges than these do not fit: each takes at least two bytes.
+    /// Maximum number of ranges: each takes at least two bytes.
     pub fn ranges(self) -> usize {
         self.bytes() / 2
     }
 
-    /// Bytes that fit in. Base64 makes four characters of three of them, and the last ones are not filled up.
+    /// Number of bytes before base64, which makes four characters of three bytes and adds no padding.
     fn bytes(self) -> usize {
         self.0.saturating_sub(PREFIX.len()) * 3 / 4
     }
 }
 
-/// Metadata that is not ours, or is damaged: nothing is skipped then.
+/// Metadata that another program wrote, or that is damaged: the worker then skips nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unreadable;
 
 impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the metadata of the committed offset was not written by this worker; records finished ahead of it are processed again")
+        f.write_str(
+            "the metadata of the committed offset was not written by a worker; \
+             records above it that were already finished are processed again",
+        )
     }
 }
 
-/// The text for `ranges`, ascending and all above `committed`, as far as it fits. Empty without ranges that do.
-pub fn encode(room: MetadataLimit, committed: Offset, ranges: &[Range<Offset>]) -> String {
-    encode_within(room.bytes(), committed, ranges)
+/// The text for the first of `ranges` that fit into `limit`. They must ascend and be above `committed`. Empty
+/// if none fits.
+pub fn encode(limit: MetadataLimit, committed: Offset, ranges: &[Range<Offset>]) -> String {
+    encode_within(limit.bytes(), committed, ranges)
 }
 
-/// [`encode`] for a place that takes any length.
+/// [`encode`] without a limit.
 pub fn encode_all(committed: Offset, ranges: &[Range<Offset>]) -> String {
     encode_within(usize::MAX, committed, ranges)
 }
@@ -88,7 +92,7 @@ fn encode_within(most: usize, committed: Offset, ranges: &[Range<Offset>]) -> St
     format!("{PREFIX}{}", STANDARD_NO_PAD.encode(bytes))
 }
 
-/// The ranges in `text`, which was committed with `committed`.
+/// The ranges in `text`, which is the metadata of the committed offset `committed`.
 pub fn decode(committed: Offset, text: &str) -> Result<Vec<Range<Offset>>, Unreadable> {
     if text.is_empty() {
         return Ok(Vec::new());
@@ -107,14 +111,14 @@ pub fn decode(committed: Offset, text: &str) -> Result<Vec<Range<Offset>>, Unrea
     Ok(ranges)
 }
 
-/// The offset a run further on. TimedPipeline are never empty, so a text is read in one way only.
+/// The offset after the next run. Runs are never empty, so a text has exactly one meaning.
 fn advance(at: Offset, bytes: &mut &[u8]) -> Result<Offset, Unreadable> {
     let run = pull(bytes).filter(|run| *run > 0).ok_or(Unreadable)?;
     let run = Offset::try_from(run).map_err(|_| Unreadable)?;
     at.checked_add(run).ok_or(Unreadable)
 }
 
-/// Seven bits a byte, the lowest first; the high bit says that more follow.
+/// Seven bits in each byte, the lowest first. A set high bit means that more bytes follow.
 fn push(bytes: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         bytes.push(number as u8 | 0x80);
@@ -142,7 +146,7 @@ mod tests {
 
     use super::*;
 
-    /// The finished runs, each behind a gap, above `committed`.
+    /// The finished runs above `committed`, each after a gap.
     fn placed(committed: Offset, runs: &[(i64, i64)]) -> Vec<Range<Offset>> {
         let mut at = committed;
         let place = |(gap, run): &(i64, i64)| {
@@ -154,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_ahead_is_no_text() {
+    fn no_ranges_make_an_empty_text() {
         assert_eq!(encode(MetadataLimit::default(), 7, &[]), "");
         assert_eq!(decode(7, ""), Ok(vec![]));
     }
@@ -187,23 +191,23 @@ mod tests {
     }
 
     #[test]
-    fn whatever_a_broker_takes_it_is_found_out_by_a_few_refusals() {
+    fn a_few_refusals_find_the_limit_of_any_broker() {
         let ranges: Vec<_> = (0..5000).map(|n| 1000 * n + 1..1000 * n + 2).collect();
-        for taken in [0, 1, 6, 100, 1024, 3000] {
-            let (mut room, mut refusals) = (MetadataLimit::default(), 0);
+        for accepted in [0, 1, 6, 100, 1024, 3000] {
+            let (mut limit, mut refusals) = (MetadataLimit::default(), 0);
             let text = loop {
-                let text = encode(room, 0, &ranges);
-                if text.len() <= taken {
+                let text = encode(limit, 0, &ranges);
+                if text.len() <= accepted {
                     break text;
                 }
-                room.shrink(text.len());
+                limit.shrink(text.len());
                 refusals += 1;
             };
-            assert!(refusals <= 10, "{refusals} for {taken}");
-            assert!(text.len() + 16 >= taken / 2, "{} of {taken}", text.len());
-            let found = room;
-            room.shrink(4000);
-            assert_eq!(room, found, "an answer to something longer that comes late");
+            assert!(refusals <= 10, "{refusals} for {accepted}");
+            assert!(text.len() + 16 >= accepted / 2, "{} of {accepted}", text.len());
+            let found = limit;
+            limit.shrink(4000);
+            assert_eq!(limit, found, "a late refusal of a longer text");
         }
     }
 
@@ -219,23 +223,23 @@ mod tests {
             prop_assert_eq!(decode(committed, &text), Ok(ranges));
         }
 
-        /// Never longer than the room, and nothing left out that would have fitted in.
+        /// Never longer than the limit, and no range left out that would fit.
         #[test]
-        fn in_any_room_the_first_ranges_that_fit_are_told(
-            room in 0_usize..400,
+        fn the_first_ranges_that_fit_into_any_limit_are_encoded(
+            limit in 0_usize..400,
             committed in 0..i64::MAX / 2,
             runs in prop::collection::vec((1..1_i64 << 20, 1..1_i64 << 10), 0..150),
         ) {
-            let room = MetadataLimit(room);
+            let limit = MetadataLimit(limit);
             let ranges = placed(committed, &runs);
-            let text = encode(room, committed, &ranges);
-            prop_assert!(text.len() <= room.0, "{} in {}", text.len(), room);
-            let told = decode(committed, &text).unwrap();
-            prop_assert_eq!(told.as_slice(), &ranges[..told.len()]);
-            prop_assert!(told.len() <= room.ranges());
-            if told.len() < ranges.len() {
-                let one_more = encode_all(committed, &ranges[..=told.len()]);
-                prop_assert!(one_more.len() > room.0, "{} in {}", one_more.len(), room);
+            let text = encode(limit, committed, &ranges);
+            prop_assert!(text.len() <= limit.0, "{} in {}", text.len(), limit);
+            let read = decode(committed, &text).unwrap();
+            prop_assert_eq!(read.as_slice(), &ranges[..read.len()]);
+            prop_assert!(read.len() <= limit.ranges());
+            if read.len() < ranges.len() {
+                let one_more = encode_all(committed, &ranges[..=read.len()]);
+                prop_assert!(one_more.len() > limit.0, "{} in {}", one_more.len(), limit);
             }
         }
 

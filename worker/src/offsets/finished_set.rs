@@ -1,22 +1,23 @@
-//! The offsets of a partition that need no work any more: all below one, and ranges above it. A writer that stores offsets
-//! beside what it writes keeps one per partition. In: ranges, and text written before. Out: answers, and text. Pure.
+//! The finished offsets of a partition: all below one offset, and ranges above it. A writer that stores
+//! offsets together with its records keeps one set per partition. In: ranges, and text written before. Out:
+//! answers, and text. Pure.
 
 use std::ops::Range;
 
 use super::commit_metadata::{self, Unreadable};
 use crate::record::Offset;
 
-/// Finished offsets. Grows only.
+/// Finished offsets of a partition. The set only grows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FinishedSet {
-    /// Everything below is finished; this one is not.
+    /// Everything below is finished; this offset is not.
     next: Offset,
-    /// Above it, ascending, with unfinished offsets between any two of them.
+    /// Finished ranges above it, ascending, with unfinished offsets between any two of them.
     ahead: Vec<Range<Offset>>,
 }
 
 impl FinishedSet {
-    /// Reads what [`FinishedSet::next`] and [`FinishedSet::ahead`] gave.
+    /// Reads what [`FinishedSet::next`] and [`FinishedSet::ahead`] returned.
     pub fn decode(next: Offset, ahead: &str) -> Result<Self, Unreadable> {
         let ahead = commit_metadata::decode(next, ahead)?;
         Ok(Self { next, ahead })
@@ -27,7 +28,7 @@ impl FinishedSet {
         self.next
     }
 
-    /// What is finished above it, as text without a limit to its length.
+    /// The finished ranges above [`FinishedSet::next`], as text of any length.
     pub fn ahead(&self) -> String {
         commit_metadata::encode_all(self.next, &self.ahead)
     }
@@ -37,7 +38,7 @@ impl FinishedSet {
         self.ahead.last().map_or(self.next, |range| range.end)
     }
 
-    /// How many ranges there are above the first unfinished offset.
+    /// Number of finished ranges above the first unfinished offset.
     pub fn ranges(&self) -> usize {
         self.ahead.len()
     }
@@ -48,7 +49,7 @@ impl FinishedSet {
         offset < self.next || self.ahead.get(after()).is_some_and(|range| range.start <= offset)
     }
 
-    /// Everything below is finished.
+    /// Marks everything below `offset` as finished.
     pub fn finish_below(&mut self, offset: Offset) {
         if offset <= self.next {
             return;
@@ -60,7 +61,7 @@ impl FinishedSet {
         }
     }
 
-    /// These are finished.
+    /// Marks the offsets of `range` as finished.
     pub fn insert(&mut self, range: Range<Offset>) {
         if range.start <= self.next {
             return self.finish_below(range.end);
@@ -68,7 +69,7 @@ impl FinishedSet {
         if range.is_empty() {
             return;
         }
-        // Neighbours that only touch become one, so that the text stays short.
+        // Adjacent ranges become one, so that the text stays short.
         let first = self.ahead.partition_point(|known| known.end < range.start);
         let last = self.ahead.partition_point(|known| known.start <= range.end);
         let joined = self.ahead[first..last].iter().fold(range, |joined, known| {
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_that_touch_become_one() {
+    fn adjacent_ranges_become_one() {
         let mut finished = FinishedSet::default();
         finished.insert(10..12);
         finished.insert(14..16);
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_below_a_committed_offset_is_forgotten() {
+    fn ranges_below_a_committed_offset_are_dropped() {
         let mut finished = set(3, &[5..7, 9..11, 20..22, 30..31]);
         finished.finish_below(2);
         assert_eq!(finished.next(), 3);
@@ -122,9 +123,9 @@ mod tests {
     }
 
     proptest! {
-        /// Compared with a set of numbers, after every step; and read back from its text.
+        /// Compares with a set of numbers after every step, and reads the set back from its text.
         #[test]
-        fn it_holds_what_was_put_in_and_nothing_else(
+        fn it_contains_exactly_the_inserted_offsets(
             steps in prop::collection::vec((any::<bool>(), 0_i64..120, 0_i64..12), 0..40),
         ) {
             let mut finished = FinishedSet::default();
@@ -148,9 +149,9 @@ mod tests {
             }
         }
 
-        /// However many records never came to be written: past the floor none of them takes room.
+        /// Records that are never written take no space once they are below the floor.
         #[test]
-        fn holes_below_the_floor_take_no_room(holes in prop::collection::btree_set(0_i64..5_000, 0..400), floor in 0_i64..5_000) {
+        fn holes_below_the_floor_take_no_space(holes in prop::collection::btree_set(0_i64..5_000, 0..400), floor in 0_i64..5_000) {
             let mut finished = FinishedSet::default();
             for offset in (0..5_000).filter(|offset| !holes.contains(offset)) {
                 finished.insert(offset..offset + 1);

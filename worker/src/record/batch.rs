@@ -1,5 +1,5 @@
-//! What the transforms make of a chunk: a [`Batch`] of outputs that mostly point back into the chunk. An identity
-//! pipeline copies nothing.
+//! What the transforms make of a chunk: a [`Batch`] of outputs. An output refers to the bytes of the chunk
+//! unless a transform changed them, so a pipeline without changes copies nothing.
 
 use std::sync::{
     Arc,
@@ -11,14 +11,14 @@ use crate::record::{
     failure::{Failure, Stage},
 };
 
-/// A key or value of an output.
+/// The key or the value of an output, as a transform passes it to [`BatchBuilder::emit`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Payload<'a> {
     /// Kafka's null.
     Null,
-    /// The same bytes as the input of the transform.
+    /// The same key or value as the transform's input, not copied.
     Keep,
-    /// New bytes.
+    /// These bytes, which the batch copies.
     New(&'a [u8]),
 }
 
@@ -36,7 +36,31 @@ struct Output {
     value: Slot,
 }
 
-/// Outputs of a chunk, in the order of their sources, with the failures met on the way.
+/// The outputs of a chunk's records, in the order of the records, and the records that failed so far. It is
+/// the input of each transform and of the writers.
+///
+/// A transform reads it with [`Batch::outputs`] and writes the next batch with the [`BatchBuilder`] that it
+/// gets.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use kafka_consumer_worker::{Batch, Chunk, Payload, record::TopicPartition};
+///
+/// let mut chunk = Chunk::new(TopicPartition::new("orders", 0), 1);
+/// chunk.push(7, -1, Some(b"k"), Some(b"a,b"), []);
+/// let input = Batch::identity(Arc::new(chunk));
+/// let mut output = input.next();
+/// for (from, record) in input.outputs().enumerate() {
+///     for part in record.value.unwrap_or_default().split(|byte| *byte == b',') {
+///         output.emit(from, Payload::Keep, Payload::New(part));
+///     }
+/// }
+/// let (batch, filtered) = output.finish();
+/// assert_eq!((batch.len(), filtered), (2, 0));
+/// assert_eq!(batch.output(1).value, Some(b"b".as_slice()));
+/// assert_eq!(batch.output(1).record_id(), "orders-0-7-1");
+/// ```
 #[derive(Debug)]
 pub struct Batch {
     chunk: Arc<Chunk>,
@@ -46,7 +70,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Every record of the chunk as it is.
+    /// One unchanged output for every record of the chunk, which is the input of the first transform.
     pub fn identity(chunk: Arc<Chunk>) -> Self {
         let outputs = (0..chunk.len() as u32)
             .map(|source| Output {
@@ -64,7 +88,7 @@ impl Batch {
         }
     }
 
-    /// The chunk the outputs come from.
+    /// The chunk that the outputs were made from.
     pub fn chunk(&self) -> &Arc<Chunk> {
         &self.chunk
     }
@@ -74,17 +98,17 @@ impl Batch {
         self.outputs.len()
     }
 
-    /// True when there is no output.
+    /// True if there is no output.
     pub fn is_empty(&self) -> bool {
         self.outputs.is_empty()
     }
 
-    /// Records that failed so far.
+    /// The records that failed so far; they have no outputs.
     pub fn failures(&self) -> &[Failure] {
         &self.failures
     }
 
-    /// The output at `index`, which must be below [`Batch::len`].
+    /// The output at `index`. Panics if `index` is not below [`Batch::len`].
     pub fn output(&self, index: usize) -> OutputRecord<'_> {
         let output = &self.outputs[index];
         let source = self.chunk.record(output.source as usize);
@@ -101,23 +125,25 @@ impl Batch {
         }
     }
 
-    /// Index in the chunk of the record that the output at `index` was made from.
+    /// Index in the chunk of the record that was the source of the output at `index`.
     pub(crate) fn source(&self, index: u32) -> u32 {
         self.outputs[index as usize].source
     }
 
-    /// All outputs in order.
+    /// All outputs, in the order of their records.
     pub fn outputs(&self) -> impl ExactSizeIterator<Item = OutputRecord<'_>> {
         (0..self.len()).map(|index| self.output(index))
     }
 
-    /// A batch of nothing but the output at `index`: for running one record of an untransformed batch by itself.
+    /// A batch that holds only the output at `index`, to run one record of an untransformed batch by itself.
+    /// Panics if `index` is not below [`Batch::len`].
     pub fn single(&self, index: usize) -> Batch {
         self.only(&self.outputs[index..=index])
     }
 
-    /// For each record that has outputs, a batch of nothing but all of these: for finding the record that makes a transform
-    /// panic. They stay together, because they are numbered together, and because a record fails as a whole.
+    /// One batch for each record that has outputs, with all of its outputs: to find the record that makes a
+    /// transform panic. The outputs of a record stay together because they are numbered together and because
+    /// a record fails as a whole.
     pub(crate) fn by_source(&self) -> impl Iterator<Item = Batch> {
         self.outputs
             .chunk_by(|left, right| left.source == right.source)
@@ -132,7 +158,7 @@ impl Batch {
         batch
     }
 
-    /// A batch of nothing but these failures.
+    /// A batch that holds only these failures.
     pub fn failed(chunk: Arc<Chunk>, failures: Vec<Failure>) -> Batch {
         Batch {
             chunk,
@@ -142,8 +168,9 @@ impl Batch {
         }
     }
 
-    /// Puts the outputs and failures of a batch of later records of the same chunk behind these. A record fails as a whole
-    /// and once: what has failed in either batch leaves no output, and what has failed here already is left as it is.
+    /// Appends the outputs and failures of `later`, a batch of later records of the same chunk. A record
+    /// fails as a whole and once: a record that failed in either batch keeps no output, and a failure that
+    /// this batch already has stays.
     pub fn append(&mut self, later: &Batch) {
         let failures = later.failures.iter();
         let failures = failures.filter(|failure| !self.has_failed(failure.source));
@@ -170,7 +197,7 @@ impl Batch {
         self.outputs.push(Output { key, value, ..output });
     }
 
-    /// Starts the next batch, made from this one.
+    /// Starts the next batch, with this one as the input.
     pub fn next(&self) -> BatchBuilder<'_> {
         BatchBuilder {
             input: self,
@@ -182,7 +209,8 @@ impl Batch {
         }
     }
 
-    /// Drops the outputs of failed records and notes the failures: for checks that change nothing, such as decoders.
+    /// Adds failures and drops the outputs of their records: for checks that change nothing, such as
+    /// decoders.
     pub fn fail(&mut self, failures: Vec<Failure>) {
         if failures.is_empty() {
             return;
@@ -194,29 +222,31 @@ impl Batch {
     }
 }
 
-/// An output as writers and transforms see it.
+/// An output as transforms and writers see it: the key and value to process, and the record that they were
+/// made from.
 #[derive(Clone, Copy, Debug)]
 pub struct OutputRecord<'a> {
-    /// Index of the record in the chunk that it was made from.
+    /// Index of the source record in the chunk.
     pub source: usize,
-    /// 0 for the first output of a record, 1 for the second, and so on.
+    /// Number of the output among those of the same record: 0 for the first, 1 for the second, and so on.
     pub index: u32,
-    /// Its key.
+    /// Key of the output; None is Kafka's null.
     pub key: Option<&'a [u8]>,
-    /// Its value.
+    /// Value of the output; None is Kafka's null, a tombstone.
     pub value: Option<&'a [u8]>,
-    /// The record it was made from: partition, offset, timestamp, headers, original key and value.
+    /// The source record: partition, offset, timestamp, headers, and the key and value as they were read.
     pub record: Record<'a>,
 }
 
 impl OutputRecord<'_> {
-    /// Offset of the record it was made from.
+    /// Offset of the source record.
     pub fn offset(&self) -> Offset {
         self.record.offset
     }
 
-    /// Identity that stays the same when the record is processed again: "topic-partition-offset", and
-    /// "topic-partition-offset-n" for the n-th further output of the same record.
+    /// An identity that is the same whenever the record is processed again: `topic-partition-offset` for the
+    /// first output of a record and `topic-partition-offset-n` for the output with index n, from 1. Writers
+    /// that deduplicate use it.
     pub fn record_id(&self) -> String {
         let partition = self.record.partition();
         match self.index {
@@ -226,8 +256,12 @@ impl OutputRecord<'_> {
     }
 }
 
-/// Collects what a transform makes of a batch. Call [`BatchBuilder::emit`] or [`BatchBuilder::fail`] with ascending
-/// input indices; an input without either is filtered out.
+/// Collects the outputs of a transform. For each input, in ascending order, call [`BatchBuilder::emit`] once
+/// per output, or [`BatchBuilder::fail`], or [`BatchBuilder::filter`]. An input without any call is filtered
+/// out but not counted.
+///
+/// Each call also shows that the transform is running. `transformTimeoutSeconds` limits the time between two
+/// calls.
 #[derive(Debug)]
 pub struct BatchBuilder<'i> {
     input: &'i Batch,
@@ -239,7 +273,7 @@ pub struct BatchBuilder<'i> {
 }
 
 impl<'i> BatchBuilder<'i> {
-    /// Counts every call as a sign of life.
+    /// Counts every call, to show that the transform is running.
     pub(crate) fn beating(mut self, beats: &'i AtomicU64) -> Self {
         self.beats = Some(beats);
         self
@@ -247,12 +281,13 @@ impl<'i> BatchBuilder<'i> {
 
     fn beat(&self) {
         if let Some(beats) = self.beats {
-            // Nobody else writes: a plain store, which costs nothing, is enough.
+            // Only this builder writes: a plain store, which costs nothing, is enough.
             beats.store(beats.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         }
     }
 
-    /// Adds an output made from the input at index `from`; several calls make several outputs.
+    /// Adds an output of the input at index `from`. Several calls with the same index make several outputs of
+    /// the same record. Panics if `from` is not below the number of inputs.
     pub fn emit(&mut self, from: usize, key: Payload<'_>, value: Payload<'_>) {
         self.beat();
         let input = self.input.outputs[from];
@@ -270,14 +305,18 @@ impl<'i> BatchBuilder<'i> {
         });
     }
 
-    /// Marks the record behind the input at index `from` as failed; outputs already made from it are withdrawn.
+    /// Marks the record of the input at index `from` as failed and removes the outputs that were already made
+    /// from it. `onExhausted` of the resource decides what happens to the record. `stage` is
+    /// [`Stage::Transform`], or [`Stage::Decode`] for a value that cannot be decoded; `component` is the name
+    /// of the transform, or `value`. `message` is shown in dead letter headers, status and logs; it must not
+    /// contain the payload. Panics if `from` is not below the number of inputs.
     pub fn fail(&mut self, from: usize, stage: Stage, component: &Arc<str>, message: impl Into<String>) {
         self.beat();
         let source = self.input.outputs[from].source;
         while self.outputs.last().is_some_and(|last| last.source == source) {
             self.outputs.pop();
         }
-        // An input may be one of several made from the same record; one failure each is enough.
+        // Several inputs may have been made from the same record; one failure for each component is enough.
         if self
             .failures
             .last()
@@ -292,13 +331,13 @@ impl<'i> BatchBuilder<'i> {
         }
     }
 
-    /// Notes that an input was left out on purpose, for metrics.
+    /// Counts an input that the transform filtered out, for the metric `kcg_worker_filtered_total`.
     pub fn filter(&mut self) {
         self.beat();
         self.filtered += 1;
     }
 
-    /// The finished batch and the number of inputs filtered out.
+    /// Returns the batch and the number of inputs that were counted as filtered out.
     pub fn finish(self) -> (Batch, usize) {
         let mut batch = Batch {
             chunk: self.input.chunk.clone(),
@@ -306,7 +345,7 @@ impl<'i> BatchBuilder<'i> {
             outputs: self.outputs,
             failures: Vec::new(),
         };
-        // A record fails as a whole: outputs made from its other inputs go as well.
+        // A record fails as a whole, so the outputs of its other inputs are removed, too.
         batch.fail(self.failures);
         (batch, self.filtered)
     }
@@ -406,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn outputs_of_a_record_are_run_together_and_keep_their_numbers() {
+    fn outputs_of_a_record_stay_together_and_keep_their_numbers() {
         let mut input = doubled(&["a", "b", "c"]);
         input.fail(vec![failure(1, "bad")]);
         let records: Vec<Batch> = input.by_source().collect();
@@ -422,7 +461,7 @@ mod tests {
             (records[1].output(0).key, records[1].output(1).key),
             (Some(b"k".as_slice()), None)
         );
-        // Whoever puts them together has the failures already.
+        // The caller, which appends them, already has the failures.
         assert!(records.iter().all(|record| record.failures().is_empty()));
     }
 

@@ -1,17 +1,18 @@
-//! How much memory records may take, from the memory limit of the container. In: the limit. Out: bytes for what is in flight
-//! and for what librdkafka reads ahead. Without a limit the defaults hold, which suit containers of 256 MiB and more.
+//! How much memory records may use, computed from the memory limit of the container. In: the limit. Out:
+//! bytes for records in flight, and bytes that librdkafka may read ahead. Without a limit the defaults apply,
+//! which suit containers of 256 MiB and more.
 
 use std::path::Path;
 
-/// In-flight bytes of all partitions together, without a limit that asks for less.
+/// Bytes in flight of all partitions together, unless the limit requires less.
 const MOST: u64 = 64 << 20;
-/// Less would make batches of single records; a container this small cannot be helped.
+/// Less would make batches of single records. Containers that need less are too small.
 const LEAST: u64 = 1 << 20;
-/// What is in flight may exist twice, as it was read and as the transforms made it; what is read ahead is there once; the
-/// rest is for the process itself.
+/// Records in flight may exist twice, as they were read and as the transforms made them. Records read ahead
+/// exist once. The rest of the memory is for the process itself.
 const SHARE: u64 = 4;
 
-/// What records may take.
+/// How much memory records may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryBudget {
     /// Bytes read and not finished.
@@ -31,7 +32,7 @@ impl MemoryBudget {
     }
 }
 
-/// The memory limit of this container in bytes; None when there is none.
+/// The memory limit of this container in bytes; None if there is none.
 pub fn limit() -> Option<u64> {
     [
         "/sys/fs/cgroup/memory.max",
@@ -41,7 +42,7 @@ pub fn limit() -> Option<u64> {
     .find_map(|path| read(Path::new(path)))
 }
 
-/// "max", and the huge number of the older interface, are no limits.
+/// "max", and the huge number of cgroup v1, mean no limit.
 fn read(path: &Path) -> Option<u64> {
     let limit = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;
     (limit < 1 << 60).then_some(limit)

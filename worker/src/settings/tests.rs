@@ -1,9 +1,17 @@
+use std::{path::Path, time::Duration};
+
+use crds::{
+    WorkerConfig,
+    spec::{HeaderStyle, OnExhausted},
+};
 use serde_json::{Value, json};
 
-use crds::spec::HeaderStyle;
-
-use super::*;
-use crate::{per_record, record::batch::Payload};
+use super::{document::parse, *};
+use crate::{
+    dead_letter::{BreakerLimits, DeadLetterSettings},
+    exit, per_record,
+    record::batch::Payload,
+};
 
 fn document() -> Value {
     json!({
@@ -37,7 +45,7 @@ fn error(result: Result<Settings, SettingsError>) -> SettingsError {
 }
 
 #[tokio::test]
-async fn a_small_container_reads_less_ahead_unless_the_user_says_how_much() {
+async fn a_small_container_reads_less_ahead_unless_the_user_sets_how_much() {
     let mut settings = built(&document(), &Extensions::new()).await.unwrap();
     settings.fit_into(Some(64 << 20));
     assert_eq!(settings.memory.in_flight, 16 << 20);
@@ -115,11 +123,11 @@ async fn a_breaker_without_limits_has_the_default_ones() {
 }
 
 #[test]
-fn every_wrong_value_is_named_with_what_to_write() {
+fn every_invalid_value_is_named_with_what_to_write() {
     for (path, value, message) in [
         ("/groupId", json!(""), "groupId: is empty; write"),
         ("/topics", json!([]), "topics: is empty; write at least one"),
-        ("/topics", json!(["a", "a"]), "topics: \"a\" is there twice"),
+        ("/topics", json!(["a", "a"]), "topics: \"a\" occurs twice"),
         ("/writers", json!([]), "writers: is empty; write at least one"),
         (
             "/drainSeconds",
@@ -159,12 +167,12 @@ fn every_wrong_value_is_named_with_what_to_write() {
         (
             "/kafka/clientConfig",
             json!({"plugin.library.paths": "x"}),
-            "kafka.clientConfig: \"plugin.library.paths\" may not be set",
+            "kafka.clientConfig: \"plugin.library.paths\" is not allowed",
         ),
         (
             "/consumer/startPosition",
             json!({"type": "Timestamp"}),
-            "consumer.startPosition: timestamp must be there",
+            "consumer.startPosition: timestamp must be set",
         ),
         (
             "/errorHandling/onExhausted",
@@ -224,7 +232,7 @@ fn every_wrong_value_is_named_with_what_to_write() {
 }
 
 #[test]
-fn exactly_once_is_refused_where_it_cannot_be_kept() {
+fn exactly_once_is_refused_where_it_cannot_be_guaranteed() {
     let mut document = with("/processing/deliveryGuarantee", json!("ExactlyOnce"));
     let refusal = |document: &Value| parsed(document).err().unwrap().to_string();
     let message = refusal(&document);
@@ -244,7 +252,7 @@ fn exactly_once_is_refused_where_it_cannot_be_kept() {
 }
 
 #[test]
-fn timeouts_that_the_broker_decides_are_refused_with_its_protocol() {
+fn timeouts_that_the_broker_sets_are_refused_with_its_protocol() {
     let mut document = with("/consumer/groupProtocol", json!("Consumer"));
     assert!(parsed(&document).is_ok());
     for key in ["session.timeout.ms", "heartbeat.interval.ms"] {
@@ -354,7 +362,7 @@ async fn the_first_transform_of_type_fields_decodes_and_needs_json() {
         ),
         "{refused}"
     );
-    // What comes from a transform of one's own may be JSON whatever went in.
+    // The output of a custom transform may be JSON, whatever its input was.
     document["transforms"] = json!([own, shape("a")]);
     let settings = built(&document, &extensions).await.unwrap();
     assert!(!settings.decoders.accept_anything());
@@ -368,7 +376,7 @@ async fn the_first_transform_of_type_fields_decodes_and_needs_json() {
 }
 
 #[test]
-fn all_wrong_values_are_told_at_once() {
+fn all_invalid_values_are_reported_at_once() {
     let mut document = with("/processing/concurrency", json!(0));
     document["groupId"] = json!("");
     let Err(SettingsError::Invalid { errors, .. }) = parsed(&document) else {
@@ -386,7 +394,7 @@ fn another_format_version_is_refused_before_anything_else() {
 }
 
 #[test]
-fn a_document_that_does_not_parse_is_told_with_line_and_field() {
+fn a_document_that_does_not_parse_is_reported_with_line_and_field() {
     let error = parse(Path::new("/etc/w.json"), b"{\n  \"formatVersion\": \"one\"\n}")
         .unwrap_err()
         .to_string();
@@ -433,7 +441,7 @@ async fn an_unknown_custom_name_says_what_the_worker_has() {
 
 #[cfg(feature = "vrl")]
 #[tokio::test]
-async fn neighbouring_vrl_transforms_run_as_one_and_the_first_decodes() {
+async fn consecutive_vrl_transforms_run_as_one_and_the_first_decodes() {
     let vrl = |name: &str| json!({"name": name, "type": "Vrl", "vrl": {"source": ".seen = true"}});
     let custom = json!({"name": "own", "type": "Custom", "custom": {"name": "own"}});
     let extensions = Extensions::new().transform("own", |_| {

@@ -1,5 +1,4 @@
-//! From `transforms[]` of the document to transforms that can be called. VRL transforms that follow each other become one
-//! chain.
+//! Builds the transforms of the document's `transforms[]`. Consecutive VRL transforms become one chain.
 
 use std::sync::Arc;
 
@@ -22,7 +21,7 @@ pub enum TransformError {
         kind: TransformType,
         member: &'static str,
     },
-    /// Its program is in a ConfigMap that is not there.
+    /// Its program is in a ConfigMap that cannot be read.
     #[error("transform {name:?}: {source}")]
     ConfigMap {
         name: String,
@@ -32,7 +31,7 @@ pub enum TransformError {
     /// Its program does not compile.
     #[error("transform {name:?}: {message}")]
     Program { name: String, message: String },
-    /// The user's own code refused.
+    /// The custom code returned an error.
     #[error("transform {name:?}: {source:#}")]
     Custom { name: String, source: anyhow::Error },
 }
@@ -124,7 +123,8 @@ fn source(spec: &Spec, secrets: &SecretFiles) -> Result<String, TransformError> 
     let vrl = spec.vrl.as_ref().ok_or_else(|| missing("vrl"))?;
     match (&vrl.source, &vrl.config_map) {
         (Some(source), _) => Ok(source.clone()),
-        // The operator puts the program into the document; without an operator it may be beside it.
+        // The operator puts the program into the document. Without an operator, the program may be in a
+        // mounted file.
         (None, Some(reference)) => secrets
             .read_config_map(&reference.name, &reference.key)
             .map_err(|source| TransformError::ConfigMap { name: name(), source }),

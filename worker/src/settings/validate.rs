@@ -1,5 +1,5 @@
-//! Checks the values of a configuration document. The operator renders only what the API server has accepted, so this speaks
-//! to people who write or change the document by hand. Pure.
+//! Checks the values of a configuration document. The operator renders only what the API server has accepted,
+//! so these messages address users who write or change the document by hand. Pure.
 
 mod fields;
 
@@ -57,13 +57,13 @@ impl Check {
             if name.is_empty() {
                 self.fail(field, "a name is empty; give every entry a name");
             } else if !seen.insert(name) {
-                self.fail(field, format!("{name:?} is there twice; names must be unique"));
+                self.fail(field, format!("{name:?} occurs twice; use each name once"));
             }
         }
     }
 }
 
-/// All that is wrong with the document.
+/// All errors of the document.
 pub(super) fn check(config: &WorkerConfig) -> Vec<FieldError> {
     let mut check = Check::default();
     if config.group_id.is_empty() {
@@ -101,9 +101,8 @@ fn connection(config: &WorkerConfig, check: &mut Check) {
     }
     for key in config.kafka.client_config.keys() {
         if !ALLOWED_CLIENT_CONFIG.contains(&key.as_str()) {
-            let message = format!(
-                "{key:?} may not be set; remove it, or use the field of the resource that is made for it"
-            );
+            let message =
+                format!("{key:?} is not allowed; remove it, or use the field of the resource that sets it");
             check.fail("kafka.clientConfig", message);
         }
     }
@@ -116,7 +115,7 @@ fn connection(config: &WorkerConfig, check: &mut Check) {
     if (start.kind == StartPositionType::Timestamp) != start.timestamp.is_some() {
         check.fail(
             "consumer.startPosition",
-            "timestamp must be there when type is Timestamp, and only then",
+            "timestamp must be set if type is Timestamp, and only then; set it, or change the type",
         );
     }
 }
@@ -169,13 +168,13 @@ fn exactly_once(config: &WorkerConfig, check: &mut Check) {
     if config.processing.ordering == Ordering::Unordered {
         check.fail(
             "processing.ordering",
-            "Unordered does not go with ExactlyOnce; use PerPartition or PerKey, or AtLeastOnce",
+            "Unordered cannot be combined with ExactlyOnce; use PerPartition or PerKey, or AtLeastOnce",
         );
     }
     if config.consumer.isolation_level != IsolationLevel::ReadCommitted {
         check.fail(
             "consumer.isolationLevel",
-            "ReadUncommitted does not go with ExactlyOnce; use ReadCommitted, or AtLeastOnce",
+            "ReadUncommitted cannot be combined with ExactlyOnce; use ReadCommitted, or AtLeastOnce",
         );
     }
 }

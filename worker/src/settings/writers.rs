@@ -1,5 +1,5 @@
-//! From `spec.writers[]` to a running [`Writer`]. Reads the Secrets a writer needs, so that a missing one is told at the
-//! start; connects to nothing.
+//! Builds the [`Writer`]s of `spec.writers[]`. Reads the Secrets that a writer needs, so that a missing
+//! Secret is an error at the start; connects to nothing.
 
 use std::sync::Arc;
 
@@ -13,46 +13,46 @@ use crate::{
     writer::{Writer, blackhole::Blackhole, file::FileWriter, kafka::KafkaWriter, stdout::StdoutWriter},
 };
 
-/// What writers are made of besides their configuration.
+/// What writers need besides their configuration.
 #[derive(Clone, Copy)]
 pub struct WriterContext<'a> {
     /// Where Secrets are mounted.
     pub secrets: &'a SecretFiles,
-    /// Gives the worker's producer for a compression; writers of the same compression share one.
+    /// Returns the worker's producer for a compression; writers with the same compression share one.
     pub producer: &'a (dyn Fn(Compression) -> Result<Producer, ProducerError> + Send + Sync),
-    /// With ExactlyOnce and a Kafka writer.
+    /// The transactional producer; set with ExactlyOnce and a Kafka writer.
     pub transactions: Option<&'a Transactional>,
     /// Name of the worker, unique in the group; part of file names.
     pub worker_name: &'a str,
     /// Kafka's group.id.
     pub group_id: &'a str,
-    /// With ExactlyOnce, writers keep offsets as well.
+    /// The delivery guarantee. With ExactlyOnce, writers also store offsets.
     pub guarantee: DeliveryGuarantee,
-    /// The user's own writers.
+    /// The custom transforms and writers of this binary.
     pub extensions: &'a Extensions,
 }
 
 /// A writer that cannot be built from its configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildWriterError {
-    /// A Secret or ConfigMap is missing.
+    /// A Secret or ConfigMap is missing or invalid.
     #[error("writer {name:?}: {source}")]
     Secret {
         name: String,
         #[source]
         source: SecretError,
     },
-    /// No producer.
+    /// The Kafka producer cannot be created.
     #[error("writer {name:?}: {source}")]
     Producer {
         name: String,
         #[source]
         source: ProducerError,
     },
-    /// The configuration makes no sense.
+    /// The configuration is invalid.
     #[error("writer {name:?}: {message}")]
     Config { name: String, message: String },
-    /// The user's own code refused.
+    /// The custom code returned an error.
     #[error("writer {name:?}: {source:#}")]
     Custom { name: String, source: anyhow::Error },
 }
@@ -134,7 +134,9 @@ pub async fn build(
         #[cfg(not(all(feature = "http", feature = "postgres")))]
         kind => Err(BuildWriterError::Config {
             name: name(),
-            message: format!("this worker was built without the feature for type {kind:?}"),
+            message: format!(
+                "this worker was built without the feature for type {kind:?}; use the released worker image"
+            ),
         }),
     }
 }

@@ -1,4 +1,4 @@
-//! When to report. Pure: time and facts in, yes or no out.
+//! When to report. Pure. In: the time and the entry. Out: whether to report now.
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
@@ -8,10 +8,12 @@ use std::{
 use crds::status::WorkerStatus;
 use tokio::time::Instant;
 
-/// A worker whose entry is older than twice this is no longer heard; the operator may say so.
+/// An idle worker reports this often. If its entry is older than twice this, the operator may report the
+/// worker as silent.
 const HEARTBEAT: Duration = Duration::from_secs(60);
 
-/// Decides when the entry goes out: at once after joining, on changes once per interval, and as a heartbeat.
+/// Decides when the entry is sent: at once after joining, once per interval if it changed, and as a
+/// heartbeat.
 #[derive(Debug)]
 pub(super) struct Schedule {
     interval: Duration,
@@ -21,8 +23,8 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// `interval` is lengthened by up to 20 %, different for each worker, so that a group of workers that started together
-    /// does not report together.
+    /// Lengthens `interval` by up to 20 %, differently for each worker, so that workers that start together
+    /// do not report together.
     pub fn new(interval: Duration, started: Instant) -> Self {
         let spread = RandomState::new().build_hasher().finish() % 200;
         Self {
@@ -36,7 +38,7 @@ impl Schedule {
     /// Whether to report `entry` at `now`.
     pub fn is_due(&self, entry: &WorkerStatus, joined: bool, now: Instant) -> bool {
         let Some(last_try) = self.last_try else {
-            // A worker that cannot join has an error to tell, but joining takes a moment.
+            // A worker that cannot join has an error to report, but joining takes a moment.
             return joined || now - self.started >= self.interval;
         };
         let waited = now - last_try;
@@ -44,7 +46,7 @@ impl Schedule {
         waited >= self.interval && (changed || waited >= HEARTBEAT)
     }
 
-    /// A report went out; `sent` is the entry when it arrived.
+    /// A report was tried; `sent` is its entry if it succeeded.
     pub fn tried(&mut self, sent: Option<WorkerStatus>, now: Instant) {
         self.last_try = Some(now);
         if sent.is_some() {
@@ -75,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_cannot_join_tells_after_an_interval() {
+    fn a_worker_that_cannot_join_reports_after_an_interval() {
         let start = Instant::now();
         assert!(Schedule::new(INTERVAL, start).is_due(&entry(0), false, start + INTERVAL * 2));
     }

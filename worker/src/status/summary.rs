@@ -1,4 +1,4 @@
-//! From a [`Snapshot`] to the entry in `status.workers`. Pure.
+//! Makes the entry in `status.workers` from a [`Snapshot`]. Pure.
 
 use crds::status::{StalledPartition, WorkerStatus};
 use jiff::Timestamp;
@@ -9,14 +9,15 @@ use crate::health::{
 };
 
 const MAX_ERROR_CHARS: usize = 1024;
-/// With 256 workers that all have so many, and errors of full length, status is about 1 MB: below the 1.5 MB that the API
-/// server stores in one object.
+/// Maximum number of stalled partitions in the entry. With 256 workers that all have this many, and errors of
+/// full length, status is about 1 MB: below the 1.5 MB that the API server stores in one object.
 const MAX_STALLED: usize = 8;
-/// Bytes of the error of a stalled partition, for the same reason. The whole one is at `/status` of the worker.
+/// Maximum length of the error of a stalled partition in bytes, for the same reason. The worker shows the
+/// full error at `/status`.
 const MAX_STALLED_ERROR: usize = 200;
 
-/// What the resource's status says about this worker; the time of the report is set when it is sent.
-pub fn summarise(snapshot: &Snapshot) -> WorkerStatus {
+/// The entry of this worker in the resource's status. Sending it sets the time of the report.
+pub fn summarize(snapshot: &Snapshot) -> WorkerStatus {
     let partitions = &snapshot.partitions;
     let oldest = partitions
         .iter()
@@ -56,7 +57,7 @@ pub fn summarise(snapshot: &Snapshot) -> WorkerStatus {
     }
 }
 
-/// The stalled partitions, those that have waited longest first.
+/// The stalled partitions; those that stalled first come first.
 fn stalled(partitions: &[PartitionSnapshot]) -> Vec<StalledPartition> {
     let stalled = partitions.iter().filter_map(|partition| {
         let oldest = partition.oldest.as_ref();
@@ -76,7 +77,7 @@ fn stalled(partitions: &[PartitionSnapshot]) -> Vec<StalledPartition> {
     stalled
 }
 
-/// What went wrong in a stalled partition, with its place when that is not the place that is shown.
+/// The error of a stalled partition, with its offset if that differs from the offset shown.
 fn error(oldest: &OldestRecord) -> Option<String> {
     let error = oldest.last_error.as_deref()?;
     let place = oldest
@@ -136,7 +137,7 @@ mod tests {
         partitions[10].oldest = None;
         partitions[10].watermark = Some(7);
         partitions.push(partition(12, Some(5), None, None));
-        let entry = summarise(&Snapshot {
+        let entry = summarize(&Snapshot {
             partitions,
             ..Snapshot::default()
         });
@@ -164,53 +165,53 @@ mod tests {
     }
 
     #[test]
-    fn a_stalled_partition_tells_its_error_in_short_and_where_it_belongs() {
-        let told = |error: &str, at: Option<i64>| {
+    fn the_error_of_a_stalled_partition_is_short_and_has_its_offset() {
+        let shown = |error: &str, at: Option<i64>| {
             let mut stalled = partition(0, Some(5), Some("2026-01-31T10:00:00Z"), None);
             stalled.stalled_since = Some(Timestamp::UNIX_EPOCH);
             if let Some(oldest) = &mut stalled.oldest {
                 oldest.last_error = Some(error.into());
                 oldest.error_offset = at;
             }
-            let entry = summarise(&Snapshot {
+            let entry = summarize(&Snapshot {
                 partitions: vec![stalled],
                 ..Snapshot::default()
             });
             entry.stalled_partitions[0].last_error.clone().unwrap()
         };
-        assert_eq!(told("timed out", None), "timed out");
-        assert_eq!(told("429", Some(5000)), "offset 5000: 429");
-        assert_eq!(told(&"é".repeat(101), None), "é".repeat(100));
-        let long = told(&"é".repeat(101), Some(1));
+        assert_eq!(shown("timed out", None), "timed out");
+        assert_eq!(shown("429", Some(5000)), "offset 5000: 429");
+        assert_eq!(shown(&"é".repeat(101), None), "é".repeat(100));
+        let long = shown(&"é".repeat(101), Some(1));
         assert!(long.starts_with("offset 1: é") && long.len() <= 200, "{long}");
-        assert_eq!(told(&format!("x{}", "é".repeat(100)), None).len(), 199);
+        assert_eq!(shown(&format!("x{}", "é".repeat(100)), None).len(), 199);
     }
 
     #[test]
-    fn of_two_reasons_the_one_that_needs_a_human_is_told() {
-        let told = |reasons: [PausedReason; 2]| {
+    fn a_reason_that_needs_action_wins_over_one_that_does_not() {
+        let shown = |reasons: [PausedReason; 2]| {
             let partitions = reasons.map(|reason| partition(0, None, None, Some(reason)));
-            let entry = summarise(&Snapshot {
+            let entry = summarize(&Snapshot {
                 partitions: partitions.into(),
                 ..Snapshot::default()
             });
             entry.paused_reason.unwrap()
         };
-        for graver in [PausedReason::RecordFailed, PausedReason::DeadLetterBreakerOpen] {
+        for severe in [PausedReason::RecordFailed, PausedReason::DeadLetterBreakerOpen] {
             for other in [
                 PausedReason::OldestUnfinished,
                 PausedReason::TransformSlow,
                 PausedReason::WriterUnavailable,
                 PausedReason::DeadLetterUnavailable,
             ] {
-                assert_eq!(told([graver, other]), graver.as_str());
-                assert_eq!(told([other, graver]), graver.as_str());
+                assert_eq!(shown([severe, other]), severe.as_str());
+                assert_eq!(shown([other, severe]), severe.as_str());
             }
         }
     }
 
     #[test]
-    fn the_entry_shows_sums_the_oldest_record_and_the_worst_reason() {
+    fn the_entry_shows_sums_the_oldest_record_and_the_most_severe_reason() {
         let snapshot = Snapshot {
             worker: "w".into(),
             records_total: 1000,
@@ -232,7 +233,7 @@ mod tests {
             ],
             ..Snapshot::default()
         };
-        let entry = summarise(&snapshot);
+        let entry = summarize(&snapshot);
         assert_eq!(
             (entry.assigned, entry.records_total, entry.dead_lettered_total),
             (3, 1000, 3)
@@ -249,7 +250,7 @@ mod tests {
     fn one_unknown_lag_makes_the_sum_unknown() {
         let partitions = vec![partition(0, Some(5), None, None), partition(1, None, None, None)];
         assert_eq!(
-            summarise(&Snapshot {
+            summarize(&Snapshot {
                 partitions,
                 ..Snapshot::default()
             })
@@ -264,15 +265,15 @@ mod tests {
             paused: true,
             ..Snapshot::default()
         };
-        assert_eq!(summarise(&snapshot).paused_reason.as_deref(), Some("Paused"));
+        assert_eq!(summarize(&snapshot).paused_reason.as_deref(), Some("Paused"));
     }
 
     #[test]
-    fn a_long_error_is_cut_at_a_character() {
+    fn a_long_error_is_cut_after_a_whole_character() {
         let snapshot = Snapshot {
             last_error: Some("é".repeat(2000)),
             ..Snapshot::default()
         };
-        assert_eq!(summarise(&snapshot).last_error.unwrap().chars().count(), 1024);
+        assert_eq!(summarize(&snapshot).last_error.unwrap().chars().count(), 1024);
     }
 }

@@ -1,4 +1,5 @@
-//! The worker's HTTP server: `/livez`, `/readyz`, `/status`, `/metrics`. Reads only; serves no records and no secrets.
+//! The worker's HTTP server: `/livez`, `/readyz`, `/status`, `/metrics`. Reads only; serves no records and no
+//! secrets.
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -15,8 +16,8 @@ use tokio::net::TcpListener;
 use super::{Liveness, Metrics};
 use crate::health::snapshot::{Phase, SharedSnapshot};
 
-/// A poll thread that has not ticked for this long is stuck. The longest it may rightly wait for is a revocation: drain
-/// (10 s) and a synchronous commit (socket timeout 10 s, once repeated by librdkafka inside it).
+/// A poll thread that has not ticked for this long is stuck. Its longest legitimate wait is a revocation:
+/// drain (10 s) and a synchronous commit (socket timeout 10 s, within which librdkafka repeats it once).
 const LIVE_WITHIN: Duration = Duration::from_secs(30);
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -24,7 +25,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 /// The address cannot be listened on.
 #[derive(Debug, Error)]
 #[error(
-    "cannot listen on {address}: {source}; choose another address with --http-address, port 0 for any that is free"
+    "cannot listen on {address}: {source}; choose another address with --http-address, or port 0 for any free port"
 )]
 pub struct BindError {
     address: SocketAddr,
@@ -43,14 +44,14 @@ pub struct Shown {
     pub liveness: Liveness,
 }
 
-/// Listens on `address`, then serves until `stop` is ready.
+/// Listens on `address`.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     TcpListener::bind(address)
         .await
         .map_err(|source| BindError { address, source })
 }
 
-/// Serves `shown` until `stop` is ready.
+/// Serves `shown` until `stop` completes.
 pub async fn serve(listener: TcpListener, shown: Shown, stop: impl Future<Output = ()> + Send + 'static) {
     if let Err(error) = axum::serve(listener, router(shown))
         .with_graceful_shutdown(stop)
@@ -71,13 +72,13 @@ fn router(shown: Shown) -> Router {
 
 async fn live(State(shown): State<Arc<Shown>>) -> (StatusCode, String) {
     let age = shown.liveness.age();
-    match age < LIVE_WITHIN {
-        true => (StatusCode::OK, "alive\n".into()),
-        false => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("the poll thread has not run for {} s\n", age.as_secs()),
-        ),
+    if age < LIVE_WITHIN {
+        return (StatusCode::OK, "alive\n".into());
     }
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        format!("the poll thread has not run for {} s\n", age.as_secs()),
+    )
 }
 
 async fn ready(State(shown): State<Arc<Shown>>) -> (StatusCode, &'static str) {
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_silent_poll_thread_is_not_alive() {
+    async fn a_poll_thread_that_does_not_tick_is_not_alive() {
         assert_eq!(get(start(Liveness::new()).await.0, "/livez").await.0, 200);
         let (code, body) = get(
             start(Liveness::ticked_ago(Duration::from_secs(31))).await.0,
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_taken_address_is_told_with_what_to_do() {
+    async fn an_address_in_use_is_an_error_that_says_what_to_do() {
         let taken = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let error = bind(taken.local_addr().unwrap()).await.unwrap_err().to_string();
         assert!(error.contains("--http-address"), "{error}");

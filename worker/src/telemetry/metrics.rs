@@ -1,5 +1,6 @@
-//! The `kcg_worker_*` metrics, counted per chunk and never per record. Handles of partitions are taken at their assignment
-//! and removed when they move; the few labels of writers and transforms are looked up for every batch.
+//! The `kcg_worker_*` metrics, counted per chunk and never per record. A partition's handles are created when
+//! it is assigned and removed when it moves. The few labels of writers and transforms are looked up for every
+//! batch.
 
 mod families;
 
@@ -47,7 +48,7 @@ impl PartitionMetrics {
         self.records_finished.inc_by(records as u64);
     }
 
-    /// How things are now. An unknown lag shows no series at all, because it is not 0.
+    /// Sets the gauges. An unknown lag has no series, because it is not 0.
     pub fn state(&self, lag: Option<i64>, in_flight: usize) {
         self.in_flight.set(in_flight as i64);
         if let Some(lag) = lag {
@@ -69,12 +70,12 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A registry of its own, with everything at zero.
+    /// A new registry, with everything at zero.
     pub fn new() -> Self {
         Self(Arc::new(Families::new()))
     }
 
-    /// Metrics of a partition, from its assignment on.
+    /// Metrics of a partition that was assigned.
     pub fn partition(&self, partition: &TopicPartition) -> PartitionMetrics {
         let labels = labels_of(partition);
         PartitionMetrics {
@@ -88,7 +89,7 @@ impl Metrics {
         }
     }
 
-    /// Removes a partition that has moved to another worker.
+    /// Removes the series of a partition that has moved to another worker.
     pub fn forget(&self, partition: &TopicPartition) {
         let labels = labels_of(partition);
         for family in [
@@ -103,7 +104,7 @@ impl Metrics {
         }
     }
 
-    /// A chunk of `records` records goes to decoders, transforms and writers.
+    /// A chunk of `records` records was passed to decoders, transforms and writers.
     pub fn batch(&self, records: usize) {
         self.0.batch_records.observe(records as f64);
     }
@@ -113,7 +114,7 @@ impl Metrics {
         self.0.decode_seconds.observe(time.as_secs_f64());
     }
 
-    /// A transform took `time` for a chunk and left out `filtered` records.
+    /// A transform took `time` for a chunk and filtered out `filtered` records.
     pub fn transformed(&self, name: &Arc<str>, time: Duration, filtered: usize) {
         let labels = TransformLabels {
             transform: name.clone(),
@@ -125,12 +126,12 @@ impl Metrics {
         self.0.filtered.get_or_create(&labels).inc_by(filtered as u64);
     }
 
-    /// So many threads of transforms that took too long still run.
+    /// This many threads with transforms that took too long are still running.
     pub fn abandoned(&self, threads: usize) {
         self.0.abandoned.set(threads as i64);
     }
 
-    /// A writer took `time` for one attempt, whatever came of it.
+    /// A writer took `time` for one attempt, whatever its result.
     pub fn wrote(&self, name: &Arc<str>, time: Duration) {
         self.0
             .write_seconds
@@ -146,7 +147,7 @@ impl Metrics {
             .inc_by(records as u64);
     }
 
-    /// With AtMostOnce, a write of `records` records failed and is not repeated.
+    /// With AtMostOnce, a write of `records` records failed and is not retried.
     pub fn given_up(&self, name: &Arc<str>, records: usize) {
         self.0
             .given_up
@@ -154,7 +155,7 @@ impl Metrics {
             .inc_by(records as u64);
     }
 
-    /// An attempt to write failed and is repeated or given up; `class` is record, transient or systemic.
+    /// An attempt to write failed; `class` is record, transient, systemic or fenced.
     pub fn write_failed(&self, name: &Arc<str>, class: &'static str) {
         self.0
             .write_errors
@@ -173,7 +174,7 @@ impl Metrics {
             .set(open.into());
     }
 
-    /// An attempt to write is repeated.
+    /// A failed attempt to write is retried.
     pub fn retried(&self, name: &Arc<str>) {
         self.0
             .retries
@@ -181,7 +182,7 @@ impl Metrics {
             .inc();
     }
 
-    /// A record failed, whatever is done with it then.
+    /// A record failed, whatever `onExhausted` does with it.
     pub fn failure(&self, stage: &'static str, component: &Arc<str>) {
         self.0
             .failures
@@ -192,7 +193,7 @@ impl Metrics {
             .inc();
     }
 
-    /// A failed record is confirmed in the dead letter topic.
+    /// The broker has confirmed a failed record in the dead letter topic.
     pub fn dead_lettered(&self, stage: &'static str, component: &Arc<str>) {
         self.0
             .dead_lettered
@@ -203,12 +204,12 @@ impl Metrics {
             .inc();
     }
 
-    /// Failed records were dropped because the resource says Skip.
+    /// Failed records were dropped because `onExhausted` is Skip.
     pub fn skipped(&self, records: u64) {
         self.0.skipped.inc_by(records);
     }
 
-    /// A commit was answered; `refused` is the error it was refused with.
+    /// Kafka answered a commit; `refused` is its error if it refused the commit.
     pub fn committed(&self, refused: Option<&'static str>) {
         match refused {
             None => {
@@ -231,12 +232,12 @@ impl Metrics {
             .inc();
     }
 
-    /// Partitions came or went; `kind` is assigned, revoked or lost.
+    /// A rebalance changed the partitions; `kind` is assigned, revoked or lost.
     pub fn rebalanced(&self, kind: &'static str) {
         self.0.rebalances.get_or_create(&KindLabels { kind }).inc();
     }
 
-    /// The reasons why partitions are held back, one for each that is.
+    /// Counts the paused partitions; `reasons` has one entry for each.
     pub fn paused_partitions(&self, reasons: impl Iterator<Item = PausedReason>) {
         let mut counts = [0; PausedReason::ALL.len()];
         for reason in reasons {
@@ -254,7 +255,7 @@ impl Metrics {
         }
     }
 
-    /// Everything as OpenMetrics text; `snapshot` and `poll_age` are copied in first.
+    /// All metrics as OpenMetrics text. `snapshot` and `poll_age` are copied into gauges first.
     pub fn encode(&self, snapshot: &Snapshot, poll_age: Duration) -> Result<String, std::fmt::Error> {
         self.copy(snapshot);
         self.0.poll_age.set(poll_age.as_secs_f64());

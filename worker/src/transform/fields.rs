@@ -1,8 +1,9 @@
-//! Transforms of type Fields: top-level fields of JSON objects are dropped, renamed, converted and set in one pass over the
-//! bytes, without a tree. In: a value that is a JSON object, or null, which passes as it is. Out: one object without space
-//! between its members; values that are not converted or set are copied byte for byte, names too when they stay. Refuses
-//! documents that the decoder Json would refuse, everything else than objects, and values that cannot be converted; errors
-//! name the field and never quote a value. What each step does is said at `crds::spec::Fields`, in full in docs/fields.md.
+//! Transforms of type Fields drop, rename, convert and set top-level fields of JSON objects, in one pass over
+//! the bytes and without a tree. In: a value that is a JSON object, or null, which passes unchanged. Out: one
+//! object without space between its members. Values that are not converted or set are copied byte for byte,
+//! and so are names that are not changed. Documents that the decoder Json would refuse, values other than
+//! objects, and values that cannot be converted fail the record; errors name the field and never quote a
+//! value. `crds::spec::Fields` describes each step, docs/fields.md in full.
 
 mod convert;
 mod members;
@@ -33,7 +34,7 @@ pub struct Fields {
     name: Arc<str>,
     plan: Plan,
     key: DecoderType,
-    /// It decodes the values.
+    /// It decodes the values, because it is the first transform.
     decodes: bool,
     value_component: Arc<str>,
 }
@@ -44,17 +45,18 @@ struct FieldsFailure {
     message: String,
 }
 
-/// Memory that is used again for each record.
+/// Memory that is reused for each record.
 #[derive(Default)]
 struct Scratch {
     members: Members,
-    /// Additions that have replaced a value.
+    /// Per addition: whether it has replaced a value.
     written: Vec<bool>,
     out: Vec<u8>,
 }
 
 impl Fields {
-    /// Prepares the transform. `first`: no transform comes before, so that values have not been decoded yet.
+    /// Prepares the transform. `first` is true if no transform comes before, so that values have not been
+    /// decoded yet.
     pub fn new(name: &str, fields: &crds::spec::Fields, decode: &Decode, first: bool) -> Self {
         Self {
             name: name.into(),
@@ -65,7 +67,7 @@ impl Fields {
         }
     }
 
-    /// Writes the object that becomes of this document.
+    /// Writes the object that this document becomes.
     fn change(
         &self,
         document: &[u8],
@@ -96,7 +98,7 @@ impl Fields {
         out.clear();
         out.reserve(document.len() + self.plan.added_bytes() + 2);
         out.push(b'{');
-        // Neighbours that stay as they are, up to the end of the last value: copied together.
+        // Unchanged neighbors up to the end of the last value, which are copied together.
         let mut run = 0..0;
         for member in members.list() {
             let value = member.value;
@@ -107,7 +109,8 @@ impl Fields {
             {
                 continue;
             }
-            // With space between name and value, or with the value of a repetition, it is no part of a run.
+            // A member with space between name and value, or with the value of a repetition, is not part of a
+            // run.
             if entry.is_none_or(|entry| entry.plain) && value.start == member.key.end + 1 {
                 let (start, end) = (member.key.start as usize, value.end as usize);
                 if run.end + 1 != start || run.end == 0 {
@@ -163,16 +166,17 @@ impl Fields {
         Ok(())
     }
 
-    /// The words of the decoder: it is asked again, because only failures need them.
+    /// The decoder's message. The decoder runs again, because only failures need the message.
     fn not_json(&self, document: &[u8]) -> FieldsFailure {
         let fault = decode::check(DecoderType::Json, Some(document));
         let fault = fault.err().unwrap_or_else(|| "is not JSON".into());
-        match self.decodes {
-            true => FieldsFailure {
+        if self.decodes {
+            FieldsFailure {
                 stage: Stage::Decode,
                 message: fault,
-            },
-            false => failed(format!("the value from the transform before {fault}")),
+            }
+        } else {
+            failed(format!("the value from the previous transform {fault}"))
         }
     }
 }
@@ -184,7 +188,7 @@ fn failed(message: String) -> FieldsFailure {
     }
 }
 
-/// Writes a run of members and a comma behind it.
+/// Writes a run of members, followed by a comma.
 fn flush(document: &[u8], run: &mut std::ops::Range<usize>, out: &mut Vec<u8>) {
     if run.end > 0 {
         out.extend_from_slice(&document[run.clone()]);

@@ -1,18 +1,21 @@
-//! Transforms written in the Vector Remap Language. Programs are compiled once and run for every record; consecutive
-//! VRL transforms form one [`VrlChain`] and pass `.` and `%` on as they are, so a record is parsed and written once however
-//! many there are. Programs reach nothing but their record: no network, files, environment (`crds::vrl_program`).
+//! Transforms in the Vector Remap Language (VRL). Programs are compiled once and run for every record.
+//! Consecutive VRL transforms form one [`VrlChain`] and pass `.` and `%` to the next program unchanged, so a
+//! record is parsed and written once for any number of programs. A program can access only its record: no
+//! network, no files, no environment (`crds::vrl_program`).
 //!
-//! **`.`** is the value as `spec.decode.value` says: the parsed document for Json, a string for String and Bytes, null for a
-//! tombstone. Bytes from a custom transform further up are read the same way; what does not parse there fails the record.
-//! **`%`** is an object with `topic`, `partition`, `offset`, `timestamp` (null when there is none), `key` (as
-//! `spec.decode.key` says) and `headers` (the last value of each name). Assigning `%key` changes the key; other changes of
-//! `%` are seen by the following programs of the chain and then dropped.
+//! **`.`** is the value in the format of `spec.decode.value`: the parsed document for Json, a string for
+//! String and Bytes, null for a tombstone. Bytes from an earlier custom transform are read the same way; if
+//! they do not parse, the record fails. **`%`** is an object with `topic`, `partition`, `offset`, `timestamp`
+//! (null if the record has none), `key` (in the format of `spec.decode.key`) and `headers` (the last value of
+//! each name). Assigning `%key` changes the key. The following programs of the chain see other changes of
+//! `%`, which are then dropped.
 //!
-//! What a program leaves in `.` becomes the value: null a tombstone; a string, when values are String or Bytes, its own
-//! bytes; anything else compact JSON. `abort` filters the record out. A program that assigns `.` and leaves an array there makes
-//! one output of each element, none of an empty one. A runtime error fails the record. Chains that neither assign below `.`
-//! nor call `del` keep the value byte for byte; in the others JSON is written anew: keys sorted, the last of repeated keys
-//! kept, integers exact within 64 bits signed, every other number as a 64-bit float. Time functions use UTC.
+//! The final `.` becomes the value: null becomes a tombstone; a string becomes its bytes if values are String
+//! or Bytes; anything else becomes compact JSON. `abort` filters the record out. A program that assigns `.`
+//! and leaves an array there makes one output of each element, and none of an empty array. A runtime error
+//! fails the record. Chains that neither assign below `.` nor call `del` keep the value byte for byte. Other
+//! chains rewrite JSON: keys are sorted, the last of repeated keys is kept, integers are exact within 64 bits
+//! signed, and every other number is a 64-bit float. Time functions use UTC.
 
 mod json;
 mod metadata;
@@ -42,7 +45,7 @@ use crate::{
     },
 };
 
-/// Longest error message kept; dead letter headers and status show it.
+/// Maximum length of an error message in bytes; dead letter headers and status show it.
 const MAX_MESSAGE: usize = 1024;
 
 /// One or several VRL transforms that follow each other.
@@ -64,7 +67,7 @@ struct NamedProgram {
     splits: bool,
 }
 
-/// What the programs may change; the rest is kept without looking at it.
+/// What the programs may change. Everything else is kept without being checked.
 #[derive(Clone, Copy, Default)]
 struct Changes {
     value: bool,
@@ -78,8 +81,8 @@ enum Stop {
 }
 
 impl VrlChain {
-    /// Compiles `programs`, pairs of name and source. `first`: no transform comes before, so that values have not been
-    /// decoded yet. An error names the program.
+    /// Compiles `programs`, which are pairs of name and source. `first` is true if no transform comes before,
+    /// so that values have not been decoded yet. An error includes the name of the program.
     pub fn compile(
         programs: &[(&str, &str)],
         decode: &Decode,
@@ -100,7 +103,7 @@ impl VrlChain {
             if let Some(warnings) = compiled.warnings {
                 tracing::warn!(
                     transform = name,
-                    "the compiler warns about transform {name}:\n{warnings}"
+                    "the VRL compiler warns about transform {name}:\n{warnings}"
                 );
             }
             chain.add(name, source, compiled.program);
@@ -115,7 +118,7 @@ impl VrlChain {
                 .iter()
                 .filter(move |path| path.prefix == prefix)
         };
-        // The only function that changes its argument.
+        // `del` is the only function that changes its argument.
         let deletes = source.contains("del");
         self.parts
             .add(info.target_queries.iter().chain(&info.target_assignments));
@@ -130,7 +133,7 @@ impl VrlChain {
         });
     }
 
-    /// The names of the programs, joined by "+": what metrics call the chain.
+    /// The names of the programs, joined by "+": the name of the chain in metrics.
     pub fn name(&self) -> String {
         self.programs
             .iter()
@@ -139,7 +142,7 @@ impl VrlChain {
             .join("+")
     }
 
-    /// TimedPipeline the programs from the one at `at` on and calls `emit` for every output.
+    /// Runs the programs from index `at` and calls `emit` for every output.
     fn run(
         &self,
         at: usize,
@@ -178,7 +181,7 @@ impl VrlChain {
         emit(target)
     }
 
-    /// Reads a key or value as its decoder says.
+    /// Reads a key or a value in the format of its decoder.
     fn parse(&self, decoder: DecoderType, bytes: Option<&[u8]>) -> Result<Value, String> {
         match (bytes, decoder) {
             (None, _) => Ok(Value::Null),
@@ -193,17 +196,19 @@ impl VrlChain {
         metadata: &mut Metadata,
         target: &mut TargetValue,
     ) -> Result<Value, Stop> {
-        target.value = self
-            .parse(self.value, record.value)
-            .map_err(|message| match self.first {
-                true => Stop::Failed(Stage::Decode, self.value_component.clone(), message),
-                false => self.unreadable(format!("the value from the transform before {message}")),
-            })?;
-        let key = match self.parts.key {
-            true => self
-                .parse(self.key, record.key)
-                .map_err(|message| self.unreadable(format!("the key from the transform before {message}")))?,
-            false => Value::Null,
+        target.value = self.parse(self.value, record.value).map_err(|message| {
+            if self.first {
+                Stop::Failed(Stage::Decode, self.value_component.clone(), message)
+            } else {
+                self.unreadable(format!("the value from the previous transform {message}"))
+            }
+        })?;
+        let key = if self.parts.key {
+            self.parse(self.key, record.key).map_err(|message| {
+                self.unreadable(format!("the key from the previous transform {message}"))
+            })?
+        } else {
+            Value::Null
         };
         let original = if self.changes.key {
             key.clone()
@@ -222,7 +227,7 @@ impl VrlChain {
         Stop::Failed(Stage::Transform, name, message)
     }
 
-    /// The last program's name: what cannot be encoded is its work.
+    /// Names the last program, because it made the value that cannot be encoded.
     fn unencodable(&self, what: &str, message: String) -> Stop {
         let name = self
             .programs
@@ -254,10 +259,11 @@ impl Transform for VrlChain {
                 let null_document = record.value.is_some() && target.value.is_null();
                 self.run(0, &mut runtime, &mut target, &mut |target| {
                     emitted = true;
-                    let value = match self.changes.value && !(null_document && target.value.is_null()) {
-                        true => json::payload(&target.value, self.value, &mut value_buffer)
-                            .map_err(|message| self.unencodable("value", message))?,
-                        false => Payload::Keep,
+                    let value = if self.changes.value && !(null_document && target.value.is_null()) {
+                        json::payload(&target.value, self.value, &mut value_buffer)
+                            .map_err(|message| self.unencodable("value", message))?
+                    } else {
+                        Payload::Keep
                     };
                     let key = match self.changes.key.then(|| metadata::key(&target.metadata)) {
                         Some(key) if *key != original_key => json::payload(key, self.key, &mut key_buffer)
@@ -285,12 +291,13 @@ impl Transform for VrlChain {
     }
 }
 
-/// What VRL says of a runtime error, without the values it quotes: messages go into logs, status and headers, and those
-/// never show payloads. `function call error for "to_float" at (0:9): Invalid floating point number "…"`
+/// The message of a VRL runtime error without the values that it quotes. Messages go into logs, status and
+/// headers, which never show payloads. Example: `function call error for "to_float" at (0:9): Invalid
+/// floating point number "…"`
 fn without_values(message: &str) -> String {
-    let told = message.find("): ").map_or(0, |at| at + 3);
-    let (place, cause) = message.split_at(told);
-    // From the first quote to the last: a value may have quotes of its own.
+    let place_len = message.find("): ").map_or(0, |at| at + 3);
+    let (place, cause) = message.split_at(place_len);
+    // From the first quote to the last, because a value may contain quotes.
     match (cause.find('"'), cause.rfind('"')) {
         (Some(first), Some(last)) if first < last => {
             format!("{place}{}…{}", &cause[..=first], &cause[last..])

@@ -1,5 +1,5 @@
-//! A worker with a transform and a writer of its own; everything else is the released worker's. README.md shows the
-//! resource that uses them and how to make an image.
+//! A worker with a custom transform and a custom writer; everything else is the released worker. README.md
+//! shows the resource that uses them and how to build an image.
 
 use std::{
     process::ExitCode,
@@ -15,7 +15,7 @@ use kafka_consumer_worker::{
 };
 use serde_json::Value;
 
-/// Makes one field of every JSON record upper case.
+/// Converts one field of every JSON record to upper case.
 fn uppercase(config: &Value) -> anyhow::Result<Arc<dyn Transform>> {
     let field = config["field"]
         .as_str()
@@ -36,7 +36,7 @@ fn uppercase(config: &Value) -> anyhow::Result<Arc<dyn Transform>> {
     }))
 }
 
-/// Counts the records it is given, on stderr.
+/// Counts the records that it receives and prints the total to stderr.
 #[derive(Default)]
 struct Count(AtomicU64);
 

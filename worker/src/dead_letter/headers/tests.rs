@@ -47,7 +47,7 @@ fn value<'a>(headers: &'a [Header], name: &str) -> Option<&'a [u8]> {
 }
 
 #[test]
-fn native_headers_are_text_under_our_own_prefix() {
+fn native_headers_are_text_with_our_prefix() {
     let rejected = letter(Stage::Write, "warehouse", "violates a constraint");
     let expected: Vec<Header> = [
         ("kafka-consumer.dev/topic", "orders"),
@@ -93,7 +93,7 @@ fn connect_headers_have_the_names_and_the_text_of_kafka_connect() {
 }
 
 #[test]
-fn connect_stages_tell_key_value_transform_and_writer_apart() {
+fn connect_stages_distinguish_key_value_transform_and_writer() {
     for (stage, component, expected) in [
         (Stage::Decode, "key", "KEY_CONVERTER"),
         (Stage::Decode, "value", "VALUE_CONVERTER"),
@@ -136,7 +136,7 @@ fn spring_headers_have_the_names_of_spring_and_big_endian_numbers() {
 }
 
 #[test]
-fn spring_tells_a_key_that_does_not_decode_by_headers_of_its_own() {
+fn spring_reports_a_key_that_does_not_decode_in_separate_headers() {
     let added = added(
         HeaderStyle::Spring,
         0,
@@ -150,7 +150,7 @@ fn spring_tells_a_key_that_does_not_decode_by_headers_of_its_own() {
 }
 
 #[test]
-fn spring_tells_whose_clock_the_timestamp_is_from() {
+fn spring_reports_the_type_of_the_timestamp() {
     let of = |timestamp, log_append_time| {
         let mut chunk = chunk(timestamp, &Vec::new());
         chunk.log_append_time = log_append_time;
@@ -183,8 +183,8 @@ fn written(style: HeaderStyle, before: &Pairs, letter: &FailedRecord) -> Pairs {
 }
 
 #[test]
-fn a_record_that_is_dead_lettered_again_and_again_does_not_grow_and_keeps_its_own_headers() {
-    // Repeated, null, empty and not text; and names that only begin like ours.
+fn a_record_that_is_dead_lettered_repeatedly_does_not_grow_and_keeps_its_own_headers() {
+    // Repeated, null, empty and not text; and names that only start like ours.
     let own: Pairs = vec![
         ("trace".into(), Some(b"1".into())),
         ("trace".into(), None),
@@ -218,7 +218,7 @@ fn a_record_that_is_dead_lettered_again_and_again_does_not_grow_and_keeps_its_ow
 }
 
 #[test]
-fn a_changed_style_removes_what_the_native_one_said_of_an_earlier_failure() {
+fn a_changed_style_removes_the_native_headers_of_an_earlier_failure() {
     let native = written(
         HeaderStyle::Native,
         &Vec::new(),

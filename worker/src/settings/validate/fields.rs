@@ -1,5 +1,5 @@
-//! Transforms of type Fields whose steps contradict each other, or whose values are not decoded as JSON: the same rules as
-//! the resource's own.
+//! Checks transforms of type Fields: their steps must not contradict each other, and their values must be
+//! decoded as JSON. The resource's schema has the same rules.
 
 use crds::{
     WorkerConfig,

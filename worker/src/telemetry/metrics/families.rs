@@ -1,4 +1,4 @@
-//! The families of metrics with their names, texts, labels and buckets.
+//! The metric families: names, help texts, labels and buckets.
 
 use std::sync::{Arc, atomic::AtomicU64};
 
@@ -94,7 +94,7 @@ pub(super) struct Families {
 }
 
 impl Families {
-    /// In a registry of their own, all at zero.
+    /// In a new registry, all at zero.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("kcg_worker");
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
@@ -120,16 +120,16 @@ impl Families {
                 "records_given_up",
                 "Records that may be lost, because AtMostOnce never repeats a write that may have happened",
             ),
-            write_errors: add(r, "write_errors", "Attempts to write that failed, by class"),
+            write_errors: add(r, "write_errors", "Failed attempts to write, by class"),
             retries: add(
                 r,
                 "retries",
-                "Attempts to write that repeat one that failed; a batch that is halved is not repeated",
+                "Attempts that repeat a failed one; halving a batch is not a retry",
             ),
             writer_breaker_open: add(
                 r,
                 "writer_breaker_open",
-                "1 while the system behind a writer is away, so that one batch at a time tries it and the others wait",
+                "1 while the system behind a writer is unavailable, so that one batch at a time tries it and the others wait",
             ),
             write_seconds: family(
                 r,
@@ -137,7 +137,7 @@ impl Families {
                 "Time of one attempt to write a batch",
                 WriteSeconds,
             ),
-            filtered: add(r, "filtered", "Records that a transform left out"),
+            filtered: add(r, "filtered", "Records that a transform filtered out"),
             transform_seconds: family(
                 r,
                 "transform_seconds",
@@ -147,7 +147,7 @@ impl Families {
             abandoned: add(
                 r,
                 "transforms_abandoned",
-                "Runs of transforms that took too long, are not waited for any more, and still go on",
+                "Abandoned transform runs: they exceeded the limit and are still running",
             ),
             decode_seconds: register(
                 r,
@@ -161,27 +161,31 @@ impl Families {
                 "Records per chunk",
                 Histogram::new(exponential_buckets(1.0, 4.0, 9)),
             ),
-            failures: add(r, "failures", "Records that failed, by stage and component"),
+            failures: add(r, "failures", "Failed records, by stage and component"),
             dead_lettered: add(r, "dead_lettered", "Records confirmed in the dead letter topic"),
             skipped: add(r, "skipped", "Failed records dropped by onExhausted Skip"),
-            commits: add(r, "commits", "Commits of offsets"),
-            commit_errors: add(r, "commit_errors", "Commits that Kafka refused, by its answer"),
+            commits: add(r, "commits", "Offset commits"),
+            commit_errors: add(r, "commit_errors", "Commits that Kafka refused, by error code"),
             last_commit: add(r, "last_commit_timestamp_seconds", "Time of the last commit"),
             transactions: add(
                 r,
                 "transactions",
                 "Transactions with ExactlyOnce and a Kafka writer, by outcome",
             ),
-            rebalances: add(r, "rebalances", "Times that partitions came or went"),
+            rebalances: add(r, "rebalances", "Rebalance events of this worker, by kind"),
             assigned: add(r, "assigned_partitions", "Partitions assigned to this worker"),
-            paused_partitions: add(r, "paused_partitions", "Partitions held back, by reason"),
+            paused_partitions: add(r, "paused_partitions", "Paused partitions, by reason"),
             stalled_partitions: add(
                 r,
                 "stalled_partitions",
-                "Partitions that make no progress although there is something to do",
+                "Partitions that make no progress although there is work to do",
             ),
-            phase: add(r, "phase", "1 for what the worker is doing"),
-            poll_age: add(r, "poll_age_seconds", "Time since the poll thread last ran"),
+            phase: add(r, "phase", "1 for the current phase of the worker"),
+            poll_age: add(
+                r,
+                "poll_age_seconds",
+                "Time since the thread that polls Kafka last ran",
+            ),
             registry,
         }
     }

@@ -7,7 +7,7 @@ fn text(metrics: &Metrics, snapshot: &Snapshot) -> String {
 }
 
 #[test]
-fn what_the_engine_tells_is_in_the_text() {
+fn everything_that_is_counted_is_in_the_text() {
     let metrics = Metrics::new();
     metrics
         .partition(&TopicPartition::new("orders", 3))
@@ -65,7 +65,7 @@ fn an_unknown_lag_has_no_series_and_a_known_one_may_be_zero() {
 }
 
 #[test]
-fn a_partition_that_moved_leaves_no_series_behind() {
+fn a_partition_that_moved_has_no_series() {
     let metrics = Metrics::new();
     let partition = TopicPartition::new("orders", 3);
     let handle = metrics.partition(&partition);

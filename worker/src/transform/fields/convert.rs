@@ -1,5 +1,5 @@
-//! From a JSON value to the same value of another type, exactly or not at all: text is copied, never computed, so no digit
-//! is lost. Appends JSON; refuses with a reason that does not quote the value.
+//! Converts a JSON value to the same value of another type, exactly or not at all. Text is copied, never
+//! computed, so no digit is lost. Appends JSON, or returns a reason that does not quote the value.
 
 use crds::spec::FieldType;
 

@@ -1,12 +1,14 @@
-//! From a document to the members of its object, each name once: the last of repeated names counts, at the place of the
-//! first, as in most parsers. Members that are dropped are not even noted. Refuses what is no JSON and what is no object.
+//! Reads the members of a document's object, each name once. Of repeated names, the last value counts, at the
+//! place of the first, as in most parsers. Dropped members are not stored. Refuses documents that are not
+//! JSON or not an object.
 
 use super::{plan::Plan, scan::Scanner};
 
-/// Up to this many fields that the plan does not name, each is compared with those before it; from there on they are sorted.
+/// Up to this many fields that the plan does not name, each is compared with those before it. More are
+/// sorted.
 const FEW: usize = 32;
 
-/// Not noted.
+/// Not in the list.
 const ABSENT: u32 = u32::MAX;
 
 /// A range of bytes. Kafka's records are smaller than 2 GiB.
@@ -37,7 +39,7 @@ pub(super) struct Member {
     /// Its name without quotes; in [`Members::unescaped`] when it has escapes.
     name: Range,
     escaped: bool,
-    /// Its value: its own, or that of its last repetition.
+    /// Its value, or that of its last repetition.
     pub value: Range,
     /// Its entry in the plan.
     pub entry: Option<u32>,
@@ -47,11 +49,11 @@ pub(super) struct Member {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoMembers {
     NotJson,
-    /// JSON of another kind, with its article.
+    /// JSON of another kind, whose name follows with its article.
     NotObject(&'static str),
 }
 
-/// The members of one document; used again for the next.
+/// The members of one document; reused for the next document.
 #[derive(Debug, Default)]
 pub(super) struct Members {
     list: Vec<Member>,
@@ -175,7 +177,8 @@ impl Members {
         self.list.push(member);
     }
 
-    /// Finds repeated names by sorting, so that an object with a great many fields takes no more than it must.
+    /// Finds repeated names by sorting, so that the time for an object with very many fields stays
+    /// reasonable.
     fn collapse_many(&mut self, document: &[u8]) {
         let (list, unescaped) = (&self.list, &self.unescaped);
         let name = |at: u32| name_of(&list[at as usize], document, unescaped);
@@ -197,7 +200,7 @@ impl Members {
             self.list[first as usize].value = value;
         }
         repeated.sort_unstable();
-        // The places of entries are wrong from here on; whether there is one is all that is asked.
+        // From here on the places of entries are wrong, but callers only ask whether there is one.
         let mut at = 0..;
         self.list
             .retain(|_| at.next().is_none_or(|at| repeated.binary_search(&at).is_err()));
@@ -208,7 +211,7 @@ fn name_of<'a>(member: &Member, document: &'a [u8], unescaped: &'a [u8]) -> &'a 
     member.name.of(if member.escaped { unescaped } else { document })
 }
 
-/// What a value is that begins like this and is no object.
+/// The kind of a value that starts with this byte and is not an object.
 fn other_kind(first: u8) -> Option<&'static str> {
     match first {
         b'{' => None,
@@ -216,7 +219,7 @@ fn other_kind(first: u8) -> Option<&'static str> {
     }
 }
 
-/// What a JSON value is, by its first byte, with its article.
+/// The kind of a JSON value by its first byte, with its article.
 pub(super) fn kind_of(first: u8) -> &'static str {
     match first {
         b'{' => "an object",
@@ -245,8 +248,8 @@ fn summary(name: &[u8]) -> u64 {
     ends ^ length.wrapping_mul(MIX)
 }
 
-/// Writes what the inside of a JSON string stands for. Half of a surrogate pair, which no name of a plan has, becomes the
-/// three bytes that UTF-8 would have for it.
+/// Writes what the inside of a JSON string stands for. Half of a surrogate pair, which no name of a plan has,
+/// becomes the three bytes that UTF-8 would have for it.
 fn unescape(raw: &[u8], out: &mut Vec<u8>) {
     let mut rest = raw;
     while let Some((&byte, behind)) = rest.split_first() {
@@ -322,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn halves_of_surrogate_pairs_are_told_apart() {
+    fn halves_of_surrogate_pairs_stay_different() {
         let of = |raw: &str| {
             let mut out = Vec::new();
             unescape(raw.as_bytes(), &mut out);

@@ -1,5 +1,5 @@
-//! From `transforms[].fields` to what is looked up for each field of each record: what becomes of a field of this name, and
-//! which fields are added. Built once; refuses nothing, since contradictions were refused before.
+//! Builds a lookup table from `transforms[].fields`: what happens to a field of a given name, and which
+//! fields are added. It is built once. It refuses nothing, because validation has refused contradictions.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use crds::spec::{FieldType, FieldValue, Fields, RecordPart};
 /// Names from this length on share a bucket.
 const LONG: usize = 128;
 
-/// Everything that is asked for.
+/// All steps of the transform.
 #[derive(Debug)]
 pub(super) struct Plan {
-    /// By bucket, so that a name is compared with few.
+    /// Ordered by bucket, so that a name is compared with few entries.
     entries: Vec<Entry>,
-    /// Where the entries of each bucket begin and end.
+    /// The first entry of each bucket, and the one after its last.
     buckets: Vec<(u16, u16)>,
     /// In the order in which they are written.
     pub additions: Vec<Addition>,
@@ -21,7 +21,7 @@ pub(super) struct Plan {
     pub keeps_others: bool,
 }
 
-/// What becomes of a field that is named somewhere.
+/// What happens to a field that a step names.
 #[derive(Debug)]
 pub(super) struct Entry {
     name: String,
@@ -39,7 +39,7 @@ pub(super) struct Entry {
     pub rival: Option<usize>,
 }
 
-/// A field that the output has in any case.
+/// A field that every output has.
 #[derive(Debug)]
 pub(super) struct Addition {
     /// Its name as JSON with its colon.
@@ -127,7 +127,7 @@ impl Plan {
         self.entries.len()
     }
 
-    /// Bytes that the additions make of a record, when none comes from the record.
+    /// Estimated size of all additions in bytes; parts of the record count as 32.
     pub fn added_bytes(&self) -> usize {
         let value = |addition: &Addition| match &addition.value {
             Added::Constant(text) => text.len(),

@@ -1,4 +1,5 @@
-//! From what Kafka knows of a record to JSON. Refuses keys that are no text and timestamps that RFC 3339 cannot write.
+//! Writes parts of a Kafka record as JSON. Refuses keys that are not text and timestamps that RFC 3339 cannot
+//! express.
 
 use std::io::Write;
 
@@ -10,7 +11,7 @@ use crate::{decode, record::batch::OutputRecord};
 /// All timestamps have the same length, so that they sort as text.
 const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
 
-/// Appends this part of the record. `key`: what `spec.decode.key` says.
+/// Appends this part of the record. `key` is the decoder of keys in `spec.decode.key`.
 pub(super) fn write(
     part: RecordPart,
     record: &OutputRecord<'_>,
@@ -47,7 +48,7 @@ fn write_key(key: Option<&[u8]>, decoder: DecoderType, out: &mut Vec<u8>) -> Res
         out.extend_from_slice(b"null");
         return Ok(());
     };
-    // A transform further up may have made another key than the decoder has seen.
+    // An earlier transform may have changed the key that the decoder has checked.
     match decoder {
         DecoderType::Json => {
             decode::check(decoder, Some(key)).map_err(|fault| format!("the key {fault}"))?;

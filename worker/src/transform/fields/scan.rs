@@ -1,8 +1,8 @@
-//! Reads over JSON without keeping anything: says where each value ends. Takes what serde_json takes when it skips a document,
-//! which is what the decoder Json accepts, at any depth without recursion; but the bytes must be UTF-8 already. Eight bytes
-//! of a string are looked at in one step.
+//! Scans JSON without storing anything, to find where each value ends. It accepts what serde_json accepts
+//! when it skips a document, which is what the decoder Json accepts, at any depth without recursion. The
+//! bytes must be UTF-8. It checks eight bytes of a string in one step.
 
-/// A place in a document. `None` from any method: this is no JSON.
+/// A position in a document. Each method returns `None` if the document is not JSON.
 #[derive(Clone, Debug)]
 pub(super) struct Scanner<'d> {
     bytes: &'d [u8],
@@ -23,7 +23,7 @@ impl<'d> Scanner<'d> {
         self.bytes.get(self.at).copied()
     }
 
-    /// Passes one byte, which must be this one.
+    /// Skips one byte, which must be this one.
     #[inline]
     pub fn expect(&mut self, byte: u8) -> Option<()> {
         (self.peek()? == byte).then(|| self.at += 1)
@@ -36,13 +36,13 @@ impl<'d> Scanner<'d> {
         }
     }
 
-    /// Passes the space behind the document; there must be nothing else.
+    /// Skips the space after the document; nothing else may follow.
     pub fn end(&mut self) -> Option<()> {
         self.space();
         (self.at == self.bytes.len()).then_some(())
     }
 
-    /// Passes a string from its opening quote on; true when it has escapes.
+    /// Skips a string from its opening quote; true if it has escapes.
     #[inline]
     pub fn string(&mut self) -> Option<bool> {
         self.expect(b'"')?;
@@ -64,7 +64,7 @@ impl<'d> Scanner<'d> {
         }
     }
 
-    /// Passes what a string consists of, up to a quote, a backslash or a control character.
+    /// Skips the characters of a string up to a quote, a backslash or a control character.
     #[inline]
     fn plain(&mut self) {
         while let Some(eight) = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk()) {
@@ -94,7 +94,7 @@ impl<'d> Scanner<'d> {
         }
     }
 
-    /// Passes a number.
+    /// Skips a number.
     #[inline]
     pub fn number(&mut self) -> Option<()> {
         if self.peek()? == b'-' {
@@ -131,7 +131,7 @@ impl<'d> Scanner<'d> {
         (self.bytes.get(self.at..end)? == word).then(|| self.at = end)
     }
 
-    /// Passes the name of a member with its colon, up to its value.
+    /// Skips the name of a member with its colon, up to its value.
     #[inline]
     fn name(&mut self) -> Option<()> {
         self.string()?;
@@ -141,7 +141,8 @@ impl<'d> Scanner<'d> {
         Some(())
     }
 
-    /// Passes a value of any kind from its first byte on. `open` is empty before and after: the brackets around.
+    /// Skips a value of any kind from its first byte. `open` holds the brackets around; it is empty before
+    /// and after.
     #[inline]
     pub fn value(&mut self, open: &mut Vec<u8>) -> Option<()> {
         match self.peek()? {
@@ -179,7 +180,7 @@ impl<'d> Scanner<'d> {
                 b'n' => self.word(b"null")?,
                 _ => self.number()?,
             }
-            // Behind a value.
+            // After a value.
             loop {
                 let Some(&bracket) = open.last() else {
                     return Some(());
@@ -203,8 +204,8 @@ impl<'d> Scanner<'d> {
     }
 }
 
-/// The high bit of each byte that is a quote, a backslash or a control character. What lies above the lowest such bit may be
-/// wrong, because a borrow runs upwards.
+/// The high bit of each byte that is a quote, a backslash or a control character. Bits above the lowest such
+/// bit may be wrong, because a borrow propagates upwards.
 #[inline]
 fn special(eight: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
@@ -237,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn each_byte_is_plain_or_special_at_each_place() {
+    fn each_byte_is_plain_or_special_at_each_position() {
         for byte in 0..=255_u8 {
             for place in 0..8 {
                 let mut eight = [b'~'; 8];
@@ -327,7 +328,7 @@ mod tests {
         }
 
         #[test]
-        fn a_good_document_with_a_few_bytes_changed_is_judged_like_the_decoder_does(
+        fn a_valid_document_with_a_few_bytes_changed_is_accepted_exactly_when_the_decoder_accepts_it(
             edits in proptest::collection::vec((0..120_usize, any::<u8>(), 0..3_u8), 0..4)
         ) {
             let mut bytes = br#"{"id": 17, "status":"pa\u0069d\n", "amount" : "12.50e+3","items":[{"sku":"A\"1","ok":true},[], null,-0.5]} "#.to_vec();

@@ -97,7 +97,7 @@ fn fields_are_dropped_kept_renamed_converted_and_set_at_once() {
 }
 
 #[test]
-fn a_field_that_is_not_there_is_not_missed() {
+fn a_missing_field_is_ignored() {
     let spec = json!({"drop": ["a"], "rename": {"b": "c"}, "convert": {"d": "Number"}});
     check(&[(spec.clone(), r#"{"x":1}"#, r#"{"x":1}"#), (spec, "{}", "{}")]);
     check(&[
@@ -243,7 +243,7 @@ fn of_repeated_names_the_last_value_counts_at_the_first_place() {
             r#"{"\ud800":3,"\ud801":2}"#,
         ),
     ]);
-    // So many that they are sorted.
+    // Enough fields that they are sorted.
     let members = |count: usize, value: &str| {
         let list: Vec<String> = (0..count)
             .map(|n| format!("\"field-number-{n}\":{value}"))

@@ -1,5 +1,5 @@
-//! From a VRL value back to bytes. Refuses what JSON cannot hold instead of changing it: strings that are not UTF-8 and
-//! infinite numbers.
+//! Writes a VRL value as bytes. Refuses values that JSON cannot hold instead of changing them: strings that
+//! are not UTF-8, and infinite numbers.
 
 use ::vrl::value::Value;
 use crds::spec::DecoderType;
@@ -7,7 +7,8 @@ use serde::{Serialize, Serializer, ser::Error};
 
 use crate::record::batch::Payload;
 
-/// The payload for `value` under the decoder that read it, using `buffer` for what has to be written.
+/// The payload for `value` in the format of `decoder`, which read it. `buffer` holds the bytes that have to
+/// be written.
 pub(super) fn payload<'a>(
     value: &'a Value,
     decoder: DecoderType,

@@ -1,4 +1,5 @@
-//! `%`: what a program may know about its record besides the value. Only the parts that programs mention are built.
+//! `%`: what a program can read about its record besides the value. Only the parts that programs mention are
+//! built.
 
 use std::{
     sync::Arc,
@@ -12,7 +13,7 @@ use ::vrl::{
 
 use crate::record::{Chunk, batch::OutputRecord};
 
-/// The last millisecond that VRL's timestamps can hold, in the year 262142.
+/// The last millisecond that VRL's timestamps can express, in the year 262142.
 const MAX_TIMESTAMP: i64 = 8_210_266_876_799_999;
 
 /// Parts of `%` that programs mention.
@@ -27,7 +28,7 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// Adds the parts that `paths` lead to; the root leads to all.
+    /// Adds the parts that `paths` name; the root names all of them.
     pub fn add<'a>(&mut self, paths: impl Iterator<Item = &'a OwnedTargetPath>) {
         for path in paths.filter(|path| path.prefix == PathPrefix::Metadata) {
             match path.path.segments.first() {
@@ -77,8 +78,8 @@ impl Metadata {
         }
     }
 
-    /// Makes `target` the metadata of `record`. `changed`: programs may have changed it, so it is built from nothing;
-    /// otherwise the entries of the record before are overwritten.
+    /// Sets `target` to the metadata of `record`. If `changed` is true, programs may have changed it, so it
+    /// is built from nothing; otherwise the entries of the previous record are overwritten.
     pub fn fill(&mut self, record: &OutputRecord<'_>, key: Value, changed: bool, target: &mut Value) {
         let mut object = match std::mem::replace(target, Value::Null) {
             Value::Object(object) if !changed => object,
@@ -118,7 +119,7 @@ impl Metadata {
     }
 }
 
-/// What a program has left in `%key`; nothing there is null.
+/// The final `%key`; null if there is none.
 pub(super) fn key(metadata: &Value) -> &Value {
     match metadata {
         Value::Object(object) => object.get("key").unwrap_or(&Value::Null),

@@ -37,7 +37,8 @@ fn chunk(records: &[(Bytes<'_>, Bytes<'_>)]) -> Arc<Chunk> {
     Arc::new(chunk)
 }
 
-/// Outputs as "offset key value" and failures as "index stage component message", then the number filtered out.
+/// Outputs as "offset key value" and failures as "index stage component message", then the number filtered
+/// out.
 fn apply(chain: &VrlChain, records: &[(Bytes<'_>, Bytes<'_>)]) -> (Vec<String>, Vec<String>, usize) {
     let input = Batch::identity(chunk(records));
     let mut builder = input.next();
@@ -55,7 +56,7 @@ fn apply(chain: &VrlChain, records: &[(Bytes<'_>, Bytes<'_>)]) -> (Vec<String>, 
     (outputs.collect(), failures.collect(), filtered)
 }
 
-/// TimedPipeline one program over one record with key "k"; what comes out must be one value.
+/// Runs one program over one record with key "k", which must make one output; returns its value.
 fn one(decoder: &str, program: &str, value: &[u8]) -> String {
     let (outputs, failures, filtered) = apply(&chain(decoder, &[program]), &[(Some(b"k"), Some(value))]);
     assert_eq!((outputs.len(), failures, filtered), (1, vec![], 0));
@@ -172,12 +173,12 @@ fn a_value_that_does_not_parse_is_a_decode_failure_when_the_chain_is_first() {
     assert!(!later.decodes_values());
     assert!(
         apply(&later, broken).1[0]
-            .starts_with("0 transform p the value from the transform before is not JSON")
+            .starts_with("0 transform p the value from the previous transform is not JSON")
     );
 }
 
 #[test]
-fn metadata_tells_where_a_record_comes_from() {
+fn metadata_shows_where_a_record_comes_from() {
     let program = ". = [%topic, %partition, %offset, %timestamp, %key, %headers.h, %headers.none, %other]\n. = {\"all\": .}";
     assert_eq!(
         one("Json", program, b"{}"),
@@ -201,7 +202,7 @@ fn only_the_metadata_that_programs_mention_is_built() {
 }
 
 #[test]
-fn assigning_the_key_changes_it_and_leaving_it_alone_keeps_its_bytes() {
+fn assigning_the_key_changes_it_and_otherwise_its_bytes_stay() {
     let chain = chain("Json", &["if exists(.id) { %key = .id }"]);
     let records: &[(Bytes<'_>, Bytes<'_>)] = &[
         (Some(b"k"), Some(br#"{"id":"x"}"#)),
@@ -322,7 +323,7 @@ fn document() -> impl Strategy<Value = serde_json::Value> {
 proptest! {
     #[test]
     fn a_program_that_rewrites_the_document_as_it_is_changes_nothing(document in document()) {
-        // Assigning below the root makes the chain write the document anew.
+        // Assigning below the root makes the chain rewrite the document.
         let chain = chain("Json", &["if false { .never = true }"]);
         prop_assert!(chain.changes.value);
         let bytes = serde_json::to_vec(&document).unwrap();

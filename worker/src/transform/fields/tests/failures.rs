@@ -1,4 +1,4 @@
-//! What fails a record, in which words, and what does not.
+//! What fails a record, with which message, and what does not.
 
 use super::*;
 
@@ -17,7 +17,7 @@ fn a_tombstone_passes_and_the_literal_null_is_no_object() {
 }
 
 #[test]
-fn what_is_no_object_is_told_by_its_kind() {
+fn a_value_that_is_no_object_fails_with_its_kind() {
     for (value, kind) in [
         ("[{}]", "an array"),
         ("\"{}\"", "a string"),
@@ -77,7 +77,7 @@ fn what_is_no_json_fails_where_it_is_decoded_with_the_decoders_words() {
         let (_, failures) = apply(&later, 0, records);
         assert_eq!(
             failures[0],
-            "0 transform shape the value from the transform before is not JSON: expected value at line 1 column 12"
+            "0 transform shape the value from the previous transform is not JSON: expected value at line 1 column 12"
         );
     }
 }
@@ -96,7 +96,7 @@ fn an_error_names_the_field_and_never_the_value() {
 }
 
 #[test]
-fn a_record_that_fails_leaves_the_others_alone() {
+fn a_failed_record_does_not_affect_the_others() {
     let transform = fields(json!({"convert": {"a": "Number"}, "set": {"b": 1}}));
     let values = [r#"{"b":2,"a":"1"}"#, r#"{"b":2,"a":"x"}"#, r#"{"a":"3"}"#];
     let records = values.map(|value| (None, Some(value.as_bytes())));

@@ -1,5 +1,5 @@
-//! The same transform written the slow way, step by step on a list of names and values that serde_json has read, and
-//! properties that hold both against each other.
+//! The same transform written the slow way, step by step on a list of names and values that serde_json has
+//! read, and properties that hold both against each other.
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};

@@ -1,0 +1,93 @@
+//! [`Settings`]: the configuration of a worker as plain values, with the transforms and writers that were
+//! built from it.
+
+use std::time::Duration;
+
+use crds::{
+    client_config::Properties,
+    spec::{DeliveryGuarantee, OnExhausted, Ordering, StartPosition},
+};
+
+use super::memory::MemoryBudget;
+use crate::{
+    dead_letter::DeadLetterSettings, decode::Decoders, retry::RetryPolicy, transaction::Transactional,
+    transform::NamedTransform, writer::NamedWriter,
+};
+
+/// The whole configuration of a worker.
+#[derive(Clone)]
+pub struct Settings {
+    /// Name of this worker, unique in the group.
+    pub worker_name: String,
+    /// Namespace of the resource.
+    pub namespace: String,
+    /// Name of the resource.
+    pub name: String,
+    /// Kafka's group.id.
+    pub group_id: String,
+    /// Input topics.
+    pub topics: Vec<String>,
+    /// Properties of the consumer, including credentials.
+    pub consumer_properties: Properties,
+    /// Properties of the producer for dead letters, including credentials.
+    pub producer_properties: Properties,
+    /// The transactional producer; set with ExactlyOnce and a Kafka writer.
+    pub transactions: Option<Transactional>,
+    /// Where partitions without a committed offset start. Its timestamp is set if its type is Timestamp.
+    pub start_position: StartPosition,
+    /// Number of partitions processed at the same time.
+    pub concurrency: usize,
+    /// How many records are transformed and written together.
+    pub batch: BatchLimits,
+    /// Maximum number of records to read per second.
+    pub records_per_second: Option<u64>,
+    /// How much memory records may use.
+    pub memory: MemoryBudget,
+    /// The delivery guarantee, which decides when offsets are committed.
+    pub guarantee: DeliveryGuarantee,
+    /// Which records must stay in order.
+    pub ordering: Ordering,
+    /// Time between commits.
+    pub commit_interval: Duration,
+    /// Checks of keys and values.
+    pub decoders: Decoders,
+    /// The transforms, in the order in which they run.
+    pub transforms: Vec<NamedTransform>,
+    /// The writers; every record goes to each of them.
+    pub writers: Vec<NamedWriter>,
+    /// Attempts and backoff of failing writes.
+    pub retry: RetryPolicy,
+    /// What happens to a record that cannot be processed. It is DeadLetter only if `dead_letter` is set.
+    pub on_exhausted: OnExhausted,
+    /// The dead letter topic and its headers and limits.
+    pub dead_letter: Option<DeadLetterSettings>,
+    /// How long the transforms may take for one record.
+    pub transform_timeout: Duration,
+    /// How long a partition with work to do may make no progress before it is reported as stalled.
+    pub stalled_after: Duration,
+    /// How long a stopping worker may work on the records in flight.
+    pub drain: Duration,
+}
+
+/// Limits of one batch. The first limit that is reached closes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Maximum number of records.
+    pub max_records: usize,
+    /// Maximum size in bytes. A single larger record is a batch by itself.
+    pub max_bytes: usize,
+    /// How long a batch that is not full waits for more records.
+    pub linger: Duration,
+}
+
+impl Settings {
+    /// True if headers are needed: by a transform, by a writer, or for dead letters, which are copies.
+    pub fn read_headers(&self) -> bool {
+        self.on_exhausted == OnExhausted::DeadLetter
+            || self
+                .transforms
+                .iter()
+                .any(|named| named.transform.reads_headers())
+            || self.writers.iter().any(|named| named.writer.reads_headers())
+    }
+}
