@@ -20,7 +20,7 @@ pub(crate) use self::{
 };
 use std::sync::Arc;
 
-use crate::{health::snapshot::PausedReason, kafka::producer::Producer};
+use crate::{health::snapshot::PausedReason, kafka::producer::Producer, record::failure::FailureClass};
 
 /// Takes the events of transactions; the poll loop puts them into its own queue, behind the completions that came before.
 pub(crate) type Reporter = Arc<dyn Fn(Event) + Send + Sync>;
@@ -78,13 +78,14 @@ impl TransactionFailure {
 }
 
 impl Cause {
-    /// As a metric label: that of the writer's failure.
+    /// The metric label of the class that the writer's failure counts as.
     pub fn class(self) -> &'static str {
-        match self {
-            Cause::Record => "record",
-            Cause::Systemic => "systemic",
-            Cause::Moved | Cause::TooLong | Cause::Unavailable => "transient",
-        }
+        let class = match self {
+            Cause::Record => FailureClass::Record,
+            Cause::Systemic => FailureClass::Systemic,
+            Cause::Moved | Cause::TooLong | Cause::Unavailable => FailureClass::Transient,
+        };
+        class.as_str()
     }
 }
 

@@ -10,7 +10,6 @@ use std::{
     },
 };
 
-use super::log::log;
 use rdkafka::{
     ClientContext,
     config::RDKafkaLogLevel,
@@ -19,6 +18,8 @@ use rdkafka::{
     topic_partition_list::TopicPartitionList,
     types::RDKafkaRespErr,
 };
+
+use super::log::{LogSource, log};
 
 /// A change of the assignment.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,7 +57,7 @@ impl ConsumerCallbacks {
 
 impl ClientContext for ConsumerCallbacks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log(level, facility, message);
+        log(LogSource::Consumer, level, facility, message);
     }
 
     fn error(&self, _: KafkaError, _: &str) {

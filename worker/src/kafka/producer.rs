@@ -3,7 +3,7 @@
 //! Never blocks a tokio worker, never drops a record silently, never decides what a failed record means.
 //!
 //! A broker refuses whole record batches, with innocent records in them. Such records are sent again one by one through
-//! a second client that makes no batches, so that a [`ErrorClass::Record`] is always the fault of that record. Later
+//! a second client that makes no batches, so that a [`FailureClass::Record`] is always the fault of that record. Later
 //! records with the same key are sent again after them: twice in the right order beats once in the wrong one.
 //!
 //! A transactional producer has no such client, because a record that fails spoils its transaction anyway: what a broker
@@ -15,44 +15,28 @@ mod client;
 mod partitioner;
 mod partitions;
 mod pending;
+mod record;
 mod transactional;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use crds::client_config::Properties;
-use rdkafka::{
-    error::{KafkaError, RDKafkaErrorCode},
-    message::{Header, OwnedHeaders},
-    producer::BaseRecord,
-};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-pub use classify::ErrorClass;
 use client::{Client, ClientSlot};
 use partitions::Partitions;
 use pending::PendingBatches;
+pub use record::ProduceRecord;
+use record::{native, with_later_records_of_their_keys};
 pub use transactional::{TransactionError, TransactionErrorKind, TransactionalClient};
+
+use crate::record::failure::FailureClass;
+pub use crate::record::failure::FailureClass as ErrorClass;
 
 /// Reports free room in a full queue; this is only in case that the report came before we listened.
 const QUEUE_FULL_RECHECK: Duration = Duration::from_millis(100);
 /// Enqueueing costs about a microsecond per record: after this many, others get the thread.
 const ENQUEUE_SLICE: usize = 512;
-
-/// A record to produce, borrowed. Headers keep their order, may repeat, and may be null.
-#[derive(Clone, Debug, Default)]
-pub struct ProduceRecord<'a> {
-    /// Topic.
-    pub topic: &'a str,
-    /// Partition; None leaves it to the key's hash, as the Java client does.
-    pub partition: Option<i32>,
-    /// Milliseconds since 1970; None is now.
-    pub timestamp: Option<i64>,
-    /// Key; None is null.
-    pub key: Option<&'a [u8]>,
-    /// Value; None is null.
-    pub value: Option<&'a [u8]>,
-    /// Names and values.
-    pub headers: Vec<(&'a [u8], Option<&'a [u8]>)>,
-}
 
 /// A record that was not confirmed. It may have been written all the same when the class is Transient.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,7 +45,7 @@ pub struct SendError {
     /// What is wrong and what to do; names the topic, never contains the payload.
     pub message: String,
     /// Who is at fault.
-    pub class: ErrorClass,
+    pub class: FailureClass,
     /// True when the client had to be replaced by a new one; sending again is all there is to do.
     pub fatal: bool,
     /// True when the broker refused the record together with others, so that it may be innocent.
@@ -321,8 +305,8 @@ struct FailedSend {
 
 fn no_client(error: client::NoClient) -> SendError {
     let class = match &error {
-        client::NoClient::Create(_) => ErrorClass::Systemic,
-        client::NoClient::Closed => ErrorClass::Transient,
+        client::NoClient::Create(_) => FailureClass::Systemic,
+        client::NoClient::Closed => FailureClass::Transient,
     };
     SendError {
         message: error.to_string(),
@@ -332,77 +316,9 @@ fn no_client(error: client::NoClient) -> SendError {
     }
 }
 
-/// The positions of `suspects`, and of later records to the same topic with the same key, in order.
-fn with_later_records_of_their_keys(records: &[ProduceRecord<'_>], suspects: &[usize]) -> Vec<usize> {
-    let mut keys: HashSet<(&str, &[u8])> = HashSet::new();
-    let mut next = suspects.iter().peekable();
-    (0..records.len())
-        .filter(|position| {
-            let record = &records[*position];
-            let key = record.key.map(|key| (record.topic, key));
-            let suspect = next.next_if_eq(&position).is_some();
-            if suspect {
-                keys.extend(key);
-            }
-            suspect || key.is_some_and(|key| keys.contains(&key))
-        })
-        .collect()
-}
-
-fn native<'a>(
-    record: &ProduceRecord<'a>,
-    partition: Option<i32>,
-    opaque: usize,
-) -> Result<BaseRecord<'a, [u8], [u8], usize>, RDKafkaErrorCode> {
-    let mut native = BaseRecord::with_opaque_to(record.topic, opaque);
-    native.partition = partition;
-    native.timestamp = record.timestamp;
-    native.key = record.key;
-    native.payload = record.value;
-    if !record.headers.is_empty() {
-        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
-        for (name, value) in &record.headers {
-            // Names are UTF-8 by protocol; a name that is not would be changed on the way, so the record fails.
-            let key = std::str::from_utf8(name).map_err(|_| RDKafkaErrorCode::KeySerialization)?;
-            headers = headers.insert(Header { key, value: *value });
-        }
-        native.headers = Some(headers);
-    }
-    Ok(native)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn suspects_drag_later_records_of_their_key_along() {
-        let keys: [Option<&[u8]>; 6] = [Some(b"a"), Some(b"b"), None, Some(b"a"), None, Some(b"b")];
-        let records: Vec<ProduceRecord<'_>> = keys
-            .iter()
-            .map(|key| ProduceRecord {
-                topic: "t",
-                key: *key,
-                ..Default::default()
-            })
-            .collect();
-        assert_eq!(with_later_records_of_their_keys(&records, &[2]), [2]);
-        assert_eq!(with_later_records_of_their_keys(&records, &[0]), [0, 3]);
-        assert_eq!(with_later_records_of_their_keys(&records, &[1, 3]), [1, 3, 5]);
-    }
-
-    #[test]
-    fn a_header_name_that_is_not_utf8_is_refused_and_not_changed() {
-        let record = ProduceRecord {
-            topic: "t",
-            headers: vec![(&[0xff], None)],
-            ..Default::default()
-        };
-        assert_eq!(
-            native(&record, None, 0).err(),
-            Some(RDKafkaErrorCode::KeySerialization)
-        );
-    }
 
     #[test]
     fn a_refused_property_is_named_without_its_value() {

@@ -24,6 +24,28 @@ impl Stage {
     }
 }
 
+/// What a failure of a writer or a producer means, and so what the worker does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureClass {
+    /// The record itself causes the failure: the same bytes fail again.
+    Record,
+    /// The other system is unavailable or busy: the worker retries with backoff.
+    Transient,
+    /// Someone has to fix something first: a missing topic or table, a missing permission, a rejected login.
+    Systemic,
+}
+
+impl FailureClass {
+    /// The name in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FailureClass::Record => "record",
+            FailureClass::Transient => "transient",
+            FailureClass::Systemic => "systemic",
+        }
+    }
+}
+
 /// A record that failed, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {

@@ -13,9 +13,8 @@ use super::{
     rejected_records::Suspect,
 };
 use crate::{
-    kafka::producer::{
-        ErrorClass, Producer, SendError, TransactionError, TransactionErrorKind, TransactionalClient,
-    },
+    kafka::producer::{Producer, SendError, TransactionError, TransactionErrorKind, TransactionalClient},
+    record::failure::FailureClass,
     retry::RetryPolicy,
     seeded_bugs::seeded_bug,
 };
@@ -118,11 +117,12 @@ impl Transactor {
     async fn abort(&mut self) {
         let suspects = self.rejected_records.take_suspects();
         for client in &mut self.clients {
-            match suspects.is_empty() {
-                true => client.abort().await,
-                // After a refused batch librdkafka 2.12 goes on with the sequence numbers behind it, so that the broker refuses
-                // the next transaction of the same client, too.
-                false => client.start_over(),
+            if suspects.is_empty() {
+                client.abort().await;
+            } else {
+                // After a rejected batch, librdkafka 2.12 continues with the sequence numbers behind it. The broker would
+                // then reject the next transaction of the same client as well.
+                client.start_over();
             }
         }
         if !suspects.is_empty() {
@@ -148,7 +148,7 @@ impl Transactor {
             };
             let mut answers = answers.into_iter();
             open.retain(|suspect| match answers.next() {
-                Some(Err(error)) if error.class == ErrorClass::Record => {
+                Some(Err(error)) if error.class == FailureClass::Record => {
                     self.rejected_records.confirm(suspect, error.message);
                     confirmed += 1;
                     false

@@ -36,7 +36,7 @@ use reqwest::{
 
 use self::{
     body::Body,
-    classify::{Answer, Meaning, Reply},
+    classify::{Answer, Reply},
 };
 use super::{
     Rejected, WriteBatch, WriteError, Writer,
@@ -114,7 +114,7 @@ pub struct HttpWriter {
     login: Login,
     authorization: Mutex<Option<HeaderValue>>,
     secrets: SecretFiles,
-    confirmed: PartialWrites,
+    partial_writes: PartialWrites,
 }
 
 impl HttpWriter {
@@ -167,7 +167,7 @@ impl HttpWriter {
             login,
             authorization,
             secrets,
-            confirmed: PartialWrites::default(),
+            partial_writes: PartialWrites::default(),
         })
     }
 
@@ -201,7 +201,6 @@ impl HttpWriter {
                 rejected.extend(refused);
                 rejected.sort_by_key(|rejected| rejected.position);
             }
-            Answer::Refused(message) => return Err(WriteError::Refused(message)),
         }
         Ok(rejected)
     }
@@ -209,7 +208,7 @@ impl HttpWriter {
     /// One request per record, one after the other, so that their order is kept. An error ends it; the next call goes on
     /// behind the last record that was written.
     async fn write_singly(&self, batch: WriteBatch<'_>) -> Result<Vec<Rejected>, WriteError> {
-        let mut written = self.confirmed.take(&batch);
+        let mut written = self.partial_writes.take(&batch);
         let mut rejected = Vec::new();
         for (position, record) in batch.records().enumerate() {
             if written.contains(&id(&record)) {
@@ -220,7 +219,7 @@ impl HttpWriter {
                 Ok(Answer::Written) => {
                     written.insert(id(&record));
                 }
-                Ok(Answer::Refused(message)) => {
+                Err(WriteError::Refused(message)) => {
                     rejected.push(Rejected {
                         position,
                         message,
@@ -235,7 +234,7 @@ impl HttpWriter {
                     }
                 },
                 Err(error) => {
-                    self.confirmed.remember(&batch, written);
+                    self.partial_writes.remember(&batch, written);
                     return Err(error);
                 }
             }
@@ -268,18 +267,15 @@ impl HttpWriter {
             }
             // After ours, so that a user's own Content-Type wins.
             request = request.headers(self.headers.clone());
-            let (status, meaning) = self.send(request, records).await?;
-            return match meaning {
-                Meaning::Answer(Answer::Refused(message)) => Ok(Answer::Refused(self.with_url(message))),
-                Meaning::Answer(answer) => Ok(answer),
-                Meaning::Transient(message) => Err(WriteError::Transient(self.with_url(message))),
-                // Sent with a login that was corrected meanwhile.
-                Meaning::Systemic(_)
+            let (status, answer) = self.send(request, records).await?;
+            return match answer {
+                // The request had a login that was corrected in the meantime.
+                Err(WriteError::Systemic(_))
                     if matches!(status.as_u16(), 401 | 403) && self.login_changed(authorization.as_ref()) =>
                 {
                     continue;
                 }
-                Meaning::Systemic(message) => Err(WriteError::Systemic(self.with_url(message))),
+                answer => answer.map_err(|error| error.map_message(|message| self.with_url(message))),
             };
         }
     }
@@ -289,7 +285,7 @@ impl HttpWriter {
         &self,
         request: RequestBuilder,
         records: usize,
-    ) -> Result<(StatusCode, Meaning), WriteError> {
+    ) -> Result<(StatusCode, Result<Answer, WriteError>), WriteError> {
         let mut response = request.send().await.map_err(|error| self.no_answer(error))?;
         let status = response.status();
         let text = |name: &str| {

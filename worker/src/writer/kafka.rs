@@ -14,8 +14,8 @@ use super::{
     partial_writes::{OutputId, PartialWrites, id},
 };
 use crate::{
-    kafka::producer::{ErrorClass, ProduceRecord, Producer, SendError},
-    record::batch::OutputRecord,
+    kafka::producer::{ProduceRecord, Producer, SendError},
+    record::{batch::OutputRecord, failure::FailureClass},
     seeded_bugs::{impatient, now_and_then, seeded_bug},
     transaction::RejectedRecords,
 };
@@ -24,7 +24,7 @@ use crate::{
 pub struct KafkaWriter {
     topic: String,
     producer: Producer,
-    confirmed: PartialWrites,
+    partial_writes: PartialWrites,
     /// With a transactional producer.
     rejected_records: Option<Arc<RejectedRecords>>,
 }
@@ -35,7 +35,7 @@ impl KafkaWriter {
         Self {
             topic: topic.into(),
             producer,
-            confirmed: PartialWrites::default(),
+            partial_writes: PartialWrites::default(),
             rejected_records: None,
         }
     }
@@ -82,7 +82,7 @@ impl KafkaWriter {
         for ((result, position), record) in results.iter().zip(&positions).zip(&records) {
             let Err(error) = result else { continue };
             let output = &all[*position];
-            if error.class == ErrorClass::Record && !error.in_doubt {
+            if error.class == FailureClass::Record && !error.in_doubt {
                 if alone(*position) {
                     rejected.push(rejection(*position, error.message.clone()));
                     continue;
@@ -93,20 +93,16 @@ impl KafkaWriter {
             if error.in_doubt {
                 rejected_records.suspect(output, record);
             }
-            if worst.is_none_or(|worst| worst.class == ErrorClass::Transient) {
+            if worst.is_none_or(|worst| worst.class == FailureClass::Transient) {
                 worst = Some(error);
             }
         }
         let Some(error) = worst else { return Ok(rejected) };
-        Err(match error.class {
-            ErrorClass::Systemic => WriteError::Systemic(error.message.clone()),
-            ErrorClass::Transient => WriteError::Transient(error.message.clone()),
-            ErrorClass::Record => WriteError::Refused(error.message.clone()),
-        })
+        Err(WriteError::new(error.class, error.message.clone()))
     }
 
     async fn produce(&self, batch: WriteBatch<'_>) -> Result<Vec<Rejected>, WriteError> {
-        let skip = self.confirmed.take(&batch);
+        let skip = self.partial_writes.take(&batch);
         let mut positions = Vec::with_capacity(batch.len());
         let mut records = Vec::with_capacity(batch.len());
         for (position, record) in batch.records().enumerate() {
@@ -126,22 +122,19 @@ impl KafkaWriter {
         let mut worst: Option<&SendError> = None;
         for (result, position) in results.iter().zip(&positions) {
             match result {
-                Err(error) if error.class == ErrorClass::Record => {
+                Err(error) if error.class == FailureClass::Record => {
                     rejected.push(rejection(*position, error.message.clone()));
                 }
-                Err(error) if worst.is_none_or(|worst| worst.class != ErrorClass::Systemic) => {
+                Err(error) if worst.is_none_or(|worst| worst.class != FailureClass::Systemic) => {
                     worst = Some(error)
                 }
                 _ => {}
             }
         }
         let Some(error) = worst else { return Ok(rejected) };
-        self.confirmed
+        self.partial_writes
             .remember(&batch, written(&batch, skip, &positions, &records, &results));
-        Err(match error.class {
-            ErrorClass::Systemic => WriteError::Systemic(error.message.clone()),
-            ErrorClass::Transient | ErrorClass::Record => WriteError::Transient(error.message.clone()),
-        })
+        Err(WriteError::new(error.class, error.message.clone()))
     }
 }
 
@@ -202,7 +195,7 @@ fn written(
                 written.insert(outputs[*position]);
             }
             // Refused for good: the next call tells so again.
-            Err(error) if error.class == ErrorClass::Record => {}
+            Err(error) if error.class == FailureClass::Record => {}
             _ => late.extend(record.key),
         }
     }
@@ -259,10 +252,10 @@ mod tests {
             })
         };
         let results = [
-            error(ErrorClass::Transient),
+            error(FailureClass::Transient),
             Ok(()),
             Ok(()),
-            error(ErrorClass::Record),
+            error(FailureClass::Record),
         ];
         let written = written(&batch, HashSet::new(), &[0, 1, 2, 3], &records, &results);
         assert_eq!(written, HashSet::from([(1, 0)]));

@@ -45,7 +45,7 @@ impl PartialWrites {
             return HashSet::new();
         };
         // Another assignment may have begun at an older offset on purpose.
-        if known.epoch != batch.epoch() {
+        if known.epoch != batch.task_epoch() {
             partitions.remove(partition);
             return HashSet::new();
         }
@@ -68,9 +68,9 @@ impl PartialWrites {
         };
         let mut partitions = self.partitions();
         let known = partitions.entry(first.record.partition().clone()).or_default();
-        if known.epoch != batch.epoch() {
+        if known.epoch != batch.task_epoch() {
             *known = Partition {
-                epoch: batch.epoch(),
+                epoch: batch.task_epoch(),
                 outputs: HashSet::new(),
             };
         }

@@ -74,9 +74,10 @@ impl From<StdoutError> for WriteError {
             }
             _ => format!("standard output cannot be written: {error}"),
         };
-        match begun {
-            true => WriteError::Transient(format!("{message} (a part of the batch may have gone out)")),
-            false => WriteError::Systemic(message),
+        if begun {
+            WriteError::Transient(format!("{message} (a part of the batch may have gone out)"))
+        } else {
+            WriteError::Systemic(message)
         }
     }
 }

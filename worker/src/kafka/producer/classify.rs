@@ -3,24 +3,14 @@
 use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::SendError;
-
-/// Who is at fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorClass {
-    /// This record: the same bytes will be refused again.
-    Record,
-    /// The brokers are away or busy.
-    Transient,
-    /// Somebody has to mend something: topic missing, no permission, login refused.
-    Systemic,
-}
+use crate::record::failure::FailureClass;
 
 /// True when the broker says this of a whole record batch although one record is at fault.
 pub(super) fn blames_a_batch(code: Code) -> bool {
-    class(code) == ErrorClass::Record
+    class(code) == FailureClass::Record
 }
 
-fn class(code: Code) -> ErrorClass {
+fn class(code: Code) -> FailureClass {
     match code {
         Code::MessageSizeTooLarge
         | Code::MessageBatchTooLarge
@@ -30,7 +20,7 @@ fn class(code: Code) -> ErrorClass {
         | Code::InvalidDifferentRecord
         | Code::InvalidTimestamp
         | Code::BadMessage
-        | Code::KeySerialization => ErrorClass::Record,
+        | Code::KeySerialization => FailureClass::Record,
         Code::UnknownTopic
         | Code::UnknownTopicOrPartition
         | Code::InvalidTopic
@@ -50,8 +40,8 @@ fn class(code: Code) -> ErrorClass {
         | Code::UnsupportedForMessageFormat
         | Code::UnsupportedCompressionType
         | Code::UnsupportedFeature
-        | Code::SecurityDisabled => ErrorClass::Systemic,
-        _ => ErrorClass::Transient,
+        | Code::SecurityDisabled => FailureClass::Systemic,
+        _ => FailureClass::Transient,
     }
 }
 
@@ -117,7 +107,7 @@ fn describe(topic: &str, code: Code) -> String {
 pub(super) fn error(topic: &str, code: Code, problem: Option<&str>) -> SendError {
     let class = class(code);
     let mut message = describe(topic, code);
-    if let (ErrorClass::Transient, Some(problem)) = (class, problem) {
+    if let (FailureClass::Transient, Some(problem)) = (class, problem) {
         message.push_str("; latest trouble: ");
         message.push_str(problem);
     }
@@ -133,7 +123,7 @@ pub(super) fn error(topic: &str, code: Code, problem: Option<&str>) -> SendError
 pub(super) fn fatal(topic: &str, code: Code, reason: &str) -> SendError {
     let class = match class(code) {
         // A client that broke cannot tell that a record is at fault.
-        ErrorClass::Record => ErrorClass::Transient,
+        FailureClass::Record => FailureClass::Transient,
         other => other,
     };
     SendError {
@@ -151,18 +141,18 @@ mod tests {
     #[test]
     fn only_the_record_itself_can_be_a_record_error() {
         for (code, expected) in [
-            (Code::MessageSizeTooLarge, ErrorClass::Record),
-            (Code::InvalidRecord, ErrorClass::Record),
-            (Code::InvalidDifferentRecord, ErrorClass::Record),
-            (Code::UnknownTopic, ErrorClass::Systemic),
-            (Code::UnknownTopicOrPartition, ErrorClass::Systemic),
-            (Code::TopicAuthorizationFailed, ErrorClass::Systemic),
-            (Code::SaslAuthenticationFailed, ErrorClass::Systemic),
-            (Code::MessageTimedOut, ErrorClass::Transient),
-            (Code::AllBrokersDown, ErrorClass::Transient),
-            (Code::NotEnoughReplicas, ErrorClass::Transient),
-            (Code::UnknownPartition, ErrorClass::Transient),
-            (Code::PurgeQueue, ErrorClass::Transient),
+            (Code::MessageSizeTooLarge, FailureClass::Record),
+            (Code::InvalidRecord, FailureClass::Record),
+            (Code::InvalidDifferentRecord, FailureClass::Record),
+            (Code::UnknownTopic, FailureClass::Systemic),
+            (Code::UnknownTopicOrPartition, FailureClass::Systemic),
+            (Code::TopicAuthorizationFailed, FailureClass::Systemic),
+            (Code::SaslAuthenticationFailed, FailureClass::Systemic),
+            (Code::MessageTimedOut, FailureClass::Transient),
+            (Code::AllBrokersDown, FailureClass::Transient),
+            (Code::NotEnoughReplicas, FailureClass::Transient),
+            (Code::UnknownPartition, FailureClass::Transient),
+            (Code::PurgeQueue, FailureClass::Transient),
         ] {
             assert_eq!(error("t", code, None).class, expected, "{code:?}");
         }
@@ -181,10 +171,10 @@ mod tests {
     #[test]
     fn a_broken_client_never_blames_the_record() {
         let error = fatal("t", Code::InvalidRecord, "out of order");
-        assert!(error.fatal && error.class == ErrorClass::Transient);
+        assert!(error.fatal && error.class == FailureClass::Transient);
         assert_eq!(
             fatal("t", Code::ClusterAuthorizationFailed, "no").class,
-            ErrorClass::Systemic
+            FailureClass::Systemic
         );
     }
 }

@@ -20,6 +20,7 @@ use rdkafka::{
 use super::{ProducerError, pending::PendingBatches};
 use crate::kafka::{
     ffi::add_brokers,
+    log::{LogSource, log},
     reconnect::{self, BootstrapReminder},
 };
 
@@ -264,19 +265,7 @@ struct ProducerCallbacks {
 
 impl ClientContext for ProducerCallbacks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        match level {
-            RDKafkaLogLevel::Emerg
-            | RDKafkaLogLevel::Alert
-            | RDKafkaLogLevel::Critical
-            | RDKafkaLogLevel::Error
-            | RDKafkaLogLevel::Warning => {
-                tracing::warn!(target: "librdkafka", facility, "producer: {message}")
-            }
-            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
-                tracing::info!(target: "librdkafka", facility, "producer: {message}");
-            }
-            RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "producer: {message}"),
-        }
+        log(LogSource::Producer, level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::writer::Rejected;
+use crate::writer::{Rejected, WriteError};
 
 /// How much of an answer goes into a message.
 const SHOWN_CHARACTERS: usize = 200;
@@ -26,8 +26,6 @@ pub(super) enum Answer {
     Written,
     /// Per record of the request: None when written.
     PerRecord(Vec<Option<RefusedItem>>),
-    /// Records are at fault, and it is not known which; none is written.
-    Refused(String),
 }
 
 /// What is wrong with one record.
@@ -56,16 +54,6 @@ impl RefusedItem {
     }
 }
 
-/// An answer, or why there is none.
-#[derive(Debug, PartialEq)]
-pub(super) enum Meaning {
-    Answer(Answer),
-    /// Sent again, but with AtMostOnce given up: for all that is known, records are written.
-    Transient(String),
-    /// Nothing is written before somebody mends something: sent again, whatever the guarantee.
-    Systemic(String),
-}
-
 #[derive(Deserialize)]
 struct Results {
     results: Vec<RecordReply>,
@@ -79,42 +67,44 @@ struct RecordReply {
 }
 
 /// What the reply to a request with `records` records means.
-pub(super) fn answer(reply: Reply<'_>, records: usize) -> Meaning {
+pub(super) fn answer(reply: Reply<'_>, records: usize) -> Result<Answer, WriteError> {
     let status = reply.status;
     let by_status = match status {
-        200..=299 => Answer::Written,
-        401 | 403 | 404 | 405 | 407 | 408 | 410 | 425 | 429 => return no_answer(reply),
-        400..=499 => Answer::Refused(describe(status, reply.body)),
-        _ => return no_answer(reply),
+        200..=299 => Ok(Answer::Written),
+        401 | 403 | 404 | 405 | 407 | 408 | 410 | 425 | 429 => return Err(no_answer(reply)),
+        400..=499 => Err(WriteError::Refused(describe(status, reply.body))),
+        _ => return Err(no_answer(reply)),
     };
     // A body of another shape is the server's own business.
     if !reply.is_json {
-        return Meaning::Answer(by_status);
+        return by_status;
     }
     // It may have told of records that are written and of others that are not.
     if let Some(cut) = reply.cut {
-        return Meaning::Transient(format!("the server answered {status}, but {cut}"));
+        return Err(WriteError::Transient(format!(
+            "the server answered {status}, but {cut}"
+        )));
     }
     let Ok(Results { results }) = serde_json::from_slice(reply.body) else {
-        return Meaning::Answer(by_status);
+        return by_status;
     };
     if results.len() != records {
-        return Meaning::Transient(format!(
+        return Err(WriteError::Transient(format!(
             "the server answered {status} with {} for {}, so it is not known which are written; let \"results\" have \
              one entry per record of the request, in their order",
             count(results.len(), "result"),
             count(records, "record")
-        ));
+        )));
     }
-    Meaning::Answer(Answer::PerRecord(results.into_iter().map(per_record).collect()))
+    Ok(Answer::PerRecord(results.into_iter().map(per_record).collect()))
 }
 
 /// The status alone says that the request is to be sent again.
-fn no_answer(reply: Reply<'_>) -> Meaning {
+fn no_answer(reply: Reply<'_>) -> WriteError {
     let message = describe(reply.status, reply.body);
     let advice = match reply.status {
         408 | 425 | 429 | 500..=599 => {
-            return Meaning::Transient(match reply.retry_after {
+            return WriteError::Transient(match reply.retry_after {
                 Some(retry_after) => format!(
                     "{message} (the server asks to wait: Retry-After: {})",
                     shorten(retry_after)
@@ -124,13 +114,13 @@ fn no_answer(reply: Reply<'_>) -> Meaning {
         }
         // The usual end of a form that was taken.
         303 => {
-            return Meaning::Transient(format!(
+            return WriteError::Transient(format!(
                 "{message}; that says that something was done with the request, but not what: let the server answer 2xx"
             ));
         }
         // To be taken for a 5xx, says RFC 9110.
         600.. => {
-            return Meaning::Transient(format!(
+            return WriteError::Transient(format!(
                 "{message}; this is no answer of an HTTP server: correct http.url"
             ));
         }
@@ -140,7 +130,7 @@ fn no_answer(reply: Reply<'_>) -> Meaning {
         300..=399 => "redirects are not followed: set http.url to the final address",
         _ => "this is no answer of an HTTP server: correct http.url",
     };
-    Meaning::Systemic(format!("{message}; {advice}"))
+    WriteError::Systemic(format!("{message}; {advice}"))
 }
 
 fn per_record(reply: RecordReply) -> Option<RefusedItem> {
@@ -210,7 +200,7 @@ mod tests {
             let message = format!("status {status} for this record");
             assert_eq!(
                 answer(json(200, body.as_bytes()), 1),
-                Meaning::Answer(Answer::PerRecord(vec![refusal(&message, retryable, in_doubt)]))
+                Ok(Answer::PerRecord(vec![refusal(&message, retryable, in_doubt)]))
             );
         }
     }
@@ -231,9 +221,9 @@ mod tests {
         }
     }
 
-    fn transient(meaning: Meaning) -> String {
+    fn transient(meaning: Result<Answer, WriteError>) -> String {
         match meaning {
-            Meaning::Transient(message) => message,
+            Err(WriteError::Transient(message)) => message,
             other => panic!("{other:?}"),
         }
     }
@@ -242,25 +232,25 @@ mod tests {
     fn the_status_decides_when_the_body_tells_nothing_about_records() {
         for status in [200, 201, 202, 204, 207] {
             let meaning = answer(plain(status), 2);
-            assert_eq!(meaning, Meaning::Answer(Answer::Written), "{status}");
+            assert_eq!(meaning, Ok(Answer::Written), "{status}");
         }
         for status in [303, 408, 425, 429, 500, 502, 503, 504, 599, 600, 999] {
             let meaning = answer(plain(status), 2);
-            assert!(matches!(meaning, Meaning::Transient(_)), "{status}");
+            assert!(matches!(meaning, Err(WriteError::Transient(_))), "{status}");
         }
         for status in [101, 300, 301, 302, 304, 307, 308, 401, 403, 404, 405, 407, 410] {
             let meaning = answer(plain(status), 2);
-            assert!(matches!(meaning, Meaning::Systemic(_)), "{status}");
+            assert!(matches!(meaning, Err(WriteError::Systemic(_))), "{status}");
         }
         for status in [
             400, 402, 406, 409, 411, 413, 415, 422, 424, 426, 428, 431, 451, 499,
         ] {
             let meaning = answer(plain(status), 2);
-            assert!(matches!(meaning, Meaning::Answer(Answer::Refused(_))), "{status}");
+            assert!(matches!(meaning, Err(WriteError::Refused(_))), "{status}");
         }
         // JSON of another shape, and what is called JSON and is none.
         for own in [&br#"{"results": [{"id": 1}], "took": 3}"#[..], b"OK"] {
-            assert_eq!(answer(json(200, own), 2), Meaning::Answer(Answer::Written));
+            assert_eq!(answer(json(200, own), 2), Ok(Answer::Written));
         }
     }
 
@@ -268,7 +258,7 @@ mod tests {
     fn a_body_with_one_entry_per_record_tells_about_each() {
         let body = br#"{"results": [{"status": 201}, {"status": 422, "error": "no such customer"}, {"status": 429}]}"#;
         let expected = || {
-            Meaning::Answer(Answer::PerRecord(vec![
+            Ok(Answer::PerRecord(vec![
                 None,
                 refusal("status 422 for this record: no such customer", false, false),
                 refusal("status 429 for this record", true, false),
@@ -281,7 +271,7 @@ mod tests {
             is_json: false,
             ..json(200, body)
         };
-        assert_eq!(answer(text, 3), Meaning::Answer(Answer::Written));
+        assert_eq!(answer(text, 3), Ok(Answer::Written));
     }
 
     #[test]
@@ -311,11 +301,8 @@ mod tests {
         }
         // Here the status has said everything.
         assert!(transient(answer(cut(503, true), 2)).starts_with("status 503"));
-        assert!(matches!(answer(cut(401, true), 2), Meaning::Systemic(_)));
-        assert!(matches!(
-            answer(cut(422, false), 2),
-            Meaning::Answer(Answer::Refused(_))
-        ));
+        assert!(matches!(answer(cut(401, true), 2), Err(WriteError::Systemic(_))));
+        assert!(matches!(answer(cut(422, false), 2), Err(WriteError::Refused(_))));
     }
 
     #[test]

@@ -6,27 +6,22 @@ use std::error::Error as _;
 use tokio_postgres::Error;
 
 use super::{identifier::quote, key::Key};
-use crate::writer::WriteError;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Class {
-    Refused,
-    Transient,
-    Systemic,
-}
+use crate::{record::failure::FailureClass, writer::WriteError};
 
 /// By SQLSTATE; None when the server did not speak.
-fn class(code: Option<&str>) -> Class {
-    let Some(code) = code else { return Class::Transient };
+fn class(code: Option<&str>) -> FailureClass {
+    let Some(code) = code else {
+        return FailureClass::Transient;
+    };
     match code {
         // Full is full until somebody makes room.
-        "53100" => Class::Systemic,
+        "53100" => FailureClass::Systemic,
         _ => match &code[..code.len().min(2)] {
             // Data, constraints, a row twice in one statement, limits such as index row size, and what triggers raise.
-            "21" | "22" | "23" | "38" | "39" | "44" | "54" | "P0" => Class::Refused,
+            "21" | "22" | "23" | "38" | "39" | "44" | "54" | "P0" => FailureClass::Record,
             // Login, database, schema, names and rights, features.
-            "28" | "3D" | "3F" | "42" | "0A" | "0P" | "F0" => Class::Systemic,
-            _ => Class::Transient,
+            "28" | "3D" | "3F" | "42" | "0A" | "0P" | "F0" => FailureClass::Systemic,
+            _ => FailureClass::Transient,
         },
     }
 }
@@ -99,12 +94,13 @@ fn to_write_error(error: &Error, doing: &str, advice: Option<String>) -> WriteEr
         message.push_str(&advice);
     }
     match class(code) {
-        Class::Refused => WriteError::Refused(message),
-        Class::Systemic => WriteError::Systemic(message),
-        Class::Transient if message.contains("certificate verify failed") => WriteError::Systemic(format!(
-            "{message}; put the authority that signed the server's certificate as ca.crt into the Secret of postgres.connection, or correct the host name in its URL"
-        )),
-        Class::Transient => WriteError::Transient(message),
+        FailureClass::Transient if message.contains("certificate verify failed") => {
+            WriteError::Systemic(format!(
+                "{message}; put the authority that signed the server's certificate as ca.crt into the Secret of \
+                 postgres.connection, or correct the host name in its URL"
+            ))
+        }
+        class => WriteError::new(class, message),
     }
 }
 
@@ -127,19 +123,19 @@ mod tests {
         for code in [
             "22P02", "22001", "22003", "23502", "23503", "23505", "23514", "21000", "54000", "P0001",
         ] {
-            assert_eq!(class(Some(code)), Class::Refused, "{code}");
+            assert_eq!(class(Some(code)), FailureClass::Record, "{code}");
         }
         for code in [
             "40001", "40P01", "53300", "57014", "57P01", "57P03", "08006", "25006", "55P03", "XX000", "58030",
         ] {
-            assert_eq!(class(Some(code)), Class::Transient, "{code}");
+            assert_eq!(class(Some(code)), FailureClass::Transient, "{code}");
         }
         for code in [
             "28P01", "28000", "3D000", "3F000", "42P01", "42703", "42501", "42P10", "0A000", "53100",
         ] {
-            assert_eq!(class(Some(code)), Class::Systemic, "{code}");
+            assert_eq!(class(Some(code)), FailureClass::Systemic, "{code}");
         }
-        assert_eq!(class(None), Class::Transient);
+        assert_eq!(class(None), FailureClass::Transient);
     }
 
     #[test]

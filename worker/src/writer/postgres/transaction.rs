@@ -127,7 +127,7 @@ impl PostgresWriter {
         batch: &WriteBatch<'_>,
     ) -> Result<Vec<Rejected>, WriteError> {
         let partition = batch.partition();
-        let claim = offsets.claims.of(partition, batch.epoch());
+        let claim = offsets.claims.of(partition, batch.task_epoch());
         let claim = claim.ok_or_else(|| superseded(partition))?;
         let mut ours = claim.owner_epoch.lock().await;
         let (_permit, mut session) = self.session().await?;
@@ -232,9 +232,10 @@ impl PostgresWriter {
             (output, reason.cloned().unwrap_or_default())
         };
         let rows: usize = encoded.groups.iter().map(Group::len).sum();
-        let groups = match rows == kept.len() {
-            true => encoded.groups,
-            false => self.encode(table, outputs(&kept))?.groups,
+        let groups = if rows == kept.len() {
+            encoded.groups
+        } else {
+            self.encode(table, outputs(&kept))?.groups
         };
         Ok(RowPlan {
             groups,
