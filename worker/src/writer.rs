@@ -1,7 +1,7 @@
 //! Writers: where records go.
 //!
-//! A writer gets batches with records of one partition each, and answers for every record in them. [`Writer`] is the
-//! trait to implement for a custom writer.
+//! A writer gets batches with records of one partition each, and answers for every record in them. [`Writer`]
+//! is the trait to implement for a custom writer.
 
 pub mod breaker;
 
@@ -32,10 +32,10 @@ use crate::{
 
 /// The records that a writer has to write with one call.
 ///
-/// All of them come from one partition and are in the order of their offsets. A record of the source topic may appear
-/// several times, once for each output that a transform made from it, or not at all, if a transform filtered it out. The
-/// worker calls a writer again with the records that still have to be written, so the same record may come again in a
-/// batch of another size.
+/// All of them come from one partition and are in the order of their offsets. A record of the source topic
+/// may appear several times, once for each output that a transform made from it, or not at all, if a
+/// transform filtered it out. The worker calls a writer again with the records that still have to be written,
+/// so the same record may come again in a batch of another size.
 ///
 /// In tests of a custom writer, make one with [`WriteBatch::new`]:
 ///
@@ -65,8 +65,8 @@ pub struct WriteBatch<'a> {
 }
 
 impl<'a> WriteBatch<'a> {
-    /// Selects the outputs of `batch` at the indices `selected`. The indices must be in ascending order, and each must be
-    /// below [`Batch::len`].
+    /// Selects the outputs of `batch` at the indices `selected`. The indices must be in ascending order, and
+    /// each must be below [`Batch::len`].
     pub fn new(batch: &'a Batch, selected: &'a [u32]) -> Self {
         Self {
             batch,
@@ -81,7 +81,8 @@ impl<'a> WriteBatch<'a> {
         Self { transaction, ..self }
     }
 
-    /// With `yes`, the records waited after a rejection, so the reason may be fixed and the writer tries them again.
+    /// With `yes`, the records waited after a rejection, so the reason may be fixed and the writer tries them
+    /// again.
     pub(crate) fn after_a_wait(self, yes: bool) -> Self {
         Self {
             after_a_wait: yes,
@@ -119,8 +120,9 @@ impl<'a> WriteBatch<'a> {
         self.selected
     }
 
-    /// The assignment under which the worker read the records. The number is larger for each later assignment of the
-    /// partition to this worker process, and it means nothing to other processes.
+    /// Identifies the run of the partition in this worker process under which the records were read. A later
+    /// run of the partition has a larger number: a new run starts with each assignment, and after an aborted
+    /// transaction. The number means nothing in other processes.
     pub fn task_epoch(&self) -> u64 {
         self.batch.chunk().epoch
     }
@@ -133,9 +135,9 @@ impl<'a> WriteBatch<'a> {
     /// The records to write, in the order of their offsets. The position of a record in this iterator is what
     /// [`Rejected::position`] refers to.
     ///
-    /// `key` and `value` are what the transforms made; `None` is Kafka's null, so a record without a value is a tombstone.
-    /// `record` is the record as it was read, with its headers and its timestamp in milliseconds since 1970 (-1 if it has
-    /// none). [`OutputRecord::record_id`] identifies a record for idempotent writes.
+    /// `key` and `value` are what the transforms made; `None` is Kafka's null, so a record without a value is
+    /// a tombstone. `record` is the record as it was read, with its headers and its timestamp in milliseconds
+    /// since 1970 (-1 if it has none). [`OutputRecord::record_id`] identifies a record for idempotent writes.
     pub fn records(&self) -> impl ExactSizeIterator<Item = OutputRecord<'a>> + use<'a> {
         let batch = self.batch;
         self.selected
@@ -147,45 +149,48 @@ impl<'a> WriteBatch<'a> {
 /// A record of a batch that the writer did not write, although it wrote the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
-    /// Position of the record in [`WriteBatch::records`], from 0. Report each position at most once. The worker ignores
-    /// positions beyond the end of the batch.
+    /// Position of the record in [`WriteBatch::records`], from 0. Report each position at most once. The
+    /// worker ignores positions beyond the end of the batch.
     pub position: usize,
-    /// What is wrong with the record, and what to do about it. Status, the log and the headers of the dead letter show this
-    /// text, so it must not contain the key or the value.
+    /// What is wrong with the record, and what to do about it. Status, the log and the headers of the dead
+    /// letter show this text, so it must not contain the key or the value.
     pub message: String,
-    /// True if the same record may be accepted later. The worker then writes it up to `retry.maxAttempts` times before it
-    /// counts as failed. False: it counts as failed at once. What happens to a failed record, `onExhausted` decides.
+    /// True if the same record may be accepted later. The worker then writes it up to `retry.maxAttempts`
+    /// times before it counts as failed. False: it counts as failed at once. What happens to a failed record,
+    /// `onExhausted` decides.
     pub retryable: bool,
-    /// True if the record may have been written nevertheless, for example after a timeout. With `AtMostOnce` the worker does
-    /// not write it again.
+    /// True if the record may have been written nevertheless, for example after a timeout. With `AtMostOnce`
+    /// the worker does not write it again.
     pub in_doubt: bool,
 }
 
 /// Why a writer did not write a batch.
 ///
-/// No record is lost, whichever variant the writer returns: the worker calls it again, and commits no offset of these
-/// records before that succeeds. The one exception is `AtMostOnce`, with which the worker does not repeat a write after
-/// [`WriteError::Transient`], because the records may have been written.
+/// No record is lost, whichever variant the writer returns: the worker calls it again, and commits no offset
+/// of these records before they are finished. The one exception is `AtMostOnce`: after
+/// [`WriteError::Transient`] or [`WriteError::Fenced`] the worker does not repeat the write, because the
+/// records may have been written.
 ///
-/// The message says what is wrong, where, and what to do. Status and the log show it, so it must contain neither payload
-/// nor passwords.
+/// The message says what is wrong, where, and what to do. Status and the log show it, so it must contain
+/// neither payload nor passwords.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
-    /// The target system rejects the batch because of some of its records, and the writer does not know which. The worker
-    /// halves the batch until it has found them; a batch of one record that is refused counts as a failed record.
+    /// The target system rejects the batch because of some of its records, and the writer does not know
+    /// which. The worker halves the batch until it has found them; a batch of one record that is refused
+    /// counts as a failed record.
     #[error("{0}")]
     Refused(String),
     /// The target system is unavailable or busy. The worker retries indefinitely, with backoff.
     #[error("{0}")]
     Transient(String),
-    /// Someone has to fix something first: the login is rejected, a table is missing, the disk is full. Nothing of the batch
-    /// was written. The worker retries indefinitely, at longer intervals, and never sends these records to the dead letter
-    /// topic.
+    /// Someone has to fix something first: the login is rejected, a table is missing, the disk is full.
+    /// Nothing of the batch was written. The worker retries indefinitely, at longer intervals, and never
+    /// sends these records to the dead letter topic.
     #[error("{0}")]
     Systemic(String),
-    /// Another worker has claimed the partition since this worker did (see [`Writer::claim`]). Nothing of the batch was
-    /// written. The worker retries with backoff, until the consumer group revokes the partition from the worker that does
-    /// not own it.
+    /// Another worker has claimed the partition since this worker did (see [`Writer::claim`]). Nothing of the
+    /// batch was written. The worker retries with backoff, until the consumer group revokes the partition
+    /// from the worker that does not own it.
     #[error("{0}")]
     Fenced(String),
 }
@@ -224,15 +229,17 @@ impl WriteError {
 
 /// Writes records to a target system.
 ///
-/// A worker has one writer of each entry in `spec.writers[]`, and calls it concurrently: for several partitions, and for
-/// several parts of one partition if `processing.ordering` is not `Partition`. The worker keeps the order within a
-/// partition, or within a key: it does not call the writer with later records before the earlier ones are finished.
+/// A worker has one writer for each entry in `spec.writers[]`, and calls it concurrently: for several
+/// partitions, and if `processing.ordering` is `PerKey` or `Unordered`, for several parts of one partition.
+/// With `PerPartition` and `PerKey`, the calls for one partition or key follow one another, in the order of
+/// the offsets.
 ///
-/// Delivery is at least once by default, so a writer may get the same record again after an error, a crash or a
-/// rebalance. Use [`OutputRecord::record_id`] as a key to make repeated writes harmless.
+/// Delivery is at least once by default, so a writer may get the same record again after an error, a crash or
+/// a rebalance. Use [`OutputRecord::record_id`] as a key to make repeated writes harmless.
 ///
-/// The worker counts failures, retries and waits by itself, and its circuit breaker sends one batch at a time while the
-/// target system is unavailable. A writer therefore makes one attempt, with a timeout, and reports the result.
+/// The worker counts failures, retries and waits by itself, and its circuit breaker sends one batch at a time
+/// while the target system is unavailable. A writer therefore makes one attempt, with a timeout, and reports
+/// the result.
 ///
 /// # Example
 ///
@@ -260,7 +267,7 @@ impl WriteError {
 ///                     Some(value) => rows.push((record.record_id(), value.to_vec())),
 ///                     None => rejected.push(Rejected {
 ///                         position,
-///                         message: "a tombstone (null value) cannot be a row: filter it out in a transform".into(),
+///                         message: "a tombstone has no row: filter it out in a transform".into(),
 ///                         retryable: false,
 ///                         in_doubt: false,
 ///                     }),
@@ -290,28 +297,30 @@ impl WriteError {
 pub trait Writer: Send + Sync {
     /// Writes a batch.
     ///
-    /// `Ok` means that every record of the batch is written durably, except those in the returned list. The worker may
-    /// commit the offsets of the written records at any time after that.
+    /// `Ok` means that every record of the batch is written durably, except those in the returned list. The
+    /// worker may commit the offsets of the written records at any time after that.
     ///
-    /// The worker may drop the future before it completes, for example at shutdown, and the same records come again later,
-    /// possibly in batches of another size. The future must not block its thread: use asynchronous I/O, or
-    /// `tokio::task::spawn_blocking`.
+    /// The worker may drop the future before it completes, for example at shutdown, and the same records come
+    /// again later, possibly in batches of another size. The future must not block its thread: use
+    /// asynchronous I/O, or `tokio::task::spawn_blocking`.
     ///
     /// # Errors
     ///
-    /// A [`WriteError`] means that no record counts as written, even if some were. Its variant decides what the worker does
-    /// next.
+    /// A [`WriteError`] means that no record counts as written, even if some were. Its variant decides what
+    /// the worker does next.
     fn write<'a>(&'a self, batch: WriteBatch<'a>) -> BoxFuture<'a, Result<Vec<Rejected>, WriteError>>;
 
-    /// Claims a partition at the start of an assignment, for writers that store offsets in one transaction with the records
-    /// (`ExactlyOnce`). Returns the offsets that are finished already; the worker does not process these records again.
+    /// Claims a partition before the worker processes its records, for writers that store offsets in one
+    /// transaction with the records (`ExactlyOnce`). Returns the offsets that are finished already; the
+    /// worker does not process these records again.
     ///
-    /// `task_epoch` is the number of the assignment, as in [`WriteBatch::task_epoch`]. The default claims nothing and returns
+    /// `task_epoch` is the same number as [`WriteBatch::task_epoch`]. The default claims nothing and returns
     /// an empty set.
     ///
     /// # Errors
     ///
-    /// After an error the worker calls again, and reads no record of the partition before that succeeds.
+    /// After an error the worker calls again with backoff, and processes no record of the partition before
+    /// that succeeds.
     fn claim<'a>(
         &'a self,
         _partition: &'a TopicPartition,
@@ -320,18 +329,19 @@ pub trait Writer: Send + Sync {
         Box::pin(async { Ok(FinishedSet::default()) })
     }
 
-    /// Kafka has confirmed a commit of this assignment: every record of the partition below `offset` is finished, including
-    /// records that were never written because they were filtered, skipped or sent to the dead letter topic. The worker calls
-    /// this on its poll thread, so it must not block. The default does nothing.
+    /// Kafka has confirmed a commit: every record of the partition below `offset` is finished, including
+    /// records that were never written because they were filtered, skipped or sent to the dead letter topic.
+    /// The worker calls this on its poll thread, so it must not block. The default does nothing.
     fn committed(&self, _partition: &TopicPartition, _task_epoch: u64, _offset: Offset) {}
 
-    /// False if the writer never reads headers. If no writer, transform or dead letter topic needs them, the worker does not
-    /// copy headers at all. The default is true.
+    /// False if the writer never reads headers. If no writer, transform or dead letter topic needs them, the
+    /// worker does not copy headers at all. The default is true.
     fn reads_headers(&self) -> bool {
         true
     }
 
-    /// Releases resources. The worker calls this once at shutdown, after the last write. The default does nothing.
+    /// Releases resources. The worker calls this once at shutdown, after the last write. The default does
+    /// nothing.
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})
     }

@@ -7,7 +7,8 @@ use rdkafka::config::RDKafkaLogLevel;
 pub(crate) enum LogSource {
     /// The consumer.
     Consumer,
-    /// A producer. Its lines begin with `producer: `. Its errors are logged as warnings, because the worker sends again.
+    /// A producer. Its lines begin with `producer: `. Its errors are logged as warnings, because the worker
+    /// sends again.
     Producer,
 }
 

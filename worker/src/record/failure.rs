@@ -5,11 +5,11 @@ use std::sync::Arc;
 /// The step at which a record failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Its bytes are not what `spec.decode` says.
+    /// Its key or value does not match `spec.decode`.
     Decode,
     /// A transform returned an error or panicked.
     Transform,
-    /// A writer refused it.
+    /// A writer rejected it.
     Write,
 }
 
@@ -53,17 +53,17 @@ pub struct Failure {
     pub source: usize,
     /// Where it failed.
     pub stage: Stage,
-    /// Name of the transform or writer; "key" or "value" for a decoder.
+    /// Name of the transform or writer; `key` or `value` for a decoder.
     pub component: Arc<str>,
-    /// What is wrong; never contains the payload.
+    /// What is wrong; never contains the key or the value.
     pub message: String,
 }
 
-/// A record that has failed, with the number of attempts: for the dead letter topic, to be skipped, or to wait.
+/// A failed record with the number of attempts. It goes to the dead letter topic, is skipped, or waits.
 #[derive(Clone, Debug)]
 pub struct FailedRecord {
-    /// What is wrong and with which record of the chunk.
+    /// The record in the chunk, and what is wrong with it.
     pub failure: Failure,
-    /// Attempts it took.
+    /// Number of attempts so far.
     pub attempts: u32,
 }

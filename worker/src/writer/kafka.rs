@@ -1,9 +1,10 @@
-//! Produces to a topic of the same cluster: key, value, headers and timestamp are kept, the partition follows from the
-//! key. At least once. When part of a batch is not confirmed, the writer remembers what was, so that the engine's next
-//! call with the same records sends only the rest; a crash in between still writes records twice.
+//! Produces to a topic of the same cluster. Keeps key, value, headers and timestamp; the key determines the
+//! partition. Delivery is at least once. If the broker does not confirm part of a batch, the writer remembers
+//! the confirmed part, so that the next call with the same records sends only the rest. After a crash in
+//! between, records are written twice.
 //!
-//! Inside of transactions nothing is remembered, because everything is written again; but for what the broker is known to
-//! refuse ([`RejectedRecords`]).
+//! Inside transactions the writer remembers no confirmed part, because everything is written again. It
+//! remembers only records that the broker is known to reject ([`RejectedRecords`]).
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -25,7 +26,7 @@ pub struct KafkaWriter {
     topic: String,
     producer: Producer,
     partial_writes: PartialWrites,
-    /// With a transactional producer.
+    /// Set with a transactional producer.
     rejected_records: Option<Arc<RejectedRecords>>,
 }
 
@@ -40,7 +41,7 @@ impl KafkaWriter {
         }
     }
 
-    /// Writes to `topic` inside of transactions.
+    /// Writes to `topic` inside transactions.
     pub fn transactional(topic: &str, producer: Producer, rejected_records: Arc<RejectedRecords>) -> Self {
         Self {
             rejected_records: Some(rejected_records),
@@ -48,7 +49,7 @@ impl KafkaWriter {
         }
     }
 
-    /// Of a record with several outputs all are written or none, because none can be taken back alone.
+    /// Writes all outputs of a record or none, because a single write cannot be undone.
     async fn produce_in_transaction(
         &self,
         batch: WriteBatch<'_>,
@@ -87,7 +88,8 @@ impl KafkaWriter {
                     rejected.push(rejection(*position, error.message.clone()));
                     continue;
                 }
-                // The others may be in the transaction already: once more, without them.
+                // The record's other outputs may be in the transaction already: the batch has to be written
+                // again without this record.
                 rejected_records.refused(output, error.message.clone());
             }
             if error.in_doubt {
@@ -147,10 +149,10 @@ fn rejection(position: usize, message: String) -> Rejected {
     }
 }
 
-/// Bugs on purpose.
+/// Seeded bugs, to test the checker.
 fn fail_transaction(records: &mut Vec<ProduceRecord<'_>>) {
     if seeded_bug("ignore-writer-error") && now_and_then(20) {
-        // As if the last one had failed, and nobody had looked.
+        // As if the last record had failed unnoticed.
         records.pop();
     }
     if seeded_bug("duplicate-write") && now_and_then(20) {
@@ -177,8 +179,8 @@ fn fail_transaction(records: &mut Vec<ProduceRecord<'_>>) {
     }
 }
 
-/// What is written of a batch that failed. A record behind an unwritten one of the same key does not count: it has to
-/// come after it, so it is written again.
+/// The outputs of a failed batch that are written. A record behind an unwritten one with the same key does
+/// not count: it has to come after it, so it is written again.
 fn written(
     batch: &WriteBatch<'_>,
     before: HashSet<OutputId>,
@@ -194,7 +196,7 @@ fn written(
             Ok(()) if record.key.is_none_or(|key| !late.contains(key)) => {
                 written.insert(outputs[*position]);
             }
-            // Refused for good: the next call tells so again.
+            // Rejected permanently: the next call reports it again.
             Err(error) if error.class == FailureClass::Record => {}
             _ => late.extend(record.key),
         }

@@ -1,4 +1,4 @@
-//! Records to produce: from the worker's own form to librdkafka's. Pure.
+//! Records to produce, in the worker's form and in librdkafka's. Pure.
 
 use std::collections::HashSet;
 
@@ -8,24 +8,24 @@ use rdkafka::{
     producer::BaseRecord,
 };
 
-/// A record to produce, borrowed. Headers keep their order, may repeat, and may be null.
+/// A record to produce, borrowed. Headers keep their order, may repeat, and may have null values.
 #[derive(Clone, Debug, Default)]
 pub struct ProduceRecord<'a> {
     /// Topic.
     pub topic: &'a str,
-    /// Partition; None leaves it to the key's hash, as the Java client does.
+    /// Partition; `None` leaves it to the hash of the key, as in the Java client.
     pub partition: Option<i32>,
-    /// Milliseconds since 1970; None is now.
+    /// Milliseconds since 1970; `None` means now.
     pub timestamp: Option<i64>,
-    /// Key; None is null.
+    /// Key; `None` is null.
     pub key: Option<&'a [u8]>,
-    /// Value; None is null.
+    /// Value; `None` is null.
     pub value: Option<&'a [u8]>,
-    /// Names and values.
+    /// Header names and values.
     pub headers: Vec<(&'a [u8], Option<&'a [u8]>)>,
 }
 
-/// The positions of `suspects`, and of later records to the same topic with the same key, in order.
+/// The positions of `suspects` and of later records with the same topic and key, in order.
 pub(super) fn with_later_records_of_their_keys(
     records: &[ProduceRecord<'_>],
     suspects: &[usize],
@@ -58,7 +58,8 @@ pub(super) fn native<'a>(
     if !record.headers.is_empty() {
         let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
         for (name, value) in &record.headers {
-            // Names are UTF-8 by protocol; a name that is not would be changed on the way, so the record fails.
+            // Header names are UTF-8 by protocol. A name that is not UTF-8 would be changed, so the record
+            // fails.
             let key = std::str::from_utf8(name).map_err(|_| RDKafkaErrorCode::KeySerialization)?;
             headers = headers.insert(Header { key, value: *value });
         }
@@ -72,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn suspects_drag_later_records_of_their_key_along() {
+    fn later_records_with_the_key_of_a_suspect_are_sent_again() {
         let keys: [Option<&[u8]>; 6] = [Some(b"a"), Some(b"b"), None, Some(b"a"), None, Some(b"b")];
         let records: Vec<ProduceRecord<'_>> = keys
             .iter()
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_name_that_is_not_utf8_is_refused_and_not_changed() {
+    fn a_header_name_that_is_not_utf8_is_rejected_and_not_changed() {
         let record = ProduceRecord {
             topic: "t",
             headers: vec![(&[0xff], None)],
