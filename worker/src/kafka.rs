@@ -1,4 +1,4 @@
-//! Everything that calls librdkafka for both the consumer and the producers.
+//! Everything that the consumer and the producers share in calling librdkafka.
 
 pub mod callbacks;
 pub mod ffi;

@@ -1,12 +1,13 @@
-//! Exactly once with the Kafka writer: what the lanes of a worker write, its dead letters and its offsets go into one
-//! transaction after the other. Lanes write inside of the [`Gate`], which says of what transaction. To end one, those who enter
-//! from then on write in the next, and when those of the ended one have left, what they have finished is exactly what was
-//! written in it: the poll loop holds back what is reported of the next until then. The ended one is committed while the next is
-//! being written, and that only after it. The poll loop decides when (`consumer/transact.rs`); the [`Transactor`] makes the
-//! calls, on threads that may block.
+//! Exactly once with the Kafka writer. A worker writes its records, its dead letters and its offsets in one
+//! transaction after another. Lanes write inside the [`Gate`], which assigns them to a transaction. When a
+//! transaction ends, lanes that enter from then on write in the next one. Once all lanes of the ended
+//! transaction have left, the records they have finished are exactly those written in it; until then the poll
+//! loop holds back what lanes of the next one report. The ended transaction is committed while lanes write in
+//! the next one, and the next one is committed only after it. The poll loop decides when
+//! (`consumer/transactions.rs`); the [`Transactor`] makes the calls, on threads that may block.
 //!
-//! Nothing that was written can be taken back alone: a record that is not confirmed spoils the transaction, and with it the next.
-//! Then both are aborted, and the partitions are read again from what is committed.
+//! A single write cannot be undone. A record that is not confirmed therefore fails its transaction, and the
+//! next one with it. Both are aborted, and the worker reads the partitions again from the committed offsets.
 
 mod client;
 mod gate;
@@ -20,25 +21,26 @@ pub(crate) use self::{
 };
 use std::sync::Arc;
 
-use crate::{health::snapshot::PausedReason, kafka::producer::Producer};
+use crate::{health::snapshot::PausedReason, kafka::producer::Producer, record::failure::FailureClass};
 
-/// Takes the events of transactions; the poll loop puts them into its own queue, behind the completions that came before.
+/// Receives the events of transactions. The poll loop puts them into its own queue, behind the completions
+/// that came before.
 pub(crate) type Reporter = Arc<dyn Fn(Event) + Send + Sync>;
 
-/// What became of the transaction.
+/// What happened to the transaction.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// Nobody writes in the transaction that was to be ended any more.
+    /// No lane writes in the ended transaction any more.
     Drained,
-    /// It is committed.
+    /// The ended transaction is committed.
     Committed,
-    /// It cannot be committed any more. From a lane, or from the commit.
+    /// The transaction cannot be committed any more. Sent by a lane or by the commit.
     Failed(TransactionFailure),
-    /// Everything that was not committed is aborted, and the next one has begun; the gate is closed.
+    /// Everything uncommitted is aborted, and the next transaction has started; the gate is closed.
     Aborted,
-    /// There cannot be a transaction for now; it is tried again.
+    /// A transaction is not possible at the moment; the transactor retries.
     Unavailable(String),
-    /// There can, again.
+    /// Transactions are possible again.
     Recovered,
 }
 
@@ -47,27 +49,28 @@ pub(crate) enum Event {
 pub(crate) struct TransactionFailure {
     pub message: String,
     pub cause: Cause,
-    /// What status shows while it goes on.
+    /// The reason that status shows meanwhile.
     pub reason: PausedReason,
 }
 
-/// What is behind it.
+/// What causes the failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// Partitions have moved to another worker: nobody's fault.
+    /// Partitions have moved to another worker. That is no error.
     Moved,
-    /// The broker has refused a record: known by now, or found out before the next transaction.
+    /// The broker has rejected a record. The worker knows which one, or finds out before the next
+    /// transaction.
     Record,
-    /// The broker takes less metadata with offsets: known by now.
+    /// The broker accepts less metadata with offsets. The worker knows the limit by now.
     TooLong,
-    /// Writing does not work for now.
+    /// The writer is unavailable for now.
     Unavailable,
-    /// Writing does not work until somebody mends something.
+    /// The writer is unavailable until someone fixes something.
     Systemic,
 }
 
 impl TransactionFailure {
-    /// By the writer, or by a call.
+    /// A failure of the writer or of a call.
     pub fn new(cause: Cause, message: String) -> Self {
         Self {
             message,
@@ -78,20 +81,21 @@ impl TransactionFailure {
 }
 
 impl Cause {
-    /// As a metric label: that of the writer's failure.
+    /// The metric label of the class that the writer's failure counts as.
     pub fn class(self) -> &'static str {
-        match self {
-            Cause::Record => "record",
-            Cause::Systemic => "systemic",
-            Cause::Moved | Cause::TooLong | Cause::Unavailable => "transient",
-        }
+        let class = match self {
+            Cause::Record => FailureClass::Record,
+            Cause::Systemic => FailureClass::Systemic,
+            Cause::Moved | Cause::TooLong | Cause::Unavailable => FailureClass::Transient,
+        };
+        class.as_str()
     }
 }
 
-/// The producer of the writer and of dead letters, and what it is known to be refused.
+/// The producer of the writer and of dead letters, and the records that the broker is known to reject.
 #[derive(Clone)]
 pub struct Transactional {
-    /// Sends inside of transactions only.
+    /// Sends only inside transactions.
     pub producer: Producer,
     /// Shared with the writer.
     pub rejected_records: Arc<RejectedRecords>,

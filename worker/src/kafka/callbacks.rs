@@ -1,6 +1,6 @@
-//! rdkafka's callbacks, translated into events. They run inside `poll` on the poll thread and only take note; the poll
-//! loop decides and calls assign and unassign itself, when it is ready. (librdkafka waits for that call, so a revoke
-//! can drain for as long as it needs without blocking the poll thread.)
+//! Translates rdkafka's callbacks into events. The callbacks run inside `poll` on the poll thread and only
+//! record what happened. The poll loop decides, and calls assign and unassign when it is ready. librdkafka
+//! waits for that call, so a revoke can drain as long as it needs without blocking the poll thread.
 
 use std::{
     collections::VecDeque,
@@ -10,7 +10,6 @@ use std::{
     },
 };
 
-use super::log::log;
 use rdkafka::{
     ClientContext,
     config::RDKafkaLogLevel,
@@ -20,12 +19,15 @@ use rdkafka::{
     types::RDKafkaRespErr,
 };
 
+use super::log::{LogSource, log};
+
 /// A change of the assignment.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum RebalanceEvent {
-    /// These partitions are ours once we call assign.
+    /// Kafka assigns these partitions. They are ours once we call assign.
     Assign(Vec<(String, i32)>),
-    /// These partitions go once we call unassign. `lost`: somebody else may have them already, so do not commit.
+    /// Kafka revokes these partitions. They are gone once we call unassign. `lost`: another member may own
+    /// them already, so do not commit.
     Revoke {
         partitions: Vec<(String, i32)>,
         lost: bool,
@@ -47,8 +49,8 @@ impl ConsumerCallbacks {
             .pop_front()
     }
 
-    /// From here on revokes are answered at once: everything is drained and committed, the consumer is about to close,
-    /// and nobody reads events any more.
+    /// From here on, revokes are answered immediately: everything is drained and committed, the consumer is
+    /// about to close, and the loop no longer reads events.
     pub fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);
     }
@@ -56,11 +58,11 @@ impl ConsumerCallbacks {
 
 impl ClientContext for ConsumerCallbacks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log(level, facility, message);
+        log(LogSource::Consumer, level, facility, message);
     }
 
     fn error(&self, _: KafkaError, _: &str) {
-        // The same error comes out of poll, where the loop limits how often it is logged.
+        // `poll` returns the same error, and the loop limits how often it is logged.
     }
 }
 
@@ -74,7 +76,7 @@ impl ConsumerContext for ConsumerCallbacks {
                 consumer.incremental_unassign(list)
             };
             if let Err(error) = done {
-                tracing::warn!(%error, "rebalance while closing");
+                tracing::warn!(%error, "cannot answer a rebalance while closing");
             }
             return;
         }

@@ -1,12 +1,14 @@
-//! The calls that rdkafka's safe API lacks, behind a safe one: reading in batches, forwarding partition queues, commits
-//! with a result per partition, cached watermarks. The only unsafe code of the worker.
+//! Safe wrappers for librdkafka calls that rdkafka's API lacks: batch reads, forwarding of partition queues,
+//! commits with a result per partition, cached watermarks. The worker's only unsafe code.
 //!
 //! Invariants that make it sound:
-//! * [`ConsumerClient`] owns the consumer and the two queues; queues are destroyed before the consumer (field order), and a
-//!   `ConsumerClient` stays on one thread (`!Send` by its raw pointers once built inside the poll thread).
-//! * Every message pointer that `rd_kafka_consume_batch_queue` hands out is destroyed exactly once, after the closure
-//!   that borrows it has returned, also when that closure panics.
-//! * Borrowed keys, values and headers do not outlive the closure call they are passed to.
+//!
+//! * [`ConsumerClient`] owns the consumer and the two queues. Field order drops the queues before the
+//!   consumer. A `ConsumerClient` stays on one thread: it is created inside the poll thread, and its raw
+//!   pointers make it `!Send`.
+//! * Every message pointer from `rd_kafka_consume_batch_queue` is destroyed exactly once, after the closure
+//!   that borrows it has returned, even if that closure panics.
+//! * Borrowed keys, values and headers do not outlive the closure call that receives them.
 #![allow(unsafe_code)]
 
 use std::{
@@ -26,7 +28,8 @@ use rdkafka::{
 use super::callbacks::ConsumerCallbacks;
 use crate::record::Offset;
 
-/// Messages per call; measured: runs of one partition are about this long, and more brings nothing.
+/// Maximum number of messages per call. Measured: runs of one partition are about this long, and a larger
+/// number brings nothing.
 const BATCH: usize = 2048;
 
 /// A message borrowed from librdkafka.
@@ -35,7 +38,7 @@ pub(crate) struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// Identity of the topic object: equal for messages of the same topic, cheaper to compare than names.
+    /// Identity of the topic object: equal for messages of the same topic, and cheaper to compare than names.
     pub fn topic_id(&self) -> usize {
         self.raw.rkt as usize
     }
@@ -55,14 +58,14 @@ impl<'a> Message<'a> {
         self.raw.offset
     }
 
-    /// Milliseconds since 1970, -1 when there is none.
+    /// Milliseconds since 1970; -1 if there is none.
     pub fn timestamp(&self) -> i64 {
         let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         // SAFETY: both pointers are valid for the call.
         unsafe { sys::rd_kafka_message_timestamp(self.raw, &mut kind) }
     }
 
-    /// True when that time is the broker's and not the producer's.
+    /// True if the timestamp is the broker's and not the producer's.
     pub fn log_append_time(&self) -> bool {
         let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         // SAFETY: both pointers are valid for the call.
@@ -78,7 +81,7 @@ impl<'a> Message<'a> {
         bytes(self.raw.payload, self.raw.len)
     }
 
-    /// Of key and value.
+    /// Bytes of key and value.
     pub fn bytes(&self) -> usize {
         self.raw.key_len + self.raw.len
     }
@@ -101,12 +104,13 @@ impl<'a> Message<'a> {
 }
 
 fn bytes<'a>(start: *mut c_void, len: usize) -> Option<&'a [u8]> {
-    // SAFETY: librdkafka gives a valid pointer with its length, or null for Kafka's null; the caller bounds 'a by the
+    // SAFETY: librdkafka gives a valid pointer with its length, or null for Kafka's null; the caller bounds
+    // 'a by the
     // message.
     (!start.is_null()).then(|| unsafe { slice::from_raw_parts(start.cast(), len) })
 }
 
-/// MessageHeaders of a message, in order.
+/// Headers of a message, in order.
 pub(crate) struct MessageHeaders<'a> {
     headers: *mut sys::rd_kafka_headers_t,
     next: usize,
@@ -137,14 +141,15 @@ impl<'a> Iterator for MessageHeaders<'a> {
     }
 }
 
-/// What was read.
+/// One result of a read.
 pub(crate) enum Read<'a> {
     Record(Message<'a>),
-    /// Something is wrong with the partition, at this offset if it is not negative; empty topic and -1 if not with one.
+    /// An error with the topic and partition that it concerns, and the offset if that is not negative. Topic
+    /// empty and partition -1: it concerns no partition.
     Error(&'a str, i32, Offset, RDKafkaErrorCode),
 }
 
-/// The outcome of a commit.
+/// The result of a commit.
 pub(crate) struct Committed {
     /// Error of the whole request.
     pub error: Option<RDKafkaErrorCode>,
@@ -161,7 +166,7 @@ impl Drop for Queue {
     }
 }
 
-/// A consumer with the queue its partitions are forwarded to, and the queue its commit results come back on.
+/// A consumer, the queue that its partitions are forwarded to, and the queue for commit results.
 pub(crate) struct ConsumerClient {
     records: Queue,
     commits: Queue,
@@ -186,12 +191,13 @@ impl ConsumerClient {
         &self.consumer
     }
 
-    /// Gives the consumer back, to close it; the queues are gone then.
+    /// Returns the consumer, to close it, and destroys the queues.
     pub fn into_consumer(self) -> BaseConsumer<ConsumerCallbacks> {
         self.consumer
     }
 
-    /// Makes the partition's records arrive in [`ConsumerClient::drain`]. Needed at every assignment: librdkafka forgets it.
+    /// Forwards the partition's records to [`ConsumerClient::drain`]. Needed after every assignment, because
+    /// librdkafka forgets it.
     pub fn forward(&self, topic: &str, partition: i32) {
         let Ok(topic) = CString::new(topic) else { return };
         let client = self.consumer.client().native_ptr();
@@ -205,8 +211,8 @@ impl ConsumerClient {
         }
     }
 
-    /// Waits up to `timeout` for records and hands at most `limit` of them to `each`, in order. Returns how many there
-    /// were.
+    /// Waits up to `timeout` for records and passes at most `limit` of them to `each`, in order. Returns
+    /// their number.
     pub fn drain(&mut self, timeout: Duration, limit: usize, mut each: impl FnMut(Read<'_>)) -> usize {
         let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         let limit = limit.min(BATCH);
@@ -215,7 +221,7 @@ impl ConsumerClient {
             sys::rd_kafka_consume_batch_queue(self.records.0, millis, self.messages.as_mut_ptr(), limit)
         };
         let count = usize::try_from(count).unwrap_or(0);
-        // Each pointer is owned from here on, so that a panic in `each` leaks nothing.
+        // From here on each pointer has an owner, so a panic in `each` leaks nothing.
         let mut owned = Unread(&self.messages[..count]);
         while let Some(message) = owned.next() {
             // SAFETY: a valid message until `message` is dropped at the end of this turn.
@@ -231,10 +237,11 @@ impl ConsumerClient {
         count
     }
 
-    /// Starts a commit; the outcome comes from [`ConsumerClient::committed`].
+    /// Starts a commit; [`ConsumerClient::committed`] returns its result.
     pub fn commit(&self, offsets: &TopicPartitionList) -> Result<(), RDKafkaErrorCode> {
         let client = self.consumer.client().native_ptr();
-        // SAFETY: client, list and queue are valid; librdkafka copies the list. No callback: events are on for this client.
+        // SAFETY: client, list and queue are valid; librdkafka copies the list. No callback: events are on
+        // for this client.
         let error = unsafe {
             sys::rd_kafka_commit_queue(client, offsets.ptr(), self.commits.0, None, ptr::null_mut())
         };
@@ -244,7 +251,7 @@ impl ConsumerClient {
         }
     }
 
-    /// Waits up to `timeout` for the outcome of a commit.
+    /// Waits up to `timeout` for the result of a commit.
     pub fn committed(&self, timeout: Duration) -> Option<Committed> {
         let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: the queue is valid; the event is destroyed below, after everything in it has been copied.
@@ -263,7 +270,7 @@ impl ConsumerClient {
         }
     }
 
-    /// True once the group coordinator has given us a member id.
+    /// True once the group coordinator has assigned a member id.
     pub fn is_member(&self) -> bool {
         self.member_id().is_some()
     }
@@ -282,16 +289,17 @@ impl ConsumerClient {
         }
     }
 
-    /// What a broker knows the member and its generation by; None for whoever is none. Offsets of a client without a member id
-    /// are taken by brokers, inside of transactions, whatever the generation is, for the sake of clients from before KIP-447.
-    /// librdkafka forgets the id when a session is lost, perhaps while we ask.
+    /// The member id and generation by which a broker recognizes this member; `None` for a client that is not
+    /// a member. Inside transactions, brokers accept offsets from a client without a member id whatever its
+    /// generation is, for compatibility with clients from before KIP-447. librdkafka clears the id when the
+    /// session is lost, which may happen during this call, so the id is read before and after.
     pub fn membership(&self) -> Option<ConsumerGroupMetadata> {
         let before = self.member_id()?;
         let metadata = self.consumer.group_metadata()?;
         (self.member_id()? == before).then_some(metadata)
     }
 
-    /// End of the partition as the last fetch told it, without asking the broker.
+    /// End offset of the partition as of the last fetch, without a request to the broker.
     pub fn cached_end(&self, topic: &str, partition: i32) -> Option<Offset> {
         let topic = CString::new(topic).ok()?;
         let client = self.consumer.client().native_ptr();
@@ -304,7 +312,7 @@ impl ConsumerClient {
     }
 }
 
-/// A message to be destroyed.
+/// A message that is destroyed when dropped.
 struct OwnedMessage(*mut sys::rd_kafka_message_t);
 
 impl Drop for OwnedMessage {
@@ -314,7 +322,7 @@ impl Drop for OwnedMessage {
     }
 }
 
-/// Messages of a batch that nobody owns yet; destroys what is left when dropped, also while unwinding.
+/// Messages of a batch without an owner yet. Dropping it destroys the rest, also while unwinding.
 struct Unread<'a>(&'a [*mut sys::rd_kafka_message_t]);
 
 impl Unread<'_> {
@@ -331,8 +339,8 @@ impl Drop for Unread<'_> {
     }
 }
 
-/// Tells a client of brokers to begin with (`host:port,...`). It keeps the list for good, so not without need: see
-/// [`BootstrapReminder`](crate::kafka::reconnect::BootstrapReminder).
+/// Adds bootstrap servers (`host:port,...`) to a client. The client keeps the list until it is destroyed, so
+/// do this only when needed: see [`BootstrapReminder`](crate::kafka::reconnect::BootstrapReminder).
 pub(crate) fn add_brokers<C: ClientContext>(client: &Client<C>, list: &str) {
     let Ok(list) = CString::new(list) else { return };
     // SAFETY: client and list are valid; librdkafka copies the list.

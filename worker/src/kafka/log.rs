@@ -1,20 +1,40 @@
-//! librdkafka's log lines, as ours.
+//! Writes librdkafka's log lines to the worker's log, under the target `librdkafka`.
 
 use rdkafka::config::RDKafkaLogLevel;
 
-/// librdkafka's log lines, as ours. Shared with the producer.
-pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+/// The client that logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogSource {
+    /// The consumer.
+    Consumer,
+    /// A producer. Its lines begin with `producer: `. Its errors are logged as warnings, because the worker
+    /// sends again.
+    Producer,
+}
+
+/// Logs one line of librdkafka at the matching level.
+pub(crate) fn log(source: LogSource, level: RDKafkaLogLevel, facility: &str, message: &str) {
+    let prefix = match source {
+        LogSource::Consumer => "",
+        LogSource::Producer => "producer: ",
+    };
     match level {
         RDKafkaLogLevel::Emerg
         | RDKafkaLogLevel::Alert
         | RDKafkaLogLevel::Critical
-        | RDKafkaLogLevel::Error => {
-            tracing::error!(target: "librdkafka", facility, "{message}");
+        | RDKafkaLogLevel::Error
+            if source == LogSource::Consumer =>
+        {
+            tracing::error!(target: "librdkafka", facility, "{prefix}{message}");
         }
-        RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", facility, "{message}"),
+        RDKafkaLogLevel::Emerg
+        | RDKafkaLogLevel::Alert
+        | RDKafkaLogLevel::Critical
+        | RDKafkaLogLevel::Error
+        | RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", facility, "{prefix}{message}"),
         RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
-            tracing::info!(target: "librdkafka", facility, "{message}")
+            tracing::info!(target: "librdkafka", facility, "{prefix}{message}");
         }
-        RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "{message}"),
+        RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "{prefix}{message}"),
     }
 }

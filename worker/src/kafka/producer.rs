@@ -1,82 +1,70 @@
-//! The worker's producer: for the Kafka writer and for dead letters. Takes slices of records, answers when the broker has
-//! answered for each of them. Every wait is asynchronous; librdkafka's reports come in on a thread of their own.
-//! Never blocks a tokio worker, never drops a record silently, never decides what a failed record means.
+//! The worker's producer, for the Kafka writer and for dead letters. It takes slices of records and answers
+//! when the broker has answered for each of them. Every wait is asynchronous; librdkafka delivers its reports
+//! on a thread of its own. The producer never blocks a tokio worker, never drops a record silently, and never
+//! decides what a failed record means.
 //!
-//! A broker refuses whole record batches, with innocent records in them. Such records are sent again one by one through
-//! a second client that makes no batches, so that a [`ErrorClass::Record`] is always the fault of that record. Later
-//! records with the same key are sent again after them: twice in the right order beats once in the wrong one.
+//! A broker rejects whole record batches, including valid records in them. The producer sends the records of
+//! a rejected batch again one by one, through a second client that makes no batches. So a
+//! [`FailureClass::Record`] always concerns that record. Later records with the same key are sent again after
+//! them: twice in the right order is better than once in the wrong order.
 //!
-//! A transactional producer has no such client, because a record that fails spoils its transaction anyway: what a broker
-//! refused with others is answered with [`SendError::in_doubt`]. It has two clients that take turns instead ([`TransactionalClient`]), so that
-//! records can be sent while the transaction before theirs is being committed.
+//! A transactional producer has no such client, because a failed record aborts its transaction anyway. It
+//! marks records that a broker rejected together with others as [`SendError::in_doubt`]. It has two clients
+//! that take turns instead ([`TransactionalClient`]), so that records can be sent while the previous
+//! transaction is being committed.
 
 mod classify;
 mod client;
 mod partitioner;
 mod partitions;
 mod pending;
+mod record;
 mod transactional;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use crds::client_config::Properties;
-use rdkafka::{
-    error::{KafkaError, RDKafkaErrorCode},
-    message::{Header, OwnedHeaders},
-    producer::BaseRecord,
-};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-pub use classify::ErrorClass;
 use client::{Client, ClientSlot};
 use partitions::Partitions;
 use pending::PendingBatches;
+pub use record::ProduceRecord;
+use record::{native, with_later_records_of_their_keys};
 pub use transactional::{TransactionError, TransactionErrorKind, TransactionalClient};
 
-/// Reports free room in a full queue; this is only in case that the report came before we listened.
+use crate::record::failure::FailureClass;
+pub use crate::record::failure::FailureClass as ErrorClass;
+
+/// librdkafka's reports say when a full queue has room. This recheck covers a report that came before we
+/// listened.
 const QUEUE_FULL_RECHECK: Duration = Duration::from_millis(100);
-/// Enqueueing costs about a microsecond per record: after this many, others get the thread.
+/// Enqueueing costs about a microsecond per record. After this many, the task yields its thread.
 const ENQUEUE_SLICE: usize = 512;
 
-/// A record to produce, borrowed. Headers keep their order, may repeat, and may be null.
-#[derive(Clone, Debug, Default)]
-pub struct ProduceRecord<'a> {
-    /// Topic.
-    pub topic: &'a str,
-    /// Partition; None leaves it to the key's hash, as the Java client does.
-    pub partition: Option<i32>,
-    /// Milliseconds since 1970; None is now.
-    pub timestamp: Option<i64>,
-    /// Key; None is null.
-    pub key: Option<&'a [u8]>,
-    /// Value; None is null.
-    pub value: Option<&'a [u8]>,
-    /// Names and values.
-    pub headers: Vec<(&'a [u8], Option<&'a [u8]>)>,
-}
-
-/// A record that was not confirmed. It may have been written all the same when the class is Transient.
+/// A record that the broker did not confirm. With class `Transient` it may have been written nevertheless.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct SendError {
-    /// What is wrong and what to do; names the topic, never contains the payload.
+    /// What is wrong and what to do. Names the topic; never contains the key or the value.
     pub message: String,
-    /// Who is at fault.
-    pub class: ErrorClass,
-    /// True when the client had to be replaced by a new one; sending again is all there is to do.
+    /// What the failure means.
+    pub class: FailureClass,
+    /// True if the client had a fatal error and is replaced by a new one; the caller only has to send again.
     pub fatal: bool,
-    /// True when the broker refused the record together with others, so that it may be innocent.
+    /// True if the broker rejected the record together with others, so that the record may be valid.
     pub in_doubt: bool,
 }
 
-/// A producer that cannot be created.
+/// Why the producer cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum ProducerError {
-    /// librdkafka refuses a property. Its value is not shown, it may be a secret.
+    /// librdkafka rejects a property. The message does not show its value, which may be a secret.
     #[error(
         "the Kafka producer refuses the property {key:?}: {reason}; correct it in spec.kafka.clientConfig"
     )]
     Property { key: String, reason: String },
-    /// librdkafka refuses the properties together.
+    /// librdkafka rejects the combination of properties.
     #[error("the Kafka producer cannot be created: {0}; check spec.kafka and its Secrets")]
     Create(String),
 }
@@ -97,9 +85,9 @@ pub struct Producer {
 }
 
 struct ProducerState {
-    /// One; of a transactional producer two.
+    /// One client, or two in a transactional producer.
     batched: Vec<ClientSlot>,
-    /// For records that a broker has refused together with others; none inside of transactions.
+    /// For records that a broker rejected together with others; `None` with transactions.
     alone: Option<ClientSlot>,
     pending: Arc<PendingBatches>,
     partitions: Partitions,
@@ -112,7 +100,7 @@ impl ProducerState {
 }
 
 impl Producer {
-    /// Creates the client; connects in the background.
+    /// Creates the client, which connects in the background.
     pub fn new(properties: &Properties) -> Result<Self, ProducerError> {
         let mut unbatched = properties.clone();
         unbatched.insert("batch.num.messages".into(), "1".into());
@@ -124,7 +112,7 @@ impl Producer {
         let pending = Arc::new(PendingBatches::default());
         let slot = |properties| ClientSlot::new(properties, pending.clone());
         let batched: Vec<ClientSlot> = batched.into_iter().map(slot).collect();
-        // The others need not be tried: their properties are the same.
+        // The first client is enough to check the properties: those of the others are the same.
         if let Some(Err(error)) = batched.first().map(ClientSlot::client) {
             return Err(match error {
                 client::NoClient::Create(error) => error,
@@ -142,13 +130,14 @@ impl Producer {
         })
     }
 
-    /// Sends records in order and waits until the broker has answered for each or `message.timeout.ms` is over. The answer
-    /// has one entry per record.
+    /// Sends records in order and waits until the broker has answered for each of them, or
+    /// `message.timeout.ms` is over. The result has one entry per record.
     pub async fn send(&self, records: &[ProduceRecord<'_>]) -> Vec<Result<(), SendError>> {
         self.send_in(0, records).await
     }
 
-    /// As [`Producer::send`], in the transaction of this number: even ones are those of the first [`TransactionalClient`].
+    /// Like [`Producer::send`], in the transaction with this number. Even numbers belong to the first
+    /// [`TransactionalClient`].
     pub async fn send_in(
         &self,
         transaction: u64,
@@ -188,16 +177,16 @@ impl Producer {
         results
     }
 
-    /// The latest trouble with brokers or logins, None after a success: why a send takes long.
+    /// The latest problem with brokers or logins, which is why a send takes long; `None` after a success.
     pub fn problem(&self) -> Option<String> {
         self.shared.pending.problem()
     }
 
-    /// Waits until everything sent is answered, at most `timeout`, then closes the connections. Later sends fail.
-    /// Returns the number of records that were given up.
+    /// Waits up to `timeout` until the broker has answered for everything sent, then closes the connections.
+    /// Later sends fail. Returns the number of abandoned records.
     pub async fn close(&self, timeout: Duration) -> usize {
-        let lanes = self.shared.batched.iter().chain(&self.shared.alone);
-        let clients: Vec<_> = lanes.filter_map(ClientSlot::close).collect();
+        let slots = self.shared.batched.iter().chain(&self.shared.alone);
+        let clients: Vec<_> = slots.filter_map(ClientSlot::close).collect();
         let closing = tokio::task::spawn_blocking(move || {
             clients.into_iter().map(|client| client.flush(timeout)).sum()
         });
@@ -258,12 +247,12 @@ impl Producer {
         }
         let problem = if answers.is_empty() { None } else { self.problem() };
         let mut failures = Vec::with_capacity(answers.len());
-        let mut grown_or_gone = HashSet::new();
+        let mut stale_counts = HashSet::new();
         for answer in answers {
             let position = positions[answer.index];
             let topic = records[position].topic;
             let error = match (&fatal, answer.code) {
-                // A client that breaks empties its queues.
+                // A client with a fatal error empties its queues.
                 (
                     Some((code, reason)),
                     RDKafkaErrorCode::Fatal | RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight,
@@ -271,23 +260,23 @@ impl Producer {
                 _ => classify::error(topic, answer.code, problem.as_deref()),
             };
             if answer.code == RDKafkaErrorCode::UnknownPartition {
-                grown_or_gone.insert(topic);
+                stale_counts.insert(topic);
             }
-            // What librdkafka itself refused was judged alone; what the broker refused was not.
-            let suspect = !answer.local && classify::blames_a_batch(answer.code);
+            // librdkafka itself rejects single records; the broker rejects whole batches.
+            let suspect = !answer.local && classify::rejects_whole_batches(answer.code);
             failures.push(FailedSend {
                 position,
                 error,
                 suspect,
             });
         }
-        for topic in grown_or_gone {
+        for topic in stale_counts {
             self.shared.partitions.forget(topic);
         }
         failures
     }
 
-    /// Puts a record into librdkafka's queue, waiting for room when it is full.
+    /// Puts a record into librdkafka's queue; waits for room if the queue is full.
     async fn enqueue(
         &self,
         client: &Client,
@@ -321,8 +310,8 @@ struct FailedSend {
 
 fn no_client(error: client::NoClient) -> SendError {
     let class = match &error {
-        client::NoClient::Create(_) => ErrorClass::Systemic,
-        client::NoClient::Closed => ErrorClass::Transient,
+        client::NoClient::Create(_) => FailureClass::Systemic,
+        client::NoClient::Closed => FailureClass::Transient,
     };
     SendError {
         message: error.to_string(),
@@ -332,77 +321,9 @@ fn no_client(error: client::NoClient) -> SendError {
     }
 }
 
-/// The positions of `suspects`, and of later records to the same topic with the same key, in order.
-fn with_later_records_of_their_keys(records: &[ProduceRecord<'_>], suspects: &[usize]) -> Vec<usize> {
-    let mut keys: HashSet<(&str, &[u8])> = HashSet::new();
-    let mut next = suspects.iter().peekable();
-    (0..records.len())
-        .filter(|position| {
-            let record = &records[*position];
-            let key = record.key.map(|key| (record.topic, key));
-            let suspect = next.next_if_eq(&position).is_some();
-            if suspect {
-                keys.extend(key);
-            }
-            suspect || key.is_some_and(|key| keys.contains(&key))
-        })
-        .collect()
-}
-
-fn native<'a>(
-    record: &ProduceRecord<'a>,
-    partition: Option<i32>,
-    opaque: usize,
-) -> Result<BaseRecord<'a, [u8], [u8], usize>, RDKafkaErrorCode> {
-    let mut native = BaseRecord::with_opaque_to(record.topic, opaque);
-    native.partition = partition;
-    native.timestamp = record.timestamp;
-    native.key = record.key;
-    native.payload = record.value;
-    if !record.headers.is_empty() {
-        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
-        for (name, value) in &record.headers {
-            // Names are UTF-8 by protocol; a name that is not would be changed on the way, so the record fails.
-            let key = std::str::from_utf8(name).map_err(|_| RDKafkaErrorCode::KeySerialization)?;
-            headers = headers.insert(Header { key, value: *value });
-        }
-        native.headers = Some(headers);
-    }
-    Ok(native)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn suspects_drag_later_records_of_their_key_along() {
-        let keys: [Option<&[u8]>; 6] = [Some(b"a"), Some(b"b"), None, Some(b"a"), None, Some(b"b")];
-        let records: Vec<ProduceRecord<'_>> = keys
-            .iter()
-            .map(|key| ProduceRecord {
-                topic: "t",
-                key: *key,
-                ..Default::default()
-            })
-            .collect();
-        assert_eq!(with_later_records_of_their_keys(&records, &[2]), [2]);
-        assert_eq!(with_later_records_of_their_keys(&records, &[0]), [0, 3]);
-        assert_eq!(with_later_records_of_their_keys(&records, &[1, 3]), [1, 3, 5]);
-    }
-
-    #[test]
-    fn a_header_name_that_is_not_utf8_is_refused_and_not_changed() {
-        let record = ProduceRecord {
-            topic: "t",
-            headers: vec![(&[0xff], None)],
-            ..Default::default()
-        };
-        assert_eq!(
-            native(&record, None, 0).err(),
-            Some(RDKafkaErrorCode::KeySerialization)
-        );
-    }
 
     #[test]
     fn a_refused_property_is_named_without_its_value() {

@@ -1,23 +1,24 @@
-//! When a Kafka client is to be reminded of its first brokers. In: that all of them are down. Out: whether it is time. Pure;
-//! the caller asks once per [`INTERVAL`] and makes the call.
+//! Decides when to give a Kafka client its bootstrap servers again. In: librdkafka's report that all brokers
+//! are down. Out: whether it is time. Pure; the caller asks once per [`INTERVAL`] and makes the call.
 //!
-//! A broker that is starting may answer that there are none; librdkafka 2.12 then forgets all, and begins again with those of
-//! `bootstrap.servers` by a timer. Another answer that arrives just then stops that timer, and it never connects again. Each
-//! reminder costs memory that is freed only with the client, and a thread for a while, so a client that has brokers gets none.
+//! A broker that is starting may answer with an empty list of brokers. librdkafka 2.12 then forgets all
+//! brokers and uses a timer to start again from `bootstrap.servers`. If another answer arrives at that
+//! moment, it stops the timer, and the client never reconnects. Each reminder costs memory that is freed only
+//! with the client, and for a while a thread, so a client that has brokers gets none.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
-/// Between two reminders.
+/// Time between two reminders.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(30);
 
-/// BootstrapReminder since the brokers were last told to be down, or since the client was made: for ten minutes. They are told so again
-/// as long as they are.
+/// Reminders after the last report that all brokers are down, or after the client was created: enough for ten
+/// minutes. librdkafka repeats the report as long as the brokers are down.
 const TIMES: u32 = 20;
 
-/// See the module.
+/// Counts the reminders that a client may still get.
 #[derive(Debug)]
 pub(crate) struct BootstrapReminder {
     left: AtomicU32,
@@ -32,12 +33,12 @@ impl Default for BootstrapReminder {
 }
 
 impl BootstrapReminder {
-    /// librdkafka says that all brokers are down.
+    /// librdkafka reports that all brokers are down.
     pub fn brokers_down(&self) {
         self.left.store(TIMES, Ordering::Relaxed);
     }
 
-    /// True when it is time for one.
+    /// True if the client should get its bootstrap servers now. Counts as a reminder.
     pub fn take(&self) -> bool {
         let less = |left: u32| left.checked_sub(1);
         self.left
@@ -51,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_is_reminded_for_a_while_after_its_brokers_were_down_and_then_no_more() {
+    fn reminders_stop_until_all_brokers_are_reported_down_again() {
         let reminders = BootstrapReminder::default();
         let taken = || {
             std::iter::repeat_with(|| reminders.take())

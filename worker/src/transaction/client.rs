@@ -1,5 +1,5 @@
-//! One of the two clients whose transactions take turns, and how far its own is. Makes the calls, on threads that may block,
-//! and tries again what can be tried again.
+//! One of the two clients whose transactions take turns, and the stage of its transaction. Makes the calls on
+//! threads that may block, and retries the calls that can be retried.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,13 +11,13 @@ use crate::{
     retry::RetryPolicy,
 };
 
-/// Between two calls of which librdkafka says that they may be repeated.
-const AGAIN: Duration = Duration::from_millis(50);
+/// Wait between two attempts of a call that librdkafka reports as retriable.
+const RETRY_WAIT: Duration = Duration::from_millis(50);
 
-/// So many of them, each of which waits for 10 s before it says so.
+/// Number of attempts. Each one waits up to 10 s before it fails.
 const ATTEMPTS: u32 = 3;
 
-/// See the module.
+/// A client with the stage of its transaction.
 pub(super) struct PairedClient {
     client: TransactionalClient,
     stage: ClientStage,
@@ -27,9 +27,9 @@ pub(super) struct PairedClient {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ClientStage {
-    /// The `transactional.id` has to be registered.
+    /// The `transactional.id` is not registered yet.
     New,
-    /// No transaction has begun.
+    /// No transaction has started.
     Ready,
     Begun,
 }
@@ -44,7 +44,7 @@ impl PairedClient {
         }
     }
 
-    /// Begins a transaction if none has begun, however long it takes, with a new client if need be.
+    /// Begins a transaction unless one has started. Retries indefinitely, with a new client if necessary.
     pub async fn begin(&mut self) {
         let mut failures = 0;
         while self.stage != ClientStage::Begun {
@@ -52,21 +52,21 @@ impl PairedClient {
                 break;
             };
             if std::mem::replace(&mut self.stage, ClientStage::New) != ClientStage::New {
-                // The client broke some time ago; its successor has not been asked yet.
-                self.client.renew();
+                // The client broke some time ago; try a new one before this counts as a failure.
+                self.client.discard();
                 continue;
             }
             failures += 1;
             if u32::is_power_of_two(failures) {
                 tracing::warn!(
                     attempt = failures,
-                    "there is no transaction: {error}; trying again"
+                    "cannot begin a transaction: {error}; retrying"
                 );
             }
             let systemic = error.kind == TransactionErrorKind::Systemic;
             let wait = self.retry.outage_backoff(failures, systemic);
             if error.kind != TransactionErrorKind::Again {
-                self.client.renew();
+                self.client.discard();
             }
             (self.report)(Event::Unavailable(error.to_string()));
             tokio::time::sleep(wait).await;
@@ -86,7 +86,7 @@ impl PairedClient {
         Ok(())
     }
 
-    /// Commits what was written, with these offsets.
+    /// Commits the written records together with these offsets.
     pub async fn commit(
         &mut self,
         offsets: TopicPartitionList,
@@ -94,13 +94,13 @@ impl PairedClient {
     ) -> Result<(), TransactionError> {
         let offsets = Arc::new((offsets, group));
         let sent = self
-            .insist(move |client| {
+            .call_with_retries(move |client| {
                 let (offsets, group) = &*offsets;
                 client.send_offsets(offsets, group)
             })
             .await;
         let committed = match sent {
-            Ok(()) => self.insist(TransactionalClient::commit).await,
+            Ok(()) => self.call_with_retries(TransactionalClient::commit).await,
             Err(error) => Err(error),
         };
         match &committed {
@@ -111,9 +111,10 @@ impl PairedClient {
         committed
     }
 
-    /// Aborts what has begun; a client that cannot is replaced, and its successor aborts for it. So is one with records on their way:
-    /// librdkafka 2.12 drops them and gives their sequence numbers to others, but the broker may have got them, and would take the
-    /// others for repetitions.
+    /// Aborts the transaction. A client that cannot is replaced, and its successor aborts the transaction. A
+    /// client with records in flight is also replaced: librdkafka 2.12 drops them and gives their sequence
+    /// numbers to other records, but the broker may have received them, and would take the other records for
+    /// duplicates.
     pub async fn abort(&mut self) {
         if self.stage != ClientStage::Begun {
             return;
@@ -121,30 +122,31 @@ impl PairedClient {
         if !self.client.is_idle() {
             return self.start_over();
         }
-        match self.insist(TransactionalClient::abort).await {
+        match self.call_with_retries(TransactionalClient::abort).await {
             Ok(()) => self.stage = ClientStage::Ready,
             Err(error) => {
-                tracing::debug!(%error, "a new client takes over");
+                tracing::debug!(%error, "cannot abort the transaction; a new client takes over");
                 self.start_over();
             }
         }
     }
 
-    /// Drops the client; what it has left open its successor aborts.
+    /// Drops the client; its successor aborts the transaction that it leaves open.
     pub fn start_over(&mut self) {
-        self.client.renew();
+        self.client.discard();
         self.stage = ClientStage::New;
     }
 
-    /// Makes the same call again while librdkafka says so, but not for ever: a new client of the same name finds out from the
-    /// broker how the transaction ended, too, and sometimes only that helps.
-    async fn insist(
+    /// Retries a call that librdkafka reports as retriable, but not indefinitely. A new client with the same
+    /// `transactional.id` also learns from the broker how the transaction ended, and sometimes only that
+    /// helps.
+    async fn call_with_retries(
         &self,
-        made: impl Fn(&TransactionalClient) -> Result<(), TransactionError> + Clone + Send + 'static,
+        request: impl Fn(&TransactionalClient) -> Result<(), TransactionError> + Clone + Send + 'static,
     ) -> Result<(), TransactionError> {
         let mut attempt = 0;
         loop {
-            match call(&self.client, made.clone()).await {
+            match call(&self.client, request.clone()).await {
                 Err(error) if error.kind == TransactionErrorKind::Again => {
                     attempt += 1;
                     (self.report)(Event::Unavailable(error.to_string()));
@@ -152,7 +154,7 @@ impl PairedClient {
                         let kind = TransactionErrorKind::NewClient;
                         return Err(TransactionError { kind, ..error });
                     }
-                    tokio::time::sleep(AGAIN).await;
+                    tokio::time::sleep(RETRY_WAIT).await;
                 }
                 outcome => return outcome,
             }
@@ -160,13 +162,13 @@ impl PairedClient {
     }
 }
 
-/// Makes a call that blocks, where it may.
+/// Makes a blocking call on a thread that may block.
 pub(super) async fn call(
     client: &TransactionalClient,
-    made: impl FnOnce(&TransactionalClient) -> Result<(), TransactionError> + Send + 'static,
+    request: impl FnOnce(&TransactionalClient) -> Result<(), TransactionError> + Send + 'static,
 ) -> Result<(), TransactionError> {
     let client = client.clone();
-    match tokio::task::spawn_blocking(move || made(&client)).await {
+    match tokio::task::spawn_blocking(move || request(&client)).await {
         Ok(result) => result,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }

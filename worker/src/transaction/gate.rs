@@ -1,10 +1,10 @@
-//! Where lanes are while they write, and of which transaction that is.
+//! Where lanes are while they write, and in which transaction they write.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// Closed at first.
+/// The gate that lanes enter to write. It starts closed.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     state: Mutex<GateState>,
@@ -15,17 +15,17 @@ pub(crate) struct Gate {
 struct GateState {
     open: bool,
     round: u64,
-    /// Number of the transaction of those who enter.
+    /// Number of the transaction that lanes enter now.
     current: u64,
-    /// Lanes inside, by transaction: the current one, and the one before it or after it.
+    /// Number of lanes inside, by transaction: the current one, and the one before or after it.
     inside: [usize; 2],
 }
 
-/// A lane is inside while this lives.
+/// A lane is inside until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Inside<'a> {
     gate: &'a Gate,
-    /// What is written belongs to this one.
+    /// The transaction that the lane writes in.
     pub transaction: u64,
 }
 
@@ -38,7 +38,7 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns what `look` finds, as soon as it finds something.
+    /// Waits until `look` finds something, and returns it.
     async fn wait_for<T>(&self, look: impl Fn(&mut GateState) -> Option<T>) -> T {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
@@ -50,7 +50,7 @@ impl Gate {
         }
     }
 
-    /// Waits until the gate is open. None for those who began in an earlier round.
+    /// Waits until the gate is open. Returns `None` if `round` is an earlier round.
     pub async fn enter(&self, round: u64) -> Option<Inside<'_>> {
         let entered = self.wait_for(|state| {
             if state.round != round {
@@ -67,37 +67,39 @@ impl Gate {
         })
     }
 
-    /// What is begun now belongs to this round.
+    /// Work that starts now belongs to this round.
     pub fn round(&self) -> u64 {
         self.state().round
     }
 
-    /// Everything is begun anew, because a transaction was aborted: who has begun before must not write any more. Only of a
-    /// closed gate. (Tasks are ended as well, but that takes effect at some time later.)
+    /// Starts a new round after a transaction was aborted: lanes of the earlier round must not write any
+    /// more. The gate must be closed. (Their tasks are stopped as well, but that takes effect some time
+    /// later.)
     pub fn next_round(&self) {
         self.state().round += 1;
         self.changed.notify_waiters();
     }
 
-    /// Number of the transaction of those who enter now.
+    /// Number of the transaction that lanes enter now.
     pub fn current(&self) -> u64 {
         self.state().current
     }
 
-    /// Those who enter from now on write in the next transaction, in which nobody may be yet. Number of the ended one.
+    /// From now on, lanes enter the next transaction, which must be empty. Returns the number of the ended
+    /// one.
     pub fn turn_over(&self) -> u64 {
         let mut state = self.state();
         state.current += 1;
         state.current - 1
     }
 
-    /// Waits until nobody writes in this transaction, which has ended, any more.
+    /// Waits until no lane writes in this ended transaction.
     pub async fn left(&self, ended: u64) {
         self.wait_for(|state| (state.inside[slot(ended)] == 0).then_some(()))
             .await;
     }
 
-    /// Lets nobody in any more and waits for those inside.
+    /// Closes the gate and waits until all lanes have left.
     pub async fn close(&self) {
         self.state().open = false;
         self.wait_for(|state| (state.inside == [0, 0]).then_some(()))
@@ -128,21 +130,21 @@ fn slot(transaction: u64) -> usize {
 mod tests {
     use super::*;
 
-    /// Lets the others go on as far as they can.
+    /// Runs the other tasks as far as they get.
     async fn settle() {
         for _ in 0..10 {
             tokio::task::yield_now().await;
         }
     }
 
-    /// The number of the transaction that it got into.
+    /// Enters in a task; returns the number of the transaction.
     fn enter(gate: &Arc<Gate>, round: u64) -> tokio::task::JoinHandle<Option<u64>> {
         let gate = gate.clone();
         tokio::spawn(async move { gate.enter(round).await.map(|inside| inside.transaction) })
     }
 
     #[tokio::test]
-    async fn a_closed_gate_is_empty_and_lets_nobody_in_until_it_opens() {
+    async fn a_closed_gate_is_empty_and_admits_no_lane_until_it_opens() {
         let gate = Gate::closed();
         let early = enter(&gate, 0);
         settle().await;
@@ -158,22 +160,22 @@ mod tests {
         settle().await;
         let late = enter(&gate, 0);
         settle().await;
-        assert!(!closing.is_finished(), "somebody is inside");
+        assert!(!closing.is_finished(), "a lane is inside");
         drop(inside);
         closing.await.unwrap();
         settle().await;
         assert!(
             !late.is_finished(),
-            "who comes while it is being closed waits until it opens"
+            "a lane that arrives while the gate closes waits until it opens"
         );
         gate.next_round();
         gate.open();
-        assert_eq!(late.await.unwrap(), None, "it belongs to what was aborted");
+        assert_eq!(late.await.unwrap(), None, "its round was aborted");
         assert!(gate.enter(gate.round()).await.is_some());
     }
 
     #[tokio::test]
-    async fn a_transaction_ends_when_those_inside_have_left_and_others_go_on_in_the_next() {
+    async fn a_transaction_ends_when_its_lanes_have_left_and_others_continue_in_the_next() {
         let gate = Gate::closed();
         gate.open();
         let (first, second) = (gate.enter(0).await, gate.enter(0).await);

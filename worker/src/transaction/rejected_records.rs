@@ -1,7 +1,8 @@
-//! Records that the broker has refused inside of a transaction. It refuses whole record batches, with innocent records in
-//! them, and a refusal spoils the transaction, so nothing more can be found out inside of it. The writer leaves the suspects
-//! here; after the abort each is sent alone, in a transaction that is aborted as well; and when the records are read again, the
-//! writer finds here which of them are to be rejected. Pure.
+//! Records that the broker has rejected inside a transaction. The broker rejects whole record batches,
+//! including valid records in them, and the rejection fails the transaction, so nothing more can be found out
+//! inside it. The writer stores the suspects here. After the abort, each suspect is sent alone, in a
+//! transaction that is aborted as well. When the worker reads the records again, the writer finds here which
+//! ones to reject. Pure.
 
 use std::{
     collections::HashMap,
@@ -13,10 +14,10 @@ use crate::{
     record::{Offset, TopicPartition, batch::OutputRecord},
 };
 
-/// An output: the record it was made from, and its number.
+/// An output: the record that it was made from, and its number.
 type OutputKey = (TopicPartition, Offset, u32);
 
-/// Refused outputs that are remembered; beyond, all are found out again.
+/// Maximum number of remembered outputs. Beyond it, all are forgotten and have to be found out again.
 const MOST: usize = 100_000;
 
 /// A record to be sent alone.
@@ -31,7 +32,7 @@ pub(super) struct Suspect {
 }
 
 impl Suspect {
-    /// Of key and value.
+    /// Bytes of key and value.
     pub fn bytes(&self) -> usize {
         let len = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
         len(&self.key) + len(&self.value)
@@ -53,7 +54,7 @@ impl Suspect {
     }
 }
 
-/// Suspects and convicts, shared by the writer and whoever ends transactions.
+/// Suspects and confirmed rejections, shared by the writer and the transactor.
 #[derive(Debug, Default)]
 pub struct RejectedRecords(Mutex<KnownRejections>);
 
@@ -64,7 +65,7 @@ struct KnownRejections {
 }
 
 impl RejectedRecords {
-    /// Why the broker refuses this output, if it is known to.
+    /// Why the broker rejects this output, if that is known.
     pub(crate) fn of(&self, output: &OutputRecord<'_>) -> Option<String> {
         let state = self.state();
         if state.refused.is_empty() {
@@ -73,7 +74,7 @@ impl RejectedRecords {
         state.refused.get(&id(output)).cloned()
     }
 
-    /// This one was refused together with others.
+    /// The broker rejected this output together with others.
     pub(crate) fn suspect(&self, output: &OutputRecord<'_>, record: &ProduceRecord<'_>) {
         let suspect = Suspect {
             id: id(output),
@@ -94,12 +95,12 @@ impl RejectedRecords {
         std::mem::take(&mut self.state().suspects)
     }
 
-    /// The suspect was refused alone.
+    /// The broker rejected the suspect alone.
     pub(super) fn confirm(&self, suspect: &Suspect, why: String) {
         self.remember(suspect.id.clone(), why);
     }
 
-    /// This output is refused whatever it is sent with.
+    /// The broker rejects this output whatever it is sent with.
     pub(crate) fn refused(&self, output: &OutputRecord<'_>, why: String) {
         self.remember(id(output), why);
     }
@@ -112,12 +113,12 @@ impl RejectedRecords {
         state.refused.insert(id, why);
     }
 
-    /// Whether it is refused is to be found out anew.
+    /// Forgets the rejection, so that the broker is asked again.
     pub(crate) fn forget(&self, output: &OutputRecord<'_>) {
         self.state().refused.remove(&id(output));
     }
 
-    /// Everything below `offset` is committed and will not come again.
+    /// Everything below `offset` is committed and is not read again.
     pub(crate) fn forget_below(&self, partition: &TopicPartition, offset: Offset) {
         let mut state = self.state();
         if !state.refused.is_empty() {
@@ -144,7 +145,7 @@ mod tests {
     use crate::record::{Chunk, batch::Batch};
 
     #[test]
-    fn a_suspect_is_sent_as_it_was_and_a_convict_is_remembered_until_it_is_committed() {
+    fn a_suspect_is_sent_unchanged_and_a_confirmed_rejection_is_kept_until_it_is_committed() {
         let mut chunk = Chunk::new(TopicPartition::new("t", 0), 1);
         chunk.push(7, 0, Some(b"k"), None, []);
         chunk.push(8, 0, None, Some(b"v"), []);

@@ -1,6 +1,6 @@
-//! Ends transactions and begins new ones, one command at a time, as the poll loop wants, and answers with [`Event`]s. Two
-//! clients take turns: while the transaction of one is being committed, lanes write in that of the other, which is committed only
-//! after it. So nobody waits for the brokers that coordinate transactions.
+//! Ends and begins transactions, one command of the poll loop at a time, and answers with [`Event`]s. Two
+//! clients take turns: while the transaction of one is being committed, lanes write in the transaction of the
+//! other, which is committed only afterwards. So no lane waits for the transaction coordinators.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,37 +13,36 @@ use super::{
     rejected_records::Suspect,
 };
 use crate::{
-    kafka::producer::{
-        ErrorClass, Producer, SendError, TransactionError, TransactionErrorKind, TransactionalClient,
-    },
+    kafka::producer::{Producer, SendError, TransactionError, TransactionErrorKind, TransactionalClient},
+    record::failure::FailureClass,
     retry::RetryPolicy,
     seeded_bugs::seeded_bug,
 };
 
-/// What the poll loop wants.
+/// What the poll loop commands.
 pub(crate) enum Command {
-    /// Have lanes go on in the next transaction, and say when nobody writes in this one any more. Not before the last one is
-    /// committed.
+    /// Move lanes to the next transaction, and report when no lane writes in the current one any more.
+    /// Allowed only after the previous one is committed.
     End,
-    /// Commit these offsets with everything that was written in the ended transaction.
+    /// Commit these offsets together with everything written in the ended transaction.
     Commit {
         offsets: TopicPartitionList,
         group: ConsumerGroupMetadata,
     },
-    /// Keep lanes from writing, abort everything that is not committed, begin the next one after a while.
+    /// Close the gate, abort everything uncommitted, and begin the next transaction after `backoff`.
     Abort { backoff: Duration },
-    /// Let lanes write: the partitions are ready to be read again.
+    /// Open the gate: the partitions are ready to be read again.
     Open,
 }
 
-/// See the module.
+/// Runs the commands of the poll loop.
 pub(crate) struct Transactor {
     gate: Arc<Gate>,
     producer: Producer,
     rejected_records: Arc<RejectedRecords>,
     report: Reporter,
     commands: mpsc::UnboundedReceiver<Command>,
-    /// Those of even and of odd transactions.
+    /// The clients of the even and of the odd transactions.
     clients: [PairedClient; 2],
 }
 
@@ -69,7 +68,7 @@ impl Transactor {
         }
     }
 
-    /// Works until nobody commands any more.
+    /// Runs until the poll loop drops the sender of commands.
     pub async fn run(mut self) {
         self.begin().await;
         self.gate.open();
@@ -101,7 +100,7 @@ impl Transactor {
         }
     }
 
-    /// Commits the transaction before the current one, and has its client begin the next.
+    /// Commits the transaction before the current one, and begins the next one on its client.
     async fn commit(&mut self, offsets: TopicPartitionList, group: ConsumerGroupMetadata) {
         let index = (self.gate.current().wrapping_sub(1) % 2) as usize;
         let client = &mut self.clients[index];
@@ -114,26 +113,27 @@ impl Transactor {
         self.clients[index].begin().await;
     }
 
-    /// Aborts what is being written, and what was ended and is not committed.
+    /// Aborts the current transaction, and the ended one that is not committed yet.
     async fn abort(&mut self) {
         let suspects = self.rejected_records.take_suspects();
         for client in &mut self.clients {
-            match suspects.is_empty() {
-                true => client.abort().await,
-                // After a refused batch librdkafka 2.12 goes on with the sequence numbers behind it, so that the broker refuses
-                // the next transaction of the same client, too.
-                false => client.start_over(),
+            if suspects.is_empty() {
+                client.abort().await;
+            } else {
+                // After a rejected batch, librdkafka 2.12 continues with the sequence numbers behind it. The
+                // broker would then reject the next transaction of the same client as well.
+                client.start_over();
             }
         }
         if !suspects.is_empty() {
-            self.try_alone(suspects).await;
+            self.isolate_suspects(suspects).await;
         }
     }
 
-    /// Finds out which of the suspects the broker really refuses, in transactions that are all aborted: sent by a client
-    /// that makes no batches, so that every refusal is of that record. The first one spoils the transaction, so the others are
-    /// tried again in the next.
-    async fn try_alone(&mut self, suspects: Vec<Suspect>) {
+    /// Finds out which suspects the broker really rejects, in transactions that are all aborted. The client
+    /// for this makes no batches, so every rejection concerns one record. The first rejection fails the
+    /// transaction, so the remaining suspects are tried again in the next one.
+    async fn isolate_suspects(&mut self, suspects: Vec<Suspect>) {
         let mut confirmed = 0;
         let mut open: Vec<&Suspect> = suspects.iter().collect();
         while !open.is_empty() {
@@ -141,14 +141,14 @@ impl Transactor {
             let answers = match self.isolate(&open).await {
                 Ok(answers) => answers,
                 Err(error) => {
-                    // When the records come again, it is found out again.
-                    tracing::debug!(%error, "which records the broker refuses is not known yet");
+                    // When the records are read again, this runs again.
+                    tracing::debug!(%error, "cannot find out yet which records the broker rejects");
                     return;
                 }
             };
             let mut answers = answers.into_iter();
             open.retain(|suspect| match answers.next() {
-                Some(Err(error)) if error.class == ErrorClass::Record => {
+                Some(Err(error)) if error.class == FailureClass::Record => {
                     self.rejected_records.confirm(suspect, error.message);
                     confirmed += 1;
                     false
@@ -164,8 +164,8 @@ impl Transactor {
             let bytes = suspects.iter().map(Suspect::bytes).sum();
             self.producer.shrink_batches(bytes);
             tracing::warn!(
-                "the broker takes each of {} records alone, but not together: sending smaller batches from now on; a \
-                 topic's max.message.bytes below 1 MiB does that",
+                "the broker accepts each of {} records alone, but not together: sending smaller batches from \
+                 now on; a max.message.bytes of the topic below 1 MiB causes this",
                 suspects.len()
             );
         }
@@ -183,14 +183,15 @@ impl Transactor {
         .await?;
         let records: Vec<_> = suspects.iter().map(|suspect| suspect.record()).collect();
         let over = async {
-            // What is behind the first refused record is not sent any more, and answered for by the abort.
+            // Records behind the first rejected one are not sent any more; the abort answers for them.
             producer.first_failure().await;
             call(&client, TransactionalClient::abort).await
         };
         let mut sent = std::pin::pin!(producer.send(&records));
         tokio::select! {
             answers = &mut sent => {
-                // If not, the next client of that name does it, or the broker in a while.
+                // If the abort fails, the next client with this id aborts the transaction, or the broker does
+                // after its timeout.
                 let _ = call(&client, TransactionalClient::abort).await;
                 Ok(answers)
             }

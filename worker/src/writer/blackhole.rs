@@ -1,4 +1,4 @@
-//! Discards every record: for measuring what reading and transforming cost.
+//! Discards every record, to measure the cost of reading and transforming.
 
 use futures::future::{BoxFuture, ready};
 

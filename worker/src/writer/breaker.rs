@@ -1,6 +1,7 @@
-//! The breaker of a writer, shared by everything in this worker that writes with it: while the system behind it is away,
-//! one delivery tries and the others wait for what comes of it. A delivery asks before each call and tells how it was; one
-//! that is ended in between hands its turn on. When to open is decided in `state`.
+//! The circuit breaker of a writer, shared by everything in this worker that writes with it. While the target
+//! system is unavailable, one delivery probes and the others wait for the result. A delivery asks before each
+//! call and reports the result. A delivery that is stopped in between passes its turn to the next one.
+//! `state` decides when the breaker opens.
 
 mod state;
 
@@ -12,17 +13,18 @@ pub(crate) use self::state::FailedCall;
 use self::state::{Admission, BreakerState, Probe, Verdict};
 use crate::{retry::RetryPolicy, telemetry::Metrics};
 
-/// See the module.
+/// The circuit breaker of one writer.
 pub(crate) struct WriterBreaker {
     writer: Arc<str>,
     state: Mutex<BreakerState>,
-    /// Wakes all that wait when it closes, when a probe has failed and when one is handed on.
+    /// Wakes all waiting deliveries when the breaker closes, when a probe has failed, and when a probe was
+    /// abandoned.
     changed: watch::Sender<()>,
     metrics: Metrics,
 }
 
 impl WriterBreaker {
-    /// Closed.
+    /// A closed breaker.
     pub fn new(writer: Arc<str>, metrics: Metrics) -> Self {
         metrics.writer_breaker_open(&writer, false);
         Self {
@@ -33,8 +35,8 @@ impl WriterBreaker {
         }
     }
 
-    /// Waits until the writer may be called. Whoever waits is given the latest error, first of all and whenever something
-    /// has changed.
+    /// Waits until the writer may be called. Calls `waiting` with the latest error, first immediately and
+    /// then whenever something has changed.
     pub async fn admit(&self, waiting: impl Fn(&str)) -> Pass<'_> {
         let ask = |state: &mut BreakerState, now| match state.admit(now) {
             Admission::Go => Ok(None),
@@ -45,7 +47,7 @@ impl WriterBreaker {
         Pass { breaker: self, probe }
     }
 
-    /// Waits until [`WriterBreaker::admit`] would let somebody in, without taking the turn.
+    /// Waits until [`WriterBreaker::admit`] would return immediately, without taking the turn.
     pub async fn passable(&self, waiting: impl Fn(&str)) {
         let ask = |state: &mut BreakerState, now| match state.closed_until(now) {
             None => Ok(()),
@@ -68,12 +70,12 @@ impl WriterBreaker {
             };
             waiting(&error);
             let Some(changed) = &mut changed else {
-                // From here on nothing is missed; but something may have been.
+                // From here on no change is missed; but one may have been missed before, so ask again.
                 changed = Some(self.changed.subscribe());
                 continue;
             };
             tokio::select! {
-                // The sender is ours, so this is no error.
+                // `self` owns the sender, so this cannot fail.
                 _ = changed.changed() => {}
                 () = tokio::time::sleep_until(until) => {}
             }
@@ -85,25 +87,26 @@ impl WriterBreaker {
     }
 }
 
-/// The turn to call the writer once. Dropped without a word, it goes to the next one.
+/// The permission to call the writer once. Dropping it without a result passes the turn to the next delivery.
 pub(crate) struct Pass<'a> {
     breaker: &'a WriterBreaker,
     probe: Option<Probe>,
 }
 
 impl Pass<'_> {
-    /// The system behind the writer has answered, whatever it said of the records.
+    /// The target system has answered, whatever it said about the records.
     pub fn answered(mut self) {
         self.probe = None;
         let breaker = self.breaker;
         if let Some(open) = breaker.lock().answered(Instant::now()) {
             breaker.changed.send_replace(());
             breaker.metrics.writer_breaker_open(&breaker.writer, false);
-            tracing::info!(writer = %breaker.writer, "the writer is back after {} s", open.as_secs());
+            tracing::info!(writer = %breaker.writer, "writer available again after {} s", open.as_secs());
         }
     }
 
-    /// It has not. True when it is open now, so that all wait for the next probe; else the caller waits alone.
+    /// The call has failed. Returns true if the breaker is open now, so that all deliveries wait for the next
+    /// probe; otherwise only the caller waits.
     pub fn failed(mut self, failed: FailedCall<'_>, retry: &RetryPolicy) -> bool {
         let breaker = self.breaker;
         let probe = self.probe.take();
@@ -116,7 +119,8 @@ impl Pass<'_> {
                 breaker.metrics.writer_breaker_open(&breaker.writer, true);
                 tracing::warn!(
                     writer = %breaker.writer,
-                    "the writer is away: from now on one batch at a time tries it and all others wait: {}", failed.error
+                    "writer unavailable, circuit breaker open: probing with one batch at a time: {}",
+                    failed.error
                 );
             }
             Verdict::Open if probe.is_some() => {
@@ -127,7 +131,8 @@ impl Pass<'_> {
         true
     }
 
-    /// Answers so far: with this at one failure, [`FailedCall::seen`] at the next tells whether others pass.
+    /// Number of answers so far. Keep it at a failure: at the next one, [`FailedCall::seen`] shows whether
+    /// other calls succeeded in between.
     pub fn answers(&self) -> u64 {
         self.breaker.lock().answers()
     }

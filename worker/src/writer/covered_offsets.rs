@@ -1,5 +1,5 @@
-//! Which offsets are finished once a batch is written: for writers that store offsets in one transaction with what they
-//! write. Pure.
+//! Which offsets are finished once a batch is written, for writers that store offsets in one transaction with
+//! the records. Pure.
 
 use std::ops::Range;
 
@@ -7,12 +7,13 @@ use super::WriteBatch;
 use crate::record::Offset;
 
 impl WriteBatch<'_> {
-    /// The offsets that are finished once this batch is written, but for the records `without` (indices in the chunk):
-    /// those with all outputs in it, and those that were filtered out. What lies between two of them that are neighbours in
-    /// the chunk does not exist and is counted in, which keeps the ranges few.
-    pub(super) fn covered(&self, without: &[usize]) -> Vec<Range<Offset>> {
+    /// The offsets that are finished once this batch is written, except those of the records `without`
+    /// (indices in the chunk): records with all their outputs in this batch, and records that were filtered
+    /// out. Offsets between two of them that are neighbors in the chunk do not exist. They are included,
+    /// which keeps the number of ranges small.
+    pub(super) fn covered_offsets(&self, without: &[usize]) -> Vec<Range<Offset>> {
         let chunk = self.batch.chunk();
-        // What keeps a record from being finished: outputs that are not in here, failures.
+        // Reasons why a record is not finished: outputs that are not in this batch, and failures.
         let mut open = vec![0_i64; chunk.len()];
         self.batch.outputs().for_each(|output| open[output.source] += 1);
         self.records().for_each(|output| open[output.source] -= 1);
@@ -47,7 +48,7 @@ mod tests {
         },
     };
 
-    /// A record at each of these offsets, with so many outputs; -1 outputs: it has failed.
+    /// A record at each of these offsets, with this number of outputs; -1 means that it failed.
     fn batch(records: &[(i64, i32)]) -> Batch {
         let mut chunk = Chunk::new(TopicPartition::new("t", 0), 1);
         for (offset, _) in records {
@@ -67,24 +68,24 @@ mod tests {
     }
 
     #[test]
-    fn gaps_and_filtered_records_are_counted_in_and_failed_ones_are_not() {
+    fn gaps_and_filtered_records_are_included_and_failed_ones_are_not() {
         let batch = batch(&[(10, 0), (11, 1), (15, 1), (16, -1), (17, 1), (18, 0), (30, 1)]);
         let all = WriteBatch::new(&batch, &[0, 1, 2, 3]);
-        assert_eq!(all.covered(&[]), [10..16, 17..31]);
-        assert_eq!(all.covered(&[2]), [10..12, 17..31]);
+        assert_eq!(all.covered_offsets(&[]), [10..16, 17..31]);
+        assert_eq!(all.covered_offsets(&[2]), [10..12, 17..31]);
     }
 
     #[test]
     fn a_record_counts_only_with_all_its_outputs() {
         let batch = batch(&[(10, 2), (11, 1), (12, 3), (13, 1)]);
         assert_eq!(
-            WriteBatch::new(&batch, &[1, 2, 3, 4, 6]).covered(&[]),
+            WriteBatch::new(&batch, &[1, 2, 3, 4, 6]).covered_offsets(&[]),
             [11..12, 13..14]
         );
         assert_eq!(
-            WriteBatch::new(&batch, &[0, 1, 3, 4, 5]).covered(&[]),
+            WriteBatch::new(&batch, &[0, 1, 3, 4, 5]).covered_offsets(&[]),
             [10..11, 12..13]
         );
-        assert!(WriteBatch::new(&batch, &[]).covered(&[]).is_empty());
+        assert!(WriteBatch::new(&batch, &[]).covered_offsets(&[]).is_empty());
     }
 }

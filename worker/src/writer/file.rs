@@ -1,7 +1,7 @@
-//! NDJSON files: one line per value, `null` for a tombstone, one file per worker and partition at a time, named
-//! `<topic>-<partition>-<worker>-<first offset>-<UTC time>.ndjson`. A batch is answered when its lines are on disk
-//! (fdatasync); a line that was cut off by an error is removed before the next attempt. After a crash records may be in
-//! two files. Never deletes, renames or compresses files.
+//! Writes NDJSON files: one line per value, `null` for a tombstone, one open file per worker and partition,
+//! named `<topic>-<partition>-<worker>-<first offset>-<UTC time>.ndjson`. A batch counts as written when its
+//! lines are on disk (fdatasync). A line that an error cut off is removed before the next attempt. After a
+//! crash, records may be in two files. The writer never deletes, renames or compresses files.
 
 mod partition;
 
@@ -20,10 +20,11 @@ use self::partition::PartitionFile;
 use super::{Rejected, WriteBatch, WriteError, Writer, lines};
 use crate::record::{Offset, TopicPartition};
 
-/// How often files past their age are looked for; a file may stay open this much longer than asked.
+/// How often the writer looks for files past their age. A file may stay open this much longer than
+/// configured.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Where files go and when they end.
+/// Where files go and when they are closed.
 #[derive(Clone, Debug)]
 struct FileSettings {
     directory: PathBuf,
@@ -34,14 +35,14 @@ struct FileSettings {
 
 type Files = Mutex<HashMap<TopicPartition, Arc<Mutex<PartitionFile>>>>;
 
-/// Appends to files below one directory.
+/// Appends to files in one directory.
 pub struct FileWriter {
     settings: Arc<FileSettings>,
     files: Arc<Files>,
 }
 
 impl FileWriter {
-    /// Touches no file yet. Must be called inside a tokio runtime.
+    /// Opens no file yet. Must be called inside a tokio runtime.
     pub fn new(config: &spec::FileWriter, worker: &str) -> Self {
         let settings = FileSettings {
             directory: PathBuf::from(&config.directory),
@@ -75,7 +76,7 @@ impl FileWriter {
         let offset = first.offset();
         let file = self.partition(&partition);
         let settings = self.settings.clone();
-        // Not cut short when the caller goes away: the lock is released with the file in a known state.
+        // Completes even if the caller is dropped: the lock is released with the file in a known state.
         let appended = tokio::task::spawn_blocking(move || {
             let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
             file.append(&settings, &partition, offset, &lines)
@@ -84,7 +85,7 @@ impl FileWriter {
             Ok(Ok(())) => Ok(rejected),
             Ok(Err(error)) => Err(to_write_error(&self.settings, error)),
             Err(error) => Err(WriteError::Transient(format!(
-                "writing a file was cut short: {error}"
+                "writing a file was interrupted: {error}"
             ))),
         }
     }
@@ -106,7 +107,7 @@ impl Writer for FileWriter {
                 for (partition, file) in files {
                     if let Err(error) = file.lock().unwrap_or_else(PoisonError::into_inner).close() {
                         // Every confirmed line was synced before it was confirmed.
-                        tracing::warn!(%partition, "closing the file of {partition} failed: {error}");
+                        tracing::warn!(%partition, "cannot close the file of {partition}: {error}");
                     }
                 }
             });
@@ -115,7 +116,7 @@ impl Writer for FileWriter {
     }
 }
 
-/// Closes files past their age, also those of partitions that moved to other workers.
+/// Closes files past their age, including those of partitions that moved to other workers.
 async fn sweep(files: Weak<Files>, rotate_after: Duration) {
     loop {
         tokio::time::sleep(SWEEP_INTERVAL.min(rotate_after)).await;
@@ -125,12 +126,13 @@ async fn sweep(files: Weak<Files>, rotate_after: Duration) {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .retain(|_, file| {
-                    // One that is locked is being written.
+                    // A locked file is being written.
                     let Ok(mut open) = file.try_lock() else {
                         return true;
                     };
                     open.close_if_older(rotate_after);
-                    // Handed out to a write that waits for the lock: forgetting it would allow a second file.
+                    // A write that waits for the lock has a reference. Forgetting the file would allow a
+                    // second one.
                     open.is_open() || Arc::strong_count(file) > 1
                 });
         });
@@ -138,7 +140,7 @@ async fn sweep(files: Weak<Files>, rotate_after: Duration) {
     }
 }
 
-/// A step that failed, with the path it was about.
+/// A failed step, with the path that it concerns.
 #[derive(Debug)]
 struct FileError {
     step: &'static str,
@@ -154,10 +156,12 @@ fn to_write_error(settings: &FileSettings, failed: FileError) -> WriteError {
             "the directory {directory} does not exist; create it in the volume, or correct file.directory"
         ),
         io::ErrorKind::PermissionDenied => format!(
-            "the worker's user may not write in {directory}; give the volume an fsGroup or mode that allows it"
+            "the worker's user may not write in {directory}; give the volume an fsGroup or mode that allows \
+             it"
         ),
         io::ErrorKind::ReadOnlyFilesystem => format!(
-            "{directory} is read-only; mount a writable volume there with worker.volumes and worker.volumeMounts"
+            "{directory} is read-only; mount a writable volume there with worker.volumes and \
+             worker.volumeMounts"
         ),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             format!("the volume of {directory} is full; make room or enlarge it")
@@ -170,8 +174,8 @@ fn to_write_error(settings: &FileSettings, failed: FileError) -> WriteError {
     WriteError::Systemic(format!("cannot {step} {}: {error}: {advice}", path.display()))
 }
 
-/// `<topic>-<partition>-<worker>-<first offset>-<UTC time>`, without directory and ending. Topic names have no slash, and
-/// worker names are pod names.
+/// `<topic>-<partition>-<worker>-<first offset>-<UTC time>`, without directory and extension. Topic names
+/// contain no slash, and worker names are pod names.
 fn stem(settings: &FileSettings, partition: &TopicPartition, offset: Offset) -> String {
     let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%3fZ");
     format!(

@@ -1,20 +1,23 @@
-//! Sends records to a URL. What the answer means is in [`classify`]; what a server may answer:
+//! Sends records to a URL. [`classify`] decides what an answer means:
 //!
-//! - **2xx**: every record of the request is written, unless the body tells about each record (below).
-//! - **408, 425, 429, 5xx**, timeouts and connection errors: the request is sent again with backoff.
-//! - **what leaves open which records are written** (a body that tells about another number of records, JSON that is too
-//!   large or breaks off, 303, a status beyond 599): the same. It is no systemic error, because such a one is repeated
-//!   with `AtMostOnce` too.
-//! - **401, 403, 404, 405, 407, 410 and other redirects**: somebody has to mend something; sent again slowly. After a 401
-//!   or 403 the Secret is read again, and when it has changed, the request is sent again at once.
-//! - **other 4xx**: records are at fault. The batch is halved until they are found; format Single knows at once.
+//! - **2xx**: every record of the request is written, unless the body has a result for each record (below).
+//! - **408, 425, 429, 5xx**, timeouts and connection errors: the writer sends the request again with backoff.
+//! - **an answer that does not show which records are written** (a body with results for another number of
+//!   records, JSON that is too large or incomplete, 303, a status above 599): the same. This is no systemic
+//!   error, because the worker repeats those with `AtMostOnce` too.
+//! - **401, 403, 404, 405, 407, 410 and other redirects**: someone has to fix something; the writer retries
+//!   at longer intervals. After a 401 or 403 it reads the Secret again, and if the Secret has changed, it
+//!   sends the request again immediately.
+//! - **other 4xx**: some records are rejected. The worker halves the batch until it has found them; with
+//!   format Single the record is known.
 //!
-//! A JSON body `{"results": [{"status": 201}, {"status": 422, "error": "no such customer"}]}` with one entry per record,
-//! in the order of the request, tells about each record: 2xx written, 408, 425, 429 and 5xx tried again, anything else
-//! refused for good.
+//! A JSON body `{"results": [{"status": 201}, {"status": 422, "error": "no such customer"}]}` with one entry
+//! per record, in the order of the request, has a result for each record: 2xx is written, 408, 425, 429 and
+//! 5xx are retried, anything else is rejected permanently.
 //!
-//! `Idempotency-Key` is the record id (format Single) or `<first record id>..<last record id>`; a repeated request with the
-//! same records has the same key. Redirects are not followed. Tombstones are sent as `null`.
+//! `Idempotency-Key` is the record id (format Single) or `<first record id>..<last record id>`; a repeated
+//! request with the same records has the same key. The writer does not follow redirects. It sends tombstones
+//! as `null`.
 
 mod body;
 mod classify;
@@ -36,7 +39,7 @@ use reqwest::{
 
 use self::{
     body::Body,
-    classify::{Answer, Meaning, Reply},
+    classify::{Answer, Reply},
 };
 use super::{
     Rejected, WriteBatch, WriteError, Writer,
@@ -44,36 +47,37 @@ use super::{
 };
 use crate::secrets::{SecretError, SecretFiles};
 
-/// A TCP and TLS handshake needs a few round trips; a request may take longer, for the server to do its work.
+/// TCP and TLS handshakes need a few round trips. A request may take longer, because the server does its
+/// work.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Below the usual 60 s after which servers and load balancers close idle connections.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
-/// More than any answer about the records of one batch.
+/// Larger than any useful answer about the records of one batch.
 const MAX_REPLY: usize = 16 * 1024 * 1024;
 
-/// A configuration that cannot work.
+/// Why an HTTP writer cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum NewHttpError {
-    /// A Secret or ConfigMap is missing.
+    /// A Secret or ConfigMap is missing or unreadable.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// The URL is none.
+    /// `http.url` is not a URL.
     #[error("http.url is not a URL: {0}; write for example https://api.example.com/orders")]
     Url(String),
-    /// Would show in status and logs.
+    /// A login in the URL would be visible in status and logs.
     #[error("http.url contains a user name or password; remove it and set http.basicAuth to a Secret")]
     UrlWithLogin,
-    /// Not allowed in a header.
+    /// A header's name or value contains characters that HTTP does not allow.
     #[error("http.headers: the value of {0:?} contains characters that a header cannot have")]
     Header(String),
-    /// Not allowed in a header.
+    /// The login contains characters that HTTP does not allow in a header.
     #[error("the Secret of http.bearerToken or http.basicAuth contains characters that a header cannot have")]
     Login,
-    /// Not PEM.
+    /// The CA bundle is not PEM.
     #[error("http.ca is not a bundle of PEM certificates: {0}")]
     Ca(String),
-    /// Something else about the client.
-    #[error("the HTTP client cannot be made: {0}")]
+    /// Any other error of the HTTP client.
+    #[error("the HTTP client cannot be created: {0}")]
     Client(String),
 }
 
@@ -106,7 +110,7 @@ impl Login {
 pub struct HttpWriter {
     client: Client,
     url: Url,
-    /// The URL as it may be shown: without query, where tokens may be.
+    /// The URL for messages: without its query, which may contain tokens.
     shown: String,
     method: Method,
     format: HttpFormat,
@@ -114,11 +118,11 @@ pub struct HttpWriter {
     login: Login,
     authorization: Mutex<Option<HeaderValue>>,
     secrets: SecretFiles,
-    confirmed: PartialWrites,
+    partial_writes: PartialWrites,
 }
 
 impl HttpWriter {
-    /// Reads the Secrets; connects to nothing.
+    /// Reads the Secrets; opens no connection.
     pub fn new(config: &spec::HttpWriter, secrets: SecretFiles) -> Result<Self, NewHttpError> {
         let url = Url::parse(&config.url).map_err(|error| NewHttpError::Url(error.to_string()))?;
         if !url.username().is_empty() || url.password().is_some() {
@@ -167,7 +171,7 @@ impl HttpWriter {
             login,
             authorization,
             secrets,
-            confirmed: PartialWrites::default(),
+            partial_writes: PartialWrites::default(),
         })
     }
 
@@ -201,15 +205,14 @@ impl HttpWriter {
                 rejected.extend(refused);
                 rejected.sort_by_key(|rejected| rejected.position);
             }
-            Answer::Refused(message) => return Err(WriteError::Refused(message)),
         }
         Ok(rejected)
     }
 
-    /// One request per record, one after the other, so that their order is kept. An error ends it; the next call goes on
-    /// behind the last record that was written.
+    /// Sends one request per record, one after another, which keeps their order. An error stops it; the next
+    /// call continues behind the last written record.
     async fn write_singly(&self, batch: WriteBatch<'_>) -> Result<Vec<Rejected>, WriteError> {
-        let mut written = self.confirmed.take(&batch);
+        let mut written = self.partial_writes.take(&batch);
         let mut rejected = Vec::new();
         for (position, record) in batch.records().enumerate() {
             if written.contains(&id(&record)) {
@@ -220,7 +223,7 @@ impl HttpWriter {
                 Ok(Answer::Written) => {
                     written.insert(id(&record));
                 }
-                Ok(Answer::Refused(message)) => {
+                Err(WriteError::Refused(message)) => {
                     rejected.push(Rejected {
                         position,
                         message,
@@ -235,7 +238,7 @@ impl HttpWriter {
                     }
                 },
                 Err(error) => {
-                    self.confirmed.remember(&batch, written);
+                    self.partial_writes.remember(&batch, written);
                     return Err(error);
                 }
             }
@@ -266,30 +269,27 @@ impl HttpWriter {
             if let Some(authorization) = authorization.clone() {
                 request = request.header(AUTHORIZATION, authorization);
             }
-            // After ours, so that a user's own Content-Type wins.
+            // After our headers, so that a user-defined Content-Type wins.
             request = request.headers(self.headers.clone());
-            let (status, meaning) = self.send(request, records).await?;
-            return match meaning {
-                Meaning::Answer(Answer::Refused(message)) => Ok(Answer::Refused(self.with_url(message))),
-                Meaning::Answer(answer) => Ok(answer),
-                Meaning::Transient(message) => Err(WriteError::Transient(self.with_url(message))),
-                // Sent with a login that was corrected meanwhile.
-                Meaning::Systemic(_)
+            let (status, answer) = self.send(request, records).await?;
+            return match answer {
+                // The request had a login that was corrected in the meantime.
+                Err(WriteError::Systemic(_))
                     if matches!(status.as_u16(), 401 | 403) && self.login_changed(authorization.as_ref()) =>
                 {
                     continue;
                 }
-                Meaning::Systemic(message) => Err(WriteError::Systemic(self.with_url(message))),
+                answer => answer.map_err(|error| error.map_message(|message| self.with_url(message))),
             };
         }
     }
 
-    /// Sends a request for so many records and reads the answer, as far as it is of use.
+    /// Sends a request for this number of records, and reads the answer as far as it is useful.
     async fn send(
         &self,
         request: RequestBuilder,
         records: usize,
-    ) -> Result<(StatusCode, Meaning), WriteError> {
+    ) -> Result<(StatusCode, Result<Answer, WriteError>), WriteError> {
         let mut response = request.send().await.map_err(|error| self.no_answer(error))?;
         let status = response.status();
         let text = |name: &str| {
@@ -302,12 +302,12 @@ impl HttpWriter {
         let retry_after = text("retry-after");
         let is_json = text("content-type").is_some_and(|content_type| content_type.contains("json"));
         let (mut body, mut cut) = (Vec::new(), None);
-        // A success that is not JSON has nothing more to say.
+        // The body of a success that is not JSON carries no information.
         while is_json || !status.is_success() {
             match response.chunk().await {
                 Ok(Some(chunk)) if body.len() + chunk.len() > MAX_REPLY => {
                     cut = Some(format!(
-                        "its answer is larger than {MAX_REPLY} bytes; let it answer shorter"
+                        "its answer is larger than {MAX_REPLY} bytes; make the server send a shorter answer"
                     ));
                     break;
                 }
@@ -329,7 +329,7 @@ impl HttpWriter {
         Ok((status, classify::answer(reply, records)))
     }
 
-    /// Reads the Secret again; true when it differs from what was used.
+    /// Reads the Secret again. Returns true if it differs from what the request used.
     fn login_changed(&self, used: Option<&HeaderValue>) -> bool {
         let Ok(now) = self.login.header(&self.secrets) else {
             return false;
@@ -341,12 +341,13 @@ impl HttpWriter {
 
     fn no_answer(&self, error: reqwest::Error) -> WriteError {
         let causes = causes(error);
-        // Not looked for in the URL: it may be one for certificates, and then a timeout would count as systemic.
+        // Do not search the URL: if it contained this word, a timeout would count as systemic.
         let certificate = causes.contains("certificate");
         let message = self.with_url(causes);
         if certificate {
             return WriteError::Systemic(format!(
-                "{message}; set http.ca to the authority that signed the server's certificate, and check the host name in http.url"
+                "{message}; set http.ca to the authority that signed the server's certificate, and check the \
+                 host name in http.url"
             ));
         }
         WriteError::Transient(message)
@@ -357,7 +358,7 @@ impl HttpWriter {
     }
 }
 
-/// What has failed, with everything below it that says why.
+/// The error with all its causes.
 fn causes(error: reqwest::Error) -> String {
     let timeout = error.is_timeout();
     let error = error.without_url();

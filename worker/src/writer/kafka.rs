@@ -1,9 +1,10 @@
-//! Produces to a topic of the same cluster: key, value, headers and timestamp are kept, the partition follows from the
-//! key. At least once. When part of a batch is not confirmed, the writer remembers what was, so that the engine's next
-//! call with the same records sends only the rest; a crash in between still writes records twice.
+//! Produces to a topic of the same cluster. Keeps key, value, headers and timestamp; the key determines the
+//! partition. Delivery is at least once. If the broker does not confirm part of a batch, the writer remembers
+//! the confirmed part, so that the next call with the same records sends only the rest. After a crash in
+//! between, records are written twice.
 //!
-//! Inside of transactions nothing is remembered, because everything is written again; but for what the broker is known to
-//! refuse ([`RejectedRecords`]).
+//! Inside transactions the writer remembers no confirmed part, because everything is written again. It
+//! remembers only records that the broker is known to reject ([`RejectedRecords`]).
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -14,8 +15,8 @@ use super::{
     partial_writes::{OutputId, PartialWrites, id},
 };
 use crate::{
-    kafka::producer::{ErrorClass, ProduceRecord, Producer, SendError},
-    record::batch::OutputRecord,
+    kafka::producer::{ProduceRecord, Producer, SendError},
+    record::{batch::OutputRecord, failure::FailureClass},
     seeded_bugs::{impatient, now_and_then, seeded_bug},
     transaction::RejectedRecords,
 };
@@ -24,8 +25,8 @@ use crate::{
 pub struct KafkaWriter {
     topic: String,
     producer: Producer,
-    confirmed: PartialWrites,
-    /// With a transactional producer.
+    partial_writes: PartialWrites,
+    /// Set with a transactional producer.
     rejected_records: Option<Arc<RejectedRecords>>,
 }
 
@@ -35,12 +36,12 @@ impl KafkaWriter {
         Self {
             topic: topic.into(),
             producer,
-            confirmed: PartialWrites::default(),
+            partial_writes: PartialWrites::default(),
             rejected_records: None,
         }
     }
 
-    /// Writes to `topic` inside of transactions.
+    /// Writes to `topic` inside transactions.
     pub fn transactional(topic: &str, producer: Producer, rejected_records: Arc<RejectedRecords>) -> Self {
         Self {
             rejected_records: Some(rejected_records),
@@ -48,7 +49,7 @@ impl KafkaWriter {
         }
     }
 
-    /// Of a record with several outputs all are written or none, because none can be taken back alone.
+    /// Writes all outputs of a record or none, because a single write cannot be undone.
     async fn produce_in_transaction(
         &self,
         batch: WriteBatch<'_>,
@@ -82,31 +83,28 @@ impl KafkaWriter {
         for ((result, position), record) in results.iter().zip(&positions).zip(&records) {
             let Err(error) = result else { continue };
             let output = &all[*position];
-            if error.class == ErrorClass::Record && !error.in_doubt {
+            if error.class == FailureClass::Record && !error.in_doubt {
                 if alone(*position) {
                     rejected.push(rejection(*position, error.message.clone()));
                     continue;
                 }
-                // The others may be in the transaction already: once more, without them.
+                // The record's other outputs may be in the transaction already: the batch has to be written
+                // again without this record.
                 rejected_records.refused(output, error.message.clone());
             }
             if error.in_doubt {
                 rejected_records.suspect(output, record);
             }
-            if worst.is_none_or(|worst| worst.class == ErrorClass::Transient) {
+            if worst.is_none_or(|worst| worst.class == FailureClass::Transient) {
                 worst = Some(error);
             }
         }
         let Some(error) = worst else { return Ok(rejected) };
-        Err(match error.class {
-            ErrorClass::Systemic => WriteError::Systemic(error.message.clone()),
-            ErrorClass::Transient => WriteError::Transient(error.message.clone()),
-            ErrorClass::Record => WriteError::Refused(error.message.clone()),
-        })
+        Err(WriteError::new(error.class, error.message.clone()))
     }
 
     async fn produce(&self, batch: WriteBatch<'_>) -> Result<Vec<Rejected>, WriteError> {
-        let skip = self.confirmed.take(&batch);
+        let skip = self.partial_writes.take(&batch);
         let mut positions = Vec::with_capacity(batch.len());
         let mut records = Vec::with_capacity(batch.len());
         for (position, record) in batch.records().enumerate() {
@@ -126,22 +124,19 @@ impl KafkaWriter {
         let mut worst: Option<&SendError> = None;
         for (result, position) in results.iter().zip(&positions) {
             match result {
-                Err(error) if error.class == ErrorClass::Record => {
+                Err(error) if error.class == FailureClass::Record => {
                     rejected.push(rejection(*position, error.message.clone()));
                 }
-                Err(error) if worst.is_none_or(|worst| worst.class != ErrorClass::Systemic) => {
+                Err(error) if worst.is_none_or(|worst| worst.class != FailureClass::Systemic) => {
                     worst = Some(error)
                 }
                 _ => {}
             }
         }
         let Some(error) = worst else { return Ok(rejected) };
-        self.confirmed
+        self.partial_writes
             .remember(&batch, written(&batch, skip, &positions, &records, &results));
-        Err(match error.class {
-            ErrorClass::Systemic => WriteError::Systemic(error.message.clone()),
-            ErrorClass::Transient | ErrorClass::Record => WriteError::Transient(error.message.clone()),
-        })
+        Err(WriteError::new(error.class, error.message.clone()))
     }
 }
 
@@ -154,10 +149,10 @@ fn rejection(position: usize, message: String) -> Rejected {
     }
 }
 
-/// Bugs on purpose.
+/// Seeded bugs, to test the checker.
 fn fail_transaction(records: &mut Vec<ProduceRecord<'_>>) {
     if seeded_bug("ignore-writer-error") && now_and_then(20) {
-        // As if the last one had failed, and nobody had looked.
+        // As if the last record had failed unnoticed.
         records.pop();
     }
     if seeded_bug("duplicate-write") && now_and_then(20) {
@@ -184,8 +179,8 @@ fn fail_transaction(records: &mut Vec<ProduceRecord<'_>>) {
     }
 }
 
-/// What is written of a batch that failed. A record behind an unwritten one of the same key does not count: it has to
-/// come after it, so it is written again.
+/// The outputs of a failed batch that are written. A record behind an unwritten one with the same key does
+/// not count: it has to come after it, so it is written again.
 fn written(
     batch: &WriteBatch<'_>,
     before: HashSet<OutputId>,
@@ -201,8 +196,8 @@ fn written(
             Ok(()) if record.key.is_none_or(|key| !late.contains(key)) => {
                 written.insert(outputs[*position]);
             }
-            // Refused for good: the next call tells so again.
-            Err(error) if error.class == ErrorClass::Record => {}
+            // Rejected permanently: the next call reports it again.
+            Err(error) if error.class == FailureClass::Record => {}
             _ => late.extend(record.key),
         }
     }
@@ -259,10 +254,10 @@ mod tests {
             })
         };
         let results = [
-            error(ErrorClass::Transient),
+            error(FailureClass::Transient),
             Ok(()),
             Ok(()),
-            error(ErrorClass::Record),
+            error(FailureClass::Record),
         ];
         let written = written(&batch, HashSet::new(), &[0, 1, 2, 3], &records, &results);
         assert_eq!(written, HashSet::from([(1, 0)]));

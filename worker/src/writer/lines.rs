@@ -1,5 +1,6 @@
-//! Values as lines of text, for files and NDJSON requests. A value that contains newlines is put on one line when it is JSON, where a newline is nothing but
-//! white space; otherwise it is refused. Pure.
+//! Values as lines of text, for files and NDJSON requests. A JSON value that contains newlines is put on one
+//! line, because newlines in JSON are only white space between tokens. Any other value with newlines is
+//! rejected. Pure.
 
 use super::{Rejected, WriteBatch};
 
@@ -26,7 +27,9 @@ pub(super) fn of(batch: &WriteBatch<'_>) -> Lines {
         } else {
             lines.rejected.push(Rejected {
                 position,
-                message: "the value contains newlines and is not JSON, so it cannot be one line: encode it in a transform, for example as a JSON string or as base64".into(),
+                message: "the value contains newlines and is not JSON, so it cannot be one line: encode it \
+                          in a transform, for example as a JSON string or as base64"
+                    .into(),
                 retryable: false,
                 in_doubt: false,
             });
@@ -38,7 +41,7 @@ pub(super) fn of(batch: &WriteBatch<'_>) -> Lines {
     lines
 }
 
-/// True for one JSON value, with white space around it or not.
+/// True if the bytes are one JSON value, with or without white space around it.
 pub(super) fn is_json(value: &[u8]) -> bool {
     std::str::from_utf8(value).is_ok_and(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok())
 }
@@ -99,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn text_with_newlines_is_refused_and_the_others_are_written() {
+    fn text_with_newlines_is_rejected_and_the_others_are_written() {
         let (lines, rejected) = lines(&[Some(b"a"), Some(b"b\nc"), Some(b"d")]);
         assert_eq!((lines.as_slice(), rejected), (b"a\nd\n".as_slice(), vec![1]));
     }

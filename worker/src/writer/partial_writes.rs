@@ -1,5 +1,6 @@
-//! What is written of batches that failed in part, so that the next attempt sends only the rest. Kept per partition and
-//! assignment, until the records come again; lost in a crash, then records are written twice.
+//! Outputs that are written although their batch failed, so that the next attempt sends only the rest. Kept
+//! per partition and assignment until the records come again. A crash loses them, and records are then
+//! written twice.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,19 +19,19 @@ pub(super) fn id(record: &OutputRecord<'_>) -> OutputId {
 }
 
 #[derive(Debug, Default)]
-struct Partition {
+struct PartitionWrites {
     epoch: u64,
     outputs: HashSet<OutputId>,
 }
 
-/// Outputs that are written although their batch was not.
+/// Outputs that are written although their batch failed.
 #[derive(Debug, Default)]
 pub(super) struct PartialWrites {
-    partitions: Mutex<HashMap<TopicPartition, Partition>>,
+    partitions: Mutex<HashMap<TopicPartition, PartitionWrites>>,
 }
 
 impl PartialWrites {
-    /// The outputs of this batch that are written already; they are forgotten here.
+    /// Removes and returns the outputs of this batch that are already written.
     pub fn take(&self, batch: &WriteBatch<'_>) -> HashSet<OutputId> {
         let mut partitions = self.partitions();
         // The usual case.
@@ -44,8 +45,8 @@ impl PartialWrites {
         let Some(known) = partitions.get_mut(partition) else {
             return HashSet::new();
         };
-        // Another assignment may have begun at an older offset on purpose.
-        if known.epoch != batch.epoch() {
+        // Another assignment may have started at an older offset on purpose.
+        if known.epoch != batch.task_epoch() {
             partitions.remove(partition);
             return HashSet::new();
         }
@@ -60,7 +61,7 @@ impl PartialWrites {
         taken
     }
 
-    /// Notes outputs of a batch that failed.
+    /// Remembers written outputs of a failed batch.
     pub fn remember(&self, batch: &WriteBatch<'_>, outputs: impl IntoIterator<Item = OutputId>) {
         let mut outputs = outputs.into_iter().peekable();
         let (Some(first), Some(_)) = (batch.records().next(), outputs.peek()) else {
@@ -68,16 +69,16 @@ impl PartialWrites {
         };
         let mut partitions = self.partitions();
         let known = partitions.entry(first.record.partition().clone()).or_default();
-        if known.epoch != batch.epoch() {
-            *known = Partition {
-                epoch: batch.epoch(),
+        if known.epoch != batch.task_epoch() {
+            *known = PartitionWrites {
+                epoch: batch.task_epoch(),
                 outputs: HashSet::new(),
             };
         }
         known.outputs.extend(outputs);
     }
 
-    fn partitions(&self) -> MutexGuard<'_, HashMap<TopicPartition, Partition>> {
+    fn partitions(&self) -> MutexGuard<'_, HashMap<TopicPartition, PartitionWrites>> {
         self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -98,28 +99,36 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_skipped_once_also_when_the_batch_is_cut_differently() {
-        let confirmed = PartialWrites::default();
+    fn written_outputs_are_skipped_once_even_if_the_next_batch_has_another_size() {
+        let partial_writes = PartialWrites::default();
         let batch = batch(0, 1);
-        confirmed.remember(&WriteBatch::new(&batch, &[0, 1, 2, 3]), [(1, 0), (3, 0)]);
+        partial_writes.remember(&WriteBatch::new(&batch, &[0, 1, 2, 3]), [(1, 0), (3, 0)]);
         assert_eq!(
-            confirmed.take(&WriteBatch::new(&batch, &[0, 1])),
+            partial_writes.take(&WriteBatch::new(&batch, &[0, 1])),
             HashSet::from([(1, 0)])
         );
         assert_eq!(
-            confirmed.take(&WriteBatch::new(&batch, &[0, 1, 2, 3])),
+            partial_writes.take(&WriteBatch::new(&batch, &[0, 1, 2, 3])),
             HashSet::from([(3, 0)])
         );
-        assert!(confirmed.partitions().is_empty());
+        assert!(partial_writes.partitions().is_empty());
     }
 
     #[test]
     fn another_partition_or_assignment_skips_nothing() {
-        let confirmed = PartialWrites::default();
+        let partial_writes = PartialWrites::default();
         let all = [0, 1, 2, 3];
-        confirmed.remember(&WriteBatch::new(&batch(0, 1), &all), [(1, 0)]);
-        assert!(confirmed.take(&WriteBatch::new(&batch(1, 1), &all)).is_empty());
-        assert!(confirmed.take(&WriteBatch::new(&batch(0, 2), &all)).is_empty());
-        assert!(confirmed.partitions().is_empty());
+        partial_writes.remember(&WriteBatch::new(&batch(0, 1), &all), [(1, 0)]);
+        assert!(
+            partial_writes
+                .take(&WriteBatch::new(&batch(1, 1), &all))
+                .is_empty()
+        );
+        assert!(
+            partial_writes
+                .take(&WriteBatch::new(&batch(0, 2), &all))
+                .is_empty()
+        );
+        assert!(partial_writes.partitions().is_empty());
     }
 }

@@ -1,16 +1,19 @@
-//! Upserts JSON objects into a table. A field goes to the column of the same name, in PostgreSQL's own text form, so every
-//! type that can be written as text works; arrays of JSON become PostgreSQL arrays, `json` columns get the JSON as it is.
+//! Upserts JSON objects into a table. A field goes to the column of the same name, in PostgreSQL's text form,
+//! so every type with a text form works. JSON arrays become PostgreSQL arrays; `json` columns get the JSON
+//! unchanged.
 //!
-//! - A record changes the columns that it has fields for and leaves the others alone; a JSON null writes NULL.
-//! - Within a batch later records win over earlier ones of the same key, as they would one by one.
-//! - A batch is one transaction, without a trace when it fails. Written twice, it leaves the same rows.
-//! - Tombstones, values that are no objects, missing keys and (unless `unknownFields: Ignore`) fields without a column
-//!   are refused one by one; what only PostgreSQL can tell (constraints, types) is refused for the batch.
+//! - A record changes the columns that it has fields for, and no others; a JSON null writes NULL.
+//! - Within a batch, later records win over earlier ones with the same key, as if written one by one.
+//! - A batch is one transaction and leaves nothing behind if it fails. Written twice, it leaves the same
+//!   rows.
+//! - Tombstones, values that are not objects, missing keys and (unless `unknownFields: Ignore`) fields
+//!   without a column are rejected one by one. What only PostgreSQL can check (constraints, types) fails the
+//!   batch.
 //!
 //! With `ExactlyOnce`, the offsets of the records are written in the same transaction ([`transaction`]).
 //!
-//! The connection URL is read from its Secret at each connect, so a corrected Secret heals without a restart. Creates
-//! and alters nothing in the database.
+//! The writer reads the connection URL from its Secret at each connect, so it picks up a corrected Secret
+//! without a restart. It creates and alters nothing in the database.
 
 mod claims;
 mod classify;
@@ -52,23 +55,25 @@ use crate::{
     secrets::{SecretError, SecretFiles},
 };
 
-/// PostgreSQL works on that many batches of one worker at once; with its default of 100 connections, 20 workers and
-/// other users have room.
+/// Maximum number of concurrent batches of one worker. With PostgreSQL's default of 100 connections, there is
+/// room for 20 workers and other users.
 const MAX_CONNECTIONS: usize = 4;
-/// The server ends a statement after `timeoutSeconds`; this much later we stop waiting for a server that is gone.
+/// The server ends a statement after `timeoutSeconds`. The writer waits this much longer for a server that
+/// does not respond at all.
 const NETWORK_ALLOWANCE: Duration = Duration::from_secs(5);
-/// A field without a column may have got one since the columns were read: they are read again when older than this.
+/// A missing column may have been added since the columns were read: read them again if they are older than
+/// this.
 const TABLE_TTL_REJECT: Duration = Duration::from_secs(5);
-/// The same when such fields are left out anyway.
+/// The same, if the writer ignores such fields.
 const TABLE_TTL_IGNORE: Duration = Duration::from_secs(60);
 
-/// A configuration that cannot work.
+/// Why a PostgreSQL writer cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum NewPostgresError {
-    /// The Secret with the URL is missing.
+    /// The Secret with the URL is missing or unreadable.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// The URL is none; its text may hold the password and is not shown.
+    /// The URL is invalid. The message does not show it, because it may contain the password.
     #[error("{0}")]
     Url(String),
 }
@@ -82,7 +87,7 @@ pub struct PostgresWriter {
     timeout: Duration,
     permits: Semaphore,
     idle: Mutex<Vec<Session>>,
-    /// With `ExactlyOnce`.
+    /// Set with `ExactlyOnce`.
     offsets: Option<Offsets>,
 }
 
@@ -141,7 +146,8 @@ impl PostgresWriter {
         })
     }
 
-    /// A session that is not put back is closed: after a cancelled write, and after errors that it may not survive.
+    /// Keeps a session for the next batch. Other sessions are closed: after a cancelled write, and after
+    /// errors that they may not survive.
     fn put_back<T>(&self, session: Session, result: &Result<T, WriteError>) {
         if matches!(
             result,
@@ -174,7 +180,8 @@ impl PostgresWriter {
         Ok(rejected)
     }
 
-    /// Reads the columns again if that is some time ago: a field without a column may have got one. True if it did.
+    /// Reads the columns again if they are old: a missing column may have been added. Returns true if it read
+    /// them.
     async fn refresh(&self, session: &mut Session) -> Result<bool, WriteError> {
         let ttl = match self.unknown_fields {
             spec::UnknownFields::Reject => TABLE_TTL_REJECT,
@@ -201,7 +208,7 @@ impl PostgresWriter {
         let table = &session.table;
         let result = match groups {
             [] => Ok(()),
-            // A statement alone is a transaction of its own, in one round trip.
+            // A single statement is its own transaction, in one round trip.
             [group] => insert(&session.client, table, &self.key, group).await,
             groups => {
                 let transaction = session.client.transaction().await;
@@ -262,7 +269,8 @@ impl Writer for PostgresWriter {
     }
 }
 
-/// Statements are not prepared by name: that would fail behind poolers, and pile up with many sets of columns.
+/// Statements are not prepared by name: that fails behind connection poolers, and named statements would pile
+/// up with many sets of columns.
 async fn insert(
     client: &tokio_postgres::Client,
     table: &Table,
@@ -279,7 +287,7 @@ async fn insert(
     Ok(())
 }
 
-/// The server does not say which column it was; for one record it is worth finding out.
+/// The server does not say which column caused the error; for a single record, find out.
 async fn explain(session: &Session, groups: &[Group<'_>], error: WriteError) -> WriteError {
     if let (WriteError::Refused(message), [group]) = (&error, groups)
         && group.len() == 1
@@ -290,7 +298,7 @@ async fn explain(session: &Session, groups: &[Group<'_>], error: WriteError) -> 
     error
 }
 
-/// The first column whose type does not take the text of the only row of the group.
+/// The first column whose type does not accept the text in the only row of the group.
 async fn misfit(session: &Session, group: &Group<'_>) -> Option<String> {
     for (column, values) in group.columns.iter().zip(&group.values) {
         let column = &session.table.columns[*column];

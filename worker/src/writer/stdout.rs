@@ -1,9 +1,10 @@
-//! One line per value to standard output: the bytes of the value as they are, `null` for a tombstone. A value with
-//! newlines in it makes several lines. Each batch goes out in one piece, so batches of several partitions never mix
-//! within a line. Promises that the pipe or terminal took the bytes, nothing more.
+//! Writes one line per value to standard output: the bytes of the value unchanged, `null` for a tombstone. A
+//! value that contains newlines becomes several lines. Each batch is written in one piece, so batches of
+//! several partitions never mix within a line. A written batch means that the pipe or terminal accepted the
+//! bytes, nothing more.
 //!
-//! An error is systemic as long as nothing of a batch has gone out, because somebody has to give the output a reader.
-//! Behind the first bytes it is transient: with `AtMostOnce` these must not go out again.
+//! An error before the first byte of a batch is systemic, because someone has to start a reader for the
+//! output. After the first byte it is transient: with `AtMostOnce` these bytes must not be written again.
 
 use std::{
     io::{self, Write},
@@ -25,7 +26,7 @@ impl StdoutWriter {
         Self::to(io::stdout())
     }
 
-    /// Writes to something else.
+    /// Writes to another output.
     pub fn to(output: impl Write + Send + 'static) -> Self {
         Self {
             output: Arc::new(Mutex::new(output)),
@@ -38,7 +39,8 @@ impl Writer for StdoutWriter {
         let lines = lines(&batch);
         let output = self.output.clone();
         Box::pin(async move {
-            // A reader that does not read blocks the pipe, so this must not happen on a thread that others need.
+            // If the reader does not read, the pipe blocks, so this must not run on a thread that others
+            // need.
             let written = tokio::task::spawn_blocking(move || {
                 let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
                 write_out(&mut *output, &lines)
@@ -47,7 +49,7 @@ impl Writer for StdoutWriter {
                 Ok(Ok(())) => Ok(Vec::new()),
                 Ok(Err(failed)) => Err(failed.into()),
                 Err(error) => Err(WriteError::Transient(format!(
-                    "writing to standard output was cut short: {error}"
+                    "writing to standard output was interrupted: {error}"
                 ))),
             }
         })
@@ -58,48 +60,64 @@ impl Writer for StdoutWriter {
     }
 }
 
-/// An error of writing lines.
+/// An error while writing lines.
 struct StdoutError {
     error: io::Error,
-    /// A part of the lines may have gone out.
-    begun: bool,
+    /// Part of the lines may be written.
+    partly_written: bool,
 }
 
 impl From<StdoutError> for WriteError {
-    fn from(StdoutError { error, begun }: StdoutError) -> Self {
+    fn from(
+        StdoutError {
+            error,
+            partly_written,
+        }: StdoutError,
+    ) -> Self {
         let message = match error.kind() {
-            io::ErrorKind::BrokenPipe => {
-                "standard output is closed: nobody reads the worker's output any more; start it with a reader"
-                    .into()
-            }
+            io::ErrorKind::BrokenPipe => "standard output is closed: no process reads the worker's output; \
+                                          start the worker with a reader"
+                .into(),
             _ => format!("standard output cannot be written: {error}"),
         };
-        match begun {
-            true => WriteError::Transient(format!("{message} (a part of the batch may have gone out)")),
-            false => WriteError::Systemic(message),
+        if partly_written {
+            WriteError::Transient(format!("{message} (part of the batch may be written)"))
+        } else {
+            WriteError::Systemic(message)
         }
     }
 }
 
-/// As `write_all` and `flush`, but tells whether anything has gone out when it fails.
+/// Like `write_all` and `flush`, but an error shows whether anything was written.
 fn write_out(output: &mut dyn Write, mut lines: &[u8]) -> Result<(), StdoutError> {
-    let mut begun = false;
+    let mut partly_written = false;
     while !lines.is_empty() {
         match output.write(lines) {
             Ok(0) => {
                 let error = io::ErrorKind::WriteZero.into();
-                return Err(StdoutError { error, begun });
+                return Err(StdoutError {
+                    error,
+                    partly_written,
+                });
             }
             Ok(taken) => {
-                begun = true;
+                partly_written = true;
                 lines = &lines[taken..];
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // A call that fails has taken nothing: so says the contract of `Write`.
-            Err(error) => return Err(StdoutError { error, begun }),
+            // A call that fails has written nothing, by the contract of `Write`.
+            Err(error) => {
+                return Err(StdoutError {
+                    error,
+                    partly_written,
+                });
+            }
         }
     }
-    output.flush().map_err(|error| StdoutError { error, begun })
+    output.flush().map_err(|error| StdoutError {
+        error,
+        partly_written,
+    })
 }
 
 fn lines(batch: &WriteBatch<'_>) -> Vec<u8> {
@@ -138,7 +156,7 @@ mod tests {
         }
     }
 
-    /// Takes so many bytes, then nobody reads any more.
+    /// Accepts this many bytes, then behaves like a closed pipe.
     struct ClosedAfter(usize);
 
     impl Write for ClosedAfter {
@@ -169,18 +187,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_closed_output_is_systemic_unless_a_part_of_the_batch_may_be_out() {
+    async fn a_closed_output_is_systemic_unless_part_of_the_batch_may_be_written() {
         let batch = batch();
         let all = [0, 1, 2];
         let closing = StdoutWriter::to(ClosedAfter(10));
         let result = closing.write(WriteBatch::new(&batch, &all)).await;
         assert!(
-            matches!(&result, Err(WriteError::Transient(message)) if message.contains("nobody reads")),
+            matches!(&result, Err(WriteError::Transient(message)) if message.contains("no process reads")),
             "{result:?}"
         );
         let result = closing.write(WriteBatch::new(&batch, &all)).await;
         assert!(matches!(result, Err(WriteError::Systemic(_))), "{result:?}");
-        // Taken by a buffer, which cannot get rid of it.
+        // A buffer accepts the bytes, but cannot write them out.
         let buffered = StdoutWriter::to(io::BufWriter::new(ClosedAfter(10)));
         let result = buffered.write(WriteBatch::new(&batch, &all)).await;
         assert!(matches!(result, Err(WriteError::Transient(_))), "{result:?}");

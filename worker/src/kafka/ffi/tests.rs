@@ -14,7 +14,7 @@ use rdkafka::{
 use super::{ConsumerCallbacks, ConsumerClient};
 use crate::kafka::callbacks::RebalanceEvent;
 
-/// Polls if wanted, until it is so.
+/// Waits until `so` is true, and polls meanwhile if `poll` is set.
 fn until(source: &ConsumerClient, poll: bool, so: impl Fn() -> bool) {
     let started = Instant::now();
     while !so() {
@@ -27,7 +27,7 @@ fn until(source: &ConsumerClient, poll: bool, so: impl Fn() -> bool) {
 }
 
 #[test]
-fn whoever_has_lost_the_session_has_no_membership() {
+fn a_client_that_lost_its_session_has_no_membership() {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("in", 1, 1).unwrap();
     let consumer: BaseConsumer<ConsumerCallbacks> = ClientConfig::new()
@@ -49,14 +49,14 @@ fn whoever_has_lost_the_session_has_no_membership() {
     source.consumer().assign(&partitions).unwrap();
     assert!(source.membership().is_some());
 
-    // Nobody answers the revoke that follows, so the member does not join again.
+    // Nothing answers the revoke that follows, so the member does not join again.
     cluster.request_errors(
         RDKafkaApiKey::Heartbeat,
         &[RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID; 3],
     );
     until(&source, false, || source.membership().is_none());
     let metadata = source.consumer().group_metadata();
-    // Or the end would wait for that answer.
+    // Otherwise closing the consumer would wait for that answer.
     context.close();
     assert!(
         metadata.is_some(),

@@ -1,26 +1,16 @@
-//! What an error of librdkafka means for the records it came with. Pure.
+//! What an error of librdkafka means for its records. Pure.
 
 use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::SendError;
+use crate::record::failure::FailureClass;
 
-/// Who is at fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorClass {
-    /// This record: the same bytes will be refused again.
-    Record,
-    /// The brokers are away or busy.
-    Transient,
-    /// Somebody has to mend something: topic missing, no permission, login refused.
-    Systemic,
+/// True if the broker reports this for a whole record batch although one record causes it.
+pub(super) fn rejects_whole_batches(code: Code) -> bool {
+    class(code) == FailureClass::Record
 }
 
-/// True when the broker says this of a whole record batch although one record is at fault.
-pub(super) fn blames_a_batch(code: Code) -> bool {
-    class(code) == ErrorClass::Record
-}
-
-fn class(code: Code) -> ErrorClass {
+fn class(code: Code) -> FailureClass {
     match code {
         Code::MessageSizeTooLarge
         | Code::MessageBatchTooLarge
@@ -30,7 +20,7 @@ fn class(code: Code) -> ErrorClass {
         | Code::InvalidDifferentRecord
         | Code::InvalidTimestamp
         | Code::BadMessage
-        | Code::KeySerialization => ErrorClass::Record,
+        | Code::KeySerialization => FailureClass::Record,
         Code::UnknownTopic
         | Code::UnknownTopicOrPartition
         | Code::InvalidTopic
@@ -50,57 +40,66 @@ fn class(code: Code) -> ErrorClass {
         | Code::UnsupportedForMessageFormat
         | Code::UnsupportedCompressionType
         | Code::UnsupportedFeature
-        | Code::SecurityDisabled => ErrorClass::Systemic,
-        _ => ErrorClass::Transient,
+        | Code::SecurityDisabled => FailureClass::Systemic,
+        _ => FailureClass::Transient,
     }
 }
 
-/// What to do about it, beside the broker's own words.
+/// What to do about an error, in addition to the broker's own text.
 fn advice(code: Code) -> Option<&'static str> {
     Some(match code {
         Code::UnknownTopic | Code::UnknownTopicOrPartition => {
             "the topic does not exist; create it, or correct its name in the KafkaConsumerGroup"
         }
-        Code::InvalidTopic => "this is no valid topic name; correct it in the KafkaConsumerGroup",
-        Code::UnknownPartition => "the topic has no such partition any more; it is looked up again",
+        Code::InvalidTopic => "this is not a valid topic name; correct it in the KafkaConsumerGroup",
+        Code::UnknownPartition => {
+            "the topic no longer has this partition; the worker reads the partition count again"
+        }
         Code::TopicAuthorizationFailed => {
             "the user may not write to this topic; grant it Write and Describe on the topic"
         }
         Code::ClusterAuthorizationFailed => {
-            "the user may not produce idempotently; grant it Write on the topic, or IdempotentWrite on the cluster for brokers before 3.0"
+            "the user may not produce idempotently; grant it Write on the topic, or IdempotentWrite on the \
+             cluster for brokers before 3.0"
         }
         Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::MessageBatchTooLarge => {
-            "the record is larger than the topic's max.message.bytes or the client's message.max.bytes; raise them (kafka.clientConfig message.max.bytes for the client)"
+            "the record is larger than the topic's max.message.bytes or the client's message.max.bytes; \
+             raise them (kafka.clientConfig message.max.bytes for the client)"
         }
         Code::InvalidRecord | Code::InvalidMessage => {
-            "the broker refuses the record; a compacted topic, for example, refuses records without a key"
+            "the broker rejects the record; a compacted topic, for example, rejects records without a key"
         }
         Code::InvalidTimestamp => {
-            "its timestamp lies outside what the topic's message.timestamp settings accept"
+            "its timestamp is outside the range that the topic's message.timestamp settings accept"
         }
-        Code::KeySerialization => "the name of a header is not UTF-8 and would be changed on the way",
+        Code::KeySerialization => "the name of a header is not UTF-8, so it cannot be written unchanged",
         Code::Authentication | Code::SaslAuthenticationFailed => {
             "the login is refused; correct the Secret that kafka.sasl.credentials names"
         }
         Code::SSL => "the TLS handshake failed; check kafka.tls and its Secrets",
-        Code::MessageTimedOut => "no broker confirmed it in time; it is sent again",
-        Code::PurgeQueue | Code::PurgeInflight => "the client gave it up before a broker confirmed it",
+        Code::MessageTimedOut => "no broker confirmed the record in time; the worker sends it again",
+        Code::PurgeQueue | Code::PurgeInflight => {
+            "the client dropped the record before a broker confirmed it"
+        }
         _ => return None,
     })
 }
 
-/// What to do about an error of a transaction, beside the broker's own words.
+/// What to do about an error of a transaction, in addition to the broker's own text.
 pub(super) fn transaction_advice(code: Code) -> Option<&'static str> {
     Some(match code {
         Code::TransactionalIdAuthorizationFailed => {
-            "the user may not use this transactional.id; grant it Write and Describe on the TransactionalId with the prefix of the group id and a dot"
+            "the user may not use this transactional.id; grant it Write and Describe on the TransactionalId \
+             with the prefix of the group id and a dot"
         }
         Code::GroupAuthorizationFailed => "the user may not commit offsets; grant it Read on the group",
         Code::InvalidTransactionTimeout => {
-            "the broker's transaction.max.timeout.ms is too small; raise it, or shorten processing.commitIntervalMilliseconds"
+            "the broker's transaction.max.timeout.ms is too small; raise it, or shorten \
+             processing.commitIntervalMilliseconds"
         }
         Code::ProducerFenced | Code::InvalidProducerEpoch => {
-            "another client has used the same transactional.id, or the transaction took longer than its timeout; a new client is started"
+            "another client has used the same transactional.id, or the transaction took longer than its \
+             timeout; the worker starts a new client"
         }
         _ => return None,
     })
@@ -113,12 +112,12 @@ fn describe(topic: &str, code: Code) -> String {
     }
 }
 
-/// An error of one record. `problem` is what the client complained about last.
+/// An error of one record. `problem` is the client's latest problem.
 pub(super) fn error(topic: &str, code: Code, problem: Option<&str>) -> SendError {
     let class = class(code);
     let mut message = describe(topic, code);
-    if let (ErrorClass::Transient, Some(problem)) = (class, problem) {
-        message.push_str("; latest trouble: ");
+    if let (FailureClass::Transient, Some(problem)) = (class, problem) {
+        message.push_str("; latest problem: ");
         message.push_str(problem);
     }
     SendError {
@@ -129,15 +128,18 @@ pub(super) fn error(topic: &str, code: Code, problem: Option<&str>) -> SendError
     }
 }
 
-/// An error that made the client unusable; `code` and `reason` are of the client, not of the record.
+/// An error that made the client unusable; `code` and `reason` belong to the client, not to the record.
 pub(super) fn fatal(topic: &str, code: Code, reason: &str) -> SendError {
     let class = match class(code) {
-        // A client that broke cannot tell that a record is at fault.
-        ErrorClass::Record => ErrorClass::Transient,
+        // A fatal error of the client does not show that the record causes it.
+        FailureClass::Record => FailureClass::Transient,
         other => other,
     };
     SendError {
-        message: format!("{} ({reason}); a new client is started", describe(topic, code)),
+        message: format!(
+            "{} ({reason}); the worker starts a new client",
+            describe(topic, code)
+        ),
         class,
         fatal: true,
         in_doubt: false,
@@ -149,20 +151,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_record_itself_can_be_a_record_error() {
+    fn only_errors_of_the_record_itself_have_class_record() {
         for (code, expected) in [
-            (Code::MessageSizeTooLarge, ErrorClass::Record),
-            (Code::InvalidRecord, ErrorClass::Record),
-            (Code::InvalidDifferentRecord, ErrorClass::Record),
-            (Code::UnknownTopic, ErrorClass::Systemic),
-            (Code::UnknownTopicOrPartition, ErrorClass::Systemic),
-            (Code::TopicAuthorizationFailed, ErrorClass::Systemic),
-            (Code::SaslAuthenticationFailed, ErrorClass::Systemic),
-            (Code::MessageTimedOut, ErrorClass::Transient),
-            (Code::AllBrokersDown, ErrorClass::Transient),
-            (Code::NotEnoughReplicas, ErrorClass::Transient),
-            (Code::UnknownPartition, ErrorClass::Transient),
-            (Code::PurgeQueue, ErrorClass::Transient),
+            (Code::MessageSizeTooLarge, FailureClass::Record),
+            (Code::InvalidRecord, FailureClass::Record),
+            (Code::InvalidDifferentRecord, FailureClass::Record),
+            (Code::UnknownTopic, FailureClass::Systemic),
+            (Code::UnknownTopicOrPartition, FailureClass::Systemic),
+            (Code::TopicAuthorizationFailed, FailureClass::Systemic),
+            (Code::SaslAuthenticationFailed, FailureClass::Systemic),
+            (Code::MessageTimedOut, FailureClass::Transient),
+            (Code::AllBrokersDown, FailureClass::Transient),
+            (Code::NotEnoughReplicas, FailureClass::Transient),
+            (Code::UnknownPartition, FailureClass::Transient),
+            (Code::PurgeQueue, FailureClass::Transient),
         ] {
             assert_eq!(error("t", code, None).class, expected, "{code:?}");
         }
@@ -179,12 +181,12 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_client_never_blames_the_record() {
+    fn a_fatal_error_never_has_class_record() {
         let error = fatal("t", Code::InvalidRecord, "out of order");
-        assert!(error.fatal && error.class == ErrorClass::Transient);
+        assert!(error.fatal && error.class == FailureClass::Transient);
         assert_eq!(
             fatal("t", Code::ClusterAuthorizationFailed, "no").class,
-            ErrorClass::Systemic
+            FailureClass::Systemic
         );
     }
 }

@@ -1,5 +1,6 @@
-//! One librdkafka client and its replacement. An idempotent client that met a fatal error never works again, so the
-//! [`ClientSlot`] drops it and makes a new one at the next send. Closing and dropping happen off the tokio workers.
+//! One librdkafka client and its replacement. An idempotent client never works again after a fatal error, so
+//! the [`ClientSlot`] drops it and creates a new one at the next send. Closing and dropping happen outside of
+//! the tokio workers.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -20,6 +21,7 @@ use rdkafka::{
 use super::{ProducerError, pending::PendingBatches};
 use crate::kafka::{
     ffi::add_brokers,
+    log::{LogSource, log},
     reconnect::{self, BootstrapReminder},
 };
 
@@ -38,7 +40,7 @@ enum SlotState {
     Closed,
 }
 
-/// A place for one client at a time.
+/// Holds one client at a time.
 pub(super) struct ClientSlot {
     properties: Mutex<Properties>,
     pending: Arc<PendingBatches>,
@@ -54,28 +56,28 @@ impl ClientSlot {
         }
     }
 
-    /// The client, made now if there is none.
+    /// Returns the client; creates it if there is none.
     pub fn client(&self) -> Result<Arc<Client>, NoClient> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match &*state {
-            SlotState::Open(handle) => Ok(handle.clone()),
+            SlotState::Open(client) => Ok(client.clone()),
             SlotState::Closed => Err(NoClient::Closed),
             SlotState::Absent => {
                 let properties = self.properties().clone();
-                let handle = Arc::new(Client::create(&properties, self.pending.clone())?);
+                let client = Arc::new(Client::create(&properties, self.pending.clone())?);
                 if let (Ok(runtime), Some(brokers)) = (
                     tokio::runtime::Handle::try_current(),
                     properties.get("bootstrap.servers"),
                 ) {
-                    runtime.spawn(remind(Arc::downgrade(&handle), brokers.clone()));
+                    runtime.spawn(remind(Arc::downgrade(&client), brokers.clone()));
                 }
-                *state = SlotState::Open(handle.clone());
-                Ok(handle)
+                *state = SlotState::Open(client.clone());
+                Ok(client)
             }
         }
     }
 
-    /// Changes what the next client is made of.
+    /// Changes the properties of the next client.
     pub fn change(&self, change: impl FnOnce(&mut Properties)) {
         change(&mut self.properties());
     }
@@ -87,32 +89,32 @@ impl ClientSlot {
     /// The client, if there is one.
     pub fn current(&self) -> Option<Arc<Client>> {
         match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
-            SlotState::Open(handle) => Some(handle.clone()),
+            SlotState::Open(client) => Some(client.clone()),
             SlotState::Absent | SlotState::Closed => None,
         }
     }
 
-    /// Gives up a client that had a fatal error, unless somebody else did already.
+    /// Drops a client that had a fatal error, unless another task has already replaced it.
     pub fn discard(&self, broken: &Arc<Client>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(&*state, SlotState::Open(handle) if Arc::ptr_eq(handle, broken)) {
+        if matches!(&*state, SlotState::Open(client) if Arc::ptr_eq(client, broken)) {
             *state = SlotState::Absent;
         }
     }
 
-    /// Takes the client out for good.
+    /// Takes the client out permanently.
     pub fn close(&self) -> Option<Arc<Client>> {
         match std::mem::replace(
             &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner),
             SlotState::Closed,
         ) {
-            SlotState::Open(handle) => Some(handle),
+            SlotState::Open(client) => Some(client),
             SlotState::Absent | SlotState::Closed => None,
         }
     }
 }
 
-/// Reminds a client of its first brokers when it is time, as long as there is one.
+/// Gives a client its bootstrap servers again when it is time, until the client is dropped.
 async fn remind(client: Weak<Client>, brokers: String) {
     loop {
         tokio::time::sleep(reconnect::INTERVAL).await;
@@ -134,7 +136,7 @@ impl Client {
             &config,
             ProducerCallbacks {
                 pending,
-                reminders: BootstrapReminder::default(),
+                reminder: BootstrapReminder::default(),
             },
         )?;
         Ok(Self {
@@ -151,7 +153,7 @@ impl Client {
 
     fn remind(&self, brokers: &str) {
         if let Some(producer) = &self.producer
-            && producer.client().context().reminders.take()
+            && producer.client().context().reminder.take()
         {
             add_brokers(producer.client(), brokers);
         }
@@ -181,7 +183,7 @@ impl Client {
         }
     }
 
-    /// Records sent and not answered for.
+    /// Records that are sent and not answered yet.
     pub fn in_flight(&self) -> usize {
         let count = self
             .producer
@@ -190,7 +192,7 @@ impl Client {
         usize::try_from(count).unwrap_or_default()
     }
 
-    /// Blocks until everything is answered, at most `timeout`; returns what is left.
+    /// Blocks up to `timeout` until everything is answered; returns the number of unanswered records.
     pub fn flush(&self, timeout: Duration) -> usize {
         let Some(producer) = &self.producer else { return 0 };
         match producer.flush(timeout) {
@@ -200,7 +202,7 @@ impl Client {
     }
 }
 
-/// Transactions. Each call blocks for its timeout at most.
+/// Transactions. Each call blocks at most for its timeout.
 impl Client {
     pub fn init_transactions(&self, timeout: Duration) -> Result<(), KafkaError> {
         self.transactional(|producer| producer.init_transactions(timeout))
@@ -259,34 +261,22 @@ fn code(error: &KafkaError) -> RDKafkaErrorCode {
 
 struct ProducerCallbacks {
     pending: Arc<PendingBatches>,
-    reminders: BootstrapReminder,
+    reminder: BootstrapReminder,
 }
 
 impl ClientContext for ProducerCallbacks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        match level {
-            RDKafkaLogLevel::Emerg
-            | RDKafkaLogLevel::Alert
-            | RDKafkaLogLevel::Critical
-            | RDKafkaLogLevel::Error
-            | RDKafkaLogLevel::Warning => {
-                tracing::warn!(target: "librdkafka", facility, "producer: {message}")
-            }
-            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
-                tracing::info!(target: "librdkafka", facility, "producer: {message}");
-            }
-            RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "producer: {message}"),
-        }
+        log(LogSource::Producer, level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        // librdkafka logs it as well, at a bounded rate.
+        // librdkafka also logs it, at a bounded rate.
         tracing::debug!(target: "librdkafka", "producer: {error}: {reason}");
         let consequence = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
         if consequence {
-            self.reminders.brokers_down();
+            self.reminder.brokers_down();
         }
-        self.pending.note_trouble(reason, consequence);
+        self.pending.note_problem(reason, consequence);
     }
 
     fn stats_raw(&self, _statistics: &[u8]) {}

@@ -1,24 +1,25 @@
-//! Which partition records without a key go to, many at a time. librdkafka 2.12 has one request in flight for each partition
-//! of an idempotent producer, and while the next one waits for the answer, its thread looks again and again instead of
-//! sleeping. Its own partitioner stays with one partition for some milliseconds, so under load that is what happens, and
-//! most of all in short transactions. So what makes a batch by itself goes to a partition with nothing in flight. That also
-//! keeps off partitions whose leader is away. Pure.
+//! Chooses partitions for large runs of records without keys. librdkafka 2.12 has one request in flight for
+//! each partition of an idempotent producer. While the next request waits for the answer, its thread polls in
+//! a loop instead of sleeping. librdkafka's own partitioner stays with one partition for some milliseconds,
+//! so this happens under load, most of all in short transactions. This partitioner therefore sends each run
+//! that fills a batch to a partition with nothing in flight. That also avoids partitions whose leader is
+//! unavailable. Pure.
 
 use std::{collections::HashMap, ops::Range};
 
 use super::ProduceRecord;
 
-/// Fewer bytes than this do not make a batch by themselves: librdkafka gathers them with those of others.
+/// Runs with fewer bytes do not fill a batch: librdkafka collects their records into batches with others.
 const WORTH: usize = 64 * 1024;
-/// More bytes than this do not fit into one batch, unless `batch.size` says otherwise. With smaller ones a run becomes several
-/// batches of one partition; they are as right, only not as spread.
+/// Runs with more bytes do not fit into one batch, unless `batch.size` says otherwise. With a smaller
+/// `batch.size` a run becomes several batches of one partition, which is correct, but spreads less.
 const BATCH: usize = 1024 * 1024;
 
-/// Consecutive records to one topic that may go to any of its partitions, and make a batch by themselves.
+/// Consecutive records to one topic that may go to any of its partitions and fill a batch.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct KeylessRun<'a> {
     pub topic: &'a str,
-    /// Of the positions that are sent.
+    /// Indices into the positions that are sent.
     pub indices: Range<usize>,
 }
 
@@ -58,7 +59,7 @@ pub(super) fn runs<'a>(records: &[ProduceRecord<'a>], positions: &[usize]) -> Ve
     runs
 }
 
-/// What is in flight to the partitions of each topic, in runs.
+/// Number of runs in flight to each partition of each topic.
 #[derive(Debug, Default)]
 pub(super) struct Partitioner {
     topics: HashMap<String, Flights>,
@@ -67,13 +68,14 @@ pub(super) struct Partitioner {
 #[derive(Debug, Default)]
 struct Flights {
     partitions: Vec<usize>,
-    /// Where the next search begins.
+    /// Where the next search starts.
     next: usize,
 }
 
 impl Partitioner {
-    /// The partition with the least in flight, of so many. The search begins behind the last choice; or in a transaction at
-    /// a place that moves with its number, so that each has few partitions, and over time all get the same.
+    /// Returns the partition with the fewest runs in flight, out of `partitions`. The search starts behind
+    /// the last choice. In a transaction it starts at a place that moves with the number of the transaction,
+    /// so that each transaction has few partitions and over time all partitions get the same number of runs.
     pub fn choose(&mut self, topic: &str, partitions: usize, transaction: Option<u64>) -> usize {
         let flights = self.topics.entry(topic.into()).or_default();
         flights.partitions.resize(partitions, 0);
@@ -92,8 +94,8 @@ impl Partitioner {
         chosen
     }
 
-    /// A run is answered for.
-    pub fn landed(&mut self, topic: &str, partition: usize) {
+    /// A run has been answered.
+    pub fn answered(&mut self, topic: &str, partition: usize) {
         let flights = self.topics.get_mut(topic);
         if let Some(count) = flights.and_then(|flights| flights.partitions.get_mut(partition)) {
             *count = count.saturating_sub(1);
@@ -115,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_have_one_topic_and_at_most_a_batch_of_bytes_and_no_record_with_a_place_of_its_own() {
+    fn runs_have_one_topic_fit_into_a_batch_and_contain_no_record_with_a_key_or_partition() {
         let value = vec![0; WORTH];
         let free = || record("t", None, &value);
         let of = |records: &[ProduceRecord<'_>]| -> Vec<(usize, usize)> {
@@ -148,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn indices_are_those_of_what_is_sent() {
+    fn indices_refer_to_the_positions_that_are_sent() {
         let value = vec![0; WORTH];
         let records = [
             record("t", Some(b"k"), &value),
@@ -160,43 +162,43 @@ mod tests {
     }
 
     #[test]
-    fn partitions_take_turns_and_those_with_something_in_flight_are_left_out() {
-        let mut spread = Partitioner::default();
-        let choose = |spread: &mut Partitioner| spread.choose("t", 3, None);
-        assert_eq!([(); 3].map(|()| choose(&mut spread)), [0, 1, 2]);
-        spread.landed("t", 1);
-        spread.landed("t", 2);
+    fn partitions_take_turns_and_those_with_runs_in_flight_are_skipped() {
+        let mut partitioner = Partitioner::default();
+        let choose = |partitioner: &mut Partitioner| partitioner.choose("t", 3, None);
+        assert_eq!([(); 3].map(|()| choose(&mut partitioner)), [0, 1, 2]);
+        partitioner.answered("t", 1);
+        partitioner.answered("t", 2);
         assert_eq!(
-            [(); 2].map(|()| choose(&mut spread)),
+            [(); 2].map(|()| choose(&mut partitioner)),
             [1, 2],
             "0 is still in flight"
         );
-        spread.landed("t", 2);
-        assert_eq!(choose(&mut spread), 2);
-        assert_eq!(choose(&mut spread), 0, "all have one: by turns again");
-        assert_eq!(spread.choose("u", 3, None), 0, "another topic");
+        partitioner.answered("t", 2);
+        assert_eq!(choose(&mut partitioner), 2);
+        assert_eq!(choose(&mut partitioner), 0, "all have one: by turns again");
+        assert_eq!(partitioner.choose("u", 3, None), 0, "another topic");
     }
 
     #[test]
-    fn a_transaction_begins_at_a_place_of_its_own_and_uses_as_few_partitions_as_are_in_flight() {
-        let mut spread = Partitioner::default();
+    fn a_transaction_starts_at_its_own_partition_and_uses_as_few_as_possible() {
+        let mut partitioner = Partitioner::default();
         for _ in 0..5 {
-            assert_eq!(spread.choose("t", 12, Some(13)), 1);
-            spread.landed("t", 1);
+            assert_eq!(partitioner.choose("t", 12, Some(13)), 1);
+            partitioner.answered("t", 1);
         }
-        assert_eq!(spread.choose("t", 12, Some(13)), 1);
-        assert_eq!(spread.choose("t", 12, Some(13)), 2);
-        assert_eq!(spread.choose("t", 12, Some(14)), 3, "2 is in flight");
+        assert_eq!(partitioner.choose("t", 12, Some(13)), 1);
+        assert_eq!(partitioner.choose("t", 12, Some(13)), 2);
+        assert_eq!(partitioner.choose("t", 12, Some(14)), 3, "2 is in flight");
     }
 
     #[test]
     fn a_topic_may_grow_and_shrink() {
-        let mut spread = Partitioner::default();
-        assert_eq!([(); 2].map(|()| spread.choose("t", 2, None)), [0, 1]);
-        assert_eq!(spread.choose("t", 3, None), 2);
-        assert_eq!(spread.choose("t", 1, None), 0);
-        spread.landed("t", 2);
-        spread.landed("never", 0);
-        assert_eq!(spread.choose("t", 0, None), 0);
+        let mut partitioner = Partitioner::default();
+        assert_eq!([(); 2].map(|()| partitioner.choose("t", 2, None)), [0, 1]);
+        assert_eq!(partitioner.choose("t", 3, None), 2);
+        assert_eq!(partitioner.choose("t", 1, None), 0);
+        partitioner.answered("t", 2);
+        partitioner.answered("never", 0);
+        assert_eq!(partitioner.choose("t", 0, None), 0);
     }
 }

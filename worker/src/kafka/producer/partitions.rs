@@ -1,5 +1,5 @@
-//! How many partitions the producer's topics have, and which of them records without a key go to. Asks brokers; a send never
-//! waits for that, only who wants to know a count.
+//! Partition counts of the producer's topics, and partitions for records without keys. Requests counts from
+//! the brokers; only callers of [`Producer::partition_count`] wait for that, a send never does.
 
 use std::{
     collections::HashMap,
@@ -18,36 +18,37 @@ use super::{
     partitioner::{self, KeylessRun, Partitioner},
 };
 
-/// How long a partition count is trusted: growing a topic is rare, and a stale count only means that a dead letter goes
-/// to a partition that the broker chose, and that new partitions get no large batches yet.
+/// How long a partition count is valid. Topics rarely grow, and a stale count has small effects: a dead
+/// letter goes to a partition that the broker chose, and new partitions get no large batches yet.
 const PARTITION_COUNT_TTL: Duration = Duration::from_secs(30);
-/// For one metadata request; an idle broker answers in milliseconds, one that fails over in a few seconds.
+/// Timeout of one metadata request. An idle broker answers in milliseconds, a broker that fails over in a few
+/// seconds.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What is known of topics.
+/// Partition counts, and the partitioner that uses them.
 #[derive(Default)]
 pub(super) struct Partitions {
     counts: Mutex<HashMap<String, (Instant, i32)>>,
-    /// A count is being asked for, by nobody who waits for it.
+    /// True while a background task requests a count.
     counting: AtomicBool,
-    spread: StdMutex<Partitioner>,
+    partitioner: StdMutex<Partitioner>,
 }
 
 impl Partitions {
-    /// The count of this topic was wrong. While somebody asks for one, nothing is forgotten: the answer is a newer one, or the
-    /// next send tells again.
+    /// Removes a wrong count. While a request for counts is running, nothing is removed: the answer is newer,
+    /// or the next send reports the wrong count again.
     pub fn forget(&self, topic: &str) {
         if let Ok(mut counts) = self.counts.try_lock() {
             counts.remove(topic);
         }
     }
 
-    fn spread(&self) -> MutexGuard<'_, Partitioner> {
-        self.spread.lock().unwrap_or_else(PoisonError::into_inner)
+    fn partitioner(&self) -> MutexGuard<'_, Partitioner> {
+        self.partitioner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// TimedPipeline and their partitions; in flight while this lives.
+/// Runs and their partitions. They count as in flight until this is dropped.
 pub(super) struct Placed<'a> {
     known: &'a Partitions,
     pub runs: Vec<(KeylessRun<'a>, usize)>,
@@ -56,9 +57,9 @@ pub(super) struct Placed<'a> {
 impl Drop for Placed<'_> {
     fn drop(&mut self) {
         if !self.runs.is_empty() {
-            let mut spread = self.known.spread();
+            let mut partitioner = self.known.partitioner();
             for (run, partition) in &self.runs {
-                spread.landed(run.topic, *partition);
+                partitioner.answered(run.topic, *partition);
             }
         }
     }
@@ -67,7 +68,7 @@ impl Drop for Placed<'_> {
 impl Producer {
     /// Number of partitions of a topic, at most 30 s old.
     pub async fn partition_count(&self, topic: &str) -> Result<i32, SendError> {
-        // Held while asking, so that many callers make one request.
+        // The lock is held during the request, so that many callers make one request.
         let mut counts = self.shared.partitions.counts.lock().await;
         if let Some((at, count)) = counts.get(topic)
             && at.elapsed() < PARTITION_COUNT_TTL
@@ -84,8 +85,8 @@ impl Producer {
         Ok(count)
     }
 
-    /// Chooses partitions for records that may go to any; those of a topic whose partitions are not known yet are left to
-    /// librdkafka.
+    /// Chooses partitions for records that may go to any partition. If the partition count of a topic is not
+    /// known yet, librdkafka chooses.
     pub(super) fn place<'a>(
         &'a self,
         transaction: u64,
@@ -97,23 +98,24 @@ impl Producer {
         let mut runs = Vec::new();
         for run in partitioner::runs(records, positions) {
             if let Some(count) = self.known_partitions(run.topic) {
-                let partition = known.spread().choose(run.topic, count, transaction);
+                let partition = known.partitioner().choose(run.topic, count, transaction);
                 runs.push((run, partition));
             }
         }
         Placed { known, runs }
     }
 
-    /// Number of partitions of a topic, as far as it is known. Never waits: what is not known, or old, is asked for meanwhile.
+    /// Number of partitions of a topic, if known. Never waits: a background task requests a count that is
+    /// missing or old.
     fn known_partitions(&self, topic: &str) -> Option<usize> {
         let partitions = &self.shared.partitions;
-        // Held by somebody who asks.
+        // Locked: another task requests a count.
         let known = partitions.counts.try_lock().ok()?.get(topic).copied();
         let fresh = known.is_some_and(|(at, _)| at.elapsed() < PARTITION_COUNT_TTL);
         if !fresh && !partitions.counting.swap(true, Ordering::Relaxed) {
             let (producer, topic) = (self.clone(), topic.to_string());
             tokio::spawn(async move {
-                // Whoever sends gets the error from librdkafka.
+                // The sender gets the error from librdkafka.
                 let _ = producer.partition_count(&topic).await;
                 producer
                     .shared

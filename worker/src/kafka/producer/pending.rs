@@ -1,6 +1,6 @@
-//! Records that wait for the broker's answer. librdkafka carries one number per record, which says where in the slab its
-//! batch is and which record of the batch it is; so a record costs no allocation. A batch leaves the slab when its last
-//! record is answered for, whether or not anybody still waits.
+//! Records that wait for the broker's answer. librdkafka carries one number per record, which encodes the
+//! slot of its batch and the index of the record in the batch, so a record costs no allocation. A batch
+//! leaves its slot when its last record is answered, whether or not the sender still waits.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -10,18 +10,18 @@ use std::sync::{
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::{Notify, futures::Notified, oneshot, watch};
 
-// The number holds a slot above and an index below.
+// The number holds the slot in its upper bits and the index in its lower bits.
 const INDEX_BITS: u32 = 32;
 const _: () = assert!(usize::BITS == 64);
 
-/// A record that was not confirmed.
+/// A record that the broker did not confirm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BatchAnswer {
     /// Index in its batch.
     pub index: usize,
-    /// librdkafka's word for it.
+    /// librdkafka's error code.
     pub code: RDKafkaErrorCode,
-    /// True when it never entered librdkafka's queue.
+    /// True if the record never entered librdkafka's queue.
     pub local: bool,
 }
 
@@ -37,18 +37,19 @@ struct Slots {
     free: Vec<usize>,
 }
 
-/// All batches of a producer that are not answered in full.
+/// All batches of a producer that are not completely answered.
 #[derive(Default)]
 pub(super) struct PendingBatches {
     slots: Mutex<Slots>,
     reports: Notify,
     failed: watch::Sender<bool>,
     problem: Mutex<Option<String>>,
-    troubled: AtomicBool,
+    has_problem: AtomicBool,
 }
 
 impl PendingBatches {
-    /// Makes room for a batch of `len` records. The receiver gets the failures when all are answered for.
+    /// Reserves a slot for a batch of `len` records. The receiver gets the failures when all records are
+    /// answered.
     pub fn open(self: &Arc<Self>, len: usize) -> (Ticket, oneshot::Receiver<Vec<BatchAnswer>>) {
         let (waiter, answers) = oneshot::channel();
         let batch = PendingBatch {
@@ -78,7 +79,7 @@ impl PendingBatches {
         )
     }
 
-    /// Notes the answer for one record.
+    /// Records the answer for one record.
     pub fn answer(&self, opaque: usize, failure: Option<RDKafkaErrorCode>) {
         let index = opaque & ((1 << INDEX_BITS) - 1);
         self.resolve(
@@ -93,7 +94,7 @@ impl PendingBatches {
         if failure.is_some() {
             self.failed.send_replace(true);
         }
-        if failure.is_none() && self.troubled.swap(false, Ordering::Relaxed) {
+        if failure.is_none() && self.has_problem.swap(false, Ordering::Relaxed) {
             *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
         self.reports.notify_waiters();
@@ -104,23 +105,23 @@ impl PendingBatches {
         self.reports.notified()
     }
 
-    /// Resolves once a record has failed, now or before.
+    /// Resolves once a record has failed, now or earlier.
     pub async fn first_failure(&self) {
-        // The sender is ours, so the wait ends in no other way.
+        // `self` owns the sender, so the wait cannot end in another way.
         let _ = self.failed.subscribe().wait_for(|failed| *failed).await;
     }
 
-    /// Notes what the client complains about; the next success clears it. A mere `consequence` does not replace the
-    /// cause.
-    pub fn note_trouble(&self, message: &str, consequence: bool) {
+    /// Records the client's latest problem; the next success clears it. A mere `consequence` does not replace
+    /// the cause.
+    pub fn note_problem(&self, message: &str, consequence: bool) {
         let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
         if problem.is_none() || !consequence {
             *problem = Some(message.to_string());
         }
-        self.troubled.store(true, Ordering::Relaxed);
+        self.has_problem.store(true, Ordering::Relaxed);
     }
 
-    /// What the client complained about last.
+    /// The client's latest problem.
     pub fn problem(&self) -> Option<String> {
         self.problem
             .lock()
@@ -140,7 +141,7 @@ impl PendingBatches {
         {
             slots.free.push(slot);
             drop(slots);
-            // Nobody waits when the sending task was cancelled.
+            // There is no receiver if the sending task was cancelled.
             let _ = batch.waiter.send(batch.failures);
         }
     }
@@ -150,8 +151,8 @@ impl PendingBatches {
     }
 }
 
-/// The right to hand over the records of a batch. Dropping it gives up those that were not handed over, so a cancelled
-/// sender leaves nothing behind.
+/// The right to enqueue the records of a batch. Dropping it abandons the records that are not enqueued yet,
+/// so a cancelled sender leaves nothing behind.
 pub(super) struct Ticket {
     pending: Arc<PendingBatches>,
     slot: usize,
@@ -169,7 +170,7 @@ impl Ticket {
         self.remaining -= 1;
     }
 
-    /// librdkafka did not take the next record.
+    /// librdkafka did not accept the next record.
     pub fn refused(&mut self, index: usize, code: RDKafkaErrorCode) {
         self.remaining -= 1;
         self.pending.resolve(
@@ -234,12 +235,12 @@ mod tests {
     }
 
     #[test]
-    fn trouble_lasts_until_something_works() {
+    fn a_problem_is_reported_until_the_next_success() {
         let pending = Arc::new(PendingBatches::default());
         let (mut ticket, _answers) = pending.open(1);
         ticket.handed_over();
-        pending.note_trouble("login refused", false);
-        pending.note_trouble("all brokers are down", true);
+        pending.note_problem("login refused", false);
+        pending.note_problem("all brokers are down", true);
         assert_eq!(pending.problem().as_deref(), Some("login refused"));
         pending.answer(ticket.opaque(0), None);
         assert_eq!(pending.problem(), None);

@@ -1,7 +1,8 @@
-//! The transactional side of the producer: two clients with a `transactional.id` each, whose transactions somebody else begins
-//! and ends. They take turns: one has the even transactions of the worker, the other the odd ones. Each call blocks and answers what came of
-//! it; what to do about it, the caller decides. A client that met a fatal error is dropped, and the next [`TransactionalClient::initialise`]
-//! makes a new one, which fences the old.
+//! The transactional side of the producer: two clients with a `transactional.id` each, whose transactions the
+//! caller begins and ends. They take turns: one has the worker's even transactions, the other the odd ones.
+//! Each call blocks and returns its result; the caller decides what to do about it. A client with a fatal
+//! error is dropped, and the next [`TransactionalClient::initialise`] creates a new one, which fences the old
+//! one.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,40 +18,42 @@ use super::{
     client::{Client, ClientSlot},
 };
 
-/// One call. librdkafka goes on with what a timed-out call has begun, and the same call is made again.
+/// Timeout of one call. After a timeout librdkafka continues in the background, and the same call is made
+/// again.
 const CALL: Duration = Duration::from_secs(10);
 
-/// Below this many bytes, batches hold one record each.
+/// Below this number of bytes, batches hold one record each.
 const SMALLEST_BATCH: usize = 1024;
 
-/// A transaction that did not go on.
+/// A transaction call that failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct TransactionError {
     /// What is wrong and what to do.
     pub message: String,
-    /// Its kind.
+    /// What to do about it.
     pub kind: TransactionErrorKind,
 }
 
-/// What can be done about it.
+/// What to do about a failed call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransactionErrorKind {
-    /// The same call again.
+    /// Make the same call again.
     Again,
-    /// The group has moved on: the partitions belong to somebody else, or will in a moment. Abort and read again.
+    /// The consumer group has moved on: the partitions belong to another member, or will in a moment. Abort
+    /// and read again.
     Moved,
-    /// The broker refuses the metadata of the offsets as too long: abort, read again, and tell less.
+    /// The broker rejects the metadata of the offsets as too long: abort, read again, and send less metadata.
     TooLong,
     /// Abort and read again.
     Abort,
-    /// The client is of no use any more: make a new one and read again.
+    /// The client is unusable: create a new one and read again.
     NewClient,
-    /// As `NewClient`, and somebody has to mend something: permissions, for example.
+    /// Like `NewClient`, and someone has to fix something first, for example permissions.
     Systemic,
 }
 
-/// What librdkafka says of an error, beside its code.
+/// librdkafka's flags of an error, in addition to its code.
 struct Flags {
     retriable: bool,
     abort: bool,
@@ -64,18 +67,19 @@ pub struct TransactionalClient {
 }
 
 impl Producer {
-    /// With a `transactional.id` of its own among the properties of each client: sends only between [`TransactionalClient::begin`] and the
-    /// end of a transaction.
+    /// Creates a transactional producer. The properties of each client contain a different
+    /// `transactional.id`. The producer sends only between [`TransactionalClient::begin`] and the end of a
+    /// transaction.
     pub fn transactional(transactional_clients: [Properties; 2]) -> Result<Self, ProducerError> {
         Self::create(transactional_clients.into(), None)
     }
 
-    /// True when records are sent inside of transactions.
+    /// True if records are sent inside transactions.
     pub fn is_transactional(&self) -> bool {
         self.shared.alone.is_none()
     }
 
-    /// The clients of even and of odd transactions.
+    /// The clients of the even and of the odd transactions.
     pub fn transactional_clients(&self) -> [TransactionalClient; 2] {
         [0, 1].map(|index| TransactionalClient {
             shared: self.shared.clone(),
@@ -83,7 +87,8 @@ impl Producer {
         })
     }
 
-    /// For a broker that takes records, but not these `bytes` of records together: the next clients make smaller batches.
+    /// For a broker that accepts each of some records, but not these `bytes` of records together: the next
+    /// clients make smaller batches.
     pub fn shrink_batches(&self, bytes: usize) {
         for slot in &self.shared.batched {
             slot.change(|properties| {
@@ -97,7 +102,7 @@ impl Producer {
         }
     }
 
-    /// A client that sends each record by itself, for finding out which one a broker refuses.
+    /// A producer that sends each record by itself, to find out which one a broker rejects.
     pub fn isolating(&self) -> Result<Producer, ProducerError> {
         let mut properties = Properties::new();
         self.shared.of(0).change(|ours| properties.clone_from(ours));
@@ -106,12 +111,13 @@ impl Producer {
         }
         properties.insert("batch.num.messages".into(), "1".into());
         properties.insert("linger.ms".into(), "0".into());
-        // What is in flight behind a refused request is sent again by librdkafka 2.12, for 10 s, though the transaction is over.
+        // librdkafka 2.12 resends what is in flight behind a rejected request for 10 s, although the
+        // transaction is over.
         properties.insert("max.in.flight.requests.per.connection".into(), "1".into());
         Self::create(vec![properties], None)
     }
 
-    /// Returns when a record has failed.
+    /// Waits until a record has failed.
     pub async fn first_failure(&self) {
         self.shared.pending.first_failure().await;
     }
@@ -122,26 +128,26 @@ impl TransactionalClient {
         self.shared.of(self.index)
     }
 
-    /// Makes the client if there is none, and registers its `transactional.id`: what an earlier client of that name has left
-    /// open is aborted, and that client is fenced.
+    /// Creates the client if there is none, and registers its `transactional.id`. That aborts a transaction
+    /// that an earlier client with the same id has left open, and fences that client.
     pub fn initialise(&self) -> Result<(), TransactionError> {
         let client = self.slot().client().map_err(|error| TransactionError {
             message: error.to_string(),
             kind: TransactionErrorKind::Systemic,
         })?;
-        self.settle(
+        self.check(
             &client,
             "registering the transactional.id",
             client.init_transactions(CALL),
         )
     }
 
-    /// Begins a transaction. Asks no broker.
+    /// Begins a transaction. Makes no request to a broker.
     pub fn begin(&self) -> Result<(), TransactionError> {
         self.with("beginning a transaction", |client| client.begin_transaction())
     }
 
-    /// Puts offsets of the group into the transaction; fails when `group` does not own the partitions any more.
+    /// Adds offsets of the group to the transaction. Fails if `group` no longer owns the partitions.
     pub fn send_offsets(
         &self,
         offsets: &TopicPartitionList,
@@ -152,26 +158,26 @@ impl TransactionalClient {
         })
     }
 
-    /// Commits. Everything sent must have been answered for.
+    /// Commits. Every record sent must have been answered before.
     pub fn commit(&self) -> Result<(), TransactionError> {
         self.with("committing a transaction", |client| {
             client.commit_transaction(CALL)
         })
     }
 
-    /// Aborts; what was sent and not answered for is answered for with an error.
+    /// Aborts. Records that are not answered yet are answered with an error.
     pub fn abort(&self) -> Result<(), TransactionError> {
         self.with("aborting a transaction", |client| client.abort_transaction(CALL))
     }
 
-    /// True when everything that was sent is answered for.
+    /// True if every record sent has been answered.
     pub fn is_idle(&self) -> bool {
         let client = self.slot().current();
         client.is_none_or(|client| client.in_flight() == 0)
     }
 
     /// Drops the client.
-    pub fn renew(&self) {
+    pub fn discard(&self) {
         if let Some(client) = self.slot().current() {
             self.slot().discard(&client);
         }
@@ -182,19 +188,19 @@ impl TransactionalClient {
         what: &str,
         call: impl FnOnce(&Client) -> Result<(), KafkaError>,
     ) -> Result<(), TransactionError> {
-        // Never a new one: it would have no transaction.
+        // Do not create a client here: it would have no transaction.
         let Some(client) = self.slot().current() else {
             return Err(TransactionError {
-                message: format!("{what}: the client is gone"),
+                message: format!("{what}: there is no client any more; the worker starts a new one"),
                 kind: TransactionErrorKind::NewClient,
             });
         };
         let result = call(&client);
-        self.settle(&client, what, result)
+        self.check(&client, what, result)
     }
 
-    /// Judges the outcome of a call, and drops a client that is of no use any more.
-    fn settle(
+    /// Classifies the result of a call, and drops a client that has become unusable.
+    fn check(
         &self,
         client: &Arc<Client>,
         what: &str,
@@ -207,7 +213,7 @@ impl TransactionalClient {
                 retriable: error.is_retriable(),
                 abort: error.txn_requires_abort(),
             },
-            // The wait for outstanding records ran out.
+            // The wait for outstanding records timed out.
             _ => Flags {
                 retriable: code == RDKafkaErrorCode::OperationTimedOut,
                 abort: false,
@@ -226,7 +232,7 @@ impl TransactionalClient {
             message.push_str(advice);
         }
         if let Some(problem) = self.shared.pending.problem() {
-            message.push_str("; latest trouble: ");
+            message.push_str("; latest problem: ");
             message.push_str(&problem);
         }
         Err(TransactionError { message, kind })
@@ -263,7 +269,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn librdkafka_says_what_can_be_done_and_permissions_are_somebodys_to_mend() {
+    fn librdkafkas_flags_decide_and_missing_permissions_are_systemic() {
         let of = |code, retriable, abort| kind(code, &Flags { retriable, abort });
         use RDKafkaErrorCode as Code;
         assert_eq!(

@@ -1,41 +1,42 @@
-//! Whether a writer may be called. In: what came of the calls, and the time as a value. Out: go, go and tell how it was, or
-//! wait until then. Pure; it neither waits nor tells anybody.
+//! Whether a writer may be called. In: results of calls, and the time as a value. Out: call, call as a probe,
+//! or wait until a given time. Pure.
 //!
-//! Closed, everybody calls. Open, nobody does until the wait is over; then one call probes. Any answer closes it, a probe
-//! that fails doubles the wait.
+//! While the breaker is closed, every caller passes. While it is open, no caller passes until the wait is
+//! over; then one call probes. Any answer closes the breaker; a failed probe doubles the wait.
 
 use std::{sync::Arc, time::Duration};
 
 use crate::retry::UNAVAILABLE_AFTER;
 use tokio::time::Instant;
 
-/// Twice the time limit that writers have by default. A probe that takes longer may be stuck for good in a fault of its
-/// own, and must not keep all others from trying.
+/// Twice the writers' default time limit. A probe that takes longer may be stuck indefinitely for a reason
+/// that concerns only that call, and must not keep all others from trying.
 const PROBE_LOST_AFTER: Duration = Duration::from_secs(60);
 
-/// Somebody must mend a systemic error, so there is no use in hurrying: the waits begin as if it were the third failure.
+/// Someone has to fix a systemic error, so early retries are useless: the waits start as after the third
+/// failure.
 const SYSTEMIC_FROM: u32 = 3;
 
 /// The number of a probe.
 pub(super) type Probe = u64;
 
-/// See the module.
+/// The state machine of a breaker.
 #[derive(Debug, Default)]
 pub(super) struct BreakerState {
-    /// Answers so far.
+    /// Number of answers so far.
     answers: u64,
     /// The first failure after the last answer.
     failing_since: Option<Instant>,
     probes: u64,
-    open: Option<Open>,
+    open: Option<OpenBreaker>,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenBreaker {
     since: Instant,
-    /// Failures in a row, which the wait follows from.
+    /// Failures in a row; the wait depends on them.
     failures: u32,
-    /// When the next one may probe.
+    /// When the next call may probe.
     until: Instant,
     probe: Option<Probe>,
     error: Arc<str>,
@@ -45,20 +46,20 @@ struct Open {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Admission {
     Go,
-    /// Yes, and the others wait for what comes of it.
+    /// The call is a probe, and the others wait for its result.
     Probe(Probe),
-    /// Ask again then, or when something has changed.
+    /// Ask again at this time, or when something has changed. With the latest error.
     Wait(Instant, Arc<str>),
 }
 
-/// A call that was not answered.
+/// A call that got no answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FailedCall<'a> {
-    /// Somebody has to mend something.
+    /// Someone has to fix something first.
     pub systemic: bool,
-    /// Failures in a row of those who called, with this one.
+    /// Failures in a row of the caller, this one included.
     pub failures: u32,
-    /// Answers that anybody had got at the one before.
+    /// [`BreakerState::answers`] at the caller's previous failure.
     pub seen: Option<u64>,
     pub error: &'a str,
 }
@@ -66,21 +67,21 @@ pub(crate) struct FailedCall<'a> {
 /// What a failure has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Nothing: whoever failed waits alone.
+    /// Nothing: only the caller waits.
     Closed,
-    /// It is open from now on.
+    /// The breaker has opened.
     Opened,
-    /// It was open before.
+    /// The breaker was open already.
     Open,
 }
 
 impl BreakerState {
-    /// What stays the same as long as nothing is answered.
+    /// Number of answers so far. It stays the same as long as no call is answered.
     pub fn answers(&self) -> u64 {
         self.answers
     }
 
-    /// Lets a caller in, or not.
+    /// Decides whether a caller may call the writer.
     pub fn admit(&mut self, now: Instant) -> Admission {
         match &mut self.open {
             None => Admission::Go,
@@ -94,20 +95,21 @@ impl BreakerState {
         }
     }
 
-    /// Until when nobody is let in, and why.
+    /// Until when no caller passes, and the latest error.
     pub fn closed_until(&self, now: Instant) -> Option<(Instant, Arc<str>)> {
         let open = self.open.as_ref().filter(|open| now < open.until)?;
         Some((open.until, open.error.clone()))
     }
 
-    /// The system behind the writer has answered somebody, whatever it said of the records. How long it was open, if it was.
+    /// The target system has answered a call, whatever it said about the records. Returns for how long the
+    /// breaker was open, if it was.
     pub fn answered(&mut self, now: Instant) -> Option<Duration> {
         self.answers += 1;
         self.failing_since = None;
         self.open.take().map(|open| now.duration_since(open.since))
     }
 
-    /// It has not. `wait` says how long to wait after so many failures.
+    /// A call has failed. `wait` returns how long to wait after this many failures.
     pub fn failed(
         &mut self,
         failed: FailedCall<'_>,
@@ -118,7 +120,7 @@ impl BreakerState {
         let from = if failed.systemic { SYSTEMIC_FROM } else { 1 };
         if let Some(open) = &mut self.open {
             open.error = failed.error.into();
-            // Calls begun before it opened say nothing new when they fail too.
+            // Calls that started before the breaker opened add no information when they fail too.
             if probe.is_some() && open.probe == probe {
                 open.probe = None;
                 open.failures = open.failures.saturating_add(1).max(from);
@@ -127,14 +129,15 @@ impl BreakerState {
             return Verdict::Open;
         }
         let since = *self.failing_since.get_or_insert(now);
-        // What others were answered meanwhile shows that the fault is with this caller, however systemic it looks.
+        // Other calls were answered in the meantime, so the cause lies with this caller, however systemic the
+        // error looks.
         let others_pass = failed.seen.is_some_and(|seen| seen < self.answers);
-        let away = now.duration_since(since) >= UNAVAILABLE_AFTER;
-        if !away && (!failed.systemic || others_pass) {
+        let unavailable = now.duration_since(since) >= UNAVAILABLE_AFTER;
+        if !unavailable && (!failed.systemic || others_pass) {
             return Verdict::Closed;
         }
         let failures = failed.failures.max(from);
-        self.open = Some(Open {
+        self.open = Some(OpenBreaker {
             since: now,
             failures,
             until: now + wait(failures),
@@ -144,7 +147,8 @@ impl BreakerState {
         Verdict::Opened
     }
 
-    /// Whoever probed was ended before there was an answer: the next one may at once. True if that changes anything.
+    /// A caller stopped before its probe had a result: the next one may probe immediately. Returns true if
+    /// that changes anything.
     pub fn abandoned(&mut self, probe: Probe, now: Instant) -> bool {
         match &mut self.open {
             Some(open) if open.probe == Some(probe) => {
@@ -173,7 +177,7 @@ mod tests {
             systemic,
             failures: 1,
             seen: None,
-            error: "away",
+            error: "unavailable",
         }
     }
 
@@ -185,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_systemic_error_opens_at_once_and_waits_double_with_each_probe_that_fails() {
+    fn a_systemic_error_opens_the_breaker_and_each_failed_probe_doubles_the_wait() {
         let (mut state, mut now) = (BreakerState::default(), Instant::now());
         assert_eq!(state.failed(failure(true), None, now, wait), Verdict::Opened);
         let mut waits = Vec::new();
@@ -193,7 +197,7 @@ mod tests {
             let Admission::Wait(until, error) = state.admit(now) else {
                 panic!("{state:?}")
             };
-            assert_eq!(&*error, "away");
+            assert_eq!(&*error, "unavailable");
             waits.push((until - now).as_millis());
             now = until;
             let probe = probe(&mut state, now);
@@ -221,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_that_fails_while_others_pass_does_not_open_it_again() {
+    fn a_caller_that_fails_while_others_succeed_does_not_open_the_breaker() {
         let (mut state, now) = (BreakerState::default(), Instant::now());
         state.failed(failure(true), None, now, wait);
         let seen = Some(state.answers());
@@ -236,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_that_was_ended_or_does_not_come_back_is_handed_on() {
+    fn an_abandoned_or_lost_probe_passes_to_the_next_caller() {
         let (mut state, start) = (BreakerState::default(), Instant::now());
         state.failed(failure(true), None, start, wait);
         let now = start + wait(3);
@@ -247,7 +251,7 @@ mod tests {
         let later = now + PROBE_LOST_AFTER;
         assert_eq!(probe(&mut state, later - wait(1)), None);
         let third = probe(&mut state, later).unwrap();
-        // The one that was lost has nothing to say any more, unless it is answered.
+        // The lost probe has no effect any more, unless it is answered.
         state.failed(failure(true), Some(second), later, wait);
         assert_eq!(state.closed_until(later).unwrap().0, later + PROBE_LOST_AFTER);
         state.failed(failure(true), Some(third), later, wait);
@@ -267,20 +271,25 @@ mod tests {
         prop_oneof![
             4 => Just(Step::Admit),
             1 => any::<prop::sample::Index>().prop_map(Step::Answer),
-            3 => (any::<prop::sample::Index>(), prop::bool::weighted(0.2)).prop_map(|(at, systemic)| Step::Fail(at, systemic)),
+            3 => (any::<prop::sample::Index>(), prop::bool::weighted(0.2))
+                .prop_map(|(at, systemic)| Step::Fail(at, systemic)),
             1 => any::<prop::sample::Index>().prop_map(Step::Abort),
             3 => (1_u64..9_000).prop_map(Step::Pass),
         ]
     }
 
     proptest! {
-        /// Any callers, in any order: nothing but probes while it is open, one at a time; it opens for a reason, any answer
-        /// closes it, and it never waits longer than the longest wait for a probe that nobody has.
+        /// Any callers, in any order. While the breaker is open there are only probes, one at a time. It
+        /// opens for a reason, and any answer closes it. It never waits longer than the longest wait for a
+        /// probe that no caller has.
         #[test]
-        fn it_opens_for_a_reason_lets_one_probe_and_never_waits_for_ever(steps in prop::collection::vec(step(), 1..120)) {
+        fn it_opens_for_a_reason_admits_one_probe_and_never_waits_indefinitely(
+            steps in prop::collection::vec(step(), 1..120),
+        ) {
             let (mut state, mut now) = (BreakerState::default(), Instant::now());
             let mut calls: Vec<Option<Probe>> = Vec::new();
-            // Of the model: open or not, when the first failure after the last answer was, who probes and since when.
+            // State of the model: open or not, the time of the first failure after the last answer, the
+            // current probe and its start.
             let (mut open, mut failing, mut probing) = (false, None, None::<(Probe, Instant)>);
             for step in steps {
                 match step {

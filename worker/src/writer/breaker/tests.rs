@@ -1,4 +1,4 @@
-//! Real waits of a few milliseconds; nothing depends on how long anything takes.
+//! Real waits of a few milliseconds; no result depends on how long anything takes.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -32,7 +32,7 @@ fn failed(error: &str) -> FailedCall<'_> {
     }
 }
 
-/// Opened by a systemic error.
+/// A breaker that a systemic error has opened.
 async fn opened(retry: &RetryPolicy) -> WriterBreaker {
     let breaker = WriterBreaker::new("pg".into(), Metrics::new());
     assert!(breaker.admit(|_| ()).await.failed(failed("login refused"), retry));
@@ -50,18 +50,18 @@ fn gauge(breaker: &WriterBreaker) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_it_is_open_one_at_a_time_tries_and_afterwards_all_go_on() {
+async fn an_open_breaker_admits_one_probe_at_a_time_and_a_closed_one_admits_all() {
     let breaker = Arc::new(opened(&short()).await);
     assert_eq!(gauge(&breaker), "kcg_worker_writer_breaker_open{writer=\"pg\"} 1");
-    let (back, inside) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (available, inside) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let probes = Arc::new(AtomicUsize::new(0));
     let caller = async |breaker: Arc<WriterBreaker>,
-                        back: Arc<AtomicBool>,
+                        available: Arc<AtomicBool>,
                         inside: Arc<AtomicUsize>,
                         probes: Arc<AtomicUsize>| {
         loop {
             let pass = breaker.admit(|_| ()).await;
-            if back.load(Ordering::SeqCst) {
+            if available.load(Ordering::SeqCst) {
                 return pass.answered();
             }
             assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two probes at a time");
@@ -73,15 +73,15 @@ async fn while_it_is_open_one_at_a_time_tries_and_afterwards_all_go_on() {
     };
     let callers: Vec<_> = (0..12)
         .map(|_| {
-            let (breaker, back, inside, probes) =
-                (breaker.clone(), back.clone(), inside.clone(), probes.clone());
-            tokio::spawn(async move { caller(breaker, back, inside, probes).await })
+            let (breaker, available, inside, probes) =
+                (breaker.clone(), available.clone(), inside.clone(), probes.clone());
+            tokio::spawn(async move { caller(breaker, available, inside, probes).await })
         })
         .collect();
     while probes.load(Ordering::SeqCst) < 5 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    back.store(true, Ordering::SeqCst);
+    available.store(true, Ordering::SeqCst);
     for caller in callers {
         caller.await.unwrap();
     }
@@ -89,8 +89,8 @@ async fn while_it_is_open_one_at_a_time_tries_and_afterwards_all_go_on() {
 }
 
 #[tokio::test]
-async fn a_probe_that_is_ended_goes_to_the_next_at_once() {
-    // The wait after a probe would be a minute: whoever comes in does so because it was handed on.
+async fn an_abandoned_probe_passes_to_the_next_caller_immediately() {
+    // The wait after a probe would be a minute, so whoever passes does so because the probe was abandoned.
     let breaker = opened(&short()).await;
     let probe = breaker.admit(|_| ()).await;
     let mut next = Box::pin(breaker.admit(|_| ()));
@@ -101,7 +101,7 @@ async fn a_probe_that_is_ended_goes_to_the_next_at_once() {
 }
 
 #[tokio::test]
-async fn an_answer_wakes_whoever_waits_however_long_the_wait_is() {
+async fn an_answer_wakes_all_waiting_callers_however_long_the_wait_is() {
     let breaker = WriterBreaker::new("pg".into(), Metrics::new());
     let early = breaker.admit(|_| ()).await;
     let hour = retry(Duration::from_secs(3600));
@@ -109,22 +109,22 @@ async fn an_answer_wakes_whoever_waits_however_long_the_wait_is() {
     let mut waiting = Box::pin(breaker.admit(|_| ()));
     let mut passable = Box::pin(breaker.passable(|_| ()));
     assert!((&mut waiting).now_or_never().is_none() && (&mut passable).now_or_never().is_none());
-    // A call that was begun before is as good as a probe.
+    // A call that started before counts as much as a probe.
     early.answered();
     passable.await;
     waiting.await.answered();
 }
 
 #[tokio::test]
-async fn whoever_waits_is_told_the_latest_error() {
+async fn waiting_callers_get_the_latest_error() {
     let breaker = opened(&short()).await;
     let hour = retry(Duration::from_secs(3600));
-    let told = Mutex::new(Vec::new());
+    let errors = Mutex::new(Vec::new());
     let probe = breaker.admit(|_| ()).await;
-    let mut waiting = Box::pin(breaker.admit(|error| told.lock().unwrap().push(error.to_owned())));
+    let mut waiting = Box::pin(breaker.admit(|error| errors.lock().unwrap().push(error.to_owned())));
     assert!((&mut waiting).now_or_never().is_none());
     assert!(probe.failed(failed("table missing"), &hour));
     assert!((&mut waiting).now_or_never().is_none());
-    told.lock().unwrap().dedup();
-    assert_eq!(*told.lock().unwrap(), ["login refused", "table missing"]);
+    errors.lock().unwrap().dedup();
+    assert_eq!(*errors.lock().unwrap(), ["login refused", "table missing"]);
 }

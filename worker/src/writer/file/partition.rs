@@ -1,5 +1,5 @@
-//! The file of one partition: opening, appending with fdatasync, mending after an error, rotation. Blocking; runs on
-//! threads made for that.
+//! The file of one partition: opens it, appends with fdatasync, repairs it after an error, rotates it.
+//! Blocking; runs on threads for blocking work.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -14,24 +14,24 @@ use tokio::time::Instant;
 use super::{FileError, FileSettings, stem};
 use crate::record::{Offset, TopicPartition};
 
-/// At most one open file.
+/// Has at most one open file.
 #[derive(Debug, Default)]
 pub(super) struct PartitionFile {
-    open: Option<Open>,
+    open: Option<OpenFile>,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenFile {
     file: File,
     path: PathBuf,
-    /// Bytes that are confirmed; anything behind them is the rest of a failed append.
+    /// Confirmed bytes. Anything behind them is the rest of a failed append.
     len: u64,
     dirty: bool,
     since: Instant,
 }
 
 impl PartitionFile {
-    /// Appends lines and returns when they are on disk.
+    /// Appends lines and returns once they are on disk.
     pub fn append(
         &mut self,
         settings: &FileSettings,
@@ -40,27 +40,27 @@ impl PartitionFile {
         lines: &[u8],
     ) -> Result<(), FileError> {
         self.close_if_older(settings.rotate_after);
-        // A file that was moved or deleted belongs to whoever did it: lines added now might never be read.
+        // Whoever moved or deleted a file owns it: lines added now might never be read.
         if self.open.as_ref().is_some_and(|open| !open.is_in_place()) {
             self.open = None;
         }
         let open = match self.open.take() {
             Some(open) => open,
-            None => Open::create(settings, &stem(settings, partition, first_offset))?,
+            None => OpenFile::create(settings, &stem(settings, partition, first_offset))?,
         };
         let open = self.open.insert(open);
-        open.mend()?;
+        open.repair()?;
         open.dirty = true;
         if let Err(error) = open.file.write_all(lines) {
             let failed = open.failed("write to", error);
-            // When this fails as well, the next attempt does it.
-            let _ = open.mend();
+            // If this fails as well, the next attempt repeats it.
+            let _ = open.repair();
             return Err(failed);
         }
         if let Err(error) = open.file.sync_data() {
             let failed = open.failed("sync", error);
-            let _ = open.mend();
-            // After a failed sync the kernel may believe that pages are clean: only a new file is sure.
+            let _ = open.repair();
+            // After a failed sync the kernel may consider the pages clean, so only a new file is safe.
             self.open = None;
             return Err(failed);
         }
@@ -72,7 +72,7 @@ impl PartitionFile {
         Ok(())
     }
 
-    /// Closes the file when it is past its age.
+    /// Closes the file if it is past its age.
     pub fn close_if_older(&mut self, age: Duration) {
         if self
             .open
@@ -83,12 +83,12 @@ impl PartitionFile {
         }
     }
 
-    /// Removes the rest of a failed append, syncs and closes.
+    /// Removes the rest of a failed append, syncs and closes the file.
     pub fn close(&mut self) -> io::Result<()> {
         let Some(mut open) = self.open.take() else {
             return Ok(());
         };
-        open.mend().map_err(|failed| failed.error)?;
+        open.repair().map_err(|failed| failed.error)?;
         open.file.sync_all()
     }
 
@@ -98,7 +98,7 @@ impl PartitionFile {
     }
 }
 
-impl Open {
+impl OpenFile {
     fn create(settings: &FileSettings, stem: &str) -> Result<Self, FileError> {
         let mut attempt = 0;
         loop {
@@ -110,7 +110,7 @@ impl Open {
             let path = settings.directory.join(name);
             match OpenOptions::new().append(true).create_new(true).open(&path) {
                 Ok(file) => {
-                    // Without this the name may be gone after a crash although the data is there.
+                    // Without this, the name may be missing after a crash although the data is on disk.
                     if let Err(error) = sync_directory(&settings.directory) {
                         return Err(FileError {
                             step: "sync the directory of",
@@ -126,7 +126,7 @@ impl Open {
                         since: Instant::now(),
                     });
                 }
-                // The same millisecond; a name is never taken over.
+                // Two files in the same millisecond: never take over an existing name.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < 1000 => attempt += 1,
                 Err(error) => {
                     return Err(FileError {
@@ -139,8 +139,8 @@ impl Open {
         }
     }
 
-    /// Cuts off what a failed append left behind.
-    fn mend(&mut self) -> Result<(), FileError> {
+    /// Cuts off the rest of a failed append.
+    fn repair(&mut self) -> Result<(), FileError> {
         if self.dirty {
             self.file
                 .set_len(self.len)

@@ -9,11 +9,11 @@ pub(super) struct Body {
     pub content_type: &'static str,
     /// Positions in the batch of the records in the body, ascending.
     pub positions: Vec<usize>,
-    /// Records that cannot be in it.
+    /// Records that the body cannot contain.
     pub rejected: Vec<Rejected>,
 }
 
-/// One JSON array of the values as they are.
+/// One JSON array with the values unchanged.
 pub(super) fn json_array(batch: &WriteBatch<'_>) -> Body {
     let mut body = Body {
         bytes: vec![b'['],
@@ -26,7 +26,9 @@ pub(super) fn json_array(batch: &WriteBatch<'_>) -> Body {
         if !lines::is_json(value) {
             body.rejected.push(Rejected {
                 position,
-                message: "the value is not JSON, so it cannot be part of a JSON array: make it JSON in a transform, or use http.format Single or Ndjson".into(),
+                message: "the value is not JSON, so it cannot be part of a JSON array: make it JSON in a \
+                          transform, or use http.format Single or Ndjson"
+                    .into(),
                 retryable: false,
                 in_doubt: false,
             });
@@ -57,7 +59,7 @@ pub(super) fn ndjson(batch: &WriteBatch<'_>) -> Body {
     }
 }
 
-/// One value as it is.
+/// One value, unchanged.
 pub(super) fn single(value: Option<&[u8]>) -> (Vec<u8>, &'static str) {
     let value = value.unwrap_or(b"null");
     let content_type = if lines::is_json(value) {
@@ -104,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn an_array_holds_the_values_as_they_are_and_leaves_out_what_is_not_json() {
+    fn an_array_contains_the_values_unchanged_without_those_that_are_not_json() {
         let batch = batch(&[
             Some(b"{\"a\": 1.10}"),
             Some(b"oops"),

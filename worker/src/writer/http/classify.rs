@@ -2,41 +2,39 @@
 
 use serde::Deserialize;
 
-use crate::writer::Rejected;
+use crate::writer::{Rejected, WriteError};
 
-/// How much of an answer goes into a message.
+/// Maximum number of characters of an answer in a message.
 const SHOWN_CHARACTERS: usize = 200;
 
-/// What a server has sent.
+/// The server's reply.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Reply<'a> {
     pub status: u16,
     pub retry_after: Option<&'a str>,
     pub body: &'a [u8],
-    /// What the server says of the body.
+    /// True if the server declares the body as JSON.
     pub is_json: bool,
-    /// Why there is no more of the body, when it is not there as a whole.
+    /// Why the body is incomplete, if it is.
     pub cut: Option<&'a str>,
 }
 
-/// An answer about the records.
+/// The server's answer about the records.
 #[derive(Debug, PartialEq)]
 pub(super) enum Answer {
-    /// All are written.
+    /// All records are written.
     Written,
-    /// Per record of the request: None when written.
+    /// One entry per record of the request; `None` if it is written.
     PerRecord(Vec<Option<RefusedItem>>),
-    /// Records are at fault, and it is not known which; none is written.
-    Refused(String),
 }
 
 /// What is wrong with one record.
 #[derive(Debug, PartialEq)]
 pub(super) struct RefusedItem {
     pub message: String,
-    /// It is worth another try.
+    /// The same record may be accepted later.
     pub retryable: bool,
-    /// For all that is known, it is written.
+    /// The record may have been written.
     pub in_doubt: bool,
 }
 
@@ -56,16 +54,6 @@ impl RefusedItem {
     }
 }
 
-/// An answer, or why there is none.
-#[derive(Debug, PartialEq)]
-pub(super) enum Meaning {
-    Answer(Answer),
-    /// Sent again, but with AtMostOnce given up: for all that is known, records are written.
-    Transient(String),
-    /// Nothing is written before somebody mends something: sent again, whatever the guarantee.
-    Systemic(String),
-}
-
 #[derive(Deserialize)]
 struct Results {
     results: Vec<RecordReply>,
@@ -78,43 +66,49 @@ struct RecordReply {
     error: Option<serde_json::Value>,
 }
 
-/// What the reply to a request with `records` records means.
-pub(super) fn answer(reply: Reply<'_>, records: usize) -> Meaning {
+/// What the reply to a request with `records` records means. In a `WriteError`, `Refused` means that some
+/// records are rejected, the server does not say which, and none is written. With `Transient` the worker
+/// sends the request again, but not with AtMostOnce, because records may have been written. With `Systemic`
+/// nothing is written until someone fixes the cause, so the worker sends the request again whatever the
+/// guarantee is.
+pub(super) fn answer(reply: Reply<'_>, records: usize) -> Result<Answer, WriteError> {
     let status = reply.status;
     let by_status = match status {
-        200..=299 => Answer::Written,
-        401 | 403 | 404 | 405 | 407 | 408 | 410 | 425 | 429 => return no_answer(reply),
-        400..=499 => Answer::Refused(describe(status, reply.body)),
-        _ => return no_answer(reply),
+        200..=299 => Ok(Answer::Written),
+        401 | 403 | 404 | 405 | 407 | 408 | 410 | 425 | 429 => return Err(no_answer(reply)),
+        400..=499 => Err(WriteError::Refused(describe(status, reply.body))),
+        _ => return Err(no_answer(reply)),
     };
-    // A body of another shape is the server's own business.
+    // A body of another shape does not concern us.
     if !reply.is_json {
-        return Meaning::Answer(by_status);
+        return by_status;
     }
-    // It may have told of records that are written and of others that are not.
+    // The missing part may have said which records are written and which are not.
     if let Some(cut) = reply.cut {
-        return Meaning::Transient(format!("the server answered {status}, but {cut}"));
+        return Err(WriteError::Transient(format!(
+            "the server answered {status}, but {cut}"
+        )));
     }
     let Ok(Results { results }) = serde_json::from_slice(reply.body) else {
-        return Meaning::Answer(by_status);
+        return by_status;
     };
     if results.len() != records {
-        return Meaning::Transient(format!(
-            "the server answered {status} with {} for {}, so it is not known which are written; let \"results\" have \
-             one entry per record of the request, in their order",
+        return Err(WriteError::Transient(format!(
+            "the server answered {status} with {} for {}, so it is not known which are written; make \
+             \"results\" contain one entry per record of the request, in the same order",
             count(results.len(), "result"),
             count(records, "record")
-        ));
+        )));
     }
-    Meaning::Answer(Answer::PerRecord(results.into_iter().map(per_record).collect()))
+    Ok(Answer::PerRecord(results.into_iter().map(per_record).collect()))
 }
 
-/// The status alone says that the request is to be sent again.
-fn no_answer(reply: Reply<'_>) -> Meaning {
+/// The error for a status that alone means that the request has to be sent again.
+fn no_answer(reply: Reply<'_>) -> WriteError {
     let message = describe(reply.status, reply.body);
     let advice = match reply.status {
         408 | 425 | 429 | 500..=599 => {
-            return Meaning::Transient(match reply.retry_after {
+            return WriteError::Transient(match reply.retry_after {
                 Some(retry_after) => format!(
                     "{message} (the server asks to wait: Retry-After: {})",
                     shorten(retry_after)
@@ -122,25 +116,25 @@ fn no_answer(reply: Reply<'_>) -> Meaning {
                 None => message,
             });
         }
-        // The usual end of a form that was taken.
+        // The usual end of an accepted form.
         303 => {
-            return Meaning::Transient(format!(
-                "{message}; that says that something was done with the request, but not what: let the server answer 2xx"
+            return WriteError::Transient(format!(
+                "{message}; this status does not show whether records are written: let the server answer 2xx"
             ));
         }
-        // To be taken for a 5xx, says RFC 9110.
+        // RFC 9110: treat it as a 5xx.
         600.. => {
-            return Meaning::Transient(format!(
-                "{message}; this is no answer of an HTTP server: correct http.url"
+            return WriteError::Transient(format!(
+                "{message}; this is not an answer of an HTTP server: correct http.url"
             ));
         }
         401 | 403 | 407 => "the login is refused: correct the Secret of http.bearerToken or http.basicAuth",
         404 | 410 => "there is nothing at this URL: correct http.url",
-        405 => "the server does not take this method: correct http.method or http.url",
+        405 => "the server does not accept this method: correct http.method or http.url",
         300..=399 => "redirects are not followed: set http.url to the final address",
-        _ => "this is no answer of an HTTP server: correct http.url",
+        _ => "this is not an answer of an HTTP server: correct http.url",
     };
-    Meaning::Systemic(format!("{message}; {advice}"))
+    WriteError::Systemic(format!("{message}; {advice}"))
 }
 
 fn per_record(reply: RecordReply) -> Option<RefusedItem> {
@@ -172,7 +166,7 @@ fn describe(status: u16, body: &[u8]) -> String {
     }
 }
 
-/// The beginning of a text on one line.
+/// The start of a text, on one line.
 fn shorten(text: &str) -> String {
     let mut short: String = text
         .chars()
@@ -198,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_whose_status_leaves_it_open_is_in_doubt() {
+    fn a_record_whose_status_does_not_show_the_result_is_in_doubt() {
         for (status, retryable, in_doubt) in [
             (408, true, true),
             (425, true, false),
@@ -210,7 +204,7 @@ mod tests {
             let message = format!("status {status} for this record");
             assert_eq!(
                 answer(json(200, body.as_bytes()), 1),
-                Meaning::Answer(Answer::PerRecord(vec![refusal(&message, retryable, in_doubt)]))
+                Ok(Answer::PerRecord(vec![refusal(&message, retryable, in_doubt)]))
             );
         }
     }
@@ -231,44 +225,44 @@ mod tests {
         }
     }
 
-    fn transient(meaning: Meaning) -> String {
+    fn transient(meaning: Result<Answer, WriteError>) -> String {
         match meaning {
-            Meaning::Transient(message) => message,
+            Err(WriteError::Transient(message)) => message,
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn the_status_decides_when_the_body_tells_nothing_about_records() {
+    fn the_status_decides_if_the_body_has_no_results() {
         for status in [200, 201, 202, 204, 207] {
             let meaning = answer(plain(status), 2);
-            assert_eq!(meaning, Meaning::Answer(Answer::Written), "{status}");
+            assert_eq!(meaning, Ok(Answer::Written), "{status}");
         }
         for status in [303, 408, 425, 429, 500, 502, 503, 504, 599, 600, 999] {
             let meaning = answer(plain(status), 2);
-            assert!(matches!(meaning, Meaning::Transient(_)), "{status}");
+            assert!(matches!(meaning, Err(WriteError::Transient(_))), "{status}");
         }
         for status in [101, 300, 301, 302, 304, 307, 308, 401, 403, 404, 405, 407, 410] {
             let meaning = answer(plain(status), 2);
-            assert!(matches!(meaning, Meaning::Systemic(_)), "{status}");
+            assert!(matches!(meaning, Err(WriteError::Systemic(_))), "{status}");
         }
         for status in [
             400, 402, 406, 409, 411, 413, 415, 422, 424, 426, 428, 431, 451, 499,
         ] {
             let meaning = answer(plain(status), 2);
-            assert!(matches!(meaning, Meaning::Answer(Answer::Refused(_))), "{status}");
+            assert!(matches!(meaning, Err(WriteError::Refused(_))), "{status}");
         }
-        // JSON of another shape, and what is called JSON and is none.
+        // JSON of another shape, and a body that is declared as JSON but is not JSON.
         for own in [&br#"{"results": [{"id": 1}], "took": 3}"#[..], b"OK"] {
-            assert_eq!(answer(json(200, own), 2), Meaning::Answer(Answer::Written));
+            assert_eq!(answer(json(200, own), 2), Ok(Answer::Written));
         }
     }
 
     #[test]
-    fn a_body_with_one_entry_per_record_tells_about_each() {
+    fn a_body_with_one_entry_per_record_has_a_result_for_each() {
         let body = br#"{"results": [{"status": 201}, {"status": 422, "error": "no such customer"}, {"status": 429}]}"#;
         let expected = || {
-            Meaning::Answer(Answer::PerRecord(vec![
+            Ok(Answer::PerRecord(vec![
                 None,
                 refusal("status 422 for this record: no such customer", false, false),
                 refusal("status 429 for this record", true, false),
@@ -276,28 +270,28 @@ mod tests {
         };
         assert_eq!(answer(json(207, body), 3), expected());
         assert_eq!(answer(json(422, body), 3), expected());
-        // Not claimed to be JSON.
+        // Not declared as JSON.
         let text = Reply {
             is_json: false,
             ..json(200, body)
         };
-        assert_eq!(answer(text, 3), Meaning::Answer(Answer::Written));
+        assert_eq!(answer(text, 3), Ok(Answer::Written));
     }
 
     #[test]
-    fn entries_for_another_number_of_records_confirm_nothing_and_refuse_nothing() {
+    fn results_for_another_number_of_records_confirm_nothing_and_reject_nothing() {
         let one = br#"{"results": [{"status": 200}]}"#;
         assert_eq!(
             transient(answer(json(200, one), 2)),
-            "the server answered 200 with 1 result for 2 records, so it is not known which are written; let \"results\" \
-             have one entry per record of the request, in their order"
+            "the server answered 200 with 1 result for 2 records, so it is not known which are written; make \
+             \"results\" contain one entry per record of the request, in the same order"
         );
         let message = transient(answer(json(422, br#"{"results": []}"#), 1));
         assert!(message.contains("422 with 0 results for 1 record,"), "{message}");
     }
 
     #[test]
-    fn an_answer_that_is_not_there_as_a_whole_may_have_told_about_records() {
+    fn an_incomplete_answer_may_have_contained_results() {
         let cut = |status, is_json| Reply {
             is_json,
             cut: Some("its answer breaks off"),
@@ -309,17 +303,14 @@ mod tests {
                 format!("the server answered {status}, but its answer breaks off")
             );
         }
-        // Here the status has said everything.
+        // Here the status alone is enough.
         assert!(transient(answer(cut(503, true), 2)).starts_with("status 503"));
-        assert!(matches!(answer(cut(401, true), 2), Meaning::Systemic(_)));
-        assert!(matches!(
-            answer(cut(422, false), 2),
-            Meaning::Answer(Answer::Refused(_))
-        ));
+        assert!(matches!(answer(cut(401, true), 2), Err(WriteError::Systemic(_))));
+        assert!(matches!(answer(cut(422, false), 2), Err(WriteError::Refused(_))));
     }
 
     #[test]
-    fn messages_hold_the_beginning_of_the_answer_on_one_line() {
+    fn messages_contain_the_start_of_the_answer_on_one_line() {
         let long = "x\n".repeat(500);
         let message = transient(answer(
             Reply {

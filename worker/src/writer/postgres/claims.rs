@@ -1,5 +1,5 @@
-//! What this process knows of the partitions that it has claimed. In: claims, Kafka's confirmations, what was stored. Out: the
-//! claim to write with. Pure but for its locks.
+//! What this process knows about the partitions that it has claimed. In: claims, offsets that Kafka has
+//! confirmed, offsets that were stored. Out: the claim to write with. Pure except for its locks.
 
 use std::{
     collections::HashMap,
@@ -14,37 +14,38 @@ use crate::{
     record::{Offset, TopicPartition},
 };
 
-/// A partition under one assignment.
+/// A partition under one task_epoch.
 #[derive(Debug)]
 pub(super) struct Claim {
-    assignment: u64,
-    /// The number of our claim; None before the first, and after another worker has made one. Held while a batch is
-    /// written: batches of a partition wait for each other's row lock anyway, and here they need no connection for it.
+    task_epoch: u64,
+    /// The number of our claim; `None` before the first claim, and after another worker has claimed the
+    /// partition. Locked while a batch is written: batches of a partition wait for the same row lock anyway,
+    /// and this way they wait without a connection.
     pub owner_epoch: tokio::sync::Mutex<Option<i64>>,
     floor: AtomicI64,
     lost_before: AtomicBool,
-    /// Outlives the assignment: what is stored stays stored, whoever has the partition meanwhile.
+    /// Outlives the assignment: stored offsets stay stored, whoever owns the partition in the meantime.
     stored: Arc<Mutex<FinishedSet>>,
 }
 
 impl Claim {
-    /// Another worker has made a claim. True the first time: it may take some rounds until the group has decided, and the log
-    /// needs it once.
+    /// Another worker has claimed the partition. Returns true the first time: it may take several rounds
+    /// until the group has decided, and the log needs one line.
     pub fn lost(&self) -> bool {
         !self.lost_before.swap(true, Ordering::Relaxed)
     }
 
-    /// Kafka has confirmed that everything below is finished.
+    /// Kafka has confirmed that every offset below is finished.
     pub fn floor(&self) -> Offset {
         self.floor.load(Ordering::Relaxed)
     }
 
-    /// What the database is known to have; nothing at first.
+    /// The offsets that the database is known to have; empty at first.
     pub fn stored(&self) -> FinishedSet {
         self.stored.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The database has this, in a transaction that is committed.
+    /// The database has these offsets, in a committed transaction.
     pub fn has_stored(&self, finished: FinishedSet) {
         *self.stored.lock().unwrap_or_else(PoisonError::into_inner) = finished;
     }
@@ -55,16 +56,16 @@ impl Claim {
 pub(super) struct Claims(Mutex<HashMap<TopicPartition, Arc<Claim>>>);
 
 impl Claims {
-    /// The claim of a partition under an assignment; None when a later one has begun.
-    pub fn of(&self, partition: &TopicPartition, assignment: u64) -> Option<Arc<Claim>> {
+    /// The claim of a partition under an assignment; `None` if a later assignment has started.
+    pub fn of(&self, partition: &TopicPartition, task_epoch: u64) -> Option<Arc<Claim>> {
         let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = claims.get(partition);
-        if let Some(claim) = known.filter(|claim| claim.assignment >= assignment) {
-            return (claim.assignment == assignment).then(|| claim.clone());
+        if let Some(claim) = known.filter(|claim| claim.task_epoch >= task_epoch) {
+            return (claim.task_epoch == task_epoch).then(|| claim.clone());
         }
         let stored = known.map(|earlier| earlier.stored.clone()).unwrap_or_default();
         let claim = Arc::new(Claim {
-            assignment,
+            task_epoch,
             owner_epoch: tokio::sync::Mutex::new(None),
             floor: AtomicI64::new(0),
             lost_before: AtomicBool::new(false),
@@ -75,11 +76,11 @@ impl Claims {
     }
 
     /// Kafka has confirmed a commit.
-    pub fn committed(&self, partition: &TopicPartition, assignment: u64, offset: Offset) {
+    pub fn committed(&self, partition: &TopicPartition, task_epoch: u64, offset: Offset) {
         let claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(claim) = claims
             .get(partition)
-            .filter(|claim| claim.assignment == assignment)
+            .filter(|claim| claim.task_epoch == task_epoch)
         {
             claim.floor.fetch_max(offset, Ordering::Relaxed);
         }
@@ -116,7 +117,7 @@ mod tests {
         let second = claims.of(&partition, 2).unwrap();
         let mut finished = FinishedSet::default();
         finished.finish_below(9);
-        // By a write that was on its way when the next assignment began.
+        // Stored by a write that was in progress when the next assignment started.
         first.has_stored(finished.clone());
         assert_eq!(second.stored(), finished);
         let other = claims.of(&TopicPartition::new("t", 1), 2).unwrap();

@@ -1,37 +1,33 @@
-//! What an error of PostgreSQL means. Pure. Messages never hold values: PostgreSQL quotes them in the message of data
-//! errors, where they are taken out, and in the detail, which is left out.
+//! What an error of PostgreSQL means. Pure. Messages never contain values: PostgreSQL quotes values in the
+//! message of data errors, where they are removed, and in the detail, which is omitted.
 
 use std::error::Error as _;
 
 use tokio_postgres::Error;
 
 use super::{identifier::quote, key::Key};
-use crate::writer::WriteError;
+use crate::{record::failure::FailureClass, writer::WriteError};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Class {
-    Refused,
-    Transient,
-    Systemic,
-}
-
-/// By SQLSTATE; None when the server did not speak.
-fn class(code: Option<&str>) -> Class {
-    let Some(code) = code else { return Class::Transient };
+/// Classifies a SQLSTATE; `None` if the error is not from the server.
+fn class(code: Option<&str>) -> FailureClass {
+    let Some(code) = code else {
+        return FailureClass::Transient;
+    };
     match code {
-        // Full is full until somebody makes room.
-        "53100" => Class::Systemic,
+        // A full disk stays full until someone frees space.
+        "53100" => FailureClass::Systemic,
         _ => match &code[..code.len().min(2)] {
-            // Data, constraints, a row twice in one statement, limits such as index row size, and what triggers raise.
-            "21" | "22" | "23" | "38" | "39" | "44" | "54" | "P0" => Class::Refused,
-            // Login, database, schema, names and rights, features.
-            "28" | "3D" | "3F" | "42" | "0A" | "0P" | "F0" => Class::Systemic,
-            _ => Class::Transient,
+            // Data, constraints, a row twice in one statement, limits such as the index row size, errors
+            // raised by triggers.
+            "21" | "22" | "23" | "38" | "39" | "44" | "54" | "P0" => FailureClass::Record,
+            // Login, database, schema, names and permissions, features.
+            "28" | "3D" | "3F" | "42" | "0A" | "0P" | "F0" => FailureClass::Systemic,
+            _ => FailureClass::Transient,
         },
     }
 }
 
-/// An error of writing rows.
+/// An error while writing rows.
 pub(super) fn write(error: &Error, table: &str, key: &Key) -> WriteError {
     let advice = error.code().and_then(|code| match code.code() {
         "42P10" => {
@@ -51,7 +47,7 @@ pub(super) fn write(error: &Error, table: &str, key: &Key) -> WriteError {
     to_write_error(error, "writing rows", advice)
 }
 
-/// An error of anything else.
+/// Any other error.
 pub(super) fn other(error: &Error, doing: &str) -> WriteError {
     let advice = error
         .code()
@@ -65,7 +61,7 @@ fn general_advice(code: &str) -> Option<&'static str> {
         "57014" => "the statement took longer than postgres.timeoutSeconds; raise it, or look for locks",
         "53100" => "the database server's disk is full; make room",
         "53300" => "the server has no free connection; raise its max_connections or use fewer workers",
-        "25006" => "the server is read-only, a standby perhaps; the URL must lead to the primary",
+        "25006" => "the server is read-only, perhaps a standby; the URL must point to the primary",
         "3D000" => "correct the database name in the connection URL",
         _ if code.starts_with("28") => "correct user and password in the Secret of postgres.connection",
         _ => return None,
@@ -99,12 +95,13 @@ fn to_write_error(error: &Error, doing: &str, advice: Option<String>) -> WriteEr
         message.push_str(&advice);
     }
     match class(code) {
-        Class::Refused => WriteError::Refused(message),
-        Class::Systemic => WriteError::Systemic(message),
-        Class::Transient if message.contains("certificate verify failed") => WriteError::Systemic(format!(
-            "{message}; put the authority that signed the server's certificate as ca.crt into the Secret of postgres.connection, or correct the host name in its URL"
-        )),
-        Class::Transient => WriteError::Transient(message),
+        FailureClass::Transient if message.contains("certificate verify failed") => {
+            WriteError::Systemic(format!(
+                "{message}; put the authority that signed the server's certificate as ca.crt into the Secret \
+                 of postgres.connection, or correct the host name in its URL"
+            ))
+        }
+        class => WriteError::new(class, message),
     }
 }
 
@@ -123,27 +120,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_sqlstate_tells_whose_fault_it_is() {
+    fn the_sqlstate_determines_the_class() {
         for code in [
             "22P02", "22001", "22003", "23502", "23503", "23505", "23514", "21000", "54000", "P0001",
         ] {
-            assert_eq!(class(Some(code)), Class::Refused, "{code}");
+            assert_eq!(class(Some(code)), FailureClass::Record, "{code}");
         }
         for code in [
             "40001", "40P01", "53300", "57014", "57P01", "57P03", "08006", "25006", "55P03", "XX000", "58030",
         ] {
-            assert_eq!(class(Some(code)), Class::Transient, "{code}");
+            assert_eq!(class(Some(code)), FailureClass::Transient, "{code}");
         }
         for code in [
             "28P01", "28000", "3D000", "3F000", "42P01", "42703", "42501", "42P10", "0A000", "53100",
         ] {
-            assert_eq!(class(Some(code)), Class::Systemic, "{code}");
+            assert_eq!(class(Some(code)), FailureClass::Systemic, "{code}");
         }
-        assert_eq!(class(None), Class::Transient);
+        assert_eq!(class(None), FailureClass::Transient);
     }
 
     #[test]
-    fn values_are_taken_out_of_data_errors() {
+    fn values_are_removed_from_data_errors() {
         assert_eq!(
             without_values(r#"invalid input syntax for type integer: "4111 "1111""#),
             r#"invalid input syntax for type integer: "...""#

@@ -1,7 +1,8 @@
-//! From the Secret to a session with the table's columns. The URL never shows in an error.
+//! Connects with the URL from the Secret and reads the table's columns. The URL is never part of an error.
 //!
-//! `sslmode` is that of libpq: `disable`, `prefer` (default) and `require` do not check the server's certificate,
-//! `verify-ca` and `verify-full` do, against key `ca.crt` of the same Secret when there is one, else the system's roots.
+//! `sslmode` works as in libpq: `disable`, `prefer` (default) and `require` do not verify the server's
+//! certificate. `verify-ca` and `verify-full` do, against key `ca.crt` of the same Secret if it exists,
+//! otherwise against the system's root certificates.
 
 use std::{str::FromStr, time::Duration};
 
@@ -22,10 +23,10 @@ use crate::{secrets::SecretFiles, writer::WriteError};
 
 /// TCP, TLS and login take a few round trips.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Finds out about a dead server before the usual limits of NAT and firewalls.
+/// Detects a dead server before the usual limits of NAT and firewalls.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 
-/// A connection and what is known about the table.
+/// A connection with the columns of the table.
 pub(super) struct Session {
     pub client: Client,
     pub table: Table,
@@ -33,7 +34,7 @@ pub(super) struct Session {
     pub table_read: Instant,
 }
 
-/// How far the server's certificate is checked.
+/// How far the server's certificate is verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verify {
     Nothing,
@@ -57,7 +58,7 @@ impl Connector {
         }
     }
 
-    /// Tells whether the URL is there and well-formed.
+    /// Checks that the URL exists and is well-formed.
     pub fn check(&self) -> Result<(), NewPostgresError> {
         self.config().map(drop)
     }
@@ -77,7 +78,7 @@ impl Connector {
             .await
             .map_err(|error| classify::other(&error, "connecting"))?;
         tokio::spawn(async move {
-            // The client gets the same error; it ends when the client is dropped.
+            // The client gets the same error; this task ends when the client is dropped.
             if let Err(error) = connection.await {
                 tracing::debug!("a PostgreSQL connection ended: {error}");
             }
@@ -99,7 +100,9 @@ impl Connector {
         let url = self.secrets.read(&self.url)?;
         let bad = |what: &str| {
             NewPostgresError::Url(format!(
-                "the Secret {:?} key {:?} {what}; write postgresql://user:password@host:5432/database?sslmode=require, with special characters in user and password percent-encoded",
+                "the Secret {:?} key {:?} {what}; write \
+                 postgresql://user:password@host:5432/database?sslmode=require, with special characters in \
+                 user and password percent-encoded",
                 self.url.secret_name, self.url.key
             ))
         };
@@ -112,7 +115,7 @@ impl Connector {
         let (url, verify) = take_ssl_mode(&url);
         let mut config = Config::from_str(&url).map_err(|_| bad("is not a valid PostgreSQL URL"))?;
         if config.get_hosts().is_empty() {
-            return Err(bad("names no host"));
+            return Err(bad("contains no host"));
         }
         if verify != Verify::Nothing {
             config.ssl_mode(SslMode::Require);
@@ -153,7 +156,7 @@ impl Connector {
     }
 }
 
-/// Takes `sslmode=verify-ca` and `verify-full` out of a URL: our client library does not know them.
+/// Removes `sslmode=verify-ca` and `verify-full` from a URL: the client library does not know them.
 fn take_ssl_mode(url: &str) -> (String, Verify) {
     let Some((address, query)) = url.rsplit_once('?') else {
         return (url.into(), Verify::Nothing);
@@ -212,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_url_is_told_without_showing_it() {
+    fn an_invalid_url_is_reported_without_its_text() {
         for url in [
             "host=h password=s3cret",
             "postgresql://u:s3cret@h:port/d",

@@ -1,6 +1,6 @@
-//! How rows are told apart.
+//! The key of a table: what identifies a row.
 
-/// How the rows of a table are told apart.
+/// What identifies a row of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Key {
     /// One row per record.

@@ -1,9 +1,10 @@
-//! Whether the database has gone back: a standby that lacks the last transactions has taken over, or a backup was restored. In:
-//! what was stored, and what the row says now. Out: the first offset that is lost. Pure.
+//! Detects that the database has lost offsets: a standby without the last transactions has taken over, or a
+//! backup was restored. In: the offsets that were stored, and those in the row now. Out: the first lost
+//! offset. Pure.
 //!
-//! A row only ever grows while a group runs: everybody locks it, adds to what it says, and stores that. So what was in it
-//! once is in it for good. Kafka's offset proves nothing: records that are filtered, skipped or dead-lettered move it and
-//! not the row.
+//! While a group runs, a row only grows: each worker locks it, adds to its contents, and stores the result.
+//! So whatever was in it once stays in it. Kafka's committed offset proves nothing: records that are
+//! filtered, skipped or sent to the dead letter topic move it, but not the row.
 
 use std::ops::Range;
 
@@ -12,7 +13,7 @@ use crate::{
     record::Offset,
 };
 
-/// The first offset that was finished in `stored` and is not any more.
+/// The first offset that was finished in `stored` and is not finished in `now`.
 pub(super) fn first_lost(stored: &FinishedSet, now: &FinishedSet) -> Option<Offset> {
     if stored == now {
         return None;
@@ -35,9 +36,9 @@ pub(super) fn first_lost(stored: &FinishedSet, now: &FinishedSet) -> Option<Offs
     ranges(stored).into_iter().find_map(lost_of)
 }
 
-/// What is finished above the first unfinished offset.
+/// The finished offsets above the first unfinished one.
 fn ranges(finished: &FinishedSet) -> Vec<Range<Offset>> {
-    // A set can always read its own text.
+    // A set can always decode its own text.
     commit_metadata::decode(finished.next(), &finished.ahead()).unwrap_or_default()
 }
 
@@ -75,7 +76,7 @@ mod tests {
     }
 
     proptest! {
-        /// Compared with sets of numbers.
+        /// Compares with sets of numbers.
         #[test]
         fn it_is_the_first_number_that_is_missing(
             stored in prop::collection::btree_set(0_i64..60, 0..50),

@@ -1,5 +1,6 @@
-//! The table that holds the offsets beside the rows: one row per group and partition. Who owns the partition, and which
-//! offsets are finished. Its statements, and what their errors mean. It is never created or altered here.
+//! The table that stores the offsets next to the rows, with one row per group and partition: which worker
+//! owns the partition, and which offsets are finished. Contains its statements and classifies their errors.
+//! Never creates or alters the table.
 
 use tokio_postgres::{
     Client, Error, Row,
@@ -13,11 +14,11 @@ use crate::{
     writer::WriteError,
 };
 
-/// See the module.
+/// The offsets table of a consumer group.
 pub(super) struct OffsetsTable {
-    /// As configured.
+    /// The name as configured.
     name: String,
-    /// As SQL.
+    /// The name as SQL.
     quoted: String,
     group: String,
     owner: String,
@@ -27,7 +28,7 @@ pub(super) struct OffsetsTable {
 #[derive(Debug)]
 pub(super) struct OffsetsRow {
     pub owner: String,
-    /// Counts the claims; whoever made the last one owns the partition.
+    /// Number of claims; the worker that made the last one owns the partition.
     pub owner_epoch: i64,
     pub finished: FinishedSet,
 }
@@ -38,7 +39,7 @@ const KEY: &str = "group_id = $1 AND topic = $2 AND partition = $3";
 const COLUMNS: &str = "owner::text, owner_epoch::bigint, next_offset::bigint, ahead::text";
 
 impl OffsetsTable {
-    /// Rows of this consumer group, owned by this worker.
+    /// Uses the rows of this consumer group, as this worker.
     pub fn new(name: &str, group: &str, owner: &str) -> Self {
         Self {
             name: name.into(),
@@ -48,12 +49,12 @@ impl OffsetsTable {
         }
     }
 
-    /// What to run when there is no such table.
+    /// The statement that creates the table.
     fn create(&self) -> String {
         format!(
-            "CREATE TABLE {} (group_id text NOT NULL, topic text NOT NULL, partition int NOT NULL, next_offset bigint NOT NULL, \
-             ahead text NOT NULL, owner text NOT NULL, owner_epoch bigint NOT NULL, updated_at timestamptz NOT NULL, \
-             PRIMARY KEY (group_id, topic, partition));",
+            "CREATE TABLE {} (group_id text NOT NULL, topic text NOT NULL, partition int NOT NULL, \
+             next_offset bigint NOT NULL, ahead text NOT NULL, owner text NOT NULL, owner_epoch bigint NOT \
+             NULL, updated_at timestamptz NOT NULL, PRIMARY KEY (group_id, topic, partition));",
             self.quoted
         )
     }
@@ -61,7 +62,8 @@ impl OffsetsTable {
     /// Makes this worker the owner, and locks the row until the end of the transaction.
     pub async fn claim(&self, client: &Client, partition: &TopicPartition) -> Result<OffsetsRow, WriteError> {
         let sql = format!(
-            "INSERT INTO {} AS o (group_id, topic, partition, next_offset, ahead, owner, owner_epoch, updated_at) \
+            "INSERT INTO {} AS o \
+             (group_id, topic, partition, next_offset, ahead, owner, owner_epoch, updated_at) \
              VALUES ($1, $2, $3, 0, '', $4, 1, now()) \
              ON CONFLICT (group_id, topic, partition) \
              DO UPDATE SET owner = excluded.owner, owner_epoch = o.owner_epoch + 1, updated_at = now() \
@@ -75,13 +77,13 @@ impl OffsetsTable {
         match self.read(partition, rows)? {
             Some(owned) => Ok(owned),
             None => Err(WriteError::Systemic(format!(
-                "the table {:?} takes no row for {partition}: remove the trigger or rule that keeps it out",
+                "the table {:?} accepts no row for {partition}: remove the trigger or rule that prevents it",
                 self.name
             ))),
         }
     }
 
-    /// Locks the row until the end of the transaction. None when there is none.
+    /// Locks the row until the end of the transaction. Returns `None` if there is none.
     pub async fn lock(
         &self,
         client: &Client,
@@ -93,7 +95,7 @@ impl OffsetsTable {
         self.read(partition, rows)
     }
 
-    /// Stores what is finished, in the row that is locked.
+    /// Stores the finished offsets in the locked row.
     pub async fn store(
         &self,
         client: &Client,
@@ -113,13 +115,18 @@ impl OffsetsTable {
         }
     }
 
-    /// The row lacks what was `stored` in it, from `lost` on.
-    pub fn gone_back(&self, partition: &TopicPartition, stored: &FinishedSet, lost: Offset) -> WriteError {
+    /// The error for a row that lacks offsets that were `stored` in it, from `lost` on.
+    pub fn lost_offsets_error(
+        &self,
+        partition: &TopicPartition,
+        stored: &FinishedSet,
+        lost: Offset,
+    ) -> WriteError {
         WriteError::Systemic(format!(
-            "the database has gone back: this worker has stored offsets of {partition} up to {}, and the table {:?} has lost them \
-             from {lost} on, and with them the rows; nothing is written until that is mended: stop the group, set its offsets in \
-             Kafka to next_offset of its rows in that table, and start it again (docs/delivery.md, \"When the database goes \
-             back\")",
+            "the database has gone back: this worker has stored offsets of {partition} up to {}, and the \
+             table {:?} has lost them from {lost} on, and with them the rows; nothing is written until this \
+             is fixed: stop the group, set its offsets in Kafka to next_offset of its rows in that table, \
+             and start it again (docs/delivery.md, \"When the database goes back\")",
             stored.end(),
             self.name
         ))
@@ -144,11 +151,12 @@ impl OffsetsTable {
             Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))
         };
         let (owner, owner_epoch, next, ahead) = columns().map_err(|error| self.error(&error))?;
-        // To take nothing for finished would write rows twice.
+        // To treat this as nothing finished would write rows twice.
         let finished = FinishedSet::decode(next, &ahead).map_err(|_| {
             WriteError::Systemic(format!(
-                "the column ahead of table {:?} was not written by this worker, in the row of {partition}: restore it, or \
-                 stop the group and delete the row to have the records from Kafka's committed offset on written again",
+                "the column ahead of table {:?} holds text that this worker did not write, in the row of \
+                 {partition}: restore it, or stop the group and delete the row; the worker then writes the \
+                 records from Kafka's committed offset on again",
                 self.name
             ))
         })?;
@@ -159,7 +167,7 @@ impl OffsetsTable {
         }))
     }
 
-    /// What an error of these statements, or of a transaction with nothing else in it, means.
+    /// Classifies an error of these statements, or of a transaction with only these statements.
     pub fn error(&self, error: &Error) -> WriteError {
         let advice = error.code().and_then(|code| match code.code() {
             "42P01" | "42P10" | "42703" => Some(format!("create the table: {}", self.create())),
@@ -177,9 +185,9 @@ impl OffsetsTable {
         match error {
             WriteError::Systemic(message) => WriteError::Systemic(with(message)),
             WriteError::Transient(message) => WriteError::Transient(with(message)),
-            // Not the records are at fault, so nothing of this may end in the dead letter topic.
+            // No record causes this error, so no record may go to the dead letter topic because of it.
             WriteError::Refused(message) => WriteError::Systemic(format!(
-                "{message}; the table must be as the documentation of the writer says: {}",
+                "{message}; the table must have this form: {}",
                 self.create()
             )),
             fenced => fenced,

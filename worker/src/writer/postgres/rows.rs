@@ -1,8 +1,8 @@
-//! Records as rows: fields to columns, one [`Group`] per set of columns. Pure.
+//! Turns records into rows: fields to columns, one [`Group`] per set of columns. Pure.
 //!
-//! Rows with different sets of columns cannot share a statement: a column that a record does not mention must keep its
-//! value. A row joins the last group with its columns unless a later group has a row of the same key, which it must
-//! follow.
+//! Rows with different sets of columns cannot share a statement, because a column that a record does not
+//! mention must keep its value. A row joins the last group with the same columns, unless a later group
+//! contains a row with the same key, which it must follow.
 
 use std::{
     borrow::Cow,
@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 use super::{key::Key, table::Table, text};
 use crate::{record::batch::OutputRecord, writer::Rejected};
 
-/// Text of a column, None is NULL.
+/// Text of a column; `None` is NULL.
 type ColumnText<'a> = Option<Cow<'a, str>>;
 
 /// Rows with the same columns.
@@ -28,7 +28,7 @@ type ColumnText<'a> = Option<Cow<'a, str>>;
 pub(super) struct Group<'a> {
     /// Indices in the table, ascending.
     pub columns: Vec<usize>,
-    /// The values of each of them, row by row.
+    /// The values of each column, row by row.
     pub values: Vec<Vec<ColumnText<'a>>>,
     keys: HashSet<Vec<ColumnText<'a>>>,
 }
@@ -43,11 +43,11 @@ impl Group<'_> {
 /// A batch as rows.
 #[derive(Debug)]
 pub(super) struct Encoded<'a> {
-    /// To be written in this order.
+    /// The groups, to be written in this order.
     pub groups: Vec<Group<'a>>,
-    /// Records that are no rows.
+    /// Records that cannot be rows.
     pub rejected: Vec<Rejected>,
-    /// True when a field has no column.
+    /// True if a field has no column.
     pub unknown_fields: bool,
 }
 
@@ -61,7 +61,7 @@ pub(super) struct Rows<'t> {
 }
 
 impl<'t> Rows<'t> {
-    /// Fails with a message when a key column does not exist.
+    /// Fails with a message if a key column does not exist.
     pub fn new(table: &'t Table, key: &Key, unknown_fields: UnknownFields) -> Result<Self, String> {
         let find = |name: &String| {
             table.find(name).ok_or_else(|| {
@@ -70,7 +70,8 @@ impl<'t> Rows<'t> {
                     Key::Columns(_) => "keyColumns",
                 };
                 format!(
-                    "table {:?} has no column {name:?}: add it with a unique index, or correct postgres.{what}",
+                    "table {:?} has no column {name:?}: add it with a unique index, or correct \
+                     postgres.{what}",
                     table.name
                 )
             })
@@ -89,7 +90,7 @@ impl<'t> Rows<'t> {
         })
     }
 
-    /// Encodes a batch; a record that cannot be a row is rejected and the others go on.
+    /// Encodes a batch. A record that cannot be a row is rejected; the other records are still encoded.
     pub fn encode<'a>(&self, records: impl IntoIterator<Item = OutputRecord<'a>>) -> Encoded<'a> {
         let mut encoded = Encoded {
             groups: Vec::new(),
@@ -110,7 +111,7 @@ impl<'t> Rows<'t> {
         encoded
     }
 
-    /// The text of each column that the record has.
+    /// The text of each column that the record sets.
     fn row<'a>(
         &self,
         record: &OutputRecord<'a>,
@@ -140,7 +141,8 @@ impl<'t> Rows<'t> {
             };
             if self.unknown_fields == UnknownFields::Reject {
                 return Err(format!(
-                    "field {name:?} cannot be written: this column of table {:?} {problem}; add the column, remove the field in a transform, or set postgres.unknownFields: Ignore",
+                    "field {name:?} cannot be written: this column of table {:?} {problem}; add the column, \
+                     remove the field in a transform, or set postgres.unknownFields: Ignore",
                     self.table.name
                 ));
             }
@@ -148,7 +150,7 @@ impl<'t> Rows<'t> {
         if let Some(index) = self.record_id {
             row.insert(index, Some(Cow::Owned(record.record_id())));
         }
-        // A row without its key could not be found again: each delivery would add another.
+        // A row without its key could not be found again: each delivery would add another row.
         for index in &self.key {
             if !matches!(row.get(index), Some(Some(_))) {
                 let name = &self.table.columns[*index].name;
@@ -159,7 +161,7 @@ impl<'t> Rows<'t> {
     }
 
     fn add<'a>(&self, groups: &mut Vec<Group<'a>>, row: BTreeMap<usize, ColumnText<'a>>) {
-        // Record ids never repeat, so only keys of the user's own bind rows to an order.
+        // Record ids never repeat, so only user-defined keys restrict the order of rows.
         let key: Option<Vec<ColumnText<'a>>> = self.record_id.is_none().then(|| {
             self.key
                 .iter()
@@ -193,7 +195,7 @@ impl<'t> Rows<'t> {
     }
 }
 
-/// The fields of a JSON object; the values are not parsed.
+/// The fields of a JSON object, with unparsed values.
 struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
@@ -232,7 +234,7 @@ mod tests {
         writer::{WriteBatch, postgres::table::tests::table},
     };
 
-    /// Indices of the columns, and the rows in them.
+    /// Indices of the columns, and the rows with these columns.
     type Columns = (Vec<usize>, Vec<String>);
 
     fn encode(key: Key, unknown_fields: UnknownFields, values: &[&str]) -> (Vec<Columns>, Vec<Rejected>) {
@@ -312,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn the_record_id_is_the_key_when_asked_for() {
+    fn the_record_id_is_the_key_if_configured() {
         let key = Key::RecordId("id".into());
         let values = [r#"{"a":"x"}"#, r#"{"b":"y"}"#, r#"{"a":"z"}"#];
         let (groups, _) = encode(key.clone(), UnknownFields::Reject, &values);
@@ -332,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_row_is_refused_with_the_reason_and_the_rest_goes_on() {
+    fn records_that_cannot_be_rows_are_rejected_with_the_reason_and_the_others_are_encoded() {
         let values = [
             "tombstone",
             "[1]",
@@ -369,14 +371,14 @@ mod tests {
     }
 
     #[test]
-    fn unknown_fields_are_left_out_when_asked_for() {
+    fn unknown_fields_are_left_out_if_configured() {
         let values = [r#"{"id":1,"zip":"x","generated_c":"y","a":"z"}"#];
         let (groups, rejected) = encode(by_id(), UnknownFields::Ignore, &values);
         assert_eq!((groups, rejected), (vec![group(&[0, 1], &["1|z"])], vec![]));
     }
 
     #[test]
-    fn a_missing_key_column_is_told_with_what_to_do() {
+    fn a_missing_key_column_is_reported_with_what_to_do() {
         let table = table(&[("id", "integer")]);
         let error = Rows::new(&table, &Key::Columns(vec!["nr".into()]), UnknownFields::Reject).unwrap_err();
         assert!(

@@ -1,4 +1,5 @@
-//! SQL text. Pure. Names of users appear quoted and nowhere but where a name must be; values are parameters.
+//! SQL statements. Pure. User-defined names appear only where SQL needs a name, and always quoted; values are
+//! parameters.
 
 use super::{
     identifier::quote,
@@ -6,9 +7,9 @@ use super::{
     table::{Column, Table},
 };
 
-/// Upserts rows that have the given columns. Parameters: one text array per column, in that order. The rows are cast to
-/// the columns' types, of each key the last one is taken, and they are locked in the order of the keys, so that
-/// concurrent batches do not deadlock.
+/// Upserts rows with the given columns. Parameters: one text array per column, in the same order. The
+/// statement casts the rows to the column types, keeps the last row of each key, and locks rows in the order
+/// of their keys, so that concurrent batches do not deadlock.
 pub(super) fn upsert(table: &Table, key: &Key, columns: &[usize]) -> String {
     let column = |index: &usize| &table.columns[*index];
     let list = |items: Vec<String>| items.join(", ");
@@ -53,7 +54,7 @@ pub(super) fn upsert(table: &Table, key: &Key, columns: &[usize]) -> String {
     )
 }
 
-/// Casts one text to the type of a column.
+/// Casts a text to the type of a column.
 pub(super) fn cast(column: &Column) -> String {
     format!("SELECT $1::text::{}", column.type_name)
 }
@@ -79,12 +80,13 @@ mod tests {
              FROM (SELECT c0::integer AS c0, c1::text AS c1, c2::jsonb AS c2, n \
              FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS r(c0, c1, c2, n)) AS s \
              ORDER BY c0, n DESC \
-             ON CONFLICT (\"id\") DO UPDATE SET \"Name \"\"x\"\"\" = excluded.\"Name \"\"x\"\"\", \"n\" = excluded.\"n\""
+             ON CONFLICT (\"id\") DO UPDATE SET \"Name \"\"x\"\"\" = excluded.\"Name \"\"x\"\"\", \"n\" = \
+             excluded.\"n\""
         );
     }
 
     #[test]
-    fn keys_alone_change_nothing_in_an_existing_row() {
+    fn rows_with_only_key_columns_change_nothing_in_an_existing_row() {
         let table = table(&[("a", "uuid"), ("b", "bigint")]);
         let sql = upsert(&table, &Key::Columns(vec!["b".into(), "a".into()]), &[0, 1]);
         assert!(sql.contains("DISTINCT ON (c0, c1)"), "{sql}");

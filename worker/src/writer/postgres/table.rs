@@ -7,10 +7,10 @@ use tokio_postgres::{Client, types::Type};
 use super::{classify, identifier::quote_table};
 use crate::writer::WriteError;
 
-/// What text a column takes.
+/// The form of text that a column accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// JSON as it is.
+    /// JSON, unchanged.
     Json,
     /// An array literal.
     Array,
@@ -22,19 +22,19 @@ pub(super) enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Column {
     pub name: String,
-    /// Its type as SQL, without length: a cast to varchar(3) cuts text off silently, the assignment does not.
+    /// The type as SQL, without length: a cast to varchar(3) silently truncates, while the assignment fails.
     pub type_name: String,
     pub kind: Kind,
-    /// The database computes it; it cannot be written.
+    /// The database computes the value, so it cannot be written.
     pub generated: bool,
 }
 
 /// The target table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Table {
-    /// As configured.
+    /// The name as configured.
     pub name: String,
-    /// As SQL.
+    /// The name as SQL.
     pub quoted: String,
     pub columns: Vec<Column>,
     by_name: HashMap<String, usize>,
@@ -61,7 +61,7 @@ impl Table {
     }
 }
 
-// A domain is judged by the type below it.
+// For a domain, the type below it counts.
 const QUERY: &str = "\
     SELECT a.attname::text, format_type(a.atttypid, -1), \
            a.attgenerated <> '' OR a.attidentity = 'a', \
@@ -96,7 +96,8 @@ pub(super) async fn read(client: &Client, name: &str) -> Result<Table, WriteErro
         .map_err(|error| classify::other(&error, "reading the columns of the table"))?;
     if columns.is_empty() {
         return Err(WriteError::Systemic(format!(
-            "table {name:?} does not exist for this user (names are case-sensitive here): create it, or correct postgres.table, the database in the URL, or the user's rights"
+            "table {name:?} does not exist for this user (names are case-sensitive here): create it, or \
+             correct postgres.table, the database in the URL, or the user's rights"
         )));
     }
     Ok(Table::new(name, columns))
@@ -106,7 +107,7 @@ pub(super) async fn read(client: &Client, name: &str) -> Result<Table, WriteErro
 pub(super) mod tests {
     use super::*;
 
-    /// A table public.orders with columns of these names and types; the kind follows from the type.
+    /// A table public.orders with columns of these names and types; the type determines the kind.
     pub fn table(columns: &[(&str, &str)]) -> Table {
         let columns = columns.iter().map(|(name, type_name)| Column {
             name: name.to_string(),

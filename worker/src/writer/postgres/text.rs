@@ -1,4 +1,4 @@
-//! A JSON value in the text form that PostgreSQL reads for a column. Pure.
+//! Converts a JSON value to the text form that PostgreSQL reads for a column. Pure.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,8 @@ use serde_json::value::RawValue;
 
 use super::table::Kind;
 
-/// None is SQL's NULL. Numbers keep their digits; objects, and arrays for columns that are none, stay JSON.
+/// `None` is SQL's NULL. Numbers keep their digits. Objects stay JSON, and so do arrays for columns that are
+/// not arrays.
 pub(super) fn of<'a>(value: &'a RawValue, kind: Kind) -> Result<Option<Cow<'a, str>>, &'static str> {
     let raw = value.get();
     let text = match (kind, raw.as_bytes().first()) {
@@ -24,7 +25,7 @@ pub(super) fn of<'a>(value: &'a RawValue, kind: Kind) -> Result<Option<Cow<'a, s
 }
 
 fn string(raw: &str) -> Result<Cow<'_, str>, &'static str> {
-    // Borrows when nothing is escaped.
+    // Borrows if nothing is escaped.
     #[derive(serde::Deserialize)]
     struct JsonString<'a>(#[serde(borrow)] Cow<'a, str>);
     let JsonString(text) = serde_json::from_str(raw).map_err(|_| "is a string with an invalid escape")?;
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nul_character_is_refused() {
+    fn a_nul_character_is_rejected() {
         assert!(text(r#""a\u0000b""#, Kind::Text).unwrap_err().contains("U+0000"));
         assert!(text(r#"["\u0000"]"#, Kind::Array).is_err());
     }

@@ -1,13 +1,14 @@
-//! `ExactlyOnce`: a batch and the offsets of its records in one transaction, under the lock of the partition's row. What is
-//! finished already is left out, so a batch whose commit has no known outcome is simply written again. Two round trips:
-//! begin and lock; rows, offsets and commit.
+//! `ExactlyOnce`: writes a batch and the offsets of its records in one transaction, under the lock of the
+//! partition's row. Finished records are left out, so a batch whose commit has an unknown result is simply
+//! written again. Two round trips: begin and lock; then rows, offsets and commit.
 //!
-//! A row that another worker has claimed since we did refuses our batch, and our next one claims it back. That is safe
-//! whoever of both is right, because everybody writes in the order of the offsets and leaves out what is finished; it ends
-//! when the group has taken the partition from the one that should not have it.
+//! If another worker has claimed the row since we did, our batch fails, and our next one claims the row back.
+//! That is safe whichever worker is right, because each one writes in the order of the offsets and leaves out
+//! what is finished. It ends when the group revokes the partition from the worker that should not have it.
 //!
-//! A row that lacks what this process has seen in it belongs to a database that has gone back ([`gone_back`]). To write would
-//! be to lose the rows in between without a word, and the offset to read them again from; so nothing is written then.
+//! A row that lacks offsets that this process has seen in it means that the database has gone back
+//! ([`lost_offsets`]). Writing would silently lose the rows in between, and the offset from which to read
+//! them again, so the writer writes nothing.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -35,20 +36,21 @@ use crate::{
     writer::{Rejected, WriteBatch, WriteError},
 };
 
-/// A worker that is frozen in the middle of a transaction holds the row's lock against its successor, until the server ends
-/// its session: after 5 s, because one that runs is back within milliseconds. Read committed, because the row must be seen as
-/// it is once the lock is there, and not as it was at the beginning.
+/// A worker that is frozen in the middle of a transaction holds the row's lock, and its successor waits,
+/// until the server ends the session after 5 s; a running worker continues within milliseconds. Read
+/// committed, because the worker must see the row as it is once it has the lock, and not as it was at the
+/// start of the transaction.
 const BEGIN: &str =
     "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = 5000";
 
-/// Where the offsets are, and which partitions are ours.
+/// The offsets table, and the partitions that this worker has claimed.
 pub(super) struct Offsets {
     pub table: OffsetsTable,
     pub claims: Claims,
 }
 
 impl Offsets {
-    /// In this table, for this group and worker.
+    /// Uses this table, for this group and worker.
     pub fn new(table: &str, group: &str, worker: &str) -> Self {
         Self {
             table: OffsetsTable::new(table, group, worker),
@@ -57,20 +59,20 @@ impl Offsets {
     }
 }
 
-/// Rows to be written, and outputs that cannot be, each with the reason.
+/// Rows to write, and outputs that cannot be rows, each with the reason.
 struct RowPlan<'a> {
     groups: Vec<Group<'a>>,
     refused: Vec<(u32, String)>,
-    /// A field has no column.
+    /// True if a field has no column.
     unknown_fields: bool,
 }
 
-/// What came of a batch that is written.
-struct Written {
+/// The result of a written batch.
+struct WrittenBatch {
     rejected: Vec<Rejected>,
-    /// The number of the claim that it was written under.
+    /// The number of the claim under which it was written.
     owner_epoch: i64,
-    /// What the row says now.
+    /// The finished offsets in the row now.
     finished: FinishedSet,
 }
 
@@ -80,9 +82,9 @@ impl PostgresWriter {
         &self,
         offsets: &Offsets,
         partition: &TopicPartition,
-        assignment: u64,
+        task_epoch: u64,
     ) -> Result<FinishedSet, WriteError> {
-        let claim = offsets.claims.of(partition, assignment);
+        let claim = offsets.claims.of(partition, task_epoch);
         let claim = claim.ok_or_else(|| superseded(partition))?;
         let mut ours = claim.owner_epoch.lock().await;
         let (_permit, session) = self.session().await?;
@@ -127,7 +129,7 @@ impl PostgresWriter {
         batch: &WriteBatch<'_>,
     ) -> Result<Vec<Rejected>, WriteError> {
         let partition = batch.partition();
-        let claim = offsets.claims.of(partition, batch.epoch());
+        let claim = offsets.claims.of(partition, batch.task_epoch());
         let claim = claim.ok_or_else(|| superseded(partition))?;
         let mut ours = claim.owner_epoch.lock().await;
         let (_permit, mut session) = self.session().await?;
@@ -162,14 +164,14 @@ impl PostgresWriter {
         batch: &WriteBatch<'_>,
         ours: Option<i64>,
         claim: &Claim,
-    ) -> Result<Written, WriteError> {
+    ) -> Result<WrittenBatch, WriteError> {
         let partition = batch.partition();
-        // Before the lock is there, because most often nothing is finished yet.
+        // Before the row is locked, because usually nothing is finished yet.
         let mut plan = self.plan(&session.table, batch.batch(), batch.selected())?;
         if plan.unknown_fields && self.refresh(session).await? {
             plan = self.plan(&session.table, batch.batch(), batch.selected())?;
         }
-        // Both before the row is read: what was stored by then must be in it.
+        // Both before the row is read: whatever was stored by then must be in it.
         let (floor, stored) = (claim.floor(), claim.stored());
         let owned = self
             .begin(offsets, &session.client, partition, ours, &stored)
@@ -189,7 +191,7 @@ impl PostgresWriter {
             .iter()
             .map(|(output, _)| batch.batch().source(*output) as usize)
             .collect();
-        for range in batch.covered(&refused) {
+        for range in batch.covered_offsets(&refused) {
             finished.insert(range);
         }
         let written = self
@@ -205,14 +207,14 @@ impl PostgresWriter {
             retryable: false,
             in_doubt: false,
         });
-        Ok(Written {
+        Ok(WrittenBatch {
             rejected: rejected.collect(),
             owner_epoch: owned.owner_epoch,
             finished,
         })
     }
 
-    /// The rows of these outputs. A record of which an output cannot be a row is left out whole.
+    /// The rows of these outputs. If an output cannot be a row, its whole record is left out.
     fn plan<'a>(&self, table: &Table, batch: &'a Batch, selected: &[u32]) -> Result<RowPlan<'a>, WriteError> {
         let outputs = |selected: &[u32]| -> Vec<_> {
             let output = |index: &u32| batch.output(*index as usize);
@@ -232,9 +234,10 @@ impl PostgresWriter {
             (output, reason.cloned().unwrap_or_default())
         };
         let rows: usize = encoded.groups.iter().map(Group::len).sum();
-        let groups = match rows == kept.len() {
-            true => encoded.groups,
-            false => self.encode(table, outputs(&kept))?.groups,
+        let groups = if rows == kept.len() {
+            encoded.groups
+        } else {
+            self.encode(table, outputs(&kept))?.groups
         };
         Ok(RowPlan {
             groups,
@@ -243,8 +246,8 @@ impl PostgresWriter {
         })
     }
 
-    /// Begins a transaction in which nobody else writes to the partition: as the owner `ours` (anew without one). Only on
-    /// what was `stored` before.
+    /// Begins a transaction that locks the partition against other writers: with the claim `ours`, or with a
+    /// new claim if there is none. Fails if the row lacks anything that was `stored` before.
     async fn begin(
         &self,
         offsets: &OffsetsTable,
@@ -259,24 +262,24 @@ impl PostgresWriter {
                 None => offsets.claim(client, partition).await.map(Some),
             }
         };
-        // Polled in this order, and sent when first polled.
+        // Polled in this order; a request is sent at its first poll.
         let (begun, owned) = join(client.batch_execute(BEGIN), row).await;
         begun.map_err(|error| classify::other(&error, "beginning a transaction"))?;
         let owned = owned?;
-        // A row that is gone has lost everything, and so has one that our claim has just made.
+        // A missing row has lost everything, and so has a row that our claim has just created.
         let nothing = FinishedSet::default();
         let now = owned.as_ref().map_or(&nothing, |owned| &owned.finished);
-        // First of all, because the claims have gone back as well.
+        // Check this first, because the claims have gone back as well.
         let error = match (lost_offsets::first_lost(stored, now), owned) {
-            (Some(lost), _) => offsets.gone_back(partition, stored, lost),
+            (Some(lost), _) => offsets.lost_offsets_error(partition, stored, lost),
             (None, Some(owned)) if ours.is_none_or(|ours| ours == owned.owner_epoch) => return Ok(owned),
             (None, Some(owned)) => WriteError::Fenced(format!(
-                "{partition} was claimed in the database by worker {:?} (owner_epoch {}); if the group gives it to both for \
-                 long, one of them is cut off from Kafka",
+                "{partition} was claimed in the database by worker {:?} (owner_epoch {}); if both keep the \
+                 partition for long, one of them is cut off from Kafka",
                 owned.owner, owned.owner_epoch
             )),
             (None, None) => WriteError::Fenced(format!(
-                "the row of {partition} is gone from the table of offsets; a new one is made"
+                "the offsets table has no row for {partition} any more; the next attempt creates one"
             )),
         };
         let ended = client.batch_execute("ROLLBACK").await;
@@ -314,15 +317,15 @@ impl PostgresWriter {
     }
 }
 
-/// Sends all requests at once, in order, and waits for all answers: in a transaction, what comes after one that fails fails
-/// too, the commit included. The first error.
+/// Sends all requests immediately, in order, and waits for all answers. In a transaction, everything behind a
+/// failed request fails too, including the commit. Returns the first error.
 async fn together(requests: Vec<BoxFuture<'_, Result<(), WriteError>>>) -> Result<(), WriteError> {
     let mut answers: Vec<_> = requests
         .into_iter()
         .map(|request| Box::pin(maybe_done(request)))
         .collect();
     for answer in &mut answers {
-        // A request is sent when it is polled for the first time.
+        // A request is sent at its first poll.
         let _ = poll!(answer.as_mut());
     }
     let mut result = Ok(());
@@ -334,5 +337,7 @@ async fn together(requests: Vec<BoxFuture<'_, Result<(), WriteError>>>) -> Resul
 }
 
 fn superseded(partition: &TopicPartition) -> WriteError {
-    WriteError::Fenced(format!("{partition} has been assigned to this worker anew since"))
+    WriteError::Fenced(format!(
+        "{partition} has been assigned to this worker again since then"
+    ))
 }
