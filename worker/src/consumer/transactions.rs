@@ -14,6 +14,7 @@ use super::{
     error::PollError,
     transaction_driver::{Ending, TransactionDriver, TransactionState},
 };
+use crate::retry;
 use crate::{
     health::snapshot::PausedReason,
     record::TopicPartition,
@@ -223,7 +224,7 @@ impl PollLoop {
                 transactions.record_failure(&message, cause, reason, false);
                 // Logs the 1st, 2nd, 4th, 8th ... failure: an outage of hours must not fill the log.
                 let attempt = transactions.outage.as_ref().map_or(0, |outage| outage.failures);
-                if attempt.is_power_of_two() {
+                if retry::is_logged(attempt) {
                     tracing::warn!(attempt, "aborting the transaction: {message}; retrying");
                 }
             }

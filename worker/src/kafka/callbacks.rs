@@ -5,7 +5,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Mutex, PoisonError,
+        Mutex,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -20,6 +20,7 @@ use rdkafka::{
 };
 
 use super::log::{LogSource, log};
+use crate::sync;
 
 /// A change of the assignment.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,10 +44,7 @@ pub(crate) struct ConsumerCallbacks {
 
 impl ConsumerCallbacks {
     pub fn next_event(&self) -> Option<RebalanceEvent> {
-        self.events
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop_front()
+        sync::lock(&self.events).pop_front()
     }
 
     /// From here on, revokes are answered immediately: everything is drained and committed, the consumer is
@@ -93,9 +91,6 @@ impl ConsumerContext for ConsumerCallbacks {
                 lost: consumer.assignment_lost(),
             }
         };
-        self.events
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push_back(event);
+        sync::lock(&self.events).push_back(event);
     }
 }

@@ -16,12 +16,13 @@
 use std::{
     collections::HashMap,
     ops::Range,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, atomic::Ordering},
     time::Duration,
 };
 
 use tokio::{sync::Semaphore, task::JoinError};
 
+use crate::sync;
 use crate::{
     health::{problems::Problems, snapshot::PausedReason},
     pipeline::{Pipeline, heartbeat::Heartbeat},
@@ -360,7 +361,7 @@ impl TimedPipeline {
     }
 
     fn lock(&self) -> MutexGuard<'_, AbandonedRuns> {
-        self.abandoned.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.abandoned)
     }
 }
 

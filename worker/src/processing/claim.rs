@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crds::spec::DeliveryGuarantee;
 use tokio::time::Instant;
 
+use crate::retry;
 use crate::{
     health::snapshot::PausedReason,
     offsets::FinishedSet,
@@ -66,7 +67,7 @@ pub(crate) async fn claim(context: &Arc<PartitionContext>) -> Option<ClaimedPart
         failures = failures.saturating_add(1);
         let systemic = matches!(error, WriteError::Systemic(_));
         let message = format!("writer {}: {error}", named.name);
-        if failures.is_power_of_two() {
+        if retry::is_logged(failures) {
             let (writer, partition) = (&named.name, &context.partition);
             tracing::warn!(%writer, %partition, attempt = failures, "claim failed: {message}; retrying");
         }

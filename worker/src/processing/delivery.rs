@@ -10,6 +10,7 @@ use std::{collections::HashSet, sync::Arc};
 use tokio::time::Instant;
 
 use self::outcome::{RefusedRecord, RetryLater, WriteOutcome};
+use crate::retry;
 use crate::{
     health::{problems::ProblemReporter, snapshot::PausedReason},
     processing::batch_part::PendingWrite,
@@ -323,7 +324,7 @@ impl WriterOutage {
         let lost = delivery.retry_mode == RetryMode::Never && !systemic;
         // The 1st, 2nd, 4th, 8th ... failure: an outage of hours must not fill the log. The breaker logs once
         // for all when it opens.
-        if self.failures.is_power_of_two() && (lost || !open) && !fenced {
+        if retry::is_logged(self.failures) && (lost || !open) && !fenced {
             let partition = delivery.batch.chunk().partition.to_string();
             let next = if lost {
                 "these records may be lost, because AtMostOnce never repeats a write"

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use rdkafka::{consumer::ConsumerGroupMetadata, topic_partition_list::TopicPartitionList};
 
-use super::{Event, Reporter};
+use super::event::{Event, Reporter};
+use crate::retry;
 use crate::{
     kafka::producer::{TransactionError, TransactionErrorKind, TransactionalClient},
     retry::RetryPolicy,
@@ -57,7 +58,7 @@ impl PairedClient {
                 continue;
             }
             failures += 1;
-            if u32::is_power_of_two(failures) {
+            if retry::is_logged(failures) {
                 tracing::warn!(
                     attempt = failures,
                     "cannot begin a transaction: {error}; retrying"

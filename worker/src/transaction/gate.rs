@@ -1,7 +1,8 @@
 //! Where lanes are while they write, and in which transaction they write.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::sync;
 use tokio::sync::Notify;
 
 /// The gate that lanes enter to write. It starts closed.
@@ -35,7 +36,7 @@ impl Gate {
     }
 
     fn state(&self) -> MutexGuard<'_, GateState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.state)
     }
 
     /// Waits until `look` finds something, and returns it.

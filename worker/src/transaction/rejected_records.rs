@@ -6,9 +6,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
 };
 
+use crate::sync;
 use crate::{
     kafka::producer::ProduceRecord,
     record::{Offset, TopicPartition, batch::OutputRecord},
@@ -129,7 +130,7 @@ impl RejectedRecords {
     }
 
     fn state(&self) -> MutexGuard<'_, KnownRejections> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.0)
     }
 }
 

@@ -8,9 +8,10 @@ use rdkafka::{consumer::ConsumerGroupMetadata, topic_partition_list::TopicPartit
 use tokio::sync::mpsc;
 
 use super::{
-    Cause, Event, Gate, RejectedRecords, Reporter, TransactionFailure,
     client::{PairedClient, call},
-    rejected_records::Suspect,
+    event::{Cause, Event, Reporter, TransactionFailure},
+    gate::Gate,
+    rejected_records::{RejectedRecords, Suspect},
 };
 use crate::{
     kafka::producer::{Producer, SendError, TransactionError, TransactionErrorKind, TransactionalClient},

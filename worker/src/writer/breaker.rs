@@ -5,12 +5,13 @@
 
 mod state;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::{sync::watch, time::Instant};
 
 pub(crate) use self::state::FailedCall;
 use self::state::{Admission, BreakerState, Probe, Verdict};
+use crate::sync;
 use crate::{retry::RetryPolicy, telemetry::Metrics};
 
 /// The circuit breaker of one writer.
@@ -83,7 +84,7 @@ impl WriterBreaker {
     }
 
     fn lock(&self) -> MutexGuard<'_, BreakerState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.state)
     }
 }
 

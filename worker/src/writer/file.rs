@@ -4,34 +4,29 @@
 //! crash, records may be in two files. The writer never deletes, renames or compresses files.
 
 mod partition;
+mod settings;
 
 use std::{
     collections::HashMap,
-    io,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
 use crds::spec;
 use futures::future::BoxFuture;
 
-use self::partition::PartitionFile;
+use self::{
+    partition::PartitionFile,
+    settings::{FileSettings, to_write_error},
+};
 use super::{Rejected, WriteBatch, WriteError, Writer, lines};
-use crate::record::{Offset, TopicPartition};
+use crate::record::TopicPartition;
+use crate::sync;
 
 /// How often the writer looks for files past their age. A file may stay open this much longer than
 /// configured.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Where files go and when they are closed.
-#[derive(Clone, Debug)]
-struct FileSettings {
-    directory: PathBuf,
-    rotate_bytes: u64,
-    rotate_after: Duration,
-    worker: String,
-}
 
 type Files = Mutex<HashMap<TopicPartition, Arc<Mutex<PartitionFile>>>>;
 
@@ -59,7 +54,7 @@ impl FileWriter {
     }
 
     fn partition(&self, partition: &TopicPartition) -> Arc<Mutex<PartitionFile>> {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut files = sync::lock(&self.files);
         files.entry(partition.clone()).or_default().clone()
     }
 
@@ -78,7 +73,7 @@ impl FileWriter {
         let settings = self.settings.clone();
         // Completes even if the caller is dropped: the lock is released with the file in a known state.
         let appended = tokio::task::spawn_blocking(move || {
-            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut file = sync::lock(&file);
             file.append(&settings, &partition, offset, &lines)
         });
         match appended.await {
@@ -102,10 +97,10 @@ impl Writer for FileWriter {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
-            let files = std::mem::take(&mut *self.files.lock().unwrap_or_else(PoisonError::into_inner));
+            let files = std::mem::take(&mut *sync::lock(&self.files));
             let closing = tokio::task::spawn_blocking(move || {
                 for (partition, file) in files {
-                    if let Err(error) = file.lock().unwrap_or_else(PoisonError::into_inner).close() {
+                    if let Err(error) = sync::lock(&file).close() {
                         // Every confirmed line was synced before it was confirmed.
                         tracing::warn!(%partition, "cannot close the file of {partition}: {error}");
                     }
@@ -122,64 +117,17 @@ async fn sweep(files: Weak<Files>, rotate_after: Duration) {
         tokio::time::sleep(SWEEP_INTERVAL.min(rotate_after)).await;
         let Some(files) = files.upgrade() else { return };
         let swept = tokio::task::spawn_blocking(move || {
-            files
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .retain(|_, file| {
-                    // A locked file is being written.
-                    let Ok(mut open) = file.try_lock() else {
-                        return true;
-                    };
-                    open.close_if_older(rotate_after);
-                    // A write that waits for the lock has a reference. Forgetting the file would allow a
-                    // second one.
-                    open.is_open() || Arc::strong_count(file) > 1
-                });
+            sync::lock(&files).retain(|_, file| {
+                // A locked file is being written.
+                let Ok(mut open) = file.try_lock() else {
+                    return true;
+                };
+                open.close_if_older(rotate_after);
+                // A write that waits for the lock has a reference. Forgetting the file would allow a
+                // second one.
+                open.is_open() || Arc::strong_count(file) > 1
+            });
         });
         let _ = swept.await;
     }
-}
-
-/// A failed step, with the path that it concerns.
-#[derive(Debug)]
-struct FileError {
-    step: &'static str,
-    path: PathBuf,
-    error: io::Error,
-}
-
-fn to_write_error(settings: &FileSettings, failed: FileError) -> WriteError {
-    let FileError { step, path, error } = failed;
-    let directory = settings.directory.display();
-    let advice = match error.kind() {
-        io::ErrorKind::NotFound => format!(
-            "the directory {directory} does not exist; create it in the volume, or correct file.directory"
-        ),
-        io::ErrorKind::PermissionDenied => format!(
-            "the worker's user may not write in {directory}; give the volume an fsGroup or mode that allows \
-             it"
-        ),
-        io::ErrorKind::ReadOnlyFilesystem => format!(
-            "{directory} is read-only; mount a writable volume there with worker.volumes and \
-             worker.volumeMounts"
-        ),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            format!("the volume of {directory} is full; make room or enlarge it")
-        }
-        io::ErrorKind::NotADirectory => format!("{directory} is not a directory; correct file.directory"),
-        _ => {
-            return WriteError::Transient(format!("cannot {step} {}: {error}", path.display()));
-        }
-    };
-    WriteError::Systemic(format!("cannot {step} {}: {error}: {advice}", path.display()))
-}
-
-/// `<topic>-<partition>-<worker>-<first offset>-<UTC time>`, without directory and extension. Topic names
-/// contain no slash, and worker names are pod names.
-fn stem(settings: &FileSettings, partition: &TopicPartition, offset: Offset) -> String {
-    let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%3fZ");
-    format!(
-        "{partition}-{}-{offset:020}-{now}",
-        settings.worker.replace('/', "_")
-    )
 }

@@ -22,11 +22,7 @@
 mod body;
 mod classify;
 
-use std::{
-    error::Error as _,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{error::Error as _, sync::Mutex, time::Duration};
 
 use bytes::Bytes;
 use crds::spec::{self, HttpFormat, HttpMethod};
@@ -46,6 +42,7 @@ use super::{
     partial_writes::{PartialWrites, id},
 };
 use crate::secrets::{SecretError, SecretFiles};
+use crate::sync;
 
 /// TCP and TLS handshakes need a few round trips. A request may take longer, because the server does its
 /// work.
@@ -255,11 +252,7 @@ impl HttpWriter {
     ) -> Result<Answer, WriteError> {
         let body = Bytes::from(body);
         loop {
-            let authorization = self
-                .authorization
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone();
+            let authorization = sync::lock(&self.authorization).clone();
             let mut request = self
                 .client
                 .request(self.method.clone(), self.url.clone())
@@ -335,7 +328,7 @@ impl HttpWriter {
             return false;
         };
         let changed = now.as_ref() != used;
-        *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        *sync::lock(&self.authorization) = now;
         changed
     }
 

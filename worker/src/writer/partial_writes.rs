@@ -4,11 +4,12 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
 };
 
 use super::WriteBatch;
 use crate::record::{Offset, TopicPartition, batch::OutputRecord};
+use crate::sync;
 
 /// An output within its partition: the offset of its record and its number.
 pub(super) type OutputId = (Offset, u32);
@@ -79,7 +80,7 @@ impl PartialWrites {
     }
 
     fn partitions(&self) -> MutexGuard<'_, HashMap<TopicPartition, PartitionWrites>> {
-        self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.partitions)
     }
 }
 

@@ -18,20 +18,19 @@
 mod claims;
 mod classify;
 mod connect;
+mod error;
 mod identifier;
 mod key;
 mod lost_offsets;
 mod offsets;
 mod rows;
 mod sql;
+mod stored_offsets;
 mod table;
 mod text;
 mod transaction;
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Mutex, time::Duration};
 
 use crds::spec;
 use futures::future::BoxFuture;
@@ -41,18 +40,20 @@ use tokio::{
 };
 use tokio_postgres::types::{ToSql, Type};
 
+pub use self::error::NewPostgresError;
 use self::{
     connect::{Connector, Session},
     key::Key,
     rows::{Encoded, Group, Rows},
+    stored_offsets::StoredOffsets,
     table::Table,
-    transaction::Offsets,
 };
 use super::{Rejected, WriteBatch, WriteError, Writer};
+use crate::sync;
 use crate::{
     offsets::FinishedSet,
     record::{Offset, TopicPartition, batch::OutputRecord},
-    secrets::{SecretError, SecretFiles},
+    secrets::SecretFiles,
 };
 
 /// Maximum number of concurrent batches of one worker. With PostgreSQL's default of 100 connections, there is
@@ -67,17 +68,6 @@ const TABLE_TTL_REJECT: Duration = Duration::from_secs(5);
 /// The same, if the writer ignores such fields.
 const TABLE_TTL_IGNORE: Duration = Duration::from_secs(60);
 
-/// Why a PostgreSQL writer cannot be created.
-#[derive(Debug, thiserror::Error)]
-pub enum NewPostgresError {
-    /// The Secret with the URL is missing or unreadable.
-    #[error(transparent)]
-    Secret(#[from] SecretError),
-    /// The URL is invalid. The message does not show it, because it may contain the password.
-    #[error("{0}")]
-    Url(String),
-}
-
 /// Writes to one table.
 pub struct PostgresWriter {
     connector: Connector,
@@ -88,7 +78,7 @@ pub struct PostgresWriter {
     permits: Semaphore,
     idle: Mutex<Vec<Session>>,
     /// Set with `ExactlyOnce`.
-    offsets: Option<Offsets>,
+    offsets: Option<StoredOffsets>,
 }
 
 impl PostgresWriter {
@@ -115,7 +105,7 @@ impl PostgresWriter {
 
     /// Stores offsets with the rows, in table `offsets`, for `ExactlyOnce`.
     pub fn exactly_once(mut self, offsets: &str, group: &str, worker: &str) -> Self {
-        self.offsets = Some(Offsets::new(offsets, group, worker));
+        self.offsets = Some(StoredOffsets::new(offsets, group, worker));
         self
     }
 
@@ -153,15 +143,12 @@ impl PostgresWriter {
             result,
             Ok(_) | Err(WriteError::Refused(_) | WriteError::Fenced(_))
         ) {
-            self.idle
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(session);
+            sync::lock(&self.idle).push(session);
         }
     }
 
     fn idle_session(&self) -> Option<Session> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = sync::lock(&self.idle);
         idle.retain(|session| !session.client.is_closed());
         idle.pop()
     }
@@ -264,7 +251,7 @@ impl Writer for PostgresWriter {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            sync::lock(&self.idle).clear();
         })
     }
 }

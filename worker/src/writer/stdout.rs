@@ -8,12 +8,13 @@
 
 use std::{
     io::{self, Write},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use futures::future::BoxFuture;
 
 use super::{Rejected, WriteBatch, WriteError, Writer};
+use crate::sync;
 
 /// Writes lines to an output that all batches share.
 pub struct StdoutWriter {
@@ -42,7 +43,7 @@ impl Writer for StdoutWriter {
             // If the reader does not read, the pipe blocks, so this must not run on a thread that others
             // need.
             let written = tokio::task::spawn_blocking(move || {
-                let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut output = sync::lock(&output);
                 write_out(&mut *output, &lines)
             });
             match written.await {

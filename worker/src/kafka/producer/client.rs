@@ -3,7 +3,7 @@
 //! the tokio workers.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, Weak},
     time::Duration,
 };
 
@@ -24,6 +24,7 @@ use crate::kafka::{
     log::{LogSource, log},
     reconnect::{self, BootstrapReminder},
 };
+use crate::sync;
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +59,7 @@ impl ClientSlot {
 
     /// Returns the client; creates it if there is none.
     pub fn client(&self) -> Result<Arc<Client>, NoClient> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = sync::lock(&self.state);
         match &*state {
             SlotState::Open(client) => Ok(client.clone()),
             SlotState::Closed => Err(NoClient::Closed),
@@ -83,12 +84,12 @@ impl ClientSlot {
     }
 
     fn properties(&self) -> MutexGuard<'_, Properties> {
-        self.properties.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.properties)
     }
 
     /// The client, if there is one.
     pub fn current(&self) -> Option<Arc<Client>> {
-        match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &*sync::lock(&self.state) {
             SlotState::Open(client) => Some(client.clone()),
             SlotState::Absent | SlotState::Closed => None,
         }
@@ -96,7 +97,7 @@ impl ClientSlot {
 
     /// Drops a client that had a fatal error, unless another task has already replaced it.
     pub fn discard(&self, broken: &Arc<Client>) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = sync::lock(&self.state);
         if matches!(&*state, SlotState::Open(client) if Arc::ptr_eq(client, broken)) {
             *state = SlotState::Absent;
         }
@@ -104,10 +105,7 @@ impl ClientSlot {
 
     /// Takes the client out permanently.
     pub fn close(&self) -> Option<Arc<Client>> {
-        match std::mem::replace(
-            &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner),
-            SlotState::Closed,
-        ) {
+        match std::mem::replace(&mut *sync::lock(&self.state), SlotState::Closed) {
             SlotState::Open(client) => Some(client),
             SlotState::Absent | SlotState::Closed => None,
         }

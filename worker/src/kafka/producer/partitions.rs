@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Mutex as StdMutex, MutexGuard, PoisonError,
+        Mutex as StdMutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -17,6 +17,7 @@ use super::{
     ProduceRecord, Producer, SendError, classify, no_client,
     partitioner::{self, KeylessRun, Partitioner},
 };
+use crate::sync;
 
 /// How long a partition count is valid. Topics rarely grow, and a stale count has small effects: a dead
 /// letter goes to a partition that the broker chose, and new partitions get no large batches yet.
@@ -44,7 +45,7 @@ impl Partitions {
     }
 
     fn partitioner(&self) -> MutexGuard<'_, Partitioner> {
-        self.partitioner.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.partitioner)
     }
 }
 

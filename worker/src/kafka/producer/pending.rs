@@ -3,10 +3,11 @@
 //! leaves its slot when its last record is answered, whether or not the sender still waits.
 
 use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
+    Arc, Mutex, MutexGuard,
     atomic::{AtomicBool, Ordering},
 };
 
+use crate::sync;
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::{Notify, futures::Notified, oneshot, watch};
 
@@ -95,7 +96,7 @@ impl PendingBatches {
             self.failed.send_replace(true);
         }
         if failure.is_none() && self.has_problem.swap(false, Ordering::Relaxed) {
-            *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *sync::lock(&self.problem) = None;
         }
         self.reports.notify_waiters();
     }
@@ -114,7 +115,7 @@ impl PendingBatches {
     /// Records the client's latest problem; the next success clears it. A mere `consequence` does not replace
     /// the cause.
     pub fn note_problem(&self, message: &str, consequence: bool) {
-        let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut problem = sync::lock(&self.problem);
         if problem.is_none() || !consequence {
             *problem = Some(message.to_string());
         }
@@ -123,10 +124,7 @@ impl PendingBatches {
 
     /// The client's latest problem.
     pub fn problem(&self) -> Option<String> {
-        self.problem
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        sync::lock(&self.problem).clone()
     }
 
     fn resolve(&self, slot: usize, count: usize, failure: Option<BatchAnswer>) {
@@ -147,7 +145,7 @@ impl PendingBatches {
     }
 
     fn slots(&self) -> MutexGuard<'_, Slots> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.slots)
     }
 }
 

@@ -7,10 +7,7 @@ use super::Lane;
 use crate::{
     dead_letter::{BreakerRefusal, DeadLetters, Exceeded, FailurePolicy},
     health::{problems::ProblemReporter, snapshot::PausedReason},
-    processing::{
-        batch_part::BatchPart, delivery::outcome::WriteOutcome, messages::TaskEvent,
-        retry_queue::WaitingRecord,
-    },
+    processing::{batch_part::BatchPart, messages::TaskEvent, retry_queue::WaitingRecord},
     record::{Offset, failure::FailedRecord},
     seeded_bugs::seeded_bug,
     transaction::TransactionFailure,

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{FileError, FileSettings, stem};
+use super::settings::{FileError, FileSettings, stem};
 use crate::record::{Offset, TopicPartition};
 
 /// Has at most one open file.

@@ -4,11 +4,12 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
 };
 
+use crate::sync;
 use crate::{
     offsets::FinishedSet,
     record::{Offset, TopicPartition},
@@ -42,12 +43,12 @@ impl Claim {
 
     /// The offsets that the database is known to have; empty at first.
     pub fn stored(&self) -> FinishedSet {
-        self.stored.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        sync::lock(&self.stored).clone()
     }
 
     /// The database has these offsets, in a committed transaction.
     pub fn has_stored(&self, finished: FinishedSet) {
-        *self.stored.lock().unwrap_or_else(PoisonError::into_inner) = finished;
+        *sync::lock(&self.stored) = finished;
     }
 }
 
@@ -58,7 +59,7 @@ pub(super) struct Claims(Mutex<HashMap<TopicPartition, Arc<Claim>>>);
 impl Claims {
     /// The claim of a partition under an assignment; `None` if a later assignment has started.
     pub fn of(&self, partition: &TopicPartition, task_epoch: u64) -> Option<Arc<Claim>> {
-        let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut claims = sync::lock(&self.0);
         let known = claims.get(partition);
         if let Some(claim) = known.filter(|claim| claim.task_epoch >= task_epoch) {
             return (claim.task_epoch == task_epoch).then(|| claim.clone());
@@ -77,7 +78,7 @@ impl Claims {
 
     /// Kafka has confirmed a commit.
     pub fn committed(&self, partition: &TopicPartition, task_epoch: u64, offset: Offset) {
-        let claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let claims = sync::lock(&self.0);
         if let Some(claim) = claims
             .get(partition)
             .filter(|claim| claim.task_epoch == task_epoch)

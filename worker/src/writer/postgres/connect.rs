@@ -16,7 +16,8 @@ use tokio::time::Instant;
 use tokio_postgres::{Client, Config, config::SslMode};
 
 use super::{
-    NewPostgresError, classify,
+    classify,
+    error::NewPostgresError,
     table::{self, Table},
 };
 use crate::{secrets::SecretFiles, writer::WriteError};

@@ -21,12 +21,13 @@ use tokio_postgres::Client;
 
 use super::{
     PostgresWriter,
-    claims::{Claim, Claims},
+    claims::Claim,
     classify,
     connect::Session,
     explain, insert, lost_offsets,
     offsets::{OffsetsRow, OffsetsTable},
     rows::Group,
+    stored_offsets::StoredOffsets,
     table::Table,
 };
 use crate::{
@@ -42,22 +43,6 @@ use crate::{
 /// start of the transaction.
 const BEGIN: &str =
     "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = 5000";
-
-/// The offsets table, and the partitions that this worker has claimed.
-pub(super) struct Offsets {
-    pub table: OffsetsTable,
-    pub claims: Claims,
-}
-
-impl Offsets {
-    /// Uses this table, for this group and worker.
-    pub fn new(table: &str, group: &str, worker: &str) -> Self {
-        Self {
-            table: OffsetsTable::new(table, group, worker),
-            claims: Claims::default(),
-        }
-    }
-}
 
 /// Rows to write, and outputs that cannot be rows, each with the reason.
 struct RowPlan<'a> {
@@ -80,7 +65,7 @@ impl PostgresWriter {
     /// Claims a partition for an assignment.
     pub(super) async fn claim_partition(
         &self,
-        offsets: &Offsets,
+        offsets: &StoredOffsets,
         partition: &TopicPartition,
         task_epoch: u64,
     ) -> Result<FinishedSet, WriteError> {
@@ -125,7 +110,7 @@ impl PostgresWriter {
     /// Writes a batch and its offsets.
     pub(super) async fn write_with_offsets(
         &self,
-        offsets: &Offsets,
+        offsets: &StoredOffsets,
         batch: &WriteBatch<'_>,
     ) -> Result<Vec<Rejected>, WriteError> {
         let partition = batch.partition();
