@@ -78,6 +78,7 @@ fi
 if [[ $what != e2e ]]; then
     mapfile -t targets < <(test_targets crds operator worker)
     tests "unit tests" cargo test --workspace --locked --no-fail-fast --lib --bins "${targets[@]}"
+    tests "examples in the documentation" cargo test --workspace --locked --no-fail-fast --doc
 fi
 if [[ $what != unit ]]; then
     find_helm

@@ -10,8 +10,11 @@ use std::sync::Arc;
 
 use crate::{
     health::{problems::ProblemReporter, snapshot::PausedReason},
-    kafka::producer::{ErrorClass, ProduceRecord, Producer},
-    record::{Chunk, Record, failure::FailedRecord},
+    kafka::producer::{ProduceRecord, Producer},
+    record::{
+        Chunk, Record,
+        failure::{FailedRecord, FailureClass},
+    },
     retry::{RetryPolicy, UNAVAILABLE_AFTER, is_logged},
     seeded_bugs::{impatient, now_and_then, seeded_bug},
     transaction::{Cause, TransactionFailure},
@@ -137,8 +140,8 @@ impl DeadLetters {
             let message = format!("dead letter topic {}: {error}", self.topic);
             if self.producer.is_transactional() {
                 let cause = match error.class {
-                    ErrorClass::Systemic | ErrorClass::Record => Cause::Systemic,
-                    ErrorClass::Transient => Cause::Unavailable,
+                    FailureClass::Systemic | FailureClass::Record => Cause::Systemic,
+                    FailureClass::Transient => Cause::Unavailable,
                 };
                 return Err(TransactionFailure {
                     message,

@@ -9,8 +9,9 @@ use crds::{
 };
 use kafka_consumer_worker::{
     Batch, Chunk, WriteBatch, WriteError, Writer,
-    kafka::producer::{ErrorClass, ProduceRecord, Producer, SendError, TransactionalClient},
+    kafka::producer::{ProduceRecord, Producer, SendError, TransactionalClient},
     record::TopicPartition,
+    record::failure::FailureClass,
     writer::kafka::KafkaWriter,
 };
 use rdkafka::{
@@ -99,7 +100,7 @@ fn value<'a>(topic: &'a str, value: &'a [u8]) -> ProduceRecord<'a> {
     }
 }
 
-fn class(result: &Result<(), SendError>) -> Option<ErrorClass> {
+fn class(result: &Result<(), SendError>) -> Option<FailureClass> {
     result.as_ref().err().map(|error| error.class)
 }
 
@@ -156,7 +157,7 @@ async fn a_record_that_is_too_large_fails_alone() {
         .await;
     assert_eq!(
         results.iter().map(class).collect::<Vec<_>>(),
-        [None, Some(ErrorClass::Record), None]
+        [None, Some(FailureClass::Record), None]
     );
     assert!(
         results[1]
@@ -182,7 +183,7 @@ async fn a_batch_that_the_broker_refuses_is_sent_again_one_by_one_in_order() {
         .await;
     assert_eq!(
         results.iter().map(class).collect::<Vec<_>>(),
-        [Some(ErrorClass::Record), None, None]
+        [Some(FailureClass::Record), None, None]
     );
     let messages = read(&cluster, "t", 0, 2);
     assert_eq!(messages[0].payload(), Some(b"a".as_slice()));
@@ -198,7 +199,7 @@ async fn a_missing_topic_is_systemic_until_it_is_created() {
     let cluster = cluster(&[("other", 1)]);
     let producer = producer(&cluster, &[("topic.metadata.propagation.max.ms", "100")]);
     let results = producer.send(&[value("missing", b"a")]).await;
-    assert_eq!(class(&results[0]), Some(ErrorClass::Systemic), "{results:?}");
+    assert_eq!(class(&results[0]), Some(FailureClass::Systemic), "{results:?}");
     let message = &results[0].as_ref().unwrap_err().message;
     assert!(
         message.contains("\"missing\"") && message.contains("create it"),
@@ -206,7 +207,7 @@ async fn a_missing_topic_is_systemic_until_it_is_created() {
     );
     assert_eq!(
         class(&producer.partition_count("missing").await.map(drop)),
-        Some(ErrorClass::Systemic)
+        Some(FailureClass::Systemic)
     );
 
     cluster.create_topic("missing", 2, 1).unwrap();
@@ -285,7 +286,7 @@ async fn records_that_no_broker_confirms_in_time_are_transient() {
     assert!(
         results
             .iter()
-            .all(|result| class(result) == Some(ErrorClass::Transient)),
+            .all(|result| class(result) == Some(FailureClass::Transient)),
         "{results:?}"
     );
 }
@@ -314,7 +315,7 @@ async fn a_fatal_error_is_answered_with_a_new_client() {
     let first = producer.send(&[value("t", b"a")]).await;
     let error = first[0].as_ref().unwrap_err();
     assert!(error.fatal, "{error:?}");
-    assert_eq!(error.class, ErrorClass::Systemic);
+    assert_eq!(error.class, FailureClass::Systemic);
     assert_eq!(producer.send(&[value("t", b"a")]).await, [Ok(())]);
 }
 
@@ -344,7 +345,7 @@ async fn closing_waits_for_sent_records_and_then_refuses_new_ones() {
     assert_eq!(sending.await.unwrap(), [Ok(())]);
     assert_eq!(
         class(&producer.send(&[value("t", b"b")]).await[0]),
-        Some(ErrorClass::Transient)
+        Some(FailureClass::Transient)
     );
 }
 

@@ -34,7 +34,6 @@ use record::{native, with_later_records_of_their_keys};
 pub use transactional::{TransactionError, TransactionErrorKind, TransactionalClient};
 
 use crate::record::failure::FailureClass;
-pub use crate::record::failure::FailureClass as ErrorClass;
 
 /// librdkafka's reports say when a full queue has room. This recheck covers a report that came before we
 /// listened.
