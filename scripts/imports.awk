@@ -74,9 +74,9 @@ BEGIN {
         testing = 0
         while ((getline line < ARGV[i]) > 0) {
             if (line ~ /^#\[cfg\(test\)\]$/) { testing = 1; continue }
-            # A test module lasts to the end of the file; other items for tests alone last one item.
-            if (testing == 1 && line ~ /^(pub(\([a-z]+\))? )?mod [a-z_]+;$/) { testing = 0; continue }
-            if (testing == 1 && line ~ /^(pub(\([a-z]+\))? )?mod [a-z_]+ \{$/) break
+            # A test module lasts to its brace in the first column; other items for tests alone count.
+            if (testing == 2) { if (line ~ /^\}/) testing = 0; continue }
+            if (testing == 1 && line ~ /^(pub(\([a-z]+\))? )?mod [a-z_]+ \{$/) { testing = 2; continue }
             testing = 0
             sub(/\/\/.*$/, "", line)
             text = text line "\n"
