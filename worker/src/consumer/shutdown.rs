@@ -29,6 +29,8 @@ impl PollLoop {
                     "stopping: draining the work in flight"
                 );
                 self.phase = Phase::Draining;
+                // Before the drain, which itself ends runs that then count as abandoned.
+                let stuck = self.shared.runs.too_many_abandoned();
                 for entry in &mut self.assigned {
                     entry.drain();
                     if seeded_bug("lose-last-batch-on-shutdown") {
@@ -38,7 +40,7 @@ impl PollLoop {
                 self.publish();
                 let stopping = Stopping {
                     deadline: Instant::now() + self.config.drain,
-                    stuck: self.shared.runs.too_many_abandoned(),
+                    stuck,
                 };
                 self.stopping.insert(stopping).deadline
             }
