@@ -72,7 +72,7 @@ impl KafkaWriter {
             .iter()
             .map(|position| to_produce(&self.topic, &all[*position]))
             .collect();
-        fail_transaction(&mut records);
+        apply_seeded_bugs(&mut records);
         let results = self.producer.send_in(batch.transaction(), &records).await;
         let alone = |position: usize| {
             let source = |other: usize| all.get(other).map(|output| output.source);
@@ -113,7 +113,7 @@ impl KafkaWriter {
                 records.push(to_produce(&self.topic, &record));
             }
         }
-        fail_transaction(&mut records);
+        apply_seeded_bugs(&mut records);
         let send = self.producer.send(&records);
         let results = if seeded_bug("write-not-awaited") {
             impatient(send, || vec![Ok(()); records.len()]).await
@@ -150,7 +150,7 @@ fn rejection(position: usize, message: String) -> Rejected {
 }
 
 /// Seeded bugs, to test the checker.
-fn fail_transaction(records: &mut Vec<ProduceRecord<'_>>) {
+fn apply_seeded_bugs(records: &mut Vec<ProduceRecord<'_>>) {
     if seeded_bug("ignore-writer-error") && now_and_then(20) {
         // As if the last record had failed unnoticed.
         records.pop();
