@@ -53,7 +53,7 @@ pub struct KafkaConsumerGroupStatus {
     /// Label selector of the worker pods, for the scale subresource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
-    /// Number of desired workers.
+    /// Desired number of workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
     /// Number of worker pods that are ready.
@@ -263,8 +263,9 @@ pub struct WorkerStatus {
     pub oldest_in_flight: Option<String>,
     /// Why the worker does not read one or more of its partitions. If several reasons apply, the most severe
     /// one is shown, in this order: RecordFailed, DeadLetterBreakerOpen, DeadLetterUnavailable,
-    /// WriterUnavailable, TransformSlow, Paused, OldestUnfinished (the worker has reached its limit of later
-    /// records and waits for the first unfinished one). Absent if the worker reads all of its partitions.
+    /// WriterUnavailable, TransformSlow, Paused, OldestUnfinished (too many later records are finished
+    /// already, so the worker waits for the first unfinished one). Absent if the worker reads all of its
+    /// partitions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_reason: Option<String>,
     /// Number of its partitions that make no progress although they have work to do.

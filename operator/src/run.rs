@@ -66,7 +66,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         .lease_namespace
         .clone()
         .unwrap_or_else(|| config.default_namespace.clone());
-    let client = Client::try_from(config).context("cannot make a Kubernetes client")?;
+    let client = Client::try_from(config).context("cannot create the Kubernetes client")?;
     let identity = args.identity.clone().unwrap_or_else(host_name);
     let work = work(
         args,

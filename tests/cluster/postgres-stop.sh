@@ -3,8 +3,8 @@
 . "$(dirname "$0")/lib.sh"
 
 # Kills all of its processes at once: orphaned ones would still hold the shared memory that the next start
-# needs. Also removes the lock files: the next server takes a dead server for alive while nothing has waited
-# for it.
+# needs. Also removes the lock files: to the next server, a dead server counts as alive until its parent has
+# reaped it.
 kill_all() {
     local pid
     local -a children

@@ -46,12 +46,12 @@ pub struct Fields {
     #[schemars(length(min = 1, max = 64), inner(length(max = 128)))]
     pub drop: Vec<String>,
     /// Map of old name to new name. All renames happen at once, so two fields can swap their names. If a
-    /// renamed field gets the name of a field that is not renamed, that field is removed.
+    /// renamed field gets the name of a field that is not renamed, the field that is not renamed is removed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "new_names")]
     pub rename: BTreeMap<String, String>,
-    /// Map of field name, after rename, to type. Nulls stay null. A value that has no exact conversion is a
-    /// failed record.
+    /// Map of field name, after rename, to type. Nulls stay null. A record with a value
+    /// that cannot be converted exactly is a failed record.
     ///
     /// - String: numbers become strings with the same digits; booleans become "true" and "false".
     /// - Number: a string that is exactly a JSON number becomes this number, digit by digit.

@@ -23,9 +23,8 @@ pub use self::error::ApplyError;
 use self::error::is_not_found;
 use self::orphans::delete_orphans;
 use super::build::{Applied, Prepared, Resources};
-use super::scope::Scope;
-
 use super::memory::GroupMemory;
+use super::scope::Scope;
 use crate::group::observed::Observed;
 use crate::group::scaling::Decision;
 use crate::group::validate::ValidatedGroup;

@@ -33,7 +33,7 @@ const FRESH: Duration = Duration::from_secs(1);
 /// Why the observation failed.
 #[derive(Debug, Error)]
 pub enum DereferenceError {
-    #[error("the watch caches are not filled: {0}")]
+    #[error("the watch caches could not be filled: {0}")]
     Caches(#[from] kube::runtime::reflector::store::WriterDropped),
     #[error("cannot read {kind} {name}: {source}", kind = kind.as_str())]
     Content {

@@ -118,7 +118,7 @@ impl DemoTopics {
     fn of(session: &Session) -> anyhow::Result<Self> {
         let group = session
             .only_group()
-            .context("the demo runs one KafkaConsumerGroup; give one with -f")?;
+            .context("the demo runs one KafkaConsumerGroup; pass one with -f")?;
         let spec = &group.prepared.valid.spec;
         let topics = super::plan::embedded_topics(spec);
         let input = spec

@@ -354,7 +354,7 @@ async fn refresh(
                             Some(format!("{}: topic {} created", valid.name, done.topic))
                         }
                         ProvisionAction::Grown { from, to } => Some(format!(
-                            "{}: topic {} expanded from {from} to {to} partitions",
+                            "{}: topic {} was expanded from {from} to {to} partitions",
                             valid.name, done.topic
                         )),
                         ProvisionAction::Unchanged => None,

@@ -157,7 +157,7 @@ impl Session {
     pub async fn stop(&mut self, mut again: impl FnMut() -> bool) {
         if std::mem::replace(&mut self.running, false) {
             self.screen.say(&format!(
-                "stopping: draining {} workers; press Ctrl-C again to stop now",
+                "stopping: draining {} workers; press Ctrl-C to stop them at once",
                 self.alive()
             ));
         }

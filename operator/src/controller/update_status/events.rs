@@ -98,7 +98,7 @@ pub fn provisioned(done: &[Provisioned]) -> Vec<Event> {
         )),
         ProvisionAction::Grown { from, to } => Some(normal(
             "TopicGrown",
-            &format!("topic {} was grown from {from} to {to} partitions", done.topic),
+            &format!("topic {} was expanded from {from} to {to} partitions", done.topic),
         )),
         ProvisionAction::Unchanged => None,
     });

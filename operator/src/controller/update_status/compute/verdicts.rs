@@ -162,7 +162,7 @@ pub(super) fn available(inputs: &Inputs<'_>, workers: &WorkerCounts) -> Verdict 
     if let Some(refused) = &workers.refused {
         return no(
             "PodCreationFailed",
-            format!("the API server refuses worker pods: {refused}"),
+            format!("the API server rejects worker pods: {refused}"),
         );
     }
     let living = inputs.pods.iter().filter(|pod| !pod.terminating && !pod.ready);
@@ -219,7 +219,7 @@ pub(super) fn consuming(
             format!(", {topic}-{partition}{offset} since {since}")
         });
         let message = format!(
-            "{count} partitions make no progress although records are waiting{first}; see status.stalledPartitions and the logs of their workers"
+            "{count} partitions make no progress although they have work to do{first}; see status.stalledPartitions and the logs of their workers"
         );
         return Verdict::new(Truth::False, "PartitionsStalled", message);
     }
