@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # soak.sh [ARGUMENT...]: starts its own Kafka broker and PostgreSQL server on 127.0.0.1, kills, restarts,
 # freezes and disconnects workers while records flow, and accounts for every record. Then runs workers with
-# seeded bugs, each of which must be found. Takes six to seven hours, three quarters of an hour with --quick.
+# seeded bugs, each of which must be found. Takes about nine hours, three quarters of an hour with --quick.
 # Results: target/soak/results.json. All arguments go to the program; --help lists them:
 #   --kills N --records N --restarts N --zombies N --cuts N --aborts N --storms N --growths N
 #   --broker-restarts N --outage-seconds N   how much of each

@@ -47,7 +47,8 @@
 //!  4  args  |  writer  |  pipeline  |  dead_letter
 //!  3  transform  |  transaction  |  telemetry  |  status
 //!  2  decode  |  kafka  |  offsets  |  health  |  seeded_bugs
-//!  1  record  |  retry  |  secrets  |  control  |  exit  |  sync
+//!  1  record  |  retry  |  secrets  |  control  |  exit
+//!  0  sync                               locks; every room may import it
 //! ```
 #![warn(missing_docs)]
 // Maintainers read the rooms with --document-private-items, where these links work.
