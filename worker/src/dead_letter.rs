@@ -154,7 +154,7 @@ impl DeadLetters {
             }
             reporter.failing(failures, &message);
             if started.elapsed() >= UNAVAILABLE_AFTER {
-                reporter.hold(PausedReason::DeadLetterUnavailable);
+                reporter.pause(PausedReason::DeadLetterUnavailable);
             }
             tokio::time::sleep(retry.random_backoff(failures)).await;
         }

@@ -69,7 +69,7 @@ pub async fn run(settings: Settings, handles: Handles) -> Result<(), EngineError
     );
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let shared = Arc::new(WorkerContext {
-        runs: Arc::new(TimedPipeline::new(
+        pipeline: Arc::new(TimedPipeline::new(
             pipeline,
             cores,
             settings.transform_timeout,

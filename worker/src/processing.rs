@@ -131,8 +131,12 @@ impl Lanes {
         let context = self.context.clone();
         let shared = &context.shared;
         shared.metrics.batch(chunk.len());
-        let mut chunk_run = shared.runs.start(Arc::new(chunk));
-        while let Some(piece) = shared.runs.next_piece(&mut chunk_run, &context.problems).await {
+        let mut chunk_run = shared.pipeline.start(Arc::new(chunk));
+        while let Some(piece) = shared
+            .pipeline
+            .next_piece(&mut chunk_run, &context.problems)
+            .await
+        {
             let Piece {
                 batch,
                 records,
@@ -144,7 +148,7 @@ impl Lanes {
             if records.is_some() && shared.guarantee != DeliveryGuarantee::AtMostOnce {
                 self.finished(&batch).await;
             }
-            shared.runs.count_abandoned(&abandoned);
+            shared.pipeline.count_abandoned(&abandoned);
         }
     }
 

@@ -22,7 +22,7 @@ use tokio::{
 pub(super) use self::position::Position;
 use self::{
     position::MAX_DISPATCHED,
-    read_cursor::{ReadCursor, Verdict},
+    read_cursor::{ReadCursor, ReadVerdict},
 };
 use super::dispatch::Dispatcher;
 use crate::{
@@ -215,9 +215,9 @@ impl AssignedPartition {
     pub fn chunk_for(&mut self, offset: Offset, timestamp: i64) -> Option<&mut Chunk> {
         let first = self.filling.is_empty() && self.tracker.committable().is_none();
         match self.cursor.advance(&self.partition, offset, timestamp) {
-            Verdict::Ignored => return None,
-            Verdict::New if !(first && seeded_bug("skip-first-record-after-assign")) => {}
-            Verdict::New | Verdict::Finished => {
+            ReadVerdict::Ignored => return None,
+            ReadVerdict::New if !(first && seeded_bug("skip-first-record-after-assign")) => {}
+            ReadVerdict::New | ReadVerdict::Finished => {
                 // The record takes its place in the order of the deliveries.
                 self.dispatch();
                 self.tracker.deliver_finished(offset);

@@ -30,7 +30,7 @@ impl PollLoop {
                 );
                 self.phase = Phase::Draining;
                 // Before the drain, which itself ends runs that then count as abandoned.
-                let stuck = self.shared.runs.too_many_abandoned();
+                let stuck = self.shared.pipeline.too_many_abandoned();
                 for entry in &mut self.assigned {
                     entry.drain();
                     if seeded_bug("lose-last-batch-on-shutdown") {
@@ -52,14 +52,14 @@ impl PollLoop {
     /// True when the process was asked to stop, or when too many transforms do not return: only a restart
     /// ends those.
     fn must_stop(&self) -> bool {
-        *self.handles.shutdown.borrow() || self.shared.runs.too_many_abandoned().is_some()
+        *self.handles.shutdown.borrow() || self.shared.pipeline.too_many_abandoned().is_some()
     }
 
     /// Commits the rest. The inner result is what [`PollLoop::run`] returns after the worker has left the
     /// group.
     pub(super) fn close(&mut self) -> Result<Result<(), PollError>, PollError> {
         let budget = self.config.drain;
-        let limit = self.shared.runs.limit();
+        let limit = self.shared.pipeline.limit();
         let stuck = self.stopping.and_then(|stopping| stopping.stuck);
         let unfinished = self.assigned.iter().filter(|entry| !entry.ended).count();
         for entry in &self.assigned {

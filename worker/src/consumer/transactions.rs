@@ -194,7 +194,7 @@ impl PollLoop {
         };
         let Some(group) = group.filter(|_| !ending.is_empty()) else {
             // Without its own commit, the records of this transaction would have to be committed with the
-            // next one, and the loop could not tell them apart.
+            // next one, and the loop could not distinguish them.
             let message = "the worker is not a member of its group for now";
             return self.abort_transaction(TransactionFailure::new(Cause::Unavailable, message.into()));
         };

@@ -104,7 +104,7 @@ impl ProblemReporter {
     }
 
     /// Reading more records would not help until [`ProblemReporter::recovered`] is called.
-    pub fn hold(&self, reason: PausedReason) {
+    pub fn pause(&self, reason: PausedReason) {
         self.update(|problem| problem.paused_reason = Some(reason));
     }
 
@@ -161,7 +161,7 @@ mod tests {
         let (before, old, new) = (problems.at(7), problems.at(7), problems.at(9));
         before.failing(9, "an earlier attempt at the same record");
         new.failing(1, "new");
-        new.hold(PausedReason::WriterUnavailable);
+        new.pause(PausedReason::WriterUnavailable);
         old.failing(3, "old");
         let oldest = problems.oldest();
         assert_eq!((oldest.attempts, oldest.last_error.as_deref()), (3, Some("old")));
@@ -187,16 +187,16 @@ mod tests {
         second.failing(2, "second");
         first.failing(1, "first");
         assert_eq!(reported(), (7, 1, None));
-        second.hold(PausedReason::WriterUnavailable);
+        second.pause(PausedReason::WriterUnavailable);
         assert_eq!(reported(), (8, 2, Some(PausedReason::WriterUnavailable)));
-        third.hold(PausedReason::RecordFailed);
-        first.hold(PausedReason::TransformSlow);
+        third.pause(PausedReason::RecordFailed);
+        first.pause(PausedReason::TransformSlow);
         assert_eq!(reported(), (9, 3, Some(PausedReason::RecordFailed)));
         assert_eq!(problems.oldest().paused_reason, Some(PausedReason::RecordFailed));
         let again = problems.at(9);
         again.failing(4, "once more");
         assert_eq!(reported().1, 3, "no reason yet");
-        again.hold(PausedReason::RecordFailed);
+        again.pause(PausedReason::RecordFailed);
         assert_eq!(reported().1, 4);
     }
 }

@@ -1,6 +1,6 @@
 //! The worker's producer, for the Kafka writer and for dead letters. It takes slices of records and answers
 //! when the broker has answered for each of them. Every wait is asynchronous; librdkafka delivers its reports
-//! on a thread of its own. The producer never blocks a tokio worker, never drops a record silently, and never
+//! on a separate thread. The producer never blocks a tokio worker, never drops a record silently, and never
 //! decides what a failed record means.
 //!
 //! A broker rejects whole record batches, including valid records in them. The producer sends the records of

@@ -39,7 +39,7 @@ fn split() -> NamedTransform {
     })
 }
 
-/// Words are "kind:name"; the names tell the outputs apart.
+/// Words are "kind:name"; the names identify the outputs.
 fn kind<'a>(record: &OutputRecord<'a>) -> &'a [u8] {
     let value = record.value.unwrap_or_default();
     value.split(|byte| *byte == b':').next().unwrap_or_default()

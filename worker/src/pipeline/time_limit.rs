@@ -285,7 +285,7 @@ impl TimedPipeline {
                 &format!("transform {transform}: no record finished for {seconds:.1} s"),
             );
             if waited >= SLOW_AFTER.min(self.limit / 2) {
-                reporter.hold(PausedReason::TransformSlow);
+                reporter.pause(PausedReason::TransformSlow);
             }
         }
         let transform = self.transform_of(&run);

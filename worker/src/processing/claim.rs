@@ -75,7 +75,7 @@ pub(crate) async fn claim(context: &Arc<PartitionContext>) -> Option<ClaimedPart
         shared.metrics.retried(&named.name);
         reporter.failing(failures, &message);
         if systemic || started.elapsed() >= UNAVAILABLE_AFTER {
-            reporter.hold(PausedReason::WriterUnavailable);
+            reporter.pause(PausedReason::WriterUnavailable);
         }
         let wait = shared.retry.outage_backoff(failures, systemic);
         tokio::select! {

@@ -19,7 +19,7 @@ use crate::{
 
 /// What all partitions of a worker share.
 pub(crate) struct WorkerContext {
-    pub runs: Arc<TimedPipeline>,
+    pub pipeline: Arc<TimedPipeline>,
     pub writers: Vec<NamedWriter>,
     /// The breakers of the writers, in their order.
     pub breakers: Vec<WriterBreaker>,

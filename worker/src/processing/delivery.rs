@@ -285,7 +285,7 @@ impl Delivery<'_> {
 /// Reports that a partition waits until the writer is available again.
 pub(crate) fn wait_for_writer(reporter: &ProblemReporter, attempts: u32, error: &str) {
     reporter.failing(attempts, error);
-    reporter.hold(PausedReason::WriterUnavailable);
+    reporter.pause(PausedReason::WriterUnavailable);
 }
 
 /// Consecutive failures which show that the system behind the writer is unavailable.
@@ -335,7 +335,7 @@ impl WriterOutage {
         }
         delivery.reporter.failing(self.failures, &message);
         if open || systemic || since.elapsed() >= UNAVAILABLE_AFTER {
-            delivery.reporter.hold(PausedReason::WriterUnavailable);
+            delivery.reporter.pause(PausedReason::WriterUnavailable);
         }
         open
     }

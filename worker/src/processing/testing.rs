@@ -60,7 +60,7 @@ pub(crate) fn shared(
     };
     let decoders = Decoders::new(&Decode::default(), false);
     Arc::new(WorkerContext {
-        runs: Arc::new(TimedPipeline::new(
+        pipeline: Arc::new(TimedPipeline::new(
             Pipeline::new(decoders, vec![transform], metrics.clone()),
             2,
             Duration::from_secs(60),
@@ -113,7 +113,7 @@ pub(crate) fn part(keys: &[&str], first: Sequence, writers: usize) -> BatchPart 
 
 /// How the writer answers for a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum ScriptedAnswer {
     Accept,
     RetryLater,
     /// As `RetryLater`, but the record may have been written.
@@ -127,7 +127,7 @@ pub(crate) enum Answer {
 /// A scripted writer. The test sets its answers by offset; the last answer for an offset stays.
 #[derive(Default)]
 pub(crate) struct Script {
-    answers: Mutex<HashMap<Offset, Vec<Answer>>>,
+    answers: Mutex<HashMap<Offset, Vec<ScriptedAnswer>>>,
     written: Mutex<Vec<Offset>>,
     /// The answers to claims. By default nothing is finished.
     pub claims: Mutex<Vec<Result<FinishedSet, WriteError>>>,
@@ -136,15 +136,15 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    pub fn answer(&self, offset: Offset, answers: &[Answer]) {
+    pub fn answer(&self, offset: Offset, answers: &[ScriptedAnswer]) {
         self.answers.lock().unwrap().insert(offset, answers.to_vec());
     }
 
-    fn next(&self, offset: Offset) -> Answer {
+    fn next(&self, offset: Offset) -> ScriptedAnswer {
         match self.answers.lock().unwrap().get_mut(&offset) {
             Some(answers) if answers.len() > 1 => answers.remove(0),
             Some(answers) => answers[0],
-            None => Answer::Accept,
+            None => ScriptedAnswer::Accept,
         }
     }
 
@@ -164,25 +164,26 @@ impl Script {
 impl Writer for Script {
     fn write<'a>(&'a self, batch: WriteBatch<'a>) -> BoxFuture<'a, Result<Vec<Rejected>, WriteError>> {
         Box::pin(async move {
-            let answers: Vec<Answer> = batch.records().map(|record| self.next(record.offset())).collect();
-            if answers.contains(&Answer::Transient) {
+            let answers: Vec<ScriptedAnswer> =
+                batch.records().map(|record| self.next(record.offset())).collect();
+            if answers.contains(&ScriptedAnswer::Transient) {
                 return Err(WriteError::Transient("unavailable".into()));
             }
-            if answers.contains(&Answer::Systemic) {
+            if answers.contains(&ScriptedAnswer::Systemic) {
                 return Err(WriteError::Systemic("broken".into()));
             }
-            if answers.contains(&Answer::RefuseBatch) {
+            if answers.contains(&ScriptedAnswer::RefuseBatch) {
                 return Err(WriteError::Refused("one of them".into()));
             }
             let mut rejected = Vec::new();
             for (position, (record, answer)) in batch.records().zip(answers).enumerate() {
                 match answer {
-                    Answer::Accept => self.written.lock().unwrap().push(record.offset()),
+                    ScriptedAnswer::Accept => self.written.lock().unwrap().push(record.offset()),
                     _ => rejected.push(Rejected {
                         position,
                         message: "no".into(),
-                        retryable: matches!(answer, Answer::RetryLater | Answer::InDoubt),
-                        in_doubt: answer == Answer::InDoubt,
+                        retryable: matches!(answer, ScriptedAnswer::RetryLater | ScriptedAnswer::InDoubt),
+                        in_doubt: answer == ScriptedAnswer::InDoubt,
                     }),
                 }
             }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::{sync::watch, time::Instant};
 
 pub(crate) use self::state::FailedCall;
-use self::state::{Admission, BreakerState, Probe, Verdict};
+use self::state::{Admission, BreakerState, FailureVerdict, Probe};
 use crate::sync;
 use crate::{retry::RetryPolicy, telemetry::Metrics};
 
@@ -115,8 +115,8 @@ impl Pass<'_> {
             retry.random_backoff(failures)
         });
         match verdict {
-            Verdict::Closed => return false,
-            Verdict::Opened => {
+            FailureVerdict::Closed => return false,
+            FailureVerdict::Opened => {
                 breaker.metrics.writer_breaker_open(&breaker.writer, true);
                 tracing::warn!(
                     writer = %breaker.writer,
@@ -124,10 +124,10 @@ impl Pass<'_> {
                     failed.error
                 );
             }
-            Verdict::Open if probe.is_some() => {
+            FailureVerdict::Open if probe.is_some() => {
                 breaker.changed.send_replace(());
             }
-            Verdict::Open => {}
+            FailureVerdict::Open => {}
         }
         true
     }

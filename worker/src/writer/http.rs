@@ -35,7 +35,7 @@ use reqwest::{
 
 use self::{
     body::Body,
-    classify::{Answer, Reply},
+    classify::{HttpAnswer, Reply},
 };
 use super::{
     Rejected, WriteBatch, WriteError, Writer,
@@ -193,8 +193,8 @@ impl HttpWriter {
         let last = sent.last().map_or(first, |(_, last)| last);
         let key = format!("{}..{}", first.record_id(), last.record_id());
         match self.request(bytes, content_type, &key, positions.len()).await? {
-            Answer::Written => {}
-            Answer::PerRecord(results) => {
+            HttpAnswer::Written => {}
+            HttpAnswer::PerRecord(results) => {
                 let refused = positions
                     .iter()
                     .zip(results)
@@ -217,7 +217,7 @@ impl HttpWriter {
             }
             let (bytes, content_type) = body::single(record.value);
             match self.request(bytes, content_type, &record.record_id(), 1).await {
-                Ok(Answer::Written) => {
+                Ok(HttpAnswer::Written) => {
                     written.insert(id(&record));
                 }
                 Err(WriteError::Refused(message)) => {
@@ -228,7 +228,7 @@ impl HttpWriter {
                         in_doubt: false,
                     });
                 }
-                Ok(Answer::PerRecord(results)) => match results.into_iter().next().flatten() {
+                Ok(HttpAnswer::PerRecord(results)) => match results.into_iter().next().flatten() {
                     Some(refusal) => rejected.push(refusal.rejected(position)),
                     None => {
                         written.insert(id(&record));
@@ -249,7 +249,7 @@ impl HttpWriter {
         content_type: &'static str,
         idempotency_key: &str,
         records: usize,
-    ) -> Result<Answer, WriteError> {
+    ) -> Result<HttpAnswer, WriteError> {
         let body = Bytes::from(body);
         loop {
             let authorization = sync::lock(&self.authorization).clone();
@@ -282,7 +282,7 @@ impl HttpWriter {
         &self,
         request: RequestBuilder,
         records: usize,
-    ) -> Result<(StatusCode, Result<Answer, WriteError>), WriteError> {
+    ) -> Result<(StatusCode, Result<HttpAnswer, WriteError>), WriteError> {
         let mut response = request.send().await.map_err(|error| self.no_answer(error))?;
         let status = response.status();
         let text = |name: &str| {

@@ -13,7 +13,7 @@ const RECENT: usize = 4096;
 
 /// What to do with a record that librdkafka returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ReadVerdict {
     /// Process it.
     New,
     /// An earlier owner has finished it.
@@ -46,9 +46,9 @@ impl ReadCursor {
     }
 
     /// Takes the next record that librdkafka returns.
-    pub fn advance(&mut self, partition: &TopicPartition, offset: Offset, timestamp: i64) -> Verdict {
+    pub fn advance(&mut self, partition: &TopicPartition, offset: Offset, timestamp: i64) -> ReadVerdict {
         if self.pending_seek.is_some() {
-            return Verdict::Ignored;
+            return ReadVerdict::Ignored;
         }
         if offset < self.read_to {
             if !self.was_read(partition, offset, timestamp) {
@@ -56,7 +56,7 @@ impl ReadCursor {
                 self.read_to = offset;
                 self.seek_to(offset);
             }
-            return Verdict::Ignored;
+            return ReadVerdict::Ignored;
         }
         if self.recent.len() == RECENT {
             self.recent.pop_front();
@@ -64,9 +64,9 @@ impl ReadCursor {
         self.recent.push_back((offset, timestamp));
         self.read_to = offset + 1;
         if self.was_finished(offset) {
-            Verdict::Finished
+            ReadVerdict::Finished
         } else {
-            Verdict::New
+            ReadVerdict::New
         }
     }
 

@@ -210,9 +210,9 @@ async fn an_error_is_shown_with_the_offset_that_it_belongs_to() {
     assert_eq!(shown(&entry), (None, 1, "timed out".into(), None));
     // Reason and error belong together.
     let failed = Some(PausedReason::RecordFailed);
-    later.hold(PausedReason::RecordFailed);
+    later.pause(PausedReason::RecordFailed);
     assert_eq!(shown(&entry), (Some(105), 2, "too many requests".into(), failed));
-    oldest.hold(PausedReason::TransformSlow);
+    oldest.pause(PausedReason::TransformSlow);
     assert_eq!(shown(&entry), (Some(105), 2, "too many requests".into(), failed));
     later.recovered();
     let slow = Some(PausedReason::TransformSlow);
@@ -224,7 +224,7 @@ async fn a_problem_is_shown_while_nothing_is_in_flight_and_an_outage_with_the_re
     let mut entry = start(Vec::new());
     let claim = entry.problems.at(-1);
     claim.failing(1, "table missing");
-    claim.hold(PausedReason::WriterUnavailable);
+    claim.pause(PausedReason::WriterUnavailable);
     let (shown, error) = entry.snapshot(true, None, None);
     assert_eq!((shown.oldest, error.as_deref()), (None, Some("table missing")));
     assert_eq!(shown.paused_reason, Some(PausedReason::WriterUnavailable));
@@ -247,7 +247,7 @@ async fn a_problem_is_shown_while_nothing_is_in_flight_and_an_outage_with_the_re
     let (shown, error) = entry.snapshot(true, None, Some(&outage));
     assert_eq!(error, outage.last_error);
     assert_eq!(shown.paused_reason, outage.paused_reason);
-    waiting.hold(PausedReason::RecordFailed);
+    waiting.pause(PausedReason::RecordFailed);
     let (shown, error) = entry.snapshot(true, None, Some(&outage));
     assert_eq!(error.as_deref(), Some("too many requests"));
     assert_eq!(shown.paused_reason, Some(PausedReason::RecordFailed));

@@ -194,7 +194,7 @@ impl Lane {
             failure.message
         );
         reporter.failing(failed_record.attempts.max(reason.waits + 1), &message);
-        reporter.hold(reason.paused_reason);
+        reporter.pause(reason.paused_reason);
         reporter
     }
 

@@ -32,7 +32,7 @@ impl Lane {
         let source = part.sources().first().copied().unwrap_or_default();
         let record = Arc::new(part.chunk().single(source as usize));
         let shared = &self.context.shared;
-        let batch = shared.runs.process(record, &self.context.problems).await;
+        let batch = shared.pipeline.process(record, &self.context.problems).await;
         BatchPart::new(batch, part.first() + u64::from(source), shared.writers.len())
     }
 

@@ -21,7 +21,7 @@ use crate::{
         PartitionTask,
         context::{PartitionContext, WorkerContext},
         messages::{DispatchedChunk, TaskEvent},
-        testing::{Answer, Script, shared},
+        testing::{Script, ScriptedAnswer, shared},
     },
     record::{Chunk, Offset, TopicPartition},
 };
@@ -159,7 +159,7 @@ async fn a_retried_record_holds_back_its_own_key_only() {
     // The third attempt succeeds only after everything else is finished.
     running
         .script
-        .answer(100, &[Answer::RetryLater, Answer::Transient]);
+        .answer(100, &[ScriptedAnswer::RetryLater, ScriptedAnswer::Transient]);
     running.send("a b a - c");
     running.send("a d");
     assert_eq!(running.finished([101, 103, 104, 106]).await, [101, 103, 104, 106]);
@@ -168,7 +168,7 @@ async fn a_retried_record_holds_back_its_own_key_only() {
         .await;
     let error = running.problems.oldest().last_error;
     assert_eq!(error.as_deref(), Some("writer script: unavailable"));
-    running.script.answer(100, &[Answer::Accept]);
+    running.script.answer(100, &[ScriptedAnswer::Accept]);
     running.finished(100..107).await;
     // 102 was in the same batch as the first attempt at 100, so it is written again, behind it.
     assert_eq!(running.order_of(&[100, 102, 105]), [102, 100, 102, 105]);
@@ -185,10 +185,10 @@ async fn a_record_that_stays_refused_is_skipped_after_its_attempts_and_its_key_c
     running.script.answer(
         100,
         &[
-            Answer::RetryLater,
-            Answer::RetryLater,
-            Answer::RetryLater,
-            Answer::Accept,
+            ScriptedAnswer::RetryLater,
+            ScriptedAnswer::RetryLater,
+            ScriptedAnswer::RetryLater,
+            ScriptedAnswer::Accept,
         ],
     );
     running.send("a a");
@@ -203,12 +203,14 @@ async fn without_order_a_waiting_record_holds_back_nothing() {
         DeliveryGuarantee::AtLeastOnce,
         FailurePolicy::Stop,
     );
-    running.script.answer(101, &[Answer::Refuse]);
+    running.script.answer(101, &[ScriptedAnswer::Refuse]);
     running.send("a a a a a a a");
     running.send("a");
     let rest = [100, 102, 103, 104, 105, 106, 107];
     assert_eq!(running.finished(rest).await, rest);
-    running.script.answer(101, &[Answer::RetryLater, Answer::Accept]);
+    running
+        .script
+        .answer(101, &[ScriptedAnswer::RetryLater, ScriptedAnswer::Accept]);
     running.finished([101]).await;
 }
 
@@ -219,9 +221,14 @@ async fn in_partition_order_a_retried_record_holds_back_the_partition() {
         DeliveryGuarantee::AtLeastOnce,
         FailurePolicy::Skip,
     );
-    running
-        .script
-        .answer(101, &[Answer::RetryLater, Answer::RetryLater, Answer::Accept]);
+    running.script.answer(
+        101,
+        &[
+            ScriptedAnswer::RetryLater,
+            ScriptedAnswer::RetryLater,
+            ScriptedAnswer::Accept,
+        ],
+    );
     running.send("a b b");
     running.send("c");
     running.finished(100..104).await;
@@ -264,14 +271,16 @@ async fn with_stop_a_failing_record_holds_back_what_comes_after_it_in_its_order(
 async fn with_stop_a_refused_record_continues_once_its_writer_accepts_it() {
     for ordering in [Ordering::PerPartition, Ordering::PerKey, Ordering::Unordered] {
         let mut running = start(ordering, DeliveryGuarantee::AtLeastOnce, FailurePolicy::Stop);
-        running.script.answer(101, &[Answer::Refuse]);
+        running.script.answer(101, &[ScriptedAnswer::Refuse]);
         running.send("a b c");
         running.send("b");
         running
             .until(|running| running.problems.oldest().attempts > 2)
             .await;
         assert!(!running.done.contains(&101), "{ordering:?}");
-        running.script.answer(101, &[Answer::Refuse, Answer::Accept]);
+        running
+            .script
+            .answer(101, &[ScriptedAnswer::Refuse, ScriptedAnswer::Accept]);
         running.finished(100..104).await;
         running
             .until(|running| running.problems.oldest() == Default::default())
@@ -289,9 +298,14 @@ async fn a_task_whose_input_ends_finishes_everything_first() {
         DeliveryGuarantee::AtLeastOnce,
         FailurePolicy::Skip,
     );
-    running
-        .script
-        .answer(100, &[Answer::RetryLater, Answer::RetryLater, Answer::Accept]);
+    running.script.answer(
+        100,
+        &[
+            ScriptedAnswer::RetryLater,
+            ScriptedAnswer::RetryLater,
+            ScriptedAnswer::Accept,
+        ],
+    );
     running.send("a b c");
     running.input = None;
     running.until(|running| running.ended).await;

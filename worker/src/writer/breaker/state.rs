@@ -66,7 +66,7 @@ pub(crate) struct FailedCall<'a> {
 
 /// What a failure has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum FailureVerdict {
     /// Nothing: only the caller waits.
     Closed,
     /// The breaker has opened.
@@ -116,7 +116,7 @@ impl BreakerState {
         probe: Option<Probe>,
         now: Instant,
         wait: impl Fn(u32) -> Duration,
-    ) -> Verdict {
+    ) -> FailureVerdict {
         let from = if failed.systemic { SYSTEMIC_FROM } else { 1 };
         if let Some(open) = &mut self.open {
             open.error = failed.error.into();
@@ -126,7 +126,7 @@ impl BreakerState {
                 open.failures = open.failures.saturating_add(1).max(from);
                 open.until = now + wait(open.failures);
             }
-            return Verdict::Open;
+            return FailureVerdict::Open;
         }
         let since = *self.failing_since.get_or_insert(now);
         // Other calls were answered in the meantime, so the cause lies with this caller, however systemic the
@@ -134,7 +134,7 @@ impl BreakerState {
         let others_pass = failed.seen.is_some_and(|seen| seen < self.answers);
         let unavailable = now.duration_since(since) >= UNAVAILABLE_AFTER;
         if !unavailable && (!failed.systemic || others_pass) {
-            return Verdict::Closed;
+            return FailureVerdict::Closed;
         }
         let failures = failed.failures.max(from);
         self.open = Some(OpenBreaker {
@@ -144,7 +144,7 @@ impl BreakerState {
             probe: None,
             error: failed.error.into(),
         });
-        Verdict::Opened
+        FailureVerdict::Opened
     }
 
     /// A caller stopped before its probe had a result: the next one may probe immediately. Returns true if
@@ -191,7 +191,10 @@ mod tests {
     #[test]
     fn a_systemic_error_opens_the_breaker_and_each_failed_probe_doubles_the_wait() {
         let (mut state, mut now) = (BreakerState::default(), Instant::now());
-        assert_eq!(state.failed(failure(true), None, now, wait), Verdict::Opened);
+        assert_eq!(
+            state.failed(failure(true), None, now, wait),
+            FailureVerdict::Opened
+        );
         let mut waits = Vec::new();
         for _ in 0..7 {
             let Admission::Wait(until, error) = state.admit(now) else {
@@ -202,7 +205,10 @@ mod tests {
             now = until;
             let probe = probe(&mut state, now);
             assert!(probe.is_some() && matches!(state.admit(now), Admission::Wait(..)));
-            assert_eq!(state.failed(failure(false), probe, now, wait), Verdict::Open);
+            assert_eq!(
+                state.failed(failure(false), probe, now, wait),
+                FailureVerdict::Open
+            );
         }
         assert_eq!(waits, [800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000]);
         assert!(state.answered(now).is_some());
@@ -216,12 +222,12 @@ mod tests {
             state.failed(failure(false), None, start + after, wait)
         };
         let second = Duration::from_secs(1);
-        assert_eq!(fail(&mut state, second), Verdict::Closed);
-        assert_eq!(fail(&mut state, 5 * second), Verdict::Closed);
+        assert_eq!(fail(&mut state, second), FailureVerdict::Closed);
+        assert_eq!(fail(&mut state, 5 * second), FailureVerdict::Closed);
         state.answered(start + 5 * second);
-        assert_eq!(fail(&mut state, 20 * second), Verdict::Closed);
-        assert_eq!(fail(&mut state, 24 * second), Verdict::Closed);
-        assert_eq!(fail(&mut state, 25 * second), Verdict::Opened);
+        assert_eq!(fail(&mut state, 20 * second), FailureVerdict::Closed);
+        assert_eq!(fail(&mut state, 24 * second), FailureVerdict::Closed);
+        assert_eq!(fail(&mut state, 25 * second), FailureVerdict::Opened);
     }
 
     #[test]
@@ -235,8 +241,11 @@ mod tests {
             failures: 2,
             ..failure(true)
         };
-        assert_eq!(state.failed(again, None, now, wait), Verdict::Closed);
-        assert_eq!(state.failed(failure(true), None, now, wait), Verdict::Opened);
+        assert_eq!(state.failed(again, None, now, wait), FailureVerdict::Closed);
+        assert_eq!(
+            state.failed(failure(true), None, now, wait),
+            FailureVerdict::Opened
+        );
     }
 
     #[test]
@@ -321,12 +330,12 @@ mod tests {
                         let since = *failing.get_or_insert(now);
                         let opens = systemic || now - since >= UNAVAILABLE_AFTER;
                         let expected = match (open, opens) {
-                            (true, _) => Verdict::Open,
-                            (false, true) => Verdict::Opened,
-                            (false, false) => Verdict::Closed,
+                            (true, _) => FailureVerdict::Open,
+                            (false, true) => FailureVerdict::Opened,
+                            (false, false) => FailureVerdict::Closed,
                         };
                         prop_assert_eq!(state.failed(failure(systemic), probe, now, wait), expected);
-                        open = expected != Verdict::Closed;
+                        open = expected != FailureVerdict::Closed;
                         if probing.map(|(probe, _)| probe) == probe {
                             probing = None;
                         }

@@ -21,7 +21,7 @@ pub(super) struct Reply<'a> {
 
 /// The server's answer about the records.
 #[derive(Debug, PartialEq)]
-pub(super) enum Answer {
+pub(super) enum HttpAnswer {
     /// All records are written.
     Written,
     /// One entry per record of the request; `None` if it is written.
@@ -71,10 +71,10 @@ struct RecordReply {
 /// sends the request again, but not with AtMostOnce, because records may have been written. With `Systemic`
 /// nothing is written until someone fixes the cause, so the worker sends the request again whatever the
 /// guarantee is.
-pub(super) fn answer(reply: Reply<'_>, records: usize) -> Result<Answer, WriteError> {
+pub(super) fn answer(reply: Reply<'_>, records: usize) -> Result<HttpAnswer, WriteError> {
     let status = reply.status;
     let by_status = match status {
-        200..=299 => Ok(Answer::Written),
+        200..=299 => Ok(HttpAnswer::Written),
         401 | 403 | 404 | 405 | 407 | 408 | 410 | 425 | 429 => return Err(no_answer(reply)),
         400..=499 => Err(WriteError::Refused(describe(status, reply.body))),
         _ => return Err(no_answer(reply)),
@@ -100,7 +100,9 @@ pub(super) fn answer(reply: Reply<'_>, records: usize) -> Result<Answer, WriteEr
             count(records, "record")
         )));
     }
-    Ok(Answer::PerRecord(results.into_iter().map(per_record).collect()))
+    Ok(HttpAnswer::PerRecord(
+        results.into_iter().map(per_record).collect(),
+    ))
 }
 
 /// The error for a status that alone means that the request has to be sent again.
@@ -204,7 +206,9 @@ mod tests {
             let message = format!("status {status} for this record");
             assert_eq!(
                 answer(json(200, body.as_bytes()), 1),
-                Ok(Answer::PerRecord(vec![refusal(&message, retryable, in_doubt)]))
+                Ok(HttpAnswer::PerRecord(vec![refusal(
+                    &message, retryable, in_doubt
+                )]))
             );
         }
     }
@@ -225,7 +229,7 @@ mod tests {
         }
     }
 
-    fn transient(meaning: Result<Answer, WriteError>) -> String {
+    fn transient(meaning: Result<HttpAnswer, WriteError>) -> String {
         match meaning {
             Err(WriteError::Transient(message)) => message,
             other => panic!("{other:?}"),
@@ -236,7 +240,7 @@ mod tests {
     fn the_status_decides_if_the_body_has_no_results() {
         for status in [200, 201, 202, 204, 207] {
             let meaning = answer(plain(status), 2);
-            assert_eq!(meaning, Ok(Answer::Written), "{status}");
+            assert_eq!(meaning, Ok(HttpAnswer::Written), "{status}");
         }
         for status in [303, 408, 425, 429, 500, 502, 503, 504, 599, 600, 999] {
             let meaning = answer(plain(status), 2);
@@ -254,7 +258,7 @@ mod tests {
         }
         // JSON of another shape, and a body that is declared as JSON but is not JSON.
         for own in [&br#"{"results": [{"id": 1}], "took": 3}"#[..], b"OK"] {
-            assert_eq!(answer(json(200, own), 2), Ok(Answer::Written));
+            assert_eq!(answer(json(200, own), 2), Ok(HttpAnswer::Written));
         }
     }
 
@@ -262,7 +266,7 @@ mod tests {
     fn a_body_with_one_entry_per_record_has_a_result_for_each() {
         let body = br#"{"results": [{"status": 201}, {"status": 422, "error": "no such customer"}, {"status": 429}]}"#;
         let expected = || {
-            Ok(Answer::PerRecord(vec![
+            Ok(HttpAnswer::PerRecord(vec![
                 None,
                 refusal("status 422 for this record: no such customer", false, false),
                 refusal("status 429 for this record", true, false),
@@ -275,7 +279,7 @@ mod tests {
             is_json: false,
             ..json(200, body)
         };
-        assert_eq!(answer(text, 3), Ok(Answer::Written));
+        assert_eq!(answer(text, 3), Ok(HttpAnswer::Written));
     }
 
     #[test]

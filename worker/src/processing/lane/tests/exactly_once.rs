@@ -9,7 +9,7 @@ use crate::{
     dead_letter::FailurePolicy,
     health::snapshot::PausedReason,
     offsets::FinishedSet,
-    processing::testing::{Answer, Script},
+    processing::testing::{Script, ScriptedAnswer},
     record::Offset,
     writer::WriteError,
 };
@@ -76,7 +76,7 @@ async fn a_partition_that_cannot_be_claimed_can_be_drained() {
 #[tokio::test]
 async fn a_batch_is_halved_between_records_and_a_refused_record_leaves_no_output() {
     let mut running = start(vec![]);
-    running.script.answer(102, &[Answer::RefuseBatch]);
+    running.script.answer(102, &[ScriptedAnswer::RefuseBatch]);
     running.send("a b2 c2 d2 e");
     running.finished(FIRST..FIRST + 5).await;
     assert_eq!(running.script.written(), [100, 101, 101, 103, 103, 104]);

@@ -33,14 +33,14 @@ fn last_writes(written: &[Offset]) -> std::collections::BTreeMap<Offset, usize> 
 async fn what_was_written_before_a_refused_record_of_its_key_is_written_again_behind_it() {
     for ordering in [Ordering::PerPartition, Ordering::PerKey] {
         let mut running = start(ordering, DeliveryGuarantee::AtLeastOnce, FailurePolicy::Stop);
-        running.script.answer(101, &[Answer::Refuse]);
+        running.script.answer(101, &[ScriptedAnswer::Refuse]);
         running.send("a b b c");
         running.send("b");
         running
             .until(|running| running.problems.oldest().attempts > 2)
             .await;
         assert!(!running.done.contains(&102), "{ordering:?}");
-        running.script.answer(101, &[Answer::Accept]);
+        running.script.answer(101, &[ScriptedAnswer::Accept]);
         running.finished(100..105).await;
         assert_eq!(
             running.order_of(&[101, 102, 104]),
@@ -56,12 +56,12 @@ async fn a_waiting_record_goes_only_to_the_writers_that_have_not_written_it() {
     for guarantee in [DeliveryGuarantee::AtLeastOnce, DeliveryGuarantee::AtMostOnce] {
         for ordering in [Ordering::PerPartition, Ordering::PerKey, Ordering::Unordered] {
             let (mut running, second) = start_two(ordering, guarantee, FailurePolicy::Stop);
-            running.script.answer(101, &[Answer::Refuse]);
+            running.script.answer(101, &[ScriptedAnswer::Refuse]);
             running.send("a b2 b a");
             running
                 .until(|running| running.problems.oldest().attempts > 3)
                 .await;
-            running.script.answer(101, &[Answer::Accept]);
+            running.script.answer(101, &[ScriptedAnswer::Accept]);
             running.finished(100..104).await;
             let mut to_second = second.written();
             to_second.sort();
@@ -87,13 +87,15 @@ async fn a_written_output_is_not_written_again_with_the_others_of_its_record() {
         FailurePolicy::Stop,
     );
     // The writer accepts the first output.
-    running.script.answer(100, &[Answer::Accept, Answer::Refuse]);
+    running
+        .script
+        .answer(100, &[ScriptedAnswer::Accept, ScriptedAnswer::Refuse]);
     running.send("a2");
     running
         .until(|running| running.problems.oldest().attempts > 3)
         .await;
     assert_eq!(running.script.written(), [100]);
-    running.script.answer(100, &[Answer::Accept]);
+    running.script.answer(100, &[ScriptedAnswer::Accept]);
     running.finished([100]).await;
     assert_eq!(running.script.written(), [100, 100]);
 }
@@ -121,7 +123,7 @@ async fn a_retried_record_takes_no_lane_from_other_partitions() {
     let (ordering, guarantee) = (Ordering::PerPartition, DeliveryGuarantee::AtLeastOnce);
     let mut shared = shared(&script, ordering, guarantee, FailurePolicy::Skip, hour);
     Arc::get_mut(&mut shared).unwrap().lanes = Semaphore::new(1);
-    script.answer(100, &[Answer::RetryLater, Answer::Accept]);
+    script.answer(100, &[ScriptedAnswer::RetryLater, ScriptedAnswer::Accept]);
     let mut waits = run_on(shared.clone(), script.clone());
     waits.send("a b");
     waits
@@ -143,7 +145,7 @@ proptest! {
         ordering in prop::sample::select(vec![Ordering::PerPartition, Ordering::PerKey, Ordering::Unordered]),
         chunks in prop::collection::vec(prop::collection::vec("[abc-][!2]?", 1..7), 1..6),
         scripted in prop::collection::vec((0_i64..30, prop::collection::vec(
-            prop::sample::select(vec![Answer::Refuse, Answer::RetryLater, Answer::RefuseBatch, Answer::Transient]), 1..4,
+            prop::sample::select(vec![ScriptedAnswer::Refuse, ScriptedAnswer::RetryLater, ScriptedAnswer::RefuseBatch, ScriptedAnswer::Transient]), 1..4,
         )), 0..6),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
@@ -151,7 +153,7 @@ proptest! {
         let (first, second, mut done) = runtime.block_on(async {
             let (mut running, second) = start_two(ordering, DeliveryGuarantee::AtLeastOnce, FailurePolicy::Stop);
             for (record, mut answers) in scripted {
-                answers.push(Answer::Accept);
+                answers.push(ScriptedAnswer::Accept);
                 running.script.answer(FIRST + record, &answers);
             }
             for words in &chunks {

@@ -9,8 +9,12 @@ async fn at_most_once_never_repeats_a_write_that_may_have_happened() {
         DeliveryGuarantee::AtMostOnce,
         FailurePolicy::Skip,
     );
-    running.script.answer(101, &[Answer::Transient, Answer::Accept]);
-    running.script.answer(102, &[Answer::RetryLater, Answer::Accept]);
+    running
+        .script
+        .answer(101, &[ScriptedAnswer::Transient, ScriptedAnswer::Accept]);
+    running
+        .script
+        .answer(102, &[ScriptedAnswer::RetryLater, ScriptedAnswer::Accept]);
     running.send("a b");
     running.send("c c");
     running.finished(100..104).await;
@@ -26,7 +30,9 @@ async fn a_record_in_doubt_is_repeated_except_with_at_most_once() {
         (DeliveryGuarantee::AtLeastOnce, 0, vec![100, 102, 101]),
     ] {
         let mut running = start(Ordering::PerPartition, guarantee, FailurePolicy::Stop);
-        running.script.answer(101, &[Answer::InDoubt, Answer::Accept]);
+        running
+            .script
+            .answer(101, &[ScriptedAnswer::InDoubt, ScriptedAnswer::Accept]);
         running.send("a b c");
         running.finished(100..103).await;
         assert_eq!(
@@ -43,12 +49,12 @@ async fn while_a_breaker_is_open_other_partitions_start_nothing_report_why_and_c
     let (script, hour) = (Arc::new(Script::default()), Duration::from_secs(3600));
     let shared = shared(&script, ordering, guarantee, FailurePolicy::Skip, hour);
     let mut tries = run_on(shared.clone(), script.clone());
-    script.answer(100, &[Answer::Systemic]);
+    script.answer(100, &[ScriptedAnswer::Systemic]);
     tries.send("a");
     let paused =
         |running: &Running| running.problems.oldest().paused_reason == Some(PausedReason::WriterUnavailable);
     tries.until(paused).await;
-    script.answer(100, &[Answer::Accept]);
+    script.answer(100, &[ScriptedAnswer::Accept]);
     let mut waits = run_on(shared, script);
     waits.send("a");
     waits.until(paused).await;
