@@ -219,7 +219,7 @@ impl PollLoop {
 
     /// Dispatches chunks that are not full once they have waited long enough.
     fn dispatch_due_chunks(&mut self) {
-        for entry in self.assigned.iter_mut().filter(|entry| !entry.draining) {
+        for entry in self.assigned.iter_mut().filter(|entry| !entry.is_draining()) {
             entry.dispatch_if_due(self.config.linger);
         }
     }

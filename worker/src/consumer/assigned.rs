@@ -2,6 +2,8 @@
 //! rdkafka calls.
 
 mod commit_position;
+mod commits;
+mod life;
 mod position;
 mod read_cursor;
 
@@ -14,13 +16,12 @@ use std::{
 
 use crds::spec::{DeliveryGuarantee, Ordering};
 use jiff::Timestamp;
-use tokio::{
-    sync::{mpsc, watch},
-    task::AbortHandle,
-};
+use tokio::sync::{mpsc, watch};
 
 pub(super) use self::position::Position;
 use self::{
+    commit_position::CommitPosition,
+    life::Life,
     position::MAX_DISPATCHED,
     read_cursor::{ReadCursor, ReadVerdict},
 };
@@ -30,7 +31,7 @@ use crate::{
         problems::{Problem, Problems},
         snapshot::{OldestRecord, PartitionSnapshot, PausedReason},
     },
-    offsets::{Sequence, Tracker, commit_metadata::MetadataLimit},
+    offsets::{Sequence, Tracker},
     processing::{
         PartitionTask,
         context::{PartitionContext, WorkerContext},
@@ -99,28 +100,16 @@ pub(super) struct AssignedPartition {
     pub task_epoch: u64,
     pub assignment_epoch: u64,
     pub tracker: Tracker,
-    /// Committed by this worker in this epoch, or the committed position where reading started again.
-    committed: Option<Position>,
-    /// In the commit in flight.
-    committing: Option<Position>,
+    /// What is committed, and what the next commit may list.
+    position: CommitPosition,
     /// librdkafka has paused fetching it.
     pub fetch_paused: bool,
-    /// The task finishes its work in flight and starts nothing more.
-    pub draining: bool,
-    /// The task has ended.
-    pub ended: bool,
-    /// Its transaction was aborted: its finished records do not count.
-    discarded: bool,
+    /// How far its task is.
+    life: Life,
     pub problems: Problems,
     pub metrics: PartitionMetrics,
     /// With transactions: finished records that count once the transaction is committed.
     pub uncounted: Counters,
-    /// Commits list the out-of-order completions: finished records above the committed offset.
-    lists_out_of_order: bool,
-    /// See [`Start::one_at_a_time`].
-    one_at_a_time: bool,
-    /// Limit for the metadata of commits.
-    metadata_limit: MetadataLimit,
     /// Maximum number of records in a chunk, if `batch.maxRecords` is not less.
     max_chunk: usize,
     filling: Chunk,
@@ -130,8 +119,6 @@ pub(super) struct AssignedPartition {
     cursor: ReadCursor,
     chunks_in_flight: VecDeque<ChunkInFlight>,
     dispatcher: Dispatcher,
-    drain: watch::Sender<bool>,
-    task: AbortHandle,
 }
 
 impl AssignedPartition {
@@ -179,6 +166,9 @@ impl AssignedPartition {
             _ if shared.gate.is_some() => Dispatcher::metered(MAX_DISPATCHED, input),
             _ => Dispatcher::at_once(input),
         };
+        // In partition order there are no out-of-order completions, except when a writer rejects one record of several and
+        // `onExhausted` is `Stop`. Repeating those is fine, unless exactly once is promised.
+        let lists_out_of_order = shared.ordering != Ordering::PerPartition || shared.gate.is_some();
         Self {
             metrics: shared.metrics.partition(&partition),
             uncounted: Counters::default(),
@@ -189,24 +179,13 @@ impl AssignedPartition {
             task_epoch: epoch,
             assignment_epoch,
             tracker,
-            committed,
-            committing: None,
+            position: CommitPosition::new(committed, lists_out_of_order, one_at_a_time),
             fetch_paused,
-            draining: false,
-            ended: false,
-            discarded: false,
+            life: Life::new(drain, runtime.spawn(task.run()).abort_handle()),
             problems,
-            // In partition order there are no out-of-order completions, except when a writer rejects one
-            // record of several and `onExhausted` is `Stop`. Repeating those is fine, unless exactly once is
-            // promised.
-            lists_out_of_order: shared.ordering != Ordering::PerPartition || shared.gate.is_some(),
-            one_at_a_time,
-            metadata_limit: MetadataLimit::default(),
             max_chunk: if one_at_a_time { 1 } else { usize::MAX },
             chunks_in_flight: VecDeque::new(),
             dispatcher,
-            drain,
-            task: runtime.spawn(task.run()).abort_handle(),
         }
     }
 
@@ -252,7 +231,7 @@ impl AssignedPartition {
 
     /// True when everything that was read is finished.
     pub fn is_idle(&self) -> bool {
-        !self.draining && self.in_flight() == 0
+        !self.life.is_draining() && self.in_flight() == 0
     }
 
     /// Everything below `position` was read. Has an effect only while idle: the position must not pass
@@ -326,10 +305,8 @@ impl AssignedPartition {
     /// Makes the task finish its work in flight and start nothing more. The next owner reads again what was
     /// not dispatched.
     pub fn drain(&mut self) {
-        self.draining = true;
-        if !self.dispatcher.finish() {
-            self.drain.send_replace(true);
-        }
+        let ends_by_itself = self.dispatcher.finish();
+        self.life.drain(!ends_by_itself);
     }
 
     /// A seeded bug: ends the task, and treats everything as finished.
@@ -338,14 +315,29 @@ impl AssignedPartition {
         self.tracker.complete(0..Sequence::MAX);
     }
 
+    /// True when the task starts nothing more.
+    pub fn is_draining(&self) -> bool {
+        self.life.is_draining()
+    }
+
+    /// True when the task has ended.
+    pub fn has_ended(&self) -> bool {
+        self.life.has_ended()
+    }
+
+    /// The task has reported its end.
+    pub fn task_ended(&mut self) {
+        self.life.end();
+    }
+
     /// Ends the task at once. Its work in flight stays unfinished.
     pub fn abort(&self) {
-        self.task.abort();
+        self.life.abort();
     }
 
     /// The transaction is aborted: ends the task, and its finished records are never committed.
     pub fn discard(&mut self) {
-        self.discarded = true;
+        self.life.discard();
         self.drain();
         self.abort();
     }
@@ -411,7 +403,7 @@ impl AssignedPartition {
             topic: self.partition.topic.to_string(),
             partition: self.partition.partition,
             epoch: self.assignment_epoch,
-            committed: self.committed.as_ref().map(|position| position.offset),
+            committed: self.position.committed_offset(),
             watermark,
             lag,
             in_flight: self.in_flight() as u64,

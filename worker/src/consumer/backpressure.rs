@@ -36,7 +36,7 @@ impl PollLoop {
         let several = self.assigned.len() > 1;
         let limit = self.config.bytes_in_flight;
         let most = self.max_in_flight();
-        for entry in self.assigned.iter_mut().filter(|entry| !entry.draining) {
+        for entry in self.assigned.iter_mut().filter(|entry| !entry.is_draining()) {
             let bytes = entry.bytes_in_flight();
             let stuck = entry.problems.oldest().paused_reason.is_some() || entry.is_far_ahead();
             // Wide hysteresis: pausing discards the prefetched records, and resuming takes up to a second.

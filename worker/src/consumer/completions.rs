@@ -69,8 +69,8 @@ impl PollLoop {
             }
             TaskEvent::Ended { partition, epoch } => {
                 if let Some(entry) = self.current(&partition, epoch) {
-                    entry.ended = true;
-                    if !entry.draining {
+                    entry.task_ended();
+                    if !entry.is_draining() {
                         return Err(PollError::TaskDied(partition));
                     }
                 }

@@ -82,7 +82,7 @@ impl PollLoop {
     pub(super) fn seek(&mut self) {
         let mut targets = TopicPartitionList::new();
         for entry in &self.assigned {
-            if let Some(offset) = entry.pending_seek().filter(|_| !entry.draining) {
+            if let Some(offset) = entry.pending_seek().filter(|_| !entry.is_draining()) {
                 let (topic, partition) = (&entry.partition.topic, entry.partition.partition);
                 // Fails only for invalid offsets; these come from the broker.
                 let _ = targets.add_partition_offset(topic, partition, KafkaOffset::Offset(offset));
@@ -130,6 +130,6 @@ impl PollLoop {
 /// The index of a partition in the list, unless it is draining.
 fn position(assigned: &[AssignedPartition], topic: &str, partition: i32) -> Option<usize> {
     assigned.iter().position(|entry| {
-        entry.partition.partition == partition && *entry.partition.topic == *topic && !entry.draining
+        entry.partition.partition == partition && *entry.partition.topic == *topic && !entry.is_draining()
     })
 }

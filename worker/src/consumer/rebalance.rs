@@ -42,7 +42,10 @@ impl PollLoop {
     pub(super) fn serve_rebalance(&mut self) -> Result<(), PollError> {
         if let Some(revocation) = &self.revocation {
             let leaving = |entry: &AssignedPartition| revocation.contains(&entry.partition);
-            let busy = self.assigned.iter().any(|entry| leaving(entry) && !entry.ended);
+            let busy = self
+                .assigned
+                .iter()
+                .any(|entry| leaving(entry) && !entry.has_ended());
             if busy && Instant::now() < revocation.deadline {
                 return Ok(());
             }
@@ -191,7 +194,7 @@ impl PollLoop {
         let unfinished = self
             .assigned
             .iter()
-            .filter(|entry| revocation.contains(&entry.partition) && !entry.ended)
+            .filter(|entry| revocation.contains(&entry.partition) && !entry.has_ended())
             .inspect(|entry| entry.abort())
             .count();
         if commit && unfinished > 0 {

@@ -46,7 +46,7 @@ impl PollLoop {
             }
             None => return false,
         };
-        self.assigned.iter().all(|entry| entry.ended) || Instant::now() >= deadline
+        self.assigned.iter().all(|entry| entry.has_ended()) || Instant::now() >= deadline
     }
 
     /// True when the process was asked to stop, or when too many transforms do not return: only a restart
@@ -61,7 +61,7 @@ impl PollLoop {
         let budget = self.config.drain;
         let limit = self.shared.pipeline.limit();
         let stuck = self.stopping.and_then(|stopping| stopping.stuck);
-        let unfinished = self.assigned.iter().filter(|entry| !entry.ended).count();
+        let unfinished = self.assigned.iter().filter(|entry| !entry.has_ended()).count();
         for entry in &self.assigned {
             entry.abort();
         }

@@ -1,34 +1,69 @@
-//! What an assigned partition has to commit: the offset of the first unfinished record, and in the commit's
+//! What is committed of a partition, and what to commit next: the offset of the first unfinished record, and in the commit's
 //! metadata the out-of-order completions above it, by this worker or by an earlier owner. Pure.
 
 use std::ops::Range;
 
-use super::{
-    AssignedPartition,
-    position::{MAX_DISPATCHED, Position},
-};
+use super::{position::Position, read_cursor::ReadCursor};
 use crate::{
-    offsets::commit_metadata::{self, MetadataLimit},
+    offsets::{
+        Tracker,
+        commit_metadata::{self, MetadataLimit},
+    },
     record::Offset,
     seeded_bugs::{now_and_then, seeded_bug},
 };
 
-impl AssignedPartition {
-    /// The position to commit, if it is new.
-    pub fn uncommitted(&self) -> Option<Position> {
-        if self.discarded {
-            return None;
+/// The commits of one partition in one epoch.
+pub struct CommitPosition {
+    /// Committed by this worker in this epoch, or the committed position where reading started again.
+    committed: Option<Position>,
+    /// In the commit in flight.
+    committing: Option<Position>,
+    /// Commits list the out-of-order completions: finished records above the committed offset.
+    lists_out_of_order: bool,
+    /// Only one record at a time is dispatched, until everything that an earlier commit lists is passed.
+    pub one_at_a_time: bool,
+    /// Limit for the metadata of commits.
+    pub metadata_limit: MetadataLimit,
+}
+
+impl CommitPosition {
+    /// Reading starts at `committed`, if the partition is read again.
+    pub fn new(committed: Option<Position>, lists_out_of_order: bool, one_at_a_time: bool) -> Self {
+        Self {
+            committed,
+            committing: None,
+            lists_out_of_order,
+            one_at_a_time,
+            metadata_limit: MetadataLimit::default(),
         }
-        let position = match self.dispatcher.to_commit() {
+    }
+
+    /// The committed offset, if this epoch knows it.
+    pub fn committed_offset(&self) -> Option<Offset> {
+        self.committed.as_ref().map(|position| position.offset)
+    }
+
+    /// The position to commit, if it is new. With AtMostOnce the dispatcher decides the offset: `dispatched` is Some, and
+    /// None in it if there is nothing to commit.
+    pub fn uncommitted(
+        &self,
+        tracker: &Tracker,
+        cursor: &ReadCursor,
+        dispatched: Option<Option<Offset>>,
+    ) -> Option<Position> {
+        let position = match dispatched {
             Some(offset) => offset.map(|offset| (offset, String::new())),
-            None => self
-                .tracker
-                .committable()
-                .map(|offset| (offset, self.metadata(self.metadata_limit, offset))),
+            None => tracker.committable().map(|offset| {
+                (
+                    offset,
+                    self.metadata(tracker, cursor, self.metadata_limit, offset),
+                )
+            }),
         };
         let (mut offset, mut metadata) = position?;
         if seeded_bug("commit-maximum") {
-            let finished = self.tracker.ahead(usize::MAX);
+            let finished = tracker.ahead(usize::MAX);
             offset = finished.last().map_or(offset, |range| range.end);
             metadata.clear();
         }
@@ -39,23 +74,29 @@ impl AssignedPartition {
             offset = 0;
         }
         let position = Position { offset, metadata };
-        let known = self.committed.as_ref() == Some(&position) || self.lists_more(offset);
+        let known = self.committed.as_ref() == Some(&position) || self.lists_more(tracker, cursor, offset);
         (!known).then_some(position)
     }
 
     /// True when the committed metadata lists everything that is finished, but is longer than the brokers
     /// accept now. Then nothing is new, and another commit would only list less.
-    fn lists_more(&self, offset: Offset) -> bool {
+    fn lists_more(&self, tracker: &Tracker, cursor: &ReadCursor, offset: Offset) -> bool {
         let full = MetadataLimit::default();
         let at = self
             .committed
             .as_ref()
             .filter(|committed| committed.offset == offset);
         self.metadata_limit != full
-            && at.is_some_and(|committed| committed.metadata == self.metadata(full, offset))
+            && at.is_some_and(|committed| committed.metadata == self.metadata(tracker, cursor, full, offset))
     }
 
-    fn metadata(&self, metadata_limit: MetadataLimit, offset: Offset) -> String {
+    fn metadata(
+        &self,
+        tracker: &Tracker,
+        cursor: &ReadCursor,
+        metadata_limit: MetadataLimit,
+        offset: Offset,
+    ) -> String {
         if !self.lists_out_of_order {
             return String::new();
         }
@@ -70,31 +111,17 @@ impl AssignedPartition {
         commit_metadata::encode(
             metadata_limit,
             offset,
-            &self.out_of_order(metadata_limit.ranges()),
+            &out_of_order(tracker, cursor, metadata_limit.ranges()),
         )
-    }
-
-    /// The out-of-order completions above the watermark: by this worker, and by an earlier owner where the
-    /// cursor has not passed.
-    fn out_of_order(&self, limit: usize) -> Vec<Range<Offset>> {
-        let mut ranges = self.tracker.ahead(limit);
-        for unread in self.cursor.unread_finished() {
-            if let Some(last) = ranges.last_mut().filter(|last| last.end == unread.start) {
-                last.end = unread.end;
-            } else if ranges.len() < limit {
-                ranges.push(unread);
-            }
-        }
-        ranges
     }
 
     /// True when the metadata of a commit can list all out-of-order completions. If not, a transaction must
     /// not be committed.
-    pub fn metadata_fits(&self) -> bool {
-        let Some(offset) = self.tracker.committable() else {
+    pub fn metadata_fits(&self, tracker: &Tracker, cursor: &ReadCursor) -> bool {
+        let Some(offset) = tracker.committable() else {
             return true;
         };
-        let ranges = self.out_of_order(self.metadata_limit.ranges() + 1);
+        let ranges = out_of_order(tracker, cursor, self.metadata_limit.ranges() + 1);
         commit_metadata::decode(
             offset,
             &commit_metadata::encode(self.metadata_limit, offset, &ranges),
@@ -102,51 +129,9 @@ impl AssignedPartition {
         .is_ok_and(|listed| listed == ranges)
     }
 
-    /// True when its transaction has to stay open. One record at a time only shortens the list of
-    /// out-of-order completions, so a commit can carry it, unless the brokers accept less than when the list
-    /// was committed. Then a commit can carry it only once the partition has passed enough of it.
-    pub fn must_stay_open(&self) -> bool {
-        self.one_at_a_time && self.uncommitted().is_some() && !self.metadata_fits()
-    }
-
-    /// Sets the limit for the metadata that lists out-of-order completions.
-    pub fn limit_metadata(&mut self, metadata_limit: MetadataLimit) {
-        self.metadata_limit = metadata_limit;
-        if !self.one_at_a_time {
-            self.limit_dispatch();
-        }
-    }
-
-    /// Ends one-at-a-time dispatch once the partition has passed all out-of-order completions. Returns true
-    /// if the partition dispatches normally after the call.
-    pub fn end_one_at_a_time(&mut self) -> bool {
-        if self.one_at_a_time && self.out_of_order(1).is_empty() {
-            self.one_at_a_time = false;
-            self.limit_dispatch();
-        }
-        !self.one_at_a_time
-    }
-
-    /// With transactions, limits the dispatched records to what the metadata can list, see
-    /// [`MAX_DISPATCHED`]. A single chunk may exceed the limit, except where the brokers accept less metadata
-    /// than the default: with a short list, a large chunk would often be too much.
-    fn limit_dispatch(&mut self) {
-        let full = MetadataLimit::default();
-        let most = MAX_DISPATCHED * self.metadata_limit.ranges() / full.ranges();
-        let metered = self.dispatcher.limit_to(most, self.tracker.oldest_sequence());
-        let short = metered && self.metadata_limit != full;
-        self.max_chunk = if short { most.max(1) } else { usize::MAX };
-    }
-
-    /// True when records wait for a commit before they can be dispatched.
-    pub fn waits_for_commit(&self) -> bool {
-        !self.ended && self.dispatcher.needs_commit()
-    }
-
     /// A commit of this position is in flight.
-    pub fn committing(&mut self, position: Position) {
+    pub fn start(&mut self, position: Position) {
         self.committing = Some(position);
-        self.dispatcher.committing();
     }
 
     /// Length of the metadata in the commit in flight. None without a commit or without metadata.
@@ -157,8 +142,7 @@ impl AssignedPartition {
 
     /// The coordinator has answered a commit: with the committed offset, or with None if the commit failed.
     /// Returns the offset if it is newly committed by this epoch.
-    pub fn commit_answered(&mut self, committed: Option<Offset>) -> Option<Offset> {
-        self.dispatcher.answered(committed);
+    pub fn answered(&mut self, committed: Option<Offset>) -> Option<Offset> {
         // This may be the answer to a commit of an earlier epoch, which says nothing about this one.
         let ours = self.committing.take();
         let position = ours.filter(|position| Some(position.offset) == committed)?;
@@ -166,4 +150,18 @@ impl AssignedPartition {
         self.committed = Some(position);
         Some(offset)
     }
+}
+
+/// The out-of-order completions above the watermark: by this worker, and by an earlier owner where the
+/// cursor has not passed.
+pub fn out_of_order(tracker: &Tracker, cursor: &ReadCursor, limit: usize) -> Vec<Range<Offset>> {
+    let mut ranges = tracker.ahead(limit);
+    for unread in cursor.unread_finished() {
+        if let Some(last) = ranges.last_mut().filter(|last| last.end == unread.start) {
+            last.end = unread.end;
+        } else if ranges.len() < limit {
+            ranges.push(unread);
+        }
+    }
+    ranges
 }

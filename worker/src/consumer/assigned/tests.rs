@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{dead_letter::FailurePolicy, offsets::commit_metadata, processing::testing::shared};
+use crate::{dead_letter::FailurePolicy, offsets::commit_metadata::{self, MetadataLimit}, processing::testing::shared};
 
 fn start(finished: Vec<Range<Offset>>) -> AssignedPartition {
     start_with(finished, false)
@@ -95,7 +95,7 @@ async fn what_an_aborted_transaction_has_finished_is_not_committed() {
     assert_eq!(entry.uncommitted().map(|position| position.offset), Some(7));
     entry.discard();
     assert_eq!(entry.uncommitted(), None);
-    assert!(entry.draining);
+    assert!(entry.is_draining());
 }
 
 #[tokio::test]
@@ -350,7 +350,7 @@ fn take(
             open.is_empty() || span <= limit as Sequence,
             "{span} with {open:?}"
         );
-        prop_assert!(!entry.one_at_a_time || dispatched.chunk.len() == 1);
+        prop_assert!(!entry.position.one_at_a_time || dispatched.chunk.len() == 1);
         open.extend(records);
     }
     let unfinished = entry.tracker.unfinished();

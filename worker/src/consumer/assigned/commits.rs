@@ -1,0 +1,85 @@
+//! The commits of an assigned partition: what its tracker, cursor and dispatcher mean for the position to commit, and what the
+//! limit of the metadata means for what may be dispatched.
+
+use super::{
+    AssignedPartition,
+    commit_position::out_of_order,
+    position::{MAX_DISPATCHED, Position},
+};
+use crate::{offsets::commit_metadata::MetadataLimit, record::Offset};
+
+impl AssignedPartition {
+    /// The position to commit, if it is new.
+    pub fn uncommitted(&self) -> Option<Position> {
+        if self.life.is_discarded() {
+            return None;
+        }
+        let dispatched = self.dispatcher.to_commit();
+        self.position.uncommitted(&self.tracker, &self.cursor, dispatched)
+    }
+
+    /// True when the metadata of a commit can list all out-of-order completions. If not, a transaction must
+    /// not be committed.
+    pub fn metadata_fits(&self) -> bool {
+        self.position.metadata_fits(&self.tracker, &self.cursor)
+    }
+
+    /// True when its transaction has to stay open. One record at a time only shortens the list of
+    /// out-of-order completions, so a commit can carry it, unless the brokers accept less than when the list
+    /// was committed. Then a commit can carry it only once the partition has passed enough of it.
+    pub fn must_stay_open(&self) -> bool {
+        self.position.one_at_a_time && self.uncommitted().is_some() && !self.metadata_fits()
+    }
+
+    /// Sets the limit for the metadata that lists out-of-order completions.
+    pub fn limit_metadata(&mut self, metadata_limit: MetadataLimit) {
+        self.position.metadata_limit = metadata_limit;
+        if !self.position.one_at_a_time {
+            self.limit_dispatch();
+        }
+    }
+
+    /// Ends one-at-a-time dispatch once the partition has passed all out-of-order completions. Returns true
+    /// if the partition dispatches normally after the call.
+    pub fn end_one_at_a_time(&mut self) -> bool {
+        if self.position.one_at_a_time && out_of_order(&self.tracker, &self.cursor, 1).is_empty() {
+            self.position.one_at_a_time = false;
+            self.limit_dispatch();
+        }
+        !self.position.one_at_a_time
+    }
+
+    /// With transactions, limits the dispatched records to what the metadata can list, see
+    /// [`MAX_DISPATCHED`]. A single chunk may exceed the limit, except where the brokers accept less metadata
+    /// than the default: with a short list, a large chunk would often be too much.
+    fn limit_dispatch(&mut self) {
+        let full = MetadataLimit::default();
+        let most = MAX_DISPATCHED * self.position.metadata_limit.ranges() / full.ranges();
+        let metered = self.dispatcher.limit_to(most, self.tracker.oldest_sequence());
+        let short = metered && self.position.metadata_limit != full;
+        self.max_chunk = if short { most.max(1) } else { usize::MAX };
+    }
+
+    /// True when records wait for a commit before they can be dispatched.
+    pub fn waits_for_commit(&self) -> bool {
+        !self.life.has_ended() && self.dispatcher.needs_commit()
+    }
+
+    /// A commit of this position is in flight.
+    pub fn committing(&mut self, position: Position) {
+        self.position.start(position);
+        self.dispatcher.committing();
+    }
+
+    /// Length of the metadata in the commit in flight. None without a commit or without metadata.
+    pub fn committing_metadata(&self) -> Option<usize> {
+        self.position.committing_metadata()
+    }
+
+    /// The coordinator has answered a commit: with the committed offset, or with None if the commit failed.
+    /// Returns the offset if it is newly committed by this epoch.
+    pub fn commit_answered(&mut self, committed: Option<Offset>) -> Option<Offset> {
+        self.dispatcher.answered(committed);
+        self.position.answered(committed)
+    }
+}
