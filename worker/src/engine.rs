@@ -19,8 +19,8 @@ use crate::{
     pipeline::{Pipeline, time_limit::TimedPipeline},
     processing::context::WorkerContext,
     seeded_bugs::seeded_bug,
-    settings::Settings,
-    transaction::Gate,
+    settings::{Parts, Settings},
+    transaction::{Gate, Transactional},
     writer::breaker::WriterBreaker,
 };
 
@@ -59,14 +59,16 @@ impl EngineError {
 }
 
 /// Runs until `handles.shutdown` is set and everything is drained, or until the poll loop cannot continue.
-pub async fn run(settings: Settings, handles: Handles) -> Result<(), EngineError> {
-    let writers = settings.writers.clone();
-    let policy = failure_policy(&settings)?;
-    let pipeline = Pipeline::new(
-        settings.decoders.clone(),
-        settings.transforms.clone(),
-        handles.metrics.clone(),
-    );
+pub async fn run(settings: Settings, parts: Parts, handles: Handles) -> Result<(), EngineError> {
+    let policy = failure_policy(&settings, parts.transactions.as_ref())?;
+    let headers = settings.on_exhausted == OnExhausted::DeadLetter || parts.read_headers();
+    let Parts {
+        decoders,
+        transforms,
+        writers,
+        transactions,
+    } = parts;
+    let pipeline = Pipeline::new(decoders, transforms, handles.metrics.clone());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let shared = Arc::new(WorkerContext {
         pipeline: Arc::new(TimedPipeline::new(
@@ -75,7 +77,7 @@ pub async fn run(settings: Settings, handles: Handles) -> Result<(), EngineError
             settings.transform_timeout,
             handles.metrics.clone(),
         )),
-        writers: settings.writers.clone(),
+        writers: writers.clone(),
         breakers: writers
             .iter()
             .map(|writer| WriterBreaker::new(writer.name.clone(), handles.metrics.clone()))
@@ -86,11 +88,11 @@ pub async fn run(settings: Settings, handles: Handles) -> Result<(), EngineError
         ordering: settings.ordering,
         concurrency: settings.concurrency,
         lanes: Semaphore::new(settings.concurrency),
-        gate: settings.transactions.as_ref().map(|_| Gate::closed()),
+        gate: transactions.as_ref().map(|_| Gate::closed()),
         metrics: handles.metrics.clone(),
     });
     let drain = settings.drain;
-    let config = poll_config(settings);
+    let config = poll_config(settings, transactions, headers);
     let mut shutdown = handles.shutdown.clone();
     let runtime = tokio::runtime::Handle::current();
     let (send, mut ended) = oneshot::channel();
@@ -118,9 +120,10 @@ pub async fn run(settings: Settings, handles: Handles) -> Result<(), EngineError
     }
 }
 
-fn poll_config(settings: Settings) -> Config {
+/// `headers`: a transform, a writer or the dead letter topic, whose records are copies, needs headers.
+fn poll_config(settings: Settings, transactions: Option<Transactional>, headers: bool) -> Config {
     Config {
-        headers: settings.read_headers(),
+        headers,
         worker: settings.worker_name,
         group: settings.group_id,
         topics: settings.topics,
@@ -133,7 +136,7 @@ fn poll_config(settings: Settings) -> Config {
         linger: settings.batch.linger,
         records_per_second: settings.records_per_second,
         stalled_after: settings.stalled_after,
-        transactions: settings.transactions,
+        transactions,
         retry: settings.retry,
     }
 }
@@ -155,10 +158,13 @@ async fn watchdog(shutdown: &mut Flag, budget: Duration) {
     tokio::time::sleep(budget).await;
 }
 
-fn failure_policy(settings: &Settings) -> Result<FailurePolicy, EngineError> {
+fn failure_policy(
+    settings: &Settings,
+    transactions: Option<&Transactional>,
+) -> Result<FailurePolicy, EngineError> {
     Ok(match (settings.on_exhausted, &settings.dead_letter) {
         (OnExhausted::DeadLetter, Some(dead_letter)) => {
-            let producer = match &settings.transactions {
+            let producer = match transactions {
                 Some(transactions) if !seeded_bug("dead-letter-outside-transaction") => {
                     transactions.producer.clone()
                 }

@@ -76,7 +76,7 @@ pub fn run(extensions: Extensions) -> ExitCode {
 async fn work(args: Args, extensions: Extensions) -> Result<(), Ended> {
     // This comes first: process 1 of a container ignores SIGTERM until the process has a handler for it.
     let shutdown = watch_signals(args.exit_on_stdin_eof)?;
-    let settings = Settings::load(&args, &extensions)
+    let (settings, parts) = Settings::load(&args, &extensions)
         .await
         .map_err(|error| Ended::new(error.exit_code(), error))?;
     let listener = http::bind(args.http_address)
@@ -109,6 +109,7 @@ async fn work(args: Args, extensions: Extensions) -> Result<(), Ended> {
     let (stop_reporter, reporter) = report(&args, &settings, &snapshot).await;
     let result = engine::run(
         settings,
+        parts,
         Handles {
             snapshot,
             metrics,

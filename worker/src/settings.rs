@@ -8,14 +8,18 @@ pub mod writers;
 mod build;
 mod document;
 mod error;
+mod parts;
 mod transforms;
 mod validate;
 mod values;
+
+use crds::WorkerConfig;
 
 use self::memory::MemoryBudget;
 pub use self::{
     document::read,
     error::SettingsError,
+    parts::Parts,
     transforms::TransformError,
     validate::FieldError,
     values::{BatchLimits, Settings},
@@ -26,12 +30,25 @@ impl Settings {
     /// Loads the document and the Secrets that `args` name, and sizes the memory budget for this container.
     /// `extensions` are the custom transforms and writers of this binary. Reads files and connects to
     /// nothing.
-    pub async fn load(args: &Args, extensions: &Extensions) -> Result<Self, SettingsError> {
+    pub async fn load(args: &Args, extensions: &Extensions) -> Result<(Self, Parts), SettingsError> {
         let config = read(&args.config)?;
         let secrets = SecretFiles::new(args.secrets_dir.clone(), args.config_maps_dir.clone());
-        let mut settings = Self::build(config, &args.name, &secrets, extensions).await?;
+        let (mut settings, parts) = Self::build(config, &args.name, &secrets, extensions).await?;
         settings.fit_into(memory::limit());
-        Ok(settings)
+        Ok((settings, parts))
+    }
+
+    /// The values of `config`, which [`read`] has checked, and the parts that are built from it. `secrets` is where Secrets
+    /// and ConfigMaps are mounted; `extensions` are the custom transforms and writers of this binary.
+    pub async fn build(
+        config: WorkerConfig,
+        worker_name: &str,
+        secrets: &SecretFiles,
+        extensions: &Extensions,
+    ) -> Result<(Self, Parts), SettingsError> {
+        let credentials = secrets.kafka_credentials(&config.kafka)?;
+        let parts = Parts::build(&config, &credentials, worker_name, secrets, extensions).await?;
+        Ok((Self::new(config, &credentials, worker_name), parts))
     }
 
     /// Sets the memory budget for a container with this limit in bytes. A value that the user has set stays.

@@ -35,18 +35,18 @@ fn parsed(document: &Value) -> Result<WorkerConfig, SettingsError> {
     parse(Path::new("worker.json"), document.to_string().as_bytes())
 }
 
-async fn built(document: &Value, extensions: &Extensions) -> Result<Settings, SettingsError> {
+async fn built(document: &Value, extensions: &Extensions) -> Result<(Settings, Parts), SettingsError> {
     let nowhere = SecretFiles::new("/nowhere".into(), "/nowhere".into());
     Settings::build(parsed(document)?, "worker-1", &nowhere, extensions).await
 }
 
-fn error(result: Result<Settings, SettingsError>) -> SettingsError {
+fn error(result: Result<(Settings, Parts), SettingsError>) -> SettingsError {
     result.err().unwrap()
 }
 
 #[tokio::test]
 async fn a_small_container_reads_less_ahead_unless_the_user_sets_how_much() {
-    let mut settings = built(&document(), &Extensions::new()).await.unwrap();
+    let (mut settings, _) = built(&document(), &Extensions::new()).await.unwrap();
     settings.fit_into(Some(64 << 20));
     assert_eq!(settings.memory.in_flight, 16 << 20);
     assert_eq!(
@@ -57,14 +57,14 @@ async fn a_small_container_reads_less_ahead_unless_the_user_sets_how_much() {
         "/kafka/clientConfig",
         json!({"queued.max.messages.kbytes": "2048"}),
     );
-    let mut settings = built(&own, &Extensions::new()).await.unwrap();
+    let (mut settings, _) = built(&own, &Extensions::new()).await.unwrap();
     settings.fit_into(Some(64 << 20));
     assert_eq!(settings.consumer_properties["queued.max.messages.kbytes"], "2048");
 }
 
 #[tokio::test]
 async fn defaults_become_durations_and_properties() {
-    let settings = built(&document(), &Extensions::new()).await.unwrap();
+    let (settings, parts) = built(&document(), &Extensions::new()).await.unwrap();
     assert_eq!(
         settings.batch,
         BatchLimits {
@@ -84,13 +84,13 @@ async fn defaults_become_durations_and_properties() {
     assert_eq!(settings.stalled_after, Duration::from_secs(300));
     assert_eq!(settings.consumer_properties["group.id"], "shop.orders");
     assert_eq!(settings.producer_properties["acks"], "all");
-    assert!(!settings.decoders.accept_anything());
+    assert!(!parts.decoders.accept_anything());
 }
 
 #[tokio::test]
 async fn a_dead_letter_topic_makes_dead_letter_the_policy() {
     let document = with("/errorHandling/deadLetter", json!({"topic": "orders.dlq"}));
-    let settings = built(&document, &Extensions::new()).await.unwrap();
+    let (settings, _) = built(&document, &Extensions::new()).await.unwrap();
     assert_eq!(settings.on_exhausted, OnExhausted::DeadLetter);
     assert_eq!(
         settings.dead_letter,
@@ -110,7 +110,7 @@ async fn a_breaker_without_limits_has_the_default_ones() {
     ] {
         let dead_letter = json!({"topic": "orders.dlq", "headerStyle": "Spring", "breaker": breaker});
         let document = with("/errorHandling/deadLetter", dead_letter);
-        let settings = built(&document, &Extensions::new()).await.unwrap();
+        let (settings, _) = built(&document, &Extensions::new()).await.unwrap();
         assert_eq!(
             settings.dead_letter,
             Some(DeadLetterSettings {
@@ -269,7 +269,7 @@ fn timeouts_that_the_broker_sets_are_refused_with_its_protocol() {
 #[tokio::test]
 async fn the_group_protocol_reaches_the_consumer() {
     let document = with("/consumer/groupProtocol", json!("Consumer"));
-    let settings = built(&document, &Extensions::new()).await.unwrap();
+    let (settings, _) = built(&document, &Extensions::new()).await.unwrap();
     assert_eq!(settings.consumer_properties["group.protocol"], "consumer");
 }
 
@@ -345,14 +345,14 @@ async fn the_first_transform_of_type_fields_decodes_and_needs_json() {
         }))
     });
     let mut document = with("/transforms", json!([shape("a"), shape("b")]));
-    let settings = built(&document, &extensions).await.unwrap();
-    let names: Vec<&str> = settings
+    let (_, parts) = built(&document, &extensions).await.unwrap();
+    let names: Vec<&str> = parts
         .transforms
         .iter()
         .map(|transform| &*transform.name)
         .collect();
     assert_eq!(names, ["a", "b"]);
-    assert!(settings.decoders.accept_anything());
+    assert!(parts.decoders.accept_anything());
 
     document["decode"] = json!({"value": {"type": "String"}});
     let refused = parsed(&document).unwrap_err().to_string();
@@ -364,8 +364,8 @@ async fn the_first_transform_of_type_fields_decodes_and_needs_json() {
     );
     // The output of a custom transform may be JSON, whatever its input was.
     document["transforms"] = json!([own, shape("a")]);
-    let settings = built(&document, &extensions).await.unwrap();
-    assert!(!settings.decoders.accept_anything());
+    let (_, parts) = built(&document, &extensions).await.unwrap();
+    assert!(!parts.decoders.accept_anything());
 
     document["transforms"] = json!([own, {"name": "shape", "type": "Fields"}]);
     let error = error(built(&document, &extensions).await).to_string();
@@ -451,14 +451,14 @@ async fn consecutive_vrl_transforms_run_as_one_and_the_first_decodes() {
         }))
     });
     let document = with("/transforms", json!([vrl("a"), vrl("b"), custom, vrl("c")]));
-    let settings = built(&document, &extensions).await.unwrap();
-    let names: Vec<&str> = settings
+    let (_, parts) = built(&document, &extensions).await.unwrap();
+    let names: Vec<&str> = parts
         .transforms
         .iter()
         .map(|transform| &*transform.name)
         .collect();
     assert_eq!(names, ["a+b", "own", "c"]);
-    assert!(settings.decoders.accept_anything());
+    assert!(parts.decoders.accept_anything());
 }
 
 #[cfg(feature = "vrl")]

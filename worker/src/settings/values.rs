@@ -1,5 +1,4 @@
-//! [`Settings`]: the configuration of a worker as plain values, with the transforms and writers that were
-//! built from it.
+//! [`Settings`]: the configuration of a worker as plain values.
 
 use std::time::Duration;
 
@@ -9,10 +8,7 @@ use crds::{
 };
 
 use super::memory::MemoryBudget;
-use crate::{
-    dead_letter::DeadLetterSettings, decode::Decoders, retry::RetryPolicy, transaction::Transactional,
-    transform::NamedTransform, writer::NamedWriter,
-};
+use crate::{dead_letter::DeadLetterSettings, retry::RetryPolicy};
 
 /// The whole configuration of a worker.
 #[derive(Clone)]
@@ -31,8 +27,6 @@ pub struct Settings {
     pub consumer_properties: Properties,
     /// Properties of the producer for dead letters, including credentials.
     pub producer_properties: Properties,
-    /// The transactional producer; set with ExactlyOnce and a Kafka writer.
-    pub transactions: Option<Transactional>,
     /// Where partitions without a committed offset start. Its timestamp is set if its type is Timestamp.
     pub start_position: StartPosition,
     /// Number of partitions processed at the same time.
@@ -49,12 +43,6 @@ pub struct Settings {
     pub ordering: Ordering,
     /// Time between commits.
     pub commit_interval: Duration,
-    /// Checks of keys and values.
-    pub decoders: Decoders,
-    /// The transforms, in the order in which they run.
-    pub transforms: Vec<NamedTransform>,
-    /// The writers; every record goes to each of them.
-    pub writers: Vec<NamedWriter>,
     /// Attempts and backoff of failing writes.
     pub retry: RetryPolicy,
     /// What happens to a record that cannot be processed. It is DeadLetter only if `dead_letter` is set.
@@ -78,16 +66,4 @@ pub struct BatchLimits {
     pub max_bytes: usize,
     /// How long a batch that is not full waits for more records.
     pub linger: Duration,
-}
-
-impl Settings {
-    /// True if headers are needed: by a transform, by a writer, or for dead letters, which are copies.
-    pub fn read_headers(&self) -> bool {
-        self.on_exhausted == OnExhausted::DeadLetter
-            || self
-                .transforms
-                .iter()
-                .any(|named| named.transform.reads_headers())
-            || self.writers.iter().any(|named| named.writer.reads_headers())
-    }
 }

@@ -108,7 +108,7 @@ impl Worker {
     /// Starts a worker with this name. It has no Secrets.
     pub async fn start(config: WorkerConfig, name: &str, extensions: &Extensions) -> Self {
         let secrets = SecretFiles::new("/nowhere".into(), "/nowhere".into());
-        let settings = Settings::build(config, name, &secrets, extensions).await.unwrap();
+        let (settings, parts) = Settings::build(config, name, &secrets, extensions).await.unwrap();
         let (snapshot, metrics) = (SharedSnapshot::default(), Metrics::new());
         let (paused, follow_paused) = watch::channel(false);
         let (shutdown, follow_shutdown) = watch::channel(false);
@@ -124,7 +124,7 @@ impl Worker {
             metrics,
             paused,
             shutdown,
-            outcome: tokio::spawn(engine::run(settings, handles)),
+            outcome: tokio::spawn(engine::run(settings, parts, handles)),
         }
     }
 

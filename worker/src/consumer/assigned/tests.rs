@@ -1,7 +1,11 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{dead_letter::FailurePolicy, offsets::commit_metadata::{self, MetadataLimit}, processing::testing::shared};
+use crate::{
+    dead_letter::FailurePolicy,
+    offsets::commit_metadata::{self, MetadataLimit},
+    processing::testing::shared,
+};
 
 fn start(finished: Vec<Range<Offset>>) -> AssignedPartition {
     start_with(finished, false)
