@@ -73,9 +73,9 @@ BEGIN {
         text = ""
         testing = 0
         while ((getline line < ARGV[i]) > 0) {
-            if (line ~ /^#\[cfg\(test\)\]$/) { testing = 1; continue }
-            # A test module lasts to its brace in the first column; other items for tests alone count.
+            # A test module lasts until a brace in the first column. Other items for tests count like code.
             if (testing == 2) { if (line ~ /^\}/) testing = 0; continue }
+            if (line ~ /^#\[cfg\(test\)\]$/) { testing = 1; continue }
             if (testing == 1 && line ~ /^(pub(\([a-z]+\))? )?mod [a-z_]+ \{$/) { testing = 2; continue }
             testing = 0
             sub(/\/\/.*$/, "", line)

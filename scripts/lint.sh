@@ -117,8 +117,8 @@ control
 exit
 sync
 '
-# Every room may import sync, and every room above the lowest floor seeded_bugs.
-WORKER_LOWEST='record retry secrets control exit'
+# Every room may import sync, and every room above the floor of seeded_bugs also seeded_bugs.
+WORKER_WITHOUT_BUGS='decode kafka offsets health seeded_bugs record retry secrets control exit'
 
 # The operator's floors, from the highest to the lowest: a room imports only from lower floors.
 OPERATOR_FLOORS='
@@ -140,7 +140,7 @@ imports() {
     while read -r room allowed; do
         [[ -n $room && $room != sync ]] || continue
         may[$room]=" $allowed sync "
-        [[ " $WORKER_LOWEST seeded_bugs " == *" $room "* ]] || may[$room]+="seeded_bugs "
+        [[ " $WORKER_WITHOUT_BUGS " == *" $room "* ]] || may[$room]+="seeded_bugs "
     done <<<"$WORKER_ROOMS"
     may[sync]=" "
     while read -r from to; do

@@ -120,7 +120,8 @@ pub async fn run(settings: Settings, parts: Parts, handles: Handles) -> Result<(
     }
 }
 
-/// `headers`: a transform, a writer or the dead letter topic, whose records are copies, needs headers.
+/// `headers` is true if a transform or a writer reads headers, or if failed records are copied to the dead
+/// letter topic.
 fn poll_config(settings: Settings, transactions: Option<Transactional>, headers: bool) -> Config {
     Config {
         headers,

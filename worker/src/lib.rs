@@ -41,7 +41,7 @@
 //! ```text
 //!  9  main  lib
 //!  8  process                             command line -> exit code, signals, HTTP, status reporter
-//!  7  engine                              builds the parts from the settings, starts the poll thread
+//!  7  engine                              builds the shared context, starts the poll thread
 //!  6  settings  |  consumer               what the document means  |  the poll loop: read, dispatch, commit, rebalance
 //!  5  extensions  |  processing           custom transforms and writers  |  a partition's task and its lanes
 //!  4  args  |  writer  |  pipeline  |  dead_letter

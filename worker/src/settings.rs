@@ -1,6 +1,6 @@
-//! From the configuration document and the mounted Secrets to [`Settings`]: values checked, transforms
-//! compiled, writers built. All validation of a worker is in this module; it reads files and connects to
-//! nothing.
+//! From the configuration document and the mounted Secrets to [`Settings`], the checked values, and [`Parts`],
+//! the compiled transforms and the writers. All validation of a worker is in this module; it reads files and
+//! connects to nothing.
 
 pub mod memory;
 pub mod writers;
@@ -38,8 +38,9 @@ impl Settings {
         Ok((settings, parts))
     }
 
-    /// The values of `config`, which [`read`] has checked, and the parts that are built from it. `secrets` is where Secrets
-    /// and ConfigMaps are mounted; `extensions` are the custom transforms and writers of this binary.
+    /// The values of `config`, which [`read`] has checked, and the parts that are built from it. `secrets` is
+    /// where Secrets and ConfigMaps are mounted; `extensions` are the custom transforms and writers of this
+    /// binary.
     pub async fn build(
         config: WorkerConfig,
         worker_name: &str,

@@ -104,7 +104,7 @@ pub(super) struct AssignedPartition {
     position: CommitPosition,
     /// librdkafka has paused fetching it.
     pub fetch_paused: bool,
-    /// How far its task is.
+    /// The state of its task.
     life: Life,
     pub problems: Problems,
     pub metrics: PartitionMetrics,
@@ -166,8 +166,8 @@ impl AssignedPartition {
             _ if shared.gate.is_some() => Dispatcher::metered(MAX_DISPATCHED, input),
             _ => Dispatcher::at_once(input),
         };
-        // In partition order there are no out-of-order completions, except when a writer rejects one record of several and
-        // `onExhausted` is `Stop`. Repeating those is fine, unless exactly once is promised.
+        // In partition order there are no out-of-order completions, except when a writer rejects one record of
+        // several and `onExhausted` is `Stop`. Repeating those is fine, unless exactly once is promised.
         let lists_out_of_order = shared.ordering != Ordering::PerPartition || shared.gate.is_some();
         Self {
             metrics: shared.metrics.partition(&partition),
@@ -315,7 +315,7 @@ impl AssignedPartition {
         self.tracker.complete(0..Sequence::MAX);
     }
 
-    /// True when the task starts nothing more.
+    /// True when the task has to end: no more records are read for it.
     pub fn is_draining(&self) -> bool {
         self.life.is_draining()
     }

@@ -29,7 +29,7 @@ impl PollLoop {
                     "stopping: draining the work in flight"
                 );
                 self.phase = Phase::Draining;
-                // Before the drain, which itself ends runs that then count as abandoned.
+                // Read before the drain: it drops runs, and their abandoned threads count from then on.
                 let stuck = self.shared.pipeline.too_many_abandoned();
                 for entry in &mut self.assigned {
                     entry.drain();

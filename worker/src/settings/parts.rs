@@ -1,5 +1,5 @@
-//! What is built from the configuration document: producers, transforms and writers. Reads Secrets and ConfigMaps, and
-//! connects to nothing.
+//! What is built from the configuration document: producers, transforms and writers. Reads Secrets and
+//! ConfigMaps, and connects to nothing.
 
 use std::sync::{Arc, Mutex};
 
@@ -19,7 +19,7 @@ use crate::{
     transaction::Transactional, transform::NamedTransform, writer::NamedWriter,
 };
 
-/// The built parts of a worker.
+/// The parts of a worker that are built from the document.
 #[derive(Clone)]
 pub struct Parts {
     /// Checks of keys and values.
@@ -33,8 +33,9 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Builds the parts of `config`, which [`super::read`] has checked. `credentials` are those of `kafka`, `secrets` is where
-    /// Secrets and ConfigMaps are mounted; `extensions` are the custom transforms and writers of this binary.
+    /// Builds the parts of `config`, which [`super::read`] has checked. `credentials` are those of `kafka`;
+    /// `secrets` is where Secrets and ConfigMaps are mounted; `extensions` are the custom transforms and
+    /// writers of this binary.
     pub async fn build(
         config: &WorkerConfig,
         credentials: &KafkaCredentials,

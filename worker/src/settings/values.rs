@@ -10,7 +10,7 @@ use crds::{
 use super::memory::MemoryBudget;
 use crate::{dead_letter::DeadLetterSettings, retry::RetryPolicy};
 
-/// The whole configuration of a worker.
+/// The configuration of a worker as plain values. What is built from the document is in [`super::Parts`].
 #[derive(Clone)]
 pub struct Settings {
     /// Name of this worker, unique in the group.

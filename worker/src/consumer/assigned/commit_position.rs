@@ -1,5 +1,5 @@
-//! What is committed of a partition, and what to commit next: the offset of the first unfinished record, and in the commit's
-//! metadata the out-of-order completions above it, by this worker or by an earlier owner. Pure.
+//! What is committed of a partition, and what to commit next: the offset of the first unfinished record, and
+//! in the commit's metadata the out-of-order completions above it, by this worker or by an earlier owner. Pure.
 
 use std::ops::Range;
 
@@ -44,8 +44,8 @@ impl CommitPosition {
         self.committed.as_ref().map(|position| position.offset)
     }
 
-    /// The position to commit, if it is new. With AtMostOnce the dispatcher decides the offset: `dispatched` is Some, and
-    /// None in it if there is nothing to commit.
+    /// The position to commit, if it is new. `dispatched` is `Dispatcher::to_commit`: with AtMostOnce the offset
+    /// that the dispatcher wants committed, if any; otherwise None, and the tracker decides.
     pub fn uncommitted(
         &self,
         tracker: &Tracker,

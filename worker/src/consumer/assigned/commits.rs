@@ -1,5 +1,5 @@
-//! The commits of an assigned partition: what its tracker, cursor and dispatcher mean for the position to commit, and what the
-//! limit of the metadata means for what may be dispatched.
+//! The commits of an assigned partition: what its tracker, cursor and dispatcher mean for the position to
+//! commit, and what the limit of the metadata means for what may be dispatched.
 
 use super::{
     AssignedPartition,

@@ -1,10 +1,10 @@
-//! The life of a partition's task: it works, drains, ends; or the loop discards it.
+//! The state of a partition's task: working, draining, ended, or discarded by the loop.
 
 use tokio::{sync::watch, task::AbortHandle};
 
-/// How far the task of one partition is.
+/// The state of the task of one partition.
 pub struct Life {
-    /// The task finishes its work in flight and starts nothing more.
+    /// The task has to end; see [`Life::drain`].
     draining: bool,
     /// The task has ended.
     ended: bool,
@@ -43,8 +43,8 @@ impl Life {
         self.ended = true;
     }
 
-    /// The task gets no more chunks. With `now`, it starts nothing more either; otherwise it ends by itself after the
-    /// chunks that it has.
+    /// The task has to end. With `now`, it starts nothing more. Otherwise it first processes all chunks whose
+    /// offsets are committed (AtMostOnce), and ends by itself when its input closes.
     pub fn drain(&mut self, now: bool) {
         self.draining = true;
         if now {
