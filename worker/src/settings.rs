@@ -5,9 +5,9 @@
 pub mod memory;
 pub mod writers;
 
-mod build;
 mod document;
 mod error;
+mod from_config;
 mod parts;
 mod transforms;
 mod validate;

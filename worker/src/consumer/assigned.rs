@@ -110,6 +110,8 @@ pub(super) struct AssignedPartition {
     pub metrics: PartitionMetrics,
     /// With transactions: finished records that count once the transaction is committed.
     pub uncounted: Counters,
+    /// Only one record at a time is dispatched, until everything that an earlier commit lists is passed.
+    one_at_a_time: bool,
     /// Maximum number of records in a chunk, if `batch.maxRecords` is not less.
     max_chunk: usize,
     filling: Chunk,
@@ -179,10 +181,11 @@ impl AssignedPartition {
             task_epoch: epoch,
             assignment_epoch,
             tracker,
-            position: CommitPosition::new(committed, lists_out_of_order, one_at_a_time),
+            position: CommitPosition::new(committed, lists_out_of_order),
             fetch_paused,
             life: Life::new(drain, runtime.spawn(task.run()).abort_handle()),
             problems,
+            one_at_a_time,
             max_chunk: if one_at_a_time { 1 } else { usize::MAX },
             chunks_in_flight: VecDeque::new(),
             dispatcher,

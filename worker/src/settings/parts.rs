@@ -36,22 +36,21 @@ impl Parts {
     /// Builds the parts of `config`, which [`super::read`] has checked. `credentials` are those of `kafka`;
     /// `secrets` is where Secrets and ConfigMaps are mounted; `extensions` are the custom transforms and
     /// writers of this binary.
-    pub async fn build(
+    pub(super) async fn build(
         config: &WorkerConfig,
         credentials: &KafkaCredentials,
         worker_name: &str,
         secrets: &SecretFiles,
         extensions: &Extensions,
     ) -> Result<Self, SettingsError> {
-        let producer_properties =
-            |compression| client_config::producer(&config.kafka, credentials, compression);
         let producers: Mutex<Vec<(Compression, Producer)>> = Mutex::default();
         let producer = |compression| {
             let mut producers = sync::lock(&producers);
             if let Some((_, producer)) = producers.iter().find(|(used, _)| *used == compression) {
                 return Ok(producer.clone());
             }
-            let producer = Producer::new(&producer_properties(compression))?;
+            let properties = client_config::producer(&config.kafka, credentials, compression);
+            let producer = Producer::new(&properties)?;
             producers.push((compression, producer.clone()));
             Ok(producer)
         };

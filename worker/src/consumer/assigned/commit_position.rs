@@ -21,20 +21,17 @@ pub struct CommitPosition {
     committing: Option<Position>,
     /// Commits list the out-of-order completions: finished records above the committed offset.
     lists_out_of_order: bool,
-    /// Only one record at a time is dispatched, until everything that an earlier commit lists is passed.
-    pub one_at_a_time: bool,
     /// Limit for the metadata of commits.
     pub metadata_limit: MetadataLimit,
 }
 
 impl CommitPosition {
     /// Reading starts at `committed`, if the partition is read again.
-    pub fn new(committed: Option<Position>, lists_out_of_order: bool, one_at_a_time: bool) -> Self {
+    pub fn new(committed: Option<Position>, lists_out_of_order: bool) -> Self {
         Self {
             committed,
             committing: None,
             lists_out_of_order,
-            one_at_a_time,
             metadata_limit: MetadataLimit::default(),
         }
     }

@@ -28,13 +28,13 @@ impl AssignedPartition {
     /// out-of-order completions, so a commit can carry it, unless the brokers accept less than when the list
     /// was committed. Then a commit can carry it only once the partition has passed enough of it.
     pub fn must_stay_open(&self) -> bool {
-        self.position.one_at_a_time && self.uncommitted().is_some() && !self.metadata_fits()
+        self.one_at_a_time && self.uncommitted().is_some() && !self.metadata_fits()
     }
 
     /// Sets the limit for the metadata that lists out-of-order completions.
     pub fn limit_metadata(&mut self, metadata_limit: MetadataLimit) {
         self.position.metadata_limit = metadata_limit;
-        if !self.position.one_at_a_time {
+        if !self.one_at_a_time {
             self.limit_dispatch();
         }
     }
@@ -42,11 +42,11 @@ impl AssignedPartition {
     /// Ends one-at-a-time dispatch once the partition has passed all out-of-order completions. Returns true
     /// if the partition dispatches normally after the call.
     pub fn end_one_at_a_time(&mut self) -> bool {
-        if self.position.one_at_a_time && out_of_order(&self.tracker, &self.cursor, 1).is_empty() {
-            self.position.one_at_a_time = false;
+        if self.one_at_a_time && out_of_order(&self.tracker, &self.cursor, 1).is_empty() {
+            self.one_at_a_time = false;
             self.limit_dispatch();
         }
-        !self.position.one_at_a_time
+        !self.one_at_a_time
     }
 
     /// With transactions, limits the dispatched records to what the metadata can list, see

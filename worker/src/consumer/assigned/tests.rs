@@ -354,7 +354,7 @@ fn take(
             open.is_empty() || span <= limit as Sequence,
             "{span} with {open:?}"
         );
-        prop_assert!(!entry.position.one_at_a_time || dispatched.chunk.len() == 1);
+        prop_assert!(!entry.one_at_a_time || dispatched.chunk.len() == 1);
         open.extend(records);
     }
     let unfinished = entry.tracker.unfinished();

@@ -30,7 +30,7 @@ impl Gate {
 }
 
 struct World {
-    runs: Arc<TimedPipeline>,
+    pipeline: Arc<TimedPipeline>,
     gate: Gate,
     calls: Arc<AtomicU32>,
     problems: Problems,
@@ -64,7 +64,7 @@ fn world() -> World {
     let decoders = Decoders::new(&Decode::default(), false);
     let pipeline = Pipeline::new(decoders, vec![named], metrics.clone());
     World {
-        runs: Arc::new(TimedPipeline::new(pipeline, 16, LIMIT, metrics)),
+        pipeline: Arc::new(TimedPipeline::new(pipeline, 16, LIMIT, metrics)),
         gate,
         calls,
         problems: Problems::default(),
@@ -85,9 +85,9 @@ type PassedAndFailed = (Vec<Offset>, Vec<Offset>);
 impl World {
     /// The pieces of a chunk, each finished before the next one starts.
     async fn pieces(&self, chunk: Arc<Chunk>) -> Vec<(Option<Range<u32>>, PassedAndFailed)> {
-        let mut chunk_run = self.runs.start(chunk.clone());
+        let mut chunk_run = self.pipeline.start(chunk.clone());
         let mut pieces = Vec::new();
-        while let Some(piece) = self.runs.next_piece(&mut chunk_run, &self.problems).await {
+        while let Some(piece) = self.pipeline.next_piece(&mut chunk_run, &self.problems).await {
             let passed = piece.batch.outputs().map(|output| output.offset());
             let failed = piece.batch.failures().iter().map(|failure| {
                 assert_eq!((failure.stage, &*failure.component), (Stage::Transform, "clean"));
@@ -95,7 +95,7 @@ impl World {
                 chunk.record(failure.source).offset
             });
             pieces.push((piece.records, (passed.collect(), failed.collect())));
-            self.runs.count_abandoned(&piece.abandoned);
+            self.pipeline.count_abandoned(&piece.abandoned);
         }
         pieces
     }
@@ -107,7 +107,7 @@ impl World {
     }
 
     fn abandoned(&self) -> usize {
-        self.runs.lock().threads
+        self.pipeline.lock().threads
     }
 
     async fn until(&self, condition: impl Fn(&World) -> bool) {
@@ -132,7 +132,7 @@ async fn a_record_that_takes_too_long_fails_and_the_others_pass_in_order() {
     assert_eq!(world.problems.oldest(), Default::default());
     // Once in the chunk, once by itself.
     assert_eq!(world.abandoned(), 2);
-    assert_eq!(world.runs.too_many_abandoned(), None);
+    assert_eq!(world.pipeline.too_many_abandoned(), None);
     // All other chunks continue.
     assert_eq!(world.process(chunk(0, "a b")).await, (vec![100, 101], vec![]));
 }
@@ -189,50 +189,50 @@ async fn too_many_abandoned_runs_are_reported() {
     let stuck = async |partitions: Range<i32>| {
         let runs = partitions.map(|partition| world.process(chunk(partition, "stuck")));
         futures::future::join_all(runs).await;
-        world.runs.too_many_abandoned()
+        world.pipeline.too_many_abandoned()
     };
     assert_eq!(stuck(0..8).await, None);
     assert_eq!(stuck(8..9).await, Some(9));
     world.gate.open();
     world.until(|world| world.abandoned() == 0).await;
-    assert_eq!(world.runs.too_many_abandoned(), None);
+    assert_eq!(world.pipeline.too_many_abandoned(), None);
 }
 
 /// Otherwise a process would end that has finished none of the records, and so would the next one.
 #[tokio::test]
 async fn only_runs_of_finished_records_count() {
     let world = world();
-    let waiting = (0..9).map(|partition| world.runs.process(chunk(partition, "stuck"), &world.problems));
+    let waiting = (0..9).map(|partition| world.pipeline.process(chunk(partition, "stuck"), &world.problems));
     let failed = futures::future::join_all(waiting).await;
     assert!(failed.iter().all(|batch| batch.failures().len() == 1));
     let mut chunk_runs: Vec<ChunkRun> = (9..18)
-        .map(|partition| world.runs.start(chunk(partition, "stuck")))
+        .map(|partition| world.pipeline.start(chunk(partition, "stuck")))
         .collect();
     let next = chunk_runs
         .iter_mut()
-        .map(|chunk_run| world.runs.next_piece(chunk_run, &world.problems));
+        .map(|chunk_run| world.pipeline.next_piece(chunk_run, &world.problems));
     let pieces = futures::future::join_all(next).await;
     for piece in pieces.iter().flatten() {
-        assert_eq!(world.runs.too_many_abandoned(), None);
-        world.runs.count_abandoned(&piece.abandoned);
+        assert_eq!(world.pipeline.too_many_abandoned(), None);
+        world.pipeline.count_abandoned(&piece.abandoned);
     }
-    assert_eq!(world.runs.too_many_abandoned(), Some(18));
+    assert_eq!(world.pipeline.too_many_abandoned(), Some(18));
 }
 
 #[tokio::test]
 async fn runs_of_revoked_chunks_count() {
     let world = world();
     let mut chunk_runs: Vec<ChunkRun> = (0..9)
-        .map(|partition| world.runs.start(chunk(partition, "stuck a")))
+        .map(|partition| world.pipeline.start(chunk(partition, "stuck a")))
         .collect();
     let next = chunk_runs
         .iter_mut()
-        .map(|chunk_run| world.runs.next_piece(chunk_run, &world.problems));
+        .map(|chunk_run| world.pipeline.next_piece(chunk_run, &world.problems));
     tokio::select! {
         _ = futures::future::join_all(next) => panic!("their records take longer"),
         () = world.until(|world| world.abandoned() >= 9) => {}
     }
-    assert_eq!(world.runs.too_many_abandoned(), None);
+    assert_eq!(world.pipeline.too_many_abandoned(), None);
     drop(chunk_runs);
-    assert!(world.runs.too_many_abandoned().is_some());
+    assert!(world.pipeline.too_many_abandoned().is_some());
 }

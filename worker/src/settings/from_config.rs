@@ -19,7 +19,7 @@ use crate::{
 
 impl Settings {
     /// The values of `config`, which [`super::read`] has checked. `credentials` are those of `kafka`.
-    pub fn new(config: WorkerConfig, credentials: &KafkaCredentials, worker_name: &str) -> Self {
+    pub(super) fn new(config: WorkerConfig, credentials: &KafkaCredentials, worker_name: &str) -> Self {
         // Every field by name, so that a new field of the document does not compile before it is handled
         // here.
         let WorkerConfig {
