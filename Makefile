@@ -18,7 +18,7 @@ unit: ## run only the unit tests of all crates (no root, no setup)
 e2e: ## build images, start a cluster, run the end-to-end tests; FILTER=text runs those whose name contains text
 	@scripts/test.sh e2e
 
-lint: ## check formatting, clippy, imports, generated files, chart, licenses, shell scripts
+lint: ## check formatting, clippy, rustdoc, imports, words, generated files, chart, licenses, shell scripts
 	@scripts/lint.sh
 
 bench: ## measure records/s, CPU and memory of the worker against a raw loop, and takeover times, with its own Kafka; ARGS=--quick, --peers

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # lint.sh [STEP...]: everything that can be said about the code without running it; without arguments all steps:
-#   format clippy rules imports words generated chart licences shell
+#   format clippy rustdoc rules imports words generated chart licences shell
 # All steps run, also after one has failed.
 . "$(dirname "$0")/lib.sh"
 
@@ -19,6 +19,11 @@ format() { cargo fmt --all --check; }
 clippy() {
     need_libraries
     cargo clippy --workspace --all-targets --locked -- -D warnings
+}
+
+rustdoc() {
+    need_libraries
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace --locked --quiet
 }
 
 # --- rules of the house (ARCHITECTURE.md) ---------------------------------------------------------------
@@ -267,7 +272,7 @@ shell() {
 
 # --- run ------------------------------------------------------------------------------------------------
 
-all=(format clippy rules imports words generated chart licences shell)
+all=(format clippy rustdoc rules imports words generated chart licences shell)
 wanted=("$@")
 ((${#wanted[@]})) || wanted=("${all[@]}")
 failed=()

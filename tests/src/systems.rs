@@ -3,7 +3,7 @@
 //!
 //! | module | what it contains |
 //! |---|---|
-//! | [`env`] | addresses and credentials of the cluster |
+//! | [`mod@env`] | addresses and credentials of the cluster |
 //! | [`wait`] | bounded waits for a state; the error shows the last observation |
 //! | [`command`] | running other programs to their end |
 //! | `process` | child processes that end with this program, among them the worker |

@@ -18,6 +18,8 @@ Exit codes:
   101  a panic, which is a bug";
 
 /// Consumes the topics of one KafkaConsumerGroup: transforms and writes each record, then commits its offset.
+// The comments are help texts, where <name> is a placeholder.
+#[allow(rustdoc::invalid_html_tags)]
 #[derive(Clone, Debug, Parser)]
 #[command(version, after_help = EXIT_CODES)]
 pub struct Args {

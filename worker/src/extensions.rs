@@ -73,7 +73,7 @@ impl Extensions {
     /// Adds a writer. `name` is what `custom.name` refers to; a second writer of the same name replaces the
     /// first. `build` gets `custom.config`, which is null if the resource has none. It may return an error;
     /// the worker then does not start. Its message must not contain secrets, because the worker logs it.
-    /// Connect in [`Writer::write`](crate::Writer::write) instead of here: a system that is unavailable is
+    /// Connect in [`Writer::write`] instead of here: a system that is unavailable is
     /// then retried.
     pub fn writer<F>(mut self, name: &str, build: F) -> Self
     where
