@@ -1,4 +1,4 @@
-//! The command line and the environment of a worker. Raw values only: [`crate::settings`] interprets them. No
+//! The command line and the environment of a worker. Raw values only: the room `settings` interprets them. No
 //! other module of the worker reads environment variables, except for seeded bugs.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
