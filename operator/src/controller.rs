@@ -50,6 +50,9 @@ use watches::ReconcileRequests;
 /// of them.
 const DEBOUNCE: Duration = Duration::from_millis(100);
 
+/// Time until the next reconcile of a group for which only events count.
+const QUIET_REQUEUE: Duration = Duration::from_secs(300);
+
 /// Timeout of one reconcile. Kafka alone may take 10 s for facts and 20 s for each of three changes; a longer
 /// reconcile hangs and would keep its slot at the API server indefinitely.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -103,13 +106,35 @@ async fn reconcile(
         memory.healthy_at = Some(Instant::now());
     }
     context.metrics.observe(group, &computed.status, &observed.kafka);
+    let quiet = is_quiet(group, &observed, &computed, memory);
     let events = update_status::events::provisioned(&outcome.provisioned.provisioned);
     update_status::update_status(scope, group, computed.status, events, memory).await?; // (client)
     outcome.applied.map_err(ReconcileError::Apply)?;
     memory.failures = 0;
     let generation = group.metadata.generation.unwrap_or_default();
-    let next = memory.next_requeue(generation, computed.converging, context.refresh, Instant::now());
+    let next = if quiet {
+        QUIET_REQUEUE
+    } else {
+        memory.next_requeue(generation, computed.converging, context.refresh, Instant::now())
+    };
     Ok(Action::requeue(next))
+}
+
+/// Nothing about the group depends on time: it has no workers, which report to the status without an event,
+/// and its status is what it was. Changes in Kafka and in the cluster request a reconcile.
+fn is_quiet(
+    group: &KafkaConsumerGroup,
+    observed: &Observed,
+    computed: &Computed,
+    memory: &GroupMemory,
+) -> bool {
+    let Some(old) = &group.status else { return false };
+    !computed.converging
+        && observed.pods.is_empty()
+        && old.workers.is_empty()
+        && old.lag == computed.status.lag
+        && observed.kafka.known().is_some()
+        && !memory.recently_healthy(Instant::now())
 }
 
 /// The stages of an accepted group.

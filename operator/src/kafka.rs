@@ -1,100 +1,123 @@
-//! Reads from a Kafka cluster, and the few changes that the operator makes there. In: `spec.kafka` with
-//! resolved credentials. Out: partition counts, lag and members of one group, each complete or unknown, never
+//! What the operator reads from Kafka, and the few changes that it makes there. In: `spec.kafka` with
+//! resolved credentials. Out: partition counts, lag and members of groups, each complete or unknown, never
 //! a guess; created topics and added partitions; committed start positions. The operator never joins a group,
 //! never deletes a topic and never reads records.
+//!
+//! The operator has its own small client: librdkafka's admin calls end the process when coordinators move,
+//! and block a thread per question.
+//!
+//! ```text
+//!   KafkaClients                          one refresher per cluster and credentials
+//!     refresher ── look ── facts          one look serves all groups of the cluster that are due
+//!     start, provision   │                changes
+//!                  topics, groups         questions, each asked once per leader or coordinator
+//!                        │
+//!                     cluster             brokers, one connection to each
+//!                        │
+//!                   connection            TCP, TLS, login; requests and answers
+//!                        │
+//!                    protocol             messages as bytes
+//! ```
 
-mod client;
+mod cluster;
+mod connection;
 pub mod embedded;
 mod facts;
-mod ffi;
+mod frames;
+mod groups;
+mod handshake;
+mod look;
+mod missing;
 pub mod model;
+mod properties;
+mod protocol;
 mod provision;
 pub mod records;
+mod refresher;
+mod scram;
+mod settings;
 mod start;
+mod topics;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use crds::client_config::{self, KafkaCredentials, Properties};
-use crds::spec::{IsolationLevel, Kafka, StartPosition};
+use crds::spec::{Kafka, StartPosition};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::sync::lock;
-use client::{Cluster, TIMEOUTS, Timeouts};
-use facts::Members;
-use model::{FactsQuery, KafkaFacts, KafkaProblem, Provisioned, WantedTopic};
+use model::{FactsQuery, GroupKey, KafkaFacts, KafkaProblem, Provisioned, WantedTopic};
+use refresher::{Refresher, Subscribers};
 
-/// Timeout of a topic creation, which writes to the disks of several brokers; the controller waits 20 s for
-/// it.
-const PROVISION: Duration = Duration::from_secs(15);
-
-/// An unused client is closed after this time: long compared with the 30 s between two reads of a group,
-/// short compared with the lifetime of a rotated password.
-const IDLE: Duration = Duration::from_secs(600);
-
-/// A client that has reached no broker for this long is replaced.
-const GIVE_UP: Duration = Duration::from_secs(120);
-
-/// All Kafka clients of this process: one per cluster and credentials, closed after 10 minutes without use.
+/// All Kafka clients of this process: one per cluster and credentials, closed after 15 minutes without use.
 /// Clones share them. A corrected password is a new key, so its client never waits for the backoff of the old
 /// client.
 #[derive(Clone)]
 pub struct KafkaClients {
-    open: Arc<Mutex<HashMap<Properties, OpenCluster>>>,
-    members: Members,
-    timeouts: Timeouts,
+    open: Arc<Mutex<Open>>,
+    subscribers: Subscribers,
+    refresh: Duration,
 }
 
-struct OpenCluster {
-    cluster: Arc<Cluster>,
-    used: Instant,
-    /// Time of the first of the latest requests in a row that did not reach the brokers.
-    unreached_since: Option<Instant>,
-}
-
-impl Default for KafkaClients {
-    fn default() -> Self {
-        Self {
-            open: Arc::default(),
-            members: Members::Ask,
-            timeouts: TIMEOUTS,
-        }
-    }
+#[derive(Default)]
+struct Open {
+    clusters: HashMap<Properties, Arc<Refresher>>,
+    /// The client that reads a group.
+    groups: HashMap<GroupKey, Weak<Refresher>>,
 }
 
 impl KafkaClients {
-    /// Creates a client only when it is needed.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// For the embedded broker, which cannot describe a group: `group` is always None, without a request.
-    pub fn for_embedded_broker() -> Self {
+    /// Reads the facts of each group every `refresh`. Connects only when a group asks.
+    pub fn new(refresh: Duration) -> Self {
         Self {
-            members: Members::Skip,
-            ..Self::default()
+            open: Arc::default(),
+            subscribers: Arc::default(),
+            refresh,
         }
     }
 
     /// Number of open clients, for metrics.
     pub fn count(&self) -> usize {
-        self.close_idle(IDLE);
-        lock(&self.open).len()
+        self.close_idle();
+        lock(&self.open).clusters.len()
     }
 
-    /// Reads partition counts, lag and members of a group. Returns within 10 s, whatever the brokers do.
+    /// Groups whose facts have changed, from now on.
+    pub fn changes(&self) -> UnboundedReceiver<GroupKey> {
+        let (sender, receiver) = unbounded_channel();
+        lock(&self.subscribers).push(sender);
+        receiver
+    }
+
+    /// Partition counts, lag and members of a group, at most `max_age` old. Returns within 10 s, whatever the
+    /// brokers do. From now on the group is read every refresh.
     pub async fn facts(
         &self,
+        key: &GroupKey,
         kafka: &Kafka,
         credentials: &KafkaCredentials,
         query: &FactsQuery,
+        max_age: Duration,
     ) -> Result<KafkaFacts, KafkaProblem> {
-        let query = query.clone();
-        let (members, timeouts) = (self.members, self.timeouts);
-        self.run(kafka, credentials, query.isolation, move |cluster, _| {
-            facts::read(cluster, &query, members, timeouts)
-        })
-        .await
+        let refresher = self.refresher(kafka, credentials, Some(key));
+        refresher.facts(key, query, max_age).await
+    }
+
+    /// The next question about the group is answered by a new look, because something was changed.
+    pub fn invalidate(&self, key: &GroupKey) {
+        if let Some(refresher) = lock(&self.open).groups.get(key).and_then(Weak::upgrade) {
+            refresher.invalidate(key);
+        }
+    }
+
+    /// The group was deleted.
+    pub fn forget(&self, key: &GroupKey) {
+        let refresher = lock(&self.open).groups.remove(key);
+        if let Some(refresher) = refresher.and_then(|refresher| refresher.upgrade()) {
+            refresher.forget(key);
+        }
     }
 
     /// Creates missing topics and adds partitions to topics that have fewer than requested.
@@ -104,16 +127,8 @@ impl KafkaClients {
         credentials: &KafkaCredentials,
         topics: &[WantedTopic],
     ) -> Result<Vec<Provisioned>, KafkaProblem> {
-        let (topics, timeouts) = (topics.to_vec(), self.timeouts);
-        self.run(
-            kafka,
-            credentials,
-            IsolationLevel::default(),
-            move |cluster, properties| {
-                provision::provision(cluster, properties, &topics, timeouts.connect, PROVISION)
-            },
-        )
-        .await
+        let cluster = self.refresher(kafka, credentials, None).cluster().await?;
+        provision::provision(&cluster, topics).await
     }
 
     /// Commits the start position for partitions without a committed offset, if the group has no members;
@@ -126,105 +141,38 @@ impl KafkaClients {
         query: &FactsQuery,
         start: &StartPosition,
     ) -> Result<usize, KafkaProblem> {
-        let (query, start) = (query.clone(), start.clone());
-        let (members, timeouts) = (self.members, self.timeouts);
-        self.run(kafka, credentials, query.isolation, move |cluster, _| {
-            start::commit(cluster, &query, &start, members, timeouts)
-        })
-        .await
+        let cluster = self.refresher(kafka, credentials, None).cluster().await?;
+        start::commit(&cluster, query, start).await
     }
 
-    /// Runs `work` with the client of this cluster and these credentials on a blocking thread.
-    async fn run<T: Send + 'static>(
+    fn refresher(
         &self,
         kafka: &Kafka,
         credentials: &KafkaCredentials,
-        isolation: IsolationLevel,
-        work: impl FnOnce(&Cluster, &Properties) -> Result<T, KafkaProblem> + Send + 'static,
-    ) -> Result<T, KafkaProblem> {
-        let mut properties = client_config::connection(kafka, credentials);
-        properties.insert(
-            "isolation.level".into(),
-            client_config::isolation_level(isolation).into(),
-        );
-        let clients = self.clone();
-        tokio::task::spawn_blocking(move || {
-            clients.close_idle(IDLE);
-            let cluster = clients.cluster(&properties)?;
-            let done = work(&cluster, &properties);
-            let reached = !matches!(done, Err(KafkaProblem::Unreachable(_)));
-            clients.record_reach(&properties, &cluster, reached, GIVE_UP);
-            done
-        })
-        .await
-        .unwrap_or_else(|error| {
-            Err(KafkaProblem::Unreachable(format!(
-                "the request was aborted: {error}"
-            )))
-        })
-    }
-
-    fn cluster(&self, properties: &Properties) -> Result<Arc<Cluster>, KafkaProblem> {
+        group: Option<&GroupKey>,
+    ) -> Arc<Refresher> {
+        self.close_idle();
+        let properties = client_config::connection(kafka, credentials);
         let mut open = lock(&self.open);
-        if let Some(entry) = open.get_mut(properties) {
-            entry.used = Instant::now();
-            return Ok(Arc::clone(&entry.cluster));
-        }
-        // Under the lock: opening only parses and does not connect, and two concurrent openings would waste
-        // one client.
-        let cluster = Arc::new(Cluster::open(properties)?);
-        open.insert(
-            properties.clone(),
-            OpenCluster {
-                cluster: Arc::clone(&cluster),
-                used: Instant::now(),
-                unreached_since: None,
-            },
-        );
-        Ok(cluster)
-    }
-
-    /// Records whether a request has reached the brokers. The next request replaces a client that has reached
-    /// no broker for `give_up`: after an answer that there are no brokers, librdkafka 2.12 may never connect
-    /// again. Not sooner, because the login at every broker may take longer than one request.
-    fn record_reach(
-        &self,
-        properties: &Properties,
-        cluster: &Arc<Cluster>,
-        reached: bool,
-        give_up: Duration,
-    ) {
-        let mut open = lock(&self.open);
-        let current = |entry: &&mut OpenCluster| Arc::ptr_eq(&entry.cluster, cluster);
-        let Some(entry) = open.get_mut(properties).filter(current) else {
-            return;
+        let Open { clusters, groups } = &mut *open;
+        let start = |properties: &Properties| {
+            Refresher::start(properties.clone(), self.subscribers.clone(), self.refresh)
         };
-        if reached {
-            entry.unreached_since = None;
-            return;
+        let refresher = clusters.entry(properties).or_insert_with_key(start).clone();
+        if let Some(group) = group {
+            let before = groups.insert(group.clone(), Arc::downgrade(&refresher));
+            let before = before.and_then(|before| before.upgrade());
+            if let Some(before) = before.filter(|before| !Arc::ptr_eq(before, &refresher)) {
+                before.forget(group);
+            }
         }
-        let since = *entry.unreached_since.get_or_insert_with(Instant::now);
-        if since.elapsed() >= give_up {
-            // The caller still holds the client, so it is closed later, outside of the lock.
-            open.remove(properties);
-        }
+        refresher
     }
 
-    fn close_idle(&self, idle: Duration) {
-        let mut closed: Vec<OpenCluster> = Vec::new();
-        {
-            let mut open = lock(&self.open);
-            let old: Vec<Properties> = open
-                .iter()
-                .filter(|(_, entry)| entry.used.elapsed() >= idle && Arc::strong_count(&entry.cluster) == 1)
-                .map(|(properties, _)| properties.clone())
-                .collect();
-            closed.extend(old.iter().filter_map(|properties| open.remove(properties)));
-        }
-        if !closed.is_empty() {
-            // Closing waits for librdkafka's threads, which may be in a connection attempt.
-            std::thread::spawn(move || drop(closed));
-        }
+    fn close_idle(&self) {
+        lock(&self.open)
+            .clusters
+            .retain(|_, refresher| !refresher.is_idle());
     }
 }
 

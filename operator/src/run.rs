@@ -118,13 +118,13 @@ async fn work(
     }
     metrics.set_leader(true);
     tracing::info!(identity, namespaces = ?args.namespaces, "active: reconciling groups");
-    let kafka = KafkaClients::new();
+    let refresh = Duration::from_secs(args.kafka_refresh_seconds);
+    let kafka = KafkaClients::new(refresh);
     tokio::spawn(count_clients(kafka.clone(), metrics.clone()));
     let defaults = WorkerDefaults {
         image: args.worker_image.clone(),
         image_pull_policy: args.image_pull_policy.map(Into::into),
     };
-    let refresh = Duration::from_secs(args.kafka_refresh_seconds);
     let context = Arc::new(Context::new(
         client,
         kafka,

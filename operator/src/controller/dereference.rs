@@ -3,7 +3,7 @@
 //! the result, not an error.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crds::KafkaConsumerGroup;
 use crds::client_config::KafkaCredentials;
@@ -21,14 +21,12 @@ use super::names::{START_POSITIONS_ANNOTATION, child_name, selector};
 use super::scope::Scope;
 use crate::group::observed::{Observed, query};
 use crate::group::references::{ObjectKind, ReferencedData, References};
-use crate::kafka::model::{KafkaProblem, KafkaView};
+use crate::kafka::model::{GroupKey, KafkaView};
 
-/// Timeout for Kafka in one reconcile. A healthy cluster answers in milliseconds; after this time the status
-/// reports the problem instead.
-pub const KAFKA_TIMEOUT: Duration = Duration::from_secs(10);
-/// Facts are reused for this long: one watch event is often followed by others, and partition counts do not
-/// change that fast.
-const FRESH: Duration = Duration::from_secs(1);
+/// Facts are reused for this long while a group converges, and somewhat longer otherwise: one watch event is
+/// often followed by others, and whatever changes in Kafka requests a reconcile by itself.
+const FRESH_CONVERGING: Duration = Duration::from_secs(1);
+const FRESH: Duration = Duration::from_secs(3);
 
 /// Why the observation failed.
 #[derive(Debug, Error)]
@@ -87,28 +85,18 @@ async fn ask_kafka(
     name: &str,
     spec: &KafkaConsumerGroupSpec,
     credentials: &KafkaCredentials,
-    memory: &mut GroupMemory,
+    memory: &GroupMemory,
 ) -> KafkaView {
-    let query = query(namespace, name, spec);
-    if let Some((asked, at, facts)) = &memory.facts
-        && *asked == query
-        && at.elapsed() < FRESH
-    {
-        return KafkaView::Known(facts.clone());
-    }
-    memory.facts = None;
-    let _slot = scope.kafka_slot().await;
-    let answer = scope.context.kafka.facts(&spec.kafka, credentials, &query);
-    match tokio::time::timeout(KAFKA_TIMEOUT, answer).await {
-        Ok(Ok(facts)) => {
-            memory.facts = Some((query, Instant::now(), facts.clone()));
-            KafkaView::Known(facts)
-        }
-        Ok(Err(problem)) => KafkaView::Failed(problem),
-        Err(_) => KafkaView::Failed(KafkaProblem::Unreachable(format!(
-            "no answer within {} s",
-            KAFKA_TIMEOUT.as_secs()
-        ))),
+    let max_age = if memory.converging.is_some() {
+        FRESH_CONVERGING
+    } else {
+        FRESH
+    };
+    let (key, query) = (GroupKey::new(namespace, name), query(namespace, name, spec));
+    let kafka = &scope.context.kafka;
+    match kafka.facts(&key, &spec.kafka, credentials, &query, max_age).await {
+        Ok(facts) => KafkaView::Known(facts),
+        Err(problem) => KafkaView::Failed(problem),
     }
 }
 

@@ -9,7 +9,6 @@ use crds::KafkaConsumerGroupStatus;
 use k8s_openapi::api::apps::v1::Deployment;
 
 use crate::group::references::ObjectKind;
-use crate::kafka::model::{FactsQuery, KafkaFacts};
 
 /// A group counts as healthy for this long after it was last healthy: a cooperative rebalance takes two
 /// rounds of heartbeats (3 s each) plus the drain time of the slowest worker, and must not make Ready flap.
@@ -27,8 +26,6 @@ pub struct GroupMemory {
     pub deployment: Option<Arc<Deployment>>,
     /// Data of Secrets and ConfigMaps, with its resource version.
     pub data: BTreeMap<(ObjectKind, String), Versioned>,
-    /// The last facts, with their query and time.
-    pub facts: Option<(FactsQuery, Instant, KafkaFacts)>,
     /// The last time that brokers answered and all partitions were assigned.
     pub healthy_at: Option<Instant>,
     /// Hash of the last provisioned dead letter topic, and when.

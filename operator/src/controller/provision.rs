@@ -15,7 +15,9 @@ use crate::group::observed::{Observed, query};
 use crate::group::rejection::Finding;
 use crate::group::topics::{self, WantedTopics};
 use crate::group::validate::ValidatedGroup;
-use crate::kafka::model::{KafkaFacts, KafkaProblem, KafkaView, ProvisionAction, Provisioned, WantedTopic};
+use crate::kafka::model::{
+    GroupKey, KafkaFacts, KafkaProblem, KafkaView, ProvisionAction, Provisioned, WantedTopic,
+};
 
 /// A topic creation waits for a Kafka controller that may be busy; other requests of the client time out
 /// after a few seconds each.
@@ -87,7 +89,10 @@ async fn create_topics(
         // The lag was read before the partitions existed.
         facts.lag = None;
         provisioned.push(done);
-        memory.facts = None;
+        scope
+            .context
+            .kafka
+            .invalidate(&GroupKey::new(&group.namespace, &group.name));
     }
     let Some(dead_letter) = dead_letter else {
         return Ok(());
@@ -118,11 +123,7 @@ async fn call(
         return Ok(Vec::new());
     }
     let kafka = &scope.context.kafka;
-    bounded(
-        scope,
-        kafka.provision(&group.spec.kafka, &group.credentials, wanted),
-    )
-    .await
+    bounded(kafka.provision(&group.spec.kafka, &group.credentials, wanted)).await
 }
 
 /// True if start positions need no further commit, now or later.
@@ -151,7 +152,7 @@ async fn commit_start_positions_once(
     let start = &group.spec.consumer.start_position;
     let kafka = &scope.context.kafka;
     let commit = kafka.commit_start_positions(&group.spec.kafka, &group.credentials, &query, start);
-    let committed = bounded(scope, commit).await?;
+    let committed = bounded(commit).await?;
     tracing::info!(
         group = group.name,
         namespace = group.namespace,
@@ -161,11 +162,7 @@ async fn commit_start_positions_once(
     Ok(true)
 }
 
-async fn bounded<T>(
-    scope: &Scope,
-    work: impl Future<Output = Result<T, KafkaProblem>>,
-) -> Result<T, KafkaProblem> {
-    let _slot = scope.kafka_slot().await;
+async fn bounded<T>(work: impl Future<Output = Result<T, KafkaProblem>>) -> Result<T, KafkaProblem> {
     match tokio::time::timeout(TIMEOUT, work).await {
         Ok(outcome) => outcome,
         Err(_) => Err(KafkaProblem::Unreachable(format!(

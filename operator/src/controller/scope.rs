@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, Recorder, Reporter};
@@ -17,15 +18,13 @@ use super::watches::{self, ReconcileRequests, ReferenceIndex};
 use crate::group::programs::Programs;
 use crate::group::validate::WorkerDefaults;
 use crate::kafka::KafkaClients;
+use crate::kafka::model::GroupKey;
 use crate::sync::lock;
 use crate::telemetry::Metrics;
 
 /// Reconciles that access the API server concurrently: enough for thousands of groups, few enough not to
 /// affect the priority queues of the API server.
 const MAX_CONCURRENT_RECONCILES: usize = 16;
-/// Groups that wait for Kafka concurrently. Each may hold a thread of tokio's blocking pool (512) for seconds
-/// while its brokers are unavailable; the rest of the pool must stay free for other groups.
-const MAX_CONCURRENT_KAFKA_CALLS: usize = 256;
 /// What all scopes share; one per process.
 pub struct Context {
     pub client: Client,
@@ -37,7 +36,6 @@ pub struct Context {
     pub(super) programs: Programs,
     recorder: Recorder,
     slots: Semaphore,
-    kafka_slots: Semaphore,
 }
 
 impl Context {
@@ -55,10 +53,7 @@ impl Context {
             instance: Some(identity),
         };
         let recorder = Recorder::new(client.clone(), reporter);
-        let (slots, kafka_slots) = (
-            Semaphore::new(MAX_CONCURRENT_RECONCILES),
-            Semaphore::new(MAX_CONCURRENT_KAFKA_CALLS),
-        );
+        let slots = Semaphore::new(MAX_CONCURRENT_RECONCILES);
         let programs = Programs::default();
         Self {
             client,
@@ -69,7 +64,6 @@ impl Context {
             programs,
             recorder,
             slots,
-            kafka_slots,
         }
     }
 }
@@ -95,11 +89,13 @@ impl Scope {
                 let namespace = group.namespace.clone().unwrap_or_default();
                 index.update(&namespace, &group.name, Default::default());
                 context.metrics.forget(&namespace, &group.name);
+                context.kafka.forget(&GroupKey::new(&namespace, &group.name));
                 let mut memories = lock(&memories);
                 memories.remove(&(namespace, group.name.clone()));
             }
         };
-        let (caches, requests) = watches::watch(&context.client, namespace, &index, forget);
+        let (caches, watched) = watches::watch(&context.client, namespace, &index, forget);
+        let requests = stream::select(watched, changes(&context.kafka, namespace)).boxed();
         (
             Arc::new(Self {
                 context,
@@ -114,11 +110,6 @@ impl Scope {
     /// Waits for a slot at the API server.
     pub async fn api_slot(&self) -> Option<SemaphorePermit<'_>> {
         self.context.slots.acquire().await.ok()
-    }
-
-    /// Waits for a slot at Kafka.
-    pub async fn kafka_slot(&self) -> Option<SemaphorePermit<'_>> {
-        self.context.kafka_slots.acquire().await.ok()
     }
 
     /// Publishes an Event. A failure is logged and ignored.
@@ -136,4 +127,21 @@ impl Scope {
             .or_default()
             .clone()
     }
+}
+
+/// Groups of this scope whose Kafka facts have changed.
+fn changes(kafka: &KafkaClients, namespace: Option<&str>) -> ReconcileRequests {
+    let namespace = namespace.map(String::from);
+    let changes = stream::unfold(kafka.changes(), async |mut changes| {
+        Some((changes.recv().await?, changes))
+    });
+    changes
+        .filter_map(move |group| {
+            let ours = namespace
+                .as_ref()
+                .is_none_or(|namespace| *namespace == group.namespace);
+            let request = ours.then(|| Ok(GroupRef::new(&group.name).within(&group.namespace)));
+            std::future::ready(request)
+        })
+        .boxed()
 }

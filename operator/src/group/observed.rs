@@ -53,5 +53,6 @@ pub fn query(namespace: &str, name: &str, spec: &KafkaConsumerGroupSpec) -> Fact
         topics: spec.topics.iter().map(|topic| topic.name.clone()).collect(),
         outputs: expected_outputs(spec),
         isolation: spec.consumer.isolation_level,
+        protocol: spec.consumer.group_protocol,
     }
 }

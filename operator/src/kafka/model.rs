@@ -1,10 +1,10 @@
 //! What the operator knows of a Kafka cluster, what it asks and what it changes there, as plain data: no
-//! client, no rdkafka. Unknown is None and never a guess.
+//! client. Unknown is None and never a guess.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crds::spec::IsolationLevel;
+use crds::spec::{GroupProtocol, IsolationLevel};
 use jiff::Timestamp;
 
 /// A topic and the number of one of its partitions.
@@ -39,8 +39,8 @@ pub struct Lag {
 /// The consumer group as its coordinator sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupFacts {
-    /// Stable, Empty or Dead; during a rebalance PreparingRebalance and CompletingRebalance, or Reconciling
-    /// if the broker computes the assignment.
+    /// Stable, Empty or Dead; during a rebalance PreparingRebalance and CompletingRebalance, or Assigning and
+    /// Reconciling if the broker computes the assignment.
     pub state: String,
     pub members: Vec<MemberFacts>,
     /// Number of assigned partitions; None: unknown, for example during a rebalance.
@@ -56,6 +56,22 @@ pub struct MemberFacts {
     pub assigned: i32,
 }
 
+/// Namespace and name of the resource that asks.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupKey {
+    pub namespace: String,
+    pub name: String,
+}
+
+impl GroupKey {
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+}
+
 /// What to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FactsQuery {
@@ -64,6 +80,8 @@ pub struct FactsQuery {
     /// Topics that are only checked for existence.
     pub outputs: Vec<String>,
     pub isolation: IsolationLevel,
+    /// The protocol that its members probably use.
+    pub protocol: GroupProtocol,
 }
 
 /// A topic that should exist with at least this many partitions.

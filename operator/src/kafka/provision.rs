@@ -1,40 +1,51 @@
-//! Creates missing topics and adds partitions to topics that have too few. In: an open client for reads, the
-//! properties of a short-lived admin client for changes. Out: the action per topic. Never shrinks, deletes or
-//! reconfigures a topic.
+//! Creates missing topics and adds partitions to topics that have too few. In: a cluster and the wanted
+//! topics. Out: the action per topic. Never shrinks, deletes or reconfigures a topic.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use crds::client_config::Properties;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication, TopicResult};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-
-use super::client::{Cluster, explain, refusal};
+use super::cluster::Cluster;
+use super::missing::Missing;
 use super::model::{KafkaProblem, ProvisionAction, Provisioned, WantedTopic};
+use super::protocol::Request;
+use super::protocol::error_code::ErrorCode;
+use super::protocol::metadata::Metadata;
+use super::protocol::topics::{CreatePartitions, CreateTopics, NewTopic, TopicResult};
+use super::topics;
 
-/// Blocks; must run on a blocking thread of a tokio runtime.
-pub(super) fn provision(
+/// Timeout of a topic creation, which writes to the disks of several brokers; the controller waits 20 s for
+/// it. The broker gets a second less, so that its own words arrive.
+const PROVISION: Duration = Duration::from_secs(15);
+const PROVISION_AT_BROKER_MILLISECONDS: i32 = 14_000;
+
+/// The controller may move while it is asked.
+const ATTEMPTS: u32 = 3;
+/// A request is not repeated if it took longer: then the broker may still be at work.
+const QUICK: Duration = Duration::from_secs(3);
+
+/// Longest string that the protocol takes.
+const LONGEST_VALUE: usize = 32_767;
+
+pub(super) async fn provision(
     cluster: &Cluster,
-    properties: &Properties,
-    topics: &[WantedTopic],
-    connect: Duration,
-    timeout: Duration,
+    wanted: &[WantedTopic],
 ) -> Result<Vec<Provisioned>, KafkaProblem> {
-    let mut done = Vec::with_capacity(topics.len());
-    let mut admin = None;
-    for topic in topics {
-        let existing = cluster.partitions(&topic.name, Instant::now() + connect)?;
-        let action = match existing {
+    let names: BTreeSet<String> = wanted.iter().map(|topic| topic.name.clone()).collect();
+    let existing = topics::topics(cluster, &names).await?;
+    let mut done = Vec::with_capacity(wanted.len());
+    for topic in wanted {
+        let unknown = || {
+            Err(Missing::Unknown(format!(
+                "topic \"{}\" was not answered",
+                topic.name
+            )))
+        };
+        let found = existing.get(&topic.name).cloned().unwrap_or_else(unknown);
+        let count = found.map_err(Missing::problem)?.map(|leaders| leaders.count());
+        let action = match count {
             Some(partitions) if partitions >= topic.partitions => ProvisionAction::Unchanged,
-            Some(from) => grow(admin_client(&mut admin, properties)?, topic, timeout)?.unwrap_or(
-                ProvisionAction::Grown {
-                    from,
-                    to: topic.partitions,
-                },
-            ),
-            None => create(admin_client(&mut admin, properties)?, topic, timeout)?
-                .unwrap_or(ProvisionAction::Created),
+            Some(from) => grow(cluster, topic, from).await?,
+            None => create(cluster, topic).await?,
         };
         done.push(Provisioned {
             topic: topic.name.clone(),
@@ -44,106 +55,143 @@ pub(super) fn provision(
     Ok(done)
 }
 
-/// Opened at the first change and closed at the end of the call: the rdkafka crate never reads the log queue
-/// of an admin client, so the queue of a long-lived one would grow without bound while brokers are down.
-fn admin_client<'a>(
-    admin: &'a mut Option<AdminClient<DefaultClientContext>>,
-    properties: &Properties,
-) -> Result<&'a AdminClient<DefaultClientContext>, KafkaProblem> {
-    if let Some(admin) = admin {
-        return Ok(admin);
+async fn create(cluster: &Cluster, topic: &WantedTopic) -> Result<ProvisionAction, KafkaProblem> {
+    let too_long = |value: &String| value.len() > LONGEST_VALUE;
+    if let Some((key, _)) = topic.config.iter().find(|(_, value)| too_long(value)) {
+        return Err(KafkaProblem::ProvisionRefused(format!(
+            "create topic \"{}\": the value of {key} is longer than {LONGEST_VALUE} bytes",
+            topic.name
+        )));
     }
-    let mut config = ClientConfig::new();
-    for (key, value) in properties {
-        config.set(key, value);
-    }
-    config.set_log_level(RDKafkaLogLevel::Critical);
-    let opened: AdminClient<DefaultClientContext> = config
-        .create()
-        .map_err(|error| KafkaProblem::InvalidConfiguration(explain(&error)))?;
-    Ok(admin.insert(opened))
+    let request = CreateTopics {
+        topics: vec![NewTopic {
+            name: topic.name.clone(),
+            partitions: topic.partitions,
+            // -1: the broker's default.
+            replication_factor: i16::try_from(topic.replication_factor.unwrap_or(-1)).unwrap_or(i16::MAX),
+            configs: topic
+                .config
+                .iter()
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect(),
+        }],
+        timeout_milliseconds: PROVISION_AT_BROKER_MILLISECONDS,
+    };
+    let result = at_controller(cluster, &request).await?;
+    let created = verdict(result, "create", &topic.name, ErrorCode::TOPIC_ALREADY_EXISTS)?;
+    Ok(created.unwrap_or(ProvisionAction::Created))
 }
 
-fn create(
-    admin: &AdminClient<DefaultClientContext>,
-    topic: &WantedTopic,
-    timeout: Duration,
-) -> Result<Option<ProvisionAction>, KafkaProblem> {
-    // -1: the broker's default.
-    let replication = TopicReplication::Fixed(topic.replication_factor.unwrap_or(-1));
-    let mut new = NewTopic::new(&topic.name, topic.partitions, replication);
-    for (key, value) in &topic.config {
-        new = new.set(key, value);
-    }
-    let answer = tokio::runtime::Handle::current().block_on(admin.create_topics([&new], &options(timeout)));
-    verdict(answer, "create", &topic.name, Code::TopicAlreadyExists)
-}
-
-fn grow(
-    admin: &AdminClient<DefaultClientContext>,
-    topic: &WantedTopic,
-    timeout: Duration,
-) -> Result<Option<ProvisionAction>, KafkaProblem> {
-    let count = usize::try_from(topic.partitions).unwrap_or_default();
-    let new = NewPartitions::new(&topic.name, count);
-    let answer =
-        tokio::runtime::Handle::current().block_on(admin.create_partitions([&new], &options(timeout)));
+async fn grow(cluster: &Cluster, topic: &WantedTopic, from: i32) -> Result<ProvisionAction, KafkaProblem> {
+    let request = CreatePartitions {
+        topics: vec![(topic.name.clone(), topic.partitions)],
+        timeout_milliseconds: PROVISION_AT_BROKER_MILLISECONDS,
+    };
+    let result = at_controller(cluster, &request).await?;
     // InvalidPartitions: another client has added the partitions meanwhile.
-    verdict(answer, "add partitions to", &topic.name, Code::InvalidPartitions)
+    let grown = verdict(
+        result,
+        "add partitions to",
+        &topic.name,
+        ErrorCode::INVALID_PARTITIONS,
+    )?;
+    Ok(grown.unwrap_or(ProvisionAction::Grown {
+        from,
+        to: topic.partitions,
+    }))
 }
 
-fn options(timeout: Duration) -> AdminOptions {
-    AdminOptions::new()
-        .request_timeout(Some(timeout))
-        .operation_timeout(Some(timeout))
+/// Asks the broker that Metadata names as the controller. With KRaft any broker forwards the request.
+async fn at_controller<R>(cluster: &Cluster, request: &R) -> Result<Option<TopicResult>, KafkaProblem>
+where
+    R: Request<Answer = Vec<TopicResult>>,
+{
+    let mut attempt = 1;
+    loop {
+        let brokers = Metadata { topics: Vec::new() };
+        let answer = cluster.any(&brokers, super::cluster::ANSWER).await?;
+        cluster.learn(&answer.brokers);
+        let started = Instant::now();
+        let results = cluster.node(answer.controller, request, PROVISION).await;
+        let retry = match &results {
+            Ok(results) => results
+                .iter()
+                .any(|result| result.error == ErrorCode::NOT_CONTROLLER),
+            Err(_) => true,
+        };
+        if retry && attempt < ATTEMPTS && started.elapsed() < QUICK {
+            attempt += 1;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            continue;
+        }
+        let results = results.map_err(|error| Missing::of_call(error).problem())?;
+        return Ok(results.into_iter().next());
+    }
 }
 
 /// None: done as requested. Some(Unchanged): another client was first; the code `raced` means that.
 fn verdict(
-    answer: Result<Vec<TopicResult>, KafkaError>,
+    result: Option<TopicResult>,
     verb: &str,
     topic: &str,
-    raced: Code,
+    raced: ErrorCode,
 ) -> Result<Option<ProvisionAction>, KafkaProblem> {
-    let code = match answer {
-        Err(error) => error.rdkafka_error_code().unwrap_or(Code::Fail),
-        Ok(results) => match results.into_iter().next() {
-            Some(Ok(_)) => return Ok(None),
-            Some(Err((_, code))) => code,
-            None => Code::Fail,
-        },
+    let Some(result) = result else {
+        let message = format!("{verb} topic \"{topic}\": the broker has not answered for the topic");
+        return Err(KafkaProblem::Unreachable(message));
     };
-    if code == raced {
+    if result.error.is_ok() {
+        return Ok(None);
+    }
+    if result.error == raced {
         return Ok(Some(ProvisionAction::Unchanged));
     }
-    let message = format!("{verb} topic \"{topic}\": {code}");
-    Err(refusal(code, &message).unwrap_or(match code {
-        Code::OperationTimedOut
-        | Code::RequestTimedOut
-        | Code::BrokerTransportFailure
-        | Code::AllBrokersDown
-        | Code::NotController => KafkaProblem::Unreachable(message),
+    let mut message = format!("{verb} topic \"{topic}\": {}", result.error);
+    if let Some(words) = result.message.filter(|words| !words.is_empty()) {
+        message = format!("{message}: {}", words.trim_end_matches('.'));
+    }
+    Err(match result.error {
+        ErrorCode::TOPIC_AUTHORIZATION_FAILED | ErrorCode::CLUSTER_AUTHORIZATION_FAILED => {
+            KafkaProblem::AuthorizationFailed(message)
+        }
+        ErrorCode::REQUEST_TIMED_OUT | ErrorCode::NOT_CONTROLLER | ErrorCode::THROTTLING_QUOTA_EXCEEDED => {
+            KafkaProblem::Unreachable(message)
+        }
         _ => KafkaProblem::ProvisionRefused(message),
-    }))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const INVALID_REPLICATION_FACTOR: ErrorCode = ErrorCode(38);
+
     #[test]
     fn a_lost_race_is_no_error_and_refusals_are_distinguished() {
-        let answer = |code| Ok(vec![Err(("orders".to_string(), code))]);
-        let verdict = |code| verdict(answer(code), "create", "orders", Code::TopicAlreadyExists);
+        let verdict = |error| {
+            let result = TopicResult {
+                topic: "orders".into(),
+                error,
+                message: Some("In the broker's words.".into()),
+            };
+            verdict(Some(result), "create", "orders", ErrorCode::TOPIC_ALREADY_EXISTS)
+        };
         assert_eq!(
-            verdict(Code::TopicAlreadyExists),
+            verdict(ErrorCode::TOPIC_ALREADY_EXISTS),
             Ok(Some(ProvisionAction::Unchanged))
         );
         let reason = |code| verdict(code).unwrap_err().reason();
-        assert_eq!(reason(Code::TopicAuthorizationFailed), "AuthorizationFailed");
-        assert_eq!(reason(Code::InvalidReplicationFactor), "ProvisionRefused");
-        assert_eq!(reason(Code::OperationTimedOut), "KafkaUnreachable");
-        let message = verdict(Code::InvalidReplicationFactor).unwrap_err().to_string();
+        assert_eq!(
+            reason(ErrorCode::TOPIC_AUTHORIZATION_FAILED),
+            "AuthorizationFailed"
+        );
+        assert_eq!(reason(INVALID_REPLICATION_FACTOR), "ProvisionRefused");
+        assert_eq!(reason(ErrorCode::REQUEST_TIMED_OUT), "KafkaUnreachable");
+        let message = verdict(INVALID_REPLICATION_FACTOR)
+            .unwrap_err()
+            .to_string();
         assert!(message.contains("create topic \"orders\""), "{message}");
+        assert!(message.contains("In the broker's words"), "{message}");
     }
 }

@@ -1,61 +1,62 @@
-//! Commits the start position of a new group. In: an open client, the query, the wanted position. Out: the
-//! number of committed partitions. Never changes a group with members or a partition that has a committed
-//! offset.
+//! Commits the start position of a new group. In: a cluster, the query, the wanted position. Out: the number
+//! of committed partitions. Never changes a group with members or a partition that has a committed offset.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crds::spec::{StartPosition, StartPositionType};
-use rdkafka::error::RDKafkaErrorCode as Code;
-use rdkafka::{Offset, TopicPartitionList};
 
-use super::client::{Cluster, Timeouts};
-use super::facts::{self, Members, Missing, Offsets};
-use super::ffi;
+use super::cluster::{ANSWER, Cluster};
+use super::groups;
+use super::look::partitions;
+use super::missing::{Missing, Rounds};
 use super::model::{FactsQuery, KafkaProblem, Partition};
+use super::protocol::error_code::ErrorCode;
+use super::protocol::offsets::OffsetCommit;
+use super::topics::{self, At, Offsets, Topics};
 
-pub(super) fn commit(
+pub(super) async fn commit(
     cluster: &Cluster,
     query: &FactsQuery,
     start: &StartPosition,
-    members: Members,
-    timeouts: Timeouts,
 ) -> Result<usize, KafkaProblem> {
-    let topics = facts::topics(cluster, &query.topics, timeouts.connect)?;
-    let timeout = timeouts.answer;
-    let partitions = facts::all_partitions(&topics);
+    let names: BTreeSet<String> = query.topics.iter().cloned().collect();
+    let topics = topics::topics(cluster, &names).await?;
+    let group = &query.group_id;
     // Only saves requests: the broker itself refuses commits of non-members for a group with members.
-    if members == Members::Ask
-        && let Ok(group) = facts::describe(cluster, &query.group_id, timeout)
-        && !group.members.is_empty()
+    let protocols = BTreeMap::from([(group.clone(), query.protocol)]);
+    if let Some(Ok(Some(found))) = groups::describe(cluster, &protocols).await.remove(group)
+        && !found.members.is_empty()
     {
         return Ok(0);
     }
-    let committed = needed(facts::committed(cluster, &query.group_id, &partitions, timeout))?;
-    let (new_topics, new_partitions) = without_offset(&partitions, &committed);
+    let wanted = BTreeMap::from([(group.clone(), partitions(&topics, &query.topics))]);
+    let committed = groups::committed(cluster, &wanted).await.remove(group);
+    let committed = committed
+        .unwrap_or_else(|| Err(Missing::Unknown("committed offsets were not answered".into())))
+        .map_err(Missing::problem)?;
+    let all = wanted.get(group).map(Vec::as_slice).unwrap_or_default();
+    let (new_topics, new_partitions) = without_offset(all, &committed);
     if new_topics.is_empty() && new_partitions.is_empty() {
         return Ok(0);
     }
-    let mut offsets = needed(facts::offsets(
-        cluster,
-        &new_partitions,
-        Offset::Beginning,
-        timeout,
-    ))?;
-    let at = match (start.kind, start.timestamp) {
-        (StartPositionType::Earliest, _) => Offset::Beginning,
-        (StartPositionType::Timestamp, Some(time)) => Offset::Offset(time.as_millisecond().max(0)),
-        (StartPositionType::Latest | StartPositionType::Timestamp, _) => Offset::End,
+    let mut offsets = positions(cluster, &topics, new_partitions, At::Start).await?;
+    let end = At::End {
+        read_committed: false,
     };
-    let mut wanted = needed(facts::offsets(cluster, &new_topics, at, timeout))?;
-    let later: Vec<_> = new_topics
-        .iter()
-        .filter(|partition| !wanted.contains_key(*partition))
-        .cloned()
+    let at = match (start.kind, start.timestamp) {
+        (StartPositionType::Earliest, _) => At::Start,
+        (StartPositionType::Timestamp, Some(time)) => At::Time(time.as_millisecond()),
+        (StartPositionType::Latest | StartPositionType::Timestamp, _) => end,
+    };
+    let mut found = positions(cluster, &topics, new_topics.clone(), at).await?;
+    // No record at or after that time: the group starts with the next one.
+    let later = new_topics
+        .into_iter()
+        .filter(|partition| !found.contains_key(partition))
         .collect();
-    wanted.extend(needed(facts::offsets(cluster, &later, Offset::End, timeout))?);
-    offsets.extend(wanted);
-    write(cluster, &query.group_id, &offsets, timeout)
+    found.append(&mut positions(cluster, &topics, later, end).await?);
+    offsets.append(&mut found);
+    write(cluster, group, &offsets).await
 }
 
 /// Partitions without a committed offset: those of topics that the group has never read, and those added to
@@ -69,46 +70,72 @@ fn without_offset(partitions: &[Partition], committed: &Offsets) -> (Vec<Partiti
         .partition(|(topic, _)| !read.contains(topic))
 }
 
-fn write(
+async fn positions(
     cluster: &Cluster,
-    group: &str,
-    offsets: &Offsets,
-    timeout: Duration,
-) -> Result<usize, KafkaProblem> {
-    let mut list = TopicPartitionList::with_capacity(offsets.len());
-    for ((topic, partition), offset) in offsets {
-        list.add_partition_offset(topic, *partition, Offset::Offset(*offset))
-            .map_err(|error| KafkaProblem::Unreachable(error.to_string()))?;
-    }
-    let failed = |code: Code, message: &str| match cluster.refused(Some(code), &format!("group \"{group}\""))
-    {
-        Some(problem) => Err(problem),
-        // Members have joined meanwhile; they determine their own start.
-        None if matches!(
-            code,
-            Code::UnknownMemberId | Code::NonEmptyGroup | Code::RebalanceInProgress | Code::IllegalGeneration
-        ) =>
-        {
-            Ok(0)
+    topics: &Topics,
+    partitions: Vec<Partition>,
+    at: At,
+) -> Result<Offsets, KafkaProblem> {
+    let mut offsets = Offsets::new();
+    for (partition, offset) in topics::offsets(cluster, topics, partitions, at).await {
+        if let Some(offset) = offset.map_err(Missing::problem)? {
+            offsets.insert(partition, offset);
         }
-        None => Err(KafkaProblem::Unreachable(format!(
-            "committing the start position: {message}"
-        ))),
-    };
-    match ffi::commit(&cluster.consumer, group, &list, timeout) {
-        Err(failure) => failed(failure.code, &failure.message),
-        Ok(answers) => match answers.iter().find_map(|answer| answer.error) {
-            Some(code) => failed(code, &code.to_string()),
-            None => Ok(answers.len()),
-        },
     }
+    Ok(offsets)
 }
 
-fn needed<T>(answer: Result<T, Missing>) -> Result<T, KafkaProblem> {
-    answer.map_err(|missing| match missing {
-        Missing::Refused(problem) => problem,
-        Missing::Unknown(message) => KafkaProblem::Unreachable(message),
+async fn write(cluster: &Cluster, group: &str, offsets: &Offsets) -> Result<usize, KafkaProblem> {
+    let mut topics: BTreeMap<String, Vec<(i32, i64)>> = BTreeMap::new();
+    for ((topic, index), offset) in offsets {
+        topics.entry(topic.clone()).or_default().push((*index, *offset));
+    }
+    let request = OffsetCommit {
+        group: group.into(),
+        topics: topics.into_iter().collect(),
+    };
+    let mut rounds = Rounds::new(vec![()]);
+    while rounds.next().await.is_some() {
+        rounds.take([((), try_write(cluster, &request).await)]);
+    }
+    let unknown = || Err(Missing::Unknown("the commit was not answered".into()));
+    let written = rounds.answers.remove(&()).unwrap_or_else(unknown);
+    written.map_err(|missing| match missing.problem() {
+        KafkaProblem::Unreachable(message) => {
+            KafkaProblem::Unreachable(format!("committing the start position: {message}"))
+        }
+        problem => problem,
     })
+}
+
+async fn try_write(cluster: &Cluster, request: &OffsetCommit) -> Result<usize, Missing> {
+    let node = groups::coordinator(cluster, &request.group).await?;
+    let answer = cluster.node(node, request, ANSWER).await;
+    let topics = answer.map_err(|error| {
+        cluster.forget_coordinator(&request.group);
+        Missing::of_call(error)
+    })?;
+    let codes: Vec<ErrorCode> = topics
+        .iter()
+        .flat_map(|(_, partitions)| partitions.iter().map(|(_, code)| *code))
+        .collect();
+    match codes.iter().find(|code| !code.is_ok()) {
+        None => Ok(codes.len()),
+        Some(
+            &ErrorCode::UNKNOWN_MEMBER_ID
+            | &ErrorCode::NON_EMPTY_GROUP
+            | &ErrorCode::REBALANCE_IN_PROGRESS
+            | &ErrorCode::ILLEGAL_GENERATION
+            | &ErrorCode::STALE_MEMBER_EPOCH,
+        ) => {
+            // Members have joined meanwhile; they determine their own start.
+            Ok(0)
+        }
+        Some(code) => {
+            cluster.forget_coordinator(&request.group);
+            Err(Missing::of_code(*code, &format!("group \"{}\"", request.group)))
+        }
+    }
 }
 
 #[cfg(test)]

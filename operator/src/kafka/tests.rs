@@ -1,6 +1,8 @@
-//! The Kafka clients against librdkafka's mock cluster over TCP.
+//! The Kafka client against librdkafka's mock cluster over TCP.
 
-use crds::spec::{Consumer, GroupProtocol, StartPositionType};
+use std::time::Instant;
+
+use crds::spec::{Consumer, GroupProtocol, IsolationLevel, StartPositionType};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, RebalanceProtocol};
 use rdkafka::mocking::MockCluster;
@@ -25,7 +27,7 @@ fn kafka_at(bootstrap: &str) -> Kafka {
 }
 
 fn clients() -> KafkaClients {
-    KafkaClients::for_embedded_broker()
+    KafkaClients::new(Duration::from_secs(3600))
 }
 
 fn query(topics: &[&str]) -> FactsQuery {
@@ -34,7 +36,24 @@ fn query(topics: &[&str]) -> FactsQuery {
         topics: topics.iter().map(|topic| topic.to_string()).collect(),
         outputs: Vec::new(),
         isolation: IsolationLevel::ReadCommitted,
+        protocol: GroupProtocol::Classic,
     }
+}
+
+fn key(name: &str) -> GroupKey {
+    GroupKey::new("shop", name)
+}
+
+/// Reads the facts now.
+async fn facts(
+    clients: &KafkaClients,
+    kafka: &Kafka,
+    query: &FactsQuery,
+) -> Result<KafkaFacts, KafkaProblem> {
+    let credentials = KafkaCredentials::default();
+    clients
+        .facts(&key("g"), kafka, &credentials, query, Duration::ZERO)
+        .await
 }
 
 fn produce(mock: &Mock, topic: &str, partition: i32, records: usize) {
@@ -61,10 +80,7 @@ fn start(kind: StartPositionType) -> StartPosition {
 async fn facts_of_a_new_group_count_from_the_log_start() {
     let (mock, kafka) = mock(&[("orders", 3)]);
     produce(&mock, "orders", 1, 7);
-    let facts = clients()
-        .facts(&kafka, &KafkaCredentials::default(), &query(&["orders"]))
-        .await
-        .unwrap();
+    let facts = facts(&clients(), &kafka, &query(&["orders"])).await.unwrap();
     assert_eq!(facts.topics["orders"], Some(3));
     let lag = facts.lag.unwrap();
     assert_eq!((lag.total, lag.max_partition.as_deref()), (7, Some("orders-1")));
@@ -76,12 +92,7 @@ async fn a_missing_topic_is_reported_not_created_and_makes_the_lag_unknown() {
     let (_mock, kafka) = mock(&[("orders", 3)]);
     let clients = clients();
     for _ in 0..2 {
-        let facts = clients
-            .facts(
-                &kafka,
-                &KafkaCredentials::default(),
-                &query(&["orders", "missing"]),
-            )
+        let facts = facts(&clients, &kafka, &query(&["orders", "missing"]))
             .await
             .unwrap();
         assert_eq!(facts.topics["missing"], None);
@@ -100,10 +111,7 @@ async fn missing_outputs_are_reported_and_affect_nothing_else() {
     let clients = clients();
     // Twice: the first read must not have created it.
     for _ in 0..2 {
-        let facts = clients
-            .facts(&kafka, &KafkaCredentials::default(), &query)
-            .await
-            .unwrap();
+        let facts = facts(&clients, &kafka, &query).await.unwrap();
         assert_eq!(facts.missing_outputs, ["orders.dlq"]);
         assert_eq!(facts.topics.len(), 1);
         assert_eq!(facts.lag.unwrap().total, 2);
@@ -146,27 +154,14 @@ async fn start_positions_are_committed_once_and_only_where_nothing_is_committed(
         .commit_start_positions(&kafka, &credentials, &query, &latest)
         .await;
     assert_eq!(committed, Ok(2));
-    assert_eq!(
-        clients
-            .facts(&kafka, &credentials, &query)
-            .await
-            .unwrap()
-            .lag
-            .unwrap()
-            .total,
-        0
-    );
+    let read = facts(&clients, &kafka, &query).await.unwrap();
+    assert_eq!(read.lag.unwrap().total, 0);
     produce(&mock, "orders", 0, 3);
     let committed = clients
         .commit_start_positions(&kafka, &credentials, &query, &latest)
         .await;
     assert_eq!(committed, Ok(0));
-    let lag = clients
-        .facts(&kafka, &credentials, &query)
-        .await
-        .unwrap()
-        .lag
-        .unwrap();
+    let lag = facts(&clients, &kafka, &query).await.unwrap().lag.unwrap();
     assert_eq!(lag.per_partition[&("orders".to_string(), 0)], 3);
 }
 
@@ -175,89 +170,95 @@ async fn earliest_is_committed_as_the_log_start() {
     let (mock, kafka) = mock(&[("orders", 1)]);
     produce(&mock, "orders", 0, 4);
     let clients = clients();
-    let credentials = KafkaCredentials::default();
     let earliest = start(StartPositionType::Earliest);
     let query = query(&["orders"]);
-    assert_eq!(
-        clients
-            .commit_start_positions(&kafka, &credentials, &query, &earliest)
-            .await,
-        Ok(1)
-    );
-    assert_eq!(
-        clients
-            .facts(&kafka, &credentials, &query)
-            .await
-            .unwrap()
-            .lag
-            .unwrap()
-            .total,
-        4
-    );
+    let committed = clients
+        .commit_start_positions(&kafka, &KafkaCredentials::default(), &query, &earliest)
+        .await;
+    assert_eq!(committed, Ok(1));
+    let read = facts(&clients, &kafka, &query).await.unwrap();
+    assert_eq!(read.lag.unwrap().total, 4);
 }
 
 #[tokio::test]
 async fn brokers_that_do_not_listen_are_reported_as_unreachable() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let clients = KafkaClients {
-        timeouts: Timeouts {
-            connect: Duration::from_millis(1500),
-            ..TIMEOUTS
-        },
-        ..clients()
-    };
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
     let kafka = kafka_at(&format!("127.0.0.1:{port}"));
-    let problem = clients
-        .facts(&kafka, &KafkaCredentials::default(), &query(&["orders"]))
-        .await
-        .unwrap_err();
+    let problem = facts(&clients(), &kafka, &query(&["orders"])).await.unwrap_err();
     assert_eq!(problem.reason(), "KafkaUnreachable");
-    assert!(problem.to_string().contains("refused"), "{problem}");
-    assert!(
-        problem.to_string().contains("spec.kafka.bootstrapServers"),
-        "{problem}"
-    );
-    // The client may still connect; only one that reaches no broker for long is replaced.
-    assert_eq!(clients.count(), 1);
-    let (properties, cluster) = {
-        let open = clients.open.lock().unwrap();
-        let (properties, entry) = open.iter().next().unwrap();
-        (properties.clone(), entry.cluster.clone())
-    };
-    clients.record_reach(&properties, &cluster, false, Duration::from_secs(3600));
-    assert_eq!(clients.count(), 1);
-    clients.record_reach(&properties, &cluster, true, Duration::ZERO);
-    assert_eq!(clients.count(), 1);
-    clients.record_reach(&properties, &cluster, false, Duration::ZERO);
-    assert_eq!(clients.count(), 0);
+    let message = problem.to_string();
+    for part in ["refused", "spec.kafka.bootstrapServers", &port.to_string()] {
+        assert!(message.contains(part), "{message}");
+    }
 }
 
 #[tokio::test]
-async fn one_client_serves_all_groups_of_a_cluster_and_is_closed_when_idle() {
+async fn one_client_serves_all_groups_of_a_cluster() {
     let (_mock, kafka) = mock(&[("orders", 1)]);
     let clients = clients();
     let credentials = KafkaCredentials::default();
-    for group in ["a", "b", "c"] {
+    let read = async |group: &str, credentials: &KafkaCredentials| {
         let query = FactsQuery {
             group_id: group.into(),
             ..query(&["orders"])
         };
-        clients.facts(&kafka, &credentials, &query).await.unwrap();
+        let key = key(group);
+        let read = clients.facts(&key, &kafka, credentials, &query, Duration::ZERO);
+        read.await.unwrap();
+    };
+    for group in ["a", "b", "c"] {
+        read(group, &credentials).await;
     }
     assert_eq!(clients.count(), 1);
     let other = KafkaCredentials {
         username: Some("bob".into()),
         ..Default::default()
     };
-    let query = query(&["orders"]);
-    clients.facts(&kafka, &other, &query).await.unwrap();
+    read("a", &other).await;
     assert_eq!(clients.count(), 1, "unused credentials create no separate client");
-    clients.close_idle(Duration::ZERO);
-    assert_eq!(clients.count(), 0);
+}
+
+#[tokio::test]
+async fn a_recent_answer_is_used_again_and_an_old_one_is_not() {
+    let (mock, kafka) = mock(&[("orders", 1)]);
+    let clients = clients();
+    let credentials = KafkaCredentials::default();
+    let query = query(&["orders"]);
+    let lag = async |max_age| {
+        let key = key("g");
+        let facts = clients.facts(&key, &kafka, &credentials, &query, max_age);
+        facts.await.unwrap().lag.unwrap().total
+    };
+    assert_eq!(lag(Duration::ZERO).await, 0);
+    produce(&mock, "orders", 0, 2);
+    assert_eq!(lag(Duration::from_secs(3600)).await, 0);
+    assert_eq!(lag(Duration::ZERO).await, 2);
+    produce(&mock, "orders", 0, 2);
+    clients.invalidate(&key("g"));
+    assert_eq!(lag(Duration::from_secs(3600)).await, 4);
+}
+
+#[tokio::test]
+async fn a_group_is_announced_when_its_facts_change_and_only_then() {
+    let (mock, kafka) = mock(&[("orders", 1), ("payments", 1)]);
+    let clients = KafkaClients::new(Duration::from_millis(100));
+    let credentials = KafkaCredentials::default();
+    let mut changes = clients.changes();
+    for topic in ["orders", "payments"] {
+        let (key, query) = (key(topic), query(&[topic]));
+        let facts = clients.facts(&key, &kafka, &credentials, &query, Duration::ZERO);
+        facts.await.unwrap();
+    }
+    produce(&mock, "payments", 0, 1);
+    let changed = tokio::time::timeout(Duration::from_secs(30), changes.recv()).await;
+    assert_eq!(changed.unwrap(), Some(key("payments")));
+    clients.forget(&key("payments"));
+    produce(&mock, "payments", 0, 1);
+    produce(&mock, "orders", 0, 1);
+    let changed = tokio::time::timeout(Duration::from_secs(30), changes.recv()).await;
+    assert_eq!(changed.unwrap(), Some(key("orders")));
 }
 
 #[tokio::test]

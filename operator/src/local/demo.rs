@@ -20,7 +20,7 @@ use super::session::{INVALID, Session, TICK};
 use super::stop::StopSignals;
 use super::supervise::Totals;
 use super::table::count;
-use crate::kafka::model::{KafkaProblem, Lag};
+use crate::kafka::model::{GroupKey, KafkaProblem, Lag};
 use crate::kafka::records::{self, Record};
 use crate::sync::lock;
 use orders::{order, poison_count};
@@ -263,11 +263,16 @@ async fn watch(
 async fn final_lag(session: &Session) -> Option<Lag> {
     let group = session.only_group()?;
     let valid = &group.prepared.valid;
-    let facts = session
-        .clients()
-        .facts(&valid.spec.kafka, &valid.credentials, &group.query())
-        .await;
-    facts.ok()?.lag
+    let key = GroupKey::new(&valid.namespace, &valid.name);
+    let query = group.query();
+    let facts = session.clients().facts(
+        &key,
+        &valid.spec.kafka,
+        &valid.credentials,
+        &query,
+        Duration::ZERO,
+    );
+    facts.await.ok()?.lag
 }
 
 struct Summary {

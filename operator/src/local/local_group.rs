@@ -19,10 +19,13 @@ use crate::group::scaling::ScalingFacts;
 use crate::group::topics;
 use crate::group::validate::ValidatedGroup;
 use crate::kafka::KafkaClients;
-use crate::kafka::model::{FactsQuery, KafkaFacts, KafkaProblem, ProvisionAction};
+use crate::kafka::model::{FactsQuery, GroupKey, KafkaFacts, KafkaProblem, ProvisionAction};
 
 /// Time between two reads from Kafka; added partitions are noticed within it.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Facts that another question has just brought are not read again.
+const FRESH: Duration = Duration::from_millis(500);
 
 /// Added to a worker's drain time, for its last commit and for leaving the group.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -318,8 +321,14 @@ async fn refresh(
     start_positions_committed: bool,
     provision: bool,
 ) -> KafkaRefresh {
+    let key = GroupKey::new(&valid.namespace, &valid.name);
+    let read = async |max_age| {
+        clients
+            .facts(&key, &valid.spec.kafka, &valid.credentials, &query, max_age)
+            .await
+    };
     let mut refresh = KafkaRefresh {
-        outcome: clients.facts(&valid.spec.kafka, &valid.credentials, &query).await,
+        outcome: read(FRESH).await,
         start_positions_committed,
         messages: Vec::new(),
     };
@@ -361,7 +370,7 @@ async fn refresh(
                     })
                     .collect();
                 if !refresh.messages.is_empty() {
-                    refresh.outcome = clients.facts(&valid.spec.kafka, &valid.credentials, &query).await;
+                    refresh.outcome = read(Duration::ZERO).await;
                 }
             }
             Err(problem) => {

@@ -29,6 +29,9 @@ pub const TICK: Duration = Duration::from_millis(200);
 /// Time between two checks of the files and two reads from the workers.
 const SECOND: Duration = Duration::from_secs(1);
 
+/// Time between two reads from Kafka for a group that does not ask more often.
+const KAFKA_REFRESH: Duration = Duration::from_secs(15);
+
 /// Exit code: the files cannot be used, or something that is needed cannot be started.
 pub const INVALID: u8 = 1;
 
@@ -74,19 +77,16 @@ impl Session {
         anyhow::ensure!(loaded.problems.is_empty(), "{}", loaded.problems.join("\n"));
         loaded.notes.iter().for_each(|note| screen.say(note));
         let program = worker_program(args.worker_binary.as_deref())?;
+        let clients = KafkaClients::new(KAFKA_REFRESH);
         let (broker, brokers, clients) = if args.embedded_kafka {
             let broker = Broker::start().await?;
             screen.say(&format!("{} ({})", embedded::ABOUT, broker.bootstrap));
             let brokers = Brokers::Embedded(broker.bootstrap.clone());
-            (Some(broker), brokers, KafkaClients::for_embedded_broker())
+            (Some(broker), brokers, clients)
         } else if args.bootstrap_servers.is_empty() {
-            (None, Brokers::AsWritten, KafkaClients::new())
+            (None, Brokers::AsWritten, clients)
         } else {
-            (
-                None,
-                Brokers::At(args.bootstrap_servers.clone()),
-                KafkaClients::new(),
-            )
+            (None, Brokers::At(args.bootstrap_servers.clone()), clients)
         };
         let cores =
             std::thread::available_parallelism().map_or(1, |cores| i32::try_from(cores.get()).unwrap_or(1));

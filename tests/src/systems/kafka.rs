@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use rdkafka::{
-    ClientConfig, TopicPartitionList,
+    ClientConfig, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
@@ -19,6 +19,9 @@ use rdkafka::{
 
 /// Timeout of one request to a healthy broker on a busy machine.
 pub(crate) const REQUEST: Duration = Duration::from_secs(30);
+
+/// Replication factor: what the broker is configured with.
+const BROKERS_DEFAULT: i32 = -1;
 
 /// A Kafka cluster and how to log in to it.
 #[derive(Clone, Debug)]
@@ -104,7 +107,7 @@ impl Kafka {
         partitions: i32,
         settings: &[(&str, &str)],
     ) -> Result<()> {
-        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(BROKERS_DEFAULT));
         for (key, value) in settings {
             topic = topic.set(key, value);
         }
@@ -136,6 +139,18 @@ impl Kafka {
             Ok(())
         })
         .await
+    }
+
+    /// Deletes the records of a partition before `offset`, as retention does.
+    pub async fn delete_records(&self, topic: &str, partition: i32, offset: i64) -> Result<()> {
+        let mut before = TopicPartitionList::new();
+        before.add_partition_offset(topic, partition, Offset::Offset(offset))?;
+        let deleted = self.admin()?.delete_records(&before, &options()).await?;
+        deleted
+            .elements()
+            .iter()
+            .try_for_each(|element| element.error())?;
+        Ok(())
     }
 
     /// Deletes topics; a missing one is no error.

@@ -2,11 +2,13 @@
 //! the cluster of `tests/cluster` (`make e2e`) and fail without it.
 
 mod admission;
+mod broker_faults;
 mod chaos;
 mod dead_letters;
 mod exactly_once;
 mod group_protocol;
 mod install;
+mod kafka_facts;
 mod kills;
 mod lifecycle;
 mod local_mode;

@@ -1,0 +1,176 @@
+//! One connection to one broker. In: an address and settings, then requests. Out: answers in any number at
+//! the same time, each with a deadline and of a bounded size. A connection that fails once is not used again:
+//! an answer that is late, cut or of another request says nothing certain about those after it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::frames::{CallError, cause, read_frame, write_frame};
+use super::handshake::{self, Accepted, Stream};
+use super::protocol::{self, Request};
+use super::settings::{Address, Settings};
+use crate::sync::lock;
+
+/// Requests of one connection that wait to be written.
+const QUEUE: usize = 64;
+
+/// An open connection. It closes when the last clone is dropped.
+#[derive(Clone)]
+pub(super) struct Connection {
+    shared: Arc<Shared>,
+    writer: mpsc::Sender<Vec<u8>>,
+}
+
+struct Shared {
+    address: Address,
+    client_id: String,
+    accepted: Accepted,
+    next: AtomicI32,
+    waiting: Mutex<Waiting>,
+}
+
+/// Requests without an answer; None: the connection has failed.
+type Waiting = Result<HashMap<i32, oneshot::Sender<Vec<u8>>>, String>;
+
+impl Connection {
+    pub(super) async fn open(settings: &Settings, address: &Address) -> Result<Self, CallError> {
+        let (stream, accepted) = handshake::open(settings, address).await?;
+        let (writer, frames) = mpsc::channel(QUEUE);
+        let shared = Arc::new(Shared {
+            address: address.clone(),
+            client_id: settings.client_id.clone(),
+            accepted,
+            next: AtomicI32::new(0),
+            waiting: Mutex::new(Ok(HashMap::new())),
+        });
+        tokio::spawn(serve(stream, frames, shared.clone()));
+        Ok(Self { shared, writer })
+    }
+
+    /// False: the connection has failed, or its login expires soon.
+    pub(super) fn usable(&self) -> bool {
+        let expired = self
+            .shared
+            .accepted
+            .login_until
+            .is_some_and(|until| Instant::now() >= until);
+        !expired && lock(&self.shared.waiting).is_ok()
+    }
+
+    /// True if the broker supports one of our versions of the request.
+    pub(super) fn supports<R: Request>(&self) -> bool {
+        self.version::<R>().is_some()
+    }
+
+    /// The version of the request that both sides use.
+    pub(super) fn version<R: Request>(&self) -> Option<i16> {
+        self.shared.accepted.version::<R>()
+    }
+
+    /// Sends the request and waits for its answer. A timeout closes the connection.
+    pub(super) async fn call<R: Request>(
+        &self,
+        request: &R,
+        timeout: Duration,
+    ) -> Result<R::Answer, CallError> {
+        let shared = &self.shared;
+        let version = self.version::<R>().ok_or(CallError::Unsupported(R::NAME))?;
+        let correlation = shared.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, answer) = oneshot::channel();
+        match &mut *lock(&shared.waiting) {
+            Ok(waiting) => drop(waiting.insert(correlation, sender)),
+            Err(why) => return Err(shared.unreachable(why)),
+        }
+        let frame = protocol::frame(request, version, correlation, &shared.client_id);
+        let exchange = async {
+            // Both fail only when the connection has, which `shared` explains.
+            self.writer.send(frame).await.ok()?;
+            answer.await.ok()
+        };
+        let Ok(answered) = tokio::time::timeout(timeout, exchange).await else {
+            shared.fail(format!("no answer to {} within {} s", R::NAME, timeout.as_secs()));
+            return Err(shared.failure());
+        };
+        let body = answered.ok_or_else(|| shared.failure())?;
+        protocol::answer::<R>(version, &body).map_err(|malformed| {
+            shared.fail(format!("its answer to {} is malformed: {malformed}", R::NAME));
+            shared.failure()
+        })
+    }
+}
+
+impl Shared {
+    fn unreachable(&self, why: &str) -> CallError {
+        CallError::Unreachable(format!("{}: {why}", self.address))
+    }
+
+    /// Why the connection has failed.
+    fn failure(&self) -> CallError {
+        match &*lock(&self.waiting) {
+            Err(why) => self.unreachable(why),
+            Ok(_) => self.unreachable("the connection was closed"),
+        }
+    }
+
+    /// Ends all requests; the first reason stays.
+    fn fail(&self, why: String) {
+        let mut waiting = lock(&self.waiting);
+        if waiting.is_ok() {
+            *waiting = Err(why);
+        }
+    }
+}
+
+/// Writes requests and reads answers until the connection fails or nobody holds it any more.
+async fn serve(stream: Box<dyn Stream>, mut frames: mpsc::Receiver<Vec<u8>>, shared: Arc<Shared>) {
+    let (mut reading, mut writing) = tokio::io::split(stream);
+    let write = async {
+        while let Some(frame) = frames.recv().await {
+            if let Err(error) = write_frame(&mut writing, &frame).await {
+                return cause(&error);
+            }
+            if lock(&shared.waiting).is_err() {
+                break;
+            }
+        }
+        "the connection was closed".to_string()
+    };
+    let read = async {
+        loop {
+            let body = match read_frame(&mut reading).await {
+                Ok(body) => body,
+                Err(why) => return why,
+            };
+            let Some(correlation) = protocol::correlation_id(&body) else {
+                return "its answer is too short".to_string();
+            };
+            let waiting = match &mut *lock(&shared.waiting) {
+                Ok(waiting) => waiting.remove(&correlation),
+                Err(why) => return why.clone(),
+            };
+            let Some(waiting) = waiting else {
+                return "it has answered a request that was not sent".to_string();
+            };
+            // The caller may have stopped waiting.
+            let _ = waiting.send(body);
+        }
+    };
+    let why = tokio::select! {
+        why = write => why,
+        why = read => why,
+        () = failed(&shared) => return,
+    };
+    shared.fail(why);
+}
+
+/// Resolves some time after the connection has failed elsewhere, so that the socket does not stay open until
+/// the broker sends something.
+async fn failed(shared: &Shared) {
+    while lock(&shared.waiting).is_ok() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}

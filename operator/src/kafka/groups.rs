@@ -1,0 +1,392 @@
+//! Reads groups: their coordinators, committed offsets and members. In: a cluster, group ids. Out: one answer
+//! for each group. Asks each coordinator once for all of its groups, where the broker can do that.
+
+use std::collections::BTreeMap;
+
+use crds::spec::GroupProtocol;
+use futures::StreamExt;
+use futures::future::{BoxFuture, join_all};
+use futures::stream;
+
+use super::cluster::{ANSWER, Cluster};
+use super::missing::{Answers, Missing, Rounds};
+use super::model::Partition;
+use super::protocol::error_code::ErrorCode;
+use super::protocol::groups::{ConsumerGroupDescribe, DescribeGroups, DescribedGroup, FindCoordinator};
+use super::protocol::offsets::{FetchedOffsets, OffsetFetch, OffsetFetchGroup};
+use super::topics::Offsets;
+
+/// Groups of one request to a coordinator, and partitions of one OffsetFetch.
+const GROUPS: usize = 200;
+const PARTITIONS: usize = 4000;
+
+/// Requests at the same time to a broker that takes one group per request.
+const SINGLES: usize = 16;
+
+/// State and members of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct GroupDescription {
+    pub(super) state: String,
+    pub(super) members: Vec<GroupMember>,
+}
+
+/// A member with its assigned partitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct GroupMember {
+    pub(super) client_id: String,
+    pub(super) host: String,
+    /// None: its assignor writes assignments that only it can read.
+    pub(super) assigned: Option<Vec<Partition>>,
+}
+
+/// Offsets that groups have committed for these partitions; partitions without one are left out.
+pub(super) async fn committed(
+    cluster: &Cluster,
+    wanted: &BTreeMap<String, Vec<Partition>>,
+) -> Answers<String, Offsets> {
+    by_coordinator(cluster, wanted.keys().cloned().collect(), |node, groups| {
+        Box::pin(async move {
+            let chunks = chunks(groups, wanted);
+            let asked = chunks.into_iter().map(|chunk| fetch(cluster, node, chunk));
+            join_all(asked).await.into_iter().flatten().collect()
+        })
+    })
+    .await
+}
+
+/// State and members of groups, each with the protocol that it probably uses. None: the broker cannot
+/// describe groups.
+pub(super) async fn describe(
+    cluster: &Cluster,
+    protocols: &BTreeMap<String, GroupProtocol>,
+) -> Answers<String, Option<GroupDescription>> {
+    by_coordinator(cluster, protocols.keys().cloned().collect(), |node, groups| {
+        Box::pin(async move {
+            let chunks = groups.chunks(GROUPS);
+            let asked = chunks.map(|chunk| describe_at(cluster, node, chunk, protocols));
+            join_all(asked).await.into_iter().flatten().collect()
+        })
+    })
+    .await
+}
+
+type GroupAnswers<T> = Vec<(String, Result<T, Missing>)>;
+
+/// Finds the coordinators and lets `ask` ask each of them for its groups; again, if a coordinator has moved.
+async fn by_coordinator<'a, T: Send>(
+    cluster: &'a Cluster,
+    groups: Vec<String>,
+    ask: impl Fn(i32, Vec<String>) -> BoxFuture<'a, GroupAnswers<T>> + Send + Sync,
+) -> Answers<String, T> {
+    let mut rounds = Rounds::new(groups);
+    while let Some(groups) = rounds.next().await {
+        let mut by_node: BTreeMap<i32, Vec<String>> = BTreeMap::new();
+        for (group, node) in coordinators(cluster, groups).await {
+            match node {
+                Ok(node) => by_node.entry(node).or_default().push(group),
+                Err(missing) => rounds.take([(group, Err(missing))]),
+            }
+        }
+        let asked = by_node.into_iter().map(|(node, groups)| ask(node, groups));
+        for (group, answer) in join_all(asked).await.into_iter().flatten() {
+            if matches!(answer, Err(Missing::Unknown(_) | Missing::Unreachable(_))) {
+                cluster.forget_coordinator(&group);
+            }
+            rounds.take([(group, answer)]);
+        }
+    }
+    rounds.answers
+}
+
+/// The broker that coordinates one group.
+pub(super) async fn coordinator(cluster: &Cluster, group: &str) -> Result<i32, Missing> {
+    let found = coordinators(cluster, vec![group.to_string()]).await.pop();
+    found.map_or_else(
+        || Err(Missing::Unknown("no coordinator in the answer".into())),
+        |(_, node)| node,
+    )
+}
+
+async fn coordinators(cluster: &Cluster, groups: Vec<String>) -> GroupAnswers<i32> {
+    let mut answers = Vec::with_capacity(groups.len());
+    let mut unknown = Vec::new();
+    for group in groups {
+        match cluster.coordinator(&group) {
+            Some(node) => answers.push((group, Ok(node))),
+            None => unknown.push(group),
+        }
+    }
+    let requests: Vec<FindCoordinator> = unknown
+        .chunks(GROUPS)
+        .map(|groups| FindCoordinator {
+            groups: groups.to_vec(),
+        })
+        .collect();
+    let found = join_all(requests.iter().map(|request| find(cluster, request))).await;
+    for (group, node) in found.into_iter().flatten() {
+        if let Ok(node) = node {
+            cluster.set_coordinator(&group, node);
+        }
+        answers.push((group, node));
+    }
+    answers
+}
+
+async fn find(cluster: &Cluster, request: &FindCoordinator) -> GroupAnswers<i32> {
+    let found = match cluster.any(request, ANSWER).await {
+        Ok(found) => found,
+        Err(problem) => {
+            let missing = |group: &String| (group.clone(), Err(Missing::Unreachable(problem.to_string())));
+            return request.groups.iter().map(missing).collect();
+        }
+    };
+    // A broker before 3.0 answers for the first group only, and does not name it.
+    if let [only] = &found[..]
+        && only.group.is_empty()
+        && let [first, others @ ..] = &request.groups[..]
+    {
+        let mut answers = vec![node(first, only.error, only.node)];
+        let others = stream::iter(others.to_vec()).map(async |group| {
+            let request = FindCoordinator {
+                groups: vec![group.clone()],
+            };
+            match cluster.any(&request, ANSWER).await {
+                Ok(found) => match found.first() {
+                    Some(found) => node(&group, found.error, found.node),
+                    None => (
+                        group,
+                        Err(Missing::Unknown("no coordinator in the answer".into())),
+                    ),
+                },
+                Err(problem) => (group, Err(Missing::Unreachable(problem.to_string()))),
+            }
+        });
+        answers.extend(others.buffer_unordered(SINGLES).collect::<Vec<_>>().await);
+        return answers;
+    }
+    let nodes = found
+        .iter()
+        .map(|found| node(&found.group, found.error, found.node));
+    nodes.collect()
+}
+
+fn node(group: &str, error: ErrorCode, node: i32) -> (String, Result<i32, Missing>) {
+    let node = if error.is_ok() {
+        Ok(node)
+    } else {
+        Err(Missing::of_code(
+            error,
+            &format!("coordinator of group \"{group}\""),
+        ))
+    };
+    (group.into(), node)
+}
+
+/// Groups with their partitions, in pieces that one request takes.
+fn chunks(groups: Vec<String>, wanted: &BTreeMap<String, Vec<Partition>>) -> Vec<Vec<OffsetFetchGroup>> {
+    let mut chunks: Vec<Vec<OffsetFetchGroup>> = Vec::new();
+    let mut size = 0;
+    for group in groups {
+        let partitions = wanted.get(&group).map(Vec::as_slice).unwrap_or_default();
+        let mut topics: BTreeMap<&String, Vec<i32>> = BTreeMap::new();
+        for (topic, index) in partitions {
+            topics.entry(topic).or_default().push(*index);
+        }
+        let fetch = OffsetFetchGroup {
+            group,
+            topics: topics
+                .into_iter()
+                .map(|(topic, indexes)| (topic.clone(), indexes))
+                .collect(),
+        };
+        size += partitions.len();
+        match chunks.last_mut() {
+            Some(chunk) if chunk.len() < GROUPS && size <= PARTITIONS => chunk.push(fetch),
+            _ => {
+                size = partitions.len();
+                chunks.push(vec![fetch]);
+            }
+        }
+    }
+    chunks
+}
+
+async fn fetch(cluster: &Cluster, node: i32, groups: Vec<OffsetFetchGroup>) -> GroupAnswers<Offsets> {
+    let names: Vec<String> = groups.iter().map(|group| group.group.clone()).collect();
+    let request = OffsetFetch { groups };
+    let answers = match cluster.node(node, &request, ANSWER).await {
+        Ok(answers) => answers,
+        Err(error) => {
+            let missing = |group| (group, Err(Missing::of_call(error.clone())));
+            return names.into_iter().map(missing).collect();
+        }
+    };
+    // A broker before 3.0 answers for the first group only, and does not name it.
+    if let [only] = &answers[..]
+        && only.group.is_empty()
+    {
+        let mut groups = request.groups.into_iter();
+        let first = groups.next().map(|first| {
+            let offsets = offsets_of(only, &first);
+            (first.group, offsets)
+        });
+        let others = stream::iter(groups).map(async |group| {
+            let name = group.group.clone();
+            let request = OffsetFetch {
+                groups: vec![group.clone()],
+            };
+            match cluster.node(node, &request, ANSWER).await {
+                Ok(answers) => match answers.first() {
+                    Some(answer) => (name, offsets_of(answer, &group)),
+                    None => (name, Err(Missing::Unknown("no group in the answer".into()))),
+                },
+                Err(error) => (name, Err(Missing::of_call(error))),
+            }
+        });
+        let mut all: GroupAnswers<Offsets> = first.into_iter().collect();
+        all.extend(others.buffer_unordered(SINGLES).collect::<Vec<_>>().await);
+        return all;
+    }
+    let asked = |name: &String| request.groups.iter().find(|asked| asked.group == *name);
+    let named = answers.iter().filter_map(|answer| {
+        let asked = asked(&answer.group)?;
+        Some((answer.group.clone(), offsets_of(answer, asked)))
+    });
+    named.collect()
+}
+
+/// A partition that the broker leaves out is not one without a commit.
+fn offsets_of(answer: &FetchedOffsets, asked: &OffsetFetchGroup) -> Result<Offsets, Missing> {
+    let what = "committed offsets";
+    if !answer.error.is_ok() {
+        return Err(Missing::of_code(answer.error, what));
+    }
+    let wanted: usize = asked.topics.iter().map(|(_, indexes)| indexes.len()).sum();
+    let answered: usize = answer.topics.iter().map(|(_, partitions)| partitions.len()).sum();
+    if answered != wanted {
+        let message = format!("{what}: {answered} of {wanted} partitions were answered");
+        return Err(Missing::Unknown(message));
+    }
+    let mut offsets = Offsets::new();
+    for (topic, partitions) in &answer.topics {
+        for partition in partitions {
+            if !partition.error.is_ok() {
+                let what = format!("{what} of topic \"{topic}\" partition {}", partition.index);
+                return Err(Missing::of_code(partition.error, &what));
+            }
+            if partition.offset >= 0 {
+                offsets.insert((topic.clone(), partition.index), partition.offset);
+            }
+        }
+    }
+    Ok(offsets)
+}
+
+/// A broker knows a group by the protocol that its members use. The other protocol answers that there is no
+/// such group, so it is asked for what the first one does not know.
+async fn describe_at(
+    cluster: &Cluster,
+    node: i32,
+    groups: &[String],
+    protocols: &BTreeMap<String, GroupProtocol>,
+) -> GroupAnswers<Option<GroupDescription>> {
+    let classic = cluster.supports::<DescribeGroups>(node).await;
+    let consumer = cluster.supports::<ConsumerGroupDescribe>(node).await;
+    if !classic {
+        // The embedded broker.
+        return groups.iter().map(|group| (group.clone(), Ok(None))).collect();
+    }
+    let uses_consumer = |group: &&String| {
+        consumer
+            && protocols
+                .get(*group)
+                .is_some_and(|protocol| *protocol == GroupProtocol::Consumer)
+    };
+    let (new, old): (Vec<String>, Vec<String>) =
+        groups.iter().cloned().partition(|group| uses_consumer(&group));
+    let (new, old) = futures::future::join(
+        described(cluster, node, new, GroupProtocol::Consumer),
+        described(cluster, node, old, GroupProtocol::Classic),
+    )
+    .await;
+    let mut answers = Vec::new();
+    for (first, other) in [(new, GroupProtocol::Classic), (old, GroupProtocol::Consumer)] {
+        let (unknown, known): (Vec<_>, Vec<_>) = first
+            .into_iter()
+            .partition(|(_, answer)| matches!(answer, Ok(None)));
+        answers.extend(known);
+        let unknown: Vec<String> = unknown.into_iter().map(|(group, _)| group).collect();
+        if other == GroupProtocol::Consumer && !consumer {
+            answers.extend(unknown.into_iter().map(|group| (group, Ok(None))));
+        } else {
+            answers.extend(described(cluster, node, unknown, other).await);
+        }
+    }
+    let dead = || GroupDescription {
+        state: "Dead".into(),
+        members: Vec::new(),
+    };
+    answers
+        .into_iter()
+        .map(|(group, answer)| (group, answer.map(|found| Some(found.unwrap_or_else(dead)))))
+        .collect()
+}
+
+/// None: there is no such group of this protocol.
+async fn described(
+    cluster: &Cluster,
+    node: i32,
+    groups: Vec<String>,
+    protocol: GroupProtocol,
+) -> GroupAnswers<Option<GroupDescription>> {
+    if groups.is_empty() {
+        return Vec::new();
+    }
+    let answer = match protocol {
+        GroupProtocol::Classic => {
+            let request = DescribeGroups {
+                groups: groups.clone(),
+            };
+            cluster.node(node, &request, ANSWER).await
+        }
+        GroupProtocol::Consumer => {
+            let request = ConsumerGroupDescribe {
+                groups: groups.clone(),
+            };
+            cluster.node(node, &request, ANSWER).await
+        }
+    };
+    match answer {
+        Ok(described) => described.into_iter().map(description).collect(),
+        Err(error) => {
+            let missing = |group| (group, Err(Missing::of_call(error.clone())));
+            groups.into_iter().map(missing).collect()
+        }
+    }
+}
+
+fn description(described: DescribedGroup) -> (String, Result<Option<GroupDescription>, Missing>) {
+    let description = match described.error {
+        ErrorCode::GROUP_ID_NOT_FOUND => Ok(None),
+        error if error.is_ok() && described.state == "Dead" => Ok(None),
+        error if error.is_ok() => Ok(Some(GroupDescription {
+            state: described.state,
+            members: described
+                .members
+                .into_iter()
+                .map(|member| GroupMember {
+                    client_id: member.client_id,
+                    host: member.host,
+                    assigned: member.assignment.map(|topics| {
+                        let partitions = |(topic, indexes): (String, Vec<i32>)| {
+                            indexes.into_iter().map(move |index| (topic.clone(), index))
+                        };
+                        topics.into_iter().flat_map(partitions).collect()
+                    }),
+                })
+                .collect(),
+        })),
+        error => Err(Missing::of_code(error, &format!("group \"{}\"", described.group))),
+    };
+    (described.group, description)
+}

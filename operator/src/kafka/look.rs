@@ -1,0 +1,210 @@
+//! Reads the facts about many groups of one cluster at once: topics and offsets are asked for once, however
+//! many groups read them, and groups once per coordinator. In: queries. Out: facts or the problem of each
+//! query; what is missing concerns only the groups that need it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crds::spec::IsolationLevel;
+use jiff::Timestamp;
+
+use super::cluster::Cluster;
+use super::facts;
+use super::groups::{self, GroupDescription};
+use super::missing::{Answers, Missing};
+use super::model::{FactsQuery, GroupFacts, KafkaFacts, KafkaProblem, Lag, Partition};
+use super::topics::{self, At, Offsets, Topics};
+
+/// Everything that one look has read.
+struct Read {
+    topics: Topics,
+    starts: Answers<Partition, Option<i64>>,
+    ends: BTreeMap<IsolationKey, Answers<Partition, Option<i64>>>,
+    committed: Answers<String, Offsets>,
+    groups: Answers<String, Option<GroupDescription>>,
+    read_at: Timestamp,
+}
+
+/// [`IsolationLevel`] as a key: read_committed.
+type IsolationKey = bool;
+
+fn isolation_key(query: &FactsQuery) -> IsolationKey {
+    query.isolation == IsolationLevel::ReadCommitted
+}
+
+/// Facts in the order of the queries.
+pub(super) async fn look(cluster: &Cluster, queries: &[FactsQuery]) -> Vec<Result<KafkaFacts, KafkaProblem>> {
+    let names: BTreeSet<String> = queries
+        .iter()
+        .flat_map(|query| query.topics.iter().chain(&query.outputs).cloned())
+        .collect();
+    let topics = match topics::topics(cluster, &names).await {
+        Ok(topics) => topics,
+        Err(problem) => return queries.iter().map(|_| Err(problem.clone())).collect(),
+    };
+    let read = read(cluster, queries, topics).await;
+    queries.iter().map(|query| facts_of(query, &read)).collect()
+}
+
+async fn read(cluster: &Cluster, queries: &[FactsQuery], topics: Topics) -> Read {
+    let read_at = Timestamp::now();
+    let partitions_of = |query: &FactsQuery| partitions(&topics, &query.topics);
+    let all: BTreeSet<Partition> = queries.iter().flat_map(partitions_of).collect();
+    let with_isolation = |read_committed: bool| -> Vec<Partition> {
+        let wanted = queries
+            .iter()
+            .filter(|query| isolation_key(query) == read_committed);
+        let wanted: BTreeSet<Partition> = wanted.flat_map(partitions_of).collect();
+        wanted.into_iter().collect()
+    };
+    let end = |read_committed| {
+        let at = At::End { read_committed };
+        topics::offsets(cluster, &topics, with_isolation(read_committed), at)
+    };
+    // Two resources may use the same group id for different topics.
+    let mut wanted: BTreeMap<String, BTreeSet<Partition>> = BTreeMap::new();
+    for query in queries {
+        wanted
+            .entry(query.group_id.clone())
+            .or_default()
+            .extend(partitions_of(query));
+    }
+    let wanted: BTreeMap<String, Vec<Partition>> = wanted
+        .into_iter()
+        .map(|(group, partitions)| (group, partitions.into_iter().collect()))
+        .collect();
+    let protocols = queries
+        .iter()
+        .map(|query| (query.group_id.clone(), query.protocol))
+        .collect();
+    let (starts, committed_ends, all_ends, committed, groups) = futures::join!(
+        topics::offsets(cluster, &topics, all.into_iter().collect(), At::Start),
+        end(true),
+        end(false),
+        groups::committed(cluster, &wanted),
+        groups::describe(cluster, &protocols),
+    );
+    Read {
+        starts,
+        ends: BTreeMap::from([(true, committed_ends), (false, all_ends)]),
+        committed,
+        groups,
+        read_at,
+        topics,
+    }
+}
+
+/// All partitions of those topics that exist.
+pub(super) fn partitions(topics: &Topics, names: &[String]) -> Vec<Partition> {
+    let found = |name: &String| match topics.get(name) {
+        Some(Ok(Some(leaders))) => leaders.0.keys().map(|index| (name.clone(), *index)).collect(),
+        _ => Vec::new(),
+    };
+    names.iter().flat_map(found).collect()
+}
+
+fn facts_of(query: &FactsQuery, read: &Read) -> Result<KafkaFacts, KafkaProblem> {
+    let counts = counts(query, &read.topics)?;
+    let complete = !counts.is_empty() && counts.values().all(Option::is_some);
+    let partitions = partitions(&read.topics, &query.topics);
+    let ends = some_of(&partitions, read.ends.get(&isolation_key(query)));
+    let starts = some_of(&partitions, Some(&read.starts));
+    let committed = one_of(&read.committed, &query.group_id);
+    if let (Err(Missing::Unreachable(why)), Err(Missing::Unreachable(_)), false) =
+        (&ends, &committed, partitions.is_empty())
+    {
+        // A broker has answered, and none that it names can be reached.
+        return Err(KafkaProblem::Unreachable(format!(
+            "the bootstrap servers answer, but the brokers that they advertise cannot be reached from here: {why}; check advertised.listeners of the brokers"
+        )));
+    }
+    let lag = match (known(ends)?, known(starts)?, known(committed)?) {
+        (Some(ends), Some(starts), Some(committed)) if complete => {
+            facts::lag(&partitions, &ends, &starts, &committed)
+        }
+        _ => None::<Lag>,
+    };
+    let group: Option<GroupFacts> = known(one_of(&read.groups, &query.group_id))?
+        .flatten()
+        .map(|description| facts::group_facts(&description, &query.topics));
+    Ok(KafkaFacts {
+        topics: counts,
+        missing_outputs: missing_outputs(query, &read.topics),
+        lag,
+        group,
+        read_at: read.read_at,
+    })
+}
+
+/// Partition counts of the input topics. Without them nothing can be said about the group.
+fn counts(query: &FactsQuery, topics: &Topics) -> Result<BTreeMap<String, Option<i32>>, KafkaProblem> {
+    let mut counts = BTreeMap::new();
+    for name in &query.topics {
+        let count = match topics.get(name) {
+            Some(Ok(found)) => found.as_ref().map(topics::Leaders::count),
+            Some(Err(missing)) => return Err(missing.clone().problem()),
+            None => {
+                return Err(KafkaProblem::Unreachable(format!(
+                    "topic \"{name}\" was not answered"
+                )));
+            }
+        };
+        counts.insert(name.clone(), count);
+    }
+    Ok(counts)
+}
+
+/// Outputs that do not exist according to the brokers. A topic without an answer, or one that this user may
+/// not describe, is not among them: a failing write will report it.
+fn missing_outputs(query: &FactsQuery, topics: &Topics) -> Vec<String> {
+    let missing = |name: &&String| matches!(topics.get(*name), Some(Ok(None)));
+    query.outputs.iter().filter(missing).cloned().collect()
+}
+
+fn one_of<T: Clone>(answers: &Answers<String, T>, group: &str) -> Result<T, Missing> {
+    let unknown = || Err(Missing::Unknown(format!("group \"{group}\" was not answered")));
+    answers.get(group).cloned().unwrap_or_else(unknown)
+}
+
+/// The answers for these partitions, or what is missing: a refusal first, because the user has to know of it.
+fn some_of(
+    partitions: &[Partition],
+    answers: Option<&Answers<Partition, Option<i64>>>,
+) -> Result<Offsets, Missing> {
+    let mut offsets = Offsets::new();
+    let (mut unreachable, mut other) = (None, None);
+    for partition in partitions {
+        match answers.and_then(|answers| answers.get(partition)) {
+            Some(Ok(Some(offset))) => drop(offsets.insert(partition.clone(), *offset)),
+            Some(Err(Missing::Refused(problem))) => return Err(Missing::Refused(problem.clone())),
+            Some(Err(missing @ Missing::Unreachable(_))) => unreachable = Some(missing.clone()),
+            Some(Err(missing @ Missing::Unknown(_))) => other = Some(missing.clone()),
+            Some(Ok(None)) | None => {
+                let (topic, index) = partition;
+                other = Some(Missing::Unknown(format!(
+                    "topic \"{topic}\" partition {index}: no offset"
+                )));
+            }
+        }
+    }
+    let nothing = offsets.is_empty();
+    match (other, unreachable) {
+        (None, None) => Ok(offsets),
+        (None, Some(unreachable)) if nothing => Err(unreachable),
+        (Some(missing), _) | (None, Some(missing)) => {
+            // Some leaders have answered, so the cluster can be reached.
+            Err(Missing::Unknown(missing.problem().to_string()))
+        }
+    }
+}
+
+/// Turns "unknown this time" into None and returns refusals as errors.
+fn known<T>(answer: Result<T, Missing>) -> Result<Option<T>, KafkaProblem> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(Missing::Refused(problem)) => Err(problem),
+        Err(Missing::Unreachable(message) | Missing::Unknown(message)) => {
+            tracing::debug!("a fact is unknown: {message}");
+            Ok(None)
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Reads topics, their leaders, and offsets by time. In: a cluster, names. Out: one answer for each name and
+//! each partition; what a broker did not say is missing, never a guess. Asks each leader once, for everything
+//! that it leads.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use futures::future::join_all;
+
+use super::cluster::{ANSWER, Cluster};
+use super::frames::CallError;
+use super::missing::{Answers, Missing, Rounds};
+use super::model::{KafkaProblem, Partition};
+use super::protocol::error_code::ErrorCode;
+use super::protocol::metadata::{Metadata, TopicMetadata};
+use super::protocol::offsets::ListOffsets;
+
+/// Topics of one Metadata request, and partitions of one ListOffsets request: answers of some 100 kB, which
+/// brokers compute in milliseconds.
+const TOPICS: usize = 500;
+const PARTITIONS: usize = 2000;
+
+/// Offsets by partition.
+pub(super) type Offsets = BTreeMap<Partition, i64>;
+
+/// The leaders of a topic's partitions, by index; -1: no leader now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Leaders(pub(super) BTreeMap<i32, i32>);
+
+impl Leaders {
+    pub(super) fn count(&self) -> i32 {
+        i32::try_from(self.0.len()).unwrap_or(i32::MAX)
+    }
+}
+
+/// Each topic that was asked for; None: it does not exist.
+pub(super) type Topics = Answers<String, Option<Leaders>>;
+
+/// Which offset of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum At {
+    Start,
+    /// With read_committed the last stable offset, up to which such consumers read.
+    End {
+        read_committed: bool,
+    },
+    /// The first record at or after this time, in milliseconds.
+    Time(i64),
+}
+
+impl At {
+    fn timestamp(self) -> i64 {
+        match self {
+            Self::End { .. } => -1,
+            Self::Start => -2,
+            Self::Time(milliseconds) => milliseconds.max(0),
+        }
+    }
+}
+
+/// Reads the partitions of topics. A topic is never created by this. Fails if no broker answers: then nothing
+/// else can be asked.
+pub(super) async fn topics(cluster: &Cluster, names: &BTreeSet<String>) -> Result<Topics, KafkaProblem> {
+    let mut rounds = Rounds::new(names.iter().cloned().collect());
+    while let Some(names) = rounds.next().await {
+        let requests: Vec<Metadata> = names
+            .chunks(TOPICS)
+            .map(|names| Metadata {
+                topics: names.to_vec(),
+            })
+            .collect();
+        for answer in join_all(requests.iter().map(|request| cluster.any(request, ANSWER))).await {
+            let answer = answer?;
+            cluster.learn(&answer.brokers);
+            rounds.take(answer.topics.into_iter().map(read));
+        }
+    }
+    Ok(rounds.answers)
+}
+
+fn read(topic: TopicMetadata) -> (String, Result<Option<Leaders>, Missing>) {
+    let found = match topic.error {
+        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => Ok(None),
+        error if error.is_ok() => {
+            let leaders = topic.partitions.iter().map(|found| (found.index, found.leader));
+            Ok(Some(Leaders(leaders.collect())))
+        }
+        error => Err(Missing::of_code(error, &format!("topic \"{}\"", topic.name))),
+    };
+    (topic.name, found)
+}
+
+/// Reads one offset of each partition; None: no record at or after that time. `topics` holds the leaders, as
+/// far as they are known.
+pub(super) async fn offsets(
+    cluster: &Cluster,
+    topics: &Topics,
+    partitions: Vec<Partition>,
+    at: At,
+) -> Answers<Partition, Option<i64>> {
+    let mut leaders: HashMap<Partition, i32> = HashMap::new();
+    note_leaders(&mut leaders, topics);
+    let mut rounds = Rounds::new(partitions);
+    while let Some(partitions) = rounds.next().await {
+        if rounds.is_repeated() {
+            // What is asked for again may have a new leader.
+            let names = partitions.iter().map(|(topic, _)| topic.clone()).collect();
+            if let Ok(topics) = self::topics(cluster, &names).await {
+                note_leaders(&mut leaders, &topics);
+            }
+        }
+        let mut by_leader: BTreeMap<i32, Vec<Partition>> = BTreeMap::new();
+        for partition in partitions {
+            match leaders.get(&partition) {
+                Some(leader) if *leader >= 0 => by_leader.entry(*leader).or_default().push(partition),
+                _ => {
+                    let what = format!("topic \"{}\" partition {}: no leader", partition.0, partition.1);
+                    rounds.take([(partition, Err(Missing::Unknown(what)))]);
+                }
+            }
+        }
+        let chunks = by_leader.iter().flat_map(|(leader, partitions)| {
+            partitions.chunks(PARTITIONS).map(move |chunk| (*leader, chunk))
+        });
+        let asked = chunks.map(|(leader, chunk)| ask(cluster, leader, chunk, at));
+        rounds.take(join_all(asked).await.into_iter().flatten());
+    }
+    rounds.answers
+}
+
+fn note_leaders(leaders: &mut HashMap<Partition, i32>, topics: &Topics) {
+    for (name, found) in topics {
+        let Ok(Some(found)) = found else { continue };
+        leaders.extend(
+            found
+                .0
+                .iter()
+                .map(|(index, leader)| ((name.clone(), *index), *leader)),
+        );
+    }
+}
+
+async fn ask(
+    cluster: &Cluster,
+    leader: i32,
+    partitions: &[Partition],
+    at: At,
+) -> Vec<(Partition, Result<Option<i64>, Missing>)> {
+    let mut by_topic: BTreeMap<&String, Vec<(i32, i64)>> = BTreeMap::new();
+    for (topic, index) in partitions {
+        by_topic.entry(topic).or_default().push((*index, at.timestamp()));
+    }
+    let request = ListOffsets {
+        read_committed: at == At::End { read_committed: true },
+        topics: by_topic
+            .into_iter()
+            .map(|(topic, partitions)| (topic.clone(), partitions))
+            .collect(),
+    };
+    match cluster.node(leader, &request, ANSWER).await {
+        Ok(topics) => topics
+            .into_iter()
+            .flat_map(|(topic, partitions)| {
+                partitions.into_iter().map(move |answer| {
+                    let what = format!("topic \"{topic}\" partition {}", answer.index);
+                    let offset = if answer.error.is_ok() {
+                        Ok(Some(answer.offset).filter(|offset| *offset >= 0))
+                    } else {
+                        Err(Missing::of_code(answer.error, &what))
+                    };
+                    ((topic.clone(), answer.index), offset)
+                })
+            })
+            .collect(),
+        Err(error) => all_missing(partitions, &error),
+    }
+}
+
+fn all_missing<T>(partitions: &[Partition], error: &CallError) -> Vec<(Partition, Result<T, Missing>)> {
+    let missing = |partition: &Partition| (partition.clone(), Err(Missing::of_call(error.clone())));
+    partitions.iter().map(missing).collect()
+}

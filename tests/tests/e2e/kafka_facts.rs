@@ -1,0 +1,209 @@
+//! What the operator's own Kafka client reads, against what Kafka's tools and librdkafka say about the same
+//! cluster: lag, members and assignments, for both group protocols, open and aborted transactions and logs
+//! that retention has cut.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use crds::client_config::KafkaCredentials;
+use crds::spec::{GroupProtocol, IsolationLevel};
+use harness::systems::consumer_groups;
+use harness::{Env, Kafka, Message, until};
+use operator::kafka::KafkaClients;
+use operator::kafka::model::{FactsQuery, GroupKey, KafkaFacts};
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+/// Topics without anything special, so that answers come in several pieces from several places.
+const PLAIN_TOPICS: usize = 20;
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+struct Reader {
+    clients: KafkaClients,
+    kafka: crds::spec::Kafka,
+}
+
+impl Reader {
+    async fn facts(
+        &self,
+        group: &str,
+        topics: &[&str],
+        isolation: IsolationLevel,
+        protocol: GroupProtocol,
+    ) -> Result<KafkaFacts> {
+        let query = FactsQuery {
+            group_id: group.into(),
+            topics: topics.iter().map(|topic| topic.to_string()).collect(),
+            outputs: Vec::new(),
+            isolation,
+            protocol,
+        };
+        let key = GroupKey::new("facts", group);
+        let credentials = KafkaCredentials::default();
+        let facts = self
+            .clients
+            .facts(&key, &self.kafka, &credentials, &query, Duration::ZERO);
+        Ok(facts.await?)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_reads_what_kafkas_own_tools_say() -> Result<()> {
+    let env = Env::read()?;
+    let kafka = Kafka::new(&env.kafka);
+    let reader = Reader {
+        clients: KafkaClients::new(Duration::from_secs(3600)),
+        kafka: serde_json::from_value(serde_json::json!({"bootstrapServers": [&env.kafka]}))?,
+    };
+    let id = format!("facts-{}", std::process::id());
+    let names: Vec<String> = (0..PLAIN_TOPICS).map(|index| format!("{id}-{index}")).collect();
+    for (index, name) in names.iter().enumerate() {
+        kafka.create_topic(name, 3).await?;
+        let messages = (0..index).map(|record| Message {
+            value: Some(record.to_string().into_bytes()),
+            ..Message::default()
+        });
+        kafka.produce(name, messages).await?;
+    }
+    let topics: Vec<&str> = names.iter().map(String::as_str).collect();
+
+    for (protocol, name) in [
+        (GroupProtocol::Classic, "classic"),
+        (GroupProtocol::Consumer, "consumer"),
+    ] {
+        let group = format!("{id}-{name}");
+        let member = join(&env, &group, name, &topics)?;
+        let polled = tokio::task::spawn_blocking(move || -> Result<BaseConsumer> {
+            // Reads some records and commits them, so that every partition has its own lag.
+            for _ in 0..100 {
+                if let Some(record) = member.poll(Duration::from_millis(50)) {
+                    member.commit_message(&record?, rdkafka::consumer::CommitMode::Sync)?;
+                }
+            }
+            Ok(member)
+        });
+        let member = polled.await??;
+        until("the facts about the group are those of the tool", async || {
+            let isolation = IsolationLevel::ReadUncommitted;
+            let facts = reader.facts(&group, &topics, isolation, protocol).await?;
+            let expected = consumer_groups::describe(&env, &group).await?;
+            ensure!(
+                expected.len() == 3 * PLAIN_TOPICS,
+                "the tool lists {} partitions",
+                expected.len()
+            );
+            let found = facts.group.as_ref().context("no group")?;
+            ensure!(found.state == "Stable" && found.members.len() == 1, "{found:?}");
+            let owned = expected
+                .iter()
+                .filter(|partition| partition.consumer.is_some())
+                .count();
+            ensure!(
+                found.assigned_partitions == i32::try_from(owned).ok(),
+                "{found:?}, {owned}"
+            );
+            let lag = facts.lag.context("no lag")?;
+            for partition in &expected {
+                let end = partition.end.context("no end")?;
+                let expected = end - partition.committed.unwrap_or(0);
+                let read = lag
+                    .per_partition
+                    .get(&(partition.topic.clone(), partition.partition));
+                ensure!(read == Some(&expected), "{partition:?}: {read:?}");
+            }
+            Ok(())
+        })
+        .await?;
+        drop(member);
+        // The other protocol finds the group as well, and the offsets stay when its member is gone.
+        let other = match protocol {
+            GroupProtocol::Classic => GroupProtocol::Consumer,
+            GroupProtocol::Consumer => GroupProtocol::Classic,
+        };
+        until("the group is empty", async || {
+            let isolation = IsolationLevel::ReadUncommitted;
+            let found = reader.facts(&group, &topics, isolation, other).await?.group;
+            let found = found.context("no group")?;
+            ensure!(found.state == "Empty" && found.members.is_empty(), "{found:?}");
+            ensure!(found.assigned_partitions == Some(0), "{found:?}");
+            Ok(())
+        })
+        .await?;
+    }
+    transactions(&env, &kafka, &reader, &id).await?;
+    let mut all = names.clone();
+    all.push(format!("{id}-tx"));
+    kafka.delete_topics(&all).await
+}
+
+/// An aborted and an open transaction: for read_committed consumers the log ends before the open one.
+async fn transactions(env: &Env, kafka: &Kafka, reader: &Reader, id: &str) -> Result<()> {
+    let (topic, group) = (format!("{id}-tx"), format!("{id}-nobody"));
+    kafka.create_topic(&topic, 1).await?;
+    let config = {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &env.kafka)
+            .set("transactional.id", id);
+        config
+    };
+    let name = topic.clone();
+    let open = tokio::task::spawn_blocking(move || -> Result<BaseProducer> {
+        let producer: BaseProducer = config.create()?;
+        producer.init_transactions(TIMEOUT)?;
+        for outcome in ["commit", "abort", "open"] {
+            producer.begin_transaction()?;
+            for _ in 0..5 {
+                let record = BaseRecord::<(), str>::to(&name).payload("x");
+                producer.send(record).map_err(|(error, _)| error)?;
+            }
+            producer.flush(TIMEOUT)?;
+            match outcome {
+                "commit" => producer.commit_transaction(TIMEOUT)?,
+                "abort" => producer.abort_transaction(TIMEOUT)?,
+                _ => {}
+            }
+        }
+        Ok(producer)
+    });
+    let open = open.await??;
+    // Records and the markers of two transactions: 5 + 1 + 5 + 1, then 5 in the open one.
+    for (isolation, end) in [
+        (IsolationLevel::ReadCommitted, 12),
+        (IsolationLevel::ReadUncommitted, 17),
+    ] {
+        let protocol = GroupProtocol::Classic;
+        let facts = reader.facts(&group, &[&topic], isolation, protocol).await?;
+        let lag = facts.lag.context("no lag")?;
+        ensure!(lag.total == end, "{isolation:?}: {lag:?}");
+        let found = facts.group.context("no group")?;
+        ensure!(found.state == "Dead" && found.members.is_empty(), "{found:?}");
+    }
+    // A group without commits counts from the start of the log, also when records were deleted.
+    kafka.delete_records(&topic, 0, 3).await?;
+    let facts = reader
+        .facts(
+            &group,
+            &[&topic],
+            IsolationLevel::ReadCommitted,
+            GroupProtocol::Consumer,
+        )
+        .await?;
+    ensure!(facts.lag.as_ref().is_some_and(|lag| lag.total == 9), "{facts:?}");
+    tokio::task::spawn_blocking(move || open.abort_transaction(TIMEOUT)).await??;
+    Ok(())
+}
+
+fn join(env: &Env, group: &str, protocol: &str, topics: &[&str]) -> Result<BaseConsumer> {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", &env.kafka)
+        .set("group.id", group)
+        .set("group.protocol", protocol)
+        .set("auto.offset.reset", "earliest")
+        .set("enable.auto.commit", "false");
+    let member: BaseConsumer = config.create()?;
+    member.subscribe(topics)?;
+    Ok(member)
+}
