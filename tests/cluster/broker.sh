@@ -15,8 +15,7 @@
 usage() { die "usage: broker.sh stop|kill|freeze|thaw|start|isolate|join NUMBER..., or broker.sh status"; }
 
 state_of() {
-    local pid
-    local state=stopped
+    local pid state=stopped
     if pid=$(daemon_pid "$(broker_name "$1")"); then
         state="running, process $pid"
         ! grep -q '^State:\s*T' "/proc/$pid/status" || state="frozen, process $pid"

@@ -9,6 +9,7 @@
 #   broker_format     more arguments for the formatting of the storage; may be empty
 #   broker_java       arguments of Java if there is only one broker
 #   broker_log_level  of all loggers
+#   port_setting      name of the setting that a message about an occupied port suggests to change; may be empty
 # The first broker has the name "kafka" for its folder, log and pid file, the others "kafka-2" and so on.
 : "${broker_listeners:=}" "${broker_config:=}" "${broker_log_level:=info}"
 [[ -v broker_format ]] || broker_format=()
@@ -305,12 +306,12 @@ start_brokers() {
             die "another process listens on $HOST:$(broker_port PLAINTEXT "$number")${port_setting:+; set $port_setting to another port}"
         starting+=("$number")
     done
+    mkdir -p "$KCG_STATE/kafka" "$KCG_STATE/logs"
+    save_settings
     if ((${#starting[@]} == 0)); then
         say "kafka: already running"
         return
     fi
-    mkdir -p "$KCG_STATE/kafka" "$KCG_STATE/logs"
-    save_settings
     ((${#starting[@]} < KCG_BROKERS)) || ! can_isolate || mark_connections
     for number in "${starting[@]}"; do
         write_broker_config "$number"
@@ -339,8 +340,8 @@ stop_brokers() {
         signal_broker "$number" CONT
         signal_broker "$number" TERM
     done
-    # The last brokers may have no majority to hand their leaderships over. They wait in vain, but hold no data that is
-    # only in memory.
+    # The last brokers may have no majority to hand their leaderships over. They are killed; Kafka's data is in files, so none
+    # is lost.
     for number in "${stopping[@]}"; do stop_daemon "$(broker_name "$number")" TERM 30; done
 }
 
