@@ -44,7 +44,7 @@ if [[ $needs == *" perf "* ]]; then
 fi
 
 prepare_run
-start_broker
+start_brokers 1
 arguments=(--bootstrap-servers "127.0.0.1:$port" --kafka-jars "$KAFKA_JARS" --broker-pid "$(<"$KCG_STATE/pids/kafka")")
 if [[ $needs == *" postgres "* ]]; then
     if (newest_bin) >/dev/null 2>&1; then

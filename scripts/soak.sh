@@ -22,8 +22,7 @@ program=soak
 KCG_STATE=${SOAK_STATE:-$KCG_CACHE/soak}
 port=${SOAK_PORT:-19292}
 database_port=$((port + 4))
-listeners=,PROXIED://127.0.0.1:$((port + 2))
-advertised=,PROXIED://127.0.0.1:$((port + 3))
+listeners=PROXIED:$((port + 2)):$((port + 3))
 # The broker must notice killed members soon, or a thousand kills take days. Records that were read and
 # checked need not stay on disk.
 broker_config="group.min.session.timeout.ms=1000
@@ -33,9 +32,9 @@ log.retention.minutes=1440"
 
 # restart-broker SIGNAL SECONDS: the running program calls this script to restart the broker.
 if [[ ${1:-} == restart-broker ]]; then
-    stop_daemon kafka "$2" 60
+    stop_broker 1 "$2"
     sleep "$3"
-    start_broker
+    start_brokers 1
     exit
 fi
 
@@ -49,7 +48,7 @@ fi
 build_programs kafka-consumer-worker soak
 
 prepare_run
-start_broker
+start_brokers 1
 start_database
 export SOAK_POSTGRES_URL=$database_url
 run_program --bootstrap-servers "127.0.0.1:$port" --proxied-servers "127.0.0.1:$((port + 2))" \

@@ -2,6 +2,7 @@
 # Stops the test cluster and removes all traces of it, also after a crash. KCG_KEEP=1 keeps the logs.
 . "$(dirname "$0")/lib.sh"
 . "$CLUSTER_DIR/kubernetes.sh"
+. "$CLUSTER_DIR/brokers.sh"
 
 if is_external; then
     say "KCG_EXTERNAL=1: not touching a cluster that these scripts did not start"

@@ -1,12 +1,35 @@
 #!/usr/bin/env bash
-# Starts the cluster's Kafka broker. The first start formats its storage; later ones keep the data.
+# Starts the cluster's Kafka brokers: KCG_BROKERS of them, default 1, or as many as the cluster already has. The
+# first start formats their storage; later ones keep the data.
 . "$(dirname "$0")/lib.sh"
 
-CONFIG=$KCG_STATE/kafka/server.properties
+# PROXIED advertises another port, where a test that cuts connections runs its proxy.
+broker_listeners="PLAINTEXT:9092 SASL_SSL:9093 MTLS:9094 CONTROLLER:9095 PROXIED:9096:9097 INTERNAL:9098"
+broker_config="
+# TLS: one server certificate, one CA that signs servers and clients.
+ssl.keystore.type=PEM
+ssl.keystore.location=$KCG_STATE/certs/kafka.pem
+ssl.truststore.type=PEM
+ssl.truststore.location=$KCG_STATE/certs/kafka-ca.crt
+listener.name.mtls.ssl.client.auth=required
 
-java_tool() {
-    in_netns java -Xmx256m -XX:TieredStopAtLevel=1 -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$KAFKA_JARS/*" "$@"
-}
+# SASL: alice exists for both SCRAM mechanisms (added when the storage is formatted), bob only for PLAIN.
+sasl.enabled.mechanisms=SCRAM-SHA-512,SCRAM-SHA-256,PLAIN
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
+user_bob=\"bob-secret\";
+
+# Groups: tests that kill members must not wait for production timeouts. With the protocol Consumer the broker
+# decides them, not the client; a test may set others for its group (consumer.session.timeout.ms).
+group.min.session.timeout.ms=1000
+group.consumer.min.session.timeout.ms=1000
+group.consumer.session.timeout.ms=10000
+group.consumer.min.heartbeat.interval.ms=500
+group.consumer.heartbeat.interval.ms=1000"
+broker_format=(--add-scram 'SCRAM-SHA-256=[name=alice,password=alice-secret]'
+    --add-scram 'SCRAM-SHA-512=[name=alice,password=alice-secret]')
+. "$CLUSTER_DIR/brokers.sh"
 
 make_certificates() {
     local certs=$KCG_STATE/certs
@@ -18,34 +41,9 @@ make_certificates() {
     new_signed "$certs/kafka-ca" "$certs/kafka-client" client 'extendedKeyUsage=clientAuth'
 }
 
-format_storage() {
-    mkdir -p "$KCG_STATE/kafka" "$KCG_STATE/logs"
-    sed -e "s|@HOST@|$HOST|g" -e "s|@STATE@|$KCG_STATE|g" \
-        "$CLUSTER_DIR/kafka/server.properties.template" >"$CONFIG"
-    java_tool kafka.tools.StorageTool format --standalone -t kcgKcgKcgKcgKcgKcgKcgA -c "$CONFIG" \
-        --add-scram 'SCRAM-SHA-256=[name=alice,password=alice-secret]' \
-        --add-scram 'SCRAM-SHA-512=[name=alice,password=alice-secret]' \
-        >>"$KCG_STATE/logs/kafka.log" 2>&1 || not_ready kafka "formatting its storage failed"
-}
-
-is_ready() {
-    in_netns kcat -L -b "$HOST:9092" -m 2 && tcp_open "$HOST" 9093 && tcp_open "$HOST" 9094
-}
-
 require_own_cluster
-if is_running kafka; then
-    say "kafka: already running"
-    exit 0
-fi
 [[ -f $NETNS_FILE ]] || die "no cluster: run up.sh first"
+stored=$(stored_brokers)
 # The certificates are created first and the storage last, so if the storage exists, everything does.
-if [[ ! -f $KCG_STATE/kafka/data/meta.properties ]]; then
-    make_certificates
-    format_storage
-fi
-start_daemon kafka java -Xms256m -Xmx1g \
-    -Dorg.slf4j.simpleLogger.defaultLogLevel=info -Dorg.slf4j.simpleLogger.showDateTime=true \
-    "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss.SSS" -Dorg.slf4j.simpleLogger.showThreadName=false \
-    -cp "$KAFKA_JARS/*" kafka.Kafka "$CONFIG"
-wait_ready kafka is_ready
-say "kafka: ready"
+[[ -f $KCG_STATE/kafka/data/meta.properties ]] || make_certificates
+start_brokers "${KCG_BROKERS:-${stored:-1}}"

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Stops the cluster's Kafka broker and keeps its data. --kill sends SIGKILL instead of SIGTERM.
+# Stops all Kafka brokers of the cluster and keeps their data. --kill sends SIGKILL instead of SIGTERM. broker.sh
+# stops a single one.
 . "$(dirname "$0")/lib.sh"
+. "$CLUSTER_DIR/brokers.sh"
 
 require_own_cluster
 case ${1:-} in
-    '') stop_daemon kafka TERM 30 ;;
-    --kill) stop_daemon kafka KILL 10 ;;
+    '') stop_brokers ;;
+    --kill) kill_brokers ;;
     *) die "usage: kafka-stop.sh [--kill]" ;;
 esac
 say "kafka: stopped"

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The Kubernetes part of the cluster: functions for up.sh and down.sh, which source lib.sh first.
+# The Kubernetes part of the cluster: functions for up.sh and down.sh, which also source lib.sh and brokers.sh.
 
 BRIDGE=kcg0
 POD_NETWORK=198.51.100.0/24
@@ -428,8 +428,9 @@ tear_down() {
     require_state_free_or_ours
     stop_daemon kubelet TERM 10
     stop_daemon postgres INT 10
-    for name in kafka kube-proxy kube-scheduler kube-controller-manager kube-apiserver etcd; do
-        # The data is deleted with the cluster, so these need no clean shutdown.
+    # The data is deleted with the cluster, so these need no clean shutdown.
+    kill_brokers
+    for name in kube-proxy kube-scheduler kube-controller-manager kube-apiserver etcd; do
         stop_daemon "$name" KILL 10
     done
     kill_containers

@@ -4,6 +4,7 @@
 #   KCG_STATE     folder of the running cluster   KCG_NETNS     its network namespace
 #   KCG_CACHE     folder of downloads and builds  KCG_EXTERNAL  1: use the caller's cluster, create none
 #   KCG_KEEP      1: down.sh keeps the logs       KCG_TIMEOUT   seconds a component has to become ready
+#   KCG_BROKERS   number of Kafka brokers
 
 set -euo pipefail
 

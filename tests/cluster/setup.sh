@@ -2,6 +2,7 @@
 # Installs the dependencies of the test cluster: Debian packages, and builds in a cache folder outside of the
 # checkout. Repeatable: it does not build again what exists. up.sh calls it.
 . "$(dirname "$0")/lib.sh"
+. "$CLUSTER_DIR/brokers.sh" # for fetch_kafka
 
 PACKAGES=(
     etcd-server containerd runc containernetworking-plugins # the node
@@ -99,15 +100,6 @@ build_kubernetes() {
 build_helm() {
     CGO_ENABLED=0 GOBIN=$1 go install -trimpath -ldflags "-s -w -X helm.sh/helm/v3/internal/version.version=v$HELM_VERSION" \
         "helm.sh/helm/v3/cmd/helm@v$HELM_VERSION"
-}
-
-# Maven writes next to the pom.xml that it reads, so it gets a copy.
-fetch_kafka() {
-    local work=$1/work
-    mkdir "$work"
-    cp "$CLUSTER_DIR/kafka/pom.xml" "$work/"
-    mvn -B -q -f "$work/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$1"
-    rm -rf "$work"
 }
 
 # An image with one file, in the archive format of "docker save": no registry is involved.

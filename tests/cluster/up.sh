@@ -3,9 +3,13 @@
 # running, and cleans up after a crashed run.
 . "$(dirname "$0")/lib.sh"
 . "$CLUSTER_DIR/kubernetes.sh"
+. "$CLUSTER_DIR/brokers.sh"
 
 write_env() {
     local name
+    # The addresses of all brokers.
+    # shellcheck source=/dev/null
+    . "$BROKER_SETTINGS"
     {
         for name in KCG_STATE KCG_NETNS; do
             printf 'export %s=%q\n' "$name" "${!name}"
@@ -15,15 +19,15 @@ export KCG_CLUSTER_DIR=$(printf %q "$CLUSTER_DIR")
 export KCG_CONTAINERD_SOCKET=$CONTAINERD_SOCKET
 export KCG_AUDIT_LOG=$KCG_STATE/logs/audit.log
 export KUBECONFIG=$ADMIN_KUBECONFIG
-export KAFKA_BOOTSTRAP_SERVERS=$HOST:9092
-export KAFKA_PROXIED_SERVERS=$HOST:9096
+export KAFKA_BOOTSTRAP_SERVERS=$(broker_addresses PLAINTEXT)
+export KAFKA_PROXIED_SERVERS=$(broker_addresses PROXIED)
 export KAFKA_PROXY_ADDRESS=$HOST:9097
-export KAFKA_SASL_BOOTSTRAP_SERVERS=$HOST:9093
+export KAFKA_SASL_BOOTSTRAP_SERVERS=$(broker_addresses SASL_SSL)
 export KAFKA_SASL_USERNAME=alice
 export KAFKA_SASL_PASSWORD=alice-secret
 export KAFKA_PLAIN_USERNAME=bob
 export KAFKA_PLAIN_PASSWORD=bob-secret
-export KAFKA_MTLS_BOOTSTRAP_SERVERS=$HOST:9094
+export KAFKA_MTLS_BOOTSTRAP_SERVERS=$(broker_addresses MTLS)
 export KAFKA_CA_FILE=$KCG_STATE/certs/kafka-ca.crt
 export KAFKA_CLIENT_CERT_FILE=$KCG_STATE/certs/kafka-client.crt
 export KAFKA_CLIENT_KEY_FILE=$KCG_STATE/certs/kafka-client.key
