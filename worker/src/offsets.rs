@@ -1,5 +1,5 @@
 //! Which offset of a partition may be committed: the first record that is not finished. Pure,
-//! single-threaded, one tracker per partition and assignment epoch.
+//! single-threaded, one tracker per task of a partition.
 //!
 //! Delivered records get dense sequence numbers, so gaps in the offsets (compaction, transaction markers)
 //! cannot hold the watermark back, and completions may come in any order. Out-of-order completions above the
@@ -14,7 +14,7 @@ use std::{collections::VecDeque, ops::Range};
 pub use self::finished_set::FinishedSet;
 use crate::record::Offset;
 
-/// Sequence number of a delivered record, dense from 0 within one epoch.
+/// Sequence number of a delivered record, dense from 0 within one task.
 pub type Sequence = u64;
 
 /// Tracks the records of one partition from delivery to completion.

@@ -124,7 +124,7 @@ impl<'a> WriteBatch<'a> {
     /// run of the partition has a larger number: a new run starts with each assignment, and after an aborted
     /// transaction. The number means nothing in other processes.
     pub fn task_epoch(&self) -> u64 {
-        self.batch.chunk().epoch
+        self.batch.chunk().task_epoch
     }
 
     /// The source topic and partition of the records.

@@ -80,7 +80,7 @@ impl Counters {
 /// How a partition starts.
 pub(super) struct Start {
     pub partition: TopicPartition,
-    /// Unique. The loop discards completions of any other epoch.
+    /// Unique. The loop discards completions of any other task.
     pub task_epoch: u64,
     /// Stays the same when the loop reads the partition again after an abort.
     pub assignment_epoch: u64,
@@ -133,7 +133,7 @@ impl AssignedPartition {
     ) -> Self {
         let Start {
             partition,
-            task_epoch: epoch,
+            task_epoch,
             assignment_epoch,
             finished,
             committed,
@@ -146,7 +146,7 @@ impl AssignedPartition {
         let context = PartitionContext {
             shared: shared.clone(),
             partition: partition.clone(),
-            epoch,
+            task_epoch,
             round: shared.gate.as_ref().map_or(0, |gate| gate.round()),
             problems: problems.clone(),
             events: events.clone(),
@@ -174,11 +174,11 @@ impl AssignedPartition {
         Self {
             metrics: shared.metrics.partition(&partition),
             uncounted: Counters::default(),
-            filling: Chunk::new(partition.clone(), epoch),
+            filling: Chunk::new(partition.clone(), task_epoch),
             filling_since: None,
             cursor: ReadCursor::new(finished),
             partition,
-            task_epoch: epoch,
+            task_epoch,
             assignment_epoch,
             tracker,
             position: CommitPosition::new(committed, lists_out_of_order),
@@ -405,7 +405,7 @@ impl AssignedPartition {
         let shown = PartitionSnapshot {
             topic: self.partition.topic.to_string(),
             partition: self.partition.partition,
-            epoch: self.assignment_epoch,
+            assignment_epoch: self.assignment_epoch,
             committed: self.position.committed_offset(),
             watermark,
             lag,

@@ -94,7 +94,7 @@ impl PollLoop {
                 for ending in std::mem::take(&mut transactions.ending) {
                     let Ending {
                         partition,
-                        epoch,
+                        task_epoch,
                         position,
                         counters,
                     } = ending;
@@ -103,7 +103,7 @@ impl PollLoop {
                         .forget_below(&partition, position.offset);
                     self.counters.add(counters);
                     let current = |entry: &&mut AssignedPartition| {
-                        entry.partition == partition && entry.task_epoch == epoch
+                        entry.partition == partition && entry.task_epoch == task_epoch
                     };
                     if let Some(entry) = self.assigned.iter_mut().find(current) {
                         let offset = position.offset;
@@ -179,7 +179,7 @@ impl PollLoop {
             commit::add(&mut offsets, &entry.partition, &position);
             ending.push(Ending {
                 partition: entry.partition.clone(),
-                epoch: entry.task_epoch,
+                task_epoch: entry.task_epoch,
                 position,
                 counters: std::mem::take(&mut entry.uncounted),
             });

@@ -92,7 +92,7 @@ impl Stalls {
         let mut before = std::mem::take(&mut self.marks);
         for shown in partitions {
             let partition = TopicPartition::new(shown.topic.as_str(), shown.partition);
-            let key = (partition, shown.epoch);
+            let key = (partition, shown.assignment_epoch);
             let fresh = Mark {
                 watermark: shown.watermark,
                 lag: shown.lag,
@@ -141,7 +141,7 @@ mod tests {
         stalls: Stalls,
         start: Instant,
         seconds: u64,
-        epoch: u64,
+        assignment_epoch: u64,
     }
 
     impl World {
@@ -150,7 +150,7 @@ mod tests {
                 stalls: Stalls::new(AFTER),
                 start: Instant::now(),
                 seconds: 0,
-                epoch: 1,
+                assignment_epoch: 1,
             }
         }
 
@@ -172,7 +172,7 @@ mod tests {
             let mut shown = [PartitionSnapshot {
                 topic: "orders".into(),
                 partition: 3,
-                epoch: self.epoch,
+                assignment_epoch: self.assignment_epoch,
                 committed: None,
                 watermark: Some(watermark),
                 lag,
@@ -248,7 +248,7 @@ mod tests {
         let mut world = World::new();
         world.look(0, 7, 5, None, false);
         world.look(300, 7, 5, None, false);
-        world.epoch = 2;
+        world.assignment_epoch = 2;
         assert_eq!(world.look(1, 7, 5, None, false), (None, vec![]));
         assert_eq!(world.stalls.marks.len(), 1);
     }

@@ -107,7 +107,7 @@ mod tests {
         PartitionSnapshot {
             topic: "orders".into(),
             partition: number,
-            epoch: 1,
+            assignment_epoch: 1,
             committed: None,
             watermark: None,
             lag,

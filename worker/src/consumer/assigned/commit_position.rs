@@ -13,9 +13,9 @@ use crate::{
     seeded_bugs::{now_and_then, seeded_bug},
 };
 
-/// The commits of one partition in one epoch.
+/// The commits of one partition during one task.
 pub struct CommitPosition {
-    /// Committed by this worker in this epoch, or the committed position where reading started again.
+    /// Committed by this worker during this task, or the committed position where reading started again.
     committed: Option<Position>,
     /// In the commit in flight.
     committing: Option<Position>,
@@ -36,7 +36,7 @@ impl CommitPosition {
         }
     }
 
-    /// The committed offset, if this epoch knows it.
+    /// The committed offset, if this task knows it.
     pub fn committed_offset(&self) -> Option<Offset> {
         self.committed.as_ref().map(|position| position.offset)
     }
@@ -138,9 +138,9 @@ impl CommitPosition {
     }
 
     /// The coordinator has answered a commit: with the committed offset, or with None if the commit failed.
-    /// Returns the offset if it is newly committed by this epoch.
+    /// Returns the offset if it is newly committed by this task.
     pub fn answered(&mut self, committed: Option<Offset>) -> Option<Offset> {
-        // This may be the answer to a commit of an earlier epoch, which says nothing about this one.
+        // This may be the answer to a commit of an earlier task, which says nothing about this one.
         let ours = self.committing.take();
         let position = ours.filter(|position| Some(position.offset) == committed)?;
         let offset = position.offset;

@@ -77,7 +77,7 @@ impl AssignedPartition {
     }
 
     /// The coordinator has answered a commit: with the committed offset, or with None if the commit failed.
-    /// Returns the offset if it is newly committed by this epoch.
+    /// Returns the offset if it is newly committed by this task.
     pub fn commit_answered(&mut self, committed: Option<Offset>) -> Option<Offset> {
         self.dispatcher.answered(committed);
         self.position.answered(committed)
