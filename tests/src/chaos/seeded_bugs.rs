@@ -129,7 +129,7 @@ pub const BUGS: &[Bug] = &[
     Bug::new("commit-offset-plus-one", &[Kind::CommittedPastUndone]).quick(),
     Bug::new("commit-goes-back", &[Kind::CommittedWentBack]),
     Bug::new("commit-nothing", &[Kind::Unfinished]),
-    Bug::new("finished-ahead-invented", &[Kind::Lost])
+    Bug::new("out-of-order-completions-invented", &[Kind::Lost])
         .restarts()
         .ordering(Ordering::PerKey),
     Bug::new("at-most-once-commits-later", &[Kind::Duplicated])

@@ -60,7 +60,7 @@ impl CommitPosition {
         };
         let (mut offset, mut metadata) = position?;
         if seeded_bug("commit-maximum") {
-            let finished = tracker.ahead(usize::MAX);
+            let finished = tracker.out_of_order(usize::MAX);
             offset = finished.last().map_or(offset, |range| range.end);
             metadata.clear();
         }
@@ -97,7 +97,7 @@ impl CommitPosition {
         if !self.lists_out_of_order {
             return String::new();
         }
-        if seeded_bug("finished-ahead-invented") {
+        if seeded_bug("out-of-order-completions-invented") {
             // The metadata never contains the record at the offset itself.
             return commit_metadata::encode(
                 metadata_limit,
@@ -152,7 +152,7 @@ impl CommitPosition {
 /// The out-of-order completions above the watermark: by this worker, and by an earlier owner where the
 /// cursor has not passed.
 pub fn out_of_order(tracker: &Tracker, cursor: &ReadCursor, limit: usize) -> Vec<Range<Offset>> {
-    let mut ranges = tracker.ahead(limit);
+    let mut ranges = tracker.out_of_order(limit);
     for unread in cursor.unread_finished() {
         if let Some(last) = ranges.last_mut().filter(|last| last.end == unread.start) {
             last.end = unread.end;
