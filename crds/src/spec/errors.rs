@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::bounds;
 
 /// What happens to records that fail. The worker retries failures of connected systems (writer down, login
-/// rejected, table missing) indefinitely; they never send a record to the dead letter topic.
+/// refused, table missing) indefinitely; they never send a record to the dead letter topic.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(

@@ -195,11 +195,11 @@ impl HttpWriter {
         match self.request(bytes, content_type, &key, positions.len()).await? {
             HttpAnswer::Written => {}
             HttpAnswer::PerRecord(results) => {
-                let refused = positions
+                let newly_rejected = positions
                     .iter()
                     .zip(results)
                     .filter_map(|(position, result)| Some(result?.rejected(*position)));
-                rejected.extend(refused);
+                rejected.extend(newly_rejected);
                 rejected.sort_by_key(|rejected| rejected.position);
             }
         }
@@ -229,7 +229,7 @@ impl HttpWriter {
                     });
                 }
                 Ok(HttpAnswer::PerRecord(results)) => match results.into_iter().next().flatten() {
-                    Some(refusal) => rejected.push(refusal.rejected(position)),
+                    Some(item) => rejected.push(item.rejected(position)),
                     None => {
                         written.insert(id(&record));
                     }

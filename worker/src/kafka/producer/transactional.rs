@@ -111,7 +111,7 @@ impl Producer {
         }
         properties.insert("batch.num.messages".into(), "1".into());
         properties.insert("linger.ms".into(), "0".into());
-        // librdkafka 2.12 resends what is in flight behind a rejected request for 10 s, although the
+        // librdkafka 2.12 resends what is in flight behind a refused request for 10 s, although the
         // transaction is over.
         properties.insert("max.in.flight.requests.per.connection".into(), "1".into());
         Self::create(vec![properties], None)

@@ -158,7 +158,7 @@ async fn while_a_writer_is_unavailable_all_report_why_and_then_continue() {
     *world.sink.stays.lock().unwrap() = None;
     for delivery in deliveries {
         let outcome = delivery.await.unwrap();
-        assert!(outcome.refused.is_empty() && outcome.given_up == 0);
+        assert!(outcome.rejected.is_empty() && outcome.given_up == 0);
     }
     assert!(!world.is_open());
     assert_eq!(world.sink.written.lock().unwrap().len(), 24);
