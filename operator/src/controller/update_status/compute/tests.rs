@@ -148,7 +148,7 @@ fn a_healthy_group_has_healthy_conditions_only() {
         ("WorkersAvailable", "True/AllWorkersReady"),
         ("Consuming", "True/Consuming"),
         ("ScalingLimited", "False/NotLimited"),
-        ("Reconciling", "False/Settled"),
+        ("Reconciling", "False/UpToDate"),
         ("Stalled", "False/NotStalled"),
     ] {
         assert_eq!(condition_of(&computed, kind), expected, "{kind}");
@@ -192,7 +192,7 @@ const TABLE: &[(&str, Edit, &str, &str, &str)] = &[
         |scenario| scenario.kafka = KafkaView::Failed(KafkaProblem::Unreachable("no route".into())),
         "False/KafkaUnreachable",
         "False/NotStalled",
-        "False/Settled",
+        "False/UpToDate",
     ),
     (
         "a refused login needs action",
@@ -268,7 +268,7 @@ const TABLE: &[(&str, Edit, &str, &str, &str)] = &[
         |scenario| scenario.paused_worker("WriterUnavailable"),
         "False/WriterUnavailable",
         "False/NotStalled",
-        "False/Settled",
+        "False/UpToDate",
     ),
     (
         "a record that no writer accepts needs action",
@@ -289,7 +289,7 @@ const TABLE: &[(&str, Edit, &str, &str, &str)] = &[
         |scenario| scenario.spec.desired_state = DesiredState::Paused,
         "True/Paused",
         "False/NotStalled",
-        "False/Settled",
+        "False/UpToDate",
     ),
     (
         "stopped is not ready, and that is fine",
@@ -301,7 +301,7 @@ const TABLE: &[(&str, Edit, &str, &str, &str)] = &[
         },
         "False/Stopped",
         "False/Stopped",
-        "False/Settled",
+        "False/UpToDate",
     ),
     (
         "stopping waits for the drain",

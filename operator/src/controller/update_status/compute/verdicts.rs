@@ -370,7 +370,7 @@ pub(super) fn reconciling(
     if joining && ready.reason == "PartitionsNotOwned" {
         return Verdict::new(Truth::True, "Joining", ready.message.clone());
     }
-    Verdict::new(Truth::False, "Settled", "the running workers match the spec")
+    Verdict::new(Truth::False, "UpToDate", "the running workers match the spec")
 }
 
 pub(super) fn limited(decision: Option<&Decision>) -> Verdict {
