@@ -114,9 +114,10 @@ pub(super) struct AssignedPartition {
     one_at_a_time: bool,
     /// Maximum number of records in a chunk, if `batch.maxRecords` is not less.
     max_chunk: usize,
-    filling: Chunk,
-    /// When the chunk got its first record.
-    filling_since: Option<Instant>,
+    /// The chunk that is being filled.
+    open_chunk: Chunk,
+    /// When it got its first record.
+    open_chunk_since: Option<Instant>,
     /// Where the loop reads.
     cursor: ReadCursor,
     chunks_in_flight: VecDeque<ChunkInFlight>,
@@ -174,8 +175,8 @@ impl AssignedPartition {
         Self {
             metrics: shared.metrics.partition(&partition),
             uncounted: Counters::default(),
-            filling: Chunk::new(partition.clone(), task_epoch),
-            filling_since: None,
+            open_chunk: Chunk::new(partition.clone(), task_epoch),
+            open_chunk_since: None,
             cursor: ReadCursor::new(finished),
             partition,
             task_epoch,
@@ -195,7 +196,7 @@ impl AssignedPartition {
     /// The chunk that the record at `offset` belongs to. None if an earlier owner has finished the record, if
     /// it was read before, or if a seek is pending.
     pub fn chunk_for(&mut self, offset: Offset, timestamp: i64) -> Option<&mut Chunk> {
-        let first = self.filling.is_empty() && self.tracker.committable().is_none();
+        let first = self.open_chunk.is_empty() && self.tracker.committable().is_none();
         match self.cursor.advance(&self.partition, offset, timestamp) {
             ReadVerdict::Ignored => return None,
             ReadVerdict::New if !(first && seeded_bug("skip-first-record-after-assign")) => {}
@@ -206,10 +207,10 @@ impl AssignedPartition {
                 return None;
             }
         }
-        if self.filling_since.is_none() {
-            self.filling_since = Some(Instant::now());
+        if self.open_chunk_since.is_none() {
+            self.open_chunk_since = Some(Instant::now());
         }
-        Some(&mut self.filling)
+        Some(&mut self.open_chunk)
     }
 
     /// Requests a seek to this offset: librdkafka's position cannot be trusted any more.
@@ -229,7 +230,7 @@ impl AssignedPartition {
 
     /// True when the chunk that is being filled must be dispatched.
     pub fn is_full(&self, max_records: usize, max_bytes: usize) -> bool {
-        self.filling.len() >= max_records.min(self.max_chunk) || self.filling.bytes() >= max_bytes
+        self.open_chunk.len() >= max_records.min(self.max_chunk) || self.open_chunk.bytes() >= max_bytes
     }
 
     /// True when everything that was read is finished.
@@ -248,7 +249,7 @@ impl AssignedPartition {
     /// Dispatches the chunk when it has waited long enough. The caller that fills a chunk dispatches it when
     /// it is full.
     pub fn dispatch_if_due(&mut self, linger: Duration) {
-        let Some(since) = self.filling_since else { return };
+        let Some(since) = self.open_chunk_since else { return };
         let waited = since.elapsed();
         if waited >= linger && (self.chunks_in_flight.len() < 2 || waited >= linger + BUSY_LINGER) {
             self.dispatch();
@@ -257,12 +258,12 @@ impl AssignedPartition {
 
     /// Dispatches the chunk that is being filled.
     pub fn dispatch(&mut self) {
-        if self.filling.is_empty() {
+        if self.open_chunk.is_empty() {
             return;
         }
-        self.filling_since = None;
-        let next = self.filling.empty_like();
-        let chunk = std::mem::replace(&mut self.filling, next);
+        self.open_chunk_since = None;
+        let next = self.open_chunk.empty_like();
+        let chunk = std::mem::replace(&mut self.open_chunk, next);
         let (len, bytes) = (chunk.len(), chunk.bytes());
         let end = chunk.record(len - 1).offset + 1;
         let range = self.tracker.deliver(chunk.offsets());
@@ -347,12 +348,12 @@ impl AssignedPartition {
 
     /// Records read and not finished.
     pub fn in_flight(&self) -> usize {
-        self.tracker.unfinished() + self.filling.len()
+        self.tracker.unfinished() + self.open_chunk.len()
     }
 
     /// Bytes read and not finished.
     pub fn bytes_in_flight(&self) -> usize {
-        self.filling.bytes()
+        self.open_chunk.bytes()
             + self
                 .chunks_in_flight
                 .iter()
