@@ -248,8 +248,8 @@ impl PostgresWriter {
             }
         };
         // Polled in this order; a request is sent at its first poll.
-        let (begun, owned) = join(client.batch_execute(BEGIN), row).await;
-        begun.map_err(|error| classify::other(&error, "beginning a transaction"))?;
+        let (started, owned) = join(client.batch_execute(BEGIN), row).await;
+        started.map_err(|error| classify::other(&error, "beginning a transaction"))?;
         let owned = owned?;
         // A missing row has lost everything, and so has a row that our claim has just created.
         let nothing = FinishedSet::default();
