@@ -197,12 +197,12 @@ impl PausedReason {
 
     /// True if something is wrong. A pause is intended, and a slow record only delays records that would
     /// otherwise fill the memory, which passes.
-    pub fn hinders(self) -> bool {
+    pub fn is_problem(self) -> bool {
         !matches!(self, Self::OldestUnfinished | Self::Paused)
     }
 
     /// True if the partition does not recover without action by a user.
-    pub fn needs_human(self) -> bool {
+    pub fn needs_action(self) -> bool {
         matches!(self, Self::DeadLetterBreakerOpen | Self::RecordFailed)
     }
 }
@@ -297,6 +297,6 @@ mod tests {
         }
         assert_eq!(PausedReason::named("NoProgress"), None);
         let sorted = |a: fn(PausedReason) -> bool| PausedReason::ALL.map(a).is_sorted();
-        assert!(sorted(PausedReason::needs_human) && sorted(PausedReason::hinders));
+        assert!(sorted(PausedReason::needs_action) && sorted(PausedReason::is_problem));
     }
 }

@@ -102,10 +102,10 @@ impl Stalls {
             };
             let mut mark = before.remove(&key).unwrap_or_else(|| fresh.clone());
             let arrived = shown.lag > mark.lag && mark.lag.is_some();
-            let held_back = shown
+            let paused_by_problem = shown
                 .paused_reason
                 .is_some_and(|reason| reason != PausedReason::Paused);
-            let work = shown.in_flight > 0 || arrived || held_back;
+            let work = shown.in_flight > 0 || arrived || paused_by_problem;
             if paused || !work || shown.watermark != mark.watermark {
                 if mark.stalled {
                     changes.push(Change {

@@ -274,7 +274,7 @@ pub(super) fn stalled(
     {
         return yes(available);
     }
-    if PausedReason::named(&consuming.reason).is_some_and(PausedReason::needs_human) {
+    if PausedReason::named(&consuming.reason).is_some_and(PausedReason::needs_action) {
         return yes(consuming);
     }
     Verdict::new(Truth::False, "NotStalled", "no action needed")
