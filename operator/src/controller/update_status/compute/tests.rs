@@ -1,4 +1,4 @@
-//! Tables: one edit of a healthy group, and its conditions afterwards.
+//! Tables: one change of a healthy group, and its conditions afterwards.
 
 use super::inputs::Failure;
 use super::*;
@@ -176,10 +176,10 @@ fn a_healthy_group_has_healthy_conditions_only() {
     assert_eq!(status.group_state.as_deref(), Some("Stable"));
 }
 
-type Edit = fn(&mut Scenario);
+type Change = fn(&mut Scenario);
 
-/// Edit, Ready, Stalled, Reconciling.
-const TABLE: &[(&str, Edit, &str, &str, &str)] = &[
+/// Change, Ready, Stalled, Reconciling.
+const TABLE: &[(&str, Change, &str, &str, &str)] = &[
     (
         "a rejected spec needs action",
         |scenario| scenario.acceptance = Err(Rejection::new("TransformInvalid", "line 1")),
@@ -330,9 +330,9 @@ const TABLE: &[(&str, Edit, &str, &str, &str)] = &[
 
 #[test]
 fn each_problem_has_its_reason() {
-    for (name, edit, ready, stalled, reconciling) in TABLE {
+    for (name, change, ready, stalled, reconciling) in TABLE {
         let mut scenario = Scenario::healthy();
-        edit(&mut scenario);
+        change(&mut scenario);
         let computed = scenario.computed();
         assert_eq!(condition_of(&computed, "Ready"), *ready, "{name}: Ready");
         assert_eq!(condition_of(&computed, "Stalled"), *stalled, "{name}: Stalled");
