@@ -183,7 +183,7 @@ pub enum WriteError {
     /// The target system is unavailable or busy. The worker retries indefinitely, with backoff.
     #[error("{0}")]
     Transient(String),
-    /// Someone has to fix something first: the login is refused, a table is missing, the disk is full.
+    /// A user has to fix the cause first: the login is refused, a table is missing, the disk is full.
     /// Nothing of the batch was written. The worker retries indefinitely, at longer intervals, and never
     /// sends these records to the dead letter topic.
     #[error("{0}")]

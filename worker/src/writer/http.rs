@@ -5,7 +5,7 @@
 //! - **an answer that does not show which records are written** (a body with results for another number of
 //!   records, JSON that is too large or incomplete, 303, a status above 599): the same. This is no systemic
 //!   error, because the worker repeats those with `AtMostOnce` too.
-//! - **401, 403, 404, 405, 407, 410 and other redirects**: someone has to fix something; the writer retries
+//! - **401, 403, 404, 405, 407, 410 and other redirects**: a user has to fix the cause; the writer retries
 //!   at longer intervals. After a 401 or 403 it reads the Secret again, and if the Secret has changed, it
 //!   sends the request again immediately.
 //! - **other 4xx**: some records are rejected. The worker halves the batch until it has found them; with

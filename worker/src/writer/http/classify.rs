@@ -69,7 +69,7 @@ struct RecordReply {
 /// What the reply to a request with `records` records means. In a `WriteError`, `Refused` means that some
 /// records are rejected, the server does not say which, and none is written. With `Transient` the worker
 /// sends the request again, but not with AtMostOnce, because records may have been written. With `Systemic`
-/// nothing is written until someone fixes the cause, so the worker sends the request again whatever the
+/// nothing is written until a user fixes the cause, so the worker sends the request again whatever the
 /// guarantee is.
 pub(super) fn answer(reply: Reply<'_>, records: usize) -> Result<HttpAnswer, WriteError> {
     let status = reply.status;
