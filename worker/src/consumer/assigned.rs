@@ -249,7 +249,9 @@ impl AssignedPartition {
     /// Dispatches the chunk when it has waited long enough. The caller that fills a chunk dispatches it when
     /// it is full.
     pub fn dispatch_if_due(&mut self, linger: Duration) {
-        let Some(since) = self.open_chunk_since else { return };
+        let Some(since) = self.open_chunk_since else {
+            return;
+        };
         let waited = since.elapsed();
         if waited >= linger && (self.chunks_in_flight.len() < 2 || waited >= linger + BUSY_LINGER) {
             self.dispatch();

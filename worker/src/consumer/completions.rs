@@ -67,7 +67,10 @@ impl PollLoop {
                     self.counters.add(counters);
                 }
             }
-            TaskEvent::Ended { partition, task_epoch } => {
+            TaskEvent::Ended {
+                partition,
+                task_epoch,
+            } => {
                 if let Some(entry) = self.current(&partition, task_epoch) {
                     entry.task_ended();
                     if !entry.is_draining() {

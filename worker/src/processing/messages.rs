@@ -28,7 +28,10 @@ pub(crate) enum TaskEvent {
         skipped: u64,
     },
     /// The task has ended and sends no more events.
-    Ended { partition: TopicPartition, task_epoch: u64 },
+    Ended {
+        partition: TopicPartition,
+        task_epoch: u64,
+    },
     /// An event of the transaction.
     Transaction(transaction::Event),
 }
