@@ -1,7 +1,7 @@
 //! The assigned partitions as the poll loop keeps them: tracker, in-flight bytes, task. This file makes no
 //! rdkafka calls.
 
-mod commit_position;
+mod commit_state;
 mod commits;
 mod life;
 mod position;
@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 
 pub(super) use self::position::Position;
 use self::{
-    commit_position::CommitPosition,
+    commit_state::CommitState,
     life::Life,
     position::MAX_DISPATCHED,
     read_cursor::{ReadCursor, ReadVerdict},
@@ -101,7 +101,7 @@ pub(super) struct AssignedPartition {
     pub assignment_epoch: u64,
     pub tracker: Tracker,
     /// What is committed, and what the next commit may list.
-    position: CommitPosition,
+    commit_state: CommitState,
     /// librdkafka has paused fetching it.
     pub fetch_paused: bool,
     /// The state of its task.
@@ -182,7 +182,7 @@ impl AssignedPartition {
             task_epoch,
             assignment_epoch,
             tracker,
-            position: CommitPosition::new(committed, lists_out_of_order),
+            commit_state: CommitState::new(committed, lists_out_of_order),
             fetch_paused,
             life: Life::new(drain, runtime.spawn(task.run()).abort_handle()),
             problems,
@@ -191,6 +191,11 @@ impl AssignedPartition {
             chunks_in_flight: VecDeque::new(),
             dispatcher,
         }
+    }
+
+    /// True if this is the partition, and the task with this epoch is still its task.
+    pub fn has_task(&self, partition: &TopicPartition, task_epoch: u64) -> bool {
+        self.partition == *partition && self.task_epoch == task_epoch
     }
 
     /// The chunk that the record at `offset` belongs to. None if an earlier owner has finished the record, if
@@ -409,7 +414,7 @@ impl AssignedPartition {
             topic: self.partition.topic.to_string(),
             partition: self.partition.partition,
             assignment_epoch: self.assignment_epoch,
-            committed: self.position.committed_offset(),
+            committed: self.commit_state.committed_offset(),
             watermark,
             lag,
             in_flight: self.in_flight() as u64,

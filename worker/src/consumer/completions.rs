@@ -90,6 +90,6 @@ impl PollLoop {
     ) -> Option<&mut AssignedPartition> {
         self.assigned
             .iter_mut()
-            .find(|entry| entry.partition == *partition && entry.task_epoch == task_epoch)
+            .find(|entry| entry.has_task(partition, task_epoch))
     }
 }

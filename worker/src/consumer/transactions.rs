@@ -102,10 +102,11 @@ impl PollLoop {
                         .rejected_records
                         .forget_below(&partition, position.offset);
                     self.counters.add(counters);
-                    let current = |entry: &&mut AssignedPartition| {
-                        entry.partition == partition && entry.task_epoch == task_epoch
-                    };
-                    if let Some(entry) = self.assigned.iter_mut().find(current) {
+                    let current = self
+                        .assigned
+                        .iter_mut()
+                        .find(|entry| entry.has_task(&partition, task_epoch));
+                    if let Some(entry) = current {
                         let offset = position.offset;
                         entry.committing(position);
                         entry.commit_answered(Some(offset));

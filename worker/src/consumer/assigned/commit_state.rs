@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The commits of one partition during one task.
-pub struct CommitPosition {
+pub struct CommitState {
     /// Committed by this worker during this task, or the committed position where reading started again.
     committed: Option<Position>,
     /// In the commit in flight.
@@ -25,7 +25,7 @@ pub struct CommitPosition {
     pub metadata_limit: MetadataLimit,
 }
 
-impl CommitPosition {
+impl CommitState {
     /// Reading starts at `committed`, if the partition is read again.
     pub fn new(committed: Option<Position>, lists_out_of_order: bool) -> Self {
         Self {
