@@ -220,9 +220,10 @@ impl Bug {
     pub fn row(&self, outcome: &Outcome) -> Row {
         let broken = outcome.broken();
         Row {
-            passed: match self.either {
-                false => self.kinds.iter().all(|kind| broken.contains(kind)),
-                true => self.kinds.iter().any(|kind| broken.contains(kind)),
+            passed: if self.either {
+                self.kinds.iter().any(|kind| broken.contains(kind))
+            } else {
+                self.kinds.iter().all(|kind| broken.contains(kind))
             },
             ..Row::new(outcome)
         }

@@ -15,7 +15,8 @@ impl AssignedPartition {
             return None;
         }
         let dispatched = self.dispatcher.to_commit();
-        self.commit_state.uncommitted(&self.tracker, &self.cursor, dispatched)
+        self.commit_state
+            .uncommitted(&self.tracker, &self.cursor, dispatched)
     }
 
     /// True when the metadata of a commit can list all out-of-order completions. If not, a transaction must
