@@ -118,7 +118,10 @@ pub use offsets::FinishedSet;
 pub use process::run;
 pub use record::{
     Chunk, Offset, Record, TopicPartition,
-    batch::{Batch, BatchBuilder, OutputRecord, Payload},
+    batch::{
+        Batch, OutputRecord,
+        builder::{BatchBuilder, Payload},
+    },
     failure::{Failure, Stage},
 };
 pub use transform::{Emitter, Transform, per_record};

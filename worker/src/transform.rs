@@ -8,7 +8,10 @@ pub mod vrl;
 use std::sync::Arc;
 
 use crate::record::{
-    batch::{Batch, BatchBuilder, OutputRecord, Payload},
+    batch::{
+        Batch, OutputRecord,
+        builder::{BatchBuilder, Payload},
+    },
     failure::Stage,
 };
 
