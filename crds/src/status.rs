@@ -148,8 +148,8 @@ pub struct StalledPartition {
 /// In status it is a string, so that a worker may report reasons that the operator does not know.
 #[derive(Clone, Copy, Debug, Serialize, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PausedReason {
-    /// The worker has finished later records up to its limit, so it waits for the oldest unfinished one before it
-    /// reads more.
+    /// The worker has finished later records up to its limit, so it waits for the oldest unfinished one
+    /// before it reads more.
     OldestUnfinished,
     /// `spec.desiredState` is Paused.
     Paused,

@@ -167,8 +167,8 @@ impl AssignedPartition {
             _ if shared.gate.is_some() => Dispatcher::metered(MAX_DISPATCHED, input),
             _ => Dispatcher::at_once(input),
         };
-        // In partition order there are no out-of-order completions, except when a writer rejects one record of
-        // several and `onExhausted` is `Stop`. Repeating those is fine, unless exactly once is promised.
+        // In partition order there are no out-of-order completions, except when a writer rejects one record
+        // of several and `onExhausted` is `Stop`. Repeating those is fine, unless exactly once is promised.
         let lists_out_of_order = shared.ordering != Ordering::PerPartition || shared.gate.is_some();
         Self {
             metrics: shared.metrics.partition(&partition),

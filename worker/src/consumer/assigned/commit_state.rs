@@ -1,5 +1,6 @@
 //! What is committed of a partition, and what to commit next: the offset of the first unfinished record, and
-//! in the commit's metadata the out-of-order completions above it, by this worker or by an earlier owner. Pure.
+//! in the commit's metadata the out-of-order completions above it, by this worker or by an earlier owner.
+//! Pure.
 
 use std::ops::Range;
 
@@ -41,8 +42,8 @@ impl CommitState {
         self.committed.as_ref().map(|position| position.offset)
     }
 
-    /// The position to commit, if it is new. `dispatched` is `Dispatcher::to_commit`: with AtMostOnce the offset
-    /// that the dispatcher wants committed, if any; otherwise None, and the tracker decides.
+    /// The position to commit, if it is new. `dispatched` is `Dispatcher::to_commit`: with AtMostOnce the
+    /// offset that the dispatcher wants committed, if any; otherwise None, and the tracker decides.
     pub fn uncommitted(
         &self,
         tracker: &Tracker,
