@@ -162,7 +162,7 @@ pub(super) fn available(inputs: &Inputs<'_>, workers: &WorkerCounts) -> Verdict 
     if let Some(refused) = &workers.refused {
         return no(
             "PodCreationFailed",
-            format!("the API server rejects worker pods: {refused}"),
+            format!("the API server refuses worker pods: {refused}"),
         );
     }
     let living = inputs.pods.iter().filter(|pod| !pod.terminating && !pod.ready);
