@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # lint.sh [STEP...]: everything that can be said about the code without running it; without arguments all steps:
-#   format clippy rustdoc rules imports words generated chart licences shell
+#   format clippy rustdoc rules imports words generated chart licenses shell
 # All steps run, also after one has failed.
 . "$(dirname "$0")/lib.sh"
 
@@ -249,9 +249,9 @@ chart() {
 # render ARGUMENT...: the chart as Helm would install it, into $rendered of the caller.
 render() { "$HELM" template kco "$CHART" --namespace kco --kube-version "$KUBE_VERSION" "$@" >"$rendered"; }
 
-# --- licences, bans, sources ----------------------------------------------------------------------------
+# --- licenses, bans, sources ----------------------------------------------------------------------------
 
-licences() {
+licenses() {
     cargo_tool cargo-deny "$CARGO_DENY_VERSION" cargo-deny "about 10 minutes on 2 cores"
     # Also the crates of other platforms, which no build here has fetched. Costs nothing when all are there.
     cargo fetch --locked --quiet
@@ -272,7 +272,7 @@ shell() {
 
 # --- run ------------------------------------------------------------------------------------------------
 
-all=(format clippy rustdoc rules imports words generated chart licences shell)
+all=(format clippy rustdoc rules imports words generated chart licenses shell)
 wanted=("$@")
 ((${#wanted[@]})) || wanted=("${all[@]}")
 failed=()

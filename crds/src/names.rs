@@ -10,7 +10,8 @@ pub const WORKER_APP: &str = "kafka-consumer-worker";
 pub const OPERATOR_MANAGER: &str = "kafka-consumer-operator";
 /// Annotation on the pod template: hash of the worker configuration. A change starts a rolling update.
 pub const CONFIG_HASH_ANNOTATION: &str = "kafka-consumer.dev/config-hash";
-/// Annotation on the pod template: hash of all mounted Secrets and ConfigMaps. A change starts a rolling update.
+/// Annotation on the pod template: hash of all mounted Secrets and ConfigMaps. A change starts a rolling
+/// update.
 pub const SECRETS_HASH_ANNOTATION: &str = "kafka-consumer.dev/secrets-hash";
 /// Annotation on pods (not on the template): the last desired state that the operator requested. A change
 /// makes the kubelet sync the pod and its mounted ConfigMap at once instead of within a minute.

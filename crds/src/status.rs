@@ -148,8 +148,8 @@ pub struct StalledPartition {
 /// In status it is a string, so that a worker may report reasons that the operator does not know.
 #[derive(Clone, Copy, Debug, Serialize, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PausedReason {
-    /// The worker has finished later records up to its limit, so it waits for the oldest unfinished one before it
-    /// reads more.
+    /// The worker has finished later records up to its limit, so it waits for the oldest unfinished one
+    /// before it reads more.
     OldestUnfinished,
     /// `spec.desiredState` is Paused.
     Paused,
@@ -197,12 +197,12 @@ impl PausedReason {
 
     /// True if something is wrong. A pause is intended, and a slow record only delays records that would
     /// otherwise fill the memory, which passes.
-    pub fn hinders(self) -> bool {
+    pub fn is_problem(self) -> bool {
         !matches!(self, Self::OldestUnfinished | Self::Paused)
     }
 
     /// True if the partition does not recover without action by a user.
-    pub fn needs_human(self) -> bool {
+    pub fn needs_action(self) -> bool {
         matches!(self, Self::DeadLetterBreakerOpen | Self::RecordFailed)
     }
 }
@@ -297,6 +297,6 @@ mod tests {
         }
         assert_eq!(PausedReason::named("NoProgress"), None);
         let sorted = |a: fn(PausedReason) -> bool| PausedReason::ALL.map(a).is_sorted();
-        assert!(sorted(PausedReason::needs_human) && sorted(PausedReason::hinders));
+        assert!(sorted(PausedReason::needs_action) && sorted(PausedReason::is_problem));
     }
 }

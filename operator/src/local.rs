@@ -76,7 +76,7 @@ fn check(args: &LocalArgs) -> ExitCode {
             secrets: args.secrets_dir.clone(),
             config_maps: args.config_maps_dir.clone(),
         };
-        let checked = session::check(
+        let checked = session::documents::check(
             &rules,
             document,
             None,

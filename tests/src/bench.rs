@@ -231,9 +231,10 @@ fn run(options: &Options, prepared: &Prepared) -> Result<()> {
     });
 
     let runs = measure(&bench, &cases, options.rounds())?;
-    let takeovers = match options.wants(takeover::NAME) {
-        true => takeover::run(&bench, options.rounds())?,
-        false => Vec::new(),
+    let takeovers = if options.wants(takeover::NAME) {
+        takeover::run(&bench, options.rounds())?
+    } else {
+        Vec::new()
     };
     let settle = Duration::from_secs(if bench.quick { 3 } else { 10 });
     let idle = vec![idle::worker(&bench, settle)?, idle::operator(&bench, settle)?];

@@ -78,8 +78,8 @@ pub(crate) struct PollLoop {
     handles: Handles,
     config: Config,
     assigned: Vec<AssignedPartition>,
-    /// Every task of a partition has its own epoch. The loop discards completions of an older epoch.
-    next_epoch: u64,
+    /// Every task of a partition has its own task epoch. The loop discards completions of an older one.
+    next_task_epoch: u64,
     revocation: Option<Revocation>,
     /// Events from the tasks of the partitions.
     events: std_mpsc::Receiver<TaskEvent>,
@@ -132,7 +132,7 @@ impl PollLoop {
             handles,
             config,
             assigned: Vec::new(),
-            next_epoch: 1,
+            next_task_epoch: 1,
             revocation: None,
             events,
             event_sender,

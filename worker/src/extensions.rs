@@ -21,7 +21,9 @@ type WriterFactory = Box<dyn Fn(&Value) -> anyhow::Result<Arc<dyn Writer>> + Sen
 /// ```no_run
 /// use std::{process::ExitCode, sync::Arc};
 ///
-/// use kafka_consumer_worker::{BoxFuture, Extensions, Rejected, WriteBatch, WriteError, Writer, per_record, run};
+/// use kafka_consumer_worker::{
+///     BoxFuture, Extensions, Rejected, WriteBatch, WriteError, Writer, per_record, run,
+/// };
 ///
 /// struct Count;
 ///

@@ -1,5 +1,6 @@
-//! A worker reads the partitions it is assigned, transforms and writes every record, and commits what is finished. It is a
-//! binary (`kafka-consumer-worker`) and a library: [`run`] with [`Extensions`] is a worker with custom transforms and writers.
+//! A worker reads the partitions it is assigned, transforms and writes every record, and commits what is
+//! finished. It is a binary (`kafka-consumer-worker`) and a library: [`run`] with [`Extensions`] is a worker
+//! with custom transforms and writers.
 //!
 //! ```no_run
 //! use std::process::ExitCode;
@@ -29,10 +30,10 @@
 //!    └──── commit every commitInterval, at revoke and at shutdown <── offsets: first unfinished record ──┘
 //! ```
 //!
-//! **What is committed when**: the offset of the first record that is not finished. A record is finished when every
-//! writer has confirmed each output made from it, or the broker has confirmed its copy in the dead letter topic, or a
-//! transform filtered it out, or `onExhausted: Skip` dropped and counted it. So a crash loses nothing; records that were
-//! finished after the last commit are written again.
+//! **What is committed when**: the offset of the first record that is not finished. A record is finished when
+//! every writer has confirmed each output made from it, or the broker has confirmed its copy in the dead
+//! letter topic, or a transform filtered it out, or `onExhausted: Skip` dropped and counted it. So a crash
+//! loses nothing; records that were finished after the last commit are written again.
 //!
 //! # The rooms
 //!
@@ -42,7 +43,7 @@
 //!  9  main  lib
 //!  8  process                             command line -> exit code, signals, HTTP, status reporter
 //!  7  engine                              builds the shared context, starts the poll thread
-//!  6  settings  |  consumer               what the document means  |  the poll loop: read, dispatch, commit, rebalance
+//!  6  settings  |  consumer               what the document means  |  the poll loop: read, dispatch, commit
 //!  5  extensions  |  processing           custom transforms and writers  |  a partition's task and its lanes
 //!  4  args  |  writer  |  pipeline  |  dead_letter
 //!  3  transform  |  transaction  |  telemetry  |  status
@@ -118,7 +119,10 @@ pub use offsets::FinishedSet;
 pub use process::run;
 pub use record::{
     Chunk, Offset, Record, TopicPartition,
-    batch::{Batch, BatchBuilder, OutputRecord, Payload},
+    batch::{
+        Batch, OutputRecord,
+        builder::{BatchBuilder, Payload},
+    },
     failure::{Failure, Stage},
 };
 pub use transform::{Emitter, Transform, per_record};

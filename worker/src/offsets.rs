@@ -1,5 +1,5 @@
 //! Which offset of a partition may be committed: the first record that is not finished. Pure,
-//! single-threaded, one tracker per partition and assignment epoch.
+//! single-threaded, one tracker per task of a partition.
 //!
 //! Delivered records get dense sequence numbers, so gaps in the offsets (compaction, transaction markers)
 //! cannot hold the watermark back, and completions may come in any order. Out-of-order completions above the
@@ -14,7 +14,7 @@ use std::{collections::VecDeque, ops::Range};
 pub use self::finished_set::FinishedSet;
 use crate::record::Offset;
 
-/// Sequence number of a delivered record, dense from 0 within one epoch.
+/// Sequence number of a delivered record, dense from 0 within one task.
 pub type Sequence = u64;
 
 /// Tracks the records of one partition from delivery to completion.
@@ -84,7 +84,7 @@ impl Tracker {
     /// Out-of-order completions above the watermark, as ascending ranges of offsets, at most `limit` of them.
     /// A range includes the offsets between two finished neighbors that were never delivered, because those
     /// do not exist.
-    pub fn ahead(&self, limit: usize) -> Vec<Range<Offset>> {
+    pub fn out_of_order(&self, limit: usize) -> Vec<Range<Offset>> {
         let mut ranges: Vec<Range<Offset>> = Vec::new();
         // Whether the record before was finished too.
         let mut open = false;
@@ -104,8 +104,8 @@ impl Tracker {
         ranges
     }
 
-    /// Number of records from the first unfinished one to the last delivered: how far completions may be
-    /// ahead of the watermark.
+    /// Number of records from the first unfinished one to the last delivered: how far out-of-order
+    /// completions may reach above the watermark.
     pub fn span(&self) -> usize {
         self.pending.len()
     }
@@ -164,7 +164,7 @@ mod tests {
         let range = tracker.deliver([5, 6]);
         tracker.deliver_finished(7);
         assert_eq!(tracker.committable(), Some(5));
-        assert_eq!(tracker.ahead(9).first(), Some(&(7..8)));
+        assert_eq!(tracker.out_of_order(9).first(), Some(&(7..8)));
         tracker.deliver_end(9);
         assert_eq!(tracker.committable(), Some(5));
         tracker.complete(range);
@@ -180,8 +180,8 @@ mod tests {
         tracker.deliver([1, 2, 4, 7, 8, 9, 20]);
         tracker.complete(1..4);
         tracker.complete(5..7);
-        assert_eq!(tracker.ahead(9), [2..8, 9..21]);
-        assert_eq!(tracker.ahead(1).last(), Some(&(2..8)));
+        assert_eq!(tracker.out_of_order(9), [2..8, 9..21]);
+        assert_eq!(tracker.out_of_order(1).last(), Some(&(2..8)));
     }
 
     proptest! {
@@ -214,9 +214,9 @@ mod tests {
                 }
                 let mark = tracker.committable();
                 prop_assert!(mark >= last);
-                let ahead = tracker.ahead(usize::MAX);
-                let finished = |offset: &Offset| ahead.iter().any(|range| range.contains(offset));
-                prop_assert!(!open.iter().any(finished), "{:?} {:?}", open, ahead);
+                let completions = tracker.out_of_order(usize::MAX);
+                let finished = |offset: &Offset| completions.iter().any(|range| range.contains(offset));
+                prop_assert!(!open.iter().any(finished), "{:?} {:?}", open, completions);
                 let delivered = &offsets[..offsets.len() - rest.len()];
                 prop_assert!(delivered.iter().all(|offset| open.contains(offset) || Some(*offset) < mark || finished(offset)));
                 prop_assert_eq!(tracker.unfinished(), open.len());

@@ -49,7 +49,7 @@ pub(crate) struct PartitionTask {
 struct EndGuard {
     events: std_mpsc::Sender<TaskEvent>,
     partition: TopicPartition,
-    epoch: u64,
+    task_epoch: u64,
 }
 
 impl Drop for EndGuard {
@@ -57,7 +57,7 @@ impl Drop for EndGuard {
         // If the poll loop has ended already, the event is not needed.
         let _ = self.events.send(TaskEvent::Ended {
             partition: self.partition.clone(),
-            epoch: self.epoch,
+            task_epoch: self.task_epoch,
         });
     }
 }
@@ -68,7 +68,7 @@ impl PartitionTask {
         let _guard = EndGuard {
             events: self.context.events.clone(),
             partition: self.context.partition.clone(),
-            epoch: self.context.epoch,
+            task_epoch: self.context.task_epoch,
         };
         let Some(mut claimed) = claim::claim(&self.context).await else {
             return;

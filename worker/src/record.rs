@@ -95,9 +95,9 @@ struct RecordEntry {
 pub struct Chunk {
     /// The partition that the records were read from.
     pub partition: TopicPartition,
-    /// Number of the assignment under which the records were read. The worker discards completions of older
-    /// assignments.
-    pub epoch: u64,
+    /// Number of the partition's task that the records were read for. A partition has a new task, with a
+    /// larger number, after each assignment and after an aborted transaction.
+    pub task_epoch: u64,
     /// True if the broker set the timestamps (`message.timestamp.type` is LogAppendTime), false if the
     /// producers did. It is a setting of the topic, so all records of a chunk have the same.
     pub log_append_time: bool,
@@ -107,11 +107,11 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// An empty chunk of `partition`, read under the assignment `epoch`.
-    pub fn new(partition: TopicPartition, epoch: u64) -> Self {
+    /// An empty chunk of `partition`, read for the task with this epoch.
+    pub fn new(partition: TopicPartition, task_epoch: u64) -> Self {
         Self {
             partition,
-            epoch,
+            task_epoch,
             log_append_time: false,
             arena: Vec::new(),
             headers: Vec::new(),
@@ -146,12 +146,12 @@ impl Chunk {
         self.entries.push(entry);
     }
 
-    /// An empty chunk of the same partition and assignment, with the capacity for as many records and bytes
+    /// An empty chunk of the same partition and task, with the capacity for as many records and bytes
     /// as this one holds.
     pub fn empty_like(&self) -> Self {
         Self {
             partition: self.partition.clone(),
-            epoch: self.epoch,
+            task_epoch: self.task_epoch,
             log_append_time: self.log_append_time,
             arena: Vec::with_capacity(self.arena.len()),
             headers: Vec::with_capacity(self.headers.len()),
@@ -172,7 +172,7 @@ impl Chunk {
     /// A copy that holds the records at these indices, in this order. Panics if an index is not below
     /// [`Chunk::len`].
     pub fn select(&self, indices: &[usize]) -> Chunk {
-        let mut chunk = Chunk::new(self.partition.clone(), self.epoch);
+        let mut chunk = Chunk::new(self.partition.clone(), self.task_epoch);
         chunk.log_append_time = self.log_append_time;
         for record in indices.iter().map(|index| self.record(*index)) {
             chunk.push(

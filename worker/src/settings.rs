@@ -1,6 +1,6 @@
-//! From the configuration document and the mounted Secrets to [`Settings`], the checked values, and [`Parts`],
-//! the compiled transforms and the writers. All validation of a worker is in this module; it reads files and
-//! connects to nothing.
+//! From the configuration document and the mounted Secrets to [`Settings`], the checked values, and
+//! [`Parts`], the compiled transforms and the writers. All validation of a worker is in this module; it reads
+//! files and connects to nothing.
 
 pub mod memory;
 pub mod writers;

@@ -1,5 +1,5 @@
-//! Reports this worker to `status.workers` of its resource, by server-side apply of this worker's entry only. No
-//! other module of the worker connects to Kubernetes. Consumption never waits for a report and never fails
+//! Reports this worker to `status.workers` of its resource, by server-side apply of this worker's entry only.
+//! No other module of the worker connects to Kubernetes. Consumption never waits for a report and never fails
 //! because of one: a worker that cannot reach its API server continues and logs that.
 
 mod schedule;

@@ -8,7 +8,10 @@ pub mod vrl;
 use std::sync::Arc;
 
 use crate::record::{
-    batch::{Batch, BatchBuilder, OutputRecord, Payload},
+    batch::{
+        Batch, OutputRecord,
+        builder::{BatchBuilder, Payload},
+    },
     failure::Stage,
 };
 
@@ -63,8 +66,8 @@ use crate::record::{
 /// ```
 pub trait Transform: Send + Sync {
     /// Handles every record of `input`, from first to last: emits outputs, marks the record as failed, or
-    /// filters it out. `input` has one entry for each output of the previous transform, or for each record that
-    /// was read if this is the first transform.
+    /// filters it out. `input` has one entry for each output of the previous transform, or for each record
+    /// that was read if this is the first transform.
     fn apply(&self, input: &Batch, output: &mut BatchBuilder<'_>);
 
     /// True if the transform decodes the values and reports values that do not decode with [`Stage::Decode`].

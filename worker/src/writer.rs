@@ -124,7 +124,7 @@ impl<'a> WriteBatch<'a> {
     /// run of the partition has a larger number: a new run starts with each assignment, and after an aborted
     /// transaction. The number means nothing in other processes.
     pub fn task_epoch(&self) -> u64 {
-        self.batch.chunk().epoch
+        self.batch.chunk().task_epoch
     }
 
     /// The source topic and partition of the records.
@@ -175,15 +175,15 @@ pub struct Rejected {
 /// neither payload nor passwords.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
-    /// The target system rejects the batch because of some of its records, and the writer does not know
-    /// which. The worker halves the batch until it has found them; a batch of one record that is refused
-    /// counts as a failed record.
+    /// The target system refuses the batch because it rejects some of its records, and the writer does not
+    /// know which. The worker halves the batch until it has found them; a batch of one record that is
+    /// refused counts as a failed record.
     #[error("{0}")]
     Refused(String),
     /// The target system is unavailable or busy. The worker retries indefinitely, with backoff.
     #[error("{0}")]
     Transient(String),
-    /// Someone has to fix something first: the login is rejected, a table is missing, the disk is full.
+    /// A user has to fix the cause first: the login is refused, a table is missing, the disk is full.
     /// Nothing of the batch was written. The worker retries indefinitely, at longer intervals, and never
     /// sends these records to the dead letter topic.
     #[error("{0}")]

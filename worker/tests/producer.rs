@@ -443,7 +443,7 @@ async fn in_a_transaction_a_record_is_written_with_all_of_its_outputs_or_with_no
     let writer = KafkaWriter::transactional("out", producer.clone(), Arc::default());
     let [turn, _] = producer.transactional_clients();
     let calls = turn.clone();
-    let begin = move || calls.initialise().and_then(|()| calls.begin()).unwrap();
+    let begin = move || calls.initialize().and_then(|()| calls.begin()).unwrap();
     tokio::task::spawn_blocking(begin).await.unwrap();
     let batch = with_a_large_second_output();
     let all = WriteBatch::new(&batch, &[0, 1, 2]);
@@ -487,7 +487,7 @@ async fn records_sent_while_a_transaction_commits_belong_to_the_next_one() {
         ..Default::default()
     };
     let begin = |turn: TransactionalClient| {
-        let begin = move || turn.initialise().and_then(|()| turn.begin()).unwrap();
+        let begin = move || turn.initialize().and_then(|()| turn.begin()).unwrap();
         tokio::task::spawn_blocking(begin)
     };
     begin(first.clone()).await.unwrap();

@@ -54,7 +54,7 @@ impl Drop for Gate {
 }
 
 /// What outlives a worker.
-struct World {
+struct Fixture {
     partitions: i32,
     gate: Gate,
     /// How often the transform was called with a record for which it never returns.
@@ -72,7 +72,7 @@ struct Totals {
     dead_lettered: u64,
 }
 
-impl World {
+impl Fixture {
     /// With topics of this number of partitions.
     fn new(partitions: i32) -> Self {
         Self {
@@ -199,60 +199,60 @@ impl World {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_records_for_which_a_transform_never_returns_fail_however_many_are_in_a_batch() {
-    let world = World::new(1);
+    let fixture = Fixture::new(1);
     let errors = json!({"onExhausted": "Skip", "transformTimeoutSeconds": 1});
-    world.send(0, &["a", "stuck", "b", "c"]).await;
-    let worker = world.start("PerPartition", &errors).await;
+    fixture.send(0, &["a", "stuck", "b", "c"]).await;
+    let worker = fixture.start("PerPartition", &errors).await;
     let four = worker
         .until("four records are finished", |snapshot| {
             snapshot.records_total == 4
         })
         .await;
     assert_eq!(four.skipped_total, 1);
-    assert_eq!(world.written(), [(0, 0), (0, 2), (0, 3)]);
+    assert_eq!(fixture.written(), [(0, 0), (0, 2), (0, 3)]);
 
     // Two threads are abandoned already. Each of these records adds its own thread, and their batch adds one.
-    world.send(0, &["stuck", "d"].repeat(10)).await;
-    let totals = world.until_finished("PerPartition", &errors, worker, 24).await;
+    fixture.send(0, &["stuck", "d"].repeat(10)).await;
+    let totals = fixture.until_finished("PerPartition", &errors, worker, 24).await;
     // It takes at least five records to end a run of the worker.
     assert!((1..=2).contains(&totals.restarts), "{}", totals.restarts);
     assert_eq!((totals.finished, totals.skipped), (24, 11));
     let good = [0, 2, 3].into_iter().chain((5..24).step_by(2));
     assert_eq!(
-        world.written(),
+        fixture.written(),
         good.map(|offset| (0, offset)).collect::<Vec<_>>()
     );
-    assert_eq!(world.committed(), [24]);
+    assert_eq!(fixture.committed(), [24]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_such_records_fail_when_many_partitions_have_them_at_the_same_time() {
-    let world = World::new(10);
+    let fixture = Fixture::new(10);
     let errors = json!({"deadLetter": {"topic": "dlq"}, "transformTimeoutSeconds": 1});
     for partition in 0..10 {
-        world.send(partition, &["a", "stuck", "b"]).await;
+        fixture.send(partition, &["a", "stuck", "b"]).await;
     }
-    let worker = world.start("PerKey", &errors).await;
-    let totals = world.until_finished("PerKey", &errors, worker, 30).await;
+    let worker = fixture.start("PerKey", &errors).await;
+    let totals = fixture.until_finished("PerKey", &errors, worker, 30).await;
     assert!((1..=2).contains(&totals.restarts), "{}", totals.restarts);
     assert_eq!((totals.finished, totals.dead_lettered), (30, 10));
-    assert_eq!(world.dead_letters(), 10);
+    assert_eq!(fixture.dead_letters(), 10);
     let good = (0..10).flat_map(|partition| [(partition, 0), (partition, 2)]);
-    assert_eq!(world.written(), good.collect::<Vec<_>>());
-    assert_eq!(world.committed(), [3; 10]);
+    assert_eq!(fixture.written(), good.collect::<Vec<_>>());
+    assert_eq!(fixture.committed(), [3; 10]);
 }
 
 /// After a restart the worker would only read the same records again.
 #[tokio::test(flavor = "multi_thread")]
 async fn with_stop_no_record_after_such_a_record_is_transformed_and_the_worker_keeps_running() {
-    let world = World::new(6);
+    let fixture = Fixture::new(6);
     let errors = json!({
         "onExhausted": "Stop", "retry": {"maxBackoffSeconds": 1}, "transformTimeoutSeconds": 1,
     });
     for partition in 0..6 {
-        world.send(partition, &["a", "stuck", "stuck", "b"]).await;
+        fixture.send(partition, &["a", "stuck", "stuck", "b"]).await;
     }
-    let worker = world.start("PerKey", &errors).await;
+    let worker = fixture.start("PerKey", &errors).await;
     worker
         .until("all partitions wait", |snapshot| {
             let waits = |oldest: &OldestRecord| oldest.offset == 1 && oldest.attempts > 2;
@@ -266,10 +266,10 @@ async fn with_stop_no_record_after_such_a_record_is_transformed_and_the_worker_k
         .await;
     assert!(!worker.outcome.is_finished());
     // Once in its batch and once by itself, in each partition.
-    let calls = world.calls.load(Ordering::SeqCst);
+    let calls = fixture.calls.load(Ordering::SeqCst);
     assert!(calls <= 12, "{calls}");
     worker.stop().await;
     let first = (0..6).map(|partition| (partition, 0));
-    assert_eq!(world.written(), first.collect::<Vec<_>>());
-    assert_eq!(world.committed(), [1; 6]);
+    assert_eq!(fixture.written(), first.collect::<Vec<_>>());
+    assert_eq!(fixture.committed(), [1; 6]);
 }

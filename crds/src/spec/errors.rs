@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::bounds;
 
 /// What happens to records that fail. The worker retries failures of connected systems (writer down, login
-/// rejected, table missing) indefinitely; they never send a record to the dead letter topic.
+/// refused, table missing) indefinitely; they never send a record to the dead letter topic.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
@@ -33,10 +33,10 @@ pub struct ErrorHandling {
     pub dead_letter: Option<DeadLetter>,
     /// Maximum time that the transforms may take for one record, in seconds. A record that takes longer is a
     /// failed record, and onExhausted applies to it; the other records of its batch are processed. A running
-    /// transform cannot be interrupted, so the worker abandons its thread, which keeps running, and continues.
-    /// The worker restarts when more than 8 such threads still run although their records are finished. A
-    /// transform of type Custom that emits nothing before it has seen the whole batch must process
-    /// processing.batch.maxRecords records within this time. Default: 60.
+    /// transform cannot be interrupted, so the worker abandons its thread, which keeps running, and
+    /// continues. The worker restarts when more than 8 such threads still run although their records are
+    /// finished. A transform of type Custom that emits nothing before it has seen the whole batch must
+    /// process processing.batch.maxRecords records within this time. Default: 60.
     #[serde(default = "transform_timeout")]
     #[schemars(range(min = *bounds::TRANSFORM_TIMEOUT_SECONDS.start(), max = *bounds::TRANSFORM_TIMEOUT_SECONDS.end()))]
     pub transform_timeout_seconds: i32,

@@ -39,8 +39,8 @@ pub struct Processing {
     #[serde(default)]
     pub ordering: Ordering,
     /// Number of batches that one worker writes at the same time. With ordering PerPartition, each of them
-    /// belongs to a different partition. With PerKey and Unordered, the worker splits each batch into this many
-    /// parts, and writes this many parts, of any partition, at the same time. Default: 4.
+    /// belongs to a different partition. With PerKey and Unordered, the worker splits each batch into this
+    /// many parts, and writes this many parts, of any partition, at the same time. Default: 4.
     #[serde(default = "concurrency")]
     #[schemars(range(min = *bounds::CONCURRENCY.start(), max = *bounds::CONCURRENCY.end()))]
     pub concurrency: i32,

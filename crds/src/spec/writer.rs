@@ -229,8 +229,8 @@ pub struct PostgresWriter {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub record_id_column: Option<String>,
-    /// Columns of a unique index. Their values come from the record's value, and each key has one row: a later
-    /// record with the same key replaces it.
+    /// Columns of a unique index. Their values come from the record's value, and each key has one row: a
+    /// later record with the same key replaces it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 63)))]
     pub key_columns: Vec<String>,

@@ -141,7 +141,7 @@ mod tests {
     use crate::fixtures::{data, defaults, facts, observed, secured_group};
     use crate::group::references::ObjectKind;
 
-    type Edit = fn(&mut KafkaConsumerGroup, &mut Observed);
+    type Defect = fn(&mut KafkaConsumerGroup, &mut Observed);
 
     fn outcome(
         edit: impl FnOnce(&mut KafkaConsumerGroup, &mut Observed),
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn each_defect_has_its_own_reason_and_says_what_to_do() {
-        let table: &[(Edit, &str, &[&str])] = &[
+        let table: &[(Defect, &str, &[&str])] = &[
             (
                 |_, observed| remove_object(observed, ObjectKind::Secret, "orders-kafka"),
                 "SecretMissing",
@@ -222,8 +222,8 @@ mod tests {
                 &["topic orders does not exist", "provision"],
             ),
         ];
-        for (edit, reason, parts) in table {
-            let rejection = outcome(edit).unwrap_err();
+        for (defect, reason, parts) in table {
+            let rejection = outcome(defect).unwrap_err();
             assert_eq!(rejection.reason, *reason);
             for part in *parts {
                 assert!(

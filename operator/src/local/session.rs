@@ -2,21 +2,21 @@
 //! time, changed files. Out: worker processes as the files specify, and a screen that shows them. `tick`
 //! lists all steps in order.
 
+pub mod documents;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use super::args::LocalArgs;
 use super::embedded::{self, Broker};
-use super::load::{Document, Loaded, load};
+use super::load::load;
 use super::local_group::{KafkaRefresh, LocalGroup};
-use super::plan;
-use super::prepare::{Brokers, Folders, prepare};
+use super::prepare::{Brokers, Folders};
 use super::screen::Screen;
 use super::table::GroupView;
 use super::validate::Rules;
@@ -240,143 +240,10 @@ impl Session {
         }
         self.leaving.retain(|group| group.workers.alive() > 0);
     }
-
-    /// Applies changed files. Reports errors; groups with errors keep running unchanged.
-    async fn reload(&mut self) {
-        let loaded = load(&self.files, &self.namespace);
-        if !loaded.problems.is_empty() {
-            self.screen.say(&format!(
-                "{}\nno change is applied until this is fixed",
-                loaded.problems.join("\n")
-            ));
-            return;
-        }
-        for document in &loaded.groups {
-            if let Err(problem) = self.accept(document, &loaded).await {
-                self.screen
-                    .say(&format!("{problem}\nits workers keep running unchanged"));
-            }
-        }
-        let kept: Vec<GroupKey> = loaded
-            .groups
-            .iter()
-            .map(|document| self.key(&document.object))
-            .collect();
-        let gone: Vec<GroupKey> = self
-            .groups
-            .keys()
-            .filter(|key| !kept.contains(key))
-            .cloned()
-            .collect();
-        for key in gone {
-            if let Some(group) = self.groups.remove(&key) {
-                self.screen.say(&format!(
-                    "{}: no longer in the files, stopping its workers",
-                    key.1
-                ));
-                self.leaving.push(group);
-            }
-        }
-    }
-
-    /// Checks one document and, if it is valid, creates or changes its group.
-    async fn accept(&mut self, document: &Document, loaded: &Loaded) -> Result<(), String> {
-        let key = self.key(&document.object);
-        let old = self.groups.get(&key).map(|group| group.object.clone());
-        let prepared = check(
-            &self.rules,
-            document,
-            old.as_ref(),
-            |group| prepare(group, loaded, &self.brokers, &self.folders, &self.programs),
-            &self.namespace,
-        )?;
-        if let Some(broker) = &mut self.broker {
-            let topics = plan::embedded_topics(&prepared.valid.spec);
-            let kept = broker
-                .create(&topics)
-                .await
-                .map_err(|error| format!("{}: {error:#}", key.1))?;
-            kept.iter().for_each(|note| self.screen.say(note));
-        }
-        let failed = |error: std::io::Error| {
-            format!(
-                "{}: cannot write the worker configuration: {error}",
-                document.origin
-            )
-        };
-        let (origin, object) = (document.origin.clone(), document.object.clone());
-        match self.groups.get_mut(&key) {
-            Some(group) => {
-                if group.object == object && group.prepared.version == prepared.version {
-                    return Ok(());
-                }
-                let restart =
-                    group.change(origin, object, prepared).map_err(failed)? && group.workers.alive() > 0;
-                let what = if restart {
-                    "changed, workers restart one by one"
-                } else {
-                    "changed"
-                };
-                self.screen.say(&format!("{}: {what}", key.1));
-            }
-            None => {
-                let notes = prepared.notes.clone();
-                let group =
-                    LocalGroup::new(origin, object, prepared, self.folder.path(), self.program.clone())
-                        .map_err(failed)?;
-                if group.writes_to_stdout() {
-                    self.screen.leave_stdout();
-                }
-                notes
-                    .iter()
-                    .for_each(|note| self.screen.say(&format!("{}: {note}", key.1)));
-                self.groups.insert(key, group);
-            }
-        }
-        Ok(())
-    }
-
-    fn key(&self, object: &Value) -> GroupKey {
-        let text = |path: &str| object.pointer(path).and_then(Value::as_str).map(str::to_string);
-        (
-            text("/metadata/namespace").unwrap_or_else(|| self.namespace.clone()),
-            text("/metadata/name").unwrap_or_default(),
-        )
-    }
 }
 
 fn views(groups: &BTreeMap<GroupKey, LocalGroup>, running: bool) -> Vec<GroupView> {
     groups.values().map(|group| group.view(running)).collect()
-}
-
-/// Runs all checks of one document; every message starts with the file.
-pub fn check<T>(
-    rules: &Rules,
-    document: &Document,
-    old: Option<&Value>,
-    prepare: impl FnOnce(crds::KafkaConsumerGroup) -> Result<T, String>,
-    namespace: &str,
-) -> Result<T, String> {
-    let name = document
-        .object
-        .pointer("/metadata/name")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    let invalid = |reasons: &str| {
-        format!(
-            "{}: KafkaConsumerGroup \"{name}\" is invalid:\n  {reasons}",
-            document.origin
-        )
-    };
-    let mut group = rules.check(&document.object, old).map_err(|errors| {
-        let reasons: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        invalid(&reasons.join("\n  "))
-    })?;
-    group
-        .metadata
-        .namespace
-        .get_or_insert_with(|| namespace.to_string());
-    prepare(group).map_err(|reason| invalid(&reason.replace('\n', "\n  ")))
 }
 
 /// The worker program: the given one, else the one beside this program, else from PATH.

@@ -110,11 +110,12 @@ fn draw(recording: &Path, title: &str, graph: &Path) -> Result<()> {
     let mut input = Stdio::null();
     let mut running = Vec::new();
     for (number, step) in steps.iter().enumerate() {
-        let output = match number + 1 == steps.len() {
-            true => File::create(&unfinished)
+        let output = if number + 1 == steps.len() {
+            File::create(&unfinished)
                 .with_context(|| format!("cannot write {}", unfinished.display()))?
-                .into(),
-            false => Stdio::piped(),
+                .into()
+        } else {
+            Stdio::piped()
         };
         let mut process = Command::new(step[0])
             .args(&step[1..])

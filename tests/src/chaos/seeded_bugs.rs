@@ -129,7 +129,7 @@ pub const BUGS: &[Bug] = &[
     Bug::new("commit-offset-plus-one", &[Kind::CommittedPastUndone]).quick(),
     Bug::new("commit-goes-back", &[Kind::CommittedWentBack]),
     Bug::new("commit-nothing", &[Kind::Unfinished]),
-    Bug::new("finished-ahead-invented", &[Kind::Lost])
+    Bug::new("out-of-order-completions-invented", &[Kind::Lost])
         .restarts()
         .ordering(Ordering::PerKey),
     Bug::new("at-most-once-commits-later", &[Kind::Duplicated])
@@ -220,9 +220,10 @@ impl Bug {
     pub fn row(&self, outcome: &Outcome) -> Row {
         let broken = outcome.broken();
         Row {
-            passed: match self.either {
-                false => self.kinds.iter().all(|kind| broken.contains(kind)),
-                true => self.kinds.iter().any(|kind| broken.contains(kind)),
+            passed: if self.either {
+                self.kinds.iter().any(|kind| broken.contains(kind))
+            } else {
+                self.kinds.iter().all(|kind| broken.contains(kind))
             },
             ..Row::new(outcome)
         }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::systems::world::World;
 
-/// Why the API server rejects a resource.
+/// Why the API server refuses a resource.
 #[derive(Clone, Debug)]
 pub struct Refusal {
     pub message: String,
@@ -19,7 +19,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Whether the API server rejects the field with a message that contains `text`.
+    /// Whether the API server refuses the field with a message that contains `text`.
     pub fn says(&self, field: &str, text: &str) -> bool {
         let mut causes = self.causes.iter();
         causes.any(|(path, message)| path == field && message.contains(text))

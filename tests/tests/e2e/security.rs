@@ -156,11 +156,11 @@ async fn mutual_tls_works_with_a_client_certificate_and_its_key_is_nowhere_else(
     .await
 }
 
-/// Waits until status shows that the broker rejects the login, and where to correct it.
+/// Waits until status shows that the broker refuses the login, and where to correct it.
 async fn until_refused(world: &World, since: Instant) -> Result<()> {
     let shown = until_within(
         SHOWN_WITHIN,
-        "status shows that the broker rejects the login",
+        "status shows that the broker refuses the login",
         async || {
             let group = world.group("orders").await?;
             let Some(found) = condition(&group, "KafkaReachable") else {

@@ -1,11 +1,12 @@
 //! The assigned partitions as the poll loop keeps them: tracker, in-flight bytes, task. This file makes no
 //! rdkafka calls.
 
-mod commit_position;
+mod commit_state;
 mod commits;
 mod life;
 mod position;
 mod read_cursor;
+mod snapshot;
 
 use std::{
     collections::VecDeque,
@@ -20,17 +21,14 @@ use tokio::sync::{mpsc, watch};
 
 pub(super) use self::position::Position;
 use self::{
-    commit_position::CommitPosition,
+    commit_state::CommitState,
     life::Life,
     position::MAX_DISPATCHED,
     read_cursor::{ReadCursor, ReadVerdict},
 };
 use super::dispatch::Dispatcher;
 use crate::{
-    health::{
-        problems::{Problem, Problems},
-        snapshot::{OldestRecord, PartitionSnapshot, PausedReason},
-    },
+    health::problems::Problems,
     offsets::{Sequence, Tracker},
     processing::{
         PartitionTask,
@@ -80,7 +78,7 @@ impl Counters {
 /// How a partition starts.
 pub(super) struct Start {
     pub partition: TopicPartition,
-    /// Unique. The loop discards completions of any other epoch.
+    /// Unique. The loop discards completions of any other task.
     pub task_epoch: u64,
     /// Stays the same when the loop reads the partition again after an abort.
     pub assignment_epoch: u64,
@@ -101,7 +99,7 @@ pub(super) struct AssignedPartition {
     pub assignment_epoch: u64,
     pub tracker: Tracker,
     /// What is committed, and what the next commit may list.
-    position: CommitPosition,
+    commit_state: CommitState,
     /// librdkafka has paused fetching it.
     pub fetch_paused: bool,
     /// The state of its task.
@@ -114,9 +112,10 @@ pub(super) struct AssignedPartition {
     one_at_a_time: bool,
     /// Maximum number of records in a chunk, if `batch.maxRecords` is not less.
     max_chunk: usize,
-    filling: Chunk,
-    /// When the chunk got its first record.
-    filling_since: Option<Instant>,
+    /// The chunk that is being filled.
+    open_chunk: Chunk,
+    /// When it got its first record.
+    open_chunk_since: Option<Instant>,
     /// Where the loop reads.
     cursor: ReadCursor,
     chunks_in_flight: VecDeque<ChunkInFlight>,
@@ -133,7 +132,7 @@ impl AssignedPartition {
     ) -> Self {
         let Start {
             partition,
-            task_epoch: epoch,
+            task_epoch,
             assignment_epoch,
             finished,
             committed,
@@ -146,7 +145,7 @@ impl AssignedPartition {
         let context = PartitionContext {
             shared: shared.clone(),
             partition: partition.clone(),
-            epoch,
+            task_epoch,
             round: shared.gate.as_ref().map_or(0, |gate| gate.round()),
             problems: problems.clone(),
             events: events.clone(),
@@ -168,20 +167,20 @@ impl AssignedPartition {
             _ if shared.gate.is_some() => Dispatcher::metered(MAX_DISPATCHED, input),
             _ => Dispatcher::at_once(input),
         };
-        // In partition order there are no out-of-order completions, except when a writer rejects one record of
-        // several and `onExhausted` is `Stop`. Repeating those is fine, unless exactly once is promised.
+        // In partition order there are no out-of-order completions, except when a writer rejects one record
+        // of several and `onExhausted` is `Stop`. Repeating those is fine, unless exactly once is promised.
         let lists_out_of_order = shared.ordering != Ordering::PerPartition || shared.gate.is_some();
         Self {
             metrics: shared.metrics.partition(&partition),
             uncounted: Counters::default(),
-            filling: Chunk::new(partition.clone(), epoch),
-            filling_since: None,
+            open_chunk: Chunk::new(partition.clone(), task_epoch),
+            open_chunk_since: None,
             cursor: ReadCursor::new(finished),
             partition,
-            task_epoch: epoch,
+            task_epoch,
             assignment_epoch,
             tracker,
-            position: CommitPosition::new(committed, lists_out_of_order),
+            commit_state: CommitState::new(committed, lists_out_of_order),
             fetch_paused,
             life: Life::new(drain, runtime.spawn(task.run()).abort_handle()),
             problems,
@@ -192,10 +191,15 @@ impl AssignedPartition {
         }
     }
 
+    /// True if this is the partition, and the task with this epoch is still its task.
+    pub fn has_task(&self, partition: &TopicPartition, task_epoch: u64) -> bool {
+        self.partition == *partition && self.task_epoch == task_epoch
+    }
+
     /// The chunk that the record at `offset` belongs to. None if an earlier owner has finished the record, if
     /// it was read before, or if a seek is pending.
     pub fn chunk_for(&mut self, offset: Offset, timestamp: i64) -> Option<&mut Chunk> {
-        let first = self.filling.is_empty() && self.tracker.committable().is_none();
+        let first = self.open_chunk.is_empty() && self.tracker.committable().is_none();
         match self.cursor.advance(&self.partition, offset, timestamp) {
             ReadVerdict::Ignored => return None,
             ReadVerdict::New if !(first && seeded_bug("skip-first-record-after-assign")) => {}
@@ -206,10 +210,10 @@ impl AssignedPartition {
                 return None;
             }
         }
-        if self.filling_since.is_none() {
-            self.filling_since = Some(Instant::now());
+        if self.open_chunk_since.is_none() {
+            self.open_chunk_since = Some(Instant::now());
         }
-        Some(&mut self.filling)
+        Some(&mut self.open_chunk)
     }
 
     /// Requests a seek to this offset: librdkafka's position cannot be trusted any more.
@@ -229,7 +233,7 @@ impl AssignedPartition {
 
     /// True when the chunk that is being filled must be dispatched.
     pub fn is_full(&self, max_records: usize, max_bytes: usize) -> bool {
-        self.filling.len() >= max_records.min(self.max_chunk) || self.filling.bytes() >= max_bytes
+        self.open_chunk.len() >= max_records.min(self.max_chunk) || self.open_chunk.bytes() >= max_bytes
     }
 
     /// True when everything that was read is finished.
@@ -248,7 +252,9 @@ impl AssignedPartition {
     /// Dispatches the chunk when it has waited long enough. The caller that fills a chunk dispatches it when
     /// it is full.
     pub fn dispatch_if_due(&mut self, linger: Duration) {
-        let Some(since) = self.filling_since else { return };
+        let Some(since) = self.open_chunk_since else {
+            return;
+        };
         let waited = since.elapsed();
         if waited >= linger && (self.chunks_in_flight.len() < 2 || waited >= linger + BUSY_LINGER) {
             self.dispatch();
@@ -257,12 +263,12 @@ impl AssignedPartition {
 
     /// Dispatches the chunk that is being filled.
     pub fn dispatch(&mut self) {
-        if self.filling.is_empty() {
+        if self.open_chunk.is_empty() {
             return;
         }
-        self.filling_since = None;
-        let next = self.filling.empty_like();
-        let chunk = std::mem::replace(&mut self.filling, next);
+        self.open_chunk_since = None;
+        let next = self.open_chunk.empty_like();
+        let chunk = std::mem::replace(&mut self.open_chunk, next);
         let (len, bytes) = (chunk.len(), chunk.bytes());
         let end = chunk.record(len - 1).offset + 1;
         let range = self.tracker.deliver(chunk.offsets());
@@ -347,12 +353,12 @@ impl AssignedPartition {
 
     /// Records read and not finished.
     pub fn in_flight(&self) -> usize {
-        self.tracker.unfinished() + self.filling.len()
+        self.tracker.unfinished() + self.open_chunk.len()
     }
 
     /// Bytes read and not finished.
     pub fn bytes_in_flight(&self) -> usize {
-        self.filling.bytes()
+        self.open_chunk.bytes()
             + self
                 .chunks_in_flight
                 .iter()
@@ -365,59 +371,6 @@ impl AssignedPartition {
     pub fn is_far_ahead(&self) -> bool {
         let limit = if self.fetch_paused { MAX_SPAN / 2 } else { MAX_SPAN };
         self.tracker.span() > limit
-    }
-
-    /// What status shows, and the error that belongs to the reason, also while no record is in flight. `end`
-    /// is the end offset of the partition, if known. `outage` is what keeps transactions from being
-    /// committed.
-    pub fn snapshot(
-        &self,
-        paused: bool,
-        end: Option<Offset>,
-        outage: Option<&Problem>,
-    ) -> (PartitionSnapshot, Option<String>) {
-        let (at, problem) = match (self.problems.most_severe(), outage) {
-            (Some((_, own)), Some(outage)) if outage.paused_reason > own.paused_reason => {
-                (None, outage.clone())
-            }
-            (Some((offset, own)), _) => (Some(offset), own),
-            (None, outage) => (None, outage.cloned().unwrap_or_default()),
-        };
-        let watermark = self.tracker.committable();
-        let oldest = self
-            .tracker
-            .oldest()
-            .zip(self.chunks_in_flight.front())
-            .map(|(offset, chunk)| OldestRecord {
-                offset,
-                since: chunk.since,
-                attempts: problem.attempts,
-                last_error: problem.last_error.clone(),
-                // A problem carries the offset of the first record of its work, so one at this offset or
-                // below is about this record, too.
-                error_offset: at.filter(|at| *at > offset),
-            });
-        let lag = end
-            .zip(watermark)
-            .map(|(end, watermark)| (end - watermark).max(0));
-        self.metrics.state(lag, self.in_flight());
-        let far_ahead = (self.fetch_paused && self.is_far_ahead()).then_some(PausedReason::OldestUnfinished);
-        let shown = PartitionSnapshot {
-            topic: self.partition.topic.to_string(),
-            partition: self.partition.partition,
-            epoch: self.assignment_epoch,
-            committed: self.position.committed_offset(),
-            watermark,
-            lag,
-            in_flight: self.in_flight() as u64,
-            oldest,
-            paused_reason: problem
-                .paused_reason
-                .max(paused.then_some(PausedReason::Paused))
-                .max(far_ahead),
-            stalled_since: None,
-        };
-        (shown, problem.last_error)
     }
 }
 

@@ -41,16 +41,16 @@ impl PollLoop {
             TaskEvent::Transaction(event) => self.take_transaction_event(event),
             TaskEvent::Finished {
                 partition,
-                epoch,
+                task_epoch,
                 finished,
                 transaction: _,
                 dead_lettered,
                 skipped,
             } => {
                 let transactional = self.transactions.is_some();
-                // Not found: a completion of an older epoch. Another worker owns the partition, or it was
+                // Not found: a completion of an older task. Another worker owns the partition, or it was
                 // assigned to this worker again.
-                let Some(entry) = self.current(&partition, epoch) else {
+                let Some(entry) = self.current(&partition, task_epoch) else {
                     return Ok(());
                 };
                 entry.complete(&finished);
@@ -67,8 +67,11 @@ impl PollLoop {
                     self.counters.add(counters);
                 }
             }
-            TaskEvent::Ended { partition, epoch } => {
-                if let Some(entry) = self.current(&partition, epoch) {
+            TaskEvent::Ended {
+                partition,
+                task_epoch,
+            } => {
+                if let Some(entry) = self.current(&partition, task_epoch) {
                     entry.task_ended();
                     if !entry.is_draining() {
                         return Err(PollError::TaskDied(partition));
@@ -79,14 +82,14 @@ impl PollLoop {
         Ok(())
     }
 
-    /// The partition, if the task of this epoch is still its task.
+    /// The partition, if the task with this epoch is still its task.
     pub(super) fn current(
         &mut self,
         partition: &TopicPartition,
-        epoch: u64,
+        task_epoch: u64,
     ) -> Option<&mut AssignedPartition> {
         self.assigned
             .iter_mut()
-            .find(|entry| entry.partition == *partition && entry.task_epoch == epoch)
+            .find(|entry| entry.has_task(partition, task_epoch))
     }
 }

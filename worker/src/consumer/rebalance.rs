@@ -83,15 +83,15 @@ impl PollLoop {
                 let partition = TopicPartition::new(topic.as_str(), *partition);
                 self.assigned.retain(|entry| entry.partition != partition);
                 let start = Start {
-                    task_epoch: self.next_epoch,
-                    assignment_epoch: self.next_epoch,
+                    task_epoch: self.next_task_epoch,
+                    assignment_epoch: self.next_task_epoch,
                     finished: finished.remove(&partition).unwrap_or_default(),
                     partition,
                     committed: None,
                     fetch_paused: false,
                     one_at_a_time: false,
                 };
-                self.next_epoch += 1;
+                self.next_task_epoch += 1;
                 let mut entry =
                     AssignedPartition::start(start, &self.shared, &self.runtime, &self.event_sender);
                 entry.limit_metadata(self.metadata_limit);

@@ -130,13 +130,13 @@ impl PollLoop {
         let start = Start {
             assignment_epoch: old.assignment_epoch,
             fetch_paused: old.fetch_paused,
-            task_epoch: self.next_epoch,
+            task_epoch: self.next_task_epoch,
             finished: finished.unwrap_or_default(),
             partition,
             committed,
             one_at_a_time,
         };
-        self.next_epoch += 1;
+        self.next_task_epoch += 1;
         let mut entry = AssignedPartition::start(start, &self.shared, &self.runtime, &self.event_sender);
         entry.limit_metadata(self.metadata_limit);
         Some(entry)

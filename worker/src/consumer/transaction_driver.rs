@@ -60,7 +60,7 @@ pub(super) enum TransactionState {
 /// The position of a partition that is committed with a transaction.
 pub(super) struct Ending {
     pub partition: TopicPartition,
-    pub epoch: u64,
+    pub task_epoch: u64,
     pub position: Position,
     pub counters: Counters,
 }

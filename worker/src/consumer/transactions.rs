@@ -94,7 +94,7 @@ impl PollLoop {
                 for ending in std::mem::take(&mut transactions.ending) {
                     let Ending {
                         partition,
-                        epoch,
+                        task_epoch,
                         position,
                         counters,
                     } = ending;
@@ -102,10 +102,11 @@ impl PollLoop {
                         .rejected_records
                         .forget_below(&partition, position.offset);
                     self.counters.add(counters);
-                    let current = |entry: &&mut AssignedPartition| {
-                        entry.partition == partition && entry.task_epoch == epoch
-                    };
-                    if let Some(entry) = self.assigned.iter_mut().find(current) {
+                    let current = self
+                        .assigned
+                        .iter_mut()
+                        .find(|entry| entry.has_task(&partition, task_epoch));
+                    if let Some(entry) = current {
                         let offset = position.offset;
                         entry.committing(position);
                         entry.commit_answered(Some(offset));
@@ -179,7 +180,7 @@ impl PollLoop {
             commit::add(&mut offsets, &entry.partition, &position);
             ending.push(Ending {
                 partition: entry.partition.clone(),
-                epoch: entry.task_epoch,
+                task_epoch: entry.task_epoch,
                 position,
                 counters: std::mem::take(&mut entry.uncounted),
             });

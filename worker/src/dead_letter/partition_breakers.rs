@@ -52,9 +52,9 @@ impl PartitionBreakers {
 
     fn with<R>(&self, chunk: &Chunk, change: impl FnOnce(&mut Breaker) -> R) -> R {
         let mut partitions = sync::lock(&self.partitions);
-        let fresh = || (chunk.epoch, Breaker::new(self.limits));
+        let fresh = || (chunk.task_epoch, Breaker::new(self.limits));
         let entry = partitions.entry(chunk.partition.clone()).or_insert_with(fresh);
-        if entry.0 != chunk.epoch {
+        if entry.0 != chunk.task_epoch {
             *entry = fresh();
         }
         change(&mut entry.1)
@@ -78,8 +78,8 @@ fn admit(breaker: &mut Breaker, records: usize, failed: &[usize]) -> Option<Brea
 mod tests {
     use super::*;
 
-    fn chunk(partition: i32, epoch: u64) -> Chunk {
-        Chunk::new(TopicPartition::new("orders", partition), epoch)
+    fn chunk(partition: i32, task_epoch: u64) -> Chunk {
+        Chunk::new(TopicPartition::new("orders", partition), task_epoch)
     }
 
     fn breakers(consecutive: u64) -> PartitionBreakers {

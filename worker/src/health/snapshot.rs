@@ -60,8 +60,8 @@ pub struct PartitionSnapshot {
     pub topic: String,
     /// Number of the partition.
     pub partition: i32,
-    /// Number of the assignment; completions of older assignments are ignored.
-    pub epoch: u64,
+    /// Number of the assignment: a partition that is assigned again has a larger one.
+    pub assignment_epoch: u64,
     /// The committed offset, which is the next to be read after a restart.
     pub committed: Option<i64>,
     /// Every record below this offset is finished.

@@ -92,7 +92,7 @@ impl Stalls {
         let mut before = std::mem::take(&mut self.marks);
         for shown in partitions {
             let partition = TopicPartition::new(shown.topic.as_str(), shown.partition);
-            let key = (partition, shown.epoch);
+            let key = (partition, shown.assignment_epoch);
             let fresh = Mark {
                 watermark: shown.watermark,
                 lag: shown.lag,
@@ -102,10 +102,10 @@ impl Stalls {
             };
             let mut mark = before.remove(&key).unwrap_or_else(|| fresh.clone());
             let arrived = shown.lag > mark.lag && mark.lag.is_some();
-            let held_back = shown
+            let paused_by_problem = shown
                 .paused_reason
                 .is_some_and(|reason| reason != PausedReason::Paused);
-            let work = shown.in_flight > 0 || arrived || held_back;
+            let work = shown.in_flight > 0 || arrived || paused_by_problem;
             if paused || !work || shown.watermark != mark.watermark {
                 if mark.stalled {
                     changes.push(Change {
@@ -137,20 +137,20 @@ mod tests {
     const AFTER: Duration = Duration::from_secs(300);
 
     /// The code under test, and the present time.
-    struct World {
+    struct Fixture {
         stalls: Stalls,
         start: Instant,
         seconds: u64,
-        epoch: u64,
+        assignment_epoch: u64,
     }
 
-    impl World {
+    impl Fixture {
         fn new() -> Self {
             Self {
                 stalls: Stalls::new(AFTER),
                 start: Instant::now(),
                 seconds: 0,
-                epoch: 1,
+                assignment_epoch: 1,
             }
         }
 
@@ -172,7 +172,7 @@ mod tests {
             let mut shown = [PartitionSnapshot {
                 topic: "orders".into(),
                 partition: 3,
-                epoch: self.epoch,
+                assignment_epoch: self.assignment_epoch,
                 committed: None,
                 watermark: Some(watermark),
                 lag,
@@ -193,63 +193,63 @@ mod tests {
 
     #[test]
     fn a_stall_of_unfinished_work_and_its_end_are_each_reported_once() {
-        let mut world = World::new();
-        assert_eq!(world.look(10, 7, 5, None, false), (None, vec![]));
-        assert_eq!(world.look(299, 7, 5, None, false), (None, vec![]));
-        assert_eq!(world.look(1, 7, 5, None, false), (Some(10), vec![true]));
-        assert_eq!(world.look(1000, 7, 9, None, false), (Some(10), vec![]));
-        assert_eq!(world.look(1, 8, 8, None, false), (None, vec![false]));
-        assert_eq!(world.look(299, 8, 8, None, false), (None, vec![]));
-        assert_eq!(world.look(1, 8, 8, None, false), (Some(1311), vec![true]));
+        let mut fixture = Fixture::new();
+        assert_eq!(fixture.look(10, 7, 5, None, false), (None, vec![]));
+        assert_eq!(fixture.look(299, 7, 5, None, false), (None, vec![]));
+        assert_eq!(fixture.look(1, 7, 5, None, false), (Some(10), vec![true]));
+        assert_eq!(fixture.look(1000, 7, 9, None, false), (Some(10), vec![]));
+        assert_eq!(fixture.look(1, 8, 8, None, false), (None, vec![false]));
+        assert_eq!(fixture.look(299, 8, 8, None, false), (None, vec![]));
+        assert_eq!(fixture.look(1, 8, 8, None, false), (Some(1311), vec![true]));
         // Finished to the last record.
-        assert_eq!(world.look(1, 16, 0, None, false), (None, vec![false]));
+        assert_eq!(fixture.look(1, 16, 0, None, false), (None, vec![false]));
     }
 
     #[test]
     fn slow_is_not_stalled() {
-        let mut world = World::new();
+        let mut fixture = Fixture::new();
         for watermark in 0..20 {
-            assert_eq!(world.look(299, watermark, 5, Some(1000), false), (None, vec![]));
+            assert_eq!(fixture.look(299, watermark, 5, Some(1000), false), (None, vec![]));
         }
     }
 
     #[test]
     fn unread_records_that_arrive_count_but_markers_at_the_end_do_not() {
-        let mut world = World::new();
+        let mut fixture = Fixture::new();
         for _ in 0..5 {
-            assert_eq!(world.look(1000, 7, 0, Some(1), false), (None, vec![]));
+            assert_eq!(fixture.look(1000, 7, 0, Some(1), false), (None, vec![]));
         }
-        assert_eq!(world.look(1, 7, 0, Some(2), false), (None, vec![]));
-        assert_eq!(world.look(300, 7, 0, Some(2), false), (Some(5000), vec![true]));
-        assert_eq!(world.look(1, 9, 0, Some(0), false), (None, vec![false]));
+        assert_eq!(fixture.look(1, 7, 0, Some(2), false), (None, vec![]));
+        assert_eq!(fixture.look(300, 7, 0, Some(2), false), (Some(5000), vec![true]));
+        assert_eq!(fixture.look(1, 9, 0, Some(0), false), (None, vec![false]));
     }
 
     #[test]
     fn an_idle_partition_has_the_full_time_from_its_next_record() {
-        let mut world = World::new();
-        world.look(0, 7, 0, Some(0), false);
-        assert_eq!(world.look(5000, 7, 0, Some(0), false), (None, vec![]));
-        assert_eq!(world.look(1, 7, 1, Some(1), false), (None, vec![]));
-        assert_eq!(world.look(200, 7, 1, Some(1), false), (None, vec![]));
+        let mut fixture = Fixture::new();
+        fixture.look(0, 7, 0, Some(0), false);
+        assert_eq!(fixture.look(5000, 7, 0, Some(0), false), (None, vec![]));
+        assert_eq!(fixture.look(1, 7, 1, Some(1), false), (None, vec![]));
+        assert_eq!(fixture.look(200, 7, 1, Some(1), false), (None, vec![]));
     }
 
     #[test]
     fn a_requested_pause_is_no_stall_and_restarts_the_time() {
-        let mut world = World::new();
-        world.look(0, 7, 5, Some(5), false);
-        assert_eq!(world.look(1000, 7, 5, Some(5), true), (None, vec![]));
-        assert_eq!(world.look(299, 7, 5, Some(5), false), (None, vec![]));
-        assert_eq!(world.look(1, 7, 5, Some(5), false), (Some(1000), vec![true]));
-        assert_eq!(world.look(1, 7, 5, Some(5), true), (None, vec![false]));
+        let mut fixture = Fixture::new();
+        fixture.look(0, 7, 5, Some(5), false);
+        assert_eq!(fixture.look(1000, 7, 5, Some(5), true), (None, vec![]));
+        assert_eq!(fixture.look(299, 7, 5, Some(5), false), (None, vec![]));
+        assert_eq!(fixture.look(1, 7, 5, Some(5), false), (Some(1000), vec![true]));
+        assert_eq!(fixture.look(1, 7, 5, Some(5), true), (None, vec![false]));
     }
 
     #[test]
     fn a_new_assignment_restarts_the_time() {
-        let mut world = World::new();
-        world.look(0, 7, 5, None, false);
-        world.look(300, 7, 5, None, false);
-        world.epoch = 2;
-        assert_eq!(world.look(1, 7, 5, None, false), (None, vec![]));
-        assert_eq!(world.stalls.marks.len(), 1);
+        let mut fixture = Fixture::new();
+        fixture.look(0, 7, 5, None, false);
+        fixture.look(300, 7, 5, None, false);
+        fixture.assignment_epoch = 2;
+        assert_eq!(fixture.look(1, 7, 5, None, false), (None, vec![]));
+        assert_eq!(fixture.stalls.marks.len(), 1);
     }
 }

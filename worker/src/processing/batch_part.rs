@@ -170,8 +170,8 @@ impl BatchPart {
         })
     }
 
-    /// Adds a failure of a record of this part. A record with several outputs fails once per writer; the failures
-    /// of records that have left the part go with them.
+    /// Adds a failure of a record of this part. A record with several outputs fails once per writer; the
+    /// failures of records that have left the part go with them.
     pub fn add_failed(&mut self, failed_record: FailedRecord) {
         let failure = &failed_record.failure;
         let known = |known: &FailedRecord| {

@@ -55,7 +55,7 @@ pub(crate) async fn claim(context: &Arc<PartitionContext>) -> Option<ClaimedPart
         let result = tokio::select! {
             biased;
             _ = draining.wait_for(|draining| *draining) => return None,
-            result = named.writer.claim(&context.partition, context.epoch) => result,
+            result = named.writer.claim(&context.partition, context.task_epoch) => result,
         };
         let error = match result {
             Ok(finished) => {
@@ -113,7 +113,7 @@ impl ClaimedPartition {
         );
         let event = TaskEvent::Finished {
             partition: self.context.partition.clone(),
-            epoch: self.context.epoch,
+            task_epoch: self.context.task_epoch,
             transaction: 0,
             finished: FinishedRecords::Some(dispatched.first, finished),
             dead_lettered: 0,

@@ -41,7 +41,7 @@ pub(crate) struct WorkerContext {
 pub(crate) struct PartitionContext {
     pub shared: Arc<WorkerContext>,
     pub partition: TopicPartition,
-    pub epoch: u64,
+    pub task_epoch: u64,
     /// With transactions: see [`Gate::enter`](crate::transaction::Gate::enter).
     pub round: u64,
     pub problems: Problems,

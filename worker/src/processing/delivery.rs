@@ -1,4 +1,4 @@
-//! Writes outputs with one writer until each output is written, refused or to be retried later. While the
+//! Writes outputs with one writer until each output is written, rejected or to be retried later. While the
 //! system behind the writer is unavailable, the delivery retries indefinitely with backoff, together with all
 //! other deliveries of the writer ([`WriterBreaker`]). It halves a batch that the writer refuses as a whole.
 //! Cancel-safe in the sense of at-least-once: a dropped call may have written some outputs.
@@ -9,7 +9,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use tokio::time::Instant;
 
-use self::outcome::{RefusedRecord, RetryLater, WriteOutcome};
+use self::outcome::{RejectedRecord, RetryLater, WriteOutcome};
 use crate::retry;
 use crate::{
     health::{problems::ProblemReporter, snapshot::PausedReason},
@@ -49,7 +49,7 @@ pub(crate) struct Delivery<'a> {
     pub batch: &'a Batch,
     /// Number of the transaction, with [`RetryMode::AbortTransaction`].
     pub transaction: u64,
-    /// The records were refused before and have waited: the writer may accept them now.
+    /// The records were rejected before and have waited: the writer may accept them now.
     pub after_a_wait: bool,
     pub retry_mode: RetryMode,
     pub retry: &'a RetryPolicy,
@@ -168,8 +168,8 @@ impl Delivery<'_> {
                 self.reporter.failing(attempt.attempts, &record.message);
                 in_doubt += 1;
             } else if !record.retryable || attempt.attempts >= self.retry.max_attempts {
-                let refused = self.refused(vec![output], record.message, attempt.attempts);
-                outcome.refused.push(refused);
+                let rejected = self.rejected(vec![output], record.message, attempt.attempts);
+                outcome.rejected.push(rejected);
             } else if requeue {
                 outcome.later.push(RetryLater {
                     output,
@@ -211,13 +211,13 @@ impl Delivery<'_> {
         TransactionFailure::new(cause, message)
     }
 
-    /// The writer refuses the batch as a whole: halves it, down to the record that the writer refuses.
+    /// The writer refuses the batch as a whole: halves it, down to the record that the writer rejects.
     fn on_batch_refused(&self, mut attempt: Attempt, message: String, state: &mut DeliveryState) {
         self.metrics.write_failed(&self.writer.name, "record");
         state.outage = WriterOutage::default();
         let Some(middle) = self.middle(&attempt.outputs) else {
-            let refused = self.refused(attempt.outputs, message, attempt.attempts);
-            state.outcome.refused.push(refused);
+            let rejected = self.rejected(attempt.outputs, message, attempt.attempts);
+            state.outcome.rejected.push(rejected);
             return;
         };
         let right = attempt.outputs.split_off(middle);
@@ -267,14 +267,14 @@ impl Delivery<'_> {
     }
 
     /// `outputs` belong to one record, and there is at least one.
-    fn refused(&self, outputs: Vec<u32>, message: String, attempts: u32) -> RefusedRecord {
+    fn rejected(&self, outputs: Vec<u32>, message: String, attempts: u32) -> RejectedRecord {
         let failure = Failure {
             source: self.batch.source(outputs[0]) as usize,
             stage: Stage::Write,
             component: Arc::clone(&self.writer.name),
             message,
         };
-        RefusedRecord {
+        RejectedRecord {
             failure,
             attempts,
             outputs,

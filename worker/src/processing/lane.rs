@@ -154,10 +154,10 @@ impl Lane {
         self.keep_unwritten(&mut part, &batch, &outcomes);
         self.park_retries(&mut part, &outcomes, waits);
         let given_up: usize = outcomes.iter().map(|outcome| outcome.given_up).sum();
-        for refused in outcomes.into_iter().flat_map(|outcome| outcome.refused) {
+        for rejected in outcomes.into_iter().flat_map(|outcome| outcome.rejected) {
             part.add_failed(FailedRecord {
-                failure: refused.failure,
-                attempts: refused.attempts,
+                failure: rejected.failure,
+                attempts: rejected.attempts,
             });
         }
         if is_retry {

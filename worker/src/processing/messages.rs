@@ -20,7 +20,7 @@ pub(crate) enum TaskEvent {
     /// These records are finished.
     Finished {
         partition: TopicPartition,
-        epoch: u64,
+        task_epoch: u64,
         /// Number of the transaction that the records were written in; 0 without transactions.
         transaction: u64,
         finished: FinishedRecords,
@@ -28,7 +28,10 @@ pub(crate) enum TaskEvent {
         skipped: u64,
     },
     /// The task has ended and sends no more events.
-    Ended { partition: TopicPartition, epoch: u64 },
+    Ended {
+        partition: TopicPartition,
+        task_epoch: u64,
+    },
     /// An event of the transaction.
     Transaction(transaction::Event),
 }

@@ -22,7 +22,7 @@ use crate::{
     processing::{batch_part::BatchPart, context::WorkerContext},
     record::{
         Chunk, Offset, TopicPartition,
-        batch::{Batch, Payload},
+        batch::{Batch, builder::Payload},
         failure::Stage,
     },
     retry::RetryPolicy,

@@ -31,7 +31,7 @@ pub enum FailureClass {
     Record,
     /// The other system is unavailable or busy: the worker retries with backoff.
     Transient,
-    /// Someone has to fix something first: a missing topic or table, a missing permission, a rejected login.
+    /// Needs action by a user: a missing topic or table, a missing permission, a refused login.
     Systemic,
 }
 

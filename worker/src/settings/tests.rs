@@ -10,7 +10,7 @@ use super::{document::parse, *};
 use crate::{
     dead_letter::{BreakerLimits, DeadLetterSettings},
     exit, per_record,
-    record::batch::Payload,
+    record::batch::builder::Payload,
 };
 
 fn document() -> Value {

@@ -24,7 +24,7 @@ pub fn summarize(snapshot: &Snapshot) -> WorkerStatus {
         .filter_map(|partition| partition.oldest.as_ref().map(|oldest| (partition, oldest)))
         .min_by_key(|(_, oldest)| oldest.since);
     let stalled = stalled(partitions);
-    let held_back = snapshot.paused.then_some(PausedReason::Paused);
+    let requested_pause = snapshot.paused.then_some(PausedReason::Paused);
     WorkerStatus {
         name: snapshot.worker.clone(),
         assigned: clamp(partitions.len() as u64) as i32,
@@ -47,7 +47,7 @@ pub fn summarize(snapshot: &Snapshot) -> WorkerStatus {
             .iter()
             .filter_map(|partition| partition.paused_reason)
             .max()
-            .max(held_back)
+            .max(requested_pause)
             .map(|reason| reason.as_str().into()),
         last_error: snapshot
             .last_error
@@ -107,7 +107,7 @@ mod tests {
         PartitionSnapshot {
             topic: "orders".into(),
             partition: number,
-            epoch: 1,
+            assignment_epoch: 1,
             committed: None,
             watermark: None,
             lag,

@@ -32,7 +32,8 @@ enum ClientStage {
     New,
     /// No transaction has started.
     Ready,
-    Begun,
+    /// A transaction has started.
+    Started,
 }
 
 impl PairedClient {
@@ -48,7 +49,7 @@ impl PairedClient {
     /// Begins a transaction unless one has started. Retries indefinitely, with a new client if necessary.
     pub async fn begin(&mut self) {
         let mut failures = 0;
-        while self.stage != ClientStage::Begun {
+        while self.stage != ClientStage::Started {
             let Err(error) = self.try_to_begin().await else {
                 break;
             };
@@ -79,11 +80,11 @@ impl PairedClient {
 
     async fn try_to_begin(&mut self) -> Result<(), TransactionError> {
         if self.stage == ClientStage::New {
-            call(&self.client, TransactionalClient::initialise).await?;
+            call(&self.client, TransactionalClient::initialize).await?;
             self.stage = ClientStage::Ready;
         }
         call(&self.client, TransactionalClient::begin).await?;
-        self.stage = ClientStage::Begun;
+        self.stage = ClientStage::Started;
         Ok(())
     }
 
@@ -117,7 +118,7 @@ impl PairedClient {
     /// numbers to other records, but the broker may have received them, and would take the other records for
     /// duplicates.
     pub async fn abort(&mut self) {
-        if self.stage != ClientStage::Begun {
+        if self.stage != ClientStage::Started {
             return;
         }
         if !self.client.is_idle() {

@@ -46,7 +46,7 @@ pub(crate) enum Cause {
     TooLong,
     /// The writer is unavailable for now.
     Unavailable,
-    /// The writer is unavailable until someone fixes something.
+    /// The writer is unavailable until a user fixes the cause.
     Systemic,
 }
 

@@ -62,17 +62,17 @@ pub struct RejectedRecords(Mutex<KnownRejections>);
 #[derive(Debug, Default)]
 struct KnownRejections {
     suspects: Vec<Suspect>,
-    refused: HashMap<OutputKey, String>,
+    rejected: HashMap<OutputKey, String>,
 }
 
 impl RejectedRecords {
     /// Why the broker rejects this output, if that is known.
     pub(crate) fn of(&self, output: &OutputRecord<'_>) -> Option<String> {
         let state = self.state();
-        if state.refused.is_empty() {
+        if state.rejected.is_empty() {
             return None;
         }
-        state.refused.get(&id(output)).cloned()
+        state.rejected.get(&id(output)).cloned()
     }
 
     /// The broker rejected this output together with others.
@@ -102,29 +102,29 @@ impl RejectedRecords {
     }
 
     /// The broker rejects this output whatever it is sent with.
-    pub(crate) fn refused(&self, output: &OutputRecord<'_>, why: String) {
+    pub(crate) fn reject(&self, output: &OutputRecord<'_>, why: String) {
         self.remember(id(output), why);
     }
 
     fn remember(&self, id: OutputKey, why: String) {
         let mut state = self.state();
-        if state.refused.len() >= MOST {
-            state.refused.clear();
+        if state.rejected.len() >= MOST {
+            state.rejected.clear();
         }
-        state.refused.insert(id, why);
+        state.rejected.insert(id, why);
     }
 
     /// Forgets the rejection, so that the broker is asked again.
     pub(crate) fn forget(&self, output: &OutputRecord<'_>) {
-        self.state().refused.remove(&id(output));
+        self.state().rejected.remove(&id(output));
     }
 
     /// Everything below `offset` is committed and is not read again.
     pub(crate) fn forget_below(&self, partition: &TopicPartition, offset: Offset) {
         let mut state = self.state();
-        if !state.refused.is_empty() {
+        if !state.rejected.is_empty() {
             state
-                .refused
+                .rejected
                 .retain(|(of, at, _), _| of != partition || *at >= offset);
         }
     }
@@ -178,7 +178,7 @@ mod tests {
         assert!(rejected_records.of(&first).is_some());
         rejected_records.forget_below(&TopicPartition::new("t", 0), 8);
         assert!(rejected_records.of(&first).is_none());
-        rejected_records.refused(&second, "no key".into());
+        rejected_records.reject(&second, "no key".into());
         rejected_records.forget(&second);
         assert!(rejected_records.of(&second).is_none());
     }

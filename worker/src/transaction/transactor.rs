@@ -179,7 +179,7 @@ impl Transactor {
         })?;
         let [client, _] = producer.transactional_clients();
         call(&client, |client| {
-            client.initialise().and_then(|()| client.begin())
+            client.initialize().and_then(|()| client.begin())
         })
         .await?;
         let records: Vec<_> = suspects.iter().map(|suspect| suspect.record()).collect();

@@ -23,7 +23,10 @@ use super::Transform;
 use crate::{
     decode,
     record::{
-        batch::{Batch, BatchBuilder, OutputRecord, Payload},
+        batch::{
+            Batch, OutputRecord,
+            builder::{BatchBuilder, Payload},
+        },
         failure::Stage,
     },
 };

@@ -40,7 +40,10 @@ use super::Transform;
 use crate::{
     decode::not_json,
     record::{
-        batch::{Batch, BatchBuilder, OutputRecord, Payload},
+        batch::{
+            Batch, OutputRecord,
+            builder::{BatchBuilder, Payload},
+        },
         failure::Stage,
     },
 };

@@ -43,7 +43,7 @@ mod tests {
         WriteBatch,
         record::{
             Chunk, TopicPartition,
-            batch::{Batch, Payload},
+            batch::{Batch, builder::Payload},
             failure::Stage,
         },
     };

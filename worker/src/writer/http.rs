@@ -5,7 +5,7 @@
 //! - **an answer that does not show which records are written** (a body with results for another number of
 //!   records, JSON that is too large or incomplete, 303, a status above 599): the same. This is no systemic
 //!   error, because the worker repeats those with `AtMostOnce` too.
-//! - **401, 403, 404, 405, 407, 410 and other redirects**: someone has to fix something; the writer retries
+//! - **401, 403, 404, 405, 407, 410 and other redirects**: a user has to fix the cause; the writer retries
 //!   at longer intervals. After a 401 or 403 it reads the Secret again, and if the Secret has changed, it
 //!   sends the request again immediately.
 //! - **other 4xx**: some records are rejected. The worker halves the batch until it has found them; with
@@ -195,11 +195,11 @@ impl HttpWriter {
         match self.request(bytes, content_type, &key, positions.len()).await? {
             HttpAnswer::Written => {}
             HttpAnswer::PerRecord(results) => {
-                let refused = positions
+                let newly_rejected = positions
                     .iter()
                     .zip(results)
                     .filter_map(|(position, result)| Some(result?.rejected(*position)));
-                rejected.extend(refused);
+                rejected.extend(newly_rejected);
                 rejected.sort_by_key(|rejected| rejected.position);
             }
         }
@@ -229,7 +229,7 @@ impl HttpWriter {
                     });
                 }
                 Ok(HttpAnswer::PerRecord(results)) => match results.into_iter().next().flatten() {
-                    Some(refusal) => rejected.push(refusal.rejected(position)),
+                    Some(item) => rejected.push(item.rejected(position)),
                     None => {
                         written.insert(id(&record));
                     }

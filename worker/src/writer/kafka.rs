@@ -90,7 +90,7 @@ impl KafkaWriter {
                 }
                 // The record's other outputs may be in the transaction already: the batch has to be written
                 // again without this record.
-                rejected_records.refused(output, error.message.clone());
+                rejected_records.reject(output, error.message.clone());
             }
             if error.in_doubt {
                 rejected_records.suspect(output, record);

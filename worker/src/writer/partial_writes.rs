@@ -21,7 +21,7 @@ pub(super) fn id(record: &OutputRecord<'_>) -> OutputId {
 
 #[derive(Debug, Default)]
 struct PartitionWrites {
-    epoch: u64,
+    task_epoch: u64,
     outputs: HashSet<OutputId>,
 }
 
@@ -47,7 +47,7 @@ impl PartialWrites {
             return HashSet::new();
         };
         // Another assignment may have started at an older offset on purpose.
-        if known.epoch != batch.task_epoch() {
+        if known.task_epoch != batch.task_epoch() {
             partitions.remove(partition);
             return HashSet::new();
         }
@@ -70,9 +70,9 @@ impl PartialWrites {
         };
         let mut partitions = self.partitions();
         let known = partitions.entry(first.record.partition().clone()).or_default();
-        if known.epoch != batch.task_epoch() {
+        if known.task_epoch != batch.task_epoch() {
             *known = PartitionWrites {
-                epoch: batch.task_epoch(),
+                task_epoch: batch.task_epoch(),
                 outputs: HashSet::new(),
             };
         }
@@ -91,8 +91,8 @@ mod tests {
     use super::*;
     use crate::record::{Chunk, batch::Batch};
 
-    fn batch(partition: i32, epoch: u64) -> Batch {
-        let mut chunk = Chunk::new(TopicPartition::new("t", partition), epoch);
+    fn batch(partition: i32, task_epoch: u64) -> Batch {
+        let mut chunk = Chunk::new(TopicPartition::new("t", partition), task_epoch);
         for offset in 0..4 {
             chunk.push(offset, 0, None, None, []);
         }

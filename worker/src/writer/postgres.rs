@@ -229,19 +229,19 @@ impl Writer for PostgresWriter {
     fn claim<'a>(
         &'a self,
         partition: &'a TopicPartition,
-        epoch: u64,
+        task_epoch: u64,
     ) -> BoxFuture<'a, Result<FinishedSet, WriteError>> {
         Box::pin(async move {
             match &self.offsets {
-                Some(offsets) => self.claim_partition(offsets, partition, epoch).await,
+                Some(offsets) => self.claim_partition(offsets, partition, task_epoch).await,
                 None => Ok(FinishedSet::default()),
             }
         })
     }
 
-    fn committed(&self, partition: &TopicPartition, epoch: u64, offset: Offset) {
+    fn committed(&self, partition: &TopicPartition, task_epoch: u64, offset: Offset) {
         if let Some(offsets) = &self.offsets {
-            offsets.claims.committed(partition, epoch, offset);
+            offsets.claims.committed(partition, task_epoch, offset);
         }
     }
 

@@ -3,7 +3,7 @@
 //! several partitions never mix within a line. A written batch means that the pipe or terminal accepted the
 //! bytes, nothing more.
 //!
-//! An error before the first byte of a batch is systemic, because someone has to start a reader for the
+//! An error before the first byte of a batch is systemic, because a user has to start a reader for the
 //! output. After the first byte it is transient: with `AtMostOnce` these bytes must not be written again.
 
 use std::{

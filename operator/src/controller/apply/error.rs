@@ -12,7 +12,7 @@ pub enum ApplyError {
         name: String,
         source: Box<kube::Error>,
     },
-    #[error("the API server rejects {kind} {name}: {source}")]
+    #[error("the API server refuses {kind} {name}: {source}")]
     Write {
         kind: &'static str,
         name: String,

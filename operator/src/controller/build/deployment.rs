@@ -34,7 +34,7 @@ pub fn deployment(
 ) -> Deployment {
     let mut metadata = metadata(group);
     if start_positions_committed {
-        metadata.annotations = Some([(START_POSITIONS_ANNOTATION.into(), "settled".into())].into());
+        metadata.annotations = Some([(START_POSITIONS_ANNOTATION.into(), "committed".into())].into());
     }
     Deployment {
         metadata,

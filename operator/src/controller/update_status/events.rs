@@ -86,7 +86,7 @@ pub fn events(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) ->
 
 /// Reasons of condition Consuming that deserve an Event at once.
 fn is_hindered(reason: &str) -> bool {
-    reason == "PartitionsStalled" || PausedReason::named(reason).is_some_and(PausedReason::hinders)
+    reason == "PartitionsStalled" || PausedReason::named(reason).is_some_and(PausedReason::is_problem)
 }
 
 /// Events about changed topics.
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hinders_workers_has_an_event_at_its_start_and_its_end() {
+    fn a_problem_of_the_workers_has_an_event_at_its_start_and_its_end() {
         let consuming = |truth, reason| status(&[("Consuming", truth, reason)], None);
         let healthy = consuming(Truth::True, "Consuming");
         let reasons_of_workers = [

@@ -47,7 +47,7 @@ pub fn worker_problem(
 
 /// The reason why a worker is hindered, if this operator knows it.
 fn hindrance(entry: &WorkerStatus) -> Option<PausedReason> {
-    PausedReason::named(entry.paused_reason.as_deref()?).filter(|reason| reason.hinders())
+    PausedReason::named(entry.paused_reason.as_deref()?).filter(|reason| reason.is_problem())
 }
 
 /// The number of stalled partitions that workers report, and those that have waited longest. None if no

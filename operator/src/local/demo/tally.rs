@@ -218,8 +218,8 @@ mod tests {
 
     #[test]
     fn each_kind_of_error_is_found() {
-        type Edit = fn(&mut Tally, &Order) -> bool;
-        let table: [(Edit, &str); 6] = [
+        type Fault = fn(&mut Tally, &Order) -> bool;
+        let table: [(Fault, &str); 6] = [
             (|_, order| order.number == 3, "989 of 990 valid"),
             (|_, order| order.number == 37, "9 of 10 invalid"),
             (
@@ -260,8 +260,8 @@ mod tests {
                 "without the headers",
             ),
         ];
-        for (edit, message) in table {
-            let reasons = tally(edit).verdict().unwrap_err().join("; ");
+        for (fault, message) in table {
+            let reasons = tally(fault).verdict().unwrap_err().join("; ");
             assert!(reasons.contains(message), "{message} not in {reasons}");
         }
     }

@@ -3,7 +3,7 @@
 
 use super::{
     AssignedPartition,
-    commit_position::out_of_order,
+    commit_state::out_of_order,
     position::{MAX_DISPATCHED, Position},
 };
 use crate::{offsets::commit_metadata::MetadataLimit, record::Offset};
@@ -15,13 +15,14 @@ impl AssignedPartition {
             return None;
         }
         let dispatched = self.dispatcher.to_commit();
-        self.position.uncommitted(&self.tracker, &self.cursor, dispatched)
+        self.commit_state
+            .uncommitted(&self.tracker, &self.cursor, dispatched)
     }
 
     /// True when the metadata of a commit can list all out-of-order completions. If not, a transaction must
     /// not be committed.
     pub fn metadata_fits(&self) -> bool {
-        self.position.metadata_fits(&self.tracker, &self.cursor)
+        self.commit_state.metadata_fits(&self.tracker, &self.cursor)
     }
 
     /// True when its transaction has to stay open. One record at a time only shortens the list of
@@ -33,7 +34,7 @@ impl AssignedPartition {
 
     /// Sets the limit for the metadata that lists out-of-order completions.
     pub fn limit_metadata(&mut self, metadata_limit: MetadataLimit) {
-        self.position.metadata_limit = metadata_limit;
+        self.commit_state.metadata_limit = metadata_limit;
         if !self.one_at_a_time {
             self.limit_dispatch();
         }
@@ -54,9 +55,9 @@ impl AssignedPartition {
     /// than the default: with a short list, a large chunk would often be too much.
     fn limit_dispatch(&mut self) {
         let full = MetadataLimit::default();
-        let most = MAX_DISPATCHED * self.position.metadata_limit.ranges() / full.ranges();
+        let most = MAX_DISPATCHED * self.commit_state.metadata_limit.ranges() / full.ranges();
         let metered = self.dispatcher.limit_to(most, self.tracker.oldest_sequence());
-        let short = metered && self.position.metadata_limit != full;
+        let short = metered && self.commit_state.metadata_limit != full;
         self.max_chunk = if short { most.max(1) } else { usize::MAX };
     }
 
@@ -67,19 +68,19 @@ impl AssignedPartition {
 
     /// A commit of this position is in flight.
     pub fn committing(&mut self, position: Position) {
-        self.position.start(position);
+        self.commit_state.start(position);
         self.dispatcher.committing();
     }
 
     /// Length of the metadata in the commit in flight. None without a commit or without metadata.
     pub fn committing_metadata(&self) -> Option<usize> {
-        self.position.committing_metadata()
+        self.commit_state.committing_metadata()
     }
 
     /// The coordinator has answered a commit: with the committed offset, or with None if the commit failed.
-    /// Returns the offset if it is newly committed by this epoch.
+    /// Returns the offset if it is newly committed by this task.
     pub fn commit_answered(&mut self, committed: Option<Offset>) -> Option<Offset> {
         self.dispatcher.answered(committed);
-        self.position.answered(committed)
+        self.commit_state.answered(committed)
     }
 }

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     dead_letter::FailurePolicy,
+    health::{problems::Problem, snapshot::PausedReason},
     offsets::commit_metadata::{self, MetadataLimit},
     processing::testing::shared,
 };

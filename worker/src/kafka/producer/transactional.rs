@@ -1,7 +1,7 @@
 //! The transactional side of the producer: two clients with a `transactional.id` each, whose transactions the
 //! caller begins and ends. They take turns: one has the worker's even transactions, the other the odd ones.
 //! Each call blocks and returns its result; the caller decides what to do about it. A client with a fatal
-//! error is dropped, and the next [`TransactionalClient::initialise`] creates a new one, which fences the old
+//! error is dropped, and the next [`TransactionalClient::initialize`] creates a new one, which fences the old
 //! one.
 
 use std::{sync::Arc, time::Duration};
@@ -49,7 +49,7 @@ pub enum TransactionErrorKind {
     Abort,
     /// The client is unusable: create a new one and read again.
     NewClient,
-    /// Like `NewClient`, and someone has to fix something first, for example permissions.
+    /// Like `NewClient`, and a user has to fix the cause first, for example permissions.
     Systemic,
 }
 
@@ -107,11 +107,11 @@ impl Producer {
         let mut properties = Properties::new();
         self.shared.of(0).change(|ours| properties.clone_from(ours));
         if let Some(id) = properties.get_mut("transactional.id") {
-            id.push_str(".trial");
+            id.push_str(".isolate");
         }
         properties.insert("batch.num.messages".into(), "1".into());
         properties.insert("linger.ms".into(), "0".into());
-        // librdkafka 2.12 resends what is in flight behind a rejected request for 10 s, although the
+        // librdkafka 2.12 resends what is in flight behind a refused request for 10 s, although the
         // transaction is over.
         properties.insert("max.in.flight.requests.per.connection".into(), "1".into());
         Self::create(vec![properties], None)
@@ -130,7 +130,7 @@ impl TransactionalClient {
 
     /// Creates the client if there is none, and registers its `transactional.id`. That aborts a transaction
     /// that an earlier client with the same id has left open, and fences that client.
-    pub fn initialise(&self) -> Result<(), TransactionError> {
+    pub fn initialize(&self) -> Result<(), TransactionError> {
         let client = self.slot().client().map_err(|error| TransactionError {
             message: error.to_string(),
             kind: TransactionErrorKind::Systemic,

@@ -29,21 +29,21 @@ impl Gate {
     }
 }
 
-struct World {
+struct Fixture {
     pipeline: Arc<TimedPipeline>,
     gate: Gate,
     calls: Arc<AtomicU32>,
     problems: Problems,
 }
 
-impl Drop for World {
+impl Drop for Fixture {
     fn drop(&mut self) {
         self.gate.open();
     }
 }
 
 /// Records with the value "stuck" wait at the gate. Records with "slow" take an eighth of the limit.
-fn world() -> World {
+fn fixture() -> Fixture {
     let (gate, calls) = (Gate::default(), Arc::new(AtomicU32::new(0)));
     let (closed, count) = (gate.clone(), calls.clone());
     let transform = per_record("clean", move |record, output| {
@@ -63,7 +63,7 @@ fn world() -> World {
     let metrics = Metrics::new();
     let decoders = Decoders::new(&Decode::default(), false);
     let pipeline = Pipeline::new(decoders, vec![named], metrics.clone());
-    World {
+    Fixture {
         pipeline: Arc::new(TimedPipeline::new(pipeline, 16, LIMIT, metrics)),
         gate,
         calls,
@@ -82,7 +82,7 @@ fn chunk(partition: i32, values: &str) -> Arc<Chunk> {
 /// The offsets that passed and those that failed.
 type PassedAndFailed = (Vec<Offset>, Vec<Offset>);
 
-impl World {
+impl Fixture {
     /// The pieces of a chunk, each finished before the next one starts.
     async fn pieces(&self, chunk: Arc<Chunk>) -> Vec<(Option<Range<u32>>, PassedAndFailed)> {
         let mut chunk_run = self.pipeline.start(chunk.clone());
@@ -110,7 +110,7 @@ impl World {
         self.pipeline.lock().threads
     }
 
-    async fn until(&self, condition: impl Fn(&World) -> bool) {
+    async fn until(&self, condition: impl Fn(&Fixture) -> bool) {
         while !condition(self) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -119,29 +119,29 @@ impl World {
 
 #[tokio::test]
 async fn a_record_that_takes_too_long_fails_and_the_others_pass_in_order() {
-    let world = world();
+    let fixture = fixture();
     let reported = async {
         let paused =
-            |world: &World| world.problems.oldest().paused_reason == Some(PausedReason::TransformSlow);
-        world.until(paused).await;
-        world.problems.oldest().last_error
+            |fixture: &Fixture| fixture.problems.oldest().paused_reason == Some(PausedReason::TransformSlow);
+        fixture.until(paused).await;
+        fixture.problems.oldest().last_error
     };
-    let (result, error) = tokio::join!(world.process(chunk(0, "a b stuck c d")), reported);
+    let (result, error) = tokio::join!(fixture.process(chunk(0, "a b stuck c d")), reported);
     assert_eq!(result, (vec![100, 101, 103, 104], vec![102]));
     assert!(error.is_some_and(|error| error.starts_with("transform clean: no record finished for")));
-    assert_eq!(world.problems.oldest(), Default::default());
+    assert_eq!(fixture.problems.oldest(), Default::default());
     // Once in the chunk, once by itself.
-    assert_eq!(world.abandoned(), 2);
-    assert_eq!(world.pipeline.too_many_abandoned(), None);
+    assert_eq!(fixture.abandoned(), 2);
+    assert_eq!(fixture.pipeline.too_many_abandoned(), None);
     // All other chunks continue.
-    assert_eq!(world.process(chunk(0, "a b")).await, (vec![100, 101], vec![]));
+    assert_eq!(fixture.process(chunk(0, "a b")).await, (vec![100, 101], vec![]));
 }
 
 #[tokio::test]
 async fn each_record_that_takes_too_long_ends_a_piece() {
-    let world = world();
+    let fixture = fixture();
     assert_eq!(
-        world.pieces(chunk(0, "a stuck b stuck c")).await,
+        fixture.pieces(chunk(0, "a stuck b stuck c")).await,
         [
             (Some(0..2), (vec![100], vec![101])),
             (Some(2..4), (vec![102], vec![103])),
@@ -149,90 +149,100 @@ async fn each_record_that_takes_too_long_ends_a_piece() {
         ]
     );
     assert_eq!(
-        world.pieces(chunk(0, "a b")).await,
+        fixture.pieces(chunk(0, "a b")).await,
         [
             // Its run continues.
             (Some(0..2), (vec![100], vec![101])),
         ]
     );
     assert_eq!(
-        world.pieces(chunk(1, "a b")).await,
+        fixture.pieces(chunk(1, "a b")).await,
         [(None, (vec![100, 101], vec![]))]
     );
 }
 
 #[tokio::test]
 async fn a_stuck_record_does_not_run_again_before_its_run_has_ended() {
-    let world = world();
-    assert_eq!(world.process(chunk(0, "stuck")).await, (vec![], vec![100]));
-    assert_eq!(world.process(chunk(0, "stuck a")).await, (vec![101], vec![100]));
+    let fixture = fixture();
+    assert_eq!(fixture.process(chunk(0, "stuck")).await, (vec![], vec![100]));
+    assert_eq!(fixture.process(chunk(0, "stuck a")).await, (vec![101], vec![100]));
     // The stuck record once, and the other one once.
-    assert_eq!((world.abandoned(), world.calls.load(Ordering::SeqCst)), (1, 2));
+    assert_eq!(
+        (fixture.abandoned(), fixture.calls.load(Ordering::SeqCst)),
+        (1, 2)
+    );
     // The same offset of another partition is another record.
-    assert_eq!(world.process(chunk(1, "a")).await, (vec![100], vec![]));
-    world.gate.open();
-    world.until(|world| world.abandoned() == 0).await;
-    assert_eq!(world.process(chunk(0, "stuck a")).await, (vec![100, 101], vec![]));
+    assert_eq!(fixture.process(chunk(1, "a")).await, (vec![100], vec![]));
+    fixture.gate.open();
+    fixture.until(|fixture| fixture.abandoned() == 0).await;
+    assert_eq!(
+        fixture.process(chunk(0, "stuck a")).await,
+        (vec![100, 101], vec![])
+    );
 }
 
 #[tokio::test]
 async fn slow_is_not_stuck_however_many_records_there_are() {
-    let world = world();
-    let (passed, failed) = world.process(chunk(0, &["slow"; 10].join(" "))).await;
-    assert_eq!((passed.len(), failed.len(), world.abandoned()), (10, 0, 0));
-    assert_eq!(world.calls.load(Ordering::SeqCst), 10);
+    let fixture = fixture();
+    let (passed, failed) = fixture.process(chunk(0, &["slow"; 10].join(" "))).await;
+    assert_eq!((passed.len(), failed.len(), fixture.abandoned()), (10, 0, 0));
+    assert_eq!(fixture.calls.load(Ordering::SeqCst), 10);
 }
 
 #[tokio::test]
 async fn too_many_abandoned_runs_are_reported() {
-    let world = world();
+    let fixture = fixture();
     let stuck = async |partitions: Range<i32>| {
-        let runs = partitions.map(|partition| world.process(chunk(partition, "stuck")));
+        let runs = partitions.map(|partition| fixture.process(chunk(partition, "stuck")));
         futures::future::join_all(runs).await;
-        world.pipeline.too_many_abandoned()
+        fixture.pipeline.too_many_abandoned()
     };
     assert_eq!(stuck(0..8).await, None);
     assert_eq!(stuck(8..9).await, Some(9));
-    world.gate.open();
-    world.until(|world| world.abandoned() == 0).await;
-    assert_eq!(world.pipeline.too_many_abandoned(), None);
+    fixture.gate.open();
+    fixture.until(|fixture| fixture.abandoned() == 0).await;
+    assert_eq!(fixture.pipeline.too_many_abandoned(), None);
 }
 
 /// Otherwise a process would end that has finished none of the records, and so would the next one.
 #[tokio::test]
 async fn only_runs_of_finished_records_count() {
-    let world = world();
-    let waiting = (0..9).map(|partition| world.pipeline.process(chunk(partition, "stuck"), &world.problems));
+    let fixture = fixture();
+    let waiting = (0..9).map(|partition| {
+        fixture
+            .pipeline
+            .process(chunk(partition, "stuck"), &fixture.problems)
+    });
     let failed = futures::future::join_all(waiting).await;
     assert!(failed.iter().all(|batch| batch.failures().len() == 1));
     let mut chunk_runs: Vec<ChunkRun> = (9..18)
-        .map(|partition| world.pipeline.start(chunk(partition, "stuck")))
+        .map(|partition| fixture.pipeline.start(chunk(partition, "stuck")))
         .collect();
     let next = chunk_runs
         .iter_mut()
-        .map(|chunk_run| world.pipeline.next_piece(chunk_run, &world.problems));
+        .map(|chunk_run| fixture.pipeline.next_piece(chunk_run, &fixture.problems));
     let pieces = futures::future::join_all(next).await;
     for piece in pieces.iter().flatten() {
-        assert_eq!(world.pipeline.too_many_abandoned(), None);
-        world.pipeline.count_abandoned(&piece.abandoned);
+        assert_eq!(fixture.pipeline.too_many_abandoned(), None);
+        fixture.pipeline.count_abandoned(&piece.abandoned);
     }
-    assert_eq!(world.pipeline.too_many_abandoned(), Some(18));
+    assert_eq!(fixture.pipeline.too_many_abandoned(), Some(18));
 }
 
 #[tokio::test]
 async fn runs_of_revoked_chunks_count() {
-    let world = world();
+    let fixture = fixture();
     let mut chunk_runs: Vec<ChunkRun> = (0..9)
-        .map(|partition| world.pipeline.start(chunk(partition, "stuck a")))
+        .map(|partition| fixture.pipeline.start(chunk(partition, "stuck a")))
         .collect();
     let next = chunk_runs
         .iter_mut()
-        .map(|chunk_run| world.pipeline.next_piece(chunk_run, &world.problems));
+        .map(|chunk_run| fixture.pipeline.next_piece(chunk_run, &fixture.problems));
     tokio::select! {
         _ = futures::future::join_all(next) => panic!("their records take longer"),
-        () = world.until(|world| world.abandoned() >= 9) => {}
+        () = fixture.until(|fixture| fixture.abandoned() >= 9) => {}
     }
-    assert_eq!(world.pipeline.too_many_abandoned(), None);
+    assert_eq!(fixture.pipeline.too_many_abandoned(), None);
     drop(chunk_runs);
-    assert!(world.pipeline.too_many_abandoned().is_some());
+    assert!(fixture.pipeline.too_many_abandoned().is_some());
 }

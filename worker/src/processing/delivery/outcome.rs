@@ -1,4 +1,4 @@
-//! What one writer has not written of a part: refused, to be retried, not attempted, or given up. Pure.
+//! What one writer has not written of a part: rejected, to be retried, not attempted, or given up. Pure.
 
 use std::collections::HashSet;
 
@@ -7,9 +7,9 @@ use crate::{
     transaction::TransactionFailure,
 };
 
-/// A record that the writer refuses permanently, with the number of attempts it took.
+/// A record that the writer rejects permanently, with the number of attempts it took.
 #[derive(Debug)]
-pub(crate) struct RefusedRecord {
+pub(crate) struct RejectedRecord {
     pub failure: Failure,
     pub attempts: u32,
     /// The outputs of the record that are not written.
@@ -27,7 +27,7 @@ pub(crate) struct RetryLater {
 /// All outputs that are not simply written.
 #[derive(Debug, Default)]
 pub(crate) struct WriteOutcome {
-    pub refused: Vec<RefusedRecord>,
+    pub rejected: Vec<RejectedRecord>,
     pub later: Vec<RetryLater>,
     /// With `RetryMode::RequeueWithFollowers`: outputs that were not attempted.
     pub rest: Vec<u32>,
@@ -42,12 +42,12 @@ impl WriteOutcome {
     /// Those of `outputs` that are not written. With `repeat`, also those that were written before they
     /// should have been.
     pub fn left(&self, batch: &Batch, outputs: &[u32], repeat: bool) -> Vec<u32> {
-        let refused = self
-            .refused
+        let rejected = self
+            .rejected
             .iter()
-            .flat_map(|refused| refused.outputs.iter().copied());
+            .flat_map(|rejected| rejected.outputs.iter().copied());
         let later = self.later.iter().map(|later| later.output);
-        let left: HashSet<u32> = refused.chain(later).chain(self.rest.iter().copied()).collect();
+        let left: HashSet<u32> = rejected.chain(later).chain(self.rest.iter().copied()).collect();
         if left.is_empty() {
             return Vec::new();
         }

@@ -45,7 +45,7 @@ impl Writer for Sink {
 }
 
 /// A writer, its breaker, and what else a delivery needs.
-struct World {
+struct Fixture {
     sink: Arc<Sink>,
     writer: NamedWriter,
     breaker: WriterBreaker,
@@ -53,9 +53,9 @@ struct World {
     metrics: Metrics,
 }
 
-fn world() -> Arc<World> {
+fn fixture() -> Arc<Fixture> {
     let (sink, metrics) = (Arc::new(Sink::default()), Metrics::new());
-    Arc::new(World {
+    Arc::new(Fixture {
         writer: NamedWriter {
             name: "sink".into(),
             writer: sink.clone(),
@@ -72,7 +72,7 @@ fn world() -> Arc<World> {
     })
 }
 
-impl World {
+impl Fixture {
     /// Delivers two records of a partition.
     async fn deliver(&self, partition: i32, retry_mode: RetryMode, problems: Problems) -> WriteOutcome {
         let mut chunk = Chunk::new(TopicPartition::new("orders", partition), 1);
@@ -122,46 +122,46 @@ fn transient() -> WriteError {
 
 #[tokio::test]
 async fn a_single_transient_failure_does_not_stop_other_deliveries() {
-    let world = world();
-    *world.sink.first.lock().unwrap() = vec![transient()];
+    let fixture = fixture();
+    *fixture.sink.first.lock().unwrap() = vec![transient()];
     let first = tokio::spawn({
-        let world = world.clone();
-        async move { world.deliver(0, RetryMode::Requeue, Problems::default()).await }
+        let fixture = fixture.clone();
+        async move { fixture.deliver(0, RetryMode::Requeue, Problems::default()).await }
     });
-    world.calls(1).await;
+    fixture.calls(1).await;
     tokio::task::yield_now().await;
-    assert!(!world.is_open());
-    world.deliver(1, RetryMode::Requeue, Problems::default()).await;
+    assert!(!fixture.is_open());
+    fixture.deliver(1, RetryMode::Requeue, Problems::default()).await;
     first.await.unwrap();
-    assert!(!world.is_open());
+    assert!(!fixture.is_open());
 }
 
 #[tokio::test]
 async fn while_a_writer_is_unavailable_all_report_why_and_then_continue() {
-    let world = world();
-    *world.sink.stays.lock().unwrap() = Some(systemic());
+    let fixture = fixture();
+    *fixture.sink.stays.lock().unwrap() = Some(systemic());
     let problems: Vec<Problems> = (0..12).map(|_| Problems::default()).collect();
     let deliveries: Vec<_> = (0..)
         .zip(&problems)
         .map(|(partition, problems)| {
-            let (world, problems) = (world.clone(), problems.clone());
-            tokio::spawn(async move { world.deliver(partition, RetryMode::Requeue, problems).await })
+            let (fixture, problems) = (fixture.clone(), problems.clone());
+            tokio::spawn(async move { fixture.deliver(partition, RetryMode::Requeue, problems).await })
         })
         .collect();
-    world.calls(20).await;
-    assert!(world.is_open());
+    fixture.calls(20).await;
+    assert!(fixture.is_open());
     for problems in &problems {
         let problem = problems.oldest();
         assert_eq!(problem.paused_reason, Some(PausedReason::WriterUnavailable));
         assert_eq!(problem.last_error.as_deref(), Some("writer sink: table missing"));
     }
-    *world.sink.stays.lock().unwrap() = None;
+    *fixture.sink.stays.lock().unwrap() = None;
     for delivery in deliveries {
         let outcome = delivery.await.unwrap();
-        assert!(outcome.refused.is_empty() && outcome.given_up == 0);
+        assert!(outcome.rejected.is_empty() && outcome.given_up == 0);
     }
-    assert!(!world.is_open());
-    assert_eq!(world.sink.written.lock().unwrap().len(), 24);
+    assert!(!fixture.is_open());
+    assert_eq!(fixture.sink.written.lock().unwrap().len(), 24);
     assert!(
         problems
             .iter()
@@ -171,37 +171,37 @@ async fn while_a_writer_is_unavailable_all_report_why_and_then_continue() {
 
 #[tokio::test]
 async fn a_delivery_that_is_dropped_while_it_probes_leaves_the_probe_to_another() {
-    let world = world();
-    *world.sink.stays.lock().unwrap() = Some(systemic());
+    let fixture = fixture();
+    *fixture.sink.stays.lock().unwrap() = Some(systemic());
     let spawn = |partition| {
-        let world = world.clone();
+        let fixture = fixture.clone();
         tokio::spawn(async move {
-            world
+            fixture
                 .deliver(partition, RetryMode::Requeue, Problems::default())
                 .await
         })
     };
     let (mut ended, stays) = (spawn(0), spawn(1));
     for calls in 4..10 {
-        world.calls(calls).await;
+        fixture.calls(calls).await;
         ended.abort();
         ended = spawn(0);
     }
     ended.abort();
-    *world.sink.stays.lock().unwrap() = None;
+    *fixture.sink.stays.lock().unwrap() = None;
     stays.await.unwrap();
-    assert!(world.sink.written.lock().unwrap().contains(&(1, 1)));
+    assert!(fixture.sink.written.lock().unwrap().contains(&(1, 1)));
 }
 
 #[tokio::test]
 async fn at_most_once_gives_up_attempted_records_and_no_waiting_ones() {
-    let world = world();
-    *world.sink.first.lock().unwrap() = vec![transient(), systemic()];
+    let fixture = fixture();
+    *fixture.sink.first.lock().unwrap() = vec![transient(), systemic()];
     // The systemic error opens the breaker. Nothing is written then, so the delivery retries, and the retry
     // may have been written.
-    let first = world.deliver(0, RetryMode::Never, Problems::default()).await;
-    assert_eq!((first.given_up, world.is_open()), (2, true));
-    let second = world.deliver(1, RetryMode::Never, Problems::default()).await;
-    assert_eq!((second.given_up, world.is_open()), (0, false));
-    assert_eq!(*world.sink.written.lock().unwrap(), [(1, 0), (1, 1)]);
+    let first = fixture.deliver(0, RetryMode::Never, Problems::default()).await;
+    assert_eq!((first.given_up, fixture.is_open()), (2, true));
+    let second = fixture.deliver(1, RetryMode::Never, Problems::default()).await;
+    assert_eq!((second.given_up, fixture.is_open()), (0, false));
+    assert_eq!(*fixture.sink.written.lock().unwrap(), [(1, 0), (1, 1)]);
 }

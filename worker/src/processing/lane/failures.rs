@@ -124,7 +124,7 @@ impl Lane {
     fn report_finished(&self, part: &BatchPart, transaction: u64, dead_lettered: u64, skipped: u64) {
         let event = TaskEvent::Finished {
             partition: self.context.partition.clone(),
-            epoch: self.context.epoch,
+            task_epoch: self.context.task_epoch,
             transaction,
             finished: part.finished(),
             dead_lettered,

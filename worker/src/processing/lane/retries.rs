@@ -22,8 +22,8 @@ impl Lane {
     /// Retries a failed record from where it failed: from the transforms on, or only the writers that have
     /// not written it.
     pub(super) async fn retry_failed_records(&self, mut part: BatchPart) -> BatchPart {
-        let refused = |failed_record: &FailedRecord| failed_record.failure.stage == Stage::Write;
-        if part.failed_records.iter().all(refused) {
+        let rejected = |failed_record: &FailedRecord| failed_record.failure.stage == Stage::Write;
+        if part.failed_records.iter().all(rejected) {
             part.failed_records.clear();
             part.retry_failed = false;
             part.pending.iter_mut().for_each(|pending| pending.attempts = 0);

@@ -63,7 +63,7 @@ fn run_on(shared: Arc<WorkerContext>, script: Arc<Script>) -> Running {
     let context = PartitionContext {
         shared,
         partition: TopicPartition::new("t", 0),
-        epoch: 1,
+        task_epoch: 1,
         round: 0,
         problems: problems.clone(),
         events: event_sender,

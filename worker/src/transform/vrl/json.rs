@@ -5,7 +5,7 @@ use ::vrl::value::Value;
 use crds::spec::DecoderType;
 use serde::{Serialize, Serializer, ser::Error};
 
-use crate::record::batch::Payload;
+use crate::record::batch::builder::Payload;
 
 /// The payload for `value` in the format of `decoder`, which read it. `buffer` holds the bytes that have to
 /// be written.

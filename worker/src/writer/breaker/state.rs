@@ -13,8 +13,8 @@ use tokio::time::Instant;
 /// that concerns only that call, and must not keep all others from trying.
 const PROBE_LOST_AFTER: Duration = Duration::from_secs(60);
 
-/// Someone has to fix a systemic error, so early retries are useless: the waits start as after the third
-/// failure.
+/// A user has to fix the cause of a systemic error, so early retries are useless: the waits start as after
+/// the third failure.
 const SYSTEMIC_FROM: u32 = 3;
 
 /// The number of a probe.
@@ -55,7 +55,7 @@ pub(super) enum Admission {
 /// A call that got no answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FailedCall<'a> {
-    /// Someone has to fix something first.
+    /// A user has to fix the cause first.
     pub systemic: bool,
     /// Failures in a row of the caller, this one included.
     pub failures: u32,

@@ -25,12 +25,12 @@ pub(super) enum HttpAnswer {
     /// All records are written.
     Written,
     /// One entry per record of the request; `None` if it is written.
-    PerRecord(Vec<Option<RefusedItem>>),
+    PerRecord(Vec<Option<RejectedItem>>),
 }
 
 /// What is wrong with one record.
 #[derive(Debug, PartialEq)]
-pub(super) struct RefusedItem {
+pub(super) struct RejectedItem {
     pub message: String,
     /// The same record may be accepted later.
     pub retryable: bool,
@@ -38,9 +38,9 @@ pub(super) struct RefusedItem {
     pub in_doubt: bool,
 }
 
-impl RefusedItem {
+impl RejectedItem {
     pub fn rejected(self, position: usize) -> Rejected {
-        let RefusedItem {
+        let RejectedItem {
             message,
             retryable,
             in_doubt,
@@ -69,7 +69,7 @@ struct RecordReply {
 /// What the reply to a request with `records` records means. In a `WriteError`, `Refused` means that some
 /// records are rejected, the server does not say which, and none is written. With `Transient` the worker
 /// sends the request again, but not with AtMostOnce, because records may have been written. With `Systemic`
-/// nothing is written until someone fixes the cause, so the worker sends the request again whatever the
+/// nothing is written until a user fixes the cause, so the worker sends the request again whatever the
 /// guarantee is.
 pub(super) fn answer(reply: Reply<'_>, records: usize) -> Result<HttpAnswer, WriteError> {
     let status = reply.status;
@@ -139,14 +139,14 @@ fn no_answer(reply: Reply<'_>) -> WriteError {
     WriteError::Systemic(format!("{message}; {advice}"))
 }
 
-fn per_record(reply: RecordReply) -> Option<RefusedItem> {
+fn per_record(reply: RecordReply) -> Option<RejectedItem> {
     let error = match reply.error {
         None | Some(serde_json::Value::Null) => String::new(),
         Some(serde_json::Value::String(text)) => format!(": {}", shorten(&text)),
         Some(other) => format!(": {}", shorten(&other.to_string())),
     };
     let status = reply.status;
-    (!(200..=299).contains(&status)).then(|| RefusedItem {
+    (!(200..=299).contains(&status)).then(|| RejectedItem {
         message: format!("status {status} for this record{error}"),
         retryable: matches!(status, 408 | 425 | 429 | 500..=599),
         in_doubt: matches!(status, 408 | 500..=599),
@@ -185,8 +185,8 @@ fn shorten(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn refusal(message: &str, retryable: bool, in_doubt: bool) -> Option<RefusedItem> {
-        Some(RefusedItem {
+    fn refusal(message: &str, retryable: bool, in_doubt: bool) -> Option<RejectedItem> {
+        Some(RejectedItem {
             message: message.into(),
             retryable,
             in_doubt,

@@ -15,7 +15,7 @@ use crate::{
     record::{Offset, TopicPartition},
 };
 
-/// A partition under one task_epoch.
+/// A partition during one task.
 #[derive(Debug)]
 pub(super) struct Claim {
     task_epoch: u64,

@@ -14,7 +14,7 @@ fn class(code: Option<&str>) -> FailureClass {
         return FailureClass::Transient;
     };
     match code {
-        // A full disk stays full until someone frees space.
+        // A full disk stays full until a user frees space.
         "53100" => FailureClass::Systemic,
         _ => match &code[..code.len().min(2)] {
             // Data, constraints, a row twice in one statement, limits such as the index row size, errors

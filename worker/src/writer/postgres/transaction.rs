@@ -47,7 +47,7 @@ const BEGIN: &str =
 /// Rows to write, and outputs that cannot be rows, each with the reason.
 struct RowPlan<'a> {
     groups: Vec<Group<'a>>,
-    refused: Vec<(u32, String)>,
+    rejected: Vec<(u32, String)>,
     /// True if a field has no column.
     unknown_fields: bool,
 }
@@ -171,12 +171,12 @@ impl PostgresWriter {
         if new.len() < batch.len() {
             plan = self.plan(&session.table, batch.batch(), &new)?;
         }
-        let refused: Vec<usize> = plan
-            .refused
+        let rejected_sources: Vec<usize> = plan
+            .rejected
             .iter()
             .map(|(output, _)| batch.batch().source(*output) as usize)
             .collect();
-        for range in batch.covered_offsets(&refused) {
+        for range in batch.covered_offsets(&rejected_sources) {
             finished.insert(range);
         }
         let written = self
@@ -186,7 +186,7 @@ impl PostgresWriter {
             return Err(explain(session, &plan.groups, error).await);
         }
         let position = |output: &u32| batch.selected().partition_point(|other| other < output);
-        let rejected = plan.refused.into_iter().map(|(output, message)| Rejected {
+        let rejected = plan.rejected.into_iter().map(|(output, message)| Rejected {
             position: position(&output),
             message,
             retryable: false,
@@ -226,7 +226,7 @@ impl PostgresWriter {
         };
         Ok(RowPlan {
             groups,
-            refused: out.into_iter().map(reason).collect(),
+            rejected: out.into_iter().map(reason).collect(),
             unknown_fields: encoded.unknown_fields,
         })
     }
@@ -248,8 +248,8 @@ impl PostgresWriter {
             }
         };
         // Polled in this order; a request is sent at its first poll.
-        let (begun, owned) = join(client.batch_execute(BEGIN), row).await;
-        begun.map_err(|error| classify::other(&error, "beginning a transaction"))?;
+        let (started, owned) = join(client.batch_execute(BEGIN), row).await;
+        started.map_err(|error| classify::other(&error, "beginning a transaction"))?;
         let owned = owned?;
         // A missing row has lost everything, and so has a row that our claim has just created.
         let nothing = FinishedSet::default();

@@ -1,4 +1,4 @@
-//! Tables: one edit of a healthy group, and its conditions afterwards.
+//! Tables: one change of a healthy group, and its conditions afterwards.
 
 use super::inputs::Failure;
 use super::*;
@@ -148,7 +148,7 @@ fn a_healthy_group_has_healthy_conditions_only() {
         ("WorkersAvailable", "True/AllWorkersReady"),
         ("Consuming", "True/Consuming"),
         ("ScalingLimited", "False/NotLimited"),
-        ("Reconciling", "False/Settled"),
+        ("Reconciling", "False/UpToDate"),
         ("Stalled", "False/NotStalled"),
     ] {
         assert_eq!(condition_of(&computed, kind), expected, "{kind}");
@@ -176,10 +176,10 @@ fn a_healthy_group_has_healthy_conditions_only() {
     assert_eq!(status.group_state.as_deref(), Some("Stable"));
 }
 
-type Edit = fn(&mut Scenario);
+type Change = fn(&mut Scenario);
 
-/// Edit, Ready, Stalled, Reconciling.
-const TABLE: &[(&str, Edit, &str, &str, &str)] = &[
+/// Change, Ready, Stalled, Reconciling.
+const TABLE: &[(&str, Change, &str, &str, &str)] = &[
     (
         "a rejected spec needs action",
         |scenario| scenario.acceptance = Err(Rejection::new("TransformInvalid", "line 1")),
@@ -192,7 +192,7 @@ const TABLE: &[(&str, Edit, &str, &str, &str)] = &[
         |scenario| scenario.kafka = KafkaView::Failed(KafkaProblem::Unreachable("no route".into())),
         "False/KafkaUnreachable",
         "False/NotStalled",
-        "False/Settled",
+        "False/UpToDate",
     ),
     (
         "a refused login needs action",
@@ -268,7 +268,7 @@ const TABLE: &[(&str, Edit, &str, &str, &str)] = &[
         |scenario| scenario.paused_worker("WriterUnavailable"),
         "False/WriterUnavailable",
         "False/NotStalled",
-        "False/Settled",
+        "False/UpToDate",
     ),
     (
         "a record that no writer accepts needs action",
@@ -289,7 +289,7 @@ const TABLE: &[(&str, Edit, &str, &str, &str)] = &[
         |scenario| scenario.spec.desired_state = DesiredState::Paused,
         "True/Paused",
         "False/NotStalled",
-        "False/Settled",
+        "False/UpToDate",
     ),
     (
         "stopped is not ready, and that is fine",
@@ -301,7 +301,7 @@ const TABLE: &[(&str, Edit, &str, &str, &str)] = &[
         },
         "False/Stopped",
         "False/Stopped",
-        "False/Settled",
+        "False/UpToDate",
     ),
     (
         "stopping waits for the drain",
@@ -330,9 +330,9 @@ const TABLE: &[(&str, Edit, &str, &str, &str)] = &[
 
 #[test]
 fn each_problem_has_its_reason() {
-    for (name, edit, ready, stalled, reconciling) in TABLE {
+    for (name, change, ready, stalled, reconciling) in TABLE {
         let mut scenario = Scenario::healthy();
-        edit(&mut scenario);
+        change(&mut scenario);
         let computed = scenario.computed();
         assert_eq!(condition_of(&computed, "Ready"), *ready, "{name}: Ready");
         assert_eq!(condition_of(&computed, "Stalled"), *stalled, "{name}: Stalled");

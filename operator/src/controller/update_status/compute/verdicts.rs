@@ -162,7 +162,7 @@ pub(super) fn available(inputs: &Inputs<'_>, workers: &WorkerCounts) -> Verdict 
     if let Some(refused) = &workers.refused {
         return no(
             "PodCreationFailed",
-            format!("the API server rejects worker pods: {refused}"),
+            format!("the API server refuses worker pods: {refused}"),
         );
     }
     let living = inputs.pods.iter().filter(|pod| !pod.terminating && !pod.ready);
@@ -274,7 +274,7 @@ pub(super) fn stalled(
     {
         return yes(available);
     }
-    if PausedReason::named(&consuming.reason).is_some_and(PausedReason::needs_human) {
+    if PausedReason::named(&consuming.reason).is_some_and(PausedReason::needs_action) {
         return yes(consuming);
     }
     Verdict::new(Truth::False, "NotStalled", "no action needed")
@@ -370,7 +370,7 @@ pub(super) fn reconciling(
     if joining && ready.reason == "PartitionsNotOwned" {
         return Verdict::new(Truth::True, "Joining", ready.message.clone());
     }
-    Verdict::new(Truth::False, "Settled", "the running workers match the spec")
+    Verdict::new(Truth::False, "UpToDate", "the running workers match the spec")
 }
 
 pub(super) fn limited(decision: Option<&Decision>) -> Verdict {

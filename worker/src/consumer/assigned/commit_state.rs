@@ -1,5 +1,6 @@
 //! What is committed of a partition, and what to commit next: the offset of the first unfinished record, and
-//! in the commit's metadata the out-of-order completions above it, by this worker or by an earlier owner. Pure.
+//! in the commit's metadata the out-of-order completions above it, by this worker or by an earlier owner.
+//! Pure.
 
 use std::ops::Range;
 
@@ -13,9 +14,9 @@ use crate::{
     seeded_bugs::{now_and_then, seeded_bug},
 };
 
-/// The commits of one partition in one epoch.
-pub struct CommitPosition {
-    /// Committed by this worker in this epoch, or the committed position where reading started again.
+/// The commits of one partition during one task.
+pub struct CommitState {
+    /// Committed by this worker during this task, or the committed position where reading started again.
     committed: Option<Position>,
     /// In the commit in flight.
     committing: Option<Position>,
@@ -25,7 +26,7 @@ pub struct CommitPosition {
     pub metadata_limit: MetadataLimit,
 }
 
-impl CommitPosition {
+impl CommitState {
     /// Reading starts at `committed`, if the partition is read again.
     pub fn new(committed: Option<Position>, lists_out_of_order: bool) -> Self {
         Self {
@@ -36,13 +37,13 @@ impl CommitPosition {
         }
     }
 
-    /// The committed offset, if this epoch knows it.
+    /// The committed offset, if this task knows it.
     pub fn committed_offset(&self) -> Option<Offset> {
         self.committed.as_ref().map(|position| position.offset)
     }
 
-    /// The position to commit, if it is new. `dispatched` is `Dispatcher::to_commit`: with AtMostOnce the offset
-    /// that the dispatcher wants committed, if any; otherwise None, and the tracker decides.
+    /// The position to commit, if it is new. `dispatched` is `Dispatcher::to_commit`: with AtMostOnce the
+    /// offset that the dispatcher wants committed, if any; otherwise None, and the tracker decides.
     pub fn uncommitted(
         &self,
         tracker: &Tracker,
@@ -60,7 +61,7 @@ impl CommitPosition {
         };
         let (mut offset, mut metadata) = position?;
         if seeded_bug("commit-maximum") {
-            let finished = tracker.ahead(usize::MAX);
+            let finished = tracker.out_of_order(usize::MAX);
             offset = finished.last().map_or(offset, |range| range.end);
             metadata.clear();
         }
@@ -97,7 +98,7 @@ impl CommitPosition {
         if !self.lists_out_of_order {
             return String::new();
         }
-        if seeded_bug("finished-ahead-invented") {
+        if seeded_bug("out-of-order-completions-invented") {
             // The metadata never contains the record at the offset itself.
             return commit_metadata::encode(
                 metadata_limit,
@@ -138,9 +139,9 @@ impl CommitPosition {
     }
 
     /// The coordinator has answered a commit: with the committed offset, or with None if the commit failed.
-    /// Returns the offset if it is newly committed by this epoch.
+    /// Returns the offset if it is newly committed by this task.
     pub fn answered(&mut self, committed: Option<Offset>) -> Option<Offset> {
-        // This may be the answer to a commit of an earlier epoch, which says nothing about this one.
+        // This may be the answer to a commit of an earlier task, which says nothing about this one.
         let ours = self.committing.take();
         let position = ours.filter(|position| Some(position.offset) == committed)?;
         let offset = position.offset;
@@ -152,7 +153,7 @@ impl CommitPosition {
 /// The out-of-order completions above the watermark: by this worker, and by an earlier owner where the
 /// cursor has not passed.
 pub fn out_of_order(tracker: &Tracker, cursor: &ReadCursor, limit: usize) -> Vec<Range<Offset>> {
-    let mut ranges = tracker.ahead(limit);
+    let mut ranges = tracker.out_of_order(limit);
     for unread in cursor.unread_finished() {
         if let Some(last) = ranges.last_mut().filter(|last| last.end == unread.start) {
             last.end = unread.end;

@@ -38,12 +38,12 @@ impl Writer for Written {
 }
 
 /// What all workers of the test share.
-pub struct World {
+pub struct Fixture {
     pub cluster: Cluster,
     pub written: Arc<Written>,
 }
 
-impl World {
+impl Fixture {
     /// With a topic of this number of partitions.
     pub fn new(partitions: i32) -> Self {
         Self {
