@@ -9,6 +9,7 @@
 //! | `process` | child processes that end with this program, among them the worker |
 //! | [`local`] | the product's programs as child processes, for local mode |
 //! | `random` | random numbers that follow from a seed |
+//! | [`brokers`] | three brokers for one test, which stops, kills and freezes them |
 //! | [`kafka`] | topics, produced and consumed records, offsets |
 //! | [`consumer_groups`] | Kafka's own ConsumerGroupCommand, an independent view of a group |
 //! | [`postgres`] | tables and their rows |
@@ -21,6 +22,7 @@
 //! | [`worker_pages`] | metrics, status and logs of workers |
 
 pub mod audit;
+pub mod brokers;
 #[cfg(test)]
 mod cluster_scripts;
 pub mod command;

@@ -112,9 +112,9 @@ fn facts_of(query: &FactsQuery, read: &Read) -> Result<KafkaFacts, KafkaProblem>
     if let (Err(Missing::Unreachable(why)), Err(Missing::Unreachable(_)), false) =
         (&ends, &committed, partitions.is_empty())
     {
-        // A broker has answered, and none that it names can be reached.
+        // A broker has answered, and none that has this group's data can be reached.
         return Err(KafkaProblem::Unreachable(format!(
-            "the bootstrap servers answer, but the brokers that they advertise cannot be reached from here: {why}; check advertised.listeners of the brokers"
+            "a broker answers, but those that have the group's topics and offsets do not, at the addresses that they advertise: {why}; do they run, and does advertised.listeners name addresses that can be reached from here?"
         )));
     }
     let lag = match (known(ends)?, known(starts)?, known(committed)?) {

@@ -27,6 +27,8 @@ const RETRY: Duration = Duration::from_secs(5);
 const WAIT: Duration = Duration::from_secs(10);
 /// Looks at the same time. While one waits for a broker that hangs, others can read for other groups.
 const LOOKS: usize = 4;
+/// A look ends well before; one that panicked must not keep its groups from being read.
+const LOST: Duration = Duration::from_secs(60);
 /// A group that has not asked for this long is no longer read; the controller asks every 5 minutes at least.
 pub(super) const IDLE: Duration = Duration::from_secs(900);
 
@@ -53,8 +55,8 @@ struct Entry {
     query: FactsQuery,
     /// Somebody waits for an answer.
     wanted: bool,
-    /// A look that includes this group is under way.
-    reading: bool,
+    /// Start of a look that includes this group and is under way.
+    reading: Option<Instant>,
     answer: Option<Answer>,
     used: Instant,
 }
@@ -125,7 +127,7 @@ impl Refresher {
     }
 
     /// The facts about a group, at most `max_age` old. Waits up to 10 s for the brokers; the last answer
-    /// if it is not much older than a refresh.
+    /// serves if it is not much older than a refresh.
     pub(super) async fn facts(&self, key: &GroupKey, query: &FactsQuery, max_age: Duration) -> Outcome {
         let asked = Instant::now();
         let mut published = self.published.subscribe();
@@ -159,7 +161,7 @@ impl Refresher {
         let entry = groups.entry(key.clone()).or_insert_with(|| Entry {
             query: query.clone(),
             wanted: false,
-            reading: false,
+            reading: None,
             answer: None,
             used: asked,
         });
@@ -220,10 +222,11 @@ impl Refresher {
                 .answer
                 .as_ref()
                 .is_none_or(|answer| answer.is_due(self.refresh));
-            !entry.reading && (entry.wanted || due)
+            let reading = entry.reading.is_some_and(|since| since.elapsed() < LOST);
+            !reading && (entry.wanted || due)
         });
         due.map(|(key, entry)| {
-            entry.reading = true;
+            entry.reading = Some(Instant::now());
             (key.clone(), entry.query.clone())
         })
         .collect()
@@ -244,7 +247,7 @@ impl Refresher {
                 let Some(entry) = groups.get_mut(&key) else {
                     continue;
                 };
-                entry.reading = false;
+                entry.reading = None;
                 if entry.query != query {
                     // The group wants to know something else by now.
                     continue;

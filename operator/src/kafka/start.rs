@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crds::spec::{StartPosition, StartPositionType};
+use crds::spec::{IsolationLevel, StartPosition, StartPositionType};
 
 use super::cluster::{ANSWER, Cluster};
 use super::groups;
@@ -40,8 +40,9 @@ pub(super) async fn commit(
         return Ok(0);
     }
     let mut offsets = positions(cluster, &topics, new_partitions, At::Start).await?;
+    // Where a consumer that starts at the end would start: records of open transactions are still to come.
     let end = At::End {
-        read_committed: false,
+        read_committed: query.isolation == IsolationLevel::ReadCommitted,
     };
     let at = match (start.kind, start.timestamp) {
         (StartPositionType::Earliest, _) => At::Start,

@@ -90,6 +90,14 @@ impl Process {
         .await?
     }
 
+    /// Fails if the program has ended.
+    pub fn check(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!("it has ended with {status} and printed:\n{}", self.output()),
+        }
+    }
+
     /// Ctrl-C.
     pub async fn interrupt(&self) -> Result<()> {
         let pid = self.child.id().context("the program has already ended")?;
