@@ -106,7 +106,7 @@ async fn reconcile(
         memory.healthy_at = Some(Instant::now());
     }
     context.metrics.observe(group, &computed.status, &observed.kafka);
-    let quiet = is_quiet(group, &observed, &computed, memory);
+    let quiet = is_quiet(group, &observed, &outcome, &computed, memory);
     let events = update_status::events::provisioned(&outcome.provisioned.provisioned);
     update_status::update_status(scope, group, computed.status, events, memory).await?; // (client)
     outcome.applied.map_err(ReconcileError::Apply)?;
@@ -120,20 +120,27 @@ async fn reconcile(
     Ok(Action::requeue(next))
 }
 
-/// Nothing about the group depends on time: it has no workers, which report to the status without an event,
-/// and its status is what it was. Changes in Kafka and in the cluster request a reconcile.
+/// Nothing about the group depends on time: nothing has failed that could be tried again, it has no workers,
+/// which report to the status without an event, and its status is what it was. Changes in Kafka and in the
+/// cluster request a reconcile.
 fn is_quiet(
     group: &KafkaConsumerGroup,
     observed: &Observed,
+    outcome: &ReconcileOutcome,
     computed: &Computed,
     memory: &GroupMemory,
 ) -> bool {
     let Some(old) = &group.status else { return false };
+    // The watch may deliver an older status than the one that was written last.
+    let written = memory.written.as_ref().map_or(old, |(written, _)| written);
     !computed.converging
+        && outcome.applied.is_ok()
+        && outcome.provisioned.problem.is_none()
+        && observed.kafka.known().is_some()
         && observed.pods.is_empty()
         && old.workers.is_empty()
-        && old.lag == computed.status.lag
-        && observed.kafka.known().is_some()
+        && *old == computed.status
+        && *written == computed.status
         && !memory.recently_healthy(Instant::now())
 }
 

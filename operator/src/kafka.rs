@@ -170,9 +170,9 @@ impl KafkaClients {
     }
 
     fn close_idle(&self) {
-        lock(&self.open)
-            .clusters
-            .retain(|_, refresher| !refresher.is_idle());
+        let mut open = lock(&self.open);
+        open.clusters.retain(|_, refresher| !refresher.is_idle());
+        open.groups.retain(|_, refresher| refresher.strong_count() > 0);
     }
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# three-brokers.sh start|stop: a Kafka cluster of three brokers of its own below KCG_STATE, on 127.0.0.1 of the
+# three-brokers.sh start|stop: a separate Kafka cluster of three brokers below KCG_STATE, on 127.0.0.1 of the
 # network that it is called in, for tests that stop brokers. broker.sh stops and starts single ones. The first
 # line of "start" is the list of bootstrap servers; "stop" removes the data.
 . "$(dirname "$0")/lib.sh"

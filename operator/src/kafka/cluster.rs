@@ -25,6 +25,9 @@ pub(super) const ANSWER: Duration = Duration::from_secs(4);
 /// what every broker knows.
 const HEDGE: Duration = Duration::from_millis(700);
 
+/// After this time all brokers are asked.
+const HEDGES: Duration = Duration::from_secs(2);
+
 /// Waits between two connection attempts to one broker.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
@@ -93,7 +96,10 @@ impl Cluster {
         request: &R,
         timeout: Duration,
     ) -> Result<R::Answer, KafkaProblem> {
-        let mut candidates = self.candidates().into_iter();
+        let candidates = self.candidates();
+        // The last of many brokers must be asked before the caller gives up.
+        let hedge = HEDGE.min(HEDGES / u32::try_from(candidates.len()).unwrap_or(1).max(1));
+        let mut candidates = candidates.into_iter();
         let mut asked = FuturesUnordered::new();
         let mut failures = Vec::new();
         loop {
@@ -111,7 +117,7 @@ impl Cluster {
                     Ok(answer) => return Ok(answer),
                     Err(failure) => failures.push(failure),
                 },
-                () = tokio::time::sleep(HEDGE), if more => {}
+                () = tokio::time::sleep(hedge), if more => {}
             }
         }
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::frames::{CallError, cause, read_frame, write_frame};
 use super::handshake::{self, Accepted, Stream};
@@ -15,8 +15,9 @@ use super::protocol::{self, Request};
 use super::settings::{Address, Settings};
 use crate::sync::lock;
 
-/// Requests of one connection that wait to be written.
-const QUEUE: usize = 64;
+/// Requests without an answer on one connection. A broker handles one after the other, so more would only use
+/// up the time of those that wait.
+const IN_FLIGHT: usize = 8;
 
 /// An open connection. It closes when the last clone is dropped.
 #[derive(Clone)]
@@ -30,6 +31,7 @@ struct Shared {
     client_id: String,
     accepted: Accepted,
     next: AtomicI32,
+    slots: Semaphore,
     waiting: Mutex<Waiting>,
 }
 
@@ -39,12 +41,13 @@ type Waiting = Result<HashMap<i32, oneshot::Sender<Vec<u8>>>, String>;
 impl Connection {
     pub(super) async fn open(settings: &Settings, address: &Address) -> Result<Self, CallError> {
         let (stream, accepted) = handshake::open(settings, address).await?;
-        let (writer, frames) = mpsc::channel(QUEUE);
+        let (writer, frames) = mpsc::channel(IN_FLIGHT);
         let shared = Arc::new(Shared {
             address: address.clone(),
             client_id: settings.client_id.clone(),
             accepted,
             next: AtomicI32::new(0),
+            slots: Semaphore::new(IN_FLIGHT),
             waiting: Mutex::new(Ok(HashMap::new())),
         });
         tokio::spawn(serve(stream, frames, shared.clone()));
@@ -71,7 +74,8 @@ impl Connection {
         self.shared.accepted.version::<R>()
     }
 
-    /// Sends the request and waits for its answer. A timeout closes the connection.
+    /// Sends the request when its turn has come, and waits at most `timeout` for its answer. A timeout closes
+    /// the connection.
     pub(super) async fn call<R: Request>(
         &self,
         request: &R,
@@ -79,6 +83,8 @@ impl Connection {
     ) -> Result<R::Answer, CallError> {
         let shared = &self.shared;
         let version = self.version::<R>().ok_or(CallError::Unsupported(R::NAME))?;
+        // The semaphore is never closed, and when the connection fails all others end at once.
+        let _slot = shared.slots.acquire().await.ok();
         let correlation = shared.next.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
         match &mut *lock(&shared.waiting) {

@@ -19,8 +19,8 @@ pub(super) fn lag(
         let (end, start) = (*ends.get(partition)?, *starts.get(partition)?);
         let from = committed.get(partition).copied().unwrap_or(start).max(start);
         // Ends and commits are read at slightly different times; a commit may be ahead of an older end.
-        let behind = (end - from).max(0);
-        lag.total += behind;
+        let behind = end.saturating_sub(from).max(0);
+        lag.total = lag.total.saturating_add(behind);
         if behind > lag.max {
             lag.max = behind;
             lag.max_partition = Some(format!("{}-{}", partition.0, partition.1));

@@ -367,7 +367,8 @@ async fn described(
 
 fn description(described: DescribedGroup) -> (String, Result<Option<GroupDescription>, Missing>) {
     let description = match described.error {
-        ErrorCode::GROUP_ID_NOT_FOUND => Ok(None),
+        // UNSUPPORTED_VERSION: the broker has this protocol switched off.
+        ErrorCode::GROUP_ID_NOT_FOUND | ErrorCode::UNSUPPORTED_VERSION => Ok(None),
         error if error.is_ok() && described.state == "Dead" => Ok(None),
         error if error.is_ok() => Ok(Some(GroupDescription {
             state: described.state,

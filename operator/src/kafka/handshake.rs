@@ -3,12 +3,13 @@
 //! them come from a wrong address, port or security setting.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
 use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant as Deadline, timeout_at};
 use tokio_openssl::SslStream;
 
@@ -68,12 +69,15 @@ pub(super) async fn open(
 
 /// Tries the addresses of the host one after the other.
 async fn connect(settings: &Settings, address: &Address, deadline: Deadline) -> Result<TcpStream, String> {
-    let lookup = tokio::net::lookup_host((address.host.as_str(), address.port));
-    let found: Vec<SocketAddr> = match timeout_at(deadline, lookup).await {
-        Ok(Ok(found)) => found.filter(|found| (settings.family)(&found.ip())).collect(),
-        Ok(Err(_)) => return Err("the host name does not resolve here".into()),
+    let found = match timeout_at(deadline, resolve(address.clone())).await {
+        Ok(Some(found)) => found,
+        Ok(None) => return Err("the host name does not resolve here".into()),
         Err(_) => return Err("the DNS server does not answer".into()),
     };
+    let found: Vec<SocketAddr> = found
+        .into_iter()
+        .filter(|found| (settings.family)(&found.ip()))
+        .collect();
     let mut why = "the host name has no address of broker.address.family".to_string();
     for (index, socket) in found.iter().enumerate() {
         // A host that drops packets leaves time for the addresses after it.
@@ -90,6 +94,18 @@ async fn connect(settings: &Settings, address: &Address, deadline: Deadline) -> 
         }
     }
     Err(why)
+}
+
+/// The system's resolver blocks, possibly for longer than anybody waits. It must not use up the threads.
+async fn resolve(address: Address) -> Option<Vec<SocketAddr>> {
+    static LOOKUPS: Semaphore = Semaphore::const_new(16);
+    let permit = LOOKUPS.acquire().await.ok()?;
+    let lookup = tokio::task::spawn_blocking(move || {
+        let found = (address.host.as_str(), address.port).to_socket_addrs();
+        drop(permit);
+        found.map(Iterator::collect)
+    });
+    lookup.await.ok()?.ok()
 }
 
 async fn encrypt(

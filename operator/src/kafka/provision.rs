@@ -188,9 +188,7 @@ mod tests {
         );
         assert_eq!(reason(INVALID_REPLICATION_FACTOR), "ProvisionRefused");
         assert_eq!(reason(ErrorCode::REQUEST_TIMED_OUT), "KafkaUnreachable");
-        let message = verdict(INVALID_REPLICATION_FACTOR)
-            .unwrap_err()
-            .to_string();
+        let message = verdict(INVALID_REPLICATION_FACTOR).unwrap_err().to_string();
         assert!(message.contains("create topic \"orders\""), "{message}");
         assert!(message.contains("In the broker's words"), "{message}");
     }

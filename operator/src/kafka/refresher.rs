@@ -40,7 +40,7 @@ type Outcome = Result<KafkaFacts, KafkaProblem>;
 pub(super) struct Refresher {
     properties: Properties,
     /// Opened by the first request, because librdkafka needs some milliseconds to check the properties.
-    cluster: OnceCell<Result<Arc<Cluster>, KafkaProblem>>,
+    cluster: OnceCell<Arc<Cluster>>,
     groups: Mutex<HashMap<GroupKey, Entry>>,
     used: Mutex<Instant>,
     wake: Notify,
@@ -58,6 +58,8 @@ struct Entry {
     /// Start of a look that includes this group and is under way.
     reading: Option<Instant>,
     answer: Option<Answer>,
+    /// An earlier look does not count, because something was changed since.
+    not_before: Option<Instant>,
     used: Instant,
 }
 
@@ -123,7 +125,7 @@ impl Refresher {
                 .unwrap_or_else(|error| Err(KafkaProblem::InvalidConfiguration(error.to_string())))?;
             Ok(Arc::new(Cluster::new(settings)))
         };
-        self.cluster.get_or_init(open).await.clone()
+        self.cluster.get_or_try_init(open).await.cloned()
     }
 
     /// The facts about a group, at most `max_age` old. Waits up to 10 s for the brokers; the last answer
@@ -147,6 +149,10 @@ impl Refresher {
         if let Ok(Some(outcome)) = tokio::time::timeout(WAIT, answered).await {
             return outcome;
         }
+        // Nobody waits any more, so a change has to be announced.
+        if let Some(entry) = lock(&self.groups).get_mut(key) {
+            entry.wanted = false;
+        }
         // Brokers that hang must not turn what was just known into an error.
         self.answer(key, query, asked, self.refresh * 2)
             .unwrap_or_else(|| {
@@ -163,6 +169,7 @@ impl Refresher {
             wanted: false,
             reading: None,
             answer: None,
+            not_before: None,
             used: asked,
         });
         entry.used = asked;
@@ -201,6 +208,7 @@ impl Refresher {
     pub(super) fn invalidate(&self, key: &GroupKey) {
         if let Some(entry) = lock(&self.groups).get_mut(key) {
             entry.answer = None;
+            entry.not_before = Some(Instant::now());
         }
     }
 
@@ -213,8 +221,8 @@ impl Refresher {
         lock(&self.used).elapsed() >= IDLE
     }
 
-    /// The groups to read now.
-    fn due(&self) -> Vec<(GroupKey, FactsQuery)> {
+    /// The groups that a look which starts now should read.
+    fn due(&self, started: Instant) -> Vec<(GroupKey, FactsQuery)> {
         let mut groups = lock(&self.groups);
         groups.retain(|_, entry| entry.used.elapsed() < IDLE);
         let due = groups.iter_mut().filter(|(_, entry)| {
@@ -226,15 +234,14 @@ impl Refresher {
             !reading && (entry.wanted || due)
         });
         due.map(|(key, entry)| {
-            entry.reading = Some(Instant::now());
+            entry.reading = Some(started);
             (key.clone(), entry.query.clone())
         })
         .collect()
     }
 
     /// Reads the facts about these groups and publishes them.
-    async fn read(&self, batch: Vec<(GroupKey, FactsQuery)>) {
-        let started = Instant::now();
+    async fn read(&self, started: Instant, batch: Vec<(GroupKey, FactsQuery)>) {
         let queries: Vec<FactsQuery> = batch.iter().map(|(_, query)| query.clone()).collect();
         let outcomes = match self.opened().await {
             Ok(cluster) => look(&cluster, &queries).await,
@@ -244,11 +251,14 @@ impl Refresher {
         {
             let mut groups = lock(&self.groups);
             for ((key, query), outcome) in batch.into_iter().zip(outcomes) {
-                let Some(entry) = groups.get_mut(&key) else {
-                    continue;
-                };
+                // Deleted meanwhile, and perhaps created again.
+                let entry = groups
+                    .get_mut(&key)
+                    .filter(|entry| entry.reading == Some(started));
+                let Some(entry) = entry else { continue };
                 entry.reading = None;
-                if entry.query != query {
+                let outdated = entry.not_before.is_some_and(|changed| started < changed);
+                if entry.query != query || outdated {
                     // The group wants to know something else by now.
                     continue;
                 }
@@ -281,12 +291,13 @@ async fn run(refresher: Weak<Refresher>) {
         let Ok(permit) = this.looks.clone().acquire_owned().await else {
             return;
         };
-        let batch = this.due();
+        let started = Instant::now();
+        let batch = this.due(started);
         if batch.is_empty() {
             continue;
         }
         tokio::spawn(async move {
-            this.read(batch).await;
+            this.read(started, batch).await;
             drop(permit);
             // Somebody may have asked for a group of this batch while it was read.
             this.wake.notify_one();

@@ -21,6 +21,18 @@ pub(super) async fn commit(
 ) -> Result<usize, KafkaProblem> {
     let names: BTreeSet<String> = query.topics.iter().cloned().collect();
     let topics = topics::topics(cluster, &names).await?;
+    // A topic that is left out now would start anywhere later, because the caller commits only once.
+    for name in &query.topics {
+        match topics.get(name) {
+            Some(Ok(Some(_))) => {}
+            Some(Err(missing)) => return Err(missing.clone().problem()),
+            Some(Ok(None)) | None => {
+                return Err(KafkaProblem::Unreachable(format!(
+                    "topic \"{name}\" is not known to all brokers yet"
+                )));
+            }
+        }
+    }
     let group = &query.group_id;
     // Only saves requests: the broker itself refuses commits of non-members for a group with members.
     let protocols = BTreeMap::from([(group.clone(), query.protocol)]);

@@ -71,15 +71,18 @@ pub(super) async fn topics(cluster: &Cluster, names: &BTreeSet<String>) -> Resul
         for answer in join_all(requests.iter().map(|request| cluster.any(request, ANSWER))).await {
             let answer = answer?;
             cluster.learn(&answer.brokers);
-            rounds.take(answer.topics.into_iter().map(read));
+            let sure = rounds.is_repeated();
+            rounds.take(answer.topics.into_iter().map(|topic| read(topic, sure)));
         }
     }
     Ok(rounds.answers)
 }
 
-fn read(topic: TopicMetadata) -> (String, Result<Option<Leaders>, Missing>) {
+/// A broker that has just started, or lags behind the controller, does not know every topic: only a second
+/// answer says that a topic does not exist.
+fn read(topic: TopicMetadata, sure: bool) -> (String, Result<Option<Leaders>, Missing>) {
     let found = match topic.error {
-        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => Ok(None),
+        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION if sure => Ok(None),
         error if error.is_ok() => {
             let leaders = topic.partitions.iter().map(|found| (found.index, found.leader));
             Ok(Some(Leaders(leaders.collect())))

@@ -370,6 +370,7 @@ async fn refresh(
                     })
                     .collect();
                 if !refresh.messages.is_empty() {
+                    clients.invalidate(&key);
                     refresh.outcome = read(Duration::ZERO).await;
                 }
             }

@@ -61,7 +61,7 @@ impl Request for ListOffsets {
     }
 }
 
-/// Asks the coordinator for committed offsets, also of transactions that are not completed yet.
+/// Asks the coordinator for committed offsets: those of completed transactions, while others are open.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::kafka) struct OffsetFetch {
     /// Version 5 has room for the first one only, so the caller sends one at a time.
