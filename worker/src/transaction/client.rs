@@ -18,6 +18,11 @@ const RETRY_WAIT: Duration = Duration::from_millis(50);
 /// Number of attempts. Each one waits up to 10 s before it fails.
 const ATTEMPTS: u32 = 3;
 
+/// A call that takes longer than this never returns. librdkafka 2.12 gives up after the call's own timeout of
+/// 10 s, but waits for the result of `send_offsets_to_transaction` without a limit, and the result is lost if
+/// the client is fenced meanwhile: seen when the broker of the transaction coordinator was killed.
+const LOST: Duration = Duration::from_secs(15);
+
 /// A client with the stage of its transaction.
 pub(super) struct PairedClient {
     client: TransactionalClient,
@@ -169,9 +174,65 @@ pub(super) async fn call(
     client: &TransactionalClient,
     request: impl FnOnce(&TransactionalClient) -> Result<(), TransactionError> + Send + 'static,
 ) -> Result<(), TransactionError> {
-    let client = client.clone();
-    match tokio::task::spawn_blocking(move || request(&client)).await {
-        Ok(result) => result,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    call_within(LOST, client, request).await
+}
+
+/// A call that does not return keeps its thread and its client until the process ends. The next client with
+/// the same `transactional.id` fences that client.
+async fn call_within(
+    limit: Duration,
+    client: &TransactionalClient,
+    request: impl FnOnce(&TransactionalClient) -> Result<(), TransactionError> + Send + 'static,
+) -> Result<(), TransactionError> {
+    let calling = client.clone();
+    let call = tokio::task::spawn_blocking(move || request(&calling));
+    match tokio::time::timeout(limit, call).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => {
+            let message = format!(
+                "librdkafka has not answered a call about the transaction within {} s; the worker starts a new client",
+                limit.as_secs()
+            );
+            tracing::warn!("{message}");
+            client.discard();
+            Err(TransactionError {
+                message,
+                kind: TransactionErrorKind::NewClient,
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use crds::client_config::Properties;
+
+    use super::*;
+    use crate::kafka::producer::Producer;
+
+    #[tokio::test]
+    async fn a_call_that_never_returns_costs_its_client_and_not_the_worker() {
+        let properties = |id: &str| {
+            Properties::from([
+                ("bootstrap.servers".to_string(), "127.0.0.1:1".to_string()),
+                ("transactional.id".to_string(), id.to_string()),
+            ])
+        };
+        let producer = Producer::transactional([properties("a"), properties("b")]).unwrap();
+        let [client, _] = producer.transactional_clients();
+        let (release, blocked) = mpsc::channel::<()>();
+        let stuck = call_within(Duration::from_millis(50), &client, move |_| {
+            let _ = blocked.recv();
+            Ok(())
+        });
+        let error = stuck.await.unwrap_err();
+        assert_eq!(error.kind, TransactionErrorKind::NewClient);
+        assert!(error.message.contains("starts a new client"), "{error}");
+        // The next call is not affected by it.
+        assert_eq!(call(&client, |_| Ok(())).await, Ok(()));
+        drop(release);
     }
 }

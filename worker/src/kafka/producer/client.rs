@@ -200,7 +200,7 @@ impl Client {
     }
 }
 
-/// Transactions. Each call blocks at most for its timeout.
+/// Transactions. Each call blocks for its timeout. `send_offsets` may block indefinitely; see decision 0051.
 impl Client {
     pub fn init_transactions(&self, timeout: Duration) -> Result<(), KafkaError> {
         self.transactional(|producer| producer.init_transactions(timeout))
