@@ -31,6 +31,9 @@ const TICK: Duration = Duration::from_millis(500);
 /// start.
 const PER_GROUP: Duration = Duration::from_millis(500);
 const CONSTANT: Duration = Duration::from_secs(120);
+/// After the last group is gone, for the last reconciles of the operator. A group that it still knows then is
+/// a leak, which is reported.
+const FORGET: Duration = Duration::from_secs(60);
 
 /// The groups of a measurement.
 pub(super) struct Groups {
@@ -153,10 +156,12 @@ impl Groups {
             .collect())
     }
 
-    /// Deletes all groups and waits until `operator` has forgotten them.
-    pub async fn delete(&self, operator: &Probe) -> Result<()> {
+    /// Deletes all groups and waits until `operator` has forgotten them, or [`FORGET`]. Returns the number of
+    /// deleted groups that it still has metrics of.
+    pub async fn delete(&self, operator: &Probe) -> Result<usize> {
         let limit = CONSTANT + PER_GROUP * self.size;
         let (mut progress, started) = (Progress::start(), Instant::now());
+        let mut gone = None;
         loop {
             // The API server may not finish a large collection within one request.
             let deleted = self
@@ -165,8 +170,12 @@ impl Groups {
                 .await;
             let left = self.versions().await?.len();
             let known = operator.known_groups();
-            if left == 0 && known == Some(0) {
-                return Ok(());
+            if left == 0 {
+                let gone: &mut Instant = gone.get_or_insert_with(Instant::now);
+                match known {
+                    Some(known) if known == 0 || gone.elapsed() > FORGET => return Ok(known),
+                    _ => {}
+                }
             }
             if started.elapsed() > limit {
                 deleted.context("cannot delete the groups")?;

@@ -88,13 +88,16 @@ impl Phases<'_> {
         let peak_rss_mib = self.operator.read()?.peak_rss_mib;
 
         println!("{size} groups: deleting them");
-        groups
+        let remembered = groups
             .delete(self.operator)
             .await
             .context("deleting the groups")?;
         rest("rest after the deletion", self.pace.after).await;
         let after = self.operator.read()?;
-        println!("{size} groups: {:.1} MiB after their deletion", after.rss_mib);
+        println!(
+            "{size} groups: {:.1} MiB after their deletion, metrics of {remembered} deleted groups left",
+            after.rss_mib
+        );
         Ok(Size {
             groups: size,
             state: groups.state(),
@@ -104,6 +107,7 @@ impl Phases<'_> {
             peak_rss_mib,
             latencies,
             after_rss_mib: after.rss_mib,
+            remembered,
         })
     }
 

@@ -33,6 +33,8 @@ pub(super) struct Size {
     pub latencies: Latencies,
     /// After the deletion of all groups.
     pub after_rss_mib: f64,
+    /// Number of deleted groups that the operator still had metrics of.
+    pub remembered: usize,
 }
 
 /// The window without changes.
@@ -155,6 +157,7 @@ pub(super) fn json(sizes: &[Size]) -> Result<String> {
                 "rss_mib": rounded(steady.reading.rss_mib),
                 "peak_rss_mib": rounded(size.peak_rss_mib),
                 "after_deletion_rss_mib": rounded(size.after_rss_mib),
+                "deleted_groups_with_metrics": size.remembered,
                 "threads": steady.reading.threads,
                 "kafka_connections": steady.reading.connections,
                 "groups_written": steady.written,
@@ -215,6 +218,7 @@ mod tests {
                 grown: times,
             },
             after_rss_mib: 20.0,
+            remembered: 0,
         }
     }
 
