@@ -1,10 +1,10 @@
 # Each target calls a script. Settings come from the environment; the top of the script documents them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit e2e bench soak soak-tracker lint generate image cluster cluster-down clean
+.PHONY: help demo test unit e2e bench bench-operator soak soak-tracker lint generate image cluster cluster-down clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## run a demo: in-memory Kafka, 100,000 orders, a live table, a summary (needs Rust, C and C++, OpenSSL, zlib, pkg-config)
 	@scripts/demo.sh
@@ -23,6 +23,9 @@ lint: ## check formatting, clippy, rustdoc, imports, words, generated files, cha
 
 bench: ## measure records/s, CPU and memory of the worker against a raw loop, and takeover times, with its own Kafka; ARGS=--quick, --peers
 	@scripts/bench.sh $(ARGS)
+
+bench-operator: ## measure CPU, memory and reaction times of the operator with 100 and 1000 groups, on a real cluster (root, Debian); ARGS=--quick
+	@scripts/bench-operator.sh $(ARGS)
 
 soak: ## kill, freeze and disconnect workers for hours and account for every record; ARGS=--quick for three quarters of an hour
 	@scripts/soak.sh $(ARGS)

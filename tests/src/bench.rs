@@ -12,6 +12,7 @@ mod copy_merge;
 mod database;
 mod idle;
 mod machine;
+pub mod operator;
 mod peers;
 mod perf;
 mod process;
@@ -245,9 +246,10 @@ fn run(options: &Options, prepared: &Prepared) -> Result<()> {
     println!("written: {}", results.join("results.json").display());
     if options.update_docs {
         let docs = repository.join("docs/benchmarks.md");
+        let command = format!("`{}`, {} rounds", prepared.command_line, options.rounds());
         report::update_docs(
             &docs,
-            &machine::describe(&bench, &prepared.command_line, options.rounds()),
+            &machine::describe(bench.jars.as_deref(), &command),
             options.peers,
             &report,
         )?;

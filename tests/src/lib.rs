@@ -14,7 +14,7 @@
 //! | [`systems`] | Kubernetes, Kafka, PostgreSQL, HTTP, child processes: acting on them and observing them |
 //! | [`verify`] | records with known content, the ledger of acknowledged ones, the check of what arrived |
 //! | [`chaos`] | worker processes, killed, frozen and disconnected while records flow; `make soak` |
-//! | [`mod@bench`] | measurements, not tests: `make bench` |
+//! | [`mod@bench`] | measurements, not tests: `make bench`, `make bench-operator` |
 
 pub mod bench;
 pub mod chaos;

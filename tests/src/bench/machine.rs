@@ -3,13 +3,13 @@
 
 use std::{fs, path::Path, process::Command};
 
-use super::{process::cores, subjects::Bench};
+use super::process::cores;
 
-/// A list in Markdown.
-pub(super) fn describe(bench: &Bench, command_line: &str, rounds: u32) -> String {
+/// A list in Markdown. `jars`: Kafka's, for its version. `command`: what was run, in Markdown.
+pub(super) fn describe(jars: Option<&Path>, command: &str) -> String {
     let mut lines = vec![
         format!("- Date: {}", jiff::Zoned::now().date()),
-        format!("- Command: `{command_line}`, {rounds} rounds"),
+        format!("- Command: {command}"),
     ];
     let cpu = value("/proc/cpuinfo", "model name").unwrap_or_else(|| std::env::consts::ARCH.into());
     let memory = value("/proc/meminfo", "MemTotal")
@@ -25,13 +25,7 @@ pub(super) fn describe(bench: &Bench, command_line: &str, rounds: u32) -> String
     ));
     let (_, librdkafka) = rdkafka::util::get_rdkafka_version();
     let mut versions = vec![format!("librdkafka {librdkafka}")];
-    versions.extend(
-        bench
-            .jars
-            .as_deref()
-            .and_then(kafka)
-            .map(|version| format!("Kafka {version}")),
-    );
+    versions.extend(jars.and_then(kafka).map(|version| format!("Kafka {version}")));
     versions.extend(first_line("java", &["-version"]));
     versions.extend(first_line("rustc", &["--version"]));
     versions.extend(

@@ -264,9 +264,14 @@ fn compare(yardstick: Yardstick, of: &[&Run], runs: &[Run]) -> Option<Compared> 
 
 /// Replaces a generated part of the document; the part with peers is a separate one.
 pub(super) fn update_docs(path: &Path, machine: &str, peers: bool, report: &Report) -> Result<()> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let begin = if peers { BEGIN_PEERS } else { BEGIN };
-    let replaced = replace(&text, begin, &format!("{machine}\n{}", report.tables()))
+    write_generated(path, begin, &format!("{machine}\n{}", report.tables()))
+}
+
+/// Replaces what is between the line `begin` and the next end in a file.
+pub(super) fn write_generated(path: &Path, begin: &str, generated: &str) -> Result<()> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let replaced = replace(&text, begin, generated)
         .with_context(|| format!("{} lacks the lines {begin:?} and {END:?}", path.display()))?;
     fs::write(path, replaced).with_context(|| format!("cannot write {}", path.display()))
 }
@@ -277,7 +282,7 @@ fn replace(text: &str, begin: &str, generated: &str) -> Option<String> {
     Some(format!("{before}{begin}\n\n{generated}\n{END}{after}"))
 }
 
-fn rounded(value: f64) -> f64 {
+pub(super) fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 

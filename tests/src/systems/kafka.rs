@@ -91,7 +91,7 @@ impl Kafka {
         self
     }
 
-    fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
+    pub(crate) fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
         self.config.create().context("cannot create the admin client")
     }
 
@@ -377,13 +377,15 @@ pub(crate) fn flush(producer: &FutureProducer) -> Result<()> {
         .context("the producer could not write everything")
 }
 
-fn options() -> AdminOptions {
+/// For requests that change topics.
+pub(crate) fn options() -> AdminOptions {
     AdminOptions::new()
         .request_timeout(Some(REQUEST))
         .operation_timeout(Some(REQUEST))
 }
 
-fn each_ok<T>(results: impl IntoIterator<Item = Result<T, (String, Code)>>) -> Result<()> {
+/// The first error of an answer about several topics.
+pub(crate) fn each_ok<T>(results: impl IntoIterator<Item = Result<T, (String, Code)>>) -> Result<()> {
     for result in results {
         if let Err((name, code)) = result {
             bail!("{name}: {code}");
