@@ -287,6 +287,15 @@ fn reconcile_isolated(guarded: Arc<Guarded>, scope: Arc<Scope>) -> Reconciling {
                 .map_err(ReconcileError::Status),
         };
         measure.done(done.as_ref().err().map(ReconcileError::kind));
+        if scope
+            .caches
+            .groups
+            .get(&GroupRef::new(&name).within(&namespace))
+            .is_none()
+        {
+            // Deleted meanwhile, so this reconcile has remembered a group that was already forgotten.
+            scope.forget(&namespace, &name);
+        }
         done
     };
     Box::pin(tokio::spawn(task).map(|joined| joined.map_err(ReconcileError::Task)?))

@@ -87,11 +87,7 @@ impl Scope {
             let (context, index, memories) = (context.clone(), index.clone(), memories.clone());
             move |group: &GroupRef| {
                 let namespace = group.namespace.clone().unwrap_or_default();
-                index.update(&namespace, &group.name, Default::default());
-                context.metrics.forget(&namespace, &group.name);
-                context.kafka.forget(&GroupKey::new(&namespace, &group.name));
-                let mut memories = lock(&memories);
-                memories.remove(&(namespace, group.name.clone()));
+                forget(&context, &index, &memories, &namespace, &group.name);
             }
         };
         let (caches, watched) = watches::watch(&context.client, namespace, &index, forget);
@@ -119,6 +115,11 @@ impl Scope {
         }
     }
 
+    /// Drops everything that is remembered of a deleted group.
+    pub(super) fn forget(&self, namespace: &str, name: &str) {
+        forget(&self.context, &self.index, &self.memories, namespace, name);
+    }
+
     /// The memory of one group.
     pub(super) fn memory(&self, namespace: &str, name: &str) -> Arc<tokio::sync::Mutex<GroupMemory>> {
         let mut memories = lock(&self.memories);
@@ -127,6 +128,13 @@ impl Scope {
             .or_default()
             .clone()
     }
+}
+
+fn forget(context: &Context, index: &ReferenceIndex, memories: &Memories, namespace: &str, name: &str) {
+    index.update(namespace, name, Default::default());
+    context.metrics.forget(namespace, name);
+    context.kafka.forget(&GroupKey::new(namespace, name));
+    lock(memories).remove(&(namespace.to_string(), name.to_string()));
 }
 
 /// Groups of this scope whose Kafka facts have changed.
