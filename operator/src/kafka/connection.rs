@@ -3,7 +3,7 @@
 //! an answer that is late, cut or of another request says nothing certain about those after it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,9 @@ struct Shared {
     accepted: Accepted,
     next: AtomicI32,
     slots: Semaphore,
+    /// A listener that expects a login closes the connection at the first request without one.
+    without_login: bool,
+    answered: AtomicBool,
     waiting: Mutex<Waiting>,
 }
 
@@ -48,6 +51,8 @@ impl Connection {
             accepted,
             next: AtomicI32::new(0),
             slots: Semaphore::new(IN_FLIGHT),
+            without_login: settings.login.is_none(),
+            answered: AtomicBool::new(false),
             waiting: Mutex::new(Ok(HashMap::new())),
         });
         tokio::spawn(serve(stream, frames, shared.clone()));
@@ -122,6 +127,14 @@ impl Shared {
         }
     }
 
+    fn explain(&self, why: String) -> String {
+        if self.without_login && !self.answered.load(Ordering::Relaxed) && why.contains("closed") {
+            format!("{why} at the first request; does the listener expect a login by SASL (spec.kafka.sasl)?")
+        } else {
+            why
+        }
+    }
+
     /// Ends all requests; the first reason stays.
     fn fail(&self, why: String) {
         let mut waiting = lock(&self.waiting);
@@ -149,7 +162,7 @@ async fn serve(stream: Box<dyn Stream>, mut frames: mpsc::Receiver<Vec<u8>>, sha
         loop {
             let body = match read_frame(&mut reading).await {
                 Ok(body) => body,
-                Err(why) => return why,
+                Err(why) => return shared.explain(why),
             };
             let Some(correlation) = protocol::correlation_id(&body) else {
                 return "its answer is too short".to_string();
@@ -161,6 +174,7 @@ async fn serve(stream: Box<dyn Stream>, mut frames: mpsc::Receiver<Vec<u8>>, sha
             let Some(waiting) = waiting else {
                 return "it has answered a request that was not sent".to_string();
             };
+            shared.answered.store(true, Ordering::Relaxed);
             // The caller may have stopped waiting.
             let _ = waiting.send(body);
         }

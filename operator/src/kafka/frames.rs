@@ -82,11 +82,25 @@ pub(super) fn cause(error: &std::io::Error) -> String {
             .and_then(|inner| inner.downcast_ref::<openssl::ssl::Error>())
         {
             Some(tls) => match tls.ssl_error() {
-                Some(stack) => format!("TLS: {}", first_reason(stack)),
+                Some(stack) => alert(&first_reason(stack)),
                 None => "the connection was closed".into(),
             },
             None => error.to_string(),
         },
+    }
+}
+
+/// With TLS 1.3 a broker refuses the client's certificate only after the handshake.
+fn alert(reason: &str) -> String {
+    let certificate = ["certificate", "unknown ca"]
+        .iter()
+        .any(|word| reason.contains(word));
+    if reason.contains("alert") && certificate {
+        format!(
+            "the broker expects a client certificate and accepts none or not this one ({reason}); check spec.kafka.tls.clientCertificate"
+        )
+    } else {
+        format!("TLS: {reason}")
     }
 }
 

@@ -22,7 +22,7 @@ use super::{
     witness::{self, Witness},
 };
 use crate::{
-    systems::{kafka::Kafka, random::random_seed},
+    systems::{kafka::Kafka, random::random_seed, wait::until},
     verify::{
         checker::{Guarantee, History, Sink, check},
         ledger::{Ledger, Shape, feed::Feed},
@@ -91,6 +91,12 @@ async fn run_with(
         scenario.partitions,
         scenario.rate,
     )?;
+    until("there are records before the group", async || {
+        let ends = kafka.end_offsets(&route.input).await?;
+        ensure!(ends.values().any(|end| *end > 0), "no record");
+        Ok(())
+    })
+    .await?;
     let witness = Witness::start(kafka, route);
     let config = config(scenario, &bootstrap, route)?;
     let mut fleet = Fleet::start(site, scenario, folder, config, route.clone())?;

@@ -14,6 +14,8 @@ use operator::kafka::model::{FactsQuery, GroupKey, KafkaFacts};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Topics without anything special, so that answers come in several pieces from several places.
 const PLAIN_TOPICS: usize = 20;
@@ -54,7 +56,7 @@ async fn the_operator_reads_what_kafkas_own_tools_say() -> Result<()> {
     let kafka = Kafka::new(&env.kafka);
     let reader = Reader {
         clients: KafkaClients::new(Duration::from_secs(3600)),
-        kafka: serde_json::from_value(serde_json::json!({"bootstrapServers": [&env.kafka]}))?,
+        kafka: serde_json::from_value(json!({"bootstrapServers": [&env.kafka]}))?,
     };
     let id = format!("facts-{}", std::process::id());
     let names: Vec<String> = (0..PLAIN_TOPICS).map(|index| format!("{id}-{index}")).collect();
@@ -206,4 +208,116 @@ fn join(env: &Env, group: &str, protocol: &str, topics: &[&str]) -> Result<BaseC
     let member: BaseConsumer = config.create()?;
     member.subscribe(topics)?;
     Ok(member)
+}
+
+/// The commonest mistakes in `spec.kafka`, and the words that lead to their correction.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_wrong_address_or_security_setting_is_reported_with_its_likely_cause() -> Result<()> {
+    let env = Env::read()?;
+    let (sasl, mtls) = (
+        env.variable("KAFKA_SASL_BOOTSTRAP_SERVERS")?,
+        env.variable("KAFKA_MTLS_BOOTSTRAP_SERVERS")?,
+    );
+    let proxied = env.variable("KAFKA_PROXIED_SERVERS")?;
+    let ca = std::fs::read_to_string(env.variable("KAFKA_CA_FILE")?)?;
+    let topic = format!("mistakes-{}", std::process::id());
+    Kafka::new(&env.kafka).create_topic(&topic, 1).await?;
+    let http = http_server().await?;
+    let tls = json!({"ca": {"secretName": "ca"}});
+    let login = json!({"mechanism": "PLAIN", "credentials": {"secretName": "bob"}});
+    let cases = [
+        (
+            "no TLS at a TLS port",
+            json!({"bootstrapServers": [&mtls]}),
+            "the listener expects TLS",
+        ),
+        (
+            "TLS at a port without",
+            json!({"bootstrapServers": [&env.kafka], "tls": tls}),
+            "is the listener without TLS?",
+        ),
+        (
+            "no login at a SASL port",
+            json!({"bootstrapServers": [&sasl], "tls": tls}),
+            "expect a login by SASL",
+        ),
+        (
+            "a login at a port without",
+            json!({"bootstrapServers": [&env.kafka], "sasl": login}),
+            "does not expect a login by SASL",
+        ),
+        (
+            "no client certificate",
+            json!({"bootstrapServers": [&mtls], "tls": tls}),
+            "spec.kafka.tls.clientCertificate",
+        ),
+        (
+            "an HTTP server",
+            json!({"bootstrapServers": [&http]}),
+            "this is an HTTP server",
+        ),
+        (
+            "an unknown host",
+            json!({"bootstrapServers": ["kafka.invalid:9092"]}),
+            "does not resolve here",
+        ),
+        (
+            "a closed port",
+            json!({"bootstrapServers": ["127.0.0.1:1"]}),
+            "127.0.0.1:1: connection refused",
+        ),
+        (
+            "advertised addresses without a broker",
+            json!({"bootstrapServers": [&proxied]}),
+            "advertised.listeners",
+        ),
+    ];
+    let clients = KafkaClients::new(Duration::from_secs(3600));
+    for (mistake, kafka, words) in cases {
+        let key = GroupKey::new("mistakes", mistake);
+        let kafka: crds::spec::Kafka = serde_json::from_value(kafka)?;
+        let credentials = KafkaCredentials {
+            ca_pem: kafka.tls.is_some().then(|| ca.clone()),
+            username: kafka.sasl.is_some().then(|| "bob".into()),
+            password: kafka.sasl.is_some().then(|| "bob-secret".into()),
+            ..KafkaCredentials::default()
+        };
+        let query = FactsQuery {
+            group_id: "mistakes".into(),
+            topics: vec![topic.clone()],
+            outputs: Vec::new(),
+            isolation: IsolationLevel::ReadCommitted,
+            protocol: GroupProtocol::Classic,
+        };
+        let facts = clients.facts(&key, &kafka, &credentials, &query, Duration::ZERO);
+        let problem = facts
+            .await
+            .err()
+            .with_context(|| format!("{mistake}: no problem"))?;
+        let message = problem.to_string();
+        ensure!(message.contains(words), "{mistake}: {message}");
+    }
+    // One dead address among others is no problem.
+    let kafka = serde_json::from_value(json!({"bootstrapServers": ["127.0.0.1:1", &env.kafka]}))?;
+    let reader = Reader { clients, kafka };
+    let isolation = IsolationLevel::ReadCommitted;
+    let facts = reader
+        .facts("dead", &[&topic], isolation, GroupProtocol::Classic)
+        .await?;
+    ensure!(facts.lag.is_some_and(|lag| lag.total == 0));
+    Kafka::new(&env.kafka).delete_topics(&[topic]).await
+}
+
+/// An address that answers as HTTP servers do.
+async fn http_server() -> Result<String> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?.to_string();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 64];
+            let _ = stream.read(&mut request).await;
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        }
+    });
+    Ok(address)
 }
