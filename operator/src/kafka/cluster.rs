@@ -14,7 +14,7 @@ use super::connection::Connection;
 use super::frames::CallError;
 use super::model::KafkaProblem;
 use super::protocol::Request;
-use super::protocol::metadata::Broker;
+use super::protocol::metadata::BrokerMetadata;
 use super::settings::{Address, Settings};
 use crate::sync::lock;
 
@@ -63,7 +63,7 @@ impl Cluster {
     }
 
     /// Takes over the brokers of a Metadata answer, and closes connections to all others.
-    pub(super) fn learn(&self, brokers: &[Broker]) {
+    pub(super) fn learn(&self, brokers: &[BrokerMetadata]) {
         let mut state = lock(&self.state);
         state.brokers = brokers
             .iter()

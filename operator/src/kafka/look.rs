@@ -15,7 +15,7 @@ use super::model::{FactsQuery, GroupFacts, KafkaFacts, KafkaProblem, Lag, Partit
 use super::topics::{self, At, Offsets, Topics};
 
 /// Everything that one look has read.
-struct Read {
+struct Findings {
     topics: Topics,
     starts: Answers<Partition, Option<i64>>,
     ends: BTreeMap<IsolationKey, Answers<Partition, Option<i64>>>,
@@ -45,7 +45,7 @@ pub(super) async fn look(cluster: &Cluster, queries: &[FactsQuery]) -> Vec<Resul
     queries.iter().map(|query| facts_of(query, &read)).collect()
 }
 
-async fn read(cluster: &Cluster, queries: &[FactsQuery], topics: Topics) -> Read {
+async fn read(cluster: &Cluster, queries: &[FactsQuery], topics: Topics) -> Findings {
     let read_at = Timestamp::now();
     let partitions_of = |query: &FactsQuery| partitions(&topics, &query.topics);
     let all: BTreeSet<Partition> = queries.iter().flat_map(partitions_of).collect();
@@ -83,7 +83,7 @@ async fn read(cluster: &Cluster, queries: &[FactsQuery], topics: Topics) -> Read
         groups::committed(cluster, &wanted),
         groups::describe(cluster, &protocols),
     );
-    Read {
+    Findings {
         starts,
         ends: BTreeMap::from([(true, committed_ends), (false, all_ends)]),
         committed,
@@ -102,7 +102,7 @@ pub(super) fn partitions(topics: &Topics, names: &[String]) -> Vec<Partition> {
     names.iter().flat_map(found).collect()
 }
 
-fn facts_of(query: &FactsQuery, read: &Read) -> Result<KafkaFacts, KafkaProblem> {
+fn facts_of(query: &FactsQuery, read: &Findings) -> Result<KafkaFacts, KafkaProblem> {
     let counts = counts(query, &read.topics)?;
     let complete = !counts.is_empty() && counts.values().all(Option::is_some);
     let partitions = partitions(&read.topics, &query.topics);

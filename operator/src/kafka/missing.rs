@@ -66,7 +66,7 @@ pub(super) type Answers<K, T> = HashMap<K, Result<T, Missing>>;
 /// Asks in rounds: all at first, then again for what is missing for a reason that may pass. What is never
 /// answered is unknown.
 ///
-/// ```ignore
+/// ```text
 /// let mut rounds = Rounds::new(keys);
 /// while let Some(keys) = rounds.next().await {
 ///     rounds.take(ask(keys).await);

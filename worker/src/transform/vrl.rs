@@ -35,7 +35,7 @@ use crds::{
     vrl_program::{self, InvalidProgram},
 };
 
-use self::metadata::{Metadata, Parts};
+use self::metadata::{Metadata, MetadataParts};
 use super::Transform;
 use crate::{
     decode::not_json,
@@ -57,7 +57,7 @@ pub struct VrlChain {
     key: DecoderType,
     value: DecoderType,
     first: bool,
-    parts: Parts,
+    parts: MetadataParts,
     changes: Changes,
     timezone: TimeZone,
     value_component: Arc<str>,
@@ -96,7 +96,7 @@ impl VrlChain {
             key: decode.key.kind,
             value: decode.value.kind,
             first,
-            parts: Parts::default(),
+            parts: MetadataParts::default(),
             changes: Changes::default(),
             timezone: TimeZone::parse("UTC").unwrap_or_default(),
             value_component: "value".into(),

@@ -91,11 +91,11 @@ pub(in crate::kafka) struct DescribedGroup {
     pub state: String,
     /// [`CONSUMER`], another type such as "connect", or empty in an empty group.
     pub protocol_type: String,
-    pub members: Vec<GroupMember>,
+    pub members: Vec<DescribedMember>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::kafka) struct GroupMember {
+pub(in crate::kafka) struct DescribedMember {
     pub member_id: String,
     pub instance_id: Option<String>,
     pub client_id: String,
@@ -146,14 +146,14 @@ impl Request for DescribeGroups {
     }
 }
 
-fn classic_member(protocol_type: &str, reader: &mut Reader<'_>) -> Result<GroupMember, Malformed> {
+fn classic_member(protocol_type: &str, reader: &mut Reader<'_>) -> Result<DescribedMember, Malformed> {
     let member_id = reader.string()?;
     let instance_id = reader.nullable_string()?;
     let client_id = reader.string()?;
     let host = reader.string()?;
     let _subscription = reader.bytes()?;
     let assignment = reader.bytes()?;
-    Ok(GroupMember {
+    Ok(DescribedMember {
         member_id,
         instance_id,
         client_id,
@@ -226,7 +226,7 @@ fn write_groups(groups: &[String], out: &mut Writer) {
     out.bool(authorized_operations);
 }
 
-fn consumer_member(reader: &mut Reader<'_>) -> Result<GroupMember, Malformed> {
+fn consumer_member(reader: &mut Reader<'_>) -> Result<DescribedMember, Malformed> {
     let member_id = reader.string()?;
     let instance_id = reader.nullable_string()?;
     let _rack = reader.nullable_string()?;
@@ -238,7 +238,7 @@ fn consumer_member(reader: &mut Reader<'_>) -> Result<GroupMember, Malformed> {
     let assignment = consumer_assignment(reader)?;
     let _target_assignment = consumer_assignment(reader)?;
     reader.end_of_struct()?;
-    Ok(GroupMember {
+    Ok(DescribedMember {
         member_id,
         instance_id,
         client_id,

@@ -17,7 +17,7 @@ pub(in crate::kafka) struct Metadata {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::kafka) struct MetadataAnswer {
-    pub brokers: Vec<Broker>,
+    pub brokers: Vec<BrokerMetadata>,
     pub cluster_id: Option<String>,
     /// A broker that accepts changes of topics; -1: unknown.
     pub controller: i32,
@@ -26,7 +26,7 @@ pub(in crate::kafka) struct MetadataAnswer {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::kafka) struct Broker {
+pub(in crate::kafka) struct BrokerMetadata {
     pub id: i32,
     pub host: String,
     pub port: i32,
@@ -101,8 +101,8 @@ fn has_cluster_operations(version: i16) -> bool {
     (8..=10).contains(&version)
 }
 
-fn broker(reader: &mut Reader<'_>) -> Result<Broker, Malformed> {
-    let broker = Broker {
+fn broker(reader: &mut Reader<'_>) -> Result<BrokerMetadata, Malformed> {
+    let broker = BrokerMetadata {
         id: reader.i32()?,
         host: reader.string()?,
         port: reader.i32()?,

@@ -16,9 +16,9 @@ use crate::record::{Chunk, batch::OutputRecord};
 /// The last millisecond that VRL's timestamps can express, in the year 262142.
 const MAX_TIMESTAMP: i64 = 8_210_266_876_799_999;
 
-/// Parts of `%` that programs mention.
+/// MetadataParts of `%` that programs mention.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Parts {
+pub(super) struct MetadataParts {
     pub topic: bool,
     pub partition: bool,
     pub offset: bool,
@@ -27,7 +27,7 @@ pub(super) struct Parts {
     pub headers: bool,
 }
 
-impl Parts {
+impl MetadataParts {
     /// Adds the parts that `paths` name; the root names all of them.
     pub fn add<'a>(&mut self, paths: impl Iterator<Item = &'a OwnedTargetPath>) {
         for path in paths.filter(|path| path.prefix == PathPrefix::Metadata) {
@@ -59,13 +59,13 @@ impl Parts {
 
 /// Builds `%` for the records of one chunk.
 pub(super) struct Metadata {
-    parts: Parts,
+    parts: MetadataParts,
     topic: Value,
     partition: Value,
 }
 
 impl Metadata {
-    pub fn new(parts: Parts, chunk: &Arc<Chunk>) -> Self {
+    pub fn new(parts: MetadataParts, chunk: &Arc<Chunk>) -> Self {
         let topic = if parts.topic {
             Value::from(&*chunk.partition.topic)
         } else {
@@ -89,7 +89,7 @@ impl Metadata {
             Some(slot) => *slot = value,
             None => drop(object.insert(KeyString::from(name), value)),
         };
-        let Parts {
+        let MetadataParts {
             topic,
             partition,
             offset,

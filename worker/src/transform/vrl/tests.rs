@@ -191,10 +191,10 @@ fn only_the_metadata_that_programs_mention_is_built() {
     let chain = chain("Json", &[".a = %offset", "%key = .id"]);
     assert_eq!(
         chain.parts,
-        Parts {
+        MetadataParts {
             offset: true,
             key: true,
-            ..Parts::default()
+            ..MetadataParts::default()
         }
     );
     assert!(self::chain("Json", &[". = %"]).parts.headers);

@@ -32,10 +32,10 @@ fn coordinators() -> impl Strategy<Value = Coordinator> {
         })
 }
 
-fn members() -> impl Strategy<Value = GroupMember> {
+fn members() -> impl Strategy<Value = DescribedMember> {
     let assignment = few((texts(), vec(any::<i32>(), 0..4)));
     (texts(), maybe_texts(), texts(), texts(), assignment).prop_map(
-        |(member_id, instance_id, client_id, host, assignment)| GroupMember {
+        |(member_id, instance_id, client_id, host, assignment)| DescribedMember {
             member_id,
             instance_id,
             client_id,
@@ -74,7 +74,7 @@ fn written_by_member(assignment: &[(String, Vec<i32>)], version: i16) -> Vec<u8>
     bytes
 }
 
-fn classic_member(member: &GroupMember, assignment: Vec<u8>) -> DescribedGroupMember {
+fn classic_member(member: &DescribedMember, assignment: Vec<u8>) -> DescribedGroupMember {
     DescribedGroupMember::default()
         .with_member_id(text(&member.member_id))
         .with_group_instance_id(member.instance_id.as_deref().map(text))
@@ -94,7 +94,7 @@ fn classic_group(group: &DescribedGroup, members: Vec<DescribedGroupMember>) -> 
         .with_members(members)
 }
 
-fn consumer_member(member: &GroupMember) -> Member {
+fn consumer_member(member: &DescribedMember) -> Member {
     let topic = |(name, partitions): &(String, Vec<i32>)| {
         TopicPartitions::default()
             .with_topic_name(topic_name(name))
@@ -164,7 +164,7 @@ proptest! {
         let request: theirs::DescribeGroupsRequest = written(&DescribeGroups { groups: requested }, 4);
         prop_assert_eq!(request, theirs::DescribeGroupsRequest::default().with_groups(ids));
 
-        let member = |member: &GroupMember| {
+        let member = |member: &DescribedMember| {
             let assignment = member.assignment.as_deref().unwrap();
             classic_member(member, written_by_member(assignment, assignment_version))
         };
@@ -212,7 +212,7 @@ proptest! {
 
 /// A group of this type with one member that has this assignment.
 fn described_with(protocol_type: &str, assignment: Vec<u8>) -> DescribedGroup {
-    let member = GroupMember {
+    let member = DescribedMember {
         member_id: "member".to_owned(),
         instance_id: None,
         client_id: "client".to_owned(),

@@ -9,8 +9,8 @@ use kafka_protocol::messages::metadata_response::{
 use super::super::metadata::*;
 use super::*;
 
-fn brokers() -> impl Strategy<Value = Broker> {
-    (any::<i32>(), texts(), any::<i32>(), maybe_texts()).prop_map(|(id, host, port, rack)| Broker {
+fn brokers() -> impl Strategy<Value = BrokerMetadata> {
+    (any::<i32>(), texts(), any::<i32>(), maybe_texts()).prop_map(|(id, host, port, rack)| BrokerMetadata {
         id,
         host,
         port,
@@ -48,7 +48,7 @@ fn answers() -> impl Strategy<Value = MetadataAnswer> {
     )
 }
 
-fn their_broker(broker: &Broker) -> MetadataResponseBroker {
+fn their_broker(broker: &BrokerMetadata) -> MetadataResponseBroker {
     MetadataResponseBroker::default()
         .with_node_id(broker.id.into())
         .with_host(text(&broker.host))
