@@ -53,16 +53,31 @@ pub(super) async fn open(
         None => Box::new(tcp),
         Some(tls) => Box::new(encrypt(tls, address, tcp, deadline).await.map_err(unreachable)?),
     };
-    let introduced = timeout_at(deadline, introduce(&mut stream, settings)).await;
-    let accepted = match introduced {
-        Ok(Ok(accepted)) => accepted,
-        Ok(Err(Refusal::Login(why))) => return Err(CallError::LoginRefused(why)),
-        Ok(Err(Refusal::Connection(why))) => return Err(unreachable(why)),
+    let refused = |refusal| match refusal {
+        Refusal::Login(why) => CallError::LoginRefused(why),
+        Refusal::Connection(why) => unreachable(why),
+    };
+    let versions = match timeout_at(deadline, introduce(&mut stream, settings)).await {
+        Ok(versions) => versions.map_err(refused)?,
         Err(_) => {
             return Err(unreachable(
                 "connected, but no answer; is this the port of a Kafka listener?".into(),
             ));
         }
+    };
+    let login_until = match &settings.login {
+        None => None,
+        Some(login) => {
+            let login = log_in(&mut stream, settings, login);
+            match tokio::time::timeout(settings.login_timeout, login).await {
+                Ok(until) => until.map_err(refused)?,
+                Err(_) => return Err(unreachable("no answer to the login by SASL".into())),
+            }
+        }
+    };
+    let accepted = Accepted {
+        versions,
+        login_until,
     };
     Ok((stream, accepted))
 }
@@ -150,7 +165,11 @@ enum Refusal {
     Login(String),
 }
 
-async fn introduce(stream: &mut Box<dyn Stream>, settings: &Settings) -> Result<Accepted, Refusal> {
+/// The versions that the broker supports, by request.
+async fn introduce(
+    stream: &mut Box<dyn Stream>,
+    settings: &Settings,
+) -> Result<HashMap<i16, (i16, i16)>, Refusal> {
     let versions = exchange(stream, &ApiVersions, settings).await.map_err(|why| {
         let hint = if settings.tls.is_none() {
             "; does the listener expect TLS?"
@@ -164,19 +183,8 @@ async fn introduce(stream: &mut Box<dyn Stream>, settings: &Settings) -> Result<
     if !versions.error.is_ok() {
         return Err(Refusal::Connection(format!("ApiVersions: {}", versions.error)));
     }
-    let versions = versions
-        .apis
-        .iter()
-        .map(|api| (api.key, (api.min, api.max)))
-        .collect();
-    let login_until = match &settings.login {
-        None => None,
-        Some(login) => log_in(stream, settings, login).await?,
-    };
-    Ok(Accepted {
-        versions,
-        login_until,
-    })
+    let ranges = versions.apis.iter().map(|api| (api.key, (api.min, api.max)));
+    Ok(ranges.collect())
 }
 
 /// Returns the time until which the login is used; None: it does not expire.

@@ -16,8 +16,12 @@ use super::scram::Hash;
 /// Name of the operator in the brokers' logs and quotas, unless `client.id` sets another.
 const CLIENT_ID: &str = "kafka-consumer-operator";
 
-/// A new TCP, TLS and SASL connection takes well under a second on a healthy cluster.
+/// TCP, TLS and the first answer take well under a second on a healthy cluster.
 const CONNECT: Duration = Duration::from_secs(4);
+
+/// A login may take several seconds more: brokers look up host names for it, and a DNS server that does not
+/// answer costs them 5 s or more.
+const LOGIN: Duration = Duration::from_secs(15);
 
 /// A broker as clients reach it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -93,8 +97,10 @@ pub(super) struct Settings {
     pub(super) login: Option<Login>,
     /// Which resolved addresses of a host are used.
     pub(super) family: fn(&IpAddr) -> bool,
-    /// Timeout of a connection attempt: TCP, TLS and login together.
+    /// Timeout of a connection attempt up to the first answer.
     pub(super) connect: Duration,
+    /// Timeout of the login after it.
+    pub(super) login_timeout: Duration,
 }
 
 impl Settings {
@@ -132,6 +138,7 @@ impl Settings {
             },
             family,
             connect: CONNECT,
+            login_timeout: LOGIN,
         })
     }
 }
