@@ -68,6 +68,13 @@ struct Open {
     groups: HashMap<GroupKey, Weak<Refresher>>,
 }
 
+impl Open {
+    fn close_idle(&mut self) {
+        self.clusters.retain(|_, refresher| !refresher.is_idle());
+        self.groups.retain(|_, refresher| refresher.strong_count() > 0);
+    }
+}
+
 impl KafkaClients {
     /// Reads the facts of each group every `refresh`. Connects only when a group asks.
     pub fn new(refresh: Duration) -> Self {
@@ -80,8 +87,9 @@ impl KafkaClients {
 
     /// Number of open clients, for metrics.
     pub fn count(&self) -> usize {
-        self.close_idle();
-        lock(&self.open).clusters.len()
+        let mut open = lock(&self.open);
+        open.close_idle();
+        open.clusters.len()
     }
 
     /// Groups whose facts have changed, from now on.
@@ -151,9 +159,11 @@ impl KafkaClients {
         credentials: &KafkaCredentials,
         group: Option<&GroupKey>,
     ) -> Arc<Refresher> {
-        self.close_idle();
         let properties = client_config::connection(kafka, credentials);
         let mut open = lock(&self.open);
+        if !open.clusters.contains_key(&properties) {
+            open.close_idle();
+        }
         let Open { clusters, groups } = &mut *open;
         let start = |properties: &Properties| {
             Refresher::start(properties.clone(), self.subscribers.clone(), self.refresh)
@@ -167,12 +177,6 @@ impl KafkaClients {
             }
         }
         refresher
-    }
-
-    fn close_idle(&self) {
-        let mut open = lock(&self.open);
-        open.clusters.retain(|_, refresher| !refresher.is_idle());
-        open.groups.retain(|_, refresher| refresher.strong_count() > 0);
     }
 }
 

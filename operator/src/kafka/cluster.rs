@@ -91,11 +91,7 @@ impl Cluster {
     }
 
     /// Asks any broker; the first answer counts.
-    pub(super) async fn any<R: Request>(
-        &self,
-        request: &R,
-        timeout: Duration,
-    ) -> Result<R::Answer, KafkaProblem> {
+    pub(super) async fn any<R: Request>(&self, request: &R) -> Result<R::Answer, KafkaProblem> {
         let candidates = self.candidates();
         // The last of many brokers must be asked before the caller gives up.
         let hedge = HEDGE.min(HEDGES / u32::try_from(candidates.len()).unwrap_or(1).max(1));
@@ -105,7 +101,7 @@ impl Cluster {
         loop {
             match candidates.next() {
                 Some(address) => asked.push(async move {
-                    let answer = self.call(&address, request, timeout).await;
+                    let answer = self.call(&address, request, ANSWER).await;
                     answer.map_err(|error| (address, error))
                 }),
                 None if asked.is_empty() => return Err(problem(failures)),

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
-use super::frames::{CallError, cause, read_frame, write_frame};
+use super::frames::{CLOSED, CallError, cause, explain_close, read_frame, write_frame};
 use super::handshake::{self, Accepted, Stream};
 use super::protocol::{self, Request};
 use super::settings::{Address, Settings};
@@ -36,9 +36,11 @@ struct Shared {
     without_login: bool,
     answered: AtomicBool,
     waiting: Mutex<Waiting>,
+    /// For the task that serves the stream.
+    failed: Notify,
 }
 
-/// Requests without an answer; None: the connection has failed.
+/// Requests without an answer, or why the connection has failed.
 type Waiting = Result<HashMap<i32, oneshot::Sender<Vec<u8>>>, String>;
 
 impl Connection {
@@ -54,6 +56,7 @@ impl Connection {
             without_login: settings.login.is_none(),
             answered: AtomicBool::new(false),
             waiting: Mutex::new(Ok(HashMap::new())),
+            failed: Notify::new(),
         });
         tokio::spawn(serve(stream, frames, shared.clone()));
         Ok(Self { shared, writer })
@@ -75,7 +78,7 @@ impl Connection {
     }
 
     /// The version of the request that both sides use.
-    pub(super) fn version<R: Request>(&self) -> Option<i16> {
+    fn version<R: Request>(&self) -> Option<i16> {
         self.shared.accepted.version::<R>()
     }
 
@@ -123,13 +126,14 @@ impl Shared {
     fn failure(&self) -> CallError {
         match &*lock(&self.waiting) {
             Err(why) => self.unreachable(why),
-            Ok(_) => self.unreachable("the connection was closed"),
+            Ok(_) => self.unreachable(CLOSED),
         }
     }
 
     fn explain(&self, why: String) -> String {
-        if self.without_login && !self.answered.load(Ordering::Relaxed) && why.contains("closed") {
-            format!("{why} at the first request; does the listener expect a login by SASL (spec.kafka.sasl)?")
+        if self.without_login && !self.answered.load(Ordering::Relaxed) {
+            let likely = " at the first request; does the listener expect a login by SASL (spec.kafka.sasl)?";
+            explain_close(why, likely)
         } else {
             why
         }
@@ -140,6 +144,7 @@ impl Shared {
         let mut waiting = lock(&self.waiting);
         if waiting.is_ok() {
             *waiting = Err(why);
+            self.failed.notify_one();
         }
     }
 }
@@ -152,11 +157,8 @@ async fn serve(stream: Box<dyn Stream>, mut frames: mpsc::Receiver<Vec<u8>>, sha
             if let Err(error) = write_frame(&mut writing, &frame).await {
                 return cause(&error);
             }
-            if lock(&shared.waiting).is_err() {
-                break;
-            }
         }
-        "the connection was closed".to_string()
+        CLOSED.to_string()
     };
     let read = async {
         loop {
@@ -182,15 +184,8 @@ async fn serve(stream: Box<dyn Stream>, mut frames: mpsc::Receiver<Vec<u8>>, sha
     let why = tokio::select! {
         why = write => why,
         why = read => why,
-        () = failed(&shared) => return,
+        // Without this the socket would stay open until the broker sends something.
+        () = shared.failed.notified() => return,
     };
     shared.fail(why);
-}
-
-/// Resolves some time after the connection has failed elsewhere, so that the socket does not stay open until
-/// the broker sends something.
-async fn failed(shared: &Shared) {
-    while lock(&shared.waiting).is_ok() {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
 }

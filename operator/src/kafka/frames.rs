@@ -8,6 +8,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 /// Longest answer. A full answer for 5,000 partitions has less than 1 MiB.
 const MAX_ANSWER: usize = 64 << 20;
 
+/// How every error about a closed connection starts.
+pub(super) const CLOSED: &str = "the connection was closed";
+
 /// Why a request has no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum CallError {
@@ -52,7 +55,7 @@ pub(super) async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> Result<
         .await
         .map_err(|error| cause(&error))?;
     if read < size {
-        return Err("the connection was closed within an answer".into());
+        return Err(format!("{CLOSED} within an answer"));
     }
     Ok(body)
 }
@@ -74,7 +77,7 @@ pub(super) fn cause(error: &std::io::Error) -> String {
         ErrorKind::UnexpectedEof
         | ErrorKind::ConnectionReset
         | ErrorKind::ConnectionAborted
-        | ErrorKind::BrokenPipe => "the connection was closed".into(),
+        | ErrorKind::BrokenPipe => CLOSED.into(),
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => "no route to the host".into(),
         ErrorKind::TimedOut => "the connection timed out".into(),
         _ => match error
@@ -83,10 +86,19 @@ pub(super) fn cause(error: &std::io::Error) -> String {
         {
             Some(tls) => match tls.ssl_error() {
                 Some(stack) => alert(&first_reason(stack)),
-                None => "the connection was closed".into(),
+                None => CLOSED.into(),
             },
             None => error.to_string(),
         },
+    }
+}
+
+/// Adds the likely cause to an error if the peer has closed the connection, which it does without a word.
+pub(super) fn explain_close(why: String, likely: &str) -> String {
+    if why.starts_with(CLOSED) {
+        format!("{why}{likely}")
+    } else {
+        why
     }
 }
 

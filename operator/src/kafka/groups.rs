@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 
 use crds::spec::GroupProtocol;
 use futures::StreamExt;
-use futures::future::{BoxFuture, join_all};
+use futures::future::{BoxFuture, FutureExt, join_all};
 use futures::stream;
 
 use super::cluster::{ANSWER, Cluster};
-use super::missing::{Answers, Missing, Rounds};
+use super::missing::{Answers, Missing, Rounds, all_missing};
 use super::model::Partition;
 use super::protocol::error_code::ErrorCode;
 use super::protocol::groups::{ConsumerGroupDescribe, DescribeGroups, DescribedGroup, FindCoordinator};
-use super::protocol::offsets::{FetchedOffsets, OffsetFetch, OffsetFetchGroup};
+use super::protocol::offsets::{FetchedOffsets, OffsetFetch, OffsetFetchGroup, by_topic};
 use super::topics::Offsets;
 
 /// Groups of one request to a coordinator, and partitions of one OffsetFetch.
@@ -122,7 +122,7 @@ async fn coordinators(cluster: &Cluster, groups: Vec<String>) -> GroupAnswers<i3
             groups: groups.to_vec(),
         })
         .collect();
-    let found = join_all(requests.iter().map(|request| find(cluster, request))).await;
+    let found = join_all(requests.into_iter().map(|request| find(cluster, request))).await;
     for (group, node) in found.into_iter().flatten() {
         if let Ok(node) = node {
             cluster.set_coordinator(&group, node);
@@ -132,42 +132,36 @@ async fn coordinators(cluster: &Cluster, groups: Vec<String>) -> GroupAnswers<i3
     answers
 }
 
-async fn find(cluster: &Cluster, request: &FindCoordinator) -> GroupAnswers<i32> {
-    let found = match cluster.any(request, ANSWER).await {
-        Ok(found) => found,
-        Err(problem) => {
-            let missing = |group: &String| (group.clone(), Err(Missing::Unreachable(problem.to_string())));
-            return request.groups.iter().map(missing).collect();
+fn find(cluster: &Cluster, request: FindCoordinator) -> BoxFuture<'_, GroupAnswers<i32>> {
+    async move {
+        let found = match cluster.any(&request).await {
+            Ok(found) => found,
+            Err(problem) => return all_missing(request.groups, &Missing::Unreachable(problem.to_string())),
+        };
+        // A broker before 3.0 answers for the first group only, and does not name it.
+        if let [only] = &found[..]
+            && only.group.is_empty()
+        {
+            let mut groups = request.groups.into_iter();
+            let first = groups.next().map(|first| node(&first, only.error, only.node));
+            let alone = |group| find(cluster, FindCoordinator { groups: vec![group] });
+            return first.into_iter().chain(one_by_one(groups, alone).await).collect();
         }
-    };
-    // A broker before 3.0 answers for the first group only, and does not name it.
-    if let [only] = &found[..]
-        && only.group.is_empty()
-        && let [first, others @ ..] = &request.groups[..]
-    {
-        let mut answers = vec![node(first, only.error, only.node)];
-        let others = stream::iter(others.to_vec()).map(async |group| {
-            let request = FindCoordinator {
-                groups: vec![group.clone()],
-            };
-            match cluster.any(&request, ANSWER).await {
-                Ok(found) => match found.first() {
-                    Some(found) => node(&group, found.error, found.node),
-                    None => (
-                        group,
-                        Err(Missing::Unknown("no coordinator in the answer".into())),
-                    ),
-                },
-                Err(problem) => (group, Err(Missing::Unreachable(problem.to_string()))),
-            }
-        });
-        answers.extend(others.buffer_unordered(SINGLES).collect::<Vec<_>>().await);
-        return answers;
+        let nodes = found
+            .iter()
+            .map(|found| node(&found.group, found.error, found.node));
+        nodes.collect()
     }
-    let nodes = found
-        .iter()
-        .map(|found| node(&found.group, found.error, found.node));
-    nodes.collect()
+    .boxed()
+}
+
+/// For brokers that take one group per request.
+async fn one_by_one<'a, G, T>(
+    groups: impl Iterator<Item = G>,
+    alone: impl Fn(G) -> BoxFuture<'a, GroupAnswers<T>>,
+) -> GroupAnswers<T> {
+    let asked = stream::iter(groups.map(alone)).buffer_unordered(SINGLES);
+    asked.concat().await
 }
 
 fn node(group: &str, error: ErrorCode, node: i32) -> (String, Result<i32, Missing>) {
@@ -188,16 +182,9 @@ fn chunks(groups: Vec<String>, wanted: &BTreeMap<String, Vec<Partition>>) -> Vec
     let mut size = 0;
     for group in groups {
         let partitions = wanted.get(&group).map(Vec::as_slice).unwrap_or_default();
-        let mut topics: BTreeMap<&String, Vec<i32>> = BTreeMap::new();
-        for (topic, index) in partitions {
-            topics.entry(topic).or_default().push(*index);
-        }
         let fetch = OffsetFetchGroup {
             group,
-            topics: topics
-                .into_iter()
-                .map(|(topic, indexes)| (topic.clone(), indexes))
-                .collect(),
+            topics: by_topic(partitions.iter().map(|(topic, index)| (topic, *index))),
         };
         size += partitions.len();
         match chunks.last_mut() {
@@ -211,48 +198,40 @@ fn chunks(groups: Vec<String>, wanted: &BTreeMap<String, Vec<Partition>>) -> Vec
     chunks
 }
 
-async fn fetch(cluster: &Cluster, node: i32, groups: Vec<OffsetFetchGroup>) -> GroupAnswers<Offsets> {
-    let names: Vec<String> = groups.iter().map(|group| group.group.clone()).collect();
-    let request = OffsetFetch { groups };
-    let answers = match cluster.node(node, &request, ANSWER).await {
-        Ok(answers) => answers,
-        Err(error) => {
-            let missing = |group| (group, Err(Missing::of_call(error.clone())));
-            return names.into_iter().map(missing).collect();
-        }
-    };
-    // A broker before 3.0 answers for the first group only, and does not name it.
-    if let [only] = &answers[..]
-        && only.group.is_empty()
-    {
-        let mut groups = request.groups.into_iter();
-        let first = groups.next().map(|first| {
-            let offsets = offsets_of(only, &first);
-            (first.group, offsets)
-        });
-        let others = stream::iter(groups).map(async |group| {
-            let name = group.group.clone();
-            let request = OffsetFetch {
-                groups: vec![group.clone()],
-            };
-            match cluster.node(node, &request, ANSWER).await {
-                Ok(answers) => match answers.first() {
-                    Some(answer) => (name, offsets_of(answer, &group)),
-                    None => (name, Err(Missing::Unknown("no group in the answer".into()))),
-                },
-                Err(error) => (name, Err(Missing::of_call(error))),
+fn fetch(
+    cluster: &Cluster,
+    node: i32,
+    groups: Vec<OffsetFetchGroup>,
+) -> BoxFuture<'_, GroupAnswers<Offsets>> {
+    async move {
+        let request = OffsetFetch { groups };
+        let answers = match cluster.node(node, &request, ANSWER).await {
+            Ok(answers) => answers,
+            Err(error) => {
+                let names = request.groups.into_iter().map(|group| group.group);
+                return all_missing(names, &Missing::of_call(error));
             }
+        };
+        // A broker before 3.0 answers for the first group only, and does not name it.
+        if let [only] = &answers[..]
+            && only.group.is_empty()
+        {
+            let mut groups = request.groups.into_iter();
+            let first = groups.next().map(|first| {
+                let offsets = offsets_of(only, &first);
+                (first.group, offsets)
+            });
+            let alone = |group| fetch(cluster, node, vec![group]);
+            return first.into_iter().chain(one_by_one(groups, alone).await).collect();
+        }
+        let asked = |name: &String| request.groups.iter().find(|asked| asked.group == *name);
+        let named = answers.iter().filter_map(|answer| {
+            let asked = asked(&answer.group)?;
+            Some((answer.group.clone(), offsets_of(answer, asked)))
         });
-        let mut all: GroupAnswers<Offsets> = first.into_iter().collect();
-        all.extend(others.buffer_unordered(SINGLES).collect::<Vec<_>>().await);
-        return all;
+        named.collect()
     }
-    let asked = |name: &String| request.groups.iter().find(|asked| asked.group == *name);
-    let named = answers.iter().filter_map(|answer| {
-        let asked = asked(&answer.group)?;
-        Some((answer.group.clone(), offsets_of(answer, asked)))
-    });
-    named.collect()
+    .boxed()
 }
 
 /// A partition that the broker leaves out is not one without a commit.
@@ -358,10 +337,7 @@ async fn described(
     };
     match answer {
         Ok(described) => described.into_iter().map(description).collect(),
-        Err(error) => {
-            let missing = |group| (group, Err(Missing::of_call(error.clone())));
-            groups.into_iter().map(missing).collect()
-        }
+        Err(error) => all_missing(groups, &Missing::of_call(error)),
     }
 }
 

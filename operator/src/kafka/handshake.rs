@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant as Deadline, timeout_at};
 use tokio_openssl::SslStream;
 
-use super::frames::{CallError, cause, first_reason, read_frame, write_frame};
+use super::frames::{CallError, cause, explain_close, first_reason, read_frame, write_frame};
 use super::protocol::error_code::ErrorCode;
 use super::protocol::handshake::{ApiVersions, SaslAuthenticate, SaslHandshake};
 use super::protocol::{self, Request};
@@ -171,14 +171,10 @@ async fn introduce(
     settings: &Settings,
 ) -> Result<HashMap<i16, (i16, i16)>, Refusal> {
     let versions = exchange(stream, &ApiVersions, settings).await.map_err(|why| {
-        let hint = if settings.tls.is_none() {
-            "; does the listener expect TLS?"
-        } else {
-            ""
-        };
-        // A TLS listener that reads our request closes the connection without a word.
-        let closed = why.contains("closed");
-        Refusal::Connection(if closed { format!("{why}{hint}") } else { why })
+        Refusal::Connection(match settings.tls {
+            None => explain_close(why, "; does the listener expect TLS?"),
+            Some(_) => why,
+        })
     })?;
     if !versions.error.is_ok() {
         return Err(Refusal::Connection(format!("ApiVersions: {}", versions.error)));

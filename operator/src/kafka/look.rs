@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::cluster::Cluster;
 use super::facts;
 use super::groups::{self, GroupDescription};
-use super::missing::{Answers, Missing};
+use super::missing::{Answers, Missing, answer_of};
 use super::model::{FactsQuery, GroupFacts, KafkaFacts, KafkaProblem, Lag, Partition};
 use super::topics::{self, At, Offsets, Topics};
 
@@ -18,17 +18,11 @@ use super::topics::{self, At, Offsets, Topics};
 struct Findings {
     topics: Topics,
     starts: Answers<Partition, Option<i64>>,
-    ends: BTreeMap<IsolationKey, Answers<Partition, Option<i64>>>,
+    committed_ends: Answers<Partition, Option<i64>>,
+    uncommitted_ends: Answers<Partition, Option<i64>>,
     committed: Answers<String, Offsets>,
     groups: Answers<String, Option<GroupDescription>>,
     read_at: Timestamp,
-}
-
-/// [`IsolationLevel`] as a key: read_committed.
-type IsolationKey = bool;
-
-fn isolation_key(query: &FactsQuery) -> IsolationKey {
-    query.isolation == IsolationLevel::ReadCommitted
 }
 
 /// Facts in the order of the queries.
@@ -49,16 +43,10 @@ async fn read(cluster: &Cluster, queries: &[FactsQuery], topics: Topics) -> Find
     let read_at = Timestamp::now();
     let partitions_of = |query: &FactsQuery| partitions(&topics, &query.topics);
     let all: BTreeSet<Partition> = queries.iter().flat_map(partitions_of).collect();
-    let with_isolation = |read_committed: bool| -> Vec<Partition> {
-        let wanted = queries
-            .iter()
-            .filter(|query| isolation_key(query) == read_committed);
+    let ends = |isolation| {
+        let wanted = queries.iter().filter(|query| query.isolation == isolation);
         let wanted: BTreeSet<Partition> = wanted.flat_map(partitions_of).collect();
-        wanted.into_iter().collect()
-    };
-    let end = |read_committed| {
-        let at = At::End { read_committed };
-        topics::offsets(cluster, &topics, with_isolation(read_committed), at)
+        topics::offsets(cluster, &topics, wanted.into_iter().collect(), At::end(isolation))
     };
     // Two resources may use the same group id for different topics.
     let mut wanted: BTreeMap<String, BTreeSet<Partition>> = BTreeMap::new();
@@ -76,16 +64,17 @@ async fn read(cluster: &Cluster, queries: &[FactsQuery], topics: Topics) -> Find
         .iter()
         .map(|query| (query.group_id.clone(), query.protocol))
         .collect();
-    let (starts, committed_ends, all_ends, committed, groups) = futures::join!(
+    let (starts, committed_ends, uncommitted_ends, committed, groups) = futures::join!(
         topics::offsets(cluster, &topics, all.into_iter().collect(), At::Start),
-        end(true),
-        end(false),
+        ends(IsolationLevel::ReadCommitted),
+        ends(IsolationLevel::ReadUncommitted),
         groups::committed(cluster, &wanted),
         groups::describe(cluster, &protocols),
     );
     Findings {
         starts,
-        ends: BTreeMap::from([(true, committed_ends), (false, all_ends)]),
+        committed_ends,
+        uncommitted_ends,
         committed,
         groups,
         read_at,
@@ -106,9 +95,13 @@ fn facts_of(query: &FactsQuery, read: &Findings) -> Result<KafkaFacts, KafkaProb
     let counts = counts(query, &read.topics)?;
     let complete = !counts.is_empty() && counts.values().all(Option::is_some);
     let partitions = partitions(&read.topics, &query.topics);
-    let ends = some_of(&partitions, read.ends.get(&isolation_key(query)));
-    let starts = some_of(&partitions, Some(&read.starts));
-    let committed = one_of(&read.committed, &query.group_id);
+    let ends = match query.isolation {
+        IsolationLevel::ReadCommitted => &read.committed_ends,
+        IsolationLevel::ReadUncommitted => &read.uncommitted_ends,
+    };
+    let ends = all_of(&partitions, ends);
+    let starts = all_of(&partitions, &read.starts);
+    let committed = answer_of(&read.committed, &query.group_id);
     if let (Err(Missing::Unreachable(why)), Err(Missing::Unreachable(_)), false) =
         (&ends, &committed, partitions.is_empty())
     {
@@ -123,7 +116,7 @@ fn facts_of(query: &FactsQuery, read: &Findings) -> Result<KafkaFacts, KafkaProb
         }
         _ => None::<Lag>,
     };
-    let group: Option<GroupFacts> = known(one_of(&read.groups, &query.group_id))?
+    let group: Option<GroupFacts> = known(answer_of(&read.groups, &query.group_id))?
         .flatten()
         .map(|description| facts::group_facts(&description, &query.topics));
     Ok(KafkaFacts {
@@ -137,20 +130,11 @@ fn facts_of(query: &FactsQuery, read: &Findings) -> Result<KafkaFacts, KafkaProb
 
 /// Partition counts of the input topics. Without them nothing can be said about the group.
 fn counts(query: &FactsQuery, topics: &Topics) -> Result<BTreeMap<String, Option<i32>>, KafkaProblem> {
-    let mut counts = BTreeMap::new();
-    for name in &query.topics {
-        let count = match topics.get(name) {
-            Some(Ok(found)) => found.as_ref().map(topics::Leaders::count),
-            Some(Err(missing)) => return Err(missing.clone().problem()),
-            None => {
-                return Err(KafkaProblem::Unreachable(format!(
-                    "topic \"{name}\" was not answered"
-                )));
-            }
-        };
-        counts.insert(name.clone(), count);
-    }
-    Ok(counts)
+    let count = |name: &String| {
+        let found = answer_of(topics, name).map_err(Missing::problem)?;
+        Ok((name.clone(), found.map(|leaders| leaders.count())))
+    };
+    query.topics.iter().map(count).collect()
 }
 
 /// Outputs that do not exist according to the brokers. A topic without an answer, or one that this user may
@@ -160,25 +144,17 @@ fn missing_outputs(query: &FactsQuery, topics: &Topics) -> Vec<String> {
     query.outputs.iter().filter(missing).cloned().collect()
 }
 
-fn one_of<T: Clone>(answers: &Answers<String, T>, group: &str) -> Result<T, Missing> {
-    let unknown = || Err(Missing::Unknown(format!("group \"{group}\" was not answered")));
-    answers.get(group).cloned().unwrap_or_else(unknown)
-}
-
 /// The answers for these partitions, or what is missing: a refusal first, because the user has to know of it.
-fn some_of(
-    partitions: &[Partition],
-    answers: Option<&Answers<Partition, Option<i64>>>,
-) -> Result<Offsets, Missing> {
+fn all_of(partitions: &[Partition], answers: &Answers<Partition, Option<i64>>) -> Result<Offsets, Missing> {
     let mut offsets = Offsets::new();
     let (mut unreachable, mut other) = (None, None);
     for partition in partitions {
-        match answers.and_then(|answers| answers.get(partition)) {
-            Some(Ok(Some(offset))) => drop(offsets.insert(partition.clone(), *offset)),
-            Some(Err(Missing::Refused(problem))) => return Err(Missing::Refused(problem.clone())),
-            Some(Err(missing @ Missing::Unreachable(_))) => unreachable = Some(missing.clone()),
-            Some(Err(missing @ Missing::Unknown(_))) => other = Some(missing.clone()),
-            Some(Ok(None)) | None => {
+        match answer_of(answers, partition) {
+            Ok(Some(offset)) => drop(offsets.insert(partition.clone(), offset)),
+            Err(refused @ Missing::Refused(_)) => return Err(refused),
+            Err(missing @ Missing::Unreachable(_)) => unreachable = Some(missing),
+            Err(missing @ Missing::Unknown(_)) => other = Some(missing),
+            Ok(None) => {
                 let (topic, index) = partition;
                 other = Some(Missing::Unknown(format!(
                     "topic \"{topic}\" partition {index}: no offset"

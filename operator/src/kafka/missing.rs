@@ -1,6 +1,7 @@
 //! Why something could not be read, and how long it is asked for again while leaders and coordinators
 //! move.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::{Duration, Instant};
@@ -13,6 +14,8 @@ use super::protocol::error_code::ErrorCode;
 /// the next refresh.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 const FIRST_WAIT: Duration = Duration::from_millis(100);
+
+const NOT_ANSWERED: &str = "the broker has not answered";
 
 /// Why a fact could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +66,25 @@ impl Missing {
 /// Answers by what was asked for.
 pub(super) type Answers<K, T> = HashMap<K, Result<T, Missing>>;
 
+/// The same reason for everything that was asked for.
+pub(super) fn all_missing<K, T>(
+    keys: impl IntoIterator<Item = K>,
+    missing: &Missing,
+) -> Vec<(K, Result<T, Missing>)> {
+    keys.into_iter().map(|key| (key, Err(missing.clone()))).collect()
+}
+
+/// One of the answers; unknown if it was not asked for.
+pub(super) fn answer_of<K, Q, T>(answers: &Answers<K, T>, key: &Q) -> Result<T, Missing>
+where
+    K: Borrow<Q> + Eq + Hash,
+    Q: Eq + Hash + ?Sized,
+    T: Clone,
+{
+    let unknown = || Err(Missing::Unknown(NOT_ANSWERED.into()));
+    answers.get(key).cloned().unwrap_or_else(unknown)
+}
+
 /// Asks in rounds: all at first, then again for what is missing for a reason that may pass. What is never
 /// answered is unknown.
 ///
@@ -81,7 +103,7 @@ pub(super) struct Rounds<K, T> {
 
 impl<K: Clone + Eq + Hash, T> Rounds<K, T> {
     pub(super) fn new(wanted: Vec<K>) -> Self {
-        let unknown = |key| (key, Err(Missing::Unknown("the broker has not answered".into())));
+        let unknown = |key| (key, Err(Missing::Unknown(NOT_ANSWERED.into())));
         Self {
             answers: wanted.into_iter().map(unknown).collect(),
             started: Instant::now(),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::cluster::Cluster;
-use super::missing::Missing;
+use super::missing::{Missing, answer_of};
 use super::model::{KafkaProblem, ProvisionAction, Provisioned, WantedTopic};
 use super::protocol::Request;
 use super::protocol::error_code::ErrorCode;
@@ -34,14 +34,8 @@ pub(super) async fn provision(
     let existing = topics::topics(cluster, &names).await?;
     let mut done = Vec::with_capacity(wanted.len());
     for topic in wanted {
-        let unknown = || {
-            Err(Missing::Unknown(format!(
-                "topic \"{}\" was not answered",
-                topic.name
-            )))
-        };
-        let found = existing.get(&topic.name).cloned().unwrap_or_else(unknown);
-        let count = found.map_err(Missing::problem)?.map(|leaders| leaders.count());
+        let found = answer_of(&existing, &topic.name).map_err(Missing::problem)?;
+        let count = found.map(|leaders| leaders.count());
         let action = match count {
             Some(partitions) if partitions >= topic.partitions => ProvisionAction::Unchanged,
             Some(from) => grow(cluster, topic, from).await?,
@@ -109,7 +103,7 @@ where
     let mut attempt = 1;
     loop {
         let brokers = Metadata { topics: Vec::new() };
-        let answer = cluster.any(&brokers, super::cluster::ANSWER).await?;
+        let answer = cluster.any(&brokers).await?;
         cluster.learn(&answer.brokers);
         let started = Instant::now();
         let results = cluster.node(answer.controller, request, PROVISION).await;

@@ -3,15 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crds::spec::{IsolationLevel, StartPosition, StartPositionType};
+use crds::spec::{StartPosition, StartPositionType};
 
 use super::cluster::{ANSWER, Cluster};
 use super::groups;
 use super::look::partitions;
-use super::missing::{Missing, Rounds};
+use super::missing::{Missing, Rounds, answer_of};
 use super::model::{FactsQuery, KafkaProblem, Partition};
 use super::protocol::error_code::ErrorCode;
-use super::protocol::offsets::OffsetCommit;
+use super::protocol::offsets::{OffsetCommit, by_topic};
 use super::topics::{self, At, Offsets, Topics};
 
 pub(super) async fn commit(
@@ -23,29 +23,23 @@ pub(super) async fn commit(
     let topics = topics::topics(cluster, &names).await?;
     // A topic that is left out now would start anywhere later, because the caller commits only once.
     for name in &query.topics {
-        match topics.get(name) {
-            Some(Ok(Some(_))) => {}
-            Some(Err(missing)) => return Err(missing.clone().problem()),
-            Some(Ok(None)) | None => {
-                return Err(KafkaProblem::Unreachable(format!(
-                    "topic \"{name}\" is not known to all brokers yet"
-                )));
-            }
+        if answer_of(&topics, name).map_err(Missing::problem)?.is_none() {
+            return Err(KafkaProblem::Unreachable(format!(
+                "topic \"{name}\" is not known to all brokers yet"
+            )));
         }
     }
     let group = &query.group_id;
     // Only saves requests: the broker itself refuses commits of non-members for a group with members.
     let protocols = BTreeMap::from([(group.clone(), query.protocol)]);
-    if let Some(Ok(Some(found))) = groups::describe(cluster, &protocols).await.remove(group)
+    if let Ok(Some(found)) = answer_of(&groups::describe(cluster, &protocols).await, group)
         && !found.members.is_empty()
     {
         return Ok(0);
     }
     let wanted = BTreeMap::from([(group.clone(), partitions(&topics, &query.topics))]);
-    let committed = groups::committed(cluster, &wanted).await.remove(group);
-    let committed = committed
-        .unwrap_or_else(|| Err(Missing::Unknown("committed offsets were not answered".into())))
-        .map_err(Missing::problem)?;
+    let committed = groups::committed(cluster, &wanted).await;
+    let committed = answer_of(&committed, group).map_err(Missing::problem)?;
     let all = wanted.get(group).map(Vec::as_slice).unwrap_or_default();
     let (new_topics, new_partitions) = without_offset(all, &committed);
     if new_topics.is_empty() && new_partitions.is_empty() {
@@ -53,9 +47,7 @@ pub(super) async fn commit(
     }
     let mut offsets = positions(cluster, &topics, new_partitions, At::Start).await?;
     // Where a consumer that starts at the end would start: records of open transactions are still to come.
-    let end = At::End {
-        read_committed: query.isolation == IsolationLevel::ReadCommitted,
-    };
+    let end = At::end(query.isolation);
     let at = match (start.kind, start.timestamp) {
         (StartPositionType::Earliest, _) => At::Start,
         (StartPositionType::Timestamp, Some(time)) => At::Time(time.as_millisecond()),
@@ -99,21 +91,16 @@ async fn positions(
 }
 
 async fn write(cluster: &Cluster, group: &str, offsets: &Offsets) -> Result<usize, KafkaProblem> {
-    let mut topics: BTreeMap<String, Vec<(i32, i64)>> = BTreeMap::new();
-    for ((topic, index), offset) in offsets {
-        topics.entry(topic.clone()).or_default().push((*index, *offset));
-    }
+    let entries = offsets.iter();
     let request = OffsetCommit {
         group: group.into(),
-        topics: topics.into_iter().collect(),
+        topics: by_topic(entries.map(|((topic, index), offset)| (topic, (*index, *offset)))),
     };
     let mut rounds = Rounds::new(vec![()]);
     while rounds.next().await.is_some() {
         rounds.take([((), try_write(cluster, &request).await)]);
     }
-    let unknown = || Err(Missing::Unknown("the commit was not answered".into()));
-    let written = rounds.answers.remove(&()).unwrap_or_else(unknown);
-    written.map_err(|missing| match missing.problem() {
+    answer_of(&rounds.answers, &()).map_err(|missing| match missing.problem() {
         KafkaProblem::Unreachable(message) => {
             KafkaProblem::Unreachable(format!("committing the start position: {message}"))
         }

@@ -4,15 +4,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crds::spec::IsolationLevel;
 use futures::future::join_all;
 
 use super::cluster::{ANSWER, Cluster};
-use super::frames::CallError;
-use super::missing::{Answers, Missing, Rounds};
+use super::missing::{Answers, Missing, Rounds, all_missing};
 use super::model::{KafkaProblem, Partition};
 use super::protocol::error_code::ErrorCode;
 use super::protocol::metadata::{Metadata, TopicMetadata};
-use super::protocol::offsets::ListOffsets;
+use super::protocol::offsets::{ListOffsets, by_topic};
 
 /// Topics of one Metadata request, and partitions of one ListOffsets request: answers of some 100 kB, which
 /// brokers compute in milliseconds.
@@ -48,6 +48,13 @@ pub(super) enum At {
 }
 
 impl At {
+    /// The end for a consumer with this isolation level.
+    pub(super) fn end(isolation: IsolationLevel) -> Self {
+        Self::End {
+            read_committed: isolation == IsolationLevel::ReadCommitted,
+        }
+    }
+
     fn timestamp(self) -> i64 {
         match self {
             Self::End { .. } => -1,
@@ -68,7 +75,7 @@ pub(super) async fn topics(cluster: &Cluster, names: &BTreeSet<String>) -> Resul
                 topics: names.to_vec(),
             })
             .collect();
-        for answer in join_all(requests.iter().map(|request| cluster.any(request, ANSWER))).await {
+        for answer in join_all(requests.iter().map(|request| cluster.any(request))).await {
             let answer = answer?;
             cluster.learn(&answer.brokers);
             let sure = rounds.is_repeated();
@@ -148,16 +155,13 @@ async fn ask(
     partitions: &[Partition],
     at: At,
 ) -> Vec<(Partition, Result<Option<i64>, Missing>)> {
-    let mut by_topic: BTreeMap<&String, Vec<(i32, i64)>> = BTreeMap::new();
-    for (topic, index) in partitions {
-        by_topic.entry(topic).or_default().push((*index, at.timestamp()));
-    }
     let request = ListOffsets {
         read_committed: at == At::End { read_committed: true },
-        topics: by_topic
-            .into_iter()
-            .map(|(topic, partitions)| (topic.clone(), partitions))
-            .collect(),
+        topics: by_topic(
+            partitions
+                .iter()
+                .map(|(topic, index)| (topic, (*index, at.timestamp()))),
+        ),
     };
     match cluster.node(leader, &request, ANSWER).await {
         Ok(topics) => topics
@@ -174,11 +178,6 @@ async fn ask(
                 })
             })
             .collect(),
-        Err(error) => all_missing(partitions, &error),
+        Err(error) => all_missing(partitions.iter().cloned(), &Missing::of_call(error)),
     }
-}
-
-fn all_missing<T>(partitions: &[Partition], error: &CallError) -> Vec<(Partition, Result<T, Missing>)> {
-    let missing = |partition: &Partition| (partition.clone(), Err(Missing::of_call(error.clone())));
-    partitions.iter().map(missing).collect()
 }

@@ -23,6 +23,7 @@ use super::validate::Rules;
 use super::watch::Watch;
 use crate::group::programs::Programs;
 use crate::kafka::KafkaClients;
+use crate::kafka::model::GroupKey;
 
 /// Time between two checks of the processes: short for a user, negligible CPU time.
 pub const TICK: Duration = Duration::from_millis(200);
@@ -34,9 +35,6 @@ const KAFKA_REFRESH: Duration = Duration::from_secs(15);
 
 /// Exit code: the files cannot be used, or something that is needed cannot be started.
 pub const INVALID: u8 = 1;
-
-/// Namespace and name.
-type GroupKey = (String, String);
 
 /// Results of reads from Kafka, by group, on their way back to the session.
 type Refreshes = (

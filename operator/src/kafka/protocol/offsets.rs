@@ -1,12 +1,24 @@
 //! Offsets: of the log, and committed ones of consumer groups. In and out: see [`Request`]. Commits only as a
 //! client outside of the group, which the coordinator accepts only while the group has no members.
 
+use std::collections::BTreeMap;
+
 use super::Request;
 use super::codec::{Malformed, Reader, Writer};
 use super::error_code::ErrorCode;
 
 /// A topic, and one entry for each of its partitions in a request or an answer.
 pub(in crate::kafka) type Topic<T> = (String, Vec<T>);
+
+/// Entries of partitions, each with its topic, as a request takes them.
+pub(in crate::kafka) fn by_topic<'a, T>(entries: impl Iterator<Item = (&'a String, T)>) -> Vec<Topic<T>> {
+    let mut topics: BTreeMap<&String, Vec<T>> = BTreeMap::new();
+    for (topic, entry) in entries {
+        topics.entry(topic).or_default().push(entry);
+    }
+    let owned = |(topic, entries): (&String, Vec<T>)| (topic.clone(), entries);
+    topics.into_iter().map(owned).collect()
+}
 
 /// Asks the leader of partitions for offsets.
 #[derive(Debug, Clone, PartialEq)]

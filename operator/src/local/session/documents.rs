@@ -3,7 +3,8 @@
 
 use serde_json::Value;
 
-use super::{GroupKey, Session};
+use super::Session;
+use crate::kafka::model::GroupKey;
 use crate::local::{
     load::{Document, Loaded, load},
     local_group::LocalGroup,
@@ -41,10 +42,11 @@ impl Session {
             .cloned()
             .collect();
         for key in gone {
+            self.clients.forget(&key);
             if let Some(group) = self.groups.remove(&key) {
                 self.screen.say(&format!(
                     "{}: no longer in the files, stopping its workers",
-                    key.1
+                    key.name
                 ));
                 self.leaving.push(group);
             }
@@ -67,7 +69,7 @@ impl Session {
             let kept = broker
                 .create(&topics)
                 .await
-                .map_err(|error| format!("{}: {error:#}", key.1))?;
+                .map_err(|error| format!("{}: {error:#}", key.name))?;
             kept.iter().for_each(|note| self.screen.say(note));
         }
         let failed = |error: std::io::Error| {
@@ -89,7 +91,7 @@ impl Session {
                 } else {
                     "changed"
                 };
-                self.screen.say(&format!("{}: {what}", key.1));
+                self.screen.say(&format!("{}: {what}", key.name));
             }
             None => {
                 let notes = prepared.notes.clone();
@@ -101,7 +103,7 @@ impl Session {
                 }
                 notes
                     .iter()
-                    .for_each(|note| self.screen.say(&format!("{}: {note}", key.1)));
+                    .for_each(|note| self.screen.say(&format!("{}: {note}", key.name)));
                 self.groups.insert(key, group);
             }
         }
@@ -110,10 +112,10 @@ impl Session {
 
     fn key(&self, object: &Value) -> GroupKey {
         let text = |path: &str| object.pointer(path).and_then(Value::as_str).map(str::to_string);
-        (
-            text("/metadata/namespace").unwrap_or_else(|| self.namespace.clone()),
-            text("/metadata/name").unwrap_or_default(),
-        )
+        GroupKey {
+            namespace: text("/metadata/namespace").unwrap_or_else(|| self.namespace.clone()),
+            name: text("/metadata/name").unwrap_or_default(),
+        }
     }
 }
 
