@@ -163,11 +163,13 @@ pub enum PausedReason {
     DeadLetterBreakerOpen,
     /// A record failed, and `onExhausted` is Stop.
     RecordFailed,
+    /// The topic was deleted and created again, and `consumer.onTopicRecreated` is Stop.
+    TopicRecreated,
 }
 
 impl PausedReason {
     /// All reasons, the most severe one last.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::OldestUnfinished,
         Self::Paused,
         Self::TransformSlow,
@@ -175,6 +177,7 @@ impl PausedReason {
         Self::DeadLetterUnavailable,
         Self::DeadLetterBreakerOpen,
         Self::RecordFailed,
+        Self::TopicRecreated,
     ];
 
     /// Name in status and metrics.
@@ -187,6 +190,7 @@ impl PausedReason {
             Self::DeadLetterUnavailable => "DeadLetterUnavailable",
             Self::DeadLetterBreakerOpen => "DeadLetterBreakerOpen",
             Self::RecordFailed => "RecordFailed",
+            Self::TopicRecreated => "TopicRecreated",
         }
     }
 
@@ -203,7 +207,10 @@ impl PausedReason {
 
     /// True if the partition does not recover without action by a user.
     pub fn needs_action(self) -> bool {
-        matches!(self, Self::DeadLetterBreakerOpen | Self::RecordFailed)
+        matches!(
+            self,
+            Self::DeadLetterBreakerOpen | Self::RecordFailed | Self::TopicRecreated
+        )
     }
 }
 

@@ -22,6 +22,7 @@ mod rate_limit;
 mod read;
 mod read_pace;
 mod rebalance;
+mod recreated;
 mod revocation;
 mod rewind;
 mod shutdown;
@@ -36,6 +37,7 @@ use std::{
 
 use rdkafka::{
     ClientConfig,
+    config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
 };
@@ -50,6 +52,7 @@ use self::{
     handles::Handles,
     housekeeping::Housekeeping,
     read_pace::ReadPace,
+    recreated::RecreatedTopics,
     revocation::Revocation,
     stopping::Stopping,
     transaction_driver::TransactionDriver,
@@ -59,6 +62,7 @@ use crate::{
     kafka::{
         callbacks::ConsumerCallbacks,
         ffi::{ConsumerClient, add_brokers},
+        topic_ids,
     },
     offsets::commit_metadata::MetadataLimit,
     processing::{context::WorkerContext, messages::TaskEvent},
@@ -90,6 +94,7 @@ pub(crate) struct PollLoop {
     metadata_limit: MetadataLimit,
     transactions: Option<TransactionDriver>,
     housekeeping: Housekeeping,
+    recreated: RecreatedTopics,
     errors: ErrorLog,
     counters: Counters,
     stalls: Stalls,
@@ -110,6 +115,9 @@ impl PollLoop {
         for (key, value) in &config.properties {
             client.set(key, value);
         }
+        // The log is the only source of topic ids, see `kafka::topic_ids`.
+        client.set("debug", topic_ids::DEBUG_CONTEXT);
+        client.set_log_level(RDKafkaLogLevel::Debug);
         if seeded_bug("latest-on-new-partitions") {
             client.set("auto.offset.reset", "latest");
         }
@@ -140,6 +148,7 @@ impl PollLoop {
             metadata_limit: MetadataLimit::default(),
             transactions,
             housekeeping: Housekeeping::new(now),
+            recreated: RecreatedTopics::new(now),
             errors: ErrorLog::default(),
             counters: Counters::default(),
             phase: Phase::Joining,
@@ -177,6 +186,7 @@ impl PollLoop {
     fn turn(&mut self) -> Result<bool, PollError> {
         self.handles.liveness.tick();
         self.serve_client()?;
+        self.serve_recreated_topics();
         self.serve_rebalance()?;
         self.take_events()?;
         self.dispatch_due_chunks();
@@ -200,6 +210,12 @@ impl PollLoop {
 
     /// Serves librdkafka's events. librdkafka calls the rebalance callbacks in here.
     fn serve_client(&mut self) -> Result<(), PollError> {
+        self.client.serve_logs();
+        if !self.callbacks.topic_ids.knows_cluster()
+            && let Some(id) = self.client.consumer().client().fetch_cluster_id(Duration::ZERO)
+        {
+            self.callbacks.topic_ids.set_cluster(id);
+        }
         while let Some(event) = self.client.consumer().poll(Duration::ZERO) {
             match event {
                 Err(error @ KafkaError::MessageConsumptionFatal(_)) => return Err(PollError::Fatal(error)),

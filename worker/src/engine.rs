@@ -129,6 +129,8 @@ fn poll_config(settings: Settings, transactions: Option<Transactional>, headers:
         group: settings.group_id,
         topics: settings.topics,
         properties: settings.consumer_properties,
+        start_time: settings.start_time,
+        on_topic_recreated: settings.on_topic_recreated,
         commit_interval: settings.commit_interval,
         drain: settings.drain,
         max_records: settings.batch.max_records,

@@ -5,3 +5,4 @@ pub mod ffi;
 pub mod log;
 pub mod producer;
 pub mod reconnect;
+pub mod topic_ids;

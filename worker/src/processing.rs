@@ -70,9 +70,7 @@ impl PartitionTask {
             partition: self.context.partition.clone(),
             task_epoch: self.context.task_epoch,
         };
-        let Some(mut claimed) = claim::claim(&self.context).await else {
-            return;
-        };
+        let mut claimed = None;
         let mut lanes = Lanes::new(self.context.clone());
         let mut draining = self.context.draining.clone();
         loop {
@@ -89,6 +87,11 @@ impl PartitionTask {
                     None => break,
                 },
             };
+            // Not before the first record: only then the topic id is certain.
+            if claimed.is_none() {
+                claimed = claim::claim(&self.context, chunk.chunk.topic_id.as_ref()).await;
+            }
+            let Some(claimed) = &mut claimed else { break };
             let process = async {
                 for chunk in claimed.unfinished(chunk) {
                     lanes.process(chunk).await;

@@ -4,8 +4,11 @@
 
 pub mod batch;
 pub mod failure;
+pub mod topic_id;
 
 use std::{fmt, sync::Arc};
+
+use self::topic_id::TopicId;
 
 /// A Kafka offset.
 pub type Offset = i64;
@@ -101,6 +104,8 @@ pub struct Chunk {
     /// True if the broker set the timestamps (`message.timestamp.type` is LogAppendTime), false if the
     /// producers did. It is a setting of the topic, so all records of a chunk have the same.
     pub log_append_time: bool,
+    /// The topic that the records were read from, if the brokers have topic ids.
+    pub(crate) topic_id: Option<TopicId>,
     arena: Vec<u8>,
     headers: Vec<(Span, Span)>,
     entries: Vec<RecordEntry>,
@@ -113,6 +118,7 @@ impl Chunk {
             partition,
             task_epoch,
             log_append_time: false,
+            topic_id: None,
             arena: Vec::new(),
             headers: Vec::new(),
             entries: Vec::new(),
@@ -153,6 +159,7 @@ impl Chunk {
             partition: self.partition.clone(),
             task_epoch: self.task_epoch,
             log_append_time: self.log_append_time,
+            topic_id: self.topic_id.clone(),
             arena: Vec::with_capacity(self.arena.len()),
             headers: Vec::with_capacity(self.headers.len()),
             entries: Vec::with_capacity(self.entries.len()),
@@ -174,6 +181,7 @@ impl Chunk {
     pub fn select(&self, indices: &[usize]) -> Chunk {
         let mut chunk = Chunk::new(self.partition.clone(), self.task_epoch);
         chunk.log_append_time = self.log_append_time;
+        chunk.topic_id.clone_from(&self.topic_id);
         for record in indices.iter().map(|index| self.record(*index)) {
             chunk.push(
                 record.offset,

@@ -27,6 +27,7 @@ use crate::{
         Offset, TopicPartition,
         batch::{Batch, OutputRecord},
         failure::FailureClass,
+        topic_id::TopicId,
     },
 };
 
@@ -125,6 +126,11 @@ impl<'a> WriteBatch<'a> {
     /// transaction. The number means nothing in other processes.
     pub fn task_epoch(&self) -> u64 {
         self.batch.chunk().task_epoch
+    }
+
+    /// The id of the topic, as [`Writer::claim`] gets it.
+    pub(crate) fn topic_id(&self) -> Option<&'a str> {
+        self.batch.chunk().topic_id.as_ref().map(TopicId::as_str)
     }
 
     /// The source topic and partition of the records.
@@ -314,8 +320,10 @@ pub trait Writer: Send + Sync {
     /// transaction with the records (`ExactlyOnce`). Returns the offsets that are finished already; the
     /// worker does not process these records again.
     ///
-    /// `task_epoch` is the same number as [`WriteBatch::task_epoch`]. The default claims nothing and returns
-    /// an empty set.
+    /// `task_epoch` is the same number as [`WriteBatch::task_epoch`]. `topic_id` is the id of the topic that
+    /// the records come from, if the brokers have topic ids: offsets that were stored with another id belong
+    /// to a deleted topic of the same name, and do not count. The default claims nothing and returns an empty
+    /// set.
     ///
     /// # Errors
     ///
@@ -325,6 +333,7 @@ pub trait Writer: Send + Sync {
         &'a self,
         _partition: &'a TopicPartition,
         _task_epoch: u64,
+        _topic_id: Option<&'a str>,
     ) -> BoxFuture<'a, Result<FinishedSet, WriteError>> {
         Box::pin(async { Ok(FinishedSet::default()) })
     }

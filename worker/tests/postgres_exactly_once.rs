@@ -49,7 +49,10 @@ fn gone_back<T: std::fmt::Debug>(result: Result<T, WriteError>) -> String {
 async fn rows_and_offsets_are_stored_together_and_committed_offsets_close_the_gaps() {
     let Some(once) = Once::new().await else { return };
     let writer = once.writer("a");
-    assert_eq!(writer.claim(&partition(), 1).await, Ok(FinishedSet::default()));
+    assert_eq!(
+        writer.claim(&partition(), 1, None).await,
+        Ok(FinishedSet::default())
+    );
     assert_eq!(insist(&writer, &run(1, 100..103)).await, 0);
     assert_eq!(once.finished().await, finished(&[100..103]));
     // Record 103 went to the dead letter topic, and Kafka confirmed the commit of the offset after it.
@@ -60,7 +63,7 @@ async fn rows_and_offsets_are_stored_together_and_committed_offsets_close_the_ga
     assert_eq!(insist(&writer, &run(1, 108..109)).await, 0);
     assert_eq!(once.finished().await, finished(&[0..106, 108..109]));
     assert_eq!(once.writes().await, [100, 101, 102, 104, 105, 108]);
-    let next = once.writer("b").claim(&partition(), 1).await;
+    let next = once.writer("b").claim(&partition(), 1, None).await;
     assert_eq!(next, Ok(finished(&[0..106, 108..109])));
 }
 
@@ -71,7 +74,7 @@ async fn a_repeated_batch_is_not_written_again_even_if_its_boundaries_differ() {
     insist(&first, &run(1, 0..4)).await;
     insist(&first, &run(1, 0..4)).await;
     insist(&first, &run(1, 2..6)).await;
-    second.claim(&partition(), 1).await.unwrap();
+    second.claim(&partition(), 1, None).await.unwrap();
     insist(&second, &run(1, 3..8)).await;
     assert_eq!(once.writes().await, [0, 1, 2, 3, 4, 5, 6, 7]);
     assert_eq!(once.finished().await, finished(&[0..8]));
@@ -86,9 +89,9 @@ async fn a_repeated_batch_is_not_written_again_even_if_its_boundaries_differ() {
 async fn a_worker_whose_partition_was_claimed_writes_nothing_then_claims_it_back_and_continues() {
     let Some(once) = Once::new().await else { return };
     let (first, second) = (once.writer("first"), once.writer("second"));
-    first.claim(&partition(), 1).await.unwrap();
+    first.claim(&partition(), 1, None).await.unwrap();
     insist(&first, &run(1, 0..2)).await;
-    second.claim(&partition(), 1).await.unwrap();
+    second.claim(&partition(), 1, None).await.unwrap();
     match write(&first, &run(1, 2..4)).await {
         Err(WriteError::Fenced(message)) => assert!(message.contains("worker \"second\""), "{message}"),
         other => panic!("{other:?}"),
@@ -104,7 +107,7 @@ async fn a_worker_whose_partition_was_claimed_writes_nothing_then_claims_it_back
 async fn nothing_is_written_to_a_database_that_has_gone_back_until_it_is_corrected() {
     let Some(once) = Once::new().await else { return };
     let writer = once.writer("a");
-    writer.claim(&partition(), 1).await.unwrap();
+    writer.claim(&partition(), 1, None).await.unwrap();
     insist(&writer, &run(1, 0..6)).await;
     // If the writer did not remember what it stored, this would close the gap.
     writer.committed(&partition(), 1, 6);
@@ -118,14 +121,14 @@ async fn nothing_is_written_to_a_database_that_has_gone_back_until_it_is_correct
         assert!(!message.contains('\n') && !message.contains("  "), "{message}");
     }
     // The same worker is refused under another assignment, too.
-    gone_back(writer.claim(&partition(), 2).await);
+    gone_back(writer.claim(&partition(), 2, None).await);
     gone_back(write(&writer, &run(2, 6..8)).await);
     assert_eq!(once.finished().await, finished(&[0..4]));
     assert_eq!(once.rows().await, [0, 1, 2, 3]);
     assert_eq!(once.writes().await, [0, 1, 2, 3, 4, 5]);
     // As if the worker had been connected to the wrong server and now reaches the right one.
     once.say_finished(&finished(&[0..6])).await;
-    assert_eq!(writer.claim(&partition(), 2).await, Ok(finished(&[0..6])));
+    assert_eq!(writer.claim(&partition(), 2, None).await, Ok(finished(&[0..6])));
     assert_eq!(insist(&writer, &run(2, 6..8)).await, 0);
     assert_eq!(once.finished().await, finished(&[0..8]));
     assert_eq!(once.writes().await, [0, 1, 2, 3, 4, 5, 6, 7]);
@@ -135,7 +138,7 @@ async fn nothing_is_written_to_a_database_that_has_gone_back_until_it_is_correct
 async fn a_group_that_is_reset_to_the_offsets_of_the_database_writes_the_lost_records() {
     let Some(once) = Once::new().await else { return };
     let writer = once.writer("a");
-    writer.claim(&partition(), 1).await.unwrap();
+    writer.claim(&partition(), 1, None).await.unwrap();
     insist(&writer, &run(1, 0..6)).await;
     writer.committed(&partition(), 1, 6);
     insist(&writer, &run(1, 6..10)).await;
@@ -144,7 +147,7 @@ async fn a_group_that_is_reset_to_the_offsets_of_the_database_writes_the_lost_re
     gone_back(write(&writer, &run(1, 10..12)).await);
     drop(writer);
     let restarted = once.writer("a");
-    let known = restarted.claim(&partition(), 1).await;
+    let known = restarted.claim(&partition(), 1, None).await;
     assert_eq!(known, Ok(finished(&[0..2, 3..5])));
     insist(&restarted, &run(1, 2..12)).await;
     assert_eq!(once.finished().await, finished(&[0..12]));
@@ -172,13 +175,13 @@ async fn a_deleted_row_of_offsets_is_created_again_only_if_nothing_was_stored_in
     let Some(once) = Once::new().await else { return };
     let delete = format!("DELETE FROM {}", once.offsets);
     let writer = once.writer("a");
-    writer.claim(&partition(), 1).await.unwrap();
+    writer.claim(&partition(), 1, None).await.unwrap();
     once.db.sql(&delete).await;
     assert_eq!(insist(&writer, &run(1, 0..2)).await, 1);
     once.db.sql(&delete).await;
     let message = gone_back(write(&writer, &run(1, 2..4)).await);
     assert!(message.contains("from 0 on"), "{message}");
-    gone_back(writer.claim(&partition(), 2).await);
+    gone_back(writer.claim(&partition(), 2, None).await);
     gone_back(write(&writer, &run(2, 2..4)).await);
     assert_eq!(once.rows_of_offsets().await, 0);
     assert_eq!(once.writes().await, [0, 1]);
@@ -191,7 +194,7 @@ async fn a_deleted_row_of_offsets_is_created_again_only_if_nothing_was_stored_in
 async fn records_without_a_row_and_other_workers_do_not_look_like_a_database_that_has_gone_back() {
     let Some(once) = Once::new().await else { return };
     let (first, second) = (once.writer("first"), once.writer("second"));
-    first.claim(&partition(), 1).await.unwrap();
+    first.claim(&partition(), 1, None).await.unwrap();
     insist(&first, &run(1, 20..22)).await;
     // Everything up to 100 is filtered out.
     first.committed(&partition(), 1, 100);
@@ -200,13 +203,13 @@ async fn records_without_a_row_and_other_workers_do_not_look_like_a_database_tha
     // Kafka's committed offset advances, the row stays. Then the partition moves to another worker, which
     // starts far above the row.
     first.committed(&partition(), 1, 5000);
-    let known = second.claim(&partition(), 1).await;
+    let known = second.claim(&partition(), 1, None).await;
     assert_eq!(known, Ok(finished(&[0..100, 110..112])));
     insist(&second, &run(1, 5000..5002)).await;
     second.committed(&partition(), 1, 5002);
     // The first worker writes again: it remembers less than the database contains.
     assert_eq!(insist(&first, &run(1, 5002..5004)).await, 1);
-    first.claim(&partition(), 2).await.unwrap();
+    first.claim(&partition(), 2, None).await.unwrap();
     insist(&first, &run(2, 5004..5006)).await;
     assert_eq!(insist(&second, &run(1, 5006..5008)).await, 1);
     // A batch that fails is not stored, so the writer does not miss it later.
@@ -225,8 +228,8 @@ async fn records_without_a_row_and_other_workers_do_not_look_like_a_database_tha
 async fn an_earlier_assignment_of_the_same_worker_can_no_longer_write() {
     let Some(once) = Once::new().await else { return };
     let writer = once.writer("a");
-    writer.claim(&partition(), 1).await.unwrap();
-    writer.claim(&partition(), 2).await.unwrap();
+    writer.claim(&partition(), 1, None).await.unwrap();
+    writer.claim(&partition(), 2, None).await.unwrap();
     for _ in 0..2 {
         let result = write(&writer, &run(1, 0..1)).await;
         assert!(matches!(result, Err(WriteError::Fenced(_))), "{result:?}");
@@ -239,7 +242,7 @@ async fn an_earlier_assignment_of_the_same_worker_can_no_longer_write() {
 async fn a_refused_record_leaves_a_gap_and_the_others_are_written_once() {
     let Some(once) = Once::new().await else { return };
     let writer = once.writer("a");
-    writer.claim(&partition(), 1).await.unwrap();
+    writer.claim(&partition(), 1, None).await.unwrap();
     // Record 13 violates a constraint: the table refuses the batch, and the engine halves it.
     let three = run(1, 12..15);
     let refused = write(&writer, &three).await;
@@ -311,7 +314,7 @@ async fn a_missing_table_of_offsets_is_systemic_until_created_with_the_statement
         WriteError::Systemic(message) => message,
         other => panic!("{other:?}"),
     };
-    let claimed = systemic(writer.claim(&partition(), 1).await.unwrap_err());
+    let claimed = systemic(writer.claim(&partition(), 1, None).await.unwrap_err());
     let written = systemic(write(&writer, &run(1, 0..1)).await.unwrap_err());
     assert!(
         !claimed.contains('\n') && claimed.ends_with("PRIMARY KEY (group_id, topic, partition));"),
@@ -339,7 +342,7 @@ async fn offsets_that_cannot_be_decoded_stop_the_partition_instead_of_writing_tw
         .sql(&format!("UPDATE {} SET ahead = 'x'", once.offsets))
         .await;
     for result in [
-        writer.claim(&partition(), 1).await.map(drop),
+        writer.claim(&partition(), 1, None).await.map(drop),
         write(&writer, &run(1, 1..2)).await.map(drop),
     ] {
         match result {
@@ -417,7 +420,7 @@ async fn a_worker_frozen_within_a_transaction_does_not_block_the_partition() {
     }
     std::fs::write(once.db.secrets.path().join("db/url"), &once.db.url).unwrap();
     let next = once.writer("next");
-    let known = next.claim(&partition(), 1).await;
+    let known = next.claim(&partition(), 1, None).await;
     assert_eq!(known, Ok(finished(&[0..1])));
     insist(&next, &run(1, 1..3)).await;
     let (result, frozen) = late.await.unwrap();
@@ -457,7 +460,7 @@ async fn workers_that_all_believe_they_own_the_partition_write_each_record_once_
     let Some(once) = Once::new().await else { return };
     let work = async |name: &str| {
         let writer = once.writer(name);
-        writer.claim(&partition(), 1).await.unwrap();
+        writer.claim(&partition(), 1, None).await.unwrap();
         for start in (20..420).step_by(10) {
             insist(&writer, &run(1, start..start + 10)).await;
         }

@@ -184,6 +184,23 @@ pub struct Consumer {
     ///   group.consumer.heartbeat.interval.ms apply.
     #[serde(default)]
     pub group_protocol: GroupProtocol,
+    /// What workers do with a topic that is deleted and created again under the same name. They recognize it
+    /// by its id (Kafka 3.1 or newer), and never use offsets of the deleted topic for the new one. Default:
+    /// Restart.
+    ///
+    /// - Restart: read the new topic from its first record, or from startPosition.timestamp.
+    /// - Stop: read and commit nothing of the new topic. Status shows TopicRecreated. To continue, set
+    ///   Restart, or stop the group, set its offsets of this topic, and start it again.
+    #[serde(default)]
+    pub on_topic_recreated: OnTopicRecreated,
+}
+
+/// Values of `consumer.onTopicRecreated`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum OnTopicRecreated {
+    #[default]
+    Restart,
+    Stop,
 }
 
 /// Values of `consumer.groupProtocol`.

@@ -93,8 +93,9 @@ impl Table {
              create trigger log after insert or update on {schema}.copies
                  for each row execute function {schema}.log();
              create table {schema}.kafka_consumer_offsets (
-                 group_id text not null, topic text not null, partition int not null, next_offset bigint not null,
-                 ahead text not null, owner text not null, owner_epoch bigint not null, updated_at timestamptz not null,
+                 group_id text not null, topic text not null, partition int not null,
+                 topic_id text not null, next_offset bigint not null, ahead text not null,
+                 owner text not null, owner_epoch bigint not null, updated_at timestamptz not null,
                  primary key (group_id, topic, partition));"
         );
         let made = table.postgres.client.batch_execute(&sql).await;

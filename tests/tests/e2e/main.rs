@@ -15,4 +15,5 @@ mod local_mode;
 mod operator_faults;
 mod outage;
 mod partitions;
+mod recreated_topics;
 mod security;

@@ -4,6 +4,7 @@
 mod commit_state;
 mod commits;
 mod life;
+mod parked;
 mod position;
 mod read_cursor;
 mod snapshot;
@@ -23,6 +24,7 @@ pub(super) use self::position::Position;
 use self::{
     commit_state::CommitState,
     life::Life,
+    parked::Parked,
     position::MAX_DISPATCHED,
     read_cursor::{ReadCursor, ReadVerdict},
 };
@@ -35,7 +37,7 @@ use crate::{
         context::{PartitionContext, WorkerContext},
         messages::{DispatchedChunk, FinishedRecords, TaskEvent},
     },
-    record::{Chunk, Offset, TopicPartition},
+    record::{Chunk, Offset, TopicPartition, topic_id::TopicId},
     seeded_bugs::seeded_bug,
     telemetry::PartitionMetrics,
 };
@@ -90,6 +92,11 @@ pub(super) struct Start {
     pub fetch_paused: bool,
     /// Dispatch one record at a time.
     pub one_at_a_time: bool,
+    /// The topic that the committed position belongs to, if known.
+    pub topic_id: Option<TopicId>,
+    /// Park it, with this message: its topic was deleted and created again. The topic id is then that of the
+    /// deleted one.
+    pub parked: Option<String>,
 }
 
 /// One assigned partition.
@@ -118,6 +125,8 @@ pub(super) struct AssignedPartition {
     open_chunk_since: Option<Instant>,
     /// Where the loop reads.
     cursor: ReadCursor,
+    /// Nothing is read until the user decides.
+    parked: Option<Parked>,
     chunks_in_flight: VecDeque<ChunkInFlight>,
     dispatcher: Dispatcher,
 }
@@ -138,6 +147,8 @@ impl AssignedPartition {
             committed,
             fetch_paused,
             one_at_a_time,
+            topic_id,
+            parked,
         } = start;
         let (input, receiver) = mpsc::unbounded_channel();
         let (drain, draining) = watch::channel(false);
@@ -170,7 +181,8 @@ impl AssignedPartition {
         // In partition order there are no out-of-order completions, except when a writer rejects one record
         // of several and `onExhausted` is `Stop`. Repeating those is fine, unless exactly once is promised.
         let lists_out_of_order = shared.ordering != Ordering::PerPartition || shared.gate.is_some();
-        Self {
+        let parked = parked.map(|message| Parked::recreated(&problems, topic_id.as_ref(), &message));
+        let mut entry = Self {
             metrics: shared.metrics.partition(&partition),
             uncounted: Counters::default(),
             open_chunk: Chunk::new(partition.clone(), task_epoch),
@@ -186,9 +198,12 @@ impl AssignedPartition {
             problems,
             one_at_a_time,
             max_chunk: if one_at_a_time { 1 } else { usize::MAX },
+            parked,
             chunks_in_flight: VecDeque::new(),
             dispatcher,
-        }
+        };
+        entry.set_topic_id(topic_id);
+        entry
     }
 
     /// True if this is the partition, and the task with this epoch is still its task.

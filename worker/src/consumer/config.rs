@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crds::client_config::Properties;
+use crds::{client_config::Properties, spec::OnTopicRecreated};
 
 use crate::{retry::RetryPolicy, transaction::Transactional};
 
@@ -16,6 +16,10 @@ pub struct Config {
     pub group: String,
     /// Topics to subscribe to.
     pub topics: Vec<String>,
+    /// Where partitions of a recreated topic start, in milliseconds since 1970. None: at their first record.
+    pub start_time: Option<i64>,
+    /// What to do with a topic that was deleted and created again.
+    pub on_topic_recreated: OnTopicRecreated,
     /// librdkafka's properties for the consumer; they contain credentials.
     pub properties: Properties,
     /// Time between commits.

@@ -16,10 +16,12 @@ impl PollLoop {
         let limit = self.pace.fitting(limit, budget);
         let Self {
             client,
+            callbacks,
             assigned,
             config,
             ..
         } = self;
+        let mut recreated = Vec::new();
         let mut run: Option<(usize, i32, Option<usize>)> = None;
         let mut errors = Vec::new();
         let mut bytes = 0;
@@ -33,13 +35,21 @@ impl PollLoop {
                         index
                     }
                     _ => {
-                        let found = position(assigned, message.topic(), partition);
+                        let found = position(assigned, message.topic(), partition).filter(|index| {
+                            let present = callbacks.topic_ids.of(message.topic());
+                            let continues = assigned[*index].continues(present.as_ref());
+                            if !continues {
+                                recreated.push(message.topic().to_owned());
+                            }
+                            continues
+                        });
                         run = Some((topic, partition, found));
                         found
                     }
                 };
                 // Without an entry, the partition is not assigned to this worker (any more): its next owner
-                // reads the record again.
+                // reads the record again. Or the record is the first one of a recreated topic: the partition
+                // starts again.
                 bytes += message.bytes();
                 let Some(entry) = index.and_then(|index| assigned.get_mut(index)) else {
                     return;
@@ -73,6 +83,9 @@ impl PollLoop {
             }
         });
         self.pace.took(read, bytes);
+        for topic in recreated {
+            self.topic_recreated(&topic, None);
+        }
         for error in errors {
             self.errors.note(&error);
         }
@@ -127,9 +140,10 @@ impl PollLoop {
     }
 }
 
-/// The index of a partition in the list, unless it is draining.
+/// The index of a partition in the list, unless it is draining or parked.
 fn position(assigned: &[AssignedPartition], topic: &str, partition: i32) -> Option<usize> {
     assigned.iter().position(|entry| {
-        entry.partition.partition == partition && *entry.partition.topic == *topic && !entry.is_draining()
+        let reads = !entry.is_draining() && !entry.is_parked();
+        entry.partition.partition == partition && *entry.partition.topic == *topic && reads
     })
 }

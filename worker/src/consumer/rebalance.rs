@@ -23,7 +23,7 @@ use crate::{
     health::snapshot::Phase,
     kafka::callbacks::RebalanceEvent,
     offsets::commit_metadata,
-    record::{Offset, TopicPartition},
+    record::{Offset, TopicPartition, topic_id::TopicId},
     seeded_bugs::seeded_bug,
     transaction::{Cause, TransactionFailure},
 };
@@ -36,6 +36,17 @@ const REVOKE_BUDGET: Duration = Duration::from_secs(10);
 /// Time limit for fetching committed offsets. The coordinator answers in milliseconds, or within a few
 /// seconds during a failover. Without an answer, records are only repeated.
 pub(super) const COMMITTED_BUDGET: Duration = Duration::from_secs(5);
+
+/// The same where only topic ids are needed: without them, the worker recognizes fewer recreated topics.
+const TOPIC_ID_BUDGET: Duration = Duration::from_secs(1);
+
+/// What the last commit of an earlier owner says about a partition.
+#[derive(Default)]
+struct Earlier {
+    /// Finished ranges above the committed offset.
+    finished: Vec<Range<Offset>>,
+    topic_id: Option<TopicId>,
+}
 
 impl PollLoop {
     /// Takes the next events, unless a revocation is still draining.
@@ -75,17 +86,20 @@ impl PollLoop {
         }
         let mut unknown = None;
         if self.stopping.is_none() {
-            let mut finished = self.finished_out_of_order(&list).unwrap_or_else(|error| {
+            let mut earlier = self.by_earlier_owners(&list).unwrap_or_else(|error| {
                 unknown = Some(error);
                 HashMap::new()
             });
             for (topic, partition) in partitions {
                 let partition = TopicPartition::new(topic.as_str(), *partition);
                 self.assigned.retain(|entry| entry.partition != partition);
+                let Earlier { finished, topic_id } = earlier.remove(&partition).unwrap_or_default();
                 let start = Start {
                     task_epoch: self.next_task_epoch,
                     assignment_epoch: self.next_task_epoch,
-                    finished: finished.remove(&partition).unwrap_or_default(),
+                    finished,
+                    topic_id,
+                    parked: None,
                     partition,
                     committed: None,
                     fetch_paused: false,
@@ -116,44 +130,65 @@ impl PollLoop {
         self.run_housekeeping();
     }
 
-    /// What earlier owners have finished above the committed offsets, from the metadata of their commits. In
-    /// partition order, commits carry metadata only with transactions.
-    fn finished_out_of_order(
+    /// What earlier owners have written into the metadata of their commits. In partition order, commits list
+    /// out-of-order completions only with transactions.
+    fn by_earlier_owners(
         &mut self,
         list: &TopicPartitionList,
-    ) -> Result<HashMap<TopicPartition, Vec<Range<Offset>>>, String> {
-        let mut finished = HashMap::new();
-        let none = self.shared.ordering == Ordering::PerPartition && self.transactions.is_none();
-        if none || list.count() == 0 {
-            return Ok(finished);
+    ) -> Result<HashMap<TopicPartition, Earlier>, String> {
+        let mut earlier = HashMap::new();
+        if list.count() == 0 {
+            return Ok(earlier);
         }
-        let committed = self
-            .client
-            .consumer()
-            .committed_offsets(list.clone(), COMMITTED_BUDGET)
-            .map_err(|error| {
-                let repeated = if self.transactions.is_none() {
-                    "; the records will be processed again"
-                } else {
-                    ""
-                };
-                format!(
-                    "cannot read the out-of-order completions from the committed metadata: {error}{repeated}"
-                )
-            })?;
+        let in_order = self.shared.ordering == Ordering::PerPartition && self.transactions.is_none();
+        let budget = if in_order {
+            TOPIC_ID_BUDGET
+        } else {
+            COMMITTED_BUDGET
+        };
+        let committed = match self.client.consumer().committed_offsets(list.clone(), budget) {
+            Err(error) if in_order => {
+                // Only a topic that was deleted and created again is recognized later then.
+                tracing::debug!(%error, "cannot read the topic ids of the committed offsets");
+                return Ok(earlier);
+            }
+            answer => answer,
+        };
+        let committed = committed.map_err(|error| {
+            let repeated = if self.transactions.is_none() {
+                "; the records will be processed again"
+            } else {
+                ""
+            };
+            format!("cannot read the out-of-order completions from the committed metadata: {error}{repeated}")
+        })?;
         for element in committed.elements() {
             let KafkaOffset::Offset(offset) = element.offset() else {
                 continue;
             };
             let partition = TopicPartition::new(element.topic(), element.partition());
+            let topic_id = commit_metadata::topic_id(element.metadata());
+            if topic_id
+                .as_ref()
+                .is_some_and(|id| self.callbacks.topic_ids.is_elsewhere(id))
+            {
+                // The offset was mirrored from another cluster. What the metadata lists has other offsets here.
+                continue;
+            }
             match commit_metadata::decode(offset, element.metadata()) {
                 Ok(ranges) => {
-                    finished.insert(partition, ranges);
+                    earlier.insert(
+                        partition,
+                        Earlier {
+                            finished: ranges,
+                            topic_id,
+                        },
+                    );
                 }
                 Err(unreadable) => tracing::warn!(%partition, offset, "{unreadable}"),
             }
         }
-        Ok(finished)
+        Ok(earlier)
     }
 
     fn revoke(&mut self, partitions: Vec<(String, i32)>, lost: bool) -> Result<(), PollError> {

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use crds::spec::OnTopicRecreated;
 use rdkafka::{
     consumer::Consumer,
     error::KafkaError,
@@ -16,7 +17,10 @@ use super::{
     transaction_driver::TransactionState,
 };
 use crate::{
-    offsets::commit_metadata, record::TopicPartition, seeded_bugs::seeded_bug, transaction::Command,
+    offsets::commit_metadata,
+    record::{Offset, TopicPartition, topic_id::TopicId},
+    seeded_bugs::seeded_bug,
+    transaction::Command,
 };
 
 /// Time limit for a seek. librdkafka's own threads answer.
@@ -25,22 +29,24 @@ pub(super) const SEEK_BUDGET: Duration = Duration::from_secs(5);
 /// Time between two attempts while the coordinator does not answer.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// How a partition starts again.
+struct Restart {
+    partition: TopicPartition,
+    committed: Option<Position>,
+    /// The topic as it is now.
+    present: Option<TopicId>,
+    /// The committed offset belonged to a deleted topic, with this id if known.
+    deleted: Option<Option<TopicId>>,
+}
+
 impl PollLoop {
     /// Starts all partitions again, or retries later.
     pub(super) fn rewind(&mut self) {
-        let retry_at = match self.restart_partitions() {
+        let retry_at = match self.restart_partitions(|_| true) {
             Ok(entries) => {
-                for entry in entries {
-                    // Also replaces those that were assigned since the abort.
-                    self.assigned.retain(|old| {
-                        let replaced = old.partition == entry.partition;
-                        if replaced {
-                            old.abort();
-                        }
-                        !replaced
-                    });
-                    self.assigned.push(entry);
-                }
+                // Also those that were assigned since the abort.
+                self.replace(entries);
+                self.recreated.clear();
                 None
             }
             Err(error) => {
@@ -63,14 +69,36 @@ impl PollLoop {
         self.run_housekeeping();
     }
 
-    /// Starts all partitions again from their committed offsets, except those being revoked.
-    fn restart_partitions(&mut self) -> Result<Vec<AssignedPartition>, KafkaError> {
+    /// Puts each entry in place of the earlier one of its partition.
+    pub(super) fn replace(&mut self, entries: Vec<AssignedPartition>) {
+        for entry in entries {
+            self.assigned.retain(|old| {
+                let replaced = old.partition == entry.partition;
+                if replaced {
+                    old.abort();
+                }
+                !replaced
+            });
+            self.assigned.push(entry);
+        }
+    }
+
+    /// Starts the selected partitions again from their committed offsets, except those being revoked. Offsets
+    /// of a deleted topic do not count for the one that was created again under its name.
+    pub(super) fn restart_partitions(
+        &mut self,
+        select: impl Fn(&AssignedPartition) -> bool,
+    ) -> Result<Vec<AssignedPartition>, KafkaError> {
         let leaving = |entry: &&AssignedPartition| {
             let revocation = self.revocation.as_ref();
             revocation.is_some_and(|revocation| revocation.contains(&entry.partition))
         };
         let mut staying = TopicPartitionList::new();
-        for entry in self.assigned.iter().filter(|entry| !leaving(entry)) {
+        let staying_entries = self
+            .assigned
+            .iter()
+            .filter(|entry| !leaving(entry) && select(entry));
+        for entry in staying_entries {
             staying.add_partition(&entry.partition.topic, entry.partition.partition);
         }
         if staying.count() == 0 || self.stopping.is_some() {
@@ -79,21 +107,45 @@ impl PollLoop {
         let consumer = self.client.consumer();
         let committed = consumer.committed_offsets(staying, COMMITTED_BUDGET)?;
         let mut starts = Vec::new();
+        let mut of_new_topics = Vec::new();
         let mut targets = TopicPartitionList::new();
         for element in committed.elements() {
             element.error()?;
-            let partition = TopicPartition::new(element.topic(), element.partition());
-            let (target, position) = match element.offset() {
-                KafkaOffset::Offset(offset) => {
-                    let metadata = element.metadata().to_owned();
-                    (KafkaOffset::Offset(offset), Some(Position { offset, metadata }))
+            let (topic, number) = (element.topic(), element.partition());
+            let present = self.callbacks.topic_ids.of(topic);
+            let deleted = self
+                .recreated
+                .deleted(topic, present.as_ref(), element.metadata());
+            let committed = match element.offset() {
+                KafkaOffset::Offset(offset) if deleted.is_none() => {
+                    let id = commit_metadata::topic_id(element.metadata());
+                    let elsewhere = id.is_some_and(|id| self.callbacks.topic_ids.is_elsewhere(&id));
+                    // What was mirrored from another cluster lists offsets of that cluster.
+                    let metadata = if elsewhere { "" } else { element.metadata() }.to_owned();
+                    targets.add_partition_offset(topic, number, KafkaOffset::Offset(offset))?;
+                    Some(Position { offset, metadata })
+                }
+                _ if deleted.is_some() => {
+                    of_new_topics.push((topic.to_owned(), number));
+                    None
                 }
                 // Nothing was ever committed: start at the beginning, as at the first start
                 // (client_config.rs).
-                _ => (KafkaOffset::Beginning, None),
+                _ => {
+                    targets.add_partition_offset(topic, number, KafkaOffset::Beginning)?;
+                    None
+                }
             };
-            targets.add_partition_offset(element.topic(), element.partition(), target)?;
-            starts.push((partition, position));
+            starts.push(Restart {
+                partition: TopicPartition::new(topic, number),
+                committed,
+                present,
+                deleted,
+            });
+        }
+        let offsets = self.start_offsets(&of_new_topics)?;
+        for ((topic, number), offset) in of_new_topics.iter().zip(offsets) {
+            targets.add_partition_offset(topic, *number, offset)?;
         }
         if !seeded_bug("no-rewind-after-abort") {
             let reached = consumer.seek_partitions(targets, SEEK_BUDGET)?;
@@ -106,16 +158,36 @@ impl PollLoop {
         }
         Ok(starts
             .into_iter()
-            .filter_map(|(partition, committed)| self.restart_partition(partition, committed))
+            .filter_map(|restart| self.restart_partition(restart))
             .collect())
     }
 
-    /// Starts a new task for the partition, from `committed`.
-    fn restart_partition(
-        &mut self,
-        partition: TopicPartition,
-        committed: Option<Position>,
-    ) -> Option<AssignedPartition> {
+    /// Starts a new task for the partition.
+    fn restart_partition(&mut self, restart: Restart) -> Option<AssignedPartition> {
+        let Restart {
+            partition,
+            committed,
+            present,
+            deleted,
+        } = restart;
+        if deleted.is_some()
+            && let Some(transactions) = &mut self.transactions
+        {
+            // What is known of the records of the deleted topic says nothing about the new ones.
+            transactions
+                .rejected_records
+                .forget_below(&partition, Offset::MAX);
+            transactions.one_at_a_time.remove(&partition);
+        }
+        let stop = self.config.on_topic_recreated == OnTopicRecreated::Stop;
+        let parked = deleted.as_ref().filter(|_| stop).map(|_| {
+            format!(
+                "topic {:?} was deleted and created again, and consumer.onTopicRecreated is Stop: nothing of \
+                 the new topic is read; set Restart to read it from its start, or stop the group, set its \
+                 offsets of this topic, and start it again",
+                partition.topic
+            )
+        });
         let old = self.assigned.iter().find(|entry| entry.partition == partition)?;
         let finished = committed.as_ref().map(|position| {
             commit_metadata::decode(position.offset, &position.metadata).unwrap_or_else(|unreadable| {
@@ -132,6 +204,11 @@ impl PollLoop {
             fetch_paused: old.fetch_paused,
             task_epoch: self.next_task_epoch,
             finished: finished.unwrap_or_default(),
+            topic_id: match &parked {
+                Some(_) => deleted.flatten().or(present),
+                None => present,
+            },
+            parked,
             partition,
             committed,
             one_at_a_time,

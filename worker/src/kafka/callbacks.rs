@@ -19,7 +19,10 @@ use rdkafka::{
     types::RDKafkaRespErr,
 };
 
-use super::log::{LogSource, log};
+use super::{
+    log::{LogSource, log},
+    topic_ids::TopicIds,
+};
 use crate::sync;
 
 /// A change of the assignment.
@@ -40,6 +43,8 @@ pub(crate) enum RebalanceEvent {
 pub(crate) struct ConsumerCallbacks {
     events: Mutex<VecDeque<RebalanceEvent>>,
     closing: AtomicBool,
+    /// The ids of the topics that the consumer reads.
+    pub topic_ids: TopicIds,
 }
 
 impl ConsumerCallbacks {
@@ -56,7 +61,13 @@ impl ConsumerCallbacks {
 
 impl ClientContext for ConsumerCallbacks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log(LogSource::Consumer, level, facility, message);
+        if matches!(level, RDKafkaLogLevel::Debug) {
+            // Needed for the topic ids only, so the log shows these lines only at the level trace.
+            self.topic_ids.read(message);
+            tracing::trace!(target: "librdkafka", facility, "{message}");
+        } else {
+            log(LogSource::Consumer, level, facility, message);
+        }
     }
 
     fn error(&self, _: KafkaError, _: &str) {

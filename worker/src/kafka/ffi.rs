@@ -1,9 +1,10 @@
 //! Safe wrappers for librdkafka calls that rdkafka's API lacks: batch reads, forwarding of partition queues,
-//! commits with a result per partition, cached watermarks. The worker's only unsafe code.
+//! commits with a result per partition, cached watermarks, the log in the order of reads. The worker's only
+//! unsafe code.
 //!
 //! Invariants that make it sound:
 //!
-//! * [`ConsumerClient`] owns the consumer and the two queues. Field order drops the queues before the
+//! * [`ConsumerClient`] owns the consumer and its queues. Field order drops the queues before the
 //!   consumer. A `ConsumerClient` stays on one thread: it is created inside the poll thread, and its raw
 //!   pointers make it `!Send`.
 //! * Every message pointer from `rd_kafka_consume_batch_queue` is destroyed exactly once, after the closure
@@ -25,7 +26,7 @@ use rdkafka::{
     topic_partition_list::TopicPartitionList,
 };
 
-use super::callbacks::ConsumerCallbacks;
+use super::{callbacks::ConsumerCallbacks, log};
 use crate::record::Offset;
 
 /// Maximum number of messages per call. Measured: runs of one partition are about this long, and a larger
@@ -166,10 +167,12 @@ impl Drop for Queue {
     }
 }
 
-/// A consumer, the queue that its partitions are forwarded to, and the queue for commit results.
+/// A consumer, the queue that its partitions are forwarded to, the queue for commit results, and the queue of
+/// its log.
 pub(crate) struct ConsumerClient {
     records: Queue,
     commits: Queue,
+    logs: Queue,
     messages: Vec<*mut sys::rd_kafka_message_t>,
     consumer: BaseConsumer<ConsumerCallbacks>,
 }
@@ -179,9 +182,13 @@ impl ConsumerClient {
         let client = consumer.client().native_ptr();
         // SAFETY: the client is valid; rd_kafka_queue_new never fails.
         let queue = || Queue(unsafe { sys::rd_kafka_queue_new(client) });
+        let logs = queue();
+        // SAFETY: client and queue are valid; librdkafka keeps a reference to the queue.
+        unsafe { sys::rd_kafka_set_log_queue(client, logs.0) };
         Self {
             records: queue(),
             commits: queue(),
+            logs,
             messages: vec![ptr::null_mut(); BATCH],
             consumer,
         }
@@ -193,6 +200,12 @@ impl ConsumerClient {
 
     /// Returns the consumer, to close it, and destroys the queues.
     pub fn into_consumer(self) -> BaseConsumer<ConsumerCallbacks> {
+        let client = self.consumer.client().native_ptr();
+        // SAFETY: the client is valid; the queue is a new reference that Queue drops. rdkafka polls it.
+        unsafe {
+            let main = Queue(sys::rd_kafka_queue_get_main(client));
+            sys::rd_kafka_set_log_queue(client, main.0);
+        }
         self.consumer
     }
 
@@ -211,8 +224,33 @@ impl ConsumerClient {
         }
     }
 
+    /// Passes what librdkafka has logged to the callbacks.
+    pub fn serve_logs(&self) {
+        loop {
+            // SAFETY: the queue is valid; the event is destroyed below, after its texts have been copied.
+            unsafe {
+                let event = sys::rd_kafka_queue_poll(self.logs.0, 0);
+                if event.is_null() {
+                    return;
+                }
+                let (mut facility, mut message, mut level) = (ptr::null(), ptr::null(), 0);
+                if sys::rd_kafka_event_log(event, &mut facility, &mut message, &mut level) == 0 {
+                    let facility = CStr::from_ptr(facility).to_string_lossy();
+                    let message = CStr::from_ptr(message).to_string_lossy();
+                    let level = log::level(level);
+                    self.consumer
+                        .client()
+                        .context()
+                        .log(level, facility.trim(), message.trim());
+                }
+                sys::rd_kafka_event_destroy(event);
+            }
+        }
+    }
+
     /// Waits up to `timeout` for records and passes at most `limit` of them to `each`, in order. Returns
-    /// their number.
+    /// their number. Before the first record, passes to the callbacks what librdkafka has logged until it
+    /// fetched the records.
     pub fn drain(&mut self, timeout: Duration, limit: usize, mut each: impl FnMut(Read<'_>)) -> usize {
         let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         let limit = limit.min(BATCH);
@@ -221,6 +259,9 @@ impl ConsumerClient {
             sys::rd_kafka_consume_batch_queue(self.records.0, millis, self.messages.as_mut_ptr(), limit)
         };
         let count = usize::try_from(count).unwrap_or(0);
+        if count > 0 {
+            self.serve_logs();
+        }
         // From here on each pointer has an owner, so a panic in `each` leaks nothing.
         let mut owned = Unread(&self.messages[..count]);
         while let Some(message) = owned.next() {

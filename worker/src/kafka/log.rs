@@ -38,3 +38,17 @@ pub(crate) fn log(source: LogSource, level: RDKafkaLogLevel, facility: &str, mes
         RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "{prefix}{message}"),
     }
 }
+
+/// The level of a log event, which is one of syslog.
+pub(crate) fn level(number: i32) -> RDKafkaLogLevel {
+    match number {
+        ..=0 => RDKafkaLogLevel::Emerg,
+        1 => RDKafkaLogLevel::Alert,
+        2 => RDKafkaLogLevel::Critical,
+        3 => RDKafkaLogLevel::Error,
+        4 => RDKafkaLogLevel::Warning,
+        5 => RDKafkaLogLevel::Notice,
+        6 => RDKafkaLogLevel::Info,
+        7.. => RDKafkaLogLevel::Debug,
+    }
+}

@@ -1,19 +1,28 @@
-//! Out-of-order completions above a committed offset, as text for the commit's metadata: after a restart the
-//! worker skips them. In: ascending ranges of offsets. Out: `k1:` and the base64 of variable-length integers,
-//! which are the lengths of unfinished and finished runs in turn, counted from the committed offset. Ranges
-//! that do not fit into the [`MetadataLimit`] are left out, and their records are processed again. Pure.
+//! What a commit says in its metadata: the topic that the offset belongs to, and the out-of-order completions
+//! above the offset, which the worker skips after a restart. Pure.
+//!
+//! The text is `t1:`, the [`TopicId`] and `;` if the id is known, then `k1:` and the base64 of variable-length
+//! integers if there are out-of-order completions. The integers are the lengths of unfinished and finished
+//! runs in turn, counted from the committed offset. What does not fit into the [`MetadataLimit`] is left out:
+//! ranges from the end, whose records are then processed again, and the topic id where brokers accept hardly
+//! anything.
 
 use std::{fmt, ops::Range};
 
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 
-use crate::record::Offset;
+use crate::record::{Offset, topic_id::TopicId};
 
 /// By default, brokers accept 4096 bytes of metadata (`offset.metadata.max.bytes`) and refuse commits with
 /// more. For brokers with a lower limit there is [`MetadataLimit::shrink`].
 const MAX_TEXT: usize = 3072;
 /// Version of the text; a reader ignores versions that it does not know.
 const PREFIX: &str = "k1:";
+/// The same for the topic id.
+const TOPIC_PREFIX: &str = "t1:";
+const TOPIC_END: char = ';';
+/// Bytes of the topic id with its prefix and end.
+const TOPIC_LENGTH: usize = TOPIC_PREFIX.len() + TopicId::LENGTH + 1;
 
 /// Maximum length of the text in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +52,11 @@ impl MetadataLimit {
         self.bytes() / 2
     }
 
+    /// What is left for the ranges beside the id of the topic. None: the id does not fit.
+    fn beside_topic(self) -> Option<Self> {
+        self.0.checked_sub(TOPIC_LENGTH).map(Self)
+    }
+
     /// Number of bytes before base64, which makes four characters of three bytes and adds no padding.
     fn bytes(self) -> usize {
         self.0.saturating_sub(PREFIX.len()) * 3 / 4
@@ -60,6 +74,31 @@ impl fmt::Display for Unreadable {
              records above it that were already finished are processed again",
         )
     }
+}
+
+/// The text for a commit of an offset of this topic: its id, and what [`encode`] makes of the ranges.
+pub fn of_topic(
+    topic: Option<&TopicId>,
+    limit: MetadataLimit,
+    ranges: impl FnOnce(MetadataLimit) -> String,
+) -> String {
+    match topic.zip(limit.beside_topic()) {
+        Some((id, left)) => format!("{TOPIC_PREFIX}{id}{TOPIC_END}{}", ranges(left)),
+        None => ranges(limit),
+    }
+}
+
+/// The topic that the committed offset belongs to, if its metadata says so.
+pub fn topic_id(text: &str) -> Option<TopicId> {
+    split_topic(text).0
+}
+
+fn split_topic(text: &str) -> (Option<TopicId>, &str) {
+    let tagged = || {
+        let (id, rest) = text.strip_prefix(TOPIC_PREFIX)?.split_once(TOPIC_END)?;
+        Some((TopicId::parse(id)?, rest))
+    };
+    tagged().map_or((None, text), |(id, rest)| (Some(id), rest))
 }
 
 /// The text for the first of `ranges` that fit into `limit`. They must ascend and be above `committed`. Empty
@@ -94,6 +133,7 @@ fn encode_within(most: usize, committed: Offset, ranges: &[Range<Offset>]) -> St
 
 /// The ranges in `text`, which is the metadata of the committed offset `committed`.
 pub fn decode(committed: Offset, text: &str) -> Result<Vec<Range<Offset>>, Unreadable> {
+    let (_, text) = split_topic(text);
     if text.is_empty() {
         return Ok(Vec::new());
     }
@@ -208,6 +248,36 @@ mod tests {
             let found = limit;
             limit.shrink(4000);
             assert_eq!(limit, found, "a late refusal of a longer text");
+        }
+    }
+
+    #[test]
+    fn the_topic_id_comes_first_and_is_left_out_where_it_does_not_fit() {
+        let id = TopicId::parse("ZD6bC7i9QUO1dWlbyS9QNg.1f3e88a2").unwrap();
+        let text = |limit, ranges: &[Range<Offset>]| {
+            of_topic(Some(&id), MetadataLimit(limit), |left| encode(left, 5, ranges))
+        };
+        let tagged = text(3072, std::slice::from_ref(&(7..9)));
+        assert_eq!(tagged, "t1:ZD6bC7i9QUO1dWlbyS9QNg.1f3e88a2;k1:AgI");
+        assert_eq!(
+            (topic_id(&tagged), decode(5, &tagged)),
+            (Some(id.clone()), Ok(vec![7..9]))
+        );
+        let only = text(TOPIC_LENGTH, std::slice::from_ref(&(7..9)));
+        assert_eq!(only, "t1:ZD6bC7i9QUO1dWlbyS9QNg.1f3e88a2;");
+        assert_eq!(
+            (topic_id(&only), decode(5, &only)),
+            (Some(id.clone()), Ok(vec![]))
+        );
+        let none = text(TOPIC_LENGTH - 1, std::slice::from_ref(&(7..9)));
+        assert_eq!((topic_id(&none), decode(5, &none)), (None, Ok(vec![7..9])));
+        for foreign in [
+            "",
+            "t1:short;k1:AgI",
+            "note; t1:",
+            "t1:ZD6bC7i9QUO1dWlbyS9QNg.1f3e88a2",
+        ] {
+            assert_eq!(topic_id(foreign), None, "{foreign}");
         }
     }
 

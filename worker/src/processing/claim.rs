@@ -16,7 +16,7 @@ use crate::{
         context::PartitionContext,
         messages::{DispatchedChunk, FinishedRecords, TaskEvent},
     },
-    record::Offset,
+    record::{Offset, topic_id::TopicId},
     retry::UNAVAILABLE_AFTER,
     writer::WriteError,
 };
@@ -34,8 +34,13 @@ pub(crate) struct ClaimedPartition {
     first_skipped: Offset,
 }
 
-/// Claims the partition, and retries indefinitely. None when the partition drains before.
-pub(crate) async fn claim(context: &Arc<PartitionContext>) -> Option<ClaimedPartition> {
+/// Claims the partition for records of this topic, and retries indefinitely. None when the partition drains
+/// before.
+pub(crate) async fn claim(
+    context: &Arc<PartitionContext>,
+    topic_id: Option<&TopicId>,
+) -> Option<ClaimedPartition> {
+    let topic_id = topic_id.map(TopicId::as_str);
     let shared = &context.shared;
     let mut claimed = ClaimedPartition {
         context: context.clone(),
@@ -55,7 +60,7 @@ pub(crate) async fn claim(context: &Arc<PartitionContext>) -> Option<ClaimedPart
         let result = tokio::select! {
             biased;
             _ = draining.wait_for(|draining| *draining) => return None,
-            result = named.writer.claim(&context.partition, context.task_epoch) => result,
+            result = named.writer.claim(&context.partition, context.task_epoch, topic_id) => result,
         };
         let error = match result {
             Ok(finished) => {

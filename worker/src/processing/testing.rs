@@ -191,7 +191,12 @@ impl Writer for Script {
         })
     }
 
-    fn claim<'a>(&'a self, _: &'a TopicPartition, _: u64) -> BoxFuture<'a, Result<FinishedSet, WriteError>> {
+    fn claim<'a>(
+        &'a self,
+        _: &'a TopicPartition,
+        _: u64,
+        _: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<FinishedSet, WriteError>> {
         let answer = self.claims.lock().unwrap().pop();
         Box::pin(async { answer.unwrap_or_else(|| Ok(FinishedSet::default())) })
     }

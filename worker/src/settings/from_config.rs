@@ -47,7 +47,11 @@ impl Settings {
             producer_properties: client_config::producer(&kafka, credentials, Compression::default()),
             group_id,
             topics,
-            start_position: consumer.start_position,
+            start_time: consumer
+                .start_position
+                .timestamp
+                .map(|time| time.as_millisecond()),
+            on_topic_recreated: consumer.on_topic_recreated,
             concurrency: processing.concurrency as usize,
             batch: BatchLimits {
                 max_records: processing.batch.max_records as usize,

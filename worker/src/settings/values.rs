@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crds::{
     client_config::Properties,
-    spec::{DeliveryGuarantee, OnExhausted, Ordering, StartPosition},
+    spec::{DeliveryGuarantee, OnExhausted, OnTopicRecreated, Ordering},
 };
 
 use super::memory::MemoryBudget;
@@ -27,8 +27,10 @@ pub struct Settings {
     pub consumer_properties: Properties,
     /// Properties of the producer for dead letters, including credentials.
     pub producer_properties: Properties,
-    /// Where partitions without a committed offset start. Its timestamp is set if its type is Timestamp.
-    pub start_position: StartPosition,
+    /// The start time of `consumer.startPosition`, in milliseconds since 1970.
+    pub start_time: Option<i64>,
+    /// What to do with a topic that was deleted and created again.
+    pub on_topic_recreated: OnTopicRecreated,
     /// Number of partitions processed at the same time.
     pub concurrency: usize,
     /// How many records are transformed and written together.

@@ -237,6 +237,11 @@ impl Metrics {
         self.0.rebalances.get_or_create(&KindLabels { kind }).inc();
     }
 
+    /// A topic was deleted and created again while its partitions were assigned.
+    pub fn topic_recreated(&self) {
+        self.0.topics_recreated.inc();
+    }
+
     /// Counts the paused partitions; `reasons` has one entry for each.
     pub fn paused_partitions(&self, reasons: impl Iterator<Item = PausedReason>) {
         let mut counts = [0; PausedReason::ALL.len()];

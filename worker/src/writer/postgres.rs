@@ -230,10 +230,14 @@ impl Writer for PostgresWriter {
         &'a self,
         partition: &'a TopicPartition,
         task_epoch: u64,
+        topic_id: Option<&'a str>,
     ) -> BoxFuture<'a, Result<FinishedSet, WriteError>> {
         Box::pin(async move {
             match &self.offsets {
-                Some(offsets) => self.claim_partition(offsets, partition, task_epoch).await,
+                Some(offsets) => {
+                    self.claim_partition(offsets, partition, task_epoch, topic_id)
+                        .await
+                }
                 None => Ok(FinishedSet::default()),
             }
         })

@@ -66,7 +66,7 @@ impl Once {
     /// None if there is no PostgreSQL. Creates the table of offsets with the statement in the worker's error.
     pub async fn new() -> Option<Self> {
         let once = Self::without_offsets().await?;
-        match once.writer("maker").claim(&partition(), 1).await {
+        match once.writer("maker").claim(&partition(), 1, None).await {
             Err(WriteError::Systemic(message)) => {
                 let (_, create) = message.split_once("create the table: ").unwrap();
                 once.db.sql(create).await;

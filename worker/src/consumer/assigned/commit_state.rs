@@ -10,7 +10,7 @@ use crate::{
         Tracker,
         commit_metadata::{self, MetadataLimit},
     },
-    record::Offset,
+    record::{Offset, topic_id::TopicId},
     seeded_bugs::{now_and_then, seeded_bug},
 };
 
@@ -24,6 +24,8 @@ pub struct CommitState {
     lists_out_of_order: bool,
     /// Limit for the metadata of commits.
     pub metadata_limit: MetadataLimit,
+    /// The topic that the offsets belong to, if known.
+    pub topic_id: Option<TopicId>,
 }
 
 impl CommitState {
@@ -34,6 +36,7 @@ impl CommitState {
             committing: None,
             lists_out_of_order,
             metadata_limit: MetadataLimit::default(),
+            topic_id: None,
         }
     }
 
@@ -51,7 +54,9 @@ impl CommitState {
         dispatched: Option<Option<Offset>>,
     ) -> Option<Position> {
         let position = match dispatched {
-            Some(offset) => offset.map(|offset| (offset, String::new())),
+            Some(offset) => {
+                offset.map(|offset| (offset, self.of_topic(self.metadata_limit, |_| String::new())))
+            }
             None => tracker.committable().map(|offset| {
                 (
                     offset,
@@ -63,7 +68,7 @@ impl CommitState {
         if seeded_bug("commit-maximum") {
             let finished = tracker.out_of_order(usize::MAX);
             offset = finished.last().map_or(offset, |range| range.end);
-            metadata.clear();
+            metadata = self.of_topic(self.metadata_limit, |_| String::new());
         }
         if seeded_bug("commit-offset-plus-one") {
             offset += 1;
@@ -95,6 +100,24 @@ impl CommitState {
         metadata_limit: MetadataLimit,
         offset: Offset,
     ) -> String {
+        self.of_topic(metadata_limit, |left| self.ranges(tracker, cursor, left, offset))
+    }
+
+    fn of_topic(
+        &self,
+        metadata_limit: MetadataLimit,
+        ranges: impl FnOnce(MetadataLimit) -> String,
+    ) -> String {
+        commit_metadata::of_topic(self.topic_id.as_ref(), metadata_limit, ranges)
+    }
+
+    fn ranges(
+        &self,
+        tracker: &Tracker,
+        cursor: &ReadCursor,
+        metadata_limit: MetadataLimit,
+        offset: Offset,
+    ) -> String {
         if !self.lists_out_of_order {
             return String::new();
         }
@@ -120,11 +143,15 @@ impl CommitState {
             return true;
         };
         let ranges = out_of_order(tracker, cursor, self.metadata_limit.ranges() + 1);
-        commit_metadata::decode(
-            offset,
-            &commit_metadata::encode(self.metadata_limit, offset, &ranges),
-        )
-        .is_ok_and(|listed| listed == ranges)
+        let text = self.of_topic(self.metadata_limit, |left| {
+            commit_metadata::encode(left, offset, &ranges)
+        });
+        commit_metadata::decode(offset, &text).is_ok_and(|listed| listed == ranges)
+    }
+
+    /// True if this position is the committed one.
+    pub fn has_committed(&self, position: &Position) -> bool {
+        self.committed.as_ref() == Some(position)
     }
 
     /// A commit of this position is in flight.

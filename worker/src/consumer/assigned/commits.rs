@@ -14,6 +14,9 @@ impl AssignedPartition {
         if self.life.is_discarded() {
             return None;
         }
+        if self.is_parked() {
+            return self.uncommitted_marker();
+        }
         let dispatched = self.dispatcher.to_commit();
         self.commit_state
             .uncommitted(&self.tracker, &self.cursor, dispatched)

@@ -38,6 +38,8 @@ fn start_on(
         committed,
         fetch_paused: false,
         one_at_a_time,
+        topic_id: None,
+        parked: None,
     };
     let (events, _) = std_mpsc::channel();
     AssignedPartition::start(start, &shared, runtime, &events)

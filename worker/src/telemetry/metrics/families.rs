@@ -86,6 +86,7 @@ pub(super) struct Families {
     pub last_commit: Gauge<f64, AtomicU64>,
     pub transactions: Family<OutcomeLabels, Counter>,
     pub rebalances: Family<KindLabels, Counter>,
+    pub topics_recreated: Counter,
     pub assigned: Gauge,
     pub paused_partitions: Family<ReasonLabels, Gauge>,
     pub stalled_partitions: Gauge,
@@ -173,6 +174,11 @@ impl Families {
                 "Transactions with ExactlyOnce and a Kafka writer, by outcome",
             ),
             rebalances: add(r, "rebalances", "Rebalance events of this worker, by kind"),
+            topics_recreated: add(
+                r,
+                "topics_recreated",
+                "Times that this worker found a topic deleted and created again while it had partitions of it",
+            ),
             assigned: add(r, "assigned_partitions", "Partitions assigned to this worker"),
             paused_partitions: add(r, "paused_partitions", "Paused partitions, by reason"),
             stalled_partitions: add(

@@ -53,26 +53,37 @@ impl OffsetsTable {
     fn create(&self) -> String {
         format!(
             "CREATE TABLE {} (group_id text NOT NULL, topic text NOT NULL, partition int NOT NULL, \
-             next_offset bigint NOT NULL, ahead text NOT NULL, owner text NOT NULL, owner_epoch bigint NOT \
+             topic_id text NOT NULL, next_offset bigint NOT NULL, ahead text NOT NULL, owner text NOT NULL, owner_epoch bigint NOT \
              NULL, updated_at timestamptz NOT NULL, PRIMARY KEY (group_id, topic, partition));",
             self.quoted
         )
     }
 
-    /// Makes this worker the owner, and locks the row until the end of the transaction.
-    pub async fn claim(&self, client: &Client, partition: &TopicPartition) -> Result<OffsetsRow, WriteError> {
+    /// Makes this worker the owner, and locks the row until the end of the transaction. If the row has the
+    /// offsets of a deleted topic of the same name, they are removed. Without an id, the row keeps its own.
+    pub async fn claim(
+        &self,
+        client: &Client,
+        partition: &TopicPartition,
+        topic_id: Option<&str>,
+    ) -> Result<OffsetsRow, WriteError> {
+        let recreated = "o.topic_id <> '' AND excluded.topic_id <> '' AND o.topic_id <> excluded.topic_id";
         let sql = format!(
             "INSERT INTO {} AS o \
-             (group_id, topic, partition, next_offset, ahead, owner, owner_epoch, updated_at) \
-             VALUES ($1, $2, $3, 0, '', $4, 1, now()) \
+             (group_id, topic, partition, topic_id, next_offset, ahead, owner, owner_epoch, updated_at) \
+             VALUES ($1, $2, $3, $5, 0, '', $4, 1, now()) \
              ON CONFLICT (group_id, topic, partition) \
-             DO UPDATE SET owner = excluded.owner, owner_epoch = o.owner_epoch + 1, updated_at = now() \
+             DO UPDATE SET owner = excluded.owner, owner_epoch = o.owner_epoch + 1, updated_at = now(), \
+             next_offset = CASE WHEN {recreated} THEN 0 ELSE o.next_offset END, \
+             ahead = CASE WHEN {recreated} THEN '' ELSE o.ahead END, \
+             topic_id = coalesce(nullif(excluded.topic_id, ''), o.topic_id) \
              RETURNING {COLUMNS}",
             self.quoted
         );
         let topic = &*partition.topic;
+        let topic_id = topic_id.unwrap_or_default();
         let mut parameters = self.key(&topic, partition).to_vec();
-        parameters.push((&self.owner, Type::TEXT));
+        parameters.extend([(&self.owner as _, Type::TEXT), (&topic_id as _, Type::TEXT)]);
         let rows = client.query_typed(&sql, &parameters).await;
         match self.read(partition, rows)? {
             Some(owned) => Ok(owned),
@@ -170,7 +181,13 @@ impl OffsetsTable {
     /// Classifies an error of these statements, or of a transaction with only these statements.
     pub fn error(&self, error: &Error) -> WriteError {
         let advice = error.code().and_then(|code| match code.code() {
-            "42P01" | "42P10" | "42703" => Some(format!("create the table: {}", self.create())),
+            "42703" => Some(format!(
+                "the table lacks a column; if that is topic_id, add it: ALTER TABLE {} ADD COLUMN topic_id text \
+                 NOT NULL DEFAULT ''; otherwise the table must have this form: {}",
+                self.quoted,
+                self.create()
+            )),
+            "42P01" | "42P10" => Some(format!("create the table: {}", self.create())),
             "42501" => Some(format!(
                 "grant the user of the connection URL SELECT, INSERT and UPDATE on {}",
                 self.quoted

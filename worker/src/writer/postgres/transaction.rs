@@ -68,8 +68,9 @@ impl PostgresWriter {
         offsets: &StoredOffsets,
         partition: &TopicPartition,
         task_epoch: u64,
+        topic_id: Option<&str>,
     ) -> Result<FinishedSet, WriteError> {
-        let claim = offsets.claims.of(partition, task_epoch);
+        let claim = offsets.claims.of(partition, task_epoch, topic_id);
         let claim = claim.ok_or_else(|| superseded(partition))?;
         let mut ours = claim.owner_epoch.lock().await;
         let (_permit, session) = self.session().await?;
@@ -100,8 +101,7 @@ impl PostgresWriter {
         partition: &TopicPartition,
         claim: &Claim,
     ) -> Result<OffsetsRow, WriteError> {
-        let stored = claim.stored();
-        let owned = self.begin(offsets, client, partition, None, &stored).await?;
+        let owned = self.begin(offsets, client, partition, None, claim).await?;
         let committed = client.batch_execute("COMMIT").await;
         committed.map_err(|error| offsets.error(&error))?;
         Ok(owned)
@@ -114,7 +114,7 @@ impl PostgresWriter {
         batch: &WriteBatch<'_>,
     ) -> Result<Vec<Rejected>, WriteError> {
         let partition = batch.partition();
-        let claim = offsets.claims.of(partition, batch.task_epoch());
+        let claim = offsets.claims.of(partition, batch.task_epoch(), batch.topic_id());
         let claim = claim.ok_or_else(|| superseded(partition))?;
         let mut ours = claim.owner_epoch.lock().await;
         let (_permit, mut session) = self.session().await?;
@@ -156,10 +156,10 @@ impl PostgresWriter {
         if plan.unknown_fields && self.refresh(session).await? {
             plan = self.plan(&session.table, batch.batch(), batch.selected())?;
         }
-        // Both before the row is read: whatever was stored by then must be in it.
-        let (floor, stored) = (claim.floor(), claim.stored());
+        // Before the row is read, as in `begin`: whatever was stored by then must be in it.
+        let floor = claim.floor();
         let owned = self
-            .begin(offsets, &session.client, partition, ours, &stored)
+            .begin(offsets, &session.client, partition, ours, claim)
             .await?;
         let mut finished = owned.finished;
         finished.finish_below(floor);
@@ -232,19 +232,20 @@ impl PostgresWriter {
     }
 
     /// Begins a transaction that locks the partition against other writers: with the claim `ours`, or with a
-    /// new claim if there is none. Fails if the row lacks anything that was `stored` before.
+    /// new claim if there is none. Fails if the row lacks anything that was stored before.
     async fn begin(
         &self,
         offsets: &OffsetsTable,
         client: &Client,
         partition: &TopicPartition,
         ours: Option<i64>,
-        stored: &FinishedSet,
+        claim: &Claim,
     ) -> Result<OffsetsRow, WriteError> {
+        let stored = &claim.stored();
         let row = async {
             match ours {
                 Some(_) => offsets.lock(client, partition).await,
-                None => offsets.claim(client, partition).await.map(Some),
+                None => offsets.claim(client, partition, claim.topic_id()).await.map(Some),
             }
         };
         // Polled in this order; a request is sent at its first poll.

@@ -1,0 +1,164 @@
+//! Topics that were deleted and created again while their partitions are assigned. The worker never uses an
+//! offset of the deleted topic for the new one: it drops the work in flight, and starts the partitions again
+//! or parks them, as `consumer.onTopicRecreated` says.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    consumer::Consumer,
+    error::KafkaError,
+    topic_partition_list::{Offset as KafkaOffset, TopicPartitionList},
+};
+
+use super::{PollLoop, assigned::AssignedPartition};
+use crate::{
+    offsets::commit_metadata,
+    record::topic_id::TopicId,
+    transaction::{Cause, TransactionFailure},
+};
+
+/// Time between two attempts to start partitions again while the brokers do not answer.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Time limit for finding the offsets that belong to the start time.
+const TIMES_BUDGET: Duration = Duration::from_secs(5);
+
+/// Recreated topics whose partitions have not started again, with the id of the deleted topic if known.
+pub(super) struct RecreatedTopics {
+    pending: BTreeMap<String, Option<TopicId>>,
+    retry_at: Instant,
+}
+
+impl RecreatedTopics {
+    pub fn new(now: Instant) -> Self {
+        Self {
+            pending: BTreeMap::new(),
+            retry_at: now,
+        }
+    }
+
+    /// Its partitions have started again.
+    pub fn clear(&mut self) {
+        self.pending.clear();
+    }
+
+    /// If a committed offset with this metadata belongs to a deleted topic of the same name: its id, if known.
+    pub fn deleted(&self, topic: &str, present: Option<&TopicId>, metadata: &str) -> Option<Option<TopicId>> {
+        match (commit_metadata::topic_id(metadata), present) {
+            (Some(id), Some(present)) if id.shares_cluster(present) => (id != *present).then_some(Some(id)),
+            (Some(_), _) => None,
+            (None, _) => self.pending.get(topic).cloned(),
+        }
+    }
+}
+
+impl PollLoop {
+    /// Takes what the client has noticed, and starts partitions of recreated topics again.
+    pub(super) fn serve_recreated_topics(&mut self) {
+        for (topic, deleted) in self.callbacks.topic_ids.take_recreated() {
+            self.topic_recreated(&topic, Some(deleted));
+        }
+        // With transactions, the partitions start again after the abort.
+        let waiting = !self.recreated.pending.is_empty() && self.transactions.is_none();
+        if waiting && self.stopping.is_none() && Instant::now() >= self.recreated.retry_at {
+            self.restart_recreated();
+        }
+    }
+
+    /// Drops the work in flight of the topic's partitions that belong to a deleted topic. `deleted` is its id
+    /// if the client was reading it when it was deleted.
+    pub(super) fn topic_recreated(&mut self, topic: &str, deleted: Option<TopicId>) {
+        let present = self.callbacks.topic_ids.of(topic);
+        let is_old = |entry: &AssignedPartition| {
+            let reads = *entry.partition.topic == *topic && !entry.is_draining() && !entry.is_parked();
+            reads
+                && match entry.topic_id() {
+                    Some(id) => Some(id) != present.as_ref(),
+                    // The position was found in the deleted topic, and nothing was read from there.
+                    None => deleted.is_some(),
+                }
+        };
+        let known = self.assigned.iter().filter(|entry| is_old(entry));
+        let known = known.filter_map(AssignedPartition::topic_id).next().cloned();
+        let (mut partitions, mut dropped) = (0, 0);
+        for entry in self.assigned.iter_mut().filter(|entry| is_old(entry)) {
+            partitions += 1;
+            dropped += entry.in_flight();
+            if self.transactions.is_none() {
+                entry.discard();
+            }
+        }
+        if partitions == 0 {
+            return;
+        }
+        let deleted = known.or(deleted);
+        let (deleted_id, id) = (
+            deleted.as_ref().map(TopicId::as_str),
+            present.as_ref().map(TopicId::as_str),
+        );
+        tracing::warn!(
+            topic,
+            deleted_id,
+            id,
+            partitions,
+            dropped,
+            "the topic was deleted and created again: offsets of the deleted topic are not used, and its \
+             records in flight are dropped"
+        );
+        self.shared.metrics.topic_recreated();
+        self.recreated.pending.insert(topic.to_owned(), deleted);
+        self.recreated.retry_at = Instant::now();
+        if self.transactions.is_some() && !self.is_rewinding() {
+            let message = format!("topic {topic:?} was deleted and created again");
+            self.abort_transaction(TransactionFailure::new(Cause::Moved, message));
+        }
+    }
+
+    fn restart_recreated(&mut self) {
+        let pending: Vec<String> = self.recreated.pending.keys().cloned().collect();
+        let waits = |entry: &AssignedPartition| {
+            entry.is_draining() && pending.iter().any(|topic| *entry.partition.topic == **topic)
+        };
+        match self.restart_partitions(waits) {
+            Ok(entries) => {
+                self.replace(entries);
+                self.recreated.clear();
+                self.run_housekeeping();
+            }
+            Err(error) => {
+                self.errors.note(&format!(
+                    "cannot start the partitions of a recreated topic: {error}; retrying"
+                ));
+                self.recreated.retry_at = Instant::now() + RETRY_AFTER;
+            }
+        }
+    }
+
+    /// Where partitions of a recreated topic start: at their first record, because all of its records were
+    /// written after the group was created, or at the start time.
+    pub(super) fn start_offsets(&self, partitions: &[(String, i32)]) -> Result<Vec<KafkaOffset>, KafkaError> {
+        let Some(time) = self.config.start_time.filter(|_| !partitions.is_empty()) else {
+            return Ok(vec![KafkaOffset::Beginning; partitions.len()]);
+        };
+        let mut times = TopicPartitionList::new();
+        for (topic, partition) in partitions {
+            times.add_partition_offset(topic, *partition, KafkaOffset::Offset(time))?;
+        }
+        let found = self.client.consumer().offsets_for_times(times, TIMES_BUDGET)?;
+        let offset = |(topic, partition): &(String, i32)| {
+            let Some(element) = found.find_partition(topic, *partition) else {
+                return Ok(KafkaOffset::Beginning);
+            };
+            element.error()?;
+            Ok(match element.offset() {
+                offset @ KafkaOffset::Offset(_) => offset,
+                // No record at or after that time.
+                _ => KafkaOffset::End,
+            })
+        };
+        partitions.iter().map(offset).collect()
+    }
+}
