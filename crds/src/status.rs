@@ -98,6 +98,10 @@ pub struct TopicStatus {
     /// Number of partitions. Absent if the topic does not exist or is not known yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partitions: Option<i32>,
+    /// Id of the topic. A topic that is deleted and created again under the same name has another one. Absent
+    /// if not known, and with brokers that have no topic ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
 }
 
 /// Partitions of all input topics.

@@ -95,6 +95,7 @@ pub fn facts(topics: &[(&str, Option<i32>)]) -> KafkaFacts {
             .iter()
             .map(|(name, partitions)| (name.to_string(), *partitions))
             .collect(),
+        topic_ids: Default::default(),
         missing_outputs: Vec::new(),
         lag: None,
         group: None,

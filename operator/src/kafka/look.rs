@@ -85,7 +85,7 @@ async fn read(cluster: &Cluster, queries: &[FactsQuery], topics: Topics) -> Find
 /// All partitions of those topics that exist.
 pub(super) fn partitions(topics: &Topics, names: &[String]) -> Vec<Partition> {
     let found = |name: &String| match topics.get(name) {
-        Some(Ok(Some(leaders))) => leaders.0.keys().map(|index| (name.clone(), *index)).collect(),
+        Some(Ok(Some(topic))) => topic.leaders.keys().map(|index| (name.clone(), *index)).collect(),
         _ => Vec::new(),
     };
     names.iter().flat_map(found).collect()
@@ -121,6 +121,7 @@ fn facts_of(query: &FactsQuery, read: &Findings) -> Result<KafkaFacts, KafkaProb
         .map(|description| facts::group_facts(&description, &query.topics));
     Ok(KafkaFacts {
         topics: counts,
+        topic_ids: topic_ids(query, &read.topics),
         missing_outputs: missing_outputs(query, &read.topics),
         lag,
         group,
@@ -132,9 +133,18 @@ fn facts_of(query: &FactsQuery, read: &Findings) -> Result<KafkaFacts, KafkaProb
 fn counts(query: &FactsQuery, topics: &Topics) -> Result<BTreeMap<String, Option<i32>>, KafkaProblem> {
     let count = |name: &String| {
         let found = answer_of(topics, name).map_err(Missing::problem)?;
-        Ok((name.clone(), found.map(|leaders| leaders.count())))
+        Ok((name.clone(), found.map(|topic| topic.partitions())))
     };
     query.topics.iter().map(count).collect()
+}
+
+/// Ids of the input topics, as far as the brokers have them.
+fn topic_ids(query: &FactsQuery, topics: &Topics) -> BTreeMap<String, String> {
+    let id = |name: &String| {
+        let found = topics.get(name)?.as_ref().ok()?.as_ref()?;
+        Some((name.clone(), found.id.clone()?))
+    };
+    query.topics.iter().filter_map(id).collect()
 }
 
 /// Outputs that do not exist according to the brokers. A topic without an answer, or one that this user may

@@ -15,6 +15,9 @@ pub type Partition = (String, i32);
 pub struct KafkaFacts {
     /// Partitions of each requested topic; None: the topic does not exist.
     pub topics: BTreeMap<String, Option<i32>>,
+    /// Id of each requested topic that has one, as Kafka's tools show it. A topic that is deleted and created
+    /// again has another one.
+    pub topic_ids: BTreeMap<String, String>,
     /// Topics of [`FactsQuery::outputs`] that do not exist according to the brokers.
     pub missing_outputs: Vec<String>,
     /// None: unknown, which never means 0.

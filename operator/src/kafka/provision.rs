@@ -35,7 +35,7 @@ pub(super) async fn provision(
     let mut done = Vec::with_capacity(wanted.len());
     for topic in wanted {
         let found = answer_of(&existing, &topic.name).map_err(Missing::problem)?;
-        let count = found.map(|leaders| leaders.count());
+        let count = found.map(|topic| topic.partitions());
         let action = match count {
             Some(partitions) if partitions >= topic.partitions => ProvisionAction::Unchanged,
             Some(from) => grow(cluster, topic, from).await?,

@@ -310,6 +310,7 @@ fn differs(before: &Outcome, after: &Outcome) -> bool {
     match (before, after) {
         (Ok(before), Ok(after)) => {
             before.topics != after.topics
+                || before.topic_ids != after.topic_ids
                 || before.missing_outputs != after.missing_outputs
                 || before.lag != after.lag
                 || before.group != after.group

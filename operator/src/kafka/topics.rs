@@ -4,6 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crds::spec::IsolationLevel;
 use futures::future::join_all;
 
@@ -22,18 +24,23 @@ const PARTITIONS: usize = 2000;
 /// Offsets by partition.
 pub(super) type Offsets = BTreeMap<Partition, i64>;
 
-/// The leaders of a topic's partitions, by index; -1: no leader now.
+/// A topic that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Leaders(pub(super) BTreeMap<i32, i32>);
+pub(super) struct FoundTopic {
+    /// As Kafka's tools show it; None: the brokers have no topic ids.
+    pub(super) id: Option<String>,
+    /// The leader of each partition, by index; -1: no leader now.
+    pub(super) leaders: BTreeMap<i32, i32>,
+}
 
-impl Leaders {
-    pub(super) fn count(&self) -> i32 {
-        i32::try_from(self.0.len()).unwrap_or(i32::MAX)
+impl FoundTopic {
+    pub(super) fn partitions(&self) -> i32 {
+        i32::try_from(self.leaders.len()).unwrap_or(i32::MAX)
     }
 }
 
 /// Each topic that was asked for; None: it does not exist.
-pub(super) type Topics = Answers<String, Option<Leaders>>;
+pub(super) type Topics = Answers<String, Option<FoundTopic>>;
 
 /// Which offset of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,12 +94,15 @@ pub(super) async fn topics(cluster: &Cluster, names: &BTreeSet<String>) -> Resul
 
 /// A broker that has just started, or lags behind the controller, does not know every topic: only a second
 /// answer says that a topic does not exist.
-fn read(topic: TopicMetadata, sure: bool) -> (String, Result<Option<Leaders>, Missing>) {
+fn read(topic: TopicMetadata, sure: bool) -> (String, Result<Option<FoundTopic>, Missing>) {
     let found = match topic.error {
         ErrorCode::UNKNOWN_TOPIC_OR_PARTITION if sure => Ok(None),
         error if error.is_ok() => {
             let leaders = topic.partitions.iter().map(|found| (found.index, found.leader));
-            Ok(Some(Leaders(leaders.collect())))
+            Ok(Some(FoundTopic {
+                id: topic.id.map(|id| URL_SAFE_NO_PAD.encode(id.0)),
+                leaders: leaders.collect(),
+            }))
         }
         error => Err(Missing::of_code(error, &format!("topic \"{}\"", topic.name))),
     };
@@ -142,7 +152,7 @@ fn note_leaders(leaders: &mut HashMap<Partition, i32>, topics: &Topics) {
         let Ok(Some(found)) = found else { continue };
         leaders.extend(
             found
-                .0
+                .leaders
                 .iter()
                 .map(|(index, leader)| ((name.clone(), *index), *leader)),
         );

@@ -2,6 +2,7 @@
 //! facts, time. Out: the wanted number of workers and a view for the screen. Accesses Kafka only in
 //! [`refresh`].
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,8 @@ pub struct LocalGroup {
     command: WorkerCommand,
     /// The last complete facts.
     known: Option<KafkaFacts>,
+    /// Ids of the topics, as they were read last.
+    topic_ids: BTreeMap<String, String>,
     problem: Option<KafkaProblem>,
     start_positions_committed: bool,
     wanted: Size,
@@ -80,6 +83,7 @@ impl LocalGroup {
             workers: WorkerProcesses::default(),
             command,
             known: None,
+            topic_ids: BTreeMap::new(),
             problem: None,
             start_positions_committed: false,
             wanted: Size {
@@ -170,11 +174,30 @@ impl LocalGroup {
     pub fn take(&mut self, refresh: KafkaRefresh) -> Vec<String> {
         self.refresh_due = Some(Instant::now() + REFRESH_INTERVAL);
         self.start_positions_committed |= refresh.start_positions_committed;
+        let mut messages = refresh.messages;
         match refresh.outcome {
-            Ok(facts) => (self.known, self.problem) = (Some(facts), None),
+            Ok(facts) => {
+                messages.extend(self.recreated_topics(&facts));
+                (self.known, self.problem) = (Some(facts), None);
+            }
             Err(problem) => self.problem = Some(problem),
         }
-        refresh.messages
+        messages
+    }
+
+    /// A message for each topic that was deleted and created again since the session started.
+    fn recreated_topics(&mut self, facts: &KafkaFacts) -> Vec<String> {
+        let mut messages = Vec::new();
+        for (topic, id) in &facts.topic_ids {
+            let before = self.topic_ids.insert(topic.clone(), id.clone());
+            if before.is_some_and(|before| before != *id) {
+                let name = &self.prepared.valid.name;
+                messages.push(format!(
+                    "{name}: TopicRecreated: topic {topic} was deleted and created again"
+                ));
+            }
+        }
+        messages
     }
 
     /// Decides how many workers run; returns a message if the number changes.

@@ -173,7 +173,9 @@ async fn a_recreated_topic_is_read_from_its_first_record() -> Result<()> {
     for group in reading {
         test.until_written(group, &third).await?;
     }
-    println!("  {}", local.until_prints("TopicRecreated").await?);
+    for line in ["kafka: TopicRecreated", "consumer.onTopicRecreated is Stop"] {
+        println!("  {}", local.until_prints(line).await?);
+    }
     local.interrupt().await?;
     local.end().await?;
 
@@ -183,7 +185,10 @@ async fn a_recreated_topic_is_read_from_its_first_record() -> Result<()> {
     for group in reading {
         test.until_written(group, &fourth).await?;
     }
-    println!("  {}", local.until_prints("TopicRecreated").await?);
+    println!(
+        "  {}",
+        local.until_prints("consumer.onTopicRecreated is Stop").await?
+    );
     let stopped = test.kafka.read_all(&test.output("stopped")).await?;
     assert_eq!(stopped.len(), 300, "nothing of the later topics");
     test.write("stopped", &test.group(&env, "stopped", "Restart"))?;

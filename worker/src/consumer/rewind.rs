@@ -188,6 +188,9 @@ impl PollLoop {
                 partition.topic
             )
         });
+        if let Some(message) = &parked {
+            tracing::warn!(%partition, "{message}");
+        }
         let old = self.assigned.iter().find(|entry| entry.partition == partition)?;
         let finished = committed.as_ref().map(|position| {
             commit_metadata::decode(position.offset, &position.metadata).unwrap_or_else(|unreadable| {

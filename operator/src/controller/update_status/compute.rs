@@ -149,9 +149,12 @@ fn topics(inputs: &Inputs<'_>, facts: Option<&KafkaFacts>) -> Vec<TopicStatus> {
             Some(partitions) => *partitions,
             None => before.and_then(|before| before.partitions),
         };
+        let id = facts.and_then(|facts| facts.topic_ids.get(&topic.name));
         TopicStatus {
             name: topic.name.clone(),
             partitions,
+            // While the topic does not exist, the id before says that the next one is another topic.
+            id: id.or(before.and_then(|before| before.id.as_ref())).cloned(),
         }
     });
     topics.collect()

@@ -69,6 +69,7 @@ pub fn events(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) ->
             _ => {}
         }
     }
+    events.extend(recreated(old, new));
     if let (before, Some(after)) = (old.replicas, new.replicas)
         && before != Some(after)
         && (before.is_some() || after > 0)
@@ -82,6 +83,24 @@ pub fn events(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) ->
         events.push(normal("Scaled", &format!("workers: {from} -> {after}: {why}")));
     }
     events
+}
+
+/// An Event for each topic that was deleted and created again.
+fn recreated(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) -> Vec<Event> {
+    let recreated = new.topics.iter().filter_map(|topic| {
+        let before = old.topics.iter().find(|before| before.name == topic.name)?;
+        let (before, now) = before.id.as_ref().zip(topic.id.as_ref())?;
+        (before != now).then(|| {
+            warning(
+                "TopicRecreated",
+                &format!(
+                    "topic {} was deleted and created again (id {before} before, {now} now): offsets of the deleted topic are not used for the new one; consumer.onTopicRecreated says whether workers read it from its first record",
+                    topic.name
+                ),
+            )
+        })
+    });
+    recreated.collect()
 }
 
 /// Reasons of condition Consuming that deserve an Event at once.
@@ -189,6 +208,31 @@ mod tests {
             reasons(&consuming("Stopped"), &consuming("PartitionsNotOwned")),
             ["Started"]
         );
+    }
+
+    #[test]
+    fn a_recreated_topic_has_an_event_and_a_topic_whose_id_becomes_known_has_none() {
+        let topics = |ids: &[Option<&str>]| {
+            let topic = |id: &Option<&str>| crds::status::TopicStatus {
+                name: "orders".into(),
+                id: id.map(String::from),
+                ..Default::default()
+            };
+            KafkaConsumerGroupStatus {
+                topics: ids.iter().map(topic).collect(),
+                ..Default::default()
+            }
+        };
+        let (unknown, first, second) = (topics(&[None]), topics(&[Some("A")]), topics(&[Some("B")]));
+        assert_eq!(reasons(&first, &second), ["TopicRecreated"]);
+        for (old, new) in [
+            (&unknown, &first),
+            (&first, &first),
+            (&topics(&[]), &first),
+            (&first, &unknown),
+        ] {
+            assert!(reasons(old, new).is_empty());
+        }
     }
 
     #[test]
