@@ -167,13 +167,15 @@ pub enum PausedReason {
     DeadLetterBreakerOpen,
     /// A record failed, and `onExhausted` is Stop.
     RecordFailed,
+    /// The offset is out of range, and `consumer.onOffsetOutOfRange` is Stop.
+    OffsetOutOfRange,
     /// The topic was deleted and created again, and `consumer.onTopicRecreated` is Stop.
     TopicRecreated,
 }
 
 impl PausedReason {
     /// All reasons, the most severe one last.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::OldestUnfinished,
         Self::Paused,
         Self::TransformSlow,
@@ -181,6 +183,7 @@ impl PausedReason {
         Self::DeadLetterUnavailable,
         Self::DeadLetterBreakerOpen,
         Self::RecordFailed,
+        Self::OffsetOutOfRange,
         Self::TopicRecreated,
     ];
 
@@ -194,6 +197,7 @@ impl PausedReason {
             Self::DeadLetterUnavailable => "DeadLetterUnavailable",
             Self::DeadLetterBreakerOpen => "DeadLetterBreakerOpen",
             Self::RecordFailed => "RecordFailed",
+            Self::OffsetOutOfRange => "OffsetOutOfRange",
             Self::TopicRecreated => "TopicRecreated",
         }
     }
@@ -213,7 +217,7 @@ impl PausedReason {
     pub fn needs_action(self) -> bool {
         matches!(
             self,
-            Self::DeadLetterBreakerOpen | Self::RecordFailed | Self::TopicRecreated
+            Self::DeadLetterBreakerOpen | Self::RecordFailed | Self::OffsetOutOfRange | Self::TopicRecreated
         )
     }
 }

@@ -17,6 +17,7 @@ mod completions;
 mod dispatch;
 mod error_log;
 mod housekeeping;
+mod out_of_range;
 mod publish;
 mod rate_limit;
 mod read;
@@ -187,6 +188,7 @@ impl PollLoop {
         self.handles.liveness.tick();
         self.serve_client()?;
         self.serve_recreated_topics();
+        self.serve_out_of_range();
         self.serve_rebalance()?;
         self.take_events()?;
         self.dispatch_due_chunks();
@@ -265,6 +267,7 @@ impl PollLoop {
         }
         self.seek();
         self.advance_past_markers();
+        self.report_out_of_range();
         self.pause_and_resume();
         self.publish();
     }

@@ -131,6 +131,7 @@ fn poll_config(settings: Settings, transactions: Option<Transactional>, headers:
         properties: settings.consumer_properties,
         start_time: settings.start_time,
         on_topic_recreated: settings.on_topic_recreated,
+        on_offset_out_of_range: settings.on_offset_out_of_range,
         commit_interval: settings.commit_interval,
         drain: settings.drain,
         max_records: settings.batch.max_records,

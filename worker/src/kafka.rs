@@ -3,6 +3,7 @@
 pub mod callbacks;
 pub mod ffi;
 pub mod log;
+pub mod out_of_range;
 pub mod producer;
 pub mod reconnect;
 pub mod topic_ids;

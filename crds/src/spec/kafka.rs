@@ -193,6 +193,16 @@ pub struct Consumer {
     ///   Restart, or stop the group, set its offsets of this topic, and start it again.
     #[serde(default)]
     pub on_topic_recreated: OnTopicRecreated,
+    /// Where workers continue when the offset of a partition is out of range: retention has removed its
+    /// records before they were read, or the offset lies behind the end of the partition. Logs show the range,
+    /// kcg_worker_records_removed_unread_total counts the removed records. Default: Earliest.
+    ///
+    /// - Earliest: at the first record that is left.
+    /// - Latest: at the end.
+    /// - Stop: nowhere. Status shows OffsetOutOfRange for the partition; other partitions continue. To
+    ///   continue, set Earliest or Latest, or stop the group, set its offset, and start it again.
+    #[serde(default)]
+    pub on_offset_out_of_range: OnOffsetOutOfRange,
 }
 
 /// Values of `consumer.onTopicRecreated`.
@@ -200,6 +210,15 @@ pub struct Consumer {
 pub enum OnTopicRecreated {
     #[default]
     Restart,
+    Stop,
+}
+
+/// Values of `consumer.onOffsetOutOfRange`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum OnOffsetOutOfRange {
+    #[default]
+    Earliest,
+    Latest,
     Stop,
 }
 

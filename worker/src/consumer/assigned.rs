@@ -20,7 +20,6 @@ use crds::spec::{DeliveryGuarantee, Ordering};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 
-pub(super) use self::position::Position;
 use self::{
     commit_state::CommitState,
     life::Life,
@@ -28,6 +27,7 @@ use self::{
     position::MAX_DISPATCHED,
     read_cursor::{ReadCursor, ReadVerdict},
 };
+pub(super) use self::{parked::OutOfRange, position::Position};
 use super::dispatch::Dispatcher;
 use crate::{
     health::problems::Problems,
@@ -127,6 +127,8 @@ pub(super) struct AssignedPartition {
     cursor: ReadCursor,
     /// Nothing is read until the user decides.
     parked: Option<Parked>,
+    /// The position that was out of range, until it is known what that meant.
+    out_of_range: Option<Offset>,
     chunks_in_flight: VecDeque<ChunkInFlight>,
     dispatcher: Dispatcher,
 }
@@ -199,6 +201,7 @@ impl AssignedPartition {
             one_at_a_time,
             max_chunk: if one_at_a_time { 1 } else { usize::MAX },
             parked,
+            out_of_range: None,
             chunks_in_flight: VecDeque::new(),
             dispatcher,
         };

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use crds::{client_config::Properties, spec::OnTopicRecreated};
+use crds::{
+    client_config::Properties,
+    spec::{OnOffsetOutOfRange, OnTopicRecreated},
+};
 
 use crate::{retry::RetryPolicy, transaction::Transactional};
 
@@ -20,6 +23,8 @@ pub struct Config {
     pub start_time: Option<i64>,
     /// What to do with a topic that was deleted and created again.
     pub on_topic_recreated: OnTopicRecreated,
+    /// Where to continue when the position of a partition is out of range.
+    pub on_offset_out_of_range: OnOffsetOutOfRange,
     /// librdkafka's properties for the consumer; they contain credentials.
     pub properties: Properties,
     /// Time between commits.

@@ -1,5 +1,6 @@
 //! Reading: records go into the chunks of their partitions. Also seeks, and how far idle partitions are read.
 
+use crds::spec::OnOffsetOutOfRange;
 use rdkafka::{
     consumer::Consumer,
     topic_partition_list::{Offset as KafkaOffset, TopicPartitionList},
@@ -21,6 +22,7 @@ impl PollLoop {
             config,
             ..
         } = self;
+        let continues_out_of_range = config.on_offset_out_of_range == OnOffsetOutOfRange::Earliest;
         let mut recreated = Vec::new();
         let mut run: Option<(usize, i32, Option<usize>)> = None;
         let mut errors = Vec::new();
@@ -36,6 +38,11 @@ impl PollLoop {
                     }
                     _ => {
                         let found = position(assigned, message.topic(), partition).filter(|index| {
+                            if !continues_out_of_range
+                                && callbacks.out_of_range.concerns(message.topic(), partition)
+                            {
+                                return false;
+                            }
                             let present = callbacks.topic_ids.of(message.topic());
                             let continues = assigned[*index].continues(present.as_ref());
                             if !continues {

@@ -21,6 +21,7 @@ use rdkafka::{
 
 use super::{
     log::{LogSource, log},
+    out_of_range::OutOfRange,
     topic_ids::TopicIds,
 };
 use crate::sync;
@@ -45,6 +46,8 @@ pub(crate) struct ConsumerCallbacks {
     closing: AtomicBool,
     /// The ids of the topics that the consumer reads.
     pub topic_ids: TopicIds,
+    /// The partitions whose position was out of range.
+    pub out_of_range: OutOfRange,
 }
 
 impl ConsumerCallbacks {
@@ -66,6 +69,7 @@ impl ClientContext for ConsumerCallbacks {
             self.topic_ids.read(message);
             tracing::trace!(target: "librdkafka", facility, "{message}");
         } else {
+            self.out_of_range.read(message);
             log(LogSource::Consumer, level, facility, message);
         }
     }

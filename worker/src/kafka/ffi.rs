@@ -342,6 +342,11 @@ impl ConsumerClient {
 
     /// End offset of the partition as of the last fetch, without a request to the broker.
     pub fn cached_end(&self, topic: &str, partition: i32) -> Option<Offset> {
+        self.cached_watermarks(topic, partition).map(|(_, high)| high)
+    }
+
+    /// First and end offset of the partition as of the last fetch; the first one is -1 if it is not known.
+    pub fn cached_watermarks(&self, topic: &str, partition: i32) -> Option<(Offset, Offset)> {
         let topic = CString::new(topic).ok()?;
         let client = self.consumer.client().native_ptr();
         let (mut low, mut high) = (-1, -1);
@@ -349,7 +354,7 @@ impl ConsumerClient {
         let error = unsafe {
             sys::rd_kafka_get_watermark_offsets(client, topic.as_ptr(), partition, &mut low, &mut high)
         };
-        (error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
+        (error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some((low, high))
     }
 }
 

@@ -52,6 +52,7 @@ impl Settings {
                 .timestamp
                 .map(|time| time.as_millisecond()),
             on_topic_recreated: consumer.on_topic_recreated,
+            on_offset_out_of_range: consumer.on_offset_out_of_range,
             concurrency: processing.concurrency as usize,
             batch: BatchLimits {
                 max_records: processing.batch.max_records as usize,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crds::{
     client_config::Properties,
-    spec::{DeliveryGuarantee, OnExhausted, OnTopicRecreated, Ordering},
+    spec::{DeliveryGuarantee, OnExhausted, OnOffsetOutOfRange, OnTopicRecreated, Ordering},
 };
 
 use super::memory::MemoryBudget;
@@ -31,6 +31,8 @@ pub struct Settings {
     pub start_time: Option<i64>,
     /// What to do with a topic that was deleted and created again.
     pub on_topic_recreated: OnTopicRecreated,
+    /// Where to continue when the position of a partition is out of range.
+    pub on_offset_out_of_range: OnOffsetOutOfRange,
     /// Number of partitions processed at the same time.
     pub concurrency: usize,
     /// How many records are transformed and written together.

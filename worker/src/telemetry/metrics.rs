@@ -237,6 +237,14 @@ impl Metrics {
         self.0.rebalances.get_or_create(&KindLabels { kind }).inc();
     }
 
+    /// Retention has removed records before they were read. The series stays when the partition moves.
+    pub fn removed_unread(&self, partition: &TopicPartition, records: u64) {
+        self.0
+            .removed_unread
+            .get_or_create_owned(&labels_of(partition))
+            .inc_by(records);
+    }
+
     /// A topic was deleted and created again while its partitions were assigned.
     pub fn topic_recreated(&self) {
         self.0.topics_recreated.inc();

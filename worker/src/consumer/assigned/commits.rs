@@ -14,8 +14,8 @@ impl AssignedPartition {
         if self.life.is_discarded() {
             return None;
         }
-        if self.is_parked() {
-            return self.uncommitted_marker();
+        if let Some(instead) = self.instead_of_position() {
+            return instead;
         }
         let dispatched = self.dispatcher.to_commit();
         self.commit_state

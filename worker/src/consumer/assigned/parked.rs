@@ -1,4 +1,5 @@
-//! The topic that a partition belongs to, and partitions of which nothing is read until the user decides.
+//! The topic that a partition belongs to, positions that are out of range, and partitions of which nothing is
+//! read until the user decides.
 
 use super::{AssignedPartition, Position};
 use crate::{
@@ -7,15 +8,33 @@ use crate::{
         snapshot::PausedReason,
     },
     offsets::commit_metadata::{self, MetadataLimit},
-    record::topic_id::TopicId,
+    record::{Offset, topic_id::TopicId},
 };
 
 /// Why nothing of a partition is read.
 pub struct Parked {
     /// Dropping it would remove the problem from the status.
     _reporter: ProblemReporter,
-    /// Committed instead of a position, so that later owners park the partition, too.
-    marker: Option<Position>,
+    /// What is committed.
+    commits: ParkedCommits,
+}
+
+enum ParkedCommits {
+    /// What was read before, as it is finished.
+    Position,
+    /// This instead of a position, so that later owners park the partition, too.
+    Marker(Position),
+    Nothing,
+}
+
+/// What an offset out of range meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutOfRange {
+    /// This many records, or fewer, were removed before they were read.
+    Removed {
+        records: u64,
+    },
+    BehindTheEnd,
 }
 
 impl Parked {
@@ -25,13 +44,15 @@ impl Parked {
         let reporter = problems.at(0);
         reporter.failing(1, message);
         reporter.pause(PausedReason::TopicRecreated);
-        let marker = old.map(|id| Position {
-            offset: 0,
-            metadata: commit_metadata::of_topic(Some(id), MetadataLimit::default(), |_| String::new()),
+        let commits = old.map_or(ParkedCommits::Nothing, |id| {
+            ParkedCommits::Marker(Position {
+                offset: 0,
+                metadata: commit_metadata::of_topic(Some(id), MetadataLimit::default(), |_| String::new()),
+            })
         });
         Self {
             _reporter: reporter,
-            marker,
+            commits,
         }
     }
 }
@@ -42,10 +63,54 @@ impl AssignedPartition {
         self.parked.is_some()
     }
 
-    /// What to commit of a parked partition, if it is not committed yet.
-    pub(super) fn uncommitted_marker(&self) -> Option<Position> {
-        let marker = self.parked.as_ref()?.marker.as_ref()?;
-        (!self.commit_state.has_committed(marker)).then(|| marker.clone())
+    /// What to commit instead of a position: nothing, or the marker of a parked partition. None: the position.
+    pub(super) fn instead_of_position(&self) -> Option<Option<Position>> {
+        match &self.parked.as_ref()?.commits {
+            ParkedCommits::Position => None,
+            ParkedCommits::Nothing => Some(None),
+            ParkedCommits::Marker(marker) => {
+                let is_new = !self.commit_state.has_committed(marker);
+                Some(is_new.then(|| marker.clone()))
+            }
+        }
+    }
+
+    /// Parks the partition, because the position where it was read is out of range.
+    pub fn park_out_of_range(&mut self, offset: Offset, message: &str) {
+        let reporter = self.problems.at(offset);
+        reporter.failing(1, message);
+        reporter.pause(PausedReason::OffsetOutOfRange);
+        self.parked = Some(Parked {
+            _reporter: reporter,
+            commits: ParkedCommits::Position,
+        });
+    }
+
+    /// The position was out of range, and reading continues at the first record.
+    pub fn was_out_of_range(&mut self, offset: Offset) {
+        self.out_of_range = Some(offset);
+    }
+
+    /// The position that was out of range, until it is known what that meant.
+    pub fn out_of_range_at(&self) -> Option<Offset> {
+        self.out_of_range
+    }
+
+    /// What it meant, from the first and the end offset as of the last fetch. These may be older than the
+    /// position; then nothing is known yet.
+    pub fn resolve_out_of_range(&mut self, first: Offset, end: Offset) -> Option<OutOfRange> {
+        let at = self.out_of_range?;
+        let meaning = if first > at {
+            OutOfRange::Removed {
+                records: first.abs_diff(at),
+            }
+        } else if at > end {
+            OutOfRange::BehindTheEnd
+        } else {
+            return None;
+        };
+        self.out_of_range = None;
+        Some(meaning)
     }
 
     /// The topic that its records and its committed position belong to, if known.

@@ -467,3 +467,54 @@ proptest! {
         prop_assert_eq!(entry.metadata_fits(), all);
     }
 }
+
+#[tokio::test]
+async fn an_offset_out_of_range_means_removed_records_or_the_end() {
+    let mut entry = start(Vec::new());
+    assert_eq!(entry.resolve_out_of_range(9, 9), None, "nothing was out of range");
+    entry.was_out_of_range(40);
+    assert_eq!(entry.resolve_out_of_range(-1, 50), None, "watermarks from before");
+    assert_eq!(
+        entry.resolve_out_of_range(90, 120),
+        Some(OutOfRange::Removed { records: 50 })
+    );
+    assert_eq!(entry.out_of_range_at(), None);
+    entry.was_out_of_range(40);
+    assert_eq!(entry.resolve_out_of_range(0, 30), Some(OutOfRange::BehindTheEnd));
+    assert_eq!(entry.resolve_out_of_range(0, 30), None);
+}
+
+#[tokio::test]
+async fn a_parked_partition_commits_what_tells_later_owners() {
+    let id = |text| TopicId::parse(text);
+    let (old, new) = (
+        id("ZD6bC7i9QUO1dWlbyS9QNg.1f3e88a2"),
+        id("pSwp9nH_SBuNVFtWXg-ZcA.1f3e88a2"),
+    );
+    let mut entry = start(Vec::new());
+    assert!(entry.continues(None) && entry.continues(old.as_ref()));
+    assert!(entry.continues(old.as_ref()) && !entry.continues(new.as_ref()));
+    read(&mut entry, 5..9);
+    entry.complete(&FinishedRecords::Run(0..2));
+    entry.park_out_of_range(9, "out of range");
+    let position = entry.uncommitted().unwrap();
+    assert_eq!(position.offset, 7, "what was read before is committed");
+    assert_eq!(commit_metadata::topic_id(&position.metadata), old);
+    assert!(entry.is_parked());
+    assert_eq!(
+        entry.problems.oldest().paused_reason,
+        Some(PausedReason::OffsetOutOfRange)
+    );
+
+    entry.parked = Some(Parked::recreated(&entry.problems, old.as_ref(), "recreated"));
+    let marker = entry.uncommitted().unwrap();
+    assert_eq!(
+        (marker.offset, commit_metadata::topic_id(&marker.metadata)),
+        (0, old)
+    );
+    entry.committing(marker);
+    entry.commit_answered(Some(0));
+    assert_eq!(entry.uncommitted(), None);
+    entry.parked = Some(Parked::recreated(&entry.problems, None, "recreated"));
+    assert_eq!(entry.uncommitted(), None, "nothing of the deleted topic is known");
+}
