@@ -185,8 +185,9 @@ pub struct Consumer {
     #[serde(default)]
     pub group_protocol: GroupProtocol,
     /// What workers do with a topic that is deleted and created again under the same name. They recognize it
-    /// by its id (Kafka 3.1 or newer), and never use offsets of the deleted topic for the new one. Default:
-    /// Restart.
+    /// by its id (Kafka 3.1 or newer), and never use offsets of the deleted topic for the new one. If no worker
+    /// runs at that time, they read the new topic from its first record, because Kafka removes the offsets of
+    /// a deleted topic. Default: Restart.
     ///
     /// - Restart: read the new topic from its first record, or from startPosition.timestamp.
     /// - Stop: read and commit nothing of the new topic. Status shows TopicRecreated. To continue, set

@@ -179,23 +179,36 @@ async fn a_recreated_topic_is_read_from_its_first_record() -> Result<()> {
     local.interrupt().await?;
     local.end().await?;
 
-    println!("  while no worker runs");
-    let fourth = test.recreate("fourth", 600).await?;
+    println!("  the next worker of a stopped group reads nothing either, until its user decides");
     let mut local = test.start()?;
-    for group in reading {
-        test.until_written(group, &fourth).await?;
-    }
-    println!(
-        "  {}",
-        local.until_prints("consumer.onTopicRecreated is Stop").await?
-    );
+    local.until_prints("consumer.onTopicRecreated is Stop").await?;
     let stopped = test.kafka.read_all(&test.output("stopped")).await?;
     assert_eq!(stopped.len(), 300, "nothing of the later topics");
     test.write("stopped", &test.group(&env, "stopped", "Restart"))?;
-    test.until_written("stopped", &fourth).await?;
+    test.until_written("stopped", &third).await?;
     local.interrupt().await?;
     let (code, printed) = local.end().await?;
     assert_eq!(code, 0, "{printed}");
+
+    println!("  while no worker runs");
+    let fourth = test.recreate("fourth", 600).await?;
+    let local = test.start()?;
+    for group in GROUPS {
+        test.until_written(group, &fourth).await?;
+    }
+    local.interrupt().await?;
+    local.end().await?;
+
+    println!("  records that retention removes while no worker runs");
+    Load::new(&test.input, "fifth", 0..PARTITIONS)
+        .produce(&test.kafka, 90)
+        .await?;
+    test.kafka.delete_records(&test.input, 0, 220).await?;
+    let mut local = test.start()?;
+    let line = local.until_prints("retention has removed records").await?;
+    assert!(line.contains("from=200 up_to=220 records=20"), "{line}");
+    local.interrupt().await?;
+    local.end().await?;
     test.kafka
         .delete_topics(std::slice::from_ref(&test.input))
         .await?;

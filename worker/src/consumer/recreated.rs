@@ -83,6 +83,14 @@ impl PollLoop {
         };
         let known = self.assigned.iter().filter(|entry| is_old(entry));
         let known = known.filter_map(AssignedPartition::topic_id).next().cloned();
+        if deleted.is_some() {
+            // Brokers remove the committed offsets of a deleted topic, and with them the markers.
+            let of_topic = |entry: &&mut AssignedPartition| *entry.partition.topic == *topic;
+            self.assigned
+                .iter_mut()
+                .filter(of_topic)
+                .for_each(AssignedPartition::commit_marker_again);
+        }
         let (mut partitions, mut dropped) = (0, 0);
         for entry in self.assigned.iter_mut().filter(|entry| is_old(entry)) {
             partitions += 1;

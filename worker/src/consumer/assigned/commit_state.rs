@@ -154,6 +154,11 @@ impl CommitState {
         self.committed.as_ref() == Some(position)
     }
 
+    /// Nothing is committed any more.
+    pub fn forget_committed(&mut self) {
+        self.committed = None;
+    }
+
     /// A commit of this position is in flight.
     pub fn start(&mut self, position: Position) {
         self.committing = Some(position);

@@ -75,6 +75,13 @@ impl AssignedPartition {
         }
     }
 
+    /// The marker of a parked partition is not committed any more.
+    pub fn commit_marker_again(&mut self) {
+        if matches!(&self.parked, Some(parked) if matches!(parked.commits, ParkedCommits::Marker(_))) {
+            self.commit_state.forget_committed();
+        }
+    }
+
     /// Parks the partition, because the position where it was read is out of range.
     pub fn park_out_of_range(&mut self, offset: Offset, message: &str) {
         let reporter = self.problems.at(offset);

@@ -515,6 +515,8 @@ async fn a_parked_partition_commits_what_tells_later_owners() {
     entry.committing(marker);
     entry.commit_answered(Some(0));
     assert_eq!(entry.uncommitted(), None);
+    entry.commit_marker_again();
+    assert_eq!(entry.uncommitted().map(|marker| marker.offset), Some(0));
     entry.parked = Some(Parked::recreated(&entry.problems, None, "recreated"));
     assert_eq!(entry.uncommitted(), None, "nothing of the deleted topic is known");
 }
