@@ -74,9 +74,9 @@ pub struct Args {
     #[arg(long)]
     pub exit_on_stdin_eof: bool,
 
-    /// Start of this process in Unix milliseconds, part of the consumer's client.id. A supervisor that sets it
-    /// recognizes the process in Kafka.
-    #[arg(long, value_name = "MILLISECONDS", hide = true, default_value_t = now())]
+    /// Start of this process in Unix milliseconds, part of the consumer's client.id. Local mode sets it, to
+    /// recognize the process in Kafka.
+    #[arg(long, env = names::STARTED_AT_ENV, value_name = "MILLISECONDS", hide = true, default_value_t = now())]
     pub started_at: i64,
 
     /// The kubelet sets it in every pod.
