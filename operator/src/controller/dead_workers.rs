@@ -17,12 +17,6 @@ use super::update_status::events;
 use crate::group::observed::Observed;
 use crate::kafka::model::{DeadProcess, GroupKey, KafkaProblem, RemovedMember};
 
-/// Time until the next attempt while Kafka does not answer.
-const RETRY: Duration = Duration::from_secs(2);
-
-/// Attempts at that pace; later ones follow the refresh, because the session has probably timed out.
-const QUICK_ATTEMPTS: u32 = 20;
-
 /// Removes the members of worker processes that have ended since the last reconcile. Returns the time until
 /// the next attempt if Kafka did not answer.
 pub async fn remove(
@@ -100,39 +94,6 @@ fn refusal(problem: &KafkaProblem, ended: &[Termination]) -> Event {
     events::warning("DeadWorkerNotRemoved", &note)
 }
 
-/// The ends of workers that need nothing more.
-#[derive(Debug, Default)]
-pub struct DeadWorkers {
-    done: Vec<(String, i64)>,
-    failures: u32,
-}
-
-impl DeadWorkers {
-    /// Those of `all` that are not done. Forgets ends that nobody reports any more.
-    fn new_ones(&mut self, all: Vec<Termination>) -> Vec<Termination> {
-        self.done.retain(|key| all.iter().any(|ended| ended.key == *key));
-        let mut new: Vec<Termination> = Vec::new();
-        for ended in all {
-            let known = self.done.contains(&ended.key) || new.iter().any(|other| other.key == ended.key);
-            if !known {
-                new.push(ended);
-            }
-        }
-        new
-    }
-
-    fn done(&mut self, ended: &[Termination]) {
-        self.done.extend(ended.iter().map(|ended| ended.key.clone()));
-        self.failures = 0;
-    }
-
-    /// The time until the next attempt; None: with the next reconcile.
-    fn failed(&mut self) -> Option<Duration> {
-        self.failures = self.failures.saturating_add(1);
-        (self.failures < QUICK_ATTEMPTS).then_some(RETRY)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -149,29 +110,6 @@ mod tests {
             }]},
         });
         Termination::of(&serde_json::from_value(pod).unwrap()).unwrap()
-    }
-
-    #[test]
-    fn each_end_is_handled_once_and_repeated_only_while_kafka_does_not_answer() {
-        let mut memory = DeadWorkers::default();
-        let (a, b) = (ended("a", 10, "Error"), ended("b", 10, "Error"));
-        let both = || vec![a.clone(), b.clone(), a.clone()];
-        assert_eq!(memory.new_ones(both()), [a.clone(), b.clone()]);
-        assert_eq!(memory.failed(), Some(RETRY));
-        assert_eq!(memory.new_ones(both()), [a.clone(), b.clone()]);
-        memory.done(&[a.clone(), b.clone()]);
-        assert!(memory.new_ones(both()).is_empty());
-        // The container ends again, and the other pod is gone.
-        let again = ended("a", 20, "Error");
-        assert_eq!(memory.new_ones(vec![again.clone()]), [again]);
-        assert!(memory.done.is_empty());
-    }
-
-    #[test]
-    fn attempts_slow_down_when_the_session_has_probably_timed_out() {
-        let mut memory = DeadWorkers::default();
-        let quick = (0..1000).filter(|_| memory.failed().is_some()).count();
-        assert_eq!(quick, QUICK_ATTEMPTS as usize - 1);
     }
 
     #[test]

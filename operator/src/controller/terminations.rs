@@ -1,6 +1,6 @@
 //! Which worker processes have ended, according to the kubelet. In: a pod. Out: the end of its last process
 //! that ended, with the time before which a process must have started to be dead. Pure, except for
-//! [`DeletedPods`], which remembers pods that are deleted right after their end.
+//! [`DeletedPods`], which remembers pods that are deleted right after their end, and [`HandledTerminations`].
 //!
 //! Only a terminated container counts. A pod that vanished, or whose node does not report, may still run.
 
@@ -19,6 +19,12 @@ use crate::sync::lock;
 /// The kubelet deletes a pod within a second after its last container has ended; a reconcile that waits for
 /// Kafka comes later.
 const REMEMBERED: Duration = Duration::from_secs(120);
+
+/// Time until the next attempt while Kafka does not answer.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Attempts at that pace; later ones follow the refresh, because the session has probably timed out.
+const QUICK_ATTEMPTS: u32 = 20;
 
 /// The last end of the worker container of a pod.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -115,6 +121,40 @@ impl DeletedPods {
     }
 }
 
+/// The ends of workers that need nothing more.
+#[derive(Debug, Default)]
+pub struct HandledTerminations {
+    done: Vec<(String, i64)>,
+    failures: u32,
+}
+
+impl HandledTerminations {
+    /// Those of `all` that are not done. Forgets ends that nobody reports any more.
+    pub fn new_ones(&mut self, all: Vec<Termination>) -> Vec<Termination> {
+        self.done.retain(|key| all.iter().any(|ended| ended.key == *key));
+        let mut new: Vec<Termination> = Vec::new();
+        for ended in all {
+            let known = self.done.contains(&ended.key) || new.iter().any(|other| other.key == ended.key);
+            if !known {
+                new.push(ended);
+            }
+        }
+        new
+    }
+
+    /// They need nothing more.
+    pub fn done(&mut self, ended: &[Termination]) {
+        self.done.extend(ended.iter().map(|ended| ended.key.clone()));
+        self.failures = 0;
+    }
+
+    /// The time until the next attempt; None: with the next reconcile.
+    pub fn failed(&mut self) -> Option<Duration> {
+        self.failures = self.failures.saturating_add(1);
+        (self.failures < QUICK_ATTEMPTS).then_some(RETRY)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use crds::incarnation::Incarnation;
@@ -207,5 +247,36 @@ mod tests {
         assert_eq!(deleted.of("shop", "orders"), [Termination::of(&pod).unwrap()]);
         assert!(deleted.of("shop", "returns").is_empty());
         assert!(deleted.of("other", "orders").is_empty());
+    }
+
+    fn end(worker: &str, second: i64) -> Termination {
+        let ended = Termination::of(&pod(ended("Error", 137), json!({}))).unwrap();
+        Termination {
+            key: (worker.into(), second),
+            ..ended
+        }
+    }
+
+    #[test]
+    fn each_end_is_handled_once_and_repeated_only_while_kafka_does_not_answer() {
+        let mut memory = HandledTerminations::default();
+        let (a, b) = (end("a", 10), end("b", 10));
+        let both = || vec![a.clone(), b.clone(), a.clone()];
+        assert_eq!(memory.new_ones(both()), [a.clone(), b.clone()]);
+        assert_eq!(memory.failed(), Some(RETRY));
+        assert_eq!(memory.new_ones(both()), [a.clone(), b.clone()]);
+        memory.done(&[a.clone(), b.clone()]);
+        assert!(memory.new_ones(both()).is_empty());
+        // The container ends again, and the other pod is gone.
+        let again = end("a", 20);
+        assert_eq!(memory.new_ones(vec![again.clone()]), [again]);
+        assert!(memory.done.is_empty());
+    }
+
+    #[test]
+    fn attempts_slow_down_when_the_session_has_probably_timed_out() {
+        let mut memory = HandledTerminations::default();
+        let quick = (0..1000).filter(|_| memory.failed().is_some()).count();
+        assert_eq!(quick, QUICK_ATTEMPTS as usize - 1);
     }
 }
