@@ -17,11 +17,13 @@
 //! | 3 | [`client_config`] | the librdkafka properties of a group |
 //! | 2 | [`spec`] | the desired state, with the rules beside the fields |
 //! | 1 | [`status`] | the observed state: conditions, lag, workers |
+//! | 1 | [`incarnation`] | one run of a worker process: the `client.id` of its consumer |
 //! | 1 | [`names`] | names, labels and paths that operator, worker, chart and tests share |
 //! | 1 | `vrl_program` | compiles VRL programs; feature `vrl` |
 
 pub mod client_config;
 pub mod crd;
+pub mod incarnation;
 pub mod names;
 pub mod spec;
 pub mod status;

@@ -31,6 +31,10 @@ pub const CONFIG_MAPS_DIR: &str = "/etc/kafka-consumer/config-maps";
 /// Port of the worker's probes, metrics and `/status`.
 pub const WORKER_HTTP_PORT: u16 = 8080;
 
+/// Environment variable with the start of a worker process in Unix milliseconds, set by local mode: part of
+/// the `client.id` of its consumer. Without it the worker reads the clock.
+pub const STARTED_AT_ENV: &str = "KCW_STARTED_AT";
+
 /// Field manager of a worker's status entry.
 pub fn worker_manager(pod: &str) -> String {
     format!("kafka-consumer-worker/{pod}")

@@ -5,6 +5,7 @@
 pub mod apply;
 pub mod build;
 pub mod caches;
+pub mod dead_workers;
 pub mod dereference;
 pub mod diff;
 pub mod memory;
@@ -12,6 +13,7 @@ pub mod names;
 pub mod pods;
 pub mod provision;
 pub mod scope;
+pub mod terminations;
 pub mod update_status;
 pub mod watches;
 
@@ -93,6 +95,7 @@ async fn reconcile(
 ) -> Result<Action, ReconcileError> {
     let context = &scope.context;
     let mut observed = dereference::dereference(scope, group, memory).await?; // (client)
+    let removal_due = dead_workers::remove(scope, group, &observed, memory).await; // (client)
     let verdict = validate(group, &observed, &context.programs, &context.defaults); // (pure)
     let outcome = match &verdict {
         Ok(valid) => reconcile_accepted(scope, valid, &mut observed, memory).await,
@@ -117,7 +120,7 @@ async fn reconcile(
     } else {
         memory.next_requeue(generation, computed.converging, context.refresh, Instant::now())
     };
-    Ok(Action::requeue(next))
+    Ok(Action::requeue(removal_due.map_or(next, |due| next.min(due))))
 }
 
 /// Nothing about the group depends on time: nothing has failed that could be tried again, it has no workers,

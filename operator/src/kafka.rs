@@ -1,7 +1,7 @@
 //! What the operator reads from Kafka, and the few changes that it makes there. In: `spec.kafka` with
 //! resolved credentials. Out: partition counts, lag and members of groups, each complete or unknown, never
-//! a guess; created topics and added partitions; committed start positions. The operator never joins a group,
-//! never deletes a topic and never reads records.
+//! a guess; created topics and added partitions; committed start positions; members of dead processes taken
+//! out of their group. The operator never joins a group, never deletes a topic and never reads records.
 //!
 //! The operator has its own small client: librdkafka's admin calls end the process when coordinators move,
 //! and block a thread per question.
@@ -9,7 +9,8 @@
 //! ```text
 //!   KafkaClients                          one refresher per cluster and credentials
 //!     refresher ── look ── facts          one look serves all groups of the cluster that are due
-//!     start, provision   │                changes
+//!     start, provision,  │                changes
+//!     dead_members       │
 //!                  topics, groups         questions, each asked once per leader or coordinator
 //!                        │
 //!                     cluster             brokers, one connection to each
@@ -21,6 +22,7 @@
 
 mod cluster;
 mod connection;
+mod dead_members;
 pub mod embedded;
 mod facts;
 mod frames;
@@ -44,11 +46,13 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use crds::client_config::{self, KafkaCredentials, Properties};
-use crds::spec::{Kafka, StartPosition};
+use crds::spec::{GroupProtocol, Kafka, StartPosition};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::sync::lock;
-use model::{FactsQuery, GroupKey, KafkaFacts, KafkaProblem, Provisioned, WantedTopic};
+use model::{
+    DeadProcess, FactsQuery, GroupKey, KafkaFacts, KafkaProblem, Provisioned, RemovedMember, WantedTopic,
+};
 use refresher::{Refresher, Subscribers};
 
 /// All Kafka clients of this process: one per cluster and credentials, closed after 15 minutes without use.
@@ -151,6 +155,20 @@ impl KafkaClients {
     ) -> Result<usize, KafkaProblem> {
         let cluster = self.refresher(kafka, credentials, None).cluster().await?;
         start::commit(&cluster, query, start).await
+    }
+
+    /// Takes the members of dead processes out of a group, which probably uses `protocol`, so that their
+    /// partitions are assigned to others now. Returns those that were there. Returns within 10 s.
+    pub async fn remove_members(
+        &self,
+        kafka: &Kafka,
+        credentials: &KafkaCredentials,
+        group_id: &str,
+        protocol: GroupProtocol,
+        dead: &[DeadProcess],
+    ) -> Result<Vec<RemovedMember>, KafkaProblem> {
+        let cluster = self.refresher(kafka, credentials, None).cluster().await?;
+        dead_members::remove(&cluster, group_id, protocol, dead).await
     }
 
     fn refresher(

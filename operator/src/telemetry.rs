@@ -78,6 +78,7 @@ pub struct Metrics {
     registry: Registry,
     lag: Family<PartitionLabels, SecondsGauge>,
     desired: Family<GroupLabels, SecondsGauge>,
+    dead_members: Family<GroupLabels, Counter>,
     durations: Histogram,
     reconciles: Counter<u64, AtomicU64>,
     errors: Family<ErrorLabels, Counter>,
@@ -97,6 +98,7 @@ impl Default for Metrics {
             registry: Registry::default(),
             lag: Family::default(),
             desired: Family::default(),
+            dead_members: Family::default(),
             durations: Histogram::new(buckets),
             reconciles: Counter::default(),
             errors: Family::default(),
@@ -114,6 +116,11 @@ impl Default for Metrics {
             "kcg_desired_replicas",
             "Desired number of workers",
             metrics.desired.clone(),
+        );
+        registry.register(
+            "kcg_dead_members_removed",
+            "Members of dead workers that were removed from the consumer group",
+            metrics.dead_members.clone(),
         );
         registry.register(
             "kcg_reconcile_duration_seconds",
@@ -157,6 +164,16 @@ impl Metrics {
         self.clients.set(i64::try_from(open).unwrap_or(i64::MAX));
     }
 
+    /// Members of dead workers were removed from the consumer group.
+    pub fn dead_members_removed(&self, namespace: &str, group: &str, members: usize) {
+        let labels = GroupLabels {
+            namespace: namespace.into(),
+            group: group.into(),
+        };
+        let members = u64::try_from(members).unwrap_or(u64::MAX);
+        self.dead_members.get_or_create(&labels).inc_by(members);
+    }
+
     /// Publishes the metrics of a group. Unknown lag has no series: it is not 0, and an old value would be
     /// wrong.
     pub fn observe(&self, group: &KafkaConsumerGroup, status: &KafkaConsumerGroupStatus, kafka: &KafkaView) {
@@ -197,7 +214,9 @@ impl Metrics {
         {
             self.lag.remove(&labels);
         }
-        self.desired.remove(&GroupLabels { namespace, group });
+        let labels = GroupLabels { namespace, group };
+        self.desired.remove(&labels);
+        self.dead_members.remove(&labels);
     }
 
     fn text(&self) -> Result<String, std::fmt::Error> {
@@ -311,6 +330,9 @@ mod tests {
         assert!(!observed(&metrics, Some(&[5])).contains("partition=\"1\""));
         assert!(!observed(&metrics, None).contains("kcg_lag_records{"));
         assert!(metrics.text().unwrap().contains("kcg_desired_replicas{"));
+        metrics.dead_members_removed("shop", "orders", 2);
+        let removed = "kcg_dead_members_removed_total{namespace=\"shop\",group=\"orders\"} 2\n";
+        assert!(metrics.text().unwrap().contains(removed));
         metrics.forget("shop", "orders");
         assert!(!metrics.text().unwrap().contains("orders"));
     }

@@ -8,6 +8,7 @@
 //! | [`command`] | running other programs to their end |
 //! | `process` | child processes that end with this program, among them the worker |
 //! | [`local`] | the product's programs as child processes, for local mode |
+//! | [`local_workers`] | the workers of local mode: their partitions, their death |
 //! | `random` | random numbers that follow from a seed |
 //! | [`brokers`] | three brokers for one test, which stops, kills and freezes them |
 //! | [`kafka`] | topics, produced and consumed records, offsets |
@@ -34,6 +35,7 @@ pub mod install;
 pub mod kafka;
 pub mod kubernetes;
 pub mod local;
+pub mod local_workers;
 pub mod postgres;
 pub(crate) mod process;
 

@@ -74,6 +74,11 @@ pub struct Args {
     #[arg(long)]
     pub exit_on_stdin_eof: bool,
 
+    /// Start of this process in Unix milliseconds, part of the consumer's client.id. Local mode sets it, to
+    /// recognize the process in Kafka.
+    #[arg(long, env = names::STARTED_AT_ENV, value_name = "MILLISECONDS", hide = true, default_value_t = now())]
+    pub started_at: i64,
+
     /// The kubelet sets it in every pod.
     #[arg(long, env = "KUBERNETES_SERVICE_HOST", hide = true)]
     pub kubernetes_service_host: Option<String>,
@@ -109,6 +114,11 @@ fn default_config() -> PathBuf {
 
 fn default_http_address() -> SocketAddr {
     SocketAddr::from(([0, 0, 0, 0], names::WORKER_HTTP_PORT))
+}
+
+/// Unix milliseconds.
+fn now() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
 }
 
 fn default_name() -> String {

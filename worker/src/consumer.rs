@@ -125,8 +125,7 @@ impl PollLoop {
         let consumer: BaseConsumer<ConsumerCallbacks> = client
             .create_with_context(ConsumerCallbacks::default())
             .map_err(PollError::Client)?;
-        let topics: Vec<&str> = config.topics.iter().map(String::as_str).collect();
-        consumer.subscribe(&topics).map_err(PollError::Client)?;
+        consumer.subscribe(&config.topics()).map_err(PollError::Client)?;
         let (event_sender, events) = std_mpsc::channel();
         let now = Instant::now();
         let paused = *handles.paused.borrow();
@@ -265,10 +264,25 @@ impl PollLoop {
         if self.phase == Phase::Joining && self.client.is_member() {
             self.phase = Phase::Consuming;
         }
+        self.send_heartbeat(now);
         self.seek();
         self.advance_past_markers();
         self.report_out_of_range();
         self.pause_and_resume();
         self.publish();
+    }
+
+    /// Lets a member whose partitions the broker assigns learn of a new assignment soon. librdkafka waits for
+    /// the interval that the broker asks for, unless the member subscribes: then it sends a heartbeat at once.
+    /// The same topics again change nothing for the broker.
+    fn send_heartbeat(&mut self, now: Instant) {
+        let steady = self.phase == Phase::Consuming && self.revocation.is_none() && self.stopping.is_none();
+        if self.config.is_classic() || !steady || !self.housekeeping.take_heartbeat(now) {
+            return;
+        }
+        if let Err(error) = self.client.consumer().subscribe(&self.config.topics()) {
+            // A fatal error arrives as an event, too.
+            tracing::debug!("cannot send a heartbeat: {error}");
+        }
     }
 }

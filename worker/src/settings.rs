@@ -13,7 +13,7 @@ mod transforms;
 mod validate;
 mod values;
 
-use crds::WorkerConfig;
+use crds::{WorkerConfig, incarnation::Incarnation};
 
 use self::memory::MemoryBudget;
 pub use self::{
@@ -35,6 +35,7 @@ impl Settings {
         let secrets = SecretFiles::new(args.secrets_dir.clone(), args.config_maps_dir.clone());
         let (mut settings, parts) = Self::build(config, &args.name, &secrets, extensions).await?;
         settings.fit_into(memory::limit());
+        settings.identify(args.started_at);
         Ok((settings, parts))
     }
 
@@ -50,6 +51,18 @@ impl Settings {
         let credentials = secrets.kafka_credentials(&config.kafka)?;
         let parts = Parts::build(&config, &credentials, worker_name, secrets, extensions).await?;
         Ok((Self::new(config, &credentials, worker_name), parts))
+    }
+
+    /// Names this process in its consumer's `client.id`, so that the operator recognizes its member when it
+    /// is dead. A `client.id` that the user has set stays.
+    fn identify(&mut self, started: i64) {
+        let incarnation = Incarnation {
+            worker: self.worker_name.clone(),
+            started,
+        };
+        self.consumer_properties
+            .entry("client.id".into())
+            .or_insert(incarnation.to_string());
     }
 
     /// Sets the memory budget for a container with this limit in bytes. A value that the user has set stays.

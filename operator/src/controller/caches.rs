@@ -1,6 +1,8 @@
 //! Read-only views of everything that the operator watches, for the stages of a reconcile and for other
 //! readers. In: what the watches deliver. Out: objects by name. Secrets and ConfigMaps are metadata only.
 
+use std::sync::Arc;
+
 use crds::KafkaConsumerGroup;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
@@ -9,6 +11,8 @@ use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::store::WriterDropped;
 use kube::runtime::reflector::{ObjectRef, Store};
+
+use super::terminations::DeletedPods;
 
 /// A resource that may fail to parse: one malformed object must not stop the watch.
 pub type Guarded = DeserializeGuard<KafkaConsumerGroup>;
@@ -27,6 +31,7 @@ pub struct Caches {
     pub roles: Store<PartialObjectMeta<Role>>,
     pub role_bindings: Store<PartialObjectMeta<RoleBinding>>,
     pub disruption_budgets: Store<PartialObjectMeta<PodDisruptionBudget>>,
+    pub deleted_pods: Arc<DeletedPods>,
 }
 
 impl Caches {

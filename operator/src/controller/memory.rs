@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crds::KafkaConsumerGroupStatus;
 use k8s_openapi::api::apps::v1::Deployment;
 
+use super::terminations::HandledTerminations;
 use crate::group::references::ObjectKind;
 
 /// A group counts as healthy for this long after it was last healthy: a cooperative rebalance takes two
@@ -34,6 +35,8 @@ pub struct GroupMemory {
     pub written: Option<(KafkaConsumerGroupStatus, Instant)>,
     /// The generation that is converging, and since when.
     pub converging: Option<(i64, Instant)>,
+    /// Ends of worker processes that need nothing more.
+    pub dead_workers: HandledTerminations,
     /// Failed reconciles in a row.
     pub failures: u32,
 }

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use super::caches::{Caches, GroupRef, Guarded};
 use super::names::group_label;
 use super::pods::PodFacts;
+use super::terminations::{DeletedPods, Termination};
 use crate::group::references::ObjectKind;
 use crate::sync;
 
@@ -92,7 +93,8 @@ pub fn watch(
     let (secrets, secrets_requests) = watch_named(api(client, namespace), ObjectKind::Secret, index.clone());
     let (config_maps, maps_requests) =
         watch_named(api(client, namespace), ObjectKind::ConfigMap, index.clone());
-    let (pods, pods_requests) = watch_pods(api(client, namespace), groups.clone());
+    let deleted_pods = Arc::new(DeletedPods::default());
+    let (pods, pods_requests) = watch_pods(api(client, namespace), groups.clone(), deleted_pods.clone());
     let requests = stream::select_all([
         groups_requests,
         deployments_requests,
@@ -114,6 +116,7 @@ pub fn watch(
         roles,
         role_bindings,
         disruption_budgets,
+        deleted_pods,
     };
     (caches, requests.boxed())
 }
@@ -224,20 +227,22 @@ where
     (store, requests.boxed())
 }
 
-/// Pods show why workers are missing; only a change of those facts requests a reconcile of the group.
-fn watch_pods(api: Api<Pod>, groups: Store<Guarded>) -> (Store<Pod>, ReconcileRequests) {
+/// Pods show why workers are missing, and which have ended; only a change of those facts requests a reconcile
+/// of the group. A container that ended and restarted between two updates looks as before, except for the
+/// time of its last end.
+fn watch_pods(
+    api: Api<Pod>,
+    groups: Store<Guarded>,
+    deleted_pods: Arc<DeletedPods>,
+) -> (Store<Pod>, ReconcileRequests) {
     let (store, writer) = reflector::store();
     let drop_spec = |pod: &mut Pod| {
         drop_bookkeeping(pod);
         pod.spec = None;
     };
     let config = watcher::Config::default().labels(&format!("app.kubernetes.io/name={WORKER_APP}"));
-    let notable = |pod: &Pod| {
-        let mut hasher = DefaultHasher::new();
-        PodFacts::of(pod).hash(&mut hasher);
-        Some(hasher.finish())
-    };
     let requests = observe(api, config, writer, drop_spec)
+        .inspect_ok(move |pod| deleted_pods.note(pod))
         .predicate_filter(notable, Default::default())
         .map_ok(move |pod| {
             let label = pod.labels().get(GROUP_LABEL).cloned().unwrap_or_default();
@@ -248,6 +253,12 @@ fn watch_pods(api: Api<Pod>, groups: Store<Guarded>) -> (Store<Pod>, ReconcileRe
         })
         .try_flatten();
     (store, requests.boxed())
+}
+
+fn notable(pod: &Pod) -> Option<u64> {
+    let mut hasher = DefaultHasher::new();
+    (PodFacts::of(pod), Termination::of(pod)).hash(&mut hasher);
+    Some(hasher.finish())
 }
 
 fn observe<K>(
@@ -320,6 +331,31 @@ mod tests {
             before,
             spec_or_metadata(&guarded(|group| group.metadata.generation = Some(9)))
         );
+    }
+
+    #[test]
+    fn a_container_that_ended_and_restarted_between_two_updates_requests_a_reconcile() {
+        let pod = |finished: Option<&str>| {
+            let last = finished.map(|at| serde_json::json!({"exitCode": 137, "finishedAt": at}));
+            let pod = serde_json::json!({
+                "metadata": {"name": "orders-worker-abc"},
+                "status": {"containerStatuses": [{
+                    "name": "worker", "image": "", "imageID": "", "ready": true, "restartCount": 1,
+                    "state": {"running": {"startedAt": "2026-11-30T02:00:01Z"}},
+                    "lastState": {"terminated": last},
+                }]},
+            });
+            serde_json::from_value::<Pod>(pod).unwrap()
+        };
+        let (never, once, twice) = (
+            pod(None),
+            pod(Some("2026-11-30T02:00:00Z")),
+            pod(Some("2026-11-30T02:00:09Z")),
+        );
+        assert_eq!(PodFacts::of(&never), PodFacts::of(&twice));
+        assert_ne!(notable(&never), notable(&once));
+        assert_ne!(notable(&once), notable(&twice));
+        assert_eq!(notable(&once), notable(&once.clone()));
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub(super) fn group_facts(description: &GroupDescription, topics: &[String]) -> 
 
 #[cfg(test)]
 mod tests {
+    use crds::spec::GroupProtocol;
+
     use super::super::groups::GroupMember;
     use super::*;
 
@@ -115,6 +117,7 @@ mod tests {
     #[test]
     fn assigned_partitions_count_only_our_topics_and_only_in_a_stable_group() {
         let member = |client: &str, assigned: &[(&str, i32)]| GroupMember {
+            id: format!("{client}-1"),
             client_id: client.into(),
             host: "/10.0.0.1".into(),
             assigned: Some(
@@ -126,6 +129,7 @@ mod tests {
         };
         let mut description = GroupDescription {
             state: "Stable".into(),
+            protocol: GroupProtocol::Classic,
             members: vec![
                 member("a", &[("orders", 0), ("orders", 1)]),
                 member("b", &[("orders", 2), ("other", 0)]),

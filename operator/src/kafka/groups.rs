@@ -27,12 +27,15 @@ const SINGLES: usize = 16;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct GroupDescription {
     pub(super) state: String,
+    /// The protocol by which the broker knows it.
+    pub(super) protocol: GroupProtocol,
     pub(super) members: Vec<GroupMember>,
 }
 
 /// A member with its assigned partitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct GroupMember {
+    pub(super) id: String,
     pub(super) client_id: String,
     pub(super) host: String,
     /// None: its assignor writes assignments that only it can read.
@@ -303,6 +306,7 @@ async fn describe_at(
     }
     let dead = || GroupDescription {
         state: "Dead".into(),
+        protocol: GroupProtocol::Classic,
         members: Vec::new(),
     };
     answers
@@ -336,22 +340,30 @@ async fn described(
         }
     };
     match answer {
-        Ok(described) => described.into_iter().map(description).collect(),
+        Ok(described) => described
+            .into_iter()
+            .map(|group| description(group, protocol))
+            .collect(),
         Err(error) => all_missing(groups, &Missing::of_call(error)),
     }
 }
 
-fn description(described: DescribedGroup) -> (String, Result<Option<GroupDescription>, Missing>) {
+fn description(
+    described: DescribedGroup,
+    protocol: GroupProtocol,
+) -> (String, Result<Option<GroupDescription>, Missing>) {
     let description = match described.error {
         // UNSUPPORTED_VERSION: the broker has this protocol switched off.
         ErrorCode::GROUP_ID_NOT_FOUND | ErrorCode::UNSUPPORTED_VERSION => Ok(None),
         error if error.is_ok() && described.state == "Dead" => Ok(None),
         error if error.is_ok() => Ok(Some(GroupDescription {
             state: described.state,
+            protocol,
             members: described
                 .members
                 .into_iter()
                 .map(|member| GroupMember {
+                    id: member.member_id,
                     client_id: member.client_id,
                     host: member.host,
                     assigned: member.assignment.map(|topics| {

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
+use crds::incarnation::Incarnation;
 use crds::spec::{GroupProtocol, IsolationLevel};
 use jiff::Timestamp;
 
@@ -57,6 +59,56 @@ pub struct MemberFacts {
     pub host: String,
     /// Partitions assigned to it.
     pub assigned: i32,
+}
+
+/// A worker process that has ended, as surely as its supervisor or the kubelet can know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadProcess {
+    pub worker: String,
+    /// Starts that belong to dead processes of this worker, in Unix milliseconds.
+    started: Range<i64>,
+}
+
+impl DeadProcess {
+    /// Every process of this worker that started before `end`, in Unix milliseconds.
+    pub fn before(worker: &str, end: i64) -> Self {
+        Self {
+            worker: worker.into(),
+            started: i64::MIN..end,
+        }
+    }
+
+    /// The process of this worker that started at `started`, in Unix milliseconds.
+    pub fn exact(worker: &str, started: i64) -> Self {
+        Self {
+            worker: worker.into(),
+            started: started..started.saturating_add(1),
+        }
+    }
+
+    /// Whether this run is one of the dead processes.
+    pub fn was(&self, run: &Incarnation) -> bool {
+        self.worker == run.worker && self.started.contains(&run.started)
+    }
+}
+
+/// A member that was taken out of its group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemovedMember {
+    pub worker: String,
+    /// Number of partitions that it had; None: unknown, for example during a rebalance.
+    pub assigned: Option<usize>,
+}
+
+impl RemovedMember {
+    /// Its partitions with their verb, for messages: "its 3 partitions are".
+    pub fn partitions(&self) -> String {
+        match self.assigned {
+            Some(1) => "its partition is".into(),
+            Some(partitions) => format!("its {partitions} partitions are"),
+            None => "its partitions are".into(),
+        }
+    }
 }
 
 /// Namespace and name of the resource that asks.

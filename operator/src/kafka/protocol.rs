@@ -13,6 +13,7 @@ pub(in crate::kafka) mod codec;
 pub(in crate::kafka) mod error_code;
 pub(in crate::kafka) mod groups;
 pub(in crate::kafka) mod handshake;
+pub(in crate::kafka) mod leaving;
 pub(in crate::kafka) mod metadata;
 pub(in crate::kafka) mod offsets;
 pub(in crate::kafka) mod topics;

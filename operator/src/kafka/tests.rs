@@ -181,6 +181,18 @@ async fn earliest_is_committed_as_the_log_start() {
 }
 
 #[tokio::test]
+async fn nobody_is_removed_where_the_broker_cannot_describe_groups() {
+    let (_mock, kafka) = mock(&[("orders", 1)]);
+    let clients = clients();
+    let credentials = KafkaCredentials::default();
+    facts(&clients, &kafka, &query(&["orders"])).await.unwrap();
+    let dead = [DeadProcess::before("orders-worker-abc", i64::MAX)];
+    let classic = GroupProtocol::Classic;
+    let removed = clients.remove_members(&kafka, &credentials, "g", classic, &dead);
+    assert_eq!(removed.await, Ok(Vec::new()));
+}
+
+#[tokio::test]
 async fn brokers_that_do_not_listen_are_reported_as_unreachable() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -3,6 +3,7 @@
 //! lists all steps in order.
 
 pub mod documents;
+pub mod removals;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use super::watch::Watch;
 use crate::group::programs::Programs;
 use crate::kafka::KafkaClients;
 use crate::kafka::model::GroupKey;
+use removals::Removals;
 
 /// Time between two checks of the processes: short for a user, negligible CPU time.
 pub const TICK: Duration = Duration::from_millis(200);
@@ -57,6 +59,7 @@ pub struct Session {
     groups: BTreeMap<GroupKey, LocalGroup>,
     /// Groups that are no longer in the files; their workers are draining.
     leaving: Vec<LocalGroup>,
+    removals: Removals,
     watch: Watch,
     pub screen: Screen,
     refreshes: Refreshes,
@@ -113,6 +116,7 @@ impl Session {
                 .context("cannot create a folder for worker configurations")?,
             groups: BTreeMap::new(),
             leaving: Vec::new(),
+            removals: Removals::default(),
             screen,
             refreshes: mpsc::unbounded_channel(),
             second: Instant::now(),
@@ -171,6 +175,8 @@ impl Session {
             self.tick().await;
             tokio::time::sleep(TICK).await;
         }
+        let messages = self.removals.finish().await;
+        messages.iter().for_each(|message| self.screen.say(message));
         let views = self.views();
         self.screen.finish(&views);
     }
@@ -236,6 +242,12 @@ impl Session {
             let messages = group.supervise(false);
             messages.iter().for_each(|message| self.screen.say(message));
         }
+        for group in self.groups.values_mut().chain(&mut self.leaving) {
+            let dead = group.workers.take_dead();
+            self.removals.start(&self.clients, &group.prepared.valid, dead);
+        }
+        let messages = self.removals.done();
+        messages.iter().for_each(|message| self.screen.say(message));
         self.leaving.retain(|group| group.workers.alive() > 0);
     }
 }

@@ -13,6 +13,7 @@ use tokio::process::{Child, ChildStdin, Command};
 
 use super::plan::{SlotState, Step, backoff, steps};
 use super::status::{self, WorkerReport};
+use crate::kafka::model::DeadProcess;
 use log::WorkerLog;
 
 /// How to start the workers of a group.
@@ -50,6 +51,7 @@ pub struct WorkerView {
 pub struct WorkerProcesses {
     slots: Vec<WorkerSlot>,
     ended: Totals,
+    dead: Vec<DeadProcess>,
 }
 
 #[derive(Default)]
@@ -66,6 +68,8 @@ struct Worker {
     address: SocketAddr,
     version: String,
     started: Instant,
+    /// The same in Unix milliseconds, as the process knows it.
+    started_at: i64,
     kill_at: Option<Instant>,
     log: WorkerLog,
     report: Option<WorkerReport>,
@@ -119,6 +123,11 @@ impl WorkerProcesses {
             }
         }
         messages
+    }
+
+    /// Processes that ended badly since the last call: they may not have left the consumer group.
+    pub fn take_dead(&mut self) -> Vec<DeadProcess> {
+        std::mem::take(&mut self.dead)
     }
 
     /// Number of running processes.
@@ -214,12 +223,14 @@ impl WorkerProcesses {
             );
             let last = worker.log.last_lines();
             let version = worker.version.clone();
+            let started_at = worker.started_at;
             slot.worker = None;
             if asked && status.success() {
                 slot.exits = 0;
                 continue;
             }
             let name = format!("{}-{index}", command.name);
+            self.dead.push(DeadProcess::exact(&name, started_at));
             let mut message = format!("{name} {}{last}", describe(status));
             if asked {
                 message.push_str("; its uncommitted records will be read again");
@@ -269,6 +280,7 @@ fn start(command: &WorkerCommand, name: &str) -> std::io::Result<Worker> {
     let address = free_address()?;
     let folder = &command.folder;
     let (log, stderr) = WorkerLog::create(&folder.join(format!("{name}.log")))?;
+    let started_at = jiff::Timestamp::now().as_millisecond();
     let mut child = Command::new(&command.program)
         .arg("--config")
         .arg(folder.join(crds::names::WORKER_CONFIG_KEY))
@@ -279,6 +291,7 @@ fn start(command: &WorkerCommand, name: &str) -> std::io::Result<Worker> {
         .args(["--http-address", &address.to_string(), "--name", name])
         .args(["--no-report-status", "--exit-on-stdin-eof"])
         .envs(command.env.iter().map(|(name, value)| (name, value)))
+        .env(crds::names::STARTED_AT_ENV, started_at.to_string())
         .stdin(Stdio::piped())
         .stdout(if command.share_stdout {
             Stdio::inherit()
@@ -296,6 +309,7 @@ fn start(command: &WorkerCommand, name: &str) -> std::io::Result<Worker> {
         address,
         version: command.version.clone(),
         started: Instant::now(),
+        started_at,
         kill_at: None,
         log,
         report: None,

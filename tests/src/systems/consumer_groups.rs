@@ -41,6 +41,27 @@ pub async fn types(env: &Env, group: &str) -> Result<Vec<String>> {
         .collect())
 }
 
+/// Sets the broker's settings of one group, such as "consumer.session.timeout.ms=45000":
+/// `kafka-configs --alter --entity-type groups`.
+pub async fn configure(env: &Env, group: &str, settings: &str) -> Result<()> {
+    let arguments = [
+        "kafka.admin.ConfigCommand",
+        "--bootstrap-server",
+        &env.kafka,
+        "--alter",
+        "--entity-type",
+        "groups",
+        "--entity-name",
+        group,
+        "--add-config",
+        settings,
+    ];
+    command::run(env.cluster_scripts.join("kafka-tool.sh"), &arguments, None)
+        .await?
+        .ok("ConfigCommand")
+        .map(drop)
+}
+
 async fn tool(env: &Env, arguments: &[&str]) -> Result<String> {
     let mut all = vec![
         "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",

@@ -141,11 +141,16 @@ impl World {
     /// Sends SIGKILL to the worker in a pod and deletes the pod, so that the Deployment replaces it at once
     /// instead of after the kubelet's crash backoff. The worker cannot clean up.
     pub async fn kill_worker(&self, pod: &str) -> Result<()> {
-        let pids = processes(names::WORKER_APP, pod)?;
-        ensure!(!pids.is_empty(), "no process of worker {pod} on this machine");
-        kill(&pids).await?;
+        self.crash_worker(pod).await?;
         let pods: Api<Pod> = Api::namespaced(self.kube.clone(), &self.namespace);
         forget(&pods, pod).await
+    }
+
+    /// Sends SIGKILL to the worker in a pod; the kubelet restarts its container.
+    pub async fn crash_worker(&self, pod: &str) -> Result<()> {
+        let pids = processes(names::WORKER_APP, pod)?;
+        ensure!(!pids.is_empty(), "no process of worker {pod} on this machine");
+        kill(&pids).await
     }
 
     /// The operator's pods, sorted by name.

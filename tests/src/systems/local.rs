@@ -98,10 +98,14 @@ impl Process {
         }
     }
 
+    /// Its process id.
+    pub fn id(&self) -> Result<u32> {
+        self.child.id().context("the program has already ended")
+    }
+
     /// Ctrl-C.
     pub async fn interrupt(&self) -> Result<()> {
-        let pid = self.child.id().context("the program has already ended")?;
-        command::run("kill", &["-INT", &pid.to_string()], None)
+        command::run("kill", &["-INT", &self.id()?.to_string()], None)
             .await?
             .ok("kill -INT")
             .map(drop)

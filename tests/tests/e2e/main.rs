@@ -5,6 +5,7 @@ mod admission;
 mod broker_faults;
 mod chaos;
 mod dead_letters;
+mod dead_workers;
 mod exactly_once;
 mod group_protocol;
 mod install;

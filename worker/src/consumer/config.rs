@@ -54,6 +54,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// The topics as the client takes them.
+    pub(super) fn topics(&self) -> Vec<&str> {
+        self.topics.iter().map(String::as_str).collect()
+    }
+
     /// The brokers that the client connects to first.
     pub(super) fn bootstrap_servers(&self) -> &str {
         self.properties

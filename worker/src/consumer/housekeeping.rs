@@ -7,10 +7,15 @@ use crate::kafka::reconnect::{self, BootstrapReminder};
 /// How often the loop pauses and resumes partitions, and publishes the snapshot.
 const INTERVAL: Duration = Duration::from_millis(250);
 
+/// How often a member whose partitions the broker assigns sends a heartbeat, like a member of a classic group.
+/// The broker asks for one every 5 s by default, and the partitions of a dead worker stand still until then.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
 /// The times of the last housekeeping.
 pub(super) struct Housekeeping {
     last: Instant,
     last_reminder: Instant,
+    last_heartbeat: Instant,
     /// Decides whether the client needs its bootstrap servers again.
     pub reminder: BootstrapReminder,
 }
@@ -20,6 +25,7 @@ impl Housekeeping {
         Self {
             last: now,
             last_reminder: now,
+            last_heartbeat: now,
             reminder: BootstrapReminder::default(),
         }
     }
@@ -32,6 +38,15 @@ impl Housekeeping {
     /// Records that housekeeping starts now; the next is due an interval later.
     pub fn started(&mut self, now: Instant) {
         self.last = now;
+    }
+
+    /// True once per [`HEARTBEAT`].
+    pub fn take_heartbeat(&mut self, now: Instant) -> bool {
+        let due = now.duration_since(self.last_heartbeat) >= HEARTBEAT;
+        if due {
+            self.last_heartbeat = now;
+        }
+        due
     }
 
     /// True when the client needs its bootstrap servers again.
@@ -56,6 +71,15 @@ mod tests {
         assert!(housekeeping.is_due(start + INTERVAL));
         housekeeping.started(start + INTERVAL);
         assert!(!housekeeping.is_due(start + INTERVAL));
+    }
+
+    #[test]
+    fn a_heartbeat_is_taken_once_per_heartbeat_interval() {
+        let start = Instant::now();
+        let mut housekeeping = Housekeeping::new(start);
+        assert!(!housekeeping.take_heartbeat(start));
+        assert!(housekeeping.take_heartbeat(start + HEARTBEAT));
+        assert!(!housekeeping.take_heartbeat(start + HEARTBEAT));
     }
 
     #[test]

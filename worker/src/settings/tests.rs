@@ -63,6 +63,20 @@ async fn a_small_container_reads_less_ahead_unless_the_user_sets_how_much() {
 }
 
 #[tokio::test]
+async fn the_consumer_is_named_after_this_run_of_the_process_unless_the_user_names_it() {
+    let (mut settings, _) = built(&document(), &Extensions::new()).await.unwrap();
+    settings.identify(1_764_470_000_123);
+    let client_id = &settings.consumer_properties["client.id"];
+    assert_eq!(client_id, "worker-1@1764470000123");
+    // Quotas and logs of producers do not change with every restart.
+    assert!(!settings.producer_properties.contains_key("client.id"));
+    let own = with("/kafka/clientConfig", json!({"client.id": "shop"}));
+    let (mut settings, _) = built(&own, &Extensions::new()).await.unwrap();
+    settings.identify(1_764_470_000_123);
+    assert_eq!(settings.consumer_properties["client.id"], "shop");
+}
+
+#[tokio::test]
 async fn defaults_become_durations_and_properties() {
     let (settings, parts) = built(&document(), &Extensions::new()).await.unwrap();
     assert_eq!(

@@ -124,11 +124,13 @@ pub fn provisioned(done: &[Provisioned]) -> Vec<Event> {
     events.collect()
 }
 
-fn normal(reason: &str, note: &str) -> Event {
+/// An Event about something that went as it should.
+pub fn normal(reason: &str, note: &str) -> Event {
     event(EventType::Normal, reason, note)
 }
 
-fn warning(reason: &str, note: &str) -> Event {
+/// An Event about something that needs attention.
+pub fn warning(reason: &str, note: &str) -> Event {
     event(EventType::Warning, reason, note)
 }
 

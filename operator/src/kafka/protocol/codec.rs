@@ -39,6 +39,10 @@ impl<'a> Reader<'a> {
         Ok(self.chunk::<1>()? != [0])
     }
 
+    pub fn i8(&mut self) -> Result<i8, Malformed> {
+        Ok(i8::from_be_bytes(self.chunk()?))
+    }
+
     pub fn i16(&mut self) -> Result<i16, Malformed> {
         Ok(i16::from_be_bytes(self.chunk()?))
     }

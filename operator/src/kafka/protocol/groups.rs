@@ -1,5 +1,5 @@
-//! Consumer groups: their coordinator, state, members and assignments. In and out: see [`Request`]. Never
-//! joins, changes or deletes a group.
+//! Consumer groups: their coordinator, state, members and assignments. In and out: see [`Request`]. Only
+//! reads.
 
 use super::Request;
 use super::codec::{Malformed, Reader, Writer};

@@ -11,6 +11,7 @@ use super::*;
 
 mod groups;
 mod handshake;
+mod leaving;
 mod metadata;
 mod offsets;
 mod topics;
@@ -106,7 +107,7 @@ fn message<R: Request>() -> Message {
     }
 }
 
-fn messages() -> [Message; 12] {
+fn messages() -> [Message; 14] {
     [
         message::<super::handshake::ApiVersions>(),
         message::<super::handshake::SaslHandshake>(),
@@ -118,6 +119,8 @@ fn messages() -> [Message; 12] {
         message::<super::groups::FindCoordinator>(),
         message::<super::groups::DescribeGroups>(),
         message::<super::groups::ConsumerGroupDescribe>(),
+        message::<super::leaving::LeaveGroup>(),
+        message::<super::leaving::LeavingHeartbeat>(),
         message::<super::topics::CreateTopics>(),
         message::<super::topics::CreatePartitions>(),
     ]

@@ -45,6 +45,7 @@ async fn workers_start_and_stop_when_their_standard_input_closes() {
     assert_eq!(workers.alive(), 2);
     let messages = until(&mut workers, &command, 0, |workers, _| workers.alive() == 0).await;
     assert_eq!(messages, Vec::<String>::new(), "a clean stop causes no message");
+    assert!(workers.take_dead().is_empty(), "they have left the group");
 }
 
 #[tokio::test]
@@ -52,7 +53,7 @@ async fn an_exited_worker_is_reported_with_its_last_lines_and_restarted() {
     let dir = tempfile::tempdir().unwrap();
     let command = command(
         dir.path(),
-        "echo \"$GREETING\" >&2; echo '2026-01-01T00:00:00Z ERROR no such table' >&2; exit 2",
+        "echo \"$KCW_STARTED_AT\" >\"$0.started\"; echo \"$GREETING\" >&2; echo '2026-01-01T00:00:00Z ERROR no such table' >&2; exit 2",
     );
     let mut workers = WorkerProcesses::default();
     let messages = until(&mut workers, &command, 1, |_, messages| {
@@ -69,6 +70,11 @@ async fn an_exited_worker_is_reported_with_its_last_lines_and_restarted() {
         "{message}"
     );
     assert!(message.contains("restarting in 1 s"), "{message}");
+    // Whoever looks for its member in Kafka finds this process and no other.
+    let started = std::fs::read_to_string(dir.path().join("worker.sh.started")).unwrap();
+    let started: i64 = started.trim().parse().unwrap();
+    assert_eq!(workers.take_dead(), [DeadProcess::exact("orders-0", started)]);
+    assert!(workers.take_dead().is_empty());
     assert!(matches!(
         workers.slots[0].state("1"),
         SlotState::Waiting { current: true, .. }
@@ -123,4 +129,5 @@ async fn a_worker_that_does_not_stop_is_killed_and_reported() {
         messages[0].contains("signal 9") && messages[0].contains("read again"),
         "{messages:?}"
     );
+    assert_eq!(workers.take_dead().len(), 1);
 }
