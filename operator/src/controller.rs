@@ -32,7 +32,7 @@ use thiserror::Error;
 use crate::group::observed::Observed;
 use crate::group::rejection::Rejection;
 use crate::group::scaling;
-use crate::group::validate::{ValidatedGroup, validate};
+use crate::group::validate::{NOT_COMPILED, ValidatedGroup, sources, validate};
 use apply::ApplyError;
 use build::{Applied, Resources};
 use caches::{GroupRef, Guarded};
@@ -93,6 +93,8 @@ async fn reconcile(
 ) -> Result<Action, ReconcileError> {
     let context = &scope.context;
     let mut observed = dereference::dereference(scope, group, memory).await?; // (client)
+    let sources = sources(group, &observed);
+    context.programs.prepare(sources).await; // (process)
     let verdict = validate(group, &observed, &context.programs, &context.defaults); // (pure)
     let outcome = match &verdict {
         Ok(valid) => reconcile_accepted(scope, valid, &mut observed, memory).await,
@@ -106,7 +108,10 @@ async fn reconcile(
         memory.healthy_at = Some(Instant::now());
     }
     context.metrics.observe(group, &computed.status, &observed.kafka);
-    let quiet = is_quiet(group, &observed, &outcome, &computed, memory);
+    let waits_for_compiler = verdict
+        .as_ref()
+        .is_err_and(|rejection| rejection.reason == NOT_COMPILED);
+    let quiet = !waits_for_compiler && is_quiet(group, &observed, &outcome, &computed, memory);
     let events = update_status::events::provisioned(&outcome.provisioned.provisioned);
     update_status::update_status(scope, group, computed.status, events, memory).await?; // (client)
     outcome.applied.map_err(ReconcileError::Apply)?;

@@ -3,7 +3,6 @@
 //! no clock.
 
 pub mod observed;
-pub mod programs;
 pub mod references;
 pub mod rejection;
 pub mod scaling;

@@ -13,9 +13,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 
 use super::observed::Observed;
-use super::programs::Programs;
 use super::references::{Reference, References};
 use super::rejection::{Finding, Rejection};
+use crate::compiler::{Programs, Verdict};
 use crate::kafka::model::KafkaView;
 
 /// The defaults for workers from the operator's flags.
@@ -43,6 +43,19 @@ pub struct ValidatedGroup {
     pub image_pull_policy: Option<ImagePullPolicy>,
     /// A warning about the accepted group.
     pub warning: Option<Finding>,
+}
+
+/// Reason while a program waits for the compiler, which time alone changes.
+pub const NOT_COMPILED: &str = "TransformNotCompiled";
+
+/// The VRL programs of a group, as far as they are known.
+pub fn sources(group: &KafkaConsumerGroup, observed: &Observed) -> Vec<String> {
+    let namespace = group.namespace().unwrap_or_default();
+    let transforms = resolve_transforms(&group.spec, observed, &namespace).unwrap_or_default();
+    let programs = transforms
+        .into_iter()
+        .filter_map(|transform| transform.vrl?.source);
+    programs.collect()
 }
 
 /// Validates a group and reports the first error.
@@ -102,15 +115,18 @@ fn check_programs(transforms: &[Transform], programs: &Programs) -> Result<(), R
         let Some(source) = transform.vrl.as_ref().and_then(|vrl| vrl.source.as_ref()) else {
             continue;
         };
-        programs.check(source).map_err(|message| {
-            Rejection::new(
-                "TransformInvalid",
-                format!(
-                    "transform {}: {message}\nworkers keep running the last valid program",
-                    transform.name
-                ),
-            )
-        })?;
+        let (reason, message) = match programs.verdict(source) {
+            Verdict::Valid => continue,
+            Verdict::Invalid(message) => ("TransformInvalid", message),
+            Verdict::Unknown(why) => (NOT_COMPILED, format!("its program is not compiled yet: {why}")),
+        };
+        return Err(Rejection::new(
+            reason,
+            format!(
+                "transform {}: {message}\nworkers keep running the last valid program",
+                transform.name
+            ),
+        ));
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ pub mod documents;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -21,7 +22,7 @@ use super::screen::Screen;
 use super::table::GroupView;
 use super::validate::Rules;
 use super::watch::Watch;
-use crate::group::programs::Programs;
+use crate::compiler::Programs;
 use crate::kafka::KafkaClients;
 use crate::kafka::model::GroupKey;
 
@@ -49,7 +50,7 @@ pub struct Session {
     max_workers: i32,
     program: PathBuf,
     rules: Rules,
-    programs: Programs,
+    programs: Arc<Programs>,
     clients: KafkaClients,
     brokers: Brokers,
     broker: Option<Broker>,
@@ -102,7 +103,7 @@ impl Session {
             max_workers: args.max_workers.unwrap_or(cores),
             program,
             rules: Rules::new(),
-            programs: Programs::default(),
+            programs: Arc::new(Programs::of_this_program()),
             clients,
             brokers,
             broker,
