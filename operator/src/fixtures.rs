@@ -128,6 +128,8 @@ pub fn observed() -> Observed {
         kafka: KafkaView::Known(facts(&[("orders", Some(6))])),
         deployment: None,
         pods: Vec::new(),
+        last_replicas: None,
+        missing_volumes: Vec::new(),
         start_positions_committed: false,
     }
 }

@@ -8,3 +8,4 @@ pub mod rejection;
 pub mod scaling;
 pub mod topics;
 pub mod validate;
+pub mod wording;

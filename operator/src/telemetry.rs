@@ -14,6 +14,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use clap::ValueEnum;
+use crds::status::condition;
 use crds::{KafkaConsumerGroup, KafkaConsumerGroupStatus};
 use kube::ResourceExt;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -58,6 +59,13 @@ struct GroupLabels {
     group: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ConditionLabels {
+    namespace: String,
+    group: String,
+    reason: String,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
 struct PartitionLabels {
     namespace: String,
@@ -78,6 +86,8 @@ pub struct Metrics {
     registry: Registry,
     lag: Family<PartitionLabels, SecondsGauge>,
     desired: Family<GroupLabels, SecondsGauge>,
+    ready: Family<ConditionLabels, SecondsGauge>,
+    stalled: Family<ConditionLabels, SecondsGauge>,
     durations: Histogram,
     reconciles: Counter<u64, AtomicU64>,
     errors: Family<ErrorLabels, Counter>,
@@ -85,6 +95,8 @@ pub struct Metrics {
     clients: SecondsGauge,
     /// Lag series of each group, to remove them with the group or the partition.
     series: Mutex<HashMap<(String, String), BTreeSet<PartitionLabels>>>,
+    /// The reasons of the two conditions of each group, to remove a series when its reason changes.
+    conditions: Mutex<HashMap<(String, String), [Option<String>; 2]>>,
 }
 
 impl Default for Metrics {
@@ -97,6 +109,9 @@ impl Default for Metrics {
             registry: Registry::default(),
             lag: Family::default(),
             desired: Family::default(),
+            ready: Family::default(),
+            stalled: Family::default(),
+            conditions: Mutex::default(),
             durations: Histogram::new(buckets),
             reconciles: Counter::default(),
             errors: Family::default(),
@@ -114,6 +129,16 @@ impl Default for Metrics {
             "kcg_desired_replicas",
             "Desired number of workers",
             metrics.desired.clone(),
+        );
+        registry.register(
+            "kcg_group_ready",
+            "1 if condition Ready of the group is True, otherwise 0, with the reason",
+            metrics.ready.clone(),
+        );
+        registry.register(
+            "kcg_group_stalled",
+            "1 if condition Stalled of the group is True, otherwise 0, with the reason",
+            metrics.stalled.clone(),
         );
         registry.register(
             "kcg_reconcile_duration_seconds",
@@ -161,6 +186,7 @@ impl Metrics {
     /// wrong.
     pub fn observe(&self, group: &KafkaConsumerGroup, status: &KafkaConsumerGroupStatus, kafka: &KafkaView) {
         let (namespace, group) = (group.namespace().unwrap_or_default(), group.name_any());
+        self.observe_conditions(&namespace, &group, status);
         let labels = GroupLabels {
             namespace: namespace.clone(),
             group: group.clone(),
@@ -187,8 +213,39 @@ impl Metrics {
         }
     }
 
+    /// Publishes the conditions of a group: one series each, with its current reason.
+    pub fn observe_conditions(&self, namespace: &str, group: &str, status: &KafkaConsumerGroupStatus) {
+        let find = |kind: &str| status.conditions.iter().find(|condition| condition.type_ == kind);
+        let now = [condition::READY, condition::STALLED].map(find);
+        let reasons = now.map(|condition| condition.map(|condition| condition.reason.clone()));
+        let key = (namespace.to_string(), group.to_string());
+        let mut known = lock(&self.conditions);
+        let before = known.insert(key, reasons.clone()).unwrap_or_default();
+        for (family, (before, now)) in [&self.ready, &self.stalled]
+            .into_iter()
+            .zip(before.into_iter().zip(now))
+        {
+            let labels = |reason: &str| ConditionLabels {
+                namespace: namespace.into(),
+                group: group.into(),
+                reason: reason.into(),
+            };
+            let reason = now.map(|now| now.reason.as_str());
+            if let Some(before) = before.filter(|before| Some(before.as_str()) != reason) {
+                family.remove(&labels(&before));
+            }
+            if let Some(now) = now {
+                family
+                    .get_or_create(&labels(&now.reason))
+                    .set((now.status == "True").into());
+            }
+        }
+    }
+
     /// Removes every series of a deleted group.
     pub fn forget(&self, namespace: &str, group: &str) {
+        self.observe_conditions(namespace, group, &KafkaConsumerGroupStatus::default());
+        lock(&self.conditions).remove(&(namespace.to_string(), group.to_string()));
         let (namespace, group) = (namespace.to_string(), group.to_string());
         let mut series = lock(&self.series);
         for labels in series
@@ -311,6 +368,32 @@ mod tests {
         assert!(!observed(&metrics, Some(&[5])).contains("partition=\"1\""));
         assert!(!observed(&metrics, None).contains("kcg_lag_records{"));
         assert!(metrics.text().unwrap().contains("kcg_desired_replicas{"));
+        metrics.forget("shop", "orders");
+        assert!(!metrics.text().unwrap().contains("orders"));
+    }
+
+    #[test]
+    fn a_condition_has_one_series_with_its_current_reason() {
+        let metrics = Metrics::default();
+        let observe = |status: &str, reason: &str| {
+            let condition = serde_json::json!({
+                "type": "Ready", "status": status, "reason": reason, "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            });
+            let status = KafkaConsumerGroupStatus {
+                conditions: vec![serde_json::from_value(condition).unwrap()],
+                ..Default::default()
+            };
+            metrics.observe(&group(), &status, &KafkaView::NotAsked);
+            metrics.text().unwrap()
+        };
+        let series = |reason: &str, value: i32| {
+            format!("kcg_group_ready{{namespace=\"shop\",group=\"orders\",reason=\"{reason}\"}} {value}\n")
+        };
+        assert!(observe("False", "KafkaUnreachable").contains(&series("KafkaUnreachable", 0)));
+        let text = observe("True", "AllPartitionsConsumed");
+        assert!(text.contains(&series("AllPartitionsConsumed", 1)), "{text}");
+        assert!(!text.contains("KafkaUnreachable"), "{text}");
         metrics.forget("shop", "orders");
         assert!(!metrics.text().unwrap().contains("orders"));
     }

@@ -34,6 +34,11 @@ pub struct GroupMemory {
     pub written: Option<(KafkaConsumerGroupStatus, Instant)>,
     /// The generation that is converging, and since when.
     pub converging: Option<(i64, Instant)>,
+    /// Children that others had changed and that were restored, for Events that are not published yet.
+    pub restored: Vec<String>,
+    /// When children were restored lately, and the last one.
+    pub restored_at: Vec<Instant>,
+    pub last_restored: Option<String>,
     /// Failed reconciles in a row.
     pub failures: u32,
 }
@@ -52,7 +57,32 @@ pub struct VerifiedChild {
     pub fingerprint: String,
 }
 
+/// Restored so often within [`CONTESTED_WITHIN`], a child is contested: another client, such as an HPA or a
+/// GitOps tool, writes it too.
+const CONTESTED: usize = 3;
+const CONTESTED_WITHIN: Duration = Duration::from_secs(120);
+
 impl GroupMemory {
+    /// Remembers that a child was restored.
+    pub fn restored(&mut self, what: String, now: Instant) {
+        self.restored_at
+            .retain(|at| now.duration_since(*at) < CONTESTED_WITHIN);
+        self.restored_at.push(now);
+        self.restored.push(what.clone());
+        self.last_restored = Some(what);
+    }
+
+    /// What was restored last, if that happens again and again.
+    pub fn contested(&self, now: Instant) -> Option<&str> {
+        let lately = self
+            .restored_at
+            .iter()
+            .filter(|at| now.duration_since(**at) < CONTESTED_WITHIN);
+        self.last_restored
+            .as_deref()
+            .filter(|_| lately.count() >= CONTESTED)
+    }
+
     /// True if all partitions were assigned within the last [`HEALTHY_FOR`].
     pub fn recently_healthy(&self, now: Instant) -> bool {
         self.healthy_at
@@ -116,6 +146,20 @@ mod tests {
         let mut memory = GroupMemory::default();
         let waits: Vec<u64> = (0..8).map(|_| memory.backoff().as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
+    }
+
+    #[test]
+    fn a_child_that_is_restored_again_and_again_is_contested() {
+        let (mut memory, start) = (GroupMemory::default(), Instant::now());
+        for second in [0, 20, 40] {
+            assert_eq!(memory.contested(start + Duration::from_secs(second)), None);
+            memory.restored("Deployment a by hpa".into(), start + Duration::from_secs(second));
+        }
+        assert_eq!(
+            memory.contested(start + Duration::from_secs(41)),
+            Some("Deployment a by hpa")
+        );
+        assert_eq!(memory.contested(start + Duration::from_secs(141)), None);
     }
 
     #[test]

@@ -40,6 +40,54 @@ pub struct Reference {
     pub optional: bool,
 }
 
+/// A Secret or ConfigMap that a volume of `spec.worker` mounts as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeSource {
+    pub kind: ObjectKind,
+    pub name: String,
+    /// Name of the volume.
+    pub volume: String,
+}
+
+/// The sources of the volumes of `spec.worker`.
+pub fn volume_sources(spec: &KafkaConsumerGroupSpec) -> Vec<VolumeSource> {
+    let sources = spec.worker.volumes.iter().filter_map(|volume| {
+        let secret = volume
+            .secret
+            .as_ref()
+            .map(|it| (ObjectKind::Secret, it.secret_name.clone()));
+        let config_map = volume
+            .config_map
+            .as_ref()
+            .map(|it| (ObjectKind::ConfigMap, it.name.clone()));
+        let (kind, name) = secret.or(config_map)?;
+        Some(VolumeSource {
+            kind,
+            name,
+            volume: volume.name.clone(),
+        })
+    });
+    sources.collect()
+}
+
+impl VolumeSource {
+    /// The pods cannot start without it.
+    pub fn missing(&self, namespace: &str) -> Rejection {
+        let Self { kind, name, volume } = self;
+        let (reason, command) = match kind {
+            ObjectKind::Secret => ("SecretMissing", "secret generic"),
+            ObjectKind::ConfigMap => ("ConfigMapMissing", "configmap"),
+        };
+        let kind = kind.as_str();
+        Rejection::new(
+            reason,
+            format!(
+                "{kind} {name} does not exist (spec.worker.volumes[{volume}]), so worker pods cannot start; create it: kubectl create {command} {name} -n {namespace} --from-file=FILE"
+            ),
+        )
+    }
+}
+
 /// Data by object; None: the object does not exist.
 pub type ReferencedData = BTreeMap<(ObjectKind, String), Option<BTreeMap<String, Vec<u8>>>>;
 

@@ -3,7 +3,9 @@
 //! to write instead. Pure; the API server checks the structural rules (schema and CEL), which are not
 //! repeated here.
 
+mod configuration;
 mod warnings;
+mod worker;
 
 use crds::KafkaConsumerGroup;
 use crds::client_config::KafkaCredentials;
@@ -68,9 +70,14 @@ pub fn validate(
     let namespace = group.namespace().unwrap_or_default();
     let name = group.name_any();
     let spec = &group.spec;
+    worker::check(&spec.worker)?;
     observed.references.check(&namespace, &observed.data)?;
+    if let Some(missing) = observed.missing_volumes.first() {
+        return Err(missing.missing(&namespace));
+    }
     let transforms = resolve_transforms(spec, observed, &namespace)?;
     check_programs(&transforms, programs)?;
+    configuration::check(&namespace, &name, spec, &transforms)?;
     let credentials = observed.credentials.clone()?;
     topics_exist(spec, observed)?;
     Ok(ValidatedGroup {
@@ -229,6 +236,23 @@ mod tests {
                 |_, observed| remove_object(observed, ObjectKind::ConfigMap, "programs"),
                 "ConfigMapMissing",
                 &["programs", "spec.transforms[clean].vrl.configMap"],
+            ),
+            (
+                |_, observed| {
+                    observed
+                        .missing_volumes
+                        .push(crate::group::references::VolumeSource {
+                            kind: ObjectKind::Secret,
+                            name: "models".into(),
+                            volume: "model-files".into(),
+                        });
+                },
+                "SecretMissing",
+                &[
+                    "Secret models does not exist",
+                    "spec.worker.volumes[model-files]",
+                    "-n shop",
+                ],
             ),
             (
                 |_, observed| {

@@ -77,6 +77,8 @@ pub fn prepare(
         kafka: KafkaView::NotAsked,
         deployment: None,
         pods: Vec::new(),
+        last_replicas: None,
+        missing_volumes: Vec::new(),
         start_positions_committed: false,
     };
     // Local mode runs no image, so none is required.
