@@ -85,7 +85,7 @@ pub enum InvalidProgram {
     )]
     TooSlow { cpu: Duration },
     #[error(
-        "the VRL program needs more than {} MiB of memory to compile; each assignment of a whole object to one of its own fields doubles its type: assign fields one by one, or delete the copy before the next one", .memory >> 20
+        "the VRL program needs more than {} MiB of memory to compile; each assignment of a whole object to one of the fields of that object doubles its type: assign fields one by one, or delete the copy before the next one", .memory >> 20
     )]
     TooLarge { memory: u64 },
     #[error("the VRL program cannot be compiled: {0}")]

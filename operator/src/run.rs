@@ -47,7 +47,7 @@ pub async fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
         }
         Command::EmbeddedBroker(args) => local::run_embedded_broker(args),
         #[cfg(feature = "vrl")]
-        Command::CompileProgram(args) => crate::compiler::process::serve(&args),
+        Command::CompileProgram(args) => Ok(crate::compiler::process::serve(&args)?),
     }
 }
 

@@ -52,7 +52,7 @@ pub enum Error {
 
 /// The hidden subcommand: compiles the program on standard input and writes what is wrong with it to standard
 /// output.
-pub fn serve(args: &CompileArgs) -> anyhow::Result<ExitCode> {
+pub fn serve(args: &CompileArgs) -> std::io::Result<ExitCode> {
     let mut source = String::new();
     std::io::stdin().lock().read_to_string(&mut source)?;
     let limits = Limits {
