@@ -36,8 +36,9 @@ pub struct GroupMemory {
     pub converging: Option<(i64, Instant)>,
     /// Children that others had changed and that were restored, for Events that are not published yet.
     pub restored: Vec<String>,
-    /// When children were restored lately, and the last one.
-    pub restored_at: Vec<Instant>,
+    /// When children were restored lately, and the kind of each.
+    pub restored_at: Vec<(Instant, &'static str)>,
+    /// What the last of them was.
     pub last_restored: Option<String>,
     /// Failed reconciles in a row.
     pub failures: u32,
@@ -61,26 +62,28 @@ pub struct VerifiedChild {
 /// GitOps tool, writes it too.
 const CONTESTED: usize = 3;
 const CONTESTED_WITHIN: Duration = Duration::from_secs(120);
+/// And until it was left unchanged for this long. An HPA writes every 15 s.
+const CONTESTED_UNTIL: Duration = Duration::from_secs(25);
 
 impl GroupMemory {
     /// Remembers that a child was restored.
-    pub fn restored(&mut self, what: String, now: Instant) {
+    pub fn restored(&mut self, kind: &'static str, what: String, now: Instant) {
         self.restored_at
-            .retain(|at| now.duration_since(*at) < CONTESTED_WITHIN);
-        self.restored_at.push(now);
+            .retain(|(at, _)| now.duration_since(*at) < CONTESTED_WITHIN);
+        self.restored_at.push((now, kind));
         self.restored.push(what.clone());
         self.last_restored = Some(what);
     }
 
-    /// What was restored last, if that happens again and again.
+    /// What was restored last, if that happens to the same child again and again, and still does.
     pub fn contested(&self, now: Instant) -> Option<&str> {
-        let lately = self
+        let (last, kind) = self.restored_at.last()?;
+        let same = self
             .restored_at
             .iter()
-            .filter(|at| now.duration_since(**at) < CONTESTED_WITHIN);
-        self.last_restored
-            .as_deref()
-            .filter(|_| lately.count() >= CONTESTED)
+            .filter(|(at, other)| other == kind && now.duration_since(*at) < CONTESTED_WITHIN);
+        let contested = now.duration_since(*last) < CONTESTED_UNTIL && same.count() >= CONTESTED;
+        self.last_restored.as_deref().filter(|_| contested)
     }
 
     /// True if all partitions were assigned within the last [`HEALTHY_FOR`].
@@ -153,13 +156,24 @@ mod tests {
         let (mut memory, start) = (GroupMemory::default(), Instant::now());
         for second in [0, 20, 40] {
             assert_eq!(memory.contested(start + Duration::from_secs(second)), None);
-            memory.restored("Deployment a by hpa".into(), start + Duration::from_secs(second));
+            let what = "Deployment a by hpa".to_string();
+            memory.restored("Deployment", what, start + Duration::from_secs(second));
         }
         assert_eq!(
             memory.contested(start + Duration::from_secs(41)),
             Some("Deployment a by hpa")
         );
-        assert_eq!(memory.contested(start + Duration::from_secs(141)), None);
+        assert_eq!(memory.contested(start + Duration::from_secs(66)), None);
+    }
+
+    #[test]
+    fn different_children_that_are_restored_once_are_not_contested() {
+        let (mut memory, now) = (GroupMemory::default(), Instant::now());
+        for kind in ["Role", "RoleBinding", "ConfigMap", "Deployment"] {
+            memory.restored(kind, format!("{kind} a was deleted"), now);
+        }
+        assert_eq!(memory.contested(now), None);
+        assert_eq!(memory.restored.len(), 4);
     }
 
     #[test]

@@ -71,17 +71,22 @@ impl Children<'_> {
                 self.remember(kind, hash, &live, print);
                 return Ok(live);
             }
-            // The operator applied exactly this before, so another client has changed it.
-            if live.annotations().get(APPLIED_HASH_ANNOTATION) == Some(&hash) {
+            // This process applied or saw exactly this before, so another client has changed it.
+            if self
+                .memory
+                .verified
+                .get(kind)
+                .is_some_and(|known| known.desired == hash)
+            {
                 let what = format!(
                     "{kind} {name} was changed by {}",
                     changed_by(&live, &json, &wanted)
                 );
-                self.memory.restored(what, Instant::now());
+                self.memory.restored(kind, what, Instant::now());
             }
         } else if self.memory.verified.contains_key(kind) {
             let what = format!("{kind} {name} was deleted by another client and is created again");
-            self.memory.restored(what, Instant::now());
+            self.memory.restored(kind, what, Instant::now());
         }
         // Deleting a group deletes its children, and the watches deliver the deletions in any order.
         if missing {
