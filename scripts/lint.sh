@@ -131,7 +131,7 @@ run
 args
 controller local
 group
-telemetry leader
+telemetry leader compiler
 kafka digest
 sync
 '

@@ -19,6 +19,10 @@ const EMBEDDED: &[&str] = &[
     "topologySpreadConstraints",
 ];
 
+/// Longest name and value of an entry of `spec.worker.env`. Kubernetes' own schema has no limits.
+const MAX_ENV_NAME: i64 = 256;
+const MAX_ENV_VALUE: i64 = 65_536;
+
 /// The CRD to install.
 pub fn crd() -> CustomResourceDefinition {
     let mut crd = KafkaConsumerGroup::crd();
@@ -34,6 +38,15 @@ pub fn crd() -> CustomResourceDefinition {
             for field in EMBEDDED {
                 if let Some(embedded) = at(worker, &[field]) {
                     each_child(embedded, &mut |child| child.description = None);
+                }
+            }
+        }
+        if let Some(env) = at(root, &["spec", "worker", "env"])
+            && let Some(JSONSchemaPropsOrArray::Schema(variable)) = env.items.as_mut()
+        {
+            for (field, longest) in [("name", MAX_ENV_NAME), ("value", MAX_ENV_VALUE)] {
+                if let Some(text) = at(variable, &[field]) {
+                    text.max_length = Some(longest);
                 }
             }
         }

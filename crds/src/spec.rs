@@ -172,7 +172,8 @@ pub struct KafkaConsumerGroupSpec {
 
     /// Number of workers. Read only when scaling.mode is Manual; kubectl scale, an HPA or KEDA set it through
     /// the scale subresource. The operator never runs more workers than there are partitions, because the
-    /// others would idle. Default: with mode Manual, the operator sets it once.
+    /// others would idle. Default: with mode Manual, the operator sets it once. In other modes it shows the
+    /// number that the operator has chosen; another value is ignored, with a warning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000))]
     pub replicas: Option<i32>,

@@ -27,6 +27,9 @@ pub enum Command {
     Crd,
     #[command(hide = true)]
     EmbeddedBroker(EmbeddedBrokerArgs),
+    #[cfg(feature = "vrl")]
+    #[command(hide = true)]
+    CompileProgram(crate::compiler::process::CompileArgs),
 }
 
 /// Flags of `run`; each can also be set by an environment variable.

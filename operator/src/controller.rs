@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use crds::KafkaConsumerGroup;
 use crds::spec::StartPositionType;
+use crds::status::condition::READY;
 use crds::worker_config::group_id;
 use futures::{FutureExt, Stream, StreamExt};
 use kube::runtime::controller::{Action, Error as QueueError};
@@ -34,7 +35,7 @@ use thiserror::Error;
 use crate::group::observed::Observed;
 use crate::group::rejection::Rejection;
 use crate::group::scaling;
-use crate::group::validate::{ValidatedGroup, validate};
+use crate::group::validate::{NOT_COMPILED, ValidatedGroup, sources, validate};
 use apply::ApplyError;
 use build::{Applied, Resources};
 use caches::{GroupRef, Guarded};
@@ -94,12 +95,19 @@ async fn reconcile(
     memory: &mut GroupMemory,
 ) -> Result<Action, ReconcileError> {
     let context = &scope.context;
+    scope.caches.ready().await.map_err(DereferenceError::from)?;
+    let stopped = apply::stop(scope, group, memory).await; // (client)
     let mut observed = dereference::dereference(scope, group, memory).await?; // (client)
     let removal_due = dead_workers::remove(scope, group, &observed, memory).await; // (client)
+    let sources = sources(group, &observed);
+    context.programs.prepare(sources).await; // (process)
     let verdict = validate(group, &observed, &context.programs, &context.defaults); // (pure)
     let outcome = match &verdict {
-        Ok(valid) => reconcile_accepted(scope, valid, &mut observed, memory).await,
-        Err(_) => ReconcileOutcome::untouched(apply::stop_rejected(scope, group, &observed).await), // (client)
+        Ok(valid) if stopped.is_ok() => {
+            let before = group.status.as_ref().and_then(|status| status.replicas);
+            reconcile_accepted(scope, valid, before, &mut observed, memory).await
+        }
+        _ => ReconcileOutcome::untouched(stopped),
     };
     if matches!(outcome.applied, Err(ApplyError::Gone)) {
         return Ok(Action::await_change());
@@ -109,8 +117,14 @@ async fn reconcile(
         memory.healthy_at = Some(Instant::now());
     }
     context.metrics.observe(group, &computed.status, &observed.kafka);
-    let quiet = is_quiet(group, &observed, &outcome, &computed, memory);
-    let events = update_status::events::provisioned(&outcome.provisioned.provisioned);
+    let waits_for_compiler = verdict
+        .as_ref()
+        .is_err_and(|rejection| rejection.reason == NOT_COMPILED);
+    let quiet = !waits_for_compiler && is_quiet(group, &observed, &outcome, &computed, memory);
+    let mut events = update_status::events::provisioned(&outcome.provisioned.provisioned);
+    events.extend(update_status::events::restored(&std::mem::take(
+        &mut memory.restored,
+    )));
     update_status::update_status(scope, group, computed.status, events, memory).await?; // (client)
     outcome.applied.map_err(ReconcileError::Apply)?;
     memory.failures = 0;
@@ -151,6 +165,7 @@ fn is_quiet(
 async fn reconcile_accepted(
     scope: &Scope,
     valid: &ValidatedGroup,
+    before: Option<i32>,
     observed: &mut Observed,
     memory: &mut GroupMemory,
 ) -> ReconcileOutcome {
@@ -167,8 +182,8 @@ async fn reconcile_accepted(
         .await
         .map(Some); // (client)
     if applied.is_ok() {
-        let seeded = apply::seed_replicas(scope, &valid.namespace, &valid.name, &valid.spec, &decision);
-        applied = seeded.await.and(applied); // (client)
+        let mirrored = apply::mirror_replicas(scope, valid, &decision, before);
+        applied = mirrored.await.and(applied); // (client)
     }
     ReconcileOutcome {
         provisioned,
@@ -205,7 +220,8 @@ fn compute_status(
     let old = group.status.clone().unwrap_or_default();
     let now = Instant::now();
     // After a restart of the operator the status is the only memory.
-    let was_ready = update_status::conditions::is_true(&old.conditions, crds::status::condition::READY);
+    let was_ready = update_status::conditions::is_true(&old.conditions, READY)
+        && update_status::conditions::reason(&old.conditions, READY) != Some("Stopped");
     if memory.healthy_at.is_none() && memory.written.is_none() && was_ready {
         memory.healthy_at = Some(now);
     }
@@ -218,6 +234,11 @@ fn compute_status(
         reason: problem.reason.into(),
         message: problem.message.clone(),
         needs_action: problem.reason != "KafkaUnreachable",
+    });
+    let contested = memory.contested(now).map(|what| Failure {
+        reason: "ChildContested".into(),
+        message: format!("another client changes what the operator manages, again and again: {what}; stop that client from writing it"),
+        needs_action: true,
     });
     let applied = outcome.applied.as_ref().ok().and_then(Option::as_ref);
     let pods: Vec<PodFacts> = observed.pods.iter().map(|pod| PodFacts::of(pod)).collect();
@@ -238,7 +259,10 @@ fn compute_status(
             .map(|applied| &applied.deployment)
             .or(observed.deployment.as_deref()),
         pods: &pods,
-        failure: not_applied.as_ref().or(not_provisioned.as_ref()),
+        failure: not_applied
+            .as_ref()
+            .or(not_provisioned.as_ref())
+            .or(contested.as_ref()),
         old: &old,
         recently_healthy: memory.recently_healthy(now),
         now: jiff::Timestamp::now(),

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crds::KafkaConsumerGroup;
 use serde_json::json;
 
+use crate::compiler::Programs;
 use crate::group::observed::Observed;
-use crate::group::programs::Programs;
 use crate::group::references::{ObjectKind, ReferencedData, References};
 use crate::group::validate::{ValidatedGroup, WorkerDefaults, validate};
 use crate::kafka::model::{KafkaFacts, KafkaView, Lag};
@@ -129,6 +129,8 @@ pub fn observed() -> Observed {
         kafka: KafkaView::Known(facts(&[("orders", Some(6))])),
         deployment: None,
         pods: Vec::new(),
+        last_replicas: None,
+        missing_volumes: Vec::new(),
         start_positions_committed: false,
     }
 }

@@ -3,9 +3,9 @@
 //! no clock.
 
 pub mod observed;
-pub mod programs;
 pub mod references;
 pub mod rejection;
 pub mod scaling;
 pub mod topics;
 pub mod validate;
+pub mod wording;

@@ -11,7 +11,7 @@
 //!  5  args
 //!  4  controller  |  local                siblings: neither imports the other
 //!  3  group                               pure: what the resource means; no kube::Client, no rdkafka
-//!  2  telemetry  |  leader
+//!  2  telemetry  |  leader  |  compiler
 //!  1  kafka  |  digest
 //!  0  sync                                every room may import it
 //! ```
@@ -24,6 +24,7 @@
 //! | [`local`] | the same resources as processes of one machine |
 //! | [`group`] | what a resource means: references, validation, topics, number of workers |
 //! | [`telemetry`] | logs, probes, metrics |
+//! | [`compiler`] | which VRL programs compile; in processes of their own |
 //! | [`leader`] | leader election by a Lease |
 //! | [`kafka`] | what the operator reads from Kafka and changes there; its `model` is plain data |
 //! | [`digest`] | a short hash, to notice changes |
@@ -36,6 +37,7 @@
 //!                      └──────────────┬───────────────────────────────┘
 //!                                     v
 //!   reconcile = dereference (client)  reads referenced objects, children, Kafka facts
+//!            -> compile     (process) VRL programs that are not known yet
 //!            -> validate    (pure)    ValidatedGroup, or a reason that a user can act on
 //!            -> provision   (client)  topics with `provision`, start positions before the first worker
 //!            -> decide      (pure)    scaling: how many workers, and why
@@ -53,6 +55,7 @@ pub mod local;
 
 pub mod group;
 
+pub mod compiler;
 pub mod leader;
 pub mod telemetry;
 

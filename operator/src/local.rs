@@ -26,10 +26,11 @@ pub mod validate;
 mod watch;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 pub use args::{EmbeddedBrokerArgs, LocalArgs};
 
-use crate::group::programs::Programs;
+use crate::compiler::Programs;
 use screen::Screen;
 use session::{INVALID, Session};
 use stop::StopSignals;
@@ -37,7 +38,7 @@ use stop::StopSignals;
 /// Runs until Ctrl-C or SIGTERM, or in demo mode until all records are processed.
 pub async fn run(args: LocalArgs) -> anyhow::Result<ExitCode> {
     if args.check {
-        return Ok(check(&args));
+        return Ok(check(&args).await);
     }
     if args.demo {
         return demo::run(args).await;
@@ -67,9 +68,9 @@ pub fn run_embedded_broker(args: EmbeddedBrokerArgs) -> anyhow::Result<ExitCode>
 
 /// Checks the files and prints every problem. Secrets need not exist: the API server does not check them
 /// either.
-fn check(args: &LocalArgs) -> ExitCode {
+async fn check(args: &LocalArgs) -> ExitCode {
     let loaded = load::load(&args.files, &args.namespace);
-    let (rules, programs) = (validate::Rules::new(), Programs::default());
+    let (rules, programs) = (validate::Rules::new(), Arc::new(Programs::of_this_program()));
     let mut problems = loaded.problems.clone();
     for document in &loaded.groups {
         let folders = prepare::Folders {
@@ -80,9 +81,15 @@ fn check(args: &LocalArgs) -> ExitCode {
             &rules,
             document,
             None,
-            |group| prepare::without_secrets(group, &loaded, &folders, &programs),
+            async |group| {
+                let found = prepare::programs(&group, &loaded, &folders);
+                let sources = found.iter().map(|(_, source)| source.clone());
+                programs.prepare_all(sources.collect()).await;
+                prepare::without_secrets(&found, &programs)
+            },
             &args.namespace,
-        );
+        )
+        .await;
         match checked {
             Ok(()) => println!("{}: valid", document.origin),
             Err(problem) => problems.push(problem),

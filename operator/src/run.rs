@@ -46,6 +46,8 @@ pub async fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::EmbeddedBroker(args) => local::run_embedded_broker(args),
+        #[cfg(feature = "vrl")]
+        Command::CompileProgram(args) => Ok(crate::compiler::process::serve(&args)?),
     }
 }
 

@@ -14,6 +14,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use clap::ValueEnum;
+use crds::status::condition;
 use crds::{KafkaConsumerGroup, KafkaConsumerGroupStatus};
 use kube::ResourceExt;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -58,6 +59,13 @@ struct GroupLabels {
     group: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ConditionLabels {
+    namespace: String,
+    group: String,
+    reason: String,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
 struct PartitionLabels {
     namespace: String,
@@ -71,6 +79,9 @@ struct ErrorLabels {
     kind: &'static str,
 }
 
+/// The reasons of conditions Ready and Stalled.
+type Reasons = [Option<String>; 2];
+
 type SecondsGauge = Gauge<i64, AtomicI64>;
 
 /// All metrics of the operator.
@@ -79,6 +90,8 @@ pub struct Metrics {
     lag: Family<PartitionLabels, SecondsGauge>,
     desired: Family<GroupLabels, SecondsGauge>,
     dead_members: Family<GroupLabels, Counter>,
+    ready: Family<ConditionLabels, SecondsGauge>,
+    stalled: Family<ConditionLabels, SecondsGauge>,
     durations: Histogram,
     reconciles: Counter<u64, AtomicU64>,
     errors: Family<ErrorLabels, Counter>,
@@ -86,6 +99,8 @@ pub struct Metrics {
     clients: SecondsGauge,
     /// Lag series of each group, to remove them with the group or the partition.
     series: Mutex<HashMap<(String, String), BTreeSet<PartitionLabels>>>,
+    /// The reasons of the two conditions of each group, to remove a series when its reason changes.
+    conditions: Mutex<HashMap<(String, String), Reasons>>,
 }
 
 impl Default for Metrics {
@@ -99,6 +114,9 @@ impl Default for Metrics {
             lag: Family::default(),
             desired: Family::default(),
             dead_members: Family::default(),
+            ready: Family::default(),
+            stalled: Family::default(),
+            conditions: Mutex::default(),
             durations: Histogram::new(buckets),
             reconciles: Counter::default(),
             errors: Family::default(),
@@ -121,6 +139,16 @@ impl Default for Metrics {
             "kcg_dead_members_removed",
             "Members of dead workers that were removed from the consumer group",
             metrics.dead_members.clone(),
+        );
+        registry.register(
+            "kcg_group_ready",
+            "1 if condition Ready of the group is True, otherwise 0, with the reason",
+            metrics.ready.clone(),
+        );
+        registry.register(
+            "kcg_group_stalled",
+            "1 if condition Stalled of the group is True, otherwise 0, with the reason",
+            metrics.stalled.clone(),
         );
         registry.register(
             "kcg_reconcile_duration_seconds",
@@ -178,6 +206,7 @@ impl Metrics {
     /// wrong.
     pub fn observe(&self, group: &KafkaConsumerGroup, status: &KafkaConsumerGroupStatus, kafka: &KafkaView) {
         let (namespace, group) = (group.namespace().unwrap_or_default(), group.name_any());
+        self.observe_conditions(&namespace, &group, status);
         let labels = GroupLabels {
             namespace: namespace.clone(),
             group: group.clone(),
@@ -204,8 +233,39 @@ impl Metrics {
         }
     }
 
+    /// Publishes the conditions of a group: one series each, with its current reason.
+    pub fn observe_conditions(&self, namespace: &str, group: &str, status: &KafkaConsumerGroupStatus) {
+        let find = |kind: &str| status.conditions.iter().find(|condition| condition.type_ == kind);
+        let now = [condition::READY, condition::STALLED].map(find);
+        let reasons = now.map(|condition| condition.map(|condition| condition.reason.clone()));
+        let key = (namespace.to_string(), group.to_string());
+        let mut known = lock(&self.conditions);
+        let before = known.insert(key, reasons.clone()).unwrap_or_default();
+        for (family, (before, now)) in [&self.ready, &self.stalled]
+            .into_iter()
+            .zip(before.into_iter().zip(now))
+        {
+            let labels = |reason: &str| ConditionLabels {
+                namespace: namespace.into(),
+                group: group.into(),
+                reason: reason.into(),
+            };
+            let reason = now.map(|now| now.reason.as_str());
+            if let Some(before) = before.filter(|before| Some(before.as_str()) != reason) {
+                family.remove(&labels(&before));
+            }
+            if let Some(now) = now {
+                family
+                    .get_or_create(&labels(&now.reason))
+                    .set((now.status == "True").into());
+            }
+        }
+    }
+
     /// Removes every series of a deleted group.
     pub fn forget(&self, namespace: &str, group: &str) {
+        self.observe_conditions(namespace, group, &KafkaConsumerGroupStatus::default());
+        lock(&self.conditions).remove(&(namespace.to_string(), group.to_string()));
         let (namespace, group) = (namespace.to_string(), group.to_string());
         let mut series = lock(&self.series);
         for labels in series
@@ -299,57 +359,4 @@ async fn text(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fixtures::{facts, group, lag};
-
-    fn observed(metrics: &Metrics, lags: Option<&[i64]>) -> String {
-        let mut facts = facts(&[("orders", Some(2))]);
-        facts.lag = lags.map(lag);
-        let status = KafkaConsumerGroupStatus {
-            replicas: Some(2),
-            ..Default::default()
-        };
-        metrics.observe(&group(), &status, &KafkaView::Known(facts));
-        metrics.text().unwrap()
-    }
-
-    #[test]
-    fn lag_series_follow_the_facts_and_are_removed_with_the_group() {
-        let metrics = Metrics::default();
-        let series = |partition: i32, value: i64| {
-            format!(
-                "kcg_lag_records{{namespace=\"shop\",group=\"orders\",topic=\"orders\",partition=\"{partition}\"}} {value}\n"
-            )
-        };
-        let text = observed(&metrics, Some(&[4, 7]));
-        assert!(
-            text.contains(&series(0, 4)) && text.contains(&series(1, 7)),
-            "{text}"
-        );
-        assert!(!observed(&metrics, Some(&[5])).contains("partition=\"1\""));
-        assert!(!observed(&metrics, None).contains("kcg_lag_records{"));
-        assert!(metrics.text().unwrap().contains("kcg_desired_replicas{"));
-        metrics.dead_members_removed("shop", "orders", 2);
-        let removed = "kcg_dead_members_removed_total{namespace=\"shop\",group=\"orders\"} 2\n";
-        assert!(metrics.text().unwrap().contains(removed));
-        metrics.forget("shop", "orders");
-        assert!(!metrics.text().unwrap().contains("orders"));
-    }
-
-    #[test]
-    fn counters_have_their_documented_names() {
-        let metrics = Arc::new(Metrics::default());
-        metrics.reconcile().done(Some("status"));
-        let text = metrics.text().unwrap();
-        assert!(text.contains("kcg_reconcile_total 1\n"), "{text}");
-        assert!(
-            text.contains("kcg_reconcile_errors_total{kind=\"status\"} 1\n"),
-            "{text}"
-        );
-        assert!(
-            text.contains("kcg_reconcile_duration_seconds_count 1\n"),
-            "{text}"
-        );
-    }
-}
+mod tests;

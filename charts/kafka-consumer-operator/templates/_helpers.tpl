@@ -57,7 +57,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [kafka-consumer.dev]
   resources: [kafkaconsumergroups/status]
   verbs: [patch]
-# Sets replicas once in mode Manual, so that kubectl scale, an HPA or KEDA can read the number.
+# Sets replicas (in mode Manual only once), so that kubectl scale, an HPA or KEDA can read the number.
 - apiGroups: [kafka-consumer.dev]
   resources: [kafkaconsumergroups/scale]
   verbs: [patch, update]

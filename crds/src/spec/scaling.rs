@@ -30,7 +30,8 @@ pub struct Scaling {
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 1000))]
     pub min_replicas: i32,
-    /// Maximum number of workers. Default: the number of partitions.
+    /// Maximum number of workers. Default: 100 with mode PartitionCount, or minReplicas if that is more; no
+    /// maximum with mode Manual. Condition ScalingLimited shows when it applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_replicas: Option<i32>,
@@ -46,6 +47,10 @@ impl Default for Scaling {
         }
     }
 }
+
+/// Default of `maxReplicas` in mode PartitionCount: a topic with very many partitions must not start as many
+/// pods unasked.
+pub const DEFAULT_MAX_REPLICAS: i32 = 100;
 
 fn one() -> i32 {
     1

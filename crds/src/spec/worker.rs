@@ -37,17 +37,20 @@ pub struct Worker {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
     /// Additional environment variables, for custom transforms and writers.
+    /// Their names must be unique. POD_NAME and POD_NAMESPACE are reserved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
     pub env: Vec<EnvVar>,
-    /// Additional volumes.
+    /// Additional volumes. Their names must be unique and must not begin with "kcg-".
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
     pub volumes: Vec<Volume>,
-    /// Where the container mounts the additional volumes.
+    /// Where the container mounts the additional volumes. Each path at most once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["mountPath".to_string()]))]
     pub volume_mounts: Vec<VolumeMount>,
     /// Additional pod labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -81,6 +84,88 @@ pub struct Worker {
     #[serde(default = "grace_period")]
     #[schemars(range(min = 15, max = 3600))]
     pub termination_grace_period_seconds: i64,
+    /// User and groups of the pods. Default: user, group and fsGroup 65532.
+    #[serde(default)]
+    pub run_as: RunAs,
+    /// PodDisruptionBudget of the workers. Default: enabled, one worker at a time.
+    #[serde(default)]
+    pub pod_disruption_budget: DisruptionBudget,
+    /// Labels and annotations of the workers' ServiceAccount, for the identities of cloud providers.
+    #[serde(default)]
+    pub service_account: ServiceAccount,
+}
+
+/// User and groups of the worker pods. They never run as root.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("!has(self.assignedBy) || self.assignedBy != 'Platform' || (!has(self.user) && !has(self.group) && !has(self.fsGroup))")
+        .message("runAs.assignedBy Platform leaves user, group and fsGroup to the platform; remove them, or use assignedBy Operator")
+)]
+pub struct RunAs {
+    /// Who chooses the ids. Default: Operator.
+    ///
+    /// - Operator: user, group and fsGroup as set here.
+    /// - Platform: the pods set none, so that the platform assigns them, as OpenShift does for each namespace.
+    ///   The image must not set root as its user.
+    #[serde(default)]
+    pub assigned_by: AssignedBy,
+    /// User id. Default: 65532.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_147_483_647))]
+    pub user: Option<i64>,
+    /// Group id. Default: 65532.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_147_483_647))]
+    pub group: Option<i64>,
+    /// Group id of the volumes' files. Default: 65532.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_147_483_647))]
+    pub fs_group: Option<i64>,
+}
+
+/// Values of `worker.runAs.assignedBy`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum AssignedBy {
+    #[default]
+    Operator,
+    Platform,
+}
+
+/// How many workers a node drain may evict at the same time.
+#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DisruptionBudget {
+    /// Whether the operator creates a PodDisruptionBudget. Default: true.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// Workers that may be unavailable. Default: 1.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_unavailable: i32,
+}
+
+impl Default for DisruptionBudget {
+    fn default() -> Self {
+        Self {
+            enabled: yes(),
+            max_unavailable: one(),
+        }
+    }
+}
+
+/// Metadata of the workers' ServiceAccount.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServiceAccount {
+    /// Additional labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub labels: BTreeMap<String, String>,
+    /// Additional annotations, for example {"eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/orders"}.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub annotations: BTreeMap<String, String>,
 }
 
 impl Default for Worker {
@@ -101,12 +186,23 @@ impl Default for Worker {
             topology_spread_constraints: Vec::new(),
             priority_class_name: None,
             termination_grace_period_seconds: grace_period(),
+            run_as: RunAs::default(),
+            pod_disruption_budget: DisruptionBudget::default(),
+            service_account: ServiceAccount::default(),
         }
     }
 }
 
 fn grace_period() -> i64 {
     60
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn one() -> i32 {
+    1
 }
 
 /// Image pull policies, by Kubernetes' names.
@@ -134,7 +230,9 @@ impl ImagePullPolicy {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
     validation = Rule::new("[has(self.emptyDir), has(self.persistentVolumeClaim), has(self.secret), has(self.configMap)].filter(x, x).size() == 1")
-        .message("exactly one of emptyDir, persistentVolumeClaim, secret and configMap must be set")
+        .message("exactly one of emptyDir, persistentVolumeClaim, secret and configMap must be set"),
+    validation = Rule::new("!self.name.startsWith('kcg-')")
+        .message("names of volumes that begin with kcg- are reserved for the operator; use another name")
 )]
 pub struct Volume {
     /// Name of the volume. volumeMounts refer to it.

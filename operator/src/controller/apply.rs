@@ -23,6 +23,7 @@ pub use self::error::ApplyError;
 use self::error::is_not_found;
 use self::orphans::delete_orphans;
 use super::build::{Applied, Prepared, Resources};
+use super::dereference::newest_deployment;
 use super::memory::GroupMemory;
 use super::scope::Scope;
 use crate::group::observed::Observed;
@@ -59,13 +60,17 @@ pub async fn apply(
     let role = children.ensure(role, &caches.roles).await?;
     let role_binding = children.ensure(role_binding, &caches.role_bindings).await?;
     let config_map = children.ensure(config_map, &caches.config_maps).await?;
-    let disruption_budget = children
-        .ensure(disruption_budget, &caches.disruption_budgets)
-        .await?;
+    let disruption_budget = match disruption_budget {
+        Some(wanted) => Some(children.ensure(wanted, &caches.disruption_budgets).await?),
+        None => {
+            children.memory.verified.remove("PodDisruptionBudget");
+            None
+        }
+    };
     let deployment = children.ensure(deployment, &caches.deployments).await?;
     children.memory.deployment = Some(Arc::new(deployment.clone()));
     annotate_pods(scope, group, &observed.pods).await?;
-    delete_orphans(scope, group).await?;
+    delete_orphans(scope, group, disruption_budget.is_some()).await?;
     Ok(Resources {
         service_account,
         role,
@@ -77,65 +82,88 @@ pub async fn apply(
     })
 }
 
-/// The workers of a group that is not accepted stay unchanged, with one exception: stopping must always work.
-pub async fn stop_rejected(
-    scope: &Scope,
-    group: &KafkaConsumerGroup,
-    observed: &Observed,
-) -> Result<(), ApplyError> {
-    let Some(deployment) = &observed.deployment else {
+/// Scales the Deployment to 0 if the group is to be stopped, before anything that may fail or be refused:
+/// stopping must always work. Everything else about the Deployment stays unchanged.
+pub async fn stop(scope: &Scope, group: &KafkaConsumerGroup, memory: &GroupMemory) -> Result<(), ApplyError> {
+    let deployment = newest_deployment(scope, group, memory);
+    let Some(deployment) = deployment.filter(|deployment| runs_workers_of(deployment, group.uid())) else {
         return Ok(());
     };
-    if group.spec.desired_state != DesiredState::Stopped || observed.current_replicas() == Some(0) {
+    if group.spec.desired_state != DesiredState::Stopped {
         return Ok(());
     }
     let _slot = scope.api_slot().await;
-    let api: Api<Deployment> = Api::namespaced(
-        scope.context.client.clone(),
+    scale_to_zero(
+        scope,
         &group.namespace().unwrap_or_default(),
-    );
-    let name = deployment.name_any();
+        &deployment.name_any(),
+    )
+    .await
+}
+
+/// True if the Deployment belongs to the group with this uid and is to run workers.
+pub fn runs_workers_of(deployment: &Deployment, group: Option<String>) -> bool {
+    let owned = deployment
+        .owner_references()
+        .iter()
+        .any(|owner| Some(&owner.uid) == group.as_ref());
+    owned && deployment.spec.as_ref().and_then(|spec| spec.replicas) != Some(0)
+}
+
+pub async fn scale_to_zero(scope: &Scope, namespace: &str, name: &str) -> Result<(), ApplyError> {
+    let api: Api<Deployment> = Api::namespaced(scope.context.client.clone(), namespace);
     let patch = json!({"spec": {"replicas": 0}});
-    match api
-        .patch(&name, &PatchParams::apply(OPERATOR_MANAGER), &Patch::Merge(patch))
-        .await
-    {
+    match api.patch(name, &manager(), &Patch::Merge(patch)).await {
         Ok(_) => Ok(()),
         Err(error) if is_not_found(&error) => Ok(()),
         Err(source) => Err(ApplyError::Write {
             kind: "Deployment",
-            name,
+            name: name.into(),
             source: Box::new(source),
         }),
     }
 }
 
-/// Writes spec.replicas once in mode Manual, so that `GET /scale` works for kubectl, an HPA or KEDA.
-pub async fn seed_replicas(
+/// Writes spec.replicas through /scale, so that `GET /scale` works in every mode for kubectl, an HPA or KEDA.
+/// In mode Manual once, if it is absent. In other modes it follows the decision, unless somebody else has
+/// written another number.
+pub async fn mirror_replicas(
     scope: &Scope,
-    namespace: &str,
-    name: &str,
-    spec: &KafkaConsumerGroupSpec,
+    group: &ValidatedGroup,
     decision: &Decision,
+    before: Option<i32>,
 ) -> Result<(), ApplyError> {
-    if spec.scaling.mode != ScalingMode::Manual || spec.replicas.is_some() {
+    let spec = &group.spec;
+    let Some(replicas) = replicas_to_write(spec, decision, before) else {
         return Ok(());
-    }
-    let replicas = if decision.replicas > 0 {
-        decision.replicas
-    } else {
-        spec.scaling.min_replicas
     };
-    let api: Api<KafkaConsumerGroup> = Api::namespaced(scope.context.client.clone(), namespace);
+    let api: Api<KafkaConsumerGroup> = Api::namespaced(scope.context.client.clone(), &group.namespace);
     let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
-    let parameters = PatchParams {
-        field_manager: Some(OPERATOR_MANAGER.into()),
-        ..PatchParams::default()
-    };
-    match api.patch_scale(name, &parameters, &patch).await {
+    match api.patch_scale(&group.name, &manager(), &patch).await {
         Ok(_) => Ok(()),
         Err(error) if is_not_found(&error) => Ok(()),
         Err(error) => Err(ApplyError::Scale(Box::new(error))),
+    }
+}
+
+/// What to write into spec.replicas, if anything. `before` is the number of the last decision: the operator
+/// wrote that one itself.
+fn replicas_to_write(spec: &KafkaConsumerGroupSpec, decision: &Decision, before: Option<i32>) -> Option<i32> {
+    match (spec.scaling.mode, spec.replicas) {
+        (ScalingMode::Manual, Some(_)) => None,
+        (ScalingMode::Manual, None) if decision.replicas > 0 => Some(decision.replicas),
+        (ScalingMode::Manual, None) => Some(spec.scaling.min_replicas),
+        (_, None) => Some(decision.replicas),
+        (_, Some(written)) => {
+            (written != decision.replicas && Some(written) == before).then_some(decision.replicas)
+        }
+    }
+}
+
+fn manager() -> PatchParams {
+    PatchParams {
+        field_manager: Some(OPERATOR_MANAGER.into()),
+        ..PatchParams::default()
     }
 }
 
@@ -161,14 +189,7 @@ async fn annotate_pods(scope: &Scope, group: &ValidatedGroup, pods: &[Arc<Pod>])
             continue;
         }
         let name = pod.name_any();
-        let parameters = PatchParams {
-            field_manager: Some(OPERATOR_MANAGER.into()),
-            ..PatchParams::default()
-        };
-        match api
-            .patch_metadata(&name, &parameters, &Patch::Merge(&patch))
-            .await
-        {
+        match api.patch_metadata(&name, &manager(), &Patch::Merge(&patch)).await {
             Ok(_) => {}
             Err(error) if is_not_found(&error) => {}
             Err(source) => {
@@ -187,4 +208,49 @@ async fn annotate_pods(scope: &Scope, group: &ValidatedGroup, pods: &[Arc<Pod>])
 #[cfg(test)]
 pub fn desired_json<K: kube::Resource + serde::Serialize>(object: K) -> serde_json::Value {
     serde_json::to_value(children::with_hash(object).0).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::group;
+    use crate::group::scaling::Limit;
+
+    #[test]
+    fn replicas_follow_the_decision_and_a_foreign_number_stays() {
+        let decision = Decision {
+            replicas: 9,
+            recommended: Some(9),
+            limited_by: Limit::None,
+            reason: String::new(),
+        };
+        let written = |mode, replicas, before| {
+            let mut spec = group().spec;
+            (spec.scaling.mode, spec.replicas) = (mode, replicas);
+            replicas_to_write(&spec, &decision, before)
+        };
+        let auto = ScalingMode::PartitionCount;
+        assert_eq!(written(auto, None, None), Some(9));
+        assert_eq!(written(auto, Some(6), Some(6)), Some(9));
+        assert_eq!(written(auto, Some(9), Some(6)), None);
+        assert_eq!(written(auto, Some(3), Some(6)), None);
+        assert_eq!(written(ScalingMode::Manual, None, None), Some(9));
+        assert_eq!(written(ScalingMode::Manual, Some(3), Some(3)), None);
+    }
+
+    #[test]
+    fn only_an_own_deployment_is_stopped() {
+        let deployment = |uid: &str, replicas: i32| -> Deployment {
+            serde_json::from_value(json!({
+                "metadata": {"ownerReferences": [{"apiVersion": "v", "kind": "k", "name": "n", "uid": uid}]},
+                "spec": {"replicas": replicas, "selector": {}, "template": {}},
+            }))
+            .unwrap()
+        };
+        let ours = Some("u1".to_string());
+        assert!(runs_workers_of(&deployment("u1", 2), ours.clone()));
+        assert!(!runs_workers_of(&deployment("u1", 0), ours.clone()));
+        assert!(!runs_workers_of(&deployment("u2", 2), ours));
+        assert!(!runs_workers_of(&deployment("u2", 2), None));
+    }
 }

@@ -32,7 +32,8 @@ pub struct Resources<Stage> {
     pub role: Role,
     pub role_binding: RoleBinding,
     pub config_map: ConfigMap,
-    pub disruption_budget: PodDisruptionBudget,
+    /// None: the group has none.
+    pub disruption_budget: Option<PodDisruptionBudget>,
     pub deployment: Deployment,
     pub stage: PhantomData<Stage>,
 }

@@ -16,11 +16,13 @@ use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+use super::apply::error::in_words;
 use super::memory::{GroupMemory, Versioned};
 use super::names::{START_POSITIONS_ANNOTATION, child_name, selector};
+use super::pods::has_ended;
 use super::scope::Scope;
 use crate::group::observed::{Observed, query};
-use crate::group::references::{ObjectKind, ReferencedData, References};
+use crate::group::references::{ObjectKind, ReferencedData, References, volume_sources};
 use crate::kafka::model::{GroupKey, KafkaView};
 
 /// Facts are reused for this long while a group converges, and somewhat longer otherwise: one watch event is
@@ -33,7 +35,7 @@ const FRESH: Duration = Duration::from_secs(3);
 pub enum DereferenceError {
     #[error("the watch caches could not be filled: {0}")]
     Caches(#[from] kube::runtime::reflector::store::WriterDropped),
-    #[error("cannot read {kind} {name}: {source}", kind = kind.as_str())]
+    #[error("cannot read {kind} {name}: {error}", kind = kind.as_str(), error = in_words(source))]
     Content {
         kind: ObjectKind,
         name: String,
@@ -50,12 +52,20 @@ pub async fn dereference(
     scope.caches.ready().await?;
     let slot = scope.api_slot().await;
     let references = References::of(&group.spec);
-    let data = read_data(scope, &namespace, &name, &references, memory).await?;
+    let mut watched = references.objects();
+    watched.extend(
+        volume_sources(&group.spec)
+            .into_iter()
+            .map(|source| (source.kind, source.name)),
+    );
+    scope.index.update(&namespace, &name, watched);
+    let data = read_data(scope, &namespace, &references, memory).await?;
     let deployment = newest_deployment(scope, group, memory);
     drop(slot);
     let wanted = selector(&name);
     let pods = scope.caches.pods.state_filter(|pod| {
-        pod.namespace().as_deref() == Some(namespace.as_str())
+        !has_ended(pod)
+            && pod.namespace().as_deref() == Some(namespace.as_str())
             && wanted
                 .iter()
                 .all(|(key, value)| pod.labels().get(key) == Some(value))
@@ -68,7 +78,16 @@ pub async fn dereference(
         Ok(credentials) => ask_kafka(scope, &namespace, &name, &group.spec, credentials, memory).await,
         Err(_) => KafkaView::NotAsked,
     };
+    let missing_volumes = volume_sources(&group.spec)
+        .into_iter()
+        .filter(|source| match source.kind {
+            ObjectKind::Secret => version(&scope.caches.secrets, &namespace, &source.name).is_none(),
+            ObjectKind::ConfigMap => version(&scope.caches.config_maps, &namespace, &source.name).is_none(),
+        })
+        .collect();
     Ok(Observed {
+        last_replicas: group.status.as_ref().and_then(|status| status.replicas),
+        missing_volumes,
         references,
         data,
         credentials,
@@ -102,7 +121,7 @@ async fn ask_kafka(
 
 /// The cache may not contain our own last write yet; the higher generation is the newer one. A Deployment
 /// that was deleted manually still shows the previous number of workers.
-fn newest_deployment(
+pub(super) fn newest_deployment(
     scope: &Scope,
     group: &KafkaConsumerGroup,
     memory: &GroupMemory,
@@ -127,12 +146,10 @@ fn newest_deployment(
 async fn read_data(
     scope: &Scope,
     namespace: &str,
-    name: &str,
     references: &References,
     memory: &mut GroupMemory,
 ) -> Result<ReferencedData, DereferenceError> {
     let named = references.objects();
-    scope.index.update(namespace, name, named.clone());
     memory.data.retain(|object, _| named.contains(object));
     let mut found = ReferencedData::new();
     for (kind, object) in named {

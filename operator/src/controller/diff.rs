@@ -36,6 +36,38 @@ pub fn contains(live: &Value, desired: &Value) -> bool {
     }
 }
 
+/// Maximum number of fields that [`differences`] lists.
+const MAX_DIFFERENCES: usize = 4;
+
+/// Paths of the first fields of `desired` that `live` does not contain, such as `spec.replicas`.
+pub fn differences(live: &Value, desired: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    collect(live, desired, "", &mut found);
+    found.truncate(MAX_DIFFERENCES);
+    found
+}
+
+fn collect(live: &Value, desired: &Value, path: &str, found: &mut Vec<String>) {
+    let (Value::Object(live), Value::Object(desired)) = (live, desired) else {
+        if !contains(live, desired) {
+            found.push(path.to_string());
+        }
+        return;
+    };
+    for (key, value) in desired {
+        let path = if path.is_empty() {
+            key.clone()
+        } else {
+            format!("{path}.{key}")
+        };
+        match live.get(key) {
+            Some(live) => collect(live, value, &path, found),
+            None if is_empty(value) => {}
+            None => found.push(path),
+        }
+    }
+}
+
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -124,6 +156,23 @@ mod tests {
             edit(&mut live);
             assert!(!contains(&live, &desired(3)), "edit {index} was not detected");
         }
+    }
+
+    #[test]
+    fn differences_name_the_fields() {
+        let mut live = live();
+        assert!(differences(&live, &desired(3)).is_empty());
+        live["spec"]["replicas"] = json!(1);
+        live["spec"]["template"]["spec"]["containers"][0]["image"] = json!("other");
+        live["metadata"]["labels"].as_object_mut().unwrap().clear();
+        let found = differences(&live, &desired(3));
+        assert_eq!(found.len(), 4);
+        assert!(found[0].starts_with("metadata.labels."), "{found:?}");
+        live["metadata"]["labels"] = desired(3)["metadata"]["labels"].clone();
+        assert_eq!(
+            differences(&live, &desired(3)),
+            ["spec.replicas", "spec.template.spec.containers"]
+        );
     }
 
     #[test]

@@ -37,6 +37,12 @@ pub struct GroupMemory {
     pub converging: Option<(i64, Instant)>,
     /// Ends of worker processes that need nothing more.
     pub dead_workers: HandledTerminations,
+    /// Children that others had changed and that were restored, for Events that are not published yet.
+    pub restored: Vec<String>,
+    /// When children were restored lately, and the kind of each.
+    pub restored_at: Vec<(Instant, &'static str)>,
+    /// What the last of them was.
+    pub last_restored: Option<String>,
     /// Failed reconciles in a row.
     pub failures: u32,
 }
@@ -55,7 +61,34 @@ pub struct VerifiedChild {
     pub fingerprint: String,
 }
 
+/// Restored so often within [`CONTESTED_WITHIN`], a child is contested: another client, such as an HPA or a
+/// GitOps tool, writes it too.
+const CONTESTED: usize = 3;
+const CONTESTED_WITHIN: Duration = Duration::from_secs(120);
+/// And until it was left unchanged for this long. An HPA writes every 15 s.
+const CONTESTED_UNTIL: Duration = Duration::from_secs(25);
+
 impl GroupMemory {
+    /// Remembers that a child was restored.
+    pub fn restored(&mut self, kind: &'static str, what: String, now: Instant) {
+        self.restored_at
+            .retain(|(at, _)| now.duration_since(*at) < CONTESTED_WITHIN);
+        self.restored_at.push((now, kind));
+        self.restored.push(what.clone());
+        self.last_restored = Some(what);
+    }
+
+    /// What was restored last, if that happens to the same child again and again, and still does.
+    pub fn contested(&self, now: Instant) -> Option<&str> {
+        let (last, kind) = self.restored_at.last()?;
+        let same = self
+            .restored_at
+            .iter()
+            .filter(|(at, other)| other == kind && now.duration_since(*at) < CONTESTED_WITHIN);
+        let contested = now.duration_since(*last) < CONTESTED_UNTIL && same.count() >= CONTESTED;
+        self.last_restored.as_deref().filter(|_| contested)
+    }
+
     /// True if all partitions were assigned within the last [`HEALTHY_FOR`].
     pub fn recently_healthy(&self, now: Instant) -> bool {
         self.healthy_at
@@ -119,6 +152,31 @@ mod tests {
         let mut memory = GroupMemory::default();
         let waits: Vec<u64> = (0..8).map(|_| memory.backoff().as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
+    }
+
+    #[test]
+    fn a_child_that_is_restored_again_and_again_is_contested() {
+        let (mut memory, start) = (GroupMemory::default(), Instant::now());
+        for second in [0, 20, 40] {
+            assert_eq!(memory.contested(start + Duration::from_secs(second)), None);
+            let what = "Deployment a by hpa".to_string();
+            memory.restored("Deployment", what, start + Duration::from_secs(second));
+        }
+        assert_eq!(
+            memory.contested(start + Duration::from_secs(41)),
+            Some("Deployment a by hpa")
+        );
+        assert_eq!(memory.contested(start + Duration::from_secs(66)), None);
+    }
+
+    #[test]
+    fn different_children_that_are_restored_once_are_not_contested() {
+        let (mut memory, now) = (GroupMemory::default(), Instant::now());
+        for kind in ["Role", "RoleBinding", "ConfigMap", "Deployment"] {
+            memory.restored(kind, format!("{kind} a was deleted"), now);
+        }
+        assert_eq!(memory.contested(now), None);
+        assert_eq!(memory.restored.len(), 4);
     }
 
     #[test]

@@ -4,12 +4,17 @@
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt;
 
+use super::build::deployment::CONTAINER;
+
 /// The facts about one pod that matter for the status.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PodFacts {
     pub name: String,
     pub ready: bool,
     pub terminating: bool,
+    /// All its containers have ended for good: evicted, failed or succeeded. The pod runs no worker and is
+    /// already replaced.
+    pub ended: bool,
     pub problem: Option<PodProblem>,
 }
 
@@ -28,6 +33,8 @@ impl PodFacts {
         let status = pod.status.clone().unwrap_or_default();
         let conditions = status.conditions.unwrap_or_default();
         let containers = status.container_statuses.unwrap_or_default();
+        let init = status.init_container_statuses.unwrap_or_default();
+        let (own, others): (Vec<_>, Vec<_>) = containers.iter().partition(|it| it.name == CONTAINER);
         let unschedulable = conditions
             .iter()
             .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")
@@ -42,9 +49,39 @@ impl PodFacts {
                 .iter()
                 .any(|it| it.type_ == "Ready" && it.status == "True"),
             terminating: pod.metadata.deletion_timestamp.is_some(),
-            problem: unschedulable.or_else(|| containers.iter().find_map(container_problem)),
+            ended: has_ended(pod),
+            problem: unschedulable
+                .or_else(|| {
+                    init.iter()
+                        .find_map(|init| foreign_problem(init, "init container"))
+                })
+                .or_else(|| own.iter().find_map(|own| container_problem(own)))
+                .or_else(|| {
+                    others
+                        .iter()
+                        .find_map(|other| foreign_problem(other, "container"))
+                }),
         }
     }
+}
+
+/// The problem of a container that the operator did not ask for: a webhook has injected it.
+fn foreign_problem(container: &ContainerStatus, kind: &str) -> Option<PodProblem> {
+    let problem = container_problem(container)?;
+    let name = &container.name;
+    Some(PodProblem {
+        reason: "InjectedContainerFailing",
+        message: format!(
+            "{kind} {name}, which is not part of the worker and was injected by another component: {}",
+            problem.message
+        ),
+    })
+}
+
+/// Kubernetes keeps such pods for a while, for example after an eviction; they never run again.
+pub fn has_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Failed" | "Succeeded"))
 }
 
 fn container_problem(container: &ContainerStatus) -> Option<PodProblem> {
@@ -161,6 +198,63 @@ mod tests {
         .unwrap();
         assert_eq!(problem.reason, "CrashLooping");
         assert_eq!(problem.message, "ended with exit code 2: no such table");
+    }
+
+    #[test]
+    fn failed_and_succeeded_pods_have_ended_and_lost_ones_have_not() {
+        for (phase, ended) in [
+            ("Failed", true),
+            ("Succeeded", true),
+            ("Running", false),
+            ("Pending", false),
+            ("Unknown", false),
+        ] {
+            assert_eq!(
+                pod(json!({"phase": phase, "reason": "Evicted"})).ended,
+                ended,
+                "{phase}"
+            );
+        }
+    }
+
+    #[test]
+    fn injected_containers_are_named() {
+        let failing = |name: &str| {
+            json!({
+                "name": name, "image": "mesh:1", "imageID": "", "ready": false, "restartCount": 3,
+                "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                "lastState": {"terminated": {"exitCode": 7}},
+            })
+        };
+        let init = pod(json!({"initContainerStatuses": [failing("mesh-init")]}))
+            .problem
+            .unwrap();
+        assert_eq!(init.reason, "InjectedContainerFailing");
+        assert!(
+            init.message.starts_with("init container mesh-init"),
+            "{}",
+            init.message
+        );
+        assert!(
+            init.message.ends_with("ended with exit code 7"),
+            "{}",
+            init.message
+        );
+        let sidecar = pod(json!({"containerStatuses": [failing("mesh"), failing("worker")]}));
+        assert_eq!(sidecar.problem.unwrap().reason, "CrashLooping");
+        let sidecar = pod(json!({"containerStatuses": [failing("mesh")]}))
+            .problem
+            .unwrap();
+        assert!(
+            sidecar.message.starts_with("container mesh"),
+            "{}",
+            sidecar.message
+        );
+        let done = json!({
+            "name": "mesh-init", "image": "mesh:1", "imageID": "", "ready": true, "restartCount": 0,
+            "state": {"terminated": {"exitCode": 0}},
+        });
+        assert_eq!(pod(json!({"initContainerStatuses": [done]})).problem, None);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::caches::{Caches, GroupRef};
 use super::memory::GroupMemory;
 use super::watches::{self, ReconcileRequests, ReferenceIndex};
-use crate::group::programs::Programs;
+use crate::compiler::Programs;
 use crate::group::validate::WorkerDefaults;
 use crate::kafka::KafkaClients;
 use crate::kafka::model::GroupKey;
@@ -33,7 +33,7 @@ pub struct Context {
     pub defaults: WorkerDefaults,
     /// Time between two reads from Kafka.
     pub refresh: Duration,
-    pub(super) programs: Programs,
+    pub(super) programs: Arc<Programs>,
     recorder: Recorder,
     slots: Semaphore,
 }
@@ -54,7 +54,7 @@ impl Context {
         };
         let recorder = Recorder::new(client.clone(), reporter);
         let slots = Semaphore::new(MAX_CONCURRENT_RECONCILES);
-        let programs = Programs::default();
+        let programs = Arc::new(Programs::of_this_program());
         Self {
             client,
             kafka,

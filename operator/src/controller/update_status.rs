@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crds::names::OPERATOR_MANAGER;
 use crds::{KafkaConsumerGroup, KafkaConsumerGroupStatus};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, DeserializeGuard};
@@ -19,8 +20,11 @@ use kube::{Api, Resource, ResourceExt};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
-use super::apply::error::is_not_found;
+use super::apply::error::{in_words, is_not_found};
+use super::apply::{ApplyError, runs_workers_of, scale_to_zero};
 use super::memory::GroupMemory;
+use super::names::child_name;
+use super::pods::has_ended;
 use super::scope::Scope;
 use crate::group::rejection::Rejection;
 
@@ -34,11 +38,16 @@ const WATCH_DELAY: Duration = Duration::from_secs(5);
 /// Why the status could not be written.
 #[derive(Debug, Error)]
 pub enum StatusError {
-    #[error("cannot write the status: {0}")]
+    #[error("cannot write the status: {}", in_words(.0))]
     Write(Box<kube::Error>),
-    #[error("cannot read the resource as it is stored: {0}")]
+    #[error("cannot stop the workers: {0}")]
+    Stop(ApplyError),
+    #[error("cannot read the resource as it is stored: {}", in_words(.0))]
     Read(Box<kube::Error>),
-    #[error("cannot look up pod {name} of an entry in status.workers: {source}")]
+    #[error(
+        "cannot look up pod {name} of an entry in status.workers: {}",
+        in_words(source)
+    )]
     Pod { name: String, source: Box<kube::Error> },
 }
 
@@ -85,6 +94,7 @@ pub async fn reject_unreadable(
     };
     let old: KafkaConsumerGroupStatus =
         serde_json::from_value(stored.data.get("status").cloned().unwrap_or_default()).unwrap_or_default();
+    stop_unreadable(scope, namespace, name, &stored).await?;
     let rejection = Rejection::new(
         "InvalidSpec",
         format!(
@@ -97,6 +107,7 @@ pub async fn reject_unreadable(
         &rejection,
         jiff::Timestamp::now(),
     );
+    scope.context.metrics.observe_conditions(namespace, name, &new);
     if new == old {
         return Ok(());
     }
@@ -111,6 +122,29 @@ pub async fn reject_unreadable(
         scope.publish(&event, &stored.object_ref(&resource)).await;
     }
     Ok(())
+}
+
+/// Stopping works even if the rest of the resource does not parse.
+async fn stop_unreadable(
+    scope: &Scope,
+    namespace: &str,
+    name: &str,
+    stored: &DynamicObject,
+) -> Result<(), StatusError> {
+    let state = stored.data.pointer("/spec/desiredState").and_then(Value::as_str);
+    let child = child_name(name);
+    let key = kube::runtime::reflector::ObjectRef::<Deployment>::new(&child).within(namespace);
+    let runs = scope
+        .caches
+        .deployments
+        .get(&key)
+        .is_some_and(|deployment| runs_workers_of(&deployment, stored.uid()));
+    if state != Some("Stopped") || !runs {
+        return Ok(());
+    }
+    scale_to_zero(scope, namespace, &child)
+        .await
+        .map_err(StatusError::Stop)
 }
 
 fn due(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus, memory: &GroupMemory) -> bool {
@@ -179,13 +213,19 @@ async fn prune(
     old: &KafkaConsumerGroupStatus,
 ) -> Result<(), StatusError> {
     let namespace = group.namespace().unwrap_or_default();
-    let present = |name: &str| {
+    let pod = |name: &str| {
         let key = kube::runtime::reflector::ObjectRef::<Pod>::new(name).within(&namespace);
-        scope.caches.pods.get(&key).is_some()
+        scope.caches.pods.get(&key)
     };
+    let present = |name: &str| pod(name).is_some_and(|pod| !has_ended(&pod));
     let pods: Api<Pod> = Api::namespaced(scope.context.client.clone(), &namespace);
     let mut deleted = Vec::new();
     for name in workers::deleted(&old.workers, present, jiff::Timestamp::now()) {
+        if pod(&name).is_some() {
+            // It has ended, which never changes.
+            deleted.push(name);
+            continue;
+        }
         // The cache may be delayed, so this asks the API server.
         match pods.get_metadata_opt(&name).await {
             Ok(None) => deleted.push(name),

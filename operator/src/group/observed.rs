@@ -9,7 +9,7 @@ use crds::worker_config::group_id;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 
-use super::references::{ReferencedData, References};
+use super::references::{ReferencedData, References, VolumeSource};
 use super::rejection::Rejection;
 use super::topics::expected_outputs;
 use crate::kafka::model::{FactsQuery, KafkaView};
@@ -25,7 +25,12 @@ pub struct Observed {
     pub credentials: Result<KafkaCredentials, Rejection>,
     pub kafka: KafkaView,
     pub deployment: Option<Arc<Deployment>>,
+    /// Pods that run a worker, or will: without those that have ended.
     pub pods: Vec<Arc<Pod>>,
+    /// Number of workers of the last decision, as the status shows it.
+    pub last_replicas: Option<i32>,
+    /// Volumes of the spec whose Secret or ConfigMap does not exist.
+    pub missing_volumes: Vec<VolumeSource>,
     /// The start positions of this group are committed, or need no commit because the group had members, now
     /// or earlier.
     pub start_positions_committed: bool,

@@ -1,7 +1,9 @@
 //! The number of workers of a group. In: the spec and the number of partitions. Out: a number, what limited
 //! it, and a sentence that explains it. Pure; never guesses: an unknown partition count changes nothing.
 
-use crds::spec::{DesiredState, KafkaConsumerGroupSpec, ScalingMode};
+use crds::spec::{DEFAULT_MAX_REPLICAS, DesiredState, KafkaConsumerGroupSpec, ScalingMode};
+
+use super::wording::count;
 
 /// The input of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,12 +84,21 @@ pub fn decide(spec: &KafkaConsumerGroupSpec, facts: ScalingFacts) -> Decision {
             ),
         };
     };
-    let max = scaling.max_replicas.unwrap_or(i32::MAX);
+    let max = scaling.max_replicas.unwrap_or(match scaling.mode {
+        ScalingMode::PartitionCount => DEFAULT_MAX_REPLICAS.max(min),
+        ScalingMode::Manual => i32::MAX,
+    });
     let demand = demand(spec, partitions, wanted);
     let (mut replicas, mut limited_by, mut reason) = (wanted, Limit::None, demand.clone());
     if replicas > max {
         (replicas, limited_by) = (max, Limit::MaxReplicas);
-        reason = format!("{demand}, limited by maxReplicas {max}");
+        reason = if scaling.max_replicas.is_some() {
+            format!("{demand}, limited by maxReplicas {max}")
+        } else {
+            format!(
+                "{demand}, limited by the default of spec.scaling.maxReplicas, {max}; set it to run more workers, or raise partitionsPerWorker"
+            )
+        };
     }
     if replicas < min {
         (replicas, limited_by) = (min, Limit::MinReplicas);
@@ -99,7 +110,10 @@ pub fn decide(spec: &KafkaConsumerGroupSpec, facts: ScalingFacts) -> Decision {
     // Checked last, so that no other limit can exceed it: a worker without a partition is idle.
     if replicas > partitions {
         (replicas, limited_by) = (partitions, Limit::Partitions);
-        reason = format!("{demand}, limited by {partitions} partitions: more workers would be idle");
+        reason = format!(
+            "{demand}, limited by {}: more workers would be idle",
+            count(partitions, "partition")
+        );
     }
     Decision {
         replicas,
@@ -128,10 +142,12 @@ fn recommend(spec: &KafkaConsumerGroupSpec, facts: ScalingFacts) -> Option<i32> 
 fn demand(spec: &KafkaConsumerGroupSpec, partitions: i32, wanted: i32) -> String {
     match spec.scaling.mode {
         ScalingMode::PartitionCount => format!(
-            "{partitions} partitions at {} per worker need {wanted} workers",
-            spec.scaling.partitions_per_worker.max(1)
+            "{} at {} per worker: {} needed",
+            count(partitions, "partition"),
+            spec.scaling.partitions_per_worker.max(1),
+            count(wanted, "worker")
         ),
-        ScalingMode::Manual => format!("mode Manual requests {wanted} workers"),
+        ScalingMode::Manual => format!("mode Manual requests {}", count(wanted, "worker")),
     }
 }
 
@@ -161,7 +177,7 @@ mod tests {
         assert_eq!(decide(&spec, facts(6, None)).replicas, 6);
         let grown = decide(&spec, facts(9, 6));
         assert_eq!((grown.replicas, grown.limited_by), (9, Limit::None));
-        assert_eq!(grown.reason, "9 partitions at 1 per worker need 9 workers");
+        assert_eq!(grown.reason, "9 partitions at 1 per worker: 9 workers needed");
     }
 
     #[test]
@@ -183,6 +199,35 @@ mod tests {
         let few = spec(|spec| spec.scaling.min_replicas = 8);
         let decision = decide(&few, facts(6, None));
         assert_eq!((decision.replicas, decision.limited_by), (6, Limit::Partitions));
+    }
+
+    #[test]
+    fn very_many_partitions_get_a_hundred_workers_and_the_field_to_raise() {
+        let decision = decide(&spec(|_| {}), facts(1000, None));
+        assert_eq!(
+            (decision.replicas, decision.limited_by),
+            (100, Limit::MaxReplicas)
+        );
+        assert!(
+            decision.reason.contains("spec.scaling.maxReplicas"),
+            "{}",
+            decision.reason
+        );
+        let raised = spec(|spec| spec.scaling.max_replicas = Some(1000));
+        assert_eq!(decide(&raised, facts(1000, None)).replicas, 1000);
+        let minimum = spec(|spec| spec.scaling.min_replicas = 150);
+        assert_eq!(decide(&minimum, facts(1000, None)).replicas, 150);
+        let manual = spec(|spec| {
+            spec.scaling.mode = ScalingMode::Manual;
+            spec.replicas = Some(300);
+        });
+        assert_eq!(decide(&manual, facts(1000, None)).replicas, 300);
+    }
+
+    #[test]
+    fn a_single_partition_is_singular() {
+        let decision = decide(&spec(|_| {}), facts(1, None));
+        assert_eq!(decision.reason, "1 partition at 1 per worker: 1 worker needed");
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //! to write instead. Pure; the API server checks the structural rules (schema and CEL), which are not
 //! repeated here.
 
+mod configuration;
 mod warnings;
+mod worker;
 
 use crds::KafkaConsumerGroup;
 use crds::client_config::KafkaCredentials;
@@ -13,9 +15,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 
 use super::observed::Observed;
-use super::programs::Programs;
 use super::references::{Reference, References};
 use super::rejection::{Finding, Rejection};
+use crate::compiler::{Programs, Verdict};
 use crate::kafka::model::KafkaView;
 
 /// The defaults for workers from the operator's flags.
@@ -45,6 +47,19 @@ pub struct ValidatedGroup {
     pub warning: Option<Finding>,
 }
 
+/// Reason while a program waits for the compiler, which time alone changes.
+pub const NOT_COMPILED: &str = "TransformNotCompiled";
+
+/// The VRL programs of a group, as far as they are known.
+pub fn sources(group: &KafkaConsumerGroup, observed: &Observed) -> Vec<String> {
+    let namespace = group.namespace().unwrap_or_default();
+    let transforms = resolve_transforms(&group.spec, observed, &namespace).unwrap_or_default();
+    let programs = transforms
+        .into_iter()
+        .filter_map(|transform| transform.vrl?.source);
+    programs.collect()
+}
+
 /// Validates a group and reports the first error.
 pub fn validate(
     group: &KafkaConsumerGroup,
@@ -55,9 +70,14 @@ pub fn validate(
     let namespace = group.namespace().unwrap_or_default();
     let name = group.name_any();
     let spec = &group.spec;
+    worker::check(&spec.worker)?;
     observed.references.check(&namespace, &observed.data)?;
+    if let Some(missing) = observed.missing_volumes.first() {
+        return Err(missing.missing(&namespace));
+    }
     let transforms = resolve_transforms(spec, observed, &namespace)?;
     check_programs(&transforms, programs)?;
+    configuration::check(&namespace, &name, spec, &transforms)?;
     let credentials = observed.credentials.clone()?;
     topics_exist(spec, observed)?;
     Ok(ValidatedGroup {
@@ -102,15 +122,18 @@ fn check_programs(transforms: &[Transform], programs: &Programs) -> Result<(), R
         let Some(source) = transform.vrl.as_ref().and_then(|vrl| vrl.source.as_ref()) else {
             continue;
         };
-        programs.check(source).map_err(|message| {
-            Rejection::new(
-                "TransformInvalid",
-                format!(
-                    "transform {}: {message}\nworkers keep running the last valid program",
-                    transform.name
-                ),
-            )
-        })?;
+        let (reason, message) = match programs.verdict(source) {
+            Verdict::Valid => continue,
+            Verdict::Invalid(message) => ("TransformInvalid", message),
+            Verdict::Unknown(why) => (NOT_COMPILED, format!("its program is not compiled yet: {why}")),
+        };
+        return Err(Rejection::new(
+            reason,
+            format!(
+                "transform {}: {message}\nworkers keep running the last valid program",
+                transform.name
+            ),
+        ));
     }
     Ok(())
 }
@@ -213,6 +236,23 @@ mod tests {
                 |_, observed| remove_object(observed, ObjectKind::ConfigMap, "programs"),
                 "ConfigMapMissing",
                 &["programs", "spec.transforms[clean].vrl.configMap"],
+            ),
+            (
+                |_, observed| {
+                    observed
+                        .missing_volumes
+                        .push(crate::group::references::VolumeSource {
+                            kind: ObjectKind::Secret,
+                            name: "models".into(),
+                            volume: "model-files".into(),
+                        });
+                },
+                "SecretMissing",
+                &[
+                    "Secret models does not exist",
+                    "spec.worker.volumes[model-files]",
+                    "-n shop",
+                ],
             ),
             (
                 |_, observed| {

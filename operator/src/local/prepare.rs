@@ -12,9 +12,9 @@ use crds::{KafkaConsumerGroup, WorkerConfig};
 use kube::ResourceExt;
 
 use super::load::Loaded;
+use crate::compiler::{Programs, Verdict};
 use crate::digest::hash;
 use crate::group::observed::Observed;
-use crate::group::programs::Programs;
 use crate::group::references::{ObjectKind, Reference, ReferencedData, References};
 use crate::group::validate::{ValidatedGroup, WorkerDefaults, validate};
 use crate::kafka::model::KafkaView;
@@ -77,6 +77,8 @@ pub fn prepare(
         kafka: KafkaView::NotAsked,
         deployment: None,
         pods: Vec::new(),
+        last_replicas: None,
+        missing_volumes: Vec::new(),
         start_positions_committed: false,
     };
     // Local mode runs no image, so none is required.
@@ -109,16 +111,11 @@ pub fn prepare(
     })
 }
 
-/// The checks that need no Secrets: programs in the resource or in the given ConfigMaps.
-pub fn without_secrets(
-    group: KafkaConsumerGroup,
-    loaded: &Loaded,
-    folders: &Folders,
-    programs: &Programs,
-) -> Result<(), String> {
+/// Programs in the resource or in the given ConfigMaps, each with the name of its transform.
+pub fn programs(group: &KafkaConsumerGroup, loaded: &Loaded, folders: &Folders) -> Vec<(String, String)> {
     let namespace = group.namespace().unwrap_or_default();
-    for transform in &group.spec.transforms {
-        let Some(vrl) = &transform.vrl else { continue };
+    let found = group.spec.transforms.iter().filter_map(|transform| {
+        let vrl = transform.vrl.as_ref()?;
         let source = match &vrl.config_map {
             None => vrl.source.clone(),
             Some(at) => loaded
@@ -128,10 +125,16 @@ pub fn without_secrets(
                 .or_else(|| read_folder(&folders.config_maps.as_ref()?.join(&at.name)))
                 .and_then(|keys| String::from_utf8(keys.get(&at.key)?.clone()).ok()),
         };
-        if let Some(source) = source {
-            programs
-                .check(&source)
-                .map_err(|message| format!("transform {}: {message}", transform.name))?;
+        Some((transform.name.clone(), source?))
+    });
+    found.collect()
+}
+
+/// The checks that need no Secrets: of the [`programs`].
+pub fn without_secrets(found: &[(String, String)], programs: &Programs) -> Result<(), String> {
+    for (transform, source) in found {
+        if let Verdict::Invalid(message) | Verdict::Unknown(message) = programs.verdict(source) {
+            return Err(format!("transform {transform}: {message}"));
         }
     }
     Ok(())

@@ -7,6 +7,7 @@ pub mod removals;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -22,7 +23,7 @@ use super::screen::Screen;
 use super::table::GroupView;
 use super::validate::Rules;
 use super::watch::Watch;
-use crate::group::programs::Programs;
+use crate::compiler::Programs;
 use crate::kafka::KafkaClients;
 use crate::kafka::model::GroupKey;
 use removals::Removals;
@@ -51,7 +52,7 @@ pub struct Session {
     max_workers: i32,
     program: PathBuf,
     rules: Rules,
-    programs: Programs,
+    programs: Arc<Programs>,
     clients: KafkaClients,
     brokers: Brokers,
     broker: Option<Broker>,
@@ -105,7 +106,7 @@ impl Session {
             max_workers: args.max_workers.unwrap_or(cores),
             program,
             rules: Rules::new(),
-            programs: Programs::default(),
+            programs: Arc::new(Programs::of_this_program()),
             clients,
             brokers,
             broker,

@@ -1,17 +1,20 @@
 //! One child of a group: read only if the cache and the memory do not show that it matches, written only if
 //! it differs, never taken over from another owner.
 
+use std::time::Instant;
+
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::reflector::Store;
 use kube::{Api, Resource, ResourceExt};
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use crds::KafkaConsumerGroup;
 use crds::names::OPERATOR_MANAGER;
 
-use super::super::diff::{contains, fingerprint};
+use super::super::diff::{contains, differences, fingerprint};
 use super::super::memory::{GroupMemory, VerifiedChild};
 use super::super::scope::Scope;
 use super::error::ApplyError;
@@ -63,10 +66,27 @@ impl Children<'_> {
                 .verified
                 .get(kind)
                 .is_some_and(|known| known.desired == hash && known.fingerprint == print);
-            if verified || contains(&json, &serde_json::to_value(&desired).unwrap_or_default()) {
+            let wanted = serde_json::to_value(&desired).unwrap_or_default();
+            if verified || contains(&json, &wanted) {
                 self.remember(kind, hash, &live, print);
                 return Ok(live);
             }
+            // This process applied or saw exactly this before, so another client has changed it.
+            if self
+                .memory
+                .verified
+                .get(kind)
+                .is_some_and(|known| known.desired == hash)
+            {
+                let what = format!(
+                    "{kind} {name} was changed by {}",
+                    changed_by(&live, &json, &wanted)
+                );
+                self.memory.restored(kind, what, Instant::now());
+            }
+        } else if self.memory.verified.contains_key(kind) {
+            let what = format!("{kind} {name} was deleted by another client and is created again");
+            self.memory.restored(kind, what, Instant::now());
         }
         // Deleting a group deletes its children, and the watches deliver the deletions in any order.
         if missing {
@@ -148,6 +168,27 @@ impl Children<'_> {
             Err(ApplyError::Conflict { kind, name })
         }
     }
+}
+
+/// Who changed a child, and which fields: "kubectl-edit (spec.replicas)".
+fn changed_by<K: Resource>(live: &K, json: &Value, wanted: &Value) -> String {
+    let fields = differences(json, wanted);
+    let entries = live.meta().managed_fields.clone().unwrap_or_default();
+    let others = entries.into_iter().filter(|entry| {
+        entry.manager.as_deref() != Some(OPERATOR_MANAGER) && entry.subresource.as_deref() != Some("status")
+    });
+    // Of several, the last one that wrote.
+    let last = others.max_by_key(|entry| entry.time.clone().map(|time| time.0));
+    let manager = last.and_then(|entry| entry.manager);
+    format!(
+        "{} ({}) and is restored",
+        manager.as_deref().unwrap_or("an unknown client"),
+        if fields.is_empty() {
+            "a removed field".into()
+        } else {
+            fields.join(", ")
+        }
+    )
 }
 
 /// The object with its own hash as an annotation.

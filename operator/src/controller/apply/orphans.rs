@@ -15,26 +15,37 @@ use super::error::{ApplyError, is_not_found};
 use crate::group::validate::ValidatedGroup;
 
 /// Deletes children that this group owns under names that it no longer uses.
-pub(super) async fn delete_orphans(scope: &Scope, group: &ValidatedGroup) -> Result<(), ApplyError> {
+/// `budget`: the group has a PodDisruptionBudget.
+pub(super) async fn delete_orphans(
+    scope: &Scope,
+    group: &ValidatedGroup,
+    budget: bool,
+) -> Result<(), ApplyError> {
     let caches = &scope.caches;
-    orphans(scope, group, &caches.deployments).await?;
-    orphans(scope, group, &caches.disruption_budgets).await?;
-    orphans(scope, group, &caches.config_maps).await?;
-    orphans(scope, group, &caches.role_bindings).await?;
-    orphans(scope, group, &caches.roles).await?;
-    orphans(scope, group, &caches.service_accounts).await
+    let kept = child_name(&group.name);
+    let kept = Some(kept.as_str());
+    orphans(scope, group, &caches.deployments, kept).await?;
+    orphans(scope, group, &caches.disruption_budgets, kept.filter(|_| budget)).await?;
+    orphans(scope, group, &caches.config_maps, kept).await?;
+    orphans(scope, group, &caches.role_bindings, kept).await?;
+    orphans(scope, group, &caches.roles, kept).await?;
+    orphans(scope, group, &caches.service_accounts, kept).await
 }
 
-async fn orphans<C>(scope: &Scope, group: &ValidatedGroup, cache: &Store<C>) -> Result<(), ApplyError>
+async fn orphans<C>(
+    scope: &Scope,
+    group: &ValidatedGroup,
+    cache: &Store<C>,
+    kept: Option<&str>,
+) -> Result<(), ApplyError>
 where
     C: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     C: Clone + DeserializeOwned + std::fmt::Debug + 'static,
 {
-    let kept = child_name(&group.name);
     let orphans: BTreeSet<String> = cache
         .state_filter(|child| {
             let mut owners = child.owner_references().iter();
-            owners.any(|owner| owner.uid == group.owner.uid) && child.name_any() != kept
+            owners.any(|owner| owner.uid == group.owner.uid) && Some(child.name_any().as_str()) != kept
         })
         .iter()
         .map(|child| child.name_any())

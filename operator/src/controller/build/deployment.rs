@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crds::names;
+use crds::spec::AssignedBy;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, ConfigMap, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
@@ -23,6 +24,8 @@ use crate::group::validate::ValidatedGroup;
 
 /// The user id of the distroless images; any number except 0 works, because the image has no user database.
 const NON_ROOT: i64 = 65532;
+/// Volumes whose loss is harmless: without this the cluster autoscaler does not remove a node with such a pod.
+const LOCAL_VOLUMES_ANNOTATION: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes";
 /// Name of the only container.
 pub const CONTAINER: &str = "worker";
 
@@ -67,7 +70,8 @@ fn template_metadata(group: &ValidatedGroup, config_map: &ConfigMap) -> ObjectMe
     // The user's entries come first, so that ours override them: selector and hashes must not change.
     let mut labels = group.spec.worker.labels.clone();
     labels.extend(child_names::labels(&group.name));
-    let mut annotations = group.spec.worker.annotations.clone();
+    let mut annotations = BTreeMap::from([(LOCAL_VOLUMES_ANNOTATION.into(), volumes::TMP_VOLUME.into())]);
+    annotations.extend(group.spec.worker.annotations.clone());
     annotations.insert(names::CONFIG_HASH_ANNOTATION.into(), config_hash(config_map));
     annotations.insert(names::SECRETS_HASH_ANNOTATION.into(), group.secrets_hash.clone());
     ObjectMeta {
@@ -79,6 +83,10 @@ fn template_metadata(group: &ValidatedGroup, config_map: &ConfigMap) -> ObjectMe
 
 fn pod_spec(group: &ValidatedGroup) -> PodSpec {
     let worker = &group.spec.worker;
+    let id = |chosen: Option<i64>| match worker.run_as.assigned_by {
+        AssignedBy::Operator => Some(chosen.unwrap_or(NON_ROOT)),
+        AssignedBy::Platform => None,
+    };
     PodSpec {
         service_account_name: Some(child_names::child_name(&group.name)),
         automount_service_account_token: Some(true),
@@ -86,9 +94,9 @@ fn pod_spec(group: &ValidatedGroup) -> PodSpec {
         termination_grace_period_seconds: Some(worker.termination_grace_period_seconds),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
-            run_as_user: Some(NON_ROOT),
-            run_as_group: Some(NON_ROOT),
-            fs_group: Some(NON_ROOT),
+            run_as_user: id(worker.run_as.user),
+            run_as_group: id(worker.run_as.group),
+            fs_group: id(worker.run_as.fs_group),
             seccomp_profile: Some(SeccompProfile {
                 type_: "RuntimeDefault".into(),
                 localhost_profile: None,
@@ -114,12 +122,7 @@ fn pod_spec(group: &ValidatedGroup) -> PodSpec {
 
 fn container(group: &ValidatedGroup) -> Container {
     let worker = &group.spec.worker;
-    let mut env: Vec<EnvVar> = worker
-        .env
-        .iter()
-        .filter(|var| !is_ours(&var.name))
-        .cloned()
-        .collect();
+    let mut env: Vec<EnvVar> = worker.env.clone();
     env.push(from_field("POD_NAME", "metadata.name"));
     env.push(from_field("POD_NAMESPACE", "metadata.namespace"));
     Container {
@@ -167,10 +170,6 @@ fn container(group: &ValidatedGroup) -> Container {
         volume_mounts: Some(volumes::mounts(group)),
         ..Container::default()
     }
-}
-
-fn is_ours(name: &str) -> bool {
-    matches!(name, "POD_NAME" | "POD_NAMESPACE")
 }
 
 fn from_field(name: &str, path: &str) -> EnvVar {

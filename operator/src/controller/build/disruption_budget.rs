@@ -9,11 +9,13 @@ use super::metadata::metadata;
 use crate::controller::names::selector;
 use crate::group::validate::ValidatedGroup;
 
-pub fn disruption_budget(group: &ValidatedGroup) -> PodDisruptionBudget {
-    PodDisruptionBudget {
+/// None if the group has none.
+pub fn disruption_budget(group: &ValidatedGroup) -> Option<PodDisruptionBudget> {
+    let wanted = &group.spec.worker.pod_disruption_budget;
+    wanted.enabled.then(|| PodDisruptionBudget {
         metadata: metadata(group),
         spec: Some(PodDisruptionBudgetSpec {
-            max_unavailable: Some(IntOrString::Int(1)),
+            max_unavailable: Some(IntOrString::Int(wanted.max_unavailable)),
             selector: Some(LabelSelector {
                 match_labels: Some(selector(&group.name)),
                 ..LabelSelector::default()
@@ -23,7 +25,7 @@ pub fn disruption_budget(group: &ValidatedGroup) -> PodDisruptionBudget {
             ..PodDisruptionBudgetSpec::default()
         }),
         status: None,
-    }
+    })
 }
 
 #[cfg(test)]
@@ -33,8 +35,18 @@ mod tests {
 
     #[test]
     fn one_worker_may_be_unavailable() {
-        let spec = disruption_budget(&validated()).spec.unwrap();
+        let spec = disruption_budget(&validated()).unwrap().spec.unwrap();
         assert_eq!(spec.max_unavailable, Some(IntOrString::Int(1)));
         assert_eq!(spec.selector.unwrap().match_labels.unwrap(), selector("orders"));
+    }
+
+    #[test]
+    fn the_budget_can_be_changed_or_left_out() {
+        let mut group = validated();
+        group.spec.worker.pod_disruption_budget.max_unavailable = 3;
+        let spec = disruption_budget(&group).unwrap().spec.unwrap();
+        assert_eq!(spec.max_unavailable, Some(IntOrString::Int(3)));
+        group.spec.worker.pod_disruption_budget.enabled = false;
+        assert_eq!(disruption_budget(&group), None);
     }
 }

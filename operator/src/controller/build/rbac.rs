@@ -11,8 +11,14 @@ use crate::controller::names::child_name;
 use crate::group::validate::ValidatedGroup;
 
 pub fn service_account(group: &ValidatedGroup) -> ServiceAccount {
+    let wanted = &group.spec.worker.service_account;
+    let mut metadata = metadata(group);
+    // Ours override the user's.
+    let labels = wanted.labels.clone().into_iter();
+    metadata.labels = Some(labels.chain(metadata.labels.unwrap_or_default()).collect());
+    metadata.annotations = (!wanted.annotations.is_empty()).then(|| wanted.annotations.clone());
     ServiceAccount {
-        metadata: metadata(group),
+        metadata,
         ..ServiceAccount::default()
     }
 }
@@ -86,6 +92,26 @@ mod tests {
             )
         );
         assert_eq!(granted.len(), 2);
+    }
+
+    #[test]
+    fn the_account_has_the_users_labels_and_annotations() {
+        let mut group = validated();
+        let wanted = serde_json::json!({
+            "labels": {"azure.workload.identity/use": "true"},
+            "annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/x"},
+        });
+        group.spec.worker.service_account = serde_json::from_value(wanted).unwrap();
+        let metadata = service_account(&group).metadata;
+        let labels = metadata.labels.unwrap();
+        assert_eq!(labels["azure.workload.identity/use"], "true");
+        assert_eq!(labels["kafka-consumer.dev/group"], "orders");
+        assert!(
+            metadata
+                .annotations
+                .unwrap()
+                .contains_key("eks.amazonaws.com/role-arn")
+        );
     }
 
     #[test]

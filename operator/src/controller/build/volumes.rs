@@ -15,6 +15,8 @@ use crate::group::references::ObjectKind;
 use crate::group::validate::ValidatedGroup;
 
 const TMP: &str = "/tmp";
+/// Name of the volume for temporary files.
+pub const TMP_VOLUME: &str = "kcg-tmp";
 
 pub fn volumes(group: &ValidatedGroup) -> Vec<Volume> {
     let mut volumes = vec![config_map_volume("kcg-config", &child_name(&group.name))];
@@ -27,7 +29,7 @@ pub fn volumes(group: &ValidatedGroup) -> Vec<Volume> {
     volumes.extend(group.spec.worker.volumes.iter().map(user_volume));
     if !user_mounts_tmp(group) {
         volumes.push(Volume {
-            name: "kcg-tmp".into(),
+            name: TMP_VOLUME.into(),
             empty_dir: Some(EmptyDirVolumeSource::default()),
             ..Volume::default()
         });
@@ -57,7 +59,7 @@ pub fn mounts(group: &ValidatedGroup) -> Vec<VolumeMount> {
             .map(|own| mount(&own.name, &own.mount_path, own.read_only)),
     );
     if !user_mounts_tmp(group) {
-        mounts.push(mount("kcg-tmp", TMP, false));
+        mounts.push(mount(TMP_VOLUME, TMP, false));
     }
     mounts
 }

@@ -2,6 +2,7 @@
 //! Out: the new one. Pure: the same input gives the same status, byte for byte, so that an idle cluster
 //! causes no writes.
 
+mod counts;
 pub mod inputs;
 mod verdicts;
 
@@ -9,10 +10,11 @@ use crds::KafkaConsumerGroupStatus;
 use crds::status::{LagStatus, PartitionsStatus, ScalingStatus, TopicStatus, condition};
 use jiff::Timestamp;
 
+use self::counts::WorkerCounts;
 use self::inputs::Inputs;
 use self::verdicts::{
-    Assigned, WorkerCounts, accepted, assigned, available, consuming, lag_known, limited, reachable, ready,
-    reconciling, stalled, stopped,
+    Assigned, accepted, assigned, available, consuming, lag_known, limited, reachable, ready, reconciling,
+    stalled, stopped,
 };
 use super::conditions::{self, Truth, Verdict, whole_seconds};
 use super::workers;

@@ -7,8 +7,11 @@ use kube::runtime::events::{Event, EventType};
 
 use super::conditions::{find, reason};
 use crate::digest::hash;
+use crate::group::wording::count;
 use crate::kafka::model::{ProvisionAction, Provisioned};
 
+/// Names of topics in one Event.
+const MAX_NAMES: usize = 8;
 /// The API's limit for notes.
 const MAX_NOTE: usize = 1000;
 
@@ -22,7 +25,9 @@ pub fn events(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) ->
     let was = |kind: &str| reason(&old.conditions, kind).unwrap_or_default().to_string();
     if let Some(now) = changed(condition::ACCEPTED) {
         match (now.status.as_str(), now.reason.as_str()) {
-            ("False", _) | (_, "CredentialsInClear") => events.push(warning(&now.reason, &now.message)),
+            ("False", _) | (_, "CredentialsInClear" | "ReplicasIgnored") => {
+                events.push(warning(&now.reason, &now.message))
+            }
             _ if find(&old.conditions, condition::ACCEPTED).is_some_and(|old| old.status == "False") => {
                 events.push(normal("Accepted", &now.message));
             }
@@ -110,18 +115,45 @@ fn is_hindered(reason: &str) -> bool {
 
 /// Events about changed topics.
 pub fn provisioned(done: &[Provisioned]) -> Vec<Event> {
-    let events = done.iter().filter_map(|done| match done.action {
-        ProvisionAction::Created => Some(normal(
-            "TopicCreated",
-            &format!("topic {} was created, as provision requests", done.topic),
-        )),
-        ProvisionAction::Grown { from, to } => Some(normal(
-            "TopicGrown",
-            &format!("topic {} was expanded from {from} to {to} partitions", done.topic),
-        )),
-        ProvisionAction::Unchanged => None,
+    let created = done.iter().filter(|done| done.action == ProvisionAction::Created);
+    let created: Vec<String> = created.map(|done| done.topic.clone()).collect();
+    let grown = done.iter().filter_map(|done| match done.action {
+        ProvisionAction::Grown { from, to } => Some(format!("{} from {from} to {to}", done.topic)),
+        _ => None,
     });
-    events.collect()
+    let grown: Vec<String> = grown.collect();
+    let one = |reason: &str, what: &str, topics: Vec<String>| {
+        (!topics.is_empty()).then(|| {
+            let number = count(topics.len() as u64, "topic");
+            normal(reason, &format!("{number} {what}: {}", some_of(&topics)))
+        })
+    };
+    [
+        one("TopicCreated", "created, as provision requests", created),
+        one("TopicGrown", "expanded, partitions", grown),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Children that others had changed, and that the operator has restored.
+pub fn restored(done: &[String]) -> Vec<Event> {
+    done.iter().map(|what| warning("ChildRestored", what)).collect()
+}
+
+/// The first names, and how many more there are.
+fn some_of(names: &[String]) -> String {
+    let shown = names
+        .iter()
+        .take(MAX_NAMES)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(", ");
+    match names.len().saturating_sub(MAX_NAMES) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 /// An Event about something that went as it should.
@@ -254,6 +286,29 @@ mod tests {
             assert!(reasons(&failing, &failing).is_empty());
             assert_eq!(reasons(&failing, &healthy), ["Consuming"]);
         }
+    }
+
+    #[test]
+    fn many_topics_of_one_resource_make_one_event() {
+        let done = |number: usize, action: ProvisionAction| Provisioned {
+            topic: format!("t{number}"),
+            action,
+        };
+        let mut all: Vec<Provisioned> = (0..64).map(|n| done(n, ProvisionAction::Created)).collect();
+        all.push(done(64, ProvisionAction::Unchanged));
+        all.push(done(65, ProvisionAction::Grown { from: 1, to: 3 }));
+        let notes: Vec<String> = provisioned(&all)
+            .into_iter()
+            .filter_map(|event| event.note)
+            .collect();
+        assert_eq!(
+            notes,
+            [
+                "64 topics created, as provision requests: t0, t1, t2, t3, t4, t5, t6, t7 and 56 more",
+                "1 topic expanded, partitions: t65 from 1 to 3",
+            ]
+        );
+        assert!(provisioned(&all[64..65]).is_empty());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Warnings about an accepted group. In: the spec and the Kafka facts. Out: at most one warning, which
 //! contains all messages. Pure; a warning never keeps workers from running.
 
-use crds::spec::KafkaConsumerGroupSpec;
+use crds::spec::{KafkaConsumerGroupSpec, ScalingMode};
 
 use crate::group::observed::Observed;
 use crate::group::rejection::Finding;
@@ -9,12 +9,28 @@ use crate::group::topics;
 
 /// The reason of the first warning and the messages of all: they share one condition.
 pub(super) fn warning(spec: &KafkaConsumerGroupSpec, observed: &Observed) -> Option<Finding> {
-    let warnings = missing_outputs(spec, observed)
+    let warnings = replicas_ignored(spec, observed)
         .into_iter()
+        .chain(missing_outputs(spec, observed))
         .chain(credentials_in_clear(spec));
     warnings.reduce(|first, next| Finding {
         message: format!("{}; {}", first.message, next.message),
         ..first
+    })
+}
+
+/// Outside of mode Manual the operator writes spec.replicas itself, so another number is a request to scale.
+fn replicas_ignored(spec: &KafkaConsumerGroupSpec, observed: &Observed) -> Option<Finding> {
+    let current = observed.current_replicas()?;
+    let requested = spec.replicas.filter(|requested| *requested != current)?;
+    let written = observed.last_replicas == Some(requested);
+    (spec.scaling.mode != ScalingMode::Manual && !written).then(|| {
+        Finding::new(
+            "ReplicasIgnored",
+            format!(
+                "spec.replicas is {requested} and has no effect, because spec.scaling.mode is PartitionCount; set the mode to Manual to scale by hand, or remove spec.replicas"
+            ),
+        )
     })
 }
 
@@ -96,6 +112,32 @@ mod tests {
             warning_for(&["clean"], |_| {}).unwrap().reason,
             "WriterTopicMissing"
         );
+    }
+
+    #[test]
+    fn scaling_outside_of_mode_manual_is_answered() {
+        let deployment =
+            serde_json::json!({"metadata": {}, "spec": {"replicas": 6, "selector": {}, "template": {}}});
+        let deployment = std::sync::Arc::new(serde_json::from_value(deployment).unwrap());
+        let warning_for = |replicas: i32, last: i32, mode: ScalingMode| {
+            let (mut spec, mut observed) = (secured_group().spec, observed());
+            (spec.replicas, spec.scaling.mode) = (Some(replicas), mode);
+            observed.deployment = Some(std::sync::Arc::clone(&deployment));
+            observed.last_replicas = Some(last);
+            warning(&spec, &observed)
+        };
+        let auto = ScalingMode::PartitionCount;
+        let ignored = warning_for(3, 6, auto).unwrap();
+        assert_eq!(ignored.reason, "ReplicasIgnored");
+        assert!(
+            ignored.message.contains("spec.replicas is 3"),
+            "{}",
+            ignored.message
+        );
+        // The number in use, or the last one that the operator wrote itself.
+        assert_eq!(warning_for(6, 6, auto), None);
+        assert_eq!(warning_for(4, 4, auto), None);
+        assert_eq!(warning_for(3, 6, ScalingMode::Manual), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::local::{
     load::{Document, Loaded, load},
     local_group::LocalGroup,
     plan,
-    prepare::prepare,
+    prepare::{prepare, programs},
     validate::Rules,
 };
 
@@ -61,9 +61,15 @@ impl Session {
             &self.rules,
             document,
             old.as_ref(),
-            |group| prepare(group, loaded, &self.brokers, &self.folders, &self.programs),
+            async |group| {
+                let found = programs(&group, loaded, &self.folders);
+                let sources = found.into_iter().map(|(_, source)| source);
+                self.programs.prepare_all(sources.collect()).await;
+                prepare(group, loaded, &self.brokers, &self.folders, &self.programs)
+            },
             &self.namespace,
-        )?;
+        )
+        .await?;
         if let Some(broker) = &mut self.broker {
             let topics = plan::embedded_topics(&prepared.valid.spec);
             let kept = broker
@@ -120,11 +126,11 @@ impl Session {
 }
 
 /// Runs all checks of one document; every message starts with the file.
-pub fn check<T>(
+pub async fn check<T>(
     rules: &Rules,
     document: &Document,
     old: Option<&Value>,
-    prepare: impl FnOnce(crds::KafkaConsumerGroup) -> Result<T, String>,
+    prepare: impl AsyncFnOnce(crds::KafkaConsumerGroup) -> Result<T, String>,
     namespace: &str,
 ) -> Result<T, String> {
     let name = document
@@ -146,5 +152,7 @@ pub fn check<T>(
         .metadata
         .namespace
         .get_or_insert_with(|| namespace.to_string());
-    prepare(group).map_err(|reason| invalid(&reason.replace('\n', "\n  ")))
+    prepare(group)
+        .await
+        .map_err(|reason| invalid(&reason.replace('\n', "\n  ")))
 }

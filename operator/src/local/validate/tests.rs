@@ -314,6 +314,16 @@ fn every_cel_rule_refuses_its_example() {
             "spec.worker.volumes[0]",
             "exactly one of emptyDir",
         ),
+        (
+            with(&[("/worker/volumes/0", json!({"name": "kcg-data", "emptyDir": {}}))]),
+            "spec.worker.volumes[0]",
+            "are reserved for the operator",
+        ),
+        (
+            with(&[("/worker/runAs", json!({"assignedBy": "Platform", "user": 1000}))]),
+            "spec.worker.runAs",
+            "leaves user, group and fsGroup to the platform",
+        ),
     ];
     table.extend(fields::refused());
     let rules = Rules::new();

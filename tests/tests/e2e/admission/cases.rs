@@ -352,5 +352,17 @@ fn worker() -> Vec<Case> {
             "spec.worker.volumes[]",
             sources,
         ),
+        Case(
+            "a volume with a reserved name",
+            json!({"worker": {"volumes": [{"name": "kcg-v", "emptyDir": {}}]}}),
+            "spec.worker.volumes[]",
+            "are reserved for the operator",
+        ),
+        Case(
+            "ids that the platform is to assign",
+            json!({"worker": {"runAs": {"assignedBy": "Platform", "user": 1000}}}),
+            "spec.worker.runAs",
+            "leaves user, group and fsGroup to the platform",
+        ),
     ]
 }

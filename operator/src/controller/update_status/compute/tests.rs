@@ -292,16 +292,46 @@ const TABLE: &[(&str, Change, &str, &str, &str)] = &[
         "False/UpToDate",
     ),
     (
-        "stopped is not ready, and that is fine",
+        "stopped is ready once no worker is left",
         |scenario| {
             scenario.spec.desired_state = DesiredState::Stopped;
             scenario.deployment = Some(deployment(0, 0, 0));
             scenario.pods.clear();
             scenario.group_state("Empty", Some(0));
         },
-        "False/Stopped",
+        "True/Stopped",
         "False/Stopped",
         "False/UpToDate",
+    ),
+    (
+        "an error of a stopped group stays visible",
+        |scenario| {
+            scenario.spec.desired_state = DesiredState::Stopped;
+            scenario.deployment = Some(deployment(0, 0, 0));
+            scenario.pods.clear();
+            scenario.acceptance = Err(Rejection::new("TransformInvalid", "line 1"));
+        },
+        "False/TransformInvalid",
+        "True/TransformInvalid",
+        "False/Stalled",
+    ),
+    (
+        "a paused Deployment is named when it holds a change back",
+        |scenario| {
+            let mut paused = deployment(6, 6, 0);
+            paused.spec.as_mut().unwrap().paused = Some(true);
+            scenario.deployment = Some(paused);
+        },
+        "False/DeploymentPaused",
+        "True/DeploymentPaused",
+        "False/Stalled",
+    ),
+    (
+        "a program that is not compiled yet needs only time",
+        |scenario| scenario.acceptance = Err(Rejection::new("TransformNotCompiled", "wait")),
+        "False/TransformNotCompiled",
+        "False/NotStalled",
+        "False/Stalled",
     ),
     (
         "stopping waits for the drain",
@@ -342,6 +372,34 @@ fn each_problem_has_its_reason() {
             "{name}: Reconciling"
         );
     }
+}
+
+#[test]
+fn messages_count_workers_that_exist_and_know_one_from_many() {
+    let message = |wanted: i32, existing: i32, ready: i32, updated: i32| {
+        let mut scenario = Scenario::healthy();
+        let mut deployment = deployment(wanted, ready, updated);
+        deployment.status.as_mut().unwrap().replicas = Some(existing);
+        scenario.deployment = Some(deployment);
+        let computed = scenario.computed();
+        conditions::find(&computed.status.conditions, "WorkersAvailable")
+            .unwrap()
+            .message
+            .clone()
+    };
+    assert_eq!(message(1, 1, 1, 1), "1 of 1 worker ready");
+    assert_eq!(
+        message(2, 4, 4, 4),
+        "2 of 2 workers ready, 2 more workers stopping"
+    );
+    assert_eq!(
+        message(4, 4, 3, 1),
+        "3 of 4 workers ready, 1 with the latest configuration"
+    );
+    assert_eq!(
+        message(6, 0, 0, 0),
+        "0 of 6 workers ready, 0 with the latest configuration"
+    );
 }
 
 #[test]

@@ -7,47 +7,14 @@ use crds::status::{PausedReason, StalledPartition, condition};
 
 use super::super::conditions::{self, Truth, Verdict};
 use super::super::workers;
+use super::counts::WorkerCounts;
 use super::inputs::Inputs;
+use crate::controller::names::child_name;
 use crate::group::scaling::{Decision, Limit};
+use crate::group::validate::NOT_COMPILED;
+use crate::group::wording::count;
 use crate::kafka::model::KafkaView;
 use crate::kafka::model::{GroupFacts, KafkaFacts, KafkaProblem};
-
-/// Worker counts from the Deployment.
-pub(super) struct WorkerCounts {
-    pub(super) wanted: i32,
-    pub(super) existing: i32,
-    pub(super) ready: i32,
-    pub(super) updated: i32,
-    /// Why the Deployment cannot create pods.
-    pub(super) refused: Option<String>,
-    pub(super) observed: bool,
-}
-
-impl WorkerCounts {
-    pub(super) fn of(inputs: &Inputs<'_>) -> Self {
-        let spec = inputs.deployment.and_then(|deployment| deployment.spec.as_ref());
-        let status = inputs
-            .deployment
-            .and_then(|deployment| deployment.status.clone())
-            .unwrap_or_default();
-        let generation = inputs
-            .deployment
-            .and_then(|deployment| deployment.metadata.generation);
-        let failure = status
-            .conditions
-            .unwrap_or_default()
-            .into_iter()
-            .find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True");
-        Self {
-            wanted: spec.and_then(|spec| spec.replicas).unwrap_or(0),
-            existing: status.replicas.unwrap_or(0),
-            ready: status.ready_replicas.unwrap_or(0),
-            updated: status.updated_replicas.unwrap_or(0),
-            refused: failure.map(|condition| condition.message.unwrap_or_default()),
-            observed: generation.is_some() && status.observed_generation >= generation,
-        }
-    }
-}
 
 /// Whether all partitions are assigned, according to the coordinator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,8 +32,9 @@ pub(super) fn assigned(group: Option<&GroupFacts>, total: Option<i32>) -> Assign
     match group.assigned_partitions {
         Some(assigned) if group.state == "Stable" && assigned >= total => Assigned::All,
         Some(assigned) => Assigned::Not(format!(
-            "the group is {}; {assigned} of {total} partitions are assigned",
-            group.state
+            "the group is {}; {assigned} of {} assigned",
+            group.state,
+            count(total, "partition")
         )),
         None => Assigned::Not(format!("the group is {}", group.state)),
     }
@@ -141,7 +109,7 @@ pub(super) fn available(inputs: &Inputs<'_>, workers: &WorkerCounts) -> Verdict 
         return if existing == 0 && draining == 0 {
             Verdict::new(Truth::True, "Stopped", "no workers run, as desiredState requests")
         } else {
-            no("Stopping", format!("{draining} workers are draining"))
+            no("Stopping", format!("{} left to drain", count(draining, "worker")))
         };
     }
     if workers.observed && ready >= wanted && updated >= wanted && existing == wanted {
@@ -155,7 +123,7 @@ pub(super) fn available(inputs: &Inputs<'_>, workers: &WorkerCounts) -> Verdict 
             _ => Verdict::new(
                 Truth::True,
                 "AllWorkersReady",
-                format!("{wanted} of {wanted} workers are ready"),
+                format!("{wanted} of {} ready", count(wanted, "worker")),
             ),
         };
     }
@@ -179,10 +147,16 @@ pub(super) fn available(inputs: &Inputs<'_>, workers: &WorkerCounts) -> Verdict 
             ),
         );
     }
-    no(
-        "Progressing",
-        format!("{ready} of {wanted} workers are ready, {updated} run the latest configuration"),
-    )
+    if inputs.deployment.and_then(|it| it.spec.as_ref()?.paused) == Some(true) {
+        return no(
+            "DeploymentPaused",
+            format!(
+                "Deployment {name} is paused, so no change reaches the workers; resume it: kubectl rollout resume deployment/{name}",
+                name = child_name(inputs.name)
+            ),
+        );
+    }
+    no("Progressing", workers.progress())
 }
 
 pub(super) fn consuming(
@@ -212,14 +186,15 @@ pub(super) fn consuming(
     if let Some(problem) = workers::worker_problem(&inputs.old.workers, present, inputs.now) {
         return Verdict::new(Truth::False, problem.reason, problem.message);
     }
-    if let Some((count @ 1.., shown)) = stuck {
+    if let Some((number @ 1.., shown)) = stuck {
         let first = shown.first().map_or(String::new(), |first| {
             let offset = first.offset.map_or(String::new(), |offset| format!("@{offset}"));
             let (topic, partition, since) = (&first.topic, first.partition, first.since);
             format!(", {topic}-{partition}{offset} since {since}")
         });
         let message = format!(
-            "{count} partitions make no progress although they have work to do{first}; see status.stalledPartitions and the logs of their workers"
+            "{} without progress although there is work to do{first}; see status.stalledPartitions and the logs of the workers",
+            count(*number, "partition")
         );
         return Verdict::new(Truth::False, "PartitionsStalled", message);
     }
@@ -252,14 +227,14 @@ pub(super) fn stalled(
     consuming: &Verdict,
 ) -> Verdict {
     let yes = |verdict: &Verdict| Verdict::new(Truth::True, &verdict.reason, verdict.message.clone());
-    if stopped(inputs) {
-        return Verdict::new(Truth::False, "Stopped", "desiredState is Stopped");
-    }
-    if !accepted.is_true() {
+    if !accepted.is_true() && accepted.reason != NOT_COMPILED {
         return yes(accepted);
     }
     if let Some(failure) = inputs.failure.filter(|failure| failure.needs_action) {
         return Verdict::new(Truth::True, &failure.reason, failure.message.clone());
+    }
+    if stopped(inputs) {
+        return Verdict::new(Truth::False, "Stopped", "desiredState is Stopped");
     }
     // An unreachable cluster recovers without action; refused logins and wrong settings do not.
     if matches!(inputs.kafka, KafkaView::Failed(problem) if !matches!(problem, KafkaProblem::Unreachable(_)))
@@ -295,8 +270,9 @@ pub(super) fn ready(
         return Verdict::new(Truth::False, &failure.reason, failure.message.clone());
     }
     if stopped(inputs) {
+        // kstatus, and with it flux and helm --wait, waits for Ready.
         return if available.is_true() {
-            no(consuming)
+            Verdict::new(Truth::True, "Stopped", available.message.clone())
         } else {
             no(available)
         };

@@ -1,0 +1,214 @@
+//! Which VRL programs compile. In: sources of programs. Out: a [`Verdict`] for each. Remembers its verdicts;
+//! runs no program.
+//!
+//! A program is text of a user, and compiling it can take all memory, all time, or overflow the stack. So the
+//! operator compiles in a process of its own (`process`), which is killed when it exceeds a limit, and never
+//! while another group waits for a lock. A program first gets a short time, then a longer one in another
+//! queue: programs that compile quickly do not wait behind slow ones.
+
+#[cfg(feature = "vrl")]
+pub mod process;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+#[cfg(feature = "vrl")]
+use std::time::Duration;
+
+use tokio::sync::OnceCell;
+#[cfg(feature = "vrl")]
+use tokio::sync::Semaphore;
+
+use crate::digest::hash;
+use crate::sync::lock;
+
+/// Maximum number of cached verdicts, mostly about 100 bytes each; more than the programs of any cluster we
+/// know.
+const MAX_RESULTS: usize = 4096;
+
+/// CPU time of the first try. Programs with a hundred statements need 10 to 50 ms.
+#[cfg(feature = "vrl")]
+const QUICK: Duration = Duration::from_millis(300);
+/// Processes that may run at the same time: first tries, and longer ones. Each may use the memory of
+/// `Limits::OPERATOR`, and the operator's container has a limit.
+#[cfg(feature = "vrl")]
+const QUICK_PROCESSES: usize = 1;
+#[cfg(feature = "vrl")]
+const SLOW_PROCESSES: usize = 1;
+/// A reconcile waits at most this long for a verdict. The compilation continues, and a later reconcile finds
+/// its verdict.
+#[cfg(feature = "vrl")]
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What is known of a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Valid,
+    /// The compiler's message, or the limit that the program exceeds.
+    Invalid(String),
+    /// Not known yet, and why.
+    Unknown(String),
+}
+
+/// The verdicts of one operator.
+#[derive(Debug)]
+pub struct Programs {
+    verdicts: Mutex<HashMap<String, Arc<OnceCell<Verdict>>>>,
+    #[cfg(feature = "vrl")]
+    processes: Option<Processes>,
+}
+
+#[cfg(feature = "vrl")]
+#[derive(Debug)]
+struct Processes {
+    program: std::path::PathBuf,
+    quick: Semaphore,
+    slow: Semaphore,
+}
+
+impl Default for Programs {
+    /// Compiles in this process, which is for tests.
+    fn default() -> Self {
+        Self {
+            verdicts: Mutex::default(),
+            #[cfg(feature = "vrl")]
+            processes: None,
+        }
+    }
+}
+
+impl Programs {
+    /// Compiles in processes that run `program`, an executable of this operator.
+    #[cfg(feature = "vrl")]
+    pub fn isolated(program: std::path::PathBuf) -> Self {
+        let processes = Processes {
+            program,
+            quick: Semaphore::new(QUICK_PROCESSES),
+            slow: Semaphore::new(SLOW_PROCESSES),
+        };
+        Self {
+            processes: Some(processes),
+            ..Self::default()
+        }
+    }
+
+    /// The executable of this process, which stays accessible when its file is replaced.
+    #[cfg(feature = "vrl")]
+    pub fn of_this_program() -> Self {
+        let own = std::path::PathBuf::from("/proc/self/exe");
+        Self::isolated(if own.exists() {
+            own
+        } else {
+            std::env::current_exe().unwrap_or(own)
+        })
+    }
+
+    /// Without the compiler nothing is started.
+    #[cfg(not(feature = "vrl"))]
+    pub fn of_this_program() -> Self {
+        Self::default()
+    }
+
+    /// What is known of `source`; compiles it only if nothing runs processes. Call [`Programs::prepare`]
+    /// first.
+    pub fn verdict(&self, source: &str) -> Verdict {
+        let cell = self.cell(source);
+        if let Some(verdict) = cell.get() {
+            return verdict.clone();
+        }
+        #[cfg(feature = "vrl")]
+        if self.processes.is_none() {
+            let verdict = match crds::vrl_program::compile(source) {
+                Ok(_) => Verdict::Valid,
+                Err(error) => Verdict::Invalid(error.to_string()),
+            };
+            // Err: another thread was faster.
+            drop(cell.set(verdict.clone()));
+            return verdict;
+        }
+        // Without the compiler every program passes; the worker checks its programs when it starts.
+        if cfg!(not(feature = "vrl")) {
+            return Verdict::Valid;
+        }
+        Verdict::Unknown("the operator still compiles it, or programs before it".into())
+    }
+
+    /// Compiles `sources`, unless their verdicts are known. Waits a limited time; the compilation continues.
+    #[cfg(feature = "vrl")]
+    pub async fn prepare(self: &Arc<Self>, sources: Vec<String>) {
+        drop(tokio::time::timeout(PATIENCE, self.prepare_all(sources)).await);
+    }
+
+    /// Compiles `sources`, unless their verdicts are known.
+    #[cfg(feature = "vrl")]
+    pub async fn prepare_all(self: &Arc<Self>, sources: Vec<String>) {
+        if self.processes.is_none() {
+            return;
+        }
+        let unknown: Vec<String> = sources
+            .into_iter()
+            .filter(|source| !self.cell(source).initialized())
+            .collect();
+        if unknown.is_empty() {
+            return;
+        }
+        // A task of its own: it continues when the caller stops waiting.
+        let programs = self.clone();
+        let work = tokio::spawn(async move {
+            for source in unknown {
+                programs.compile(&source).await;
+            }
+        });
+        // An error is a panic: the verdict stays unknown.
+        drop(work.await);
+    }
+
+    #[cfg(not(feature = "vrl"))]
+    pub async fn prepare(self: &Arc<Self>, _: Vec<String>) {}
+
+    #[cfg(not(feature = "vrl"))]
+    pub async fn prepare_all(self: &Arc<Self>, _: Vec<String>) {}
+
+    #[cfg(feature = "vrl")]
+    async fn compile(&self, source: &str) {
+        let Some(processes) = &self.processes else { return };
+        let cell = self.cell(source);
+        let verdict = cell.get_or_try_init(|| processes.compile(source)).await;
+        if let Err(error) = verdict {
+            tracing::warn!(%error, "cannot compile a VRL program; it is tried again");
+        }
+    }
+
+    fn cell(&self, source: &str) -> Arc<OnceCell<Verdict>> {
+        let key = hash(source.as_bytes());
+        let mut verdicts = lock(&self.verdicts);
+        if verdicts.len() >= MAX_RESULTS && !verdicts.contains_key(&key) {
+            verdicts.clear();
+        }
+        verdicts.entry(key).or_default().clone()
+    }
+}
+
+#[cfg(feature = "vrl")]
+impl Processes {
+    /// Err: nothing is known, and another try may succeed.
+    async fn compile(&self, source: &str) -> Result<Verdict, process::Error> {
+        let limits = crds::vrl_program::Limits::OPERATOR;
+        let short = crds::vrl_program::Limits { cpu: QUICK, ..limits };
+        let outcome = {
+            let _slot = self.quick.acquire().await;
+            process::compile(&self.program, source, short).await?
+        };
+        match outcome {
+            process::Outcome::Valid => return Ok(Verdict::Valid),
+            process::Outcome::Invalid(message) => return Ok(Verdict::Invalid(message)),
+            process::Outcome::TooSlow(_) => {}
+        }
+        let _slot = self.slow.acquire().await;
+        Ok(match process::compile(&self.program, source, limits).await? {
+            process::Outcome::Valid => Verdict::Valid,
+            process::Outcome::Invalid(message) | process::Outcome::TooSlow(message) => {
+                Verdict::Invalid(message)
+            }
+        })
+    }
+}

@@ -1,0 +1,79 @@
+//! VRL programs that take all memory, all time or all stack, compiled as the operator does it: in processes
+//! of the real program.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use operator::compiler::{Programs, Verdict};
+
+fn programs() -> Arc<Programs> {
+    Arc::new(Programs::isolated(PathBuf::from(env!(
+        "CARGO_BIN_EXE_kafka-consumer-operator"
+    ))))
+}
+
+async fn verdict(programs: &Arc<Programs>, source: &str) -> Verdict {
+    programs.prepare_all(vec![source.into()]).await;
+    programs.verdict(source)
+}
+
+fn slow(variant: usize) -> String {
+    format!(".x{variant} = {}.y{}", "to_string!(".repeat(40), ")".repeat(40))
+}
+
+#[tokio::test]
+async fn hostile_programs_are_invalid_and_say_why() {
+    let programs = programs();
+    let doubling: String = (0..40).map(|i| format!(".a{i} = .\n")).collect();
+    let variables = format!("a = [1]\n{}.x = a", "a = [a, a]\n".repeat(60));
+    let deep = format!(".x = {}1{}", "[".repeat(600), "]".repeat(600));
+    let deepest = format!(".x = {}1{}", "(".repeat(130_000), ")".repeat(130_000));
+    let renames: String = (0..2000).map(|i| format!(".new_{i} = del(.old_{i})\n")).collect();
+    for (source, part) in [
+        (&*doubling, "MiB of memory"),
+        (&variables, "MiB of memory"),
+        (&deep, "512 levels deep in line 1"),
+        (&deepest, "512 levels deep in line 1"),
+        (&renames, "CPU time"),
+        (".a = to_flot!(.b)", "undefined function"),
+        (&"#".repeat(300_000), "262144 are allowed"),
+    ] {
+        match verdict(&programs, source).await {
+            Verdict::Invalid(message) => assert!(message.contains(part), "{message}"),
+            other => panic!("{}: {other:?}", &source[..10]),
+        }
+    }
+    let good = verdict(&programs, ".amount = to_float!(.amount)").await;
+    assert_eq!(good, Verdict::Valid);
+}
+
+#[tokio::test]
+async fn a_quick_program_does_not_wait_for_slow_ones() {
+    let programs = programs();
+    let hostile: Vec<String> = (1..7).map(slow).collect();
+    for source in hostile.clone() {
+        let programs = programs.clone();
+        tokio::spawn(async move { programs.prepare_all(vec![source]).await });
+    }
+    assert_eq!(verdict(&programs, ".a = 1").await, Verdict::Valid);
+    let known = hostile
+        .iter()
+        .filter(|source| !matches!(programs.verdict(source), Verdict::Unknown(_)));
+    assert!(known.count() < hostile.len());
+}
+
+#[tokio::test]
+async fn a_compiler_that_cannot_be_started_leaves_the_verdict_open() {
+    let programs = Arc::new(Programs::isolated("/does/not/exist".into()));
+    assert!(matches!(verdict(&programs, ".a = 1").await, Verdict::Unknown(_)));
+}
+
+#[tokio::test]
+async fn a_compiler_that_crashes_refuses_the_program() {
+    // `false` ends with an exit code that the subcommand never has.
+    let programs = Arc::new(Programs::isolated("/bin/false".into()));
+    match verdict(&programs, ".a = 1").await {
+        Verdict::Invalid(message) => assert!(message.contains("crashes the compiler"), "{message}"),
+        other => panic!("{other:?}"),
+    }
+}
