@@ -18,11 +18,13 @@
 //! | 2 | [`spec`] | the desired state, with the rules beside the fields |
 //! | 1 | [`status`] | the observed state: conditions, lag, workers |
 //! | 1 | [`names`] | names, labels and paths that operator, worker, chart and tests share |
+//! | 1 | [`postgres_url`] | the form of the connection URL of a Postgres writer |
 //! | 1 | `vrl_program` | compiles VRL programs; feature `vrl` |
 
 pub mod client_config;
 pub mod crd;
 pub mod names;
+pub mod postgres_url;
 pub mod spec;
 pub mod status;
 #[cfg(feature = "vrl")]

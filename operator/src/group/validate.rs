@@ -6,9 +6,9 @@
 mod warnings;
 
 use crds::KafkaConsumerGroup;
-use crds::client_config::KafkaCredentials;
-use crds::spec::{ImagePullPolicy, KafkaConsumerGroupSpec, Transform};
+use crds::spec::{ImagePullPolicy, KafkaConsumerGroupSpec, SecretKey, Transform};
 use crds::worker_config::group_id;
+use crds::{client_config::KafkaCredentials, postgres_url};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 
@@ -59,6 +59,7 @@ pub fn validate(
     let transforms = resolve_transforms(spec, observed, &namespace)?;
     check_programs(&transforms, programs)?;
     let credentials = observed.credentials.clone()?;
+    check_postgres_urls(spec, observed, &namespace)?;
     topics_exist(spec, observed)?;
     Ok(ValidatedGroup {
         owner: group.controller_owner_ref(&()).unwrap_or_default(),
@@ -108,6 +109,32 @@ fn check_programs(transforms: &[Transform], programs: &Programs) -> Result<(), R
                 format!(
                     "transform {}: {message}\nworkers keep running the last valid program",
                     transform.name
+                ),
+            )
+        })?;
+    }
+    Ok(())
+}
+
+fn check_postgres_urls(
+    spec: &KafkaConsumerGroupSpec,
+    observed: &Observed,
+    namespace: &str,
+) -> Result<(), Rejection> {
+    for writer in &spec.writers {
+        let Some(postgres) = &writer.postgres else {
+            continue;
+        };
+        let SecretKey { secret_name, key } = &postgres.connection;
+        let url =
+            Reference::to_postgres_url(&writer.name, &postgres.connection).text(&observed.data, namespace)?;
+        postgres_url::parse(url.trim_end()).map_err(|what| {
+            Rejection::new(
+                "SecretInvalid",
+                format!(
+                    "Secret {secret_name} key {key} {what} (spec.writers[{}].postgres.connection); write {}",
+                    writer.name,
+                    postgres_url::EXAMPLE
                 ),
             )
         })?;
@@ -203,6 +230,19 @@ mod tests {
                 },
                 "SecretInvalid",
                 &["url", "UTF-8"],
+            ),
+            (
+                |_, observed| {
+                    let data = observed.data.get_mut(&(ObjectKind::Secret, "db".into())).unwrap();
+                    let url = "postgresql://u:p@h/d?sslrootcert=/ca.pem";
+                    data.as_mut().unwrap().insert("url".into(), url.into());
+                },
+                "SecretInvalid",
+                &[
+                    "Secret db key url",
+                    "sslrootcert",
+                    "postgresql://user:password@host",
+                ],
             ),
             (
                 |_, observed| remove_object(observed, ObjectKind::ConfigMap, "kafka-ca"),
