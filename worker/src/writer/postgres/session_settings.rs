@@ -13,35 +13,30 @@ const ISOLATION: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
 /// What changes the meaning of a text, with the server's own defaults, except for the zone, which is the zone
 /// of the machine there. `lc_monetary` makes `1.50` 150 for money in some countries.
-const MEANING: [(&str, &str); 10] = [
+const MEANING: [(&str, &str); 7] = [
     ("TimeZone", "UTC"),
-    ("timezone_abbreviations", "Default"),
     ("DateStyle", "ISO, MDY"),
     ("IntervalStyle", "postgres"),
     ("array_nulls", "on"),
     ("standard_conforming_strings", "on"),
     ("xmloption", "content"),
     ("lc_monetary", "C"),
-    ("extra_float_digits", "1"),
-    ("bytea_output", "hex"),
 ];
-
-/// A worker that is frozen in the middle of a transaction holds its locks, and others wait, until the server
-/// ends the session after this time; a running worker continues within milliseconds.
-const LARGEST_PAUSE: &str = "5000";
+/// The same for the names of zones. Only set if it differs, because the server reads a file for it.
+const ABBREVIATIONS: &str = "CASE WHEN current_setting('timezone_abbreviations') <> 'Default' \
+                             THEN set_config('timezone_abbreviations', 'Default', true) END";
 
 /// Begins a transaction.
 pub(super) fn begin(statement_timeout: Duration, schema: Option<&str>) -> String {
     let timeout = statement_timeout.as_millis().to_string();
     let mut settings = MEANING.to_vec();
     settings.push(("statement_timeout", &timeout));
-    settings.push(("idle_in_transaction_session_timeout", LARGEST_PAUSE));
     settings.extend(schema.map(|schema| ("search_path", schema)));
     let settings: Vec<String> = settings
         .iter()
         .map(|(name, value)| format!("set_config('{name}', {}, true)", literal(value)))
         .collect();
-    format!("{ISOLATION}; SELECT {}", settings.join(", "))
+    format!("{ISOLATION}; SELECT {ABBREVIATIONS}, {}", settings.join(", "))
 }
 
 /// A text as SQL, whatever `standard_conforming_strings` is.
@@ -61,7 +56,7 @@ mod tests {
     fn a_schema_cannot_break_out_of_its_literal() {
         let begin = begin(Duration::from_secs(30), Some("a'b\\c"));
         assert!(
-            begin.starts_with("BEGIN ISOLATION LEVEL READ COMMITTED; SELECT set_config("),
+            begin.starts_with("BEGIN ISOLATION LEVEL READ COMMITTED; SELECT "),
             "{begin}"
         );
         assert!(

@@ -34,6 +34,10 @@ use crate::{
     writer::{Rejected, WriteBatch, WriteError},
 };
 
+/// A worker that is frozen in the middle of a transaction holds the row's lock, and its successor waits,
+/// until the server ends the session after 5 s; a running worker continues within milliseconds.
+const LARGEST_PAUSE: &str = "SET LOCAL idle_in_transaction_session_timeout = 5000";
+
 /// Rows to write, and outputs that cannot be rows, each with the reason.
 struct RowPlan<'a> {
     groups: Vec<Group<'a>>,
@@ -276,6 +280,7 @@ impl PostgresWriter {
         stored: &FinishedSet,
     ) -> Result<OffsetsRow, WriteError> {
         let client = &session.client;
+        let begin = format!("{}; {LARGEST_PAUSE}", session.begin);
         let row = async {
             match ours {
                 Some(_) => offsets.lock(client, partition).await,
@@ -283,7 +288,7 @@ impl PostgresWriter {
             }
         };
         // Polled in this order; a request is sent at its first poll.
-        let (started, owned) = join(client.batch_execute(&session.begin), row).await;
+        let (started, owned) = join(client.batch_execute(&begin), row).await;
         started.map_err(|error| classify::other(&error, "beginning a transaction"))?;
         let owned = owned?;
         // A missing row has lost everything, and so has a row that our claim has just created.
