@@ -17,6 +17,7 @@
 //! The writer reads the connection URL from its Secret at each connect, so it picks up a corrected Secret
 //! without a restart. It creates and alters nothing in the database.
 
+mod catalog;
 mod claims;
 mod classify;
 mod connect;

@@ -15,10 +15,10 @@ use postgres_openssl::MakeTlsConnector;
 use tokio_postgres::Client;
 
 use super::{
-    classify,
+    catalog, classify,
     error::NewPostgresError,
     session_settings,
-    table::{self, Table},
+    table::Table,
     url::{self, Address, Verify},
 };
 use crate::{secrets::SecretFiles, writer::WriteError};
@@ -41,7 +41,7 @@ impl Session {
     pub async fn has_changed(&mut self, name: &str) -> Result<bool, WriteError> {
         let begin = (self.client.batch_execute(&self.begin)).map_err(|error| read_failed(&error));
         let commit = (self.client.batch_execute("COMMIT")).map_err(|error| read_failed(&error));
-        let print = table::read_fingerprint(&self.client, name);
+        let print = catalog::read_fingerprint(&self.client, name);
         let (began, print, committed) = join3(begin, print, commit).await;
         began?;
         committed?;
@@ -66,7 +66,7 @@ async fn read_table(client: &Client, begin: &str, name: &str) -> Result<Table, W
         .batch_execute(begin)
         .await
         .map_err(|error| read_failed(&error))?;
-    let table = table::read(client, name).await?;
+    let table = catalog::read(client, name).await?;
     client
         .batch_execute("COMMIT")
         .await

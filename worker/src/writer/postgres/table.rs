@@ -1,12 +1,8 @@
 //! The columns of the target table.
 
-mod read;
-
 use std::collections::HashMap;
 
 use super::identifier::quote_table;
-
-pub(super) use self::read::{fingerprint, read, read_fingerprint};
 
 /// How JSON becomes the text that a column accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +113,28 @@ impl Table {
     }
 }
 
+/// What the values are encoded and cast by: changes if the table is another one, or if a column is added,
+/// dropped, renamed or gets another type. The parameter is the name of the table as SQL.
+pub(super) fn fingerprint(parameter: usize) -> String {
+    format!(
+        "(SELECT string_agg(concat_ws(' ', a.attrelid, a.attnum, a.attname, a.atttypid, a.attgenerated, \
+         a.attidentity, a.attnotnull, a.atthasdef), ',' ORDER BY a.attnum) FROM pg_catalog.pg_attribute a \
+         WHERE a.attrelid = to_regclass(${parameter}::text) AND a.attnum > 0 AND NOT a.attisdropped)"
+    )
+}
+
+/// The casts from text to the type of a column, as SQL. A text with a zone means that moment: a type without
+/// a zone gets it in UTC, the zone of the session.
+pub(super) fn cast(type_name: &str, array: bool, element: Element) -> String {
+    let moment = match (element, array) {
+        (Element::Temporal(Temporal::Date | Temporal::Timestamp), true) => "::pg_catalog.timestamptz[]",
+        (Element::Temporal(Temporal::Date | Temporal::Timestamp), false) => "::pg_catalog.timestamptz",
+        _ => "",
+    };
+    // An array of domains is read element by element, by the rules of the domain, and needs no detour.
+    format!("{moment}::{type_name}")
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -132,7 +150,7 @@ pub(super) mod tests {
             };
             Column {
                 name: name.to_string(),
-                cast: read::cast(type_name, array, element),
+                cast: cast(type_name, array, element),
                 kind: Kind { array, element },
                 generated: name.starts_with("generated"),
                 collation: (*type_name == "text").then(|| "\"C\"".to_string()),

@@ -8,7 +8,7 @@ use std::{collections::HashSet, error::Error as _};
 
 use tokio_postgres::{Error, error::DbError};
 
-use crate::writer::postgres::groups::Group;
+use super::super::groups::Group;
 
 /// Stands for what was left out.
 const OMITTED: &str = "...";

@@ -2,11 +2,12 @@
 
 use tokio_postgres::{Client, Error, Row, types::Type};
 
-use super::{Column, Element, KeyText, Kind, Table, Temporal};
-use crate::writer::{
-    WriteError,
-    postgres::{classify, identifier::quote_table},
+use super::{
+    classify,
+    identifier::quote_table,
+    table::{Column, Element, KeyText, Kind, Table, Temporal, cast, fingerprint},
 };
+use crate::writer::WriteError;
 
 /// One row per column: what [`Column`] needs. For a domain, the type at its bottom counts, because a cast to
 /// a domain or to a type with a length would cut what does not fit, while an assignment refuses it.
@@ -49,18 +50,8 @@ const COLUMNS: &str = "\
     WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped \
     ORDER BY a.attnum";
 
-/// What the values are encoded and cast by: changes if the table is another one, or if a column is added,
-/// dropped, renamed or gets another type. The parameter is the name of the table as SQL.
-pub(in crate::writer::postgres) fn fingerprint(parameter: usize) -> String {
-    format!(
-        "(SELECT string_agg(concat_ws(' ', a.attrelid, a.attnum, a.attname, a.atttypid, a.attgenerated, \
-         a.attidentity, a.attnotnull, a.atthasdef), ',' ORDER BY a.attnum) FROM pg_catalog.pg_attribute a \
-         WHERE a.attrelid = to_regclass(${parameter}::text) AND a.attnum > 0 AND NOT a.attisdropped)"
-    )
-}
-
 /// Reads the columns of the table with this name.
-pub(in crate::writer::postgres) async fn read(client: &Client, name: &str) -> Result<Table, WriteError> {
+pub(super) async fn read(client: &Client, name: &str) -> Result<Table, WriteError> {
     let quoted = quote_table(name);
     // In this order: columns that change in between are noticed by the statement that writes.
     let print = read_fingerprint(client, name).await?;
@@ -79,10 +70,7 @@ pub(in crate::writer::postgres) async fn read(client: &Client, name: &str) -> Re
 }
 
 /// The fingerprint of the columns now; `None` without a table.
-pub(in crate::writer::postgres) async fn read_fingerprint(
-    client: &Client,
-    name: &str,
-) -> Result<Option<String>, WriteError> {
+pub(super) async fn read_fingerprint(client: &Client, name: &str) -> Result<Option<String>, WriteError> {
     let sql = format!("SELECT {}", fingerprint(1));
     let rows = client
         .query_typed(&sql, &[(&quote_table(name), Type::TEXT)])
@@ -137,16 +125,4 @@ fn element_of(name: &str) -> Element {
         "tsrange" | "tsmultirange" | "daterange" | "datemultirange" => Element::ZonelessRange,
         _ => Element::Text,
     }
-}
-
-/// The casts from text to the type of a column, as SQL. A text with a zone means that moment: a type without
-/// a zone gets it in UTC, the zone of the session.
-pub(super) fn cast(type_name: &str, array: bool, element: Element) -> String {
-    let moment = match (element, array) {
-        (Element::Temporal(Temporal::Date | Temporal::Timestamp), true) => "::pg_catalog.timestamptz[]",
-        (Element::Temporal(Temporal::Date | Temporal::Timestamp), false) => "::pg_catalog.timestamptz",
-        _ => "",
-    };
-    // An array of domains is read element by element, by the rules of the domain, and needs no detour.
-    format!("{moment}::{type_name}")
 }
