@@ -6,7 +6,7 @@
 mod warnings;
 
 use crds::KafkaConsumerGroup;
-use crds::spec::{ImagePullPolicy, KafkaConsumerGroupSpec, SecretKey, Transform};
+use crds::spec::{ImagePullPolicy, KafkaConsumerGroupSpec, Transform, Writer};
 use crds::worker_config::group_id;
 use crds::{client_config::KafkaCredentials, postgres_url};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -14,7 +14,7 @@ use kube::{Resource, ResourceExt};
 
 use super::observed::Observed;
 use super::programs::Programs;
-use super::references::{Reference, References};
+use super::references::{Reference, ReferencedData, References};
 use super::rejection::{Finding, Rejection};
 use crate::kafka::model::KafkaView;
 
@@ -59,7 +59,9 @@ pub fn validate(
     let transforms = resolve_transforms(spec, observed, &namespace)?;
     check_programs(&transforms, programs)?;
     let credentials = observed.credentials.clone()?;
-    check_postgres_urls(spec, observed, &namespace)?;
+    for writer in &spec.writers {
+        check_postgres_url(writer, &observed.data, &namespace)?;
+    }
     topics_exist(spec, observed)?;
     Ok(ValidatedGroup {
         owner: group.controller_owner_ref(&()).unwrap_or_default(),
@@ -116,30 +118,26 @@ fn check_programs(transforms: &[Transform], programs: &Programs) -> Result<(), R
     Ok(())
 }
 
-fn check_postgres_urls(
-    spec: &KafkaConsumerGroupSpec,
-    observed: &Observed,
-    namespace: &str,
-) -> Result<(), Rejection> {
-    for writer in &spec.writers {
-        let Some(postgres) = &writer.postgres else {
-            continue;
-        };
-        let SecretKey { secret_name, key } = &postgres.connection;
-        let url =
-            Reference::to_postgres_url(&writer.name, &postgres.connection).text(&observed.data, namespace)?;
-        postgres_url::parse(url.trim_end()).map_err(|what| {
-            Rejection::new(
-                "SecretInvalid",
-                format!(
-                    "Secret {secret_name} key {key} {what} (spec.writers[{}].postgres.connection); write {}",
-                    writer.name,
-                    postgres_url::EXAMPLE
-                ),
-            )
-        })?;
-    }
-    Ok(())
+/// Checks the form of the URL in the Secret of a Postgres writer.
+pub fn check_postgres_url(writer: &Writer, data: &ReferencedData, namespace: &str) -> Result<(), Rejection> {
+    let Some(postgres) = &writer.postgres else {
+        return Ok(());
+    };
+    let reference = Reference::to_postgres_url(&writer.name, &postgres.connection);
+    let url = reference.text(data, namespace)?;
+    let Err(what) = postgres_url::parse(url.trim_end()) else {
+        return Ok(());
+    };
+    Err(Rejection::new(
+        "SecretInvalid",
+        format!(
+            "Secret {} key {} {what} ({}); write {}",
+            reference.name,
+            reference.key,
+            reference.field,
+            postgres_url::EXAMPLE
+        ),
+    ))
 }
 
 /// A missing topic is an error only if the spec does not provision it and the brokers report that it does not

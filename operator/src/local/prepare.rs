@@ -16,7 +16,7 @@ use crate::digest::hash;
 use crate::group::observed::Observed;
 use crate::group::programs::Programs;
 use crate::group::references::{ObjectKind, Reference, ReferencedData, References};
-use crate::group::validate::{ValidatedGroup, WorkerDefaults, validate};
+use crate::group::validate::{ValidatedGroup, WorkerDefaults, check_postgres_url, validate};
 use crate::kafka::model::KafkaView;
 
 /// In the embedded broker every classic rebalance takes one second less than the session timeout, even if all
@@ -109,7 +109,8 @@ pub fn prepare(
     })
 }
 
-/// The checks that need no Secrets: programs in the resource or in the given ConfigMaps.
+/// The checks that need no Secrets: programs in the resource or in the given ConfigMaps. Those of Secrets that
+/// are given.
 pub fn without_secrets(
     group: KafkaConsumerGroup,
     loaded: &Loaded,
@@ -132,6 +133,20 @@ pub fn without_secrets(
             programs
                 .check(&source)
                 .map_err(|message| format!("transform {}: {message}", transform.name))?;
+        }
+    }
+    for writer in &group.spec.writers {
+        let Some(postgres) = &writer.postgres else {
+            continue;
+        };
+        let name = &postgres.connection.secret_name;
+        let given = loaded.secrets.get(&(namespace.clone(), name.clone()));
+        let found = given
+            .map(|keys| keys.0.clone())
+            .or_else(|| read_folder(&folders.secrets.as_ref()?.join(name)));
+        if found.is_some() {
+            let data = ReferencedData::from([((ObjectKind::Secret, name.clone()), found)]);
+            check_postgres_url(writer, &data, &namespace).map_err(|rejection| rejection.message)?;
         }
     }
     Ok(())
