@@ -19,12 +19,14 @@
 //! | 1 | [`status`] | the observed state: conditions, lag, workers |
 //! | 1 | [`incarnation`] | one run of a worker process: the `client.id` of its consumer |
 //! | 1 | [`names`] | names, labels and paths that operator, worker, chart and tests share |
+//! | 1 | [`postgres_url`] | the form of the connection URL of a Postgres writer |
 //! | 1 | `vrl_program` | compiles VRL programs; feature `vrl` |
 
 pub mod client_config;
 pub mod crd;
 pub mod incarnation;
 pub mod names;
+pub mod postgres_url;
 pub mod spec;
 pub mod status;
 #[cfg(feature = "vrl")]

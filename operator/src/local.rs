@@ -85,7 +85,8 @@ async fn check(args: &LocalArgs) -> ExitCode {
                 let found = prepare::programs(&group, &loaded, &folders);
                 let sources = found.iter().map(|(_, source)| source.clone());
                 programs.prepare_all(sources.collect()).await;
-                prepare::without_secrets(&found, &programs)
+                prepare::without_secrets(&found, &programs)?;
+                prepare::given_postgres_urls(&group, &loaded, &folders)
             },
             &args.namespace,
         )

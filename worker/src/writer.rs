@@ -349,6 +349,12 @@ pub trait Writer: Send + Sync {
         true
     }
 
+    /// The number of records since the last call that the writer has left out, because a later record of the
+    /// same batch replaces them. The default is 0.
+    fn take_merged(&self) -> u64 {
+        0
+    }
+
     /// Releases resources. The worker calls this once at shutdown, after the last write. The default does
     /// nothing.
     fn close(&self) -> BoxFuture<'_, ()> {

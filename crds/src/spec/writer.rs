@@ -212,17 +212,17 @@ pub struct HttpHeader {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
     validation = Rule::new("has(self.recordIdColumn) != (has(self.keyColumns) && size(self.keyColumns) > 0)")
-        .message("exactly one of recordIdColumn (one row per record) and keyColumns (one row per key) must be set")
+        .message("exactly one of recordIdColumn (one row per record) and keyColumns (one row per key) must be set"),
+    validation = Rule::new("!has(self.onNull) || self.onNull != 'Delete' || !has(self.recordIdColumn)")
+        .message("onNull Delete needs keyColumns: with recordIdColumn, a tombstone has no row to delete")
 )]
 pub struct PostgresWriter {
     /// Secret key that holds the connection URL, for example
     /// "postgresql://user:password@host:5432/database?sslmode=require".
     pub connection: SecretKey,
-    /// Table to write to, with or without schema. It must exist.
-    #[schemars(
-        length(min = 1, max = 127),
-        regex(pattern = r"^[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)?$")
-    )]
+    /// Table to write to, with or without schema. It must exist. Names are taken as they are, in upper and
+    /// lower case; only a name that contains a dot or a double quote has to be in double quotes, as in SQL.
+    #[schemars(length(min = 1, max = 255), regex(pattern = TABLE_NAME))]
     pub table: String,
     /// Text column with a unique index. The worker stores the record id "topic-partition-offset" in it: one
     /// row per record.
@@ -240,13 +240,28 @@ pub struct PostgresWriter {
     /// - Ignore: write the row without the field.
     #[serde(default)]
     pub unknown_fields: UnknownFields,
+    /// Unit of JSON numbers for columns of date and time types: since 1970-01-01 UTC for date, timestamp and
+    /// timestamptz, since midnight for time and timetz, a duration for interval. Without it, a number for such
+    /// a column is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<EpochUnit>,
+    /// What the worker does with several records of one key in a batch. Default: LastPerKey.
+    ///
+    /// - LastPerKey: only the last of those with the same columns reaches the database.
+    /// - None: every record reaches the database, in order, so that triggers see each of them.
+    #[serde(default)]
+    pub merge: Merge,
+    /// What the worker does with a record without a value (a tombstone). Default: Reject.
+    ///
+    /// - Reject: the record is a failed record.
+    /// - Delete: delete the row of the record's key. Needs keyColumns. The key of the record must be a JSON
+    ///   object with these columns, or with one key column the value itself.
+    #[serde(default)]
+    pub on_null: OnNull,
     /// Table for the offsets with deliveryGuarantee ExactlyOnce, with or without schema, in the same
     /// database. It must exist. Several groups may share it. Default: kafka_consumer_offsets.
     #[serde(default = "offsets_table")]
-    #[schemars(
-        length(min = 1, max = 127),
-        regex(pattern = r"^[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)?$")
-    )]
+    #[schemars(length(min = 1, max = 255), regex(pattern = TABLE_NAME))]
     pub offsets_table: String,
     /// Timeout of one batch, in seconds. Default: 30.
     #[serde(default = "statement_timeout")]
@@ -254,12 +269,39 @@ pub struct PostgresWriter {
     pub timeout_seconds: i32,
 }
 
+/// A table with or without schema. PostgreSQL cuts names at 63 bytes.
+const TABLE_NAME: &str = r#"^([^."[:cntrl:]]{1,63}|"([^"[:cntrl:]]|""){1,63}")(\.([^."[:cntrl:]]{1,63}|"([^"[:cntrl:]]|""){1,63}"))?$"#;
+
 fn offsets_table() -> String {
     "kafka_consumer_offsets".into()
 }
 
 fn statement_timeout() -> i32 {
     30
+}
+
+/// Values of `postgres.epoch`.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum EpochUnit {
+    Seconds,
+    Milliseconds,
+    Microseconds,
+}
+
+/// Values of `postgres.merge`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum Merge {
+    #[default]
+    LastPerKey,
+    None,
+}
+
+/// Values of `postgres.onNull`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum OnNull {
+    #[default]
+    Reject,
+    Delete,
 }
 
 /// Values of `postgres.unknownFields`.

@@ -279,6 +279,18 @@ impl Reference {
         }
     }
 
+    /// The connection URL of a Postgres writer.
+    pub fn to_postgres_url(writer: &str, url: &SecretKey) -> Self {
+        Self {
+            kind: ObjectKind::Secret,
+            name: url.secret_name.clone(),
+            key: url.key.clone(),
+            field: format!("spec.writers[{writer}].postgres.connection"),
+            mounted: true,
+            optional: false,
+        }
+    }
+
     fn object(&self) -> (ObjectKind, String) {
         (self.kind, self.name.clone())
     }

@@ -8,14 +8,14 @@ mod warnings;
 mod worker;
 
 use crds::KafkaConsumerGroup;
-use crds::client_config::KafkaCredentials;
-use crds::spec::{ImagePullPolicy, KafkaConsumerGroupSpec, Transform};
+use crds::spec::{ImagePullPolicy, KafkaConsumerGroupSpec, Transform, Writer};
 use crds::worker_config::group_id;
+use crds::{client_config::KafkaCredentials, postgres_url};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 
 use super::observed::Observed;
-use super::references::{Reference, References};
+use super::references::{Reference, ReferencedData, References};
 use super::rejection::{Finding, Rejection};
 use crate::compiler::{Programs, Verdict};
 use crate::kafka::model::KafkaView;
@@ -79,6 +79,9 @@ pub fn validate(
     check_programs(&transforms, programs)?;
     configuration::check(&namespace, &name, spec, &transforms)?;
     let credentials = observed.credentials.clone()?;
+    for writer in &spec.writers {
+        check_postgres_url(writer, &observed.data, &namespace)?;
+    }
     topics_exist(spec, observed)?;
     Ok(ValidatedGroup {
         owner: group.controller_owner_ref(&()).unwrap_or_default(),
@@ -136,6 +139,28 @@ fn check_programs(transforms: &[Transform], programs: &Programs) -> Result<(), R
         ));
     }
     Ok(())
+}
+
+/// Checks the form of the URL in the Secret of a Postgres writer.
+pub fn check_postgres_url(writer: &Writer, data: &ReferencedData, namespace: &str) -> Result<(), Rejection> {
+    let Some(postgres) = &writer.postgres else {
+        return Ok(());
+    };
+    let reference = Reference::to_postgres_url(&writer.name, &postgres.connection);
+    let url = reference.text(data, namespace)?;
+    let Err(what) = postgres_url::parse(url.trim_end()) else {
+        return Ok(());
+    };
+    Err(Rejection::new(
+        "SecretInvalid",
+        format!(
+            "Secret {} key {} {what} ({}); write {}",
+            reference.name,
+            reference.key,
+            reference.field,
+            postgres_url::EXAMPLE
+        ),
+    ))
 }
 
 /// A missing topic is an error only if the spec does not provision it and the brokers report that it does not
@@ -226,6 +251,19 @@ mod tests {
                 },
                 "SecretInvalid",
                 &["url", "UTF-8"],
+            ),
+            (
+                |_, observed| {
+                    let data = observed.data.get_mut(&(ObjectKind::Secret, "db".into())).unwrap();
+                    let url = "postgresql://u:p@h/d?sslrootcert=/ca.pem";
+                    data.as_mut().unwrap().insert("url".into(), url.into());
+                },
+                "SecretInvalid",
+                &[
+                    "Secret db key url",
+                    "sslrootcert",
+                    "postgresql://user:password@host",
+                ],
             ),
             (
                 |_, observed| remove_object(observed, ObjectKind::ConfigMap, "kafka-ca"),

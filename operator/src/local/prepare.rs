@@ -16,7 +16,7 @@ use crate::compiler::{Programs, Verdict};
 use crate::digest::hash;
 use crate::group::observed::Observed;
 use crate::group::references::{ObjectKind, Reference, ReferencedData, References};
-use crate::group::validate::{ValidatedGroup, WorkerDefaults, validate};
+use crate::group::validate::{ValidatedGroup, WorkerDefaults, check_postgres_url, validate};
 use crate::kafka::model::KafkaView;
 
 /// In the embedded broker every classic rebalance takes one second less than the session timeout, even if all
@@ -135,6 +135,26 @@ pub fn without_secrets(found: &[(String, String)], programs: &Programs) -> Resul
     for (transform, source) in found {
         if let Verdict::Invalid(message) | Verdict::Unknown(message) = programs.verdict(source) {
             return Err(format!("transform {transform}: {message}"));
+        }
+    }
+    Ok(())
+}
+
+/// The check of the URLs of PostgreSQL in Secrets that are given.
+pub fn given_postgres_urls(group: &KafkaConsumerGroup, loaded: &Loaded, folders: &Folders) -> Result<(), String> {
+    let namespace = group.namespace().unwrap_or_default();
+    for writer in &group.spec.writers {
+        let Some(postgres) = &writer.postgres else {
+            continue;
+        };
+        let name = &postgres.connection.secret_name;
+        let given = loaded.secrets.get(&(namespace.clone(), name.clone()));
+        let found = given
+            .map(|keys| keys.0.clone())
+            .or_else(|| read_folder(&folders.secrets.as_ref()?.join(name)));
+        if found.is_some() {
+            let data = ReferencedData::from([((ObjectKind::Secret, name.clone()), found)]);
+            check_postgres_url(writer, &data, &namespace).map_err(|rejection| rejection.message)?;
         }
     }
     Ok(())

@@ -126,6 +126,10 @@ impl Delivery<'_> {
         self.reporter.recovered();
         let written = attempt.outputs.len() - rejected.len();
         self.metrics.written(&self.writer.name, written);
+        let merged = self.writer.writer.take_merged();
+        if merged > 0 {
+            self.metrics.merged(&self.writer.name, merged);
+        }
         let (retry_here, in_doubt) = self.sort_rejected(&attempt, rejected, &mut state.outcome);
         if in_doubt > 0 {
             self.give_up_in_doubt(&attempt, in_doubt, &mut state.outcome)

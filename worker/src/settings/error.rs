@@ -54,7 +54,9 @@ impl SettingsError {
     pub fn exit_code(&self) -> u8 {
         match self {
             SettingsError::Secret(_)
-            | SettingsError::Writer(BuildWriterError::Secret { .. })
+            | SettingsError::Writer(
+                BuildWriterError::Secret { .. } | BuildWriterError::SecretContent { .. },
+            )
             | SettingsError::Transform(TransformError::ConfigMap { .. }) => exit::CREDENTIALS,
             _ => exit::CONFIG,
         }

@@ -437,6 +437,31 @@ async fn a_missing_secret_has_its_own_exit_code() {
     assert!(error.to_string().contains("Secret \"login\""), "{error}");
 }
 
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn a_secret_with_an_invalid_url_has_the_same_exit_code() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("db")).unwrap();
+    std::fs::write(
+        dir.path().join("db/url"),
+        "postgresql://u:s3cret@h/d?sslrootcert=/ca.pem",
+    )
+    .unwrap();
+    let postgres = json!({
+        "connection": {"secretName": "db", "key": "url"}, "table": "orders", "keyColumns": ["id"]
+    });
+    let writers = json!([{"name": "db", "type": "Postgres", "postgres": postgres}]);
+    let secrets = SecretFiles::new(dir.path().into(), dir.path().into());
+    let config = parsed(&with("/writers", writers)).unwrap();
+    let error = error(Settings::build(config, "worker-1", &secrets, &Extensions::new()).await);
+    assert_eq!(error.exit_code(), exit::CREDENTIALS);
+    let message = error.to_string();
+    assert!(
+        message.contains("sslrootcert") && !message.contains("s3cret"),
+        "{message}"
+    );
+}
+
 #[tokio::test]
 async fn an_unknown_custom_name_says_what_the_worker_has() {
     let transforms = json!([{"name": "own", "type": "Custom", "custom": {"name": "louder"}}]);

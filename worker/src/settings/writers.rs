@@ -42,6 +42,9 @@ pub enum BuildWriterError {
         #[source]
         source: SecretError,
     },
+    /// The content of a Secret is of no use to the writer.
+    #[error("writer {name:?}: {message}")]
+    SecretContent { name: String, message: String },
     /// The Kafka producer cannot be created.
     #[error("writer {name:?}: {source}")]
     Producer {
@@ -111,9 +114,9 @@ pub async fn build(
                 crate::writer::postgres::NewPostgresError::Secret(source) => {
                     BuildWriterError::Secret { name: name(), source }
                 }
-                other => BuildWriterError::Config {
+                crate::writer::postgres::NewPostgresError::Url(message) => BuildWriterError::SecretContent {
                     name: name(),
-                    message: other.to_string(),
+                    message,
                 },
             })?;
             Ok(match context.guarantee {

@@ -147,6 +147,14 @@ impl Metrics {
             .inc_by(records as u64);
     }
 
+    /// A writer has left out `records` records, because later ones of the same batch replace them.
+    pub fn merged(&self, name: &Arc<str>, records: u64) {
+        self.0
+            .merged
+            .get_or_create(&WriterLabels { writer: name.clone() })
+            .inc_by(records);
+    }
+
     /// With AtMostOnce, a write of `records` records failed and is not retried.
     pub fn given_up(&self, name: &Arc<str>, records: usize) {
         self.0

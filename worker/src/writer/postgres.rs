@@ -3,48 +3,64 @@
 //! unchanged.
 //!
 //! - A record changes the columns that it has fields for, and no others; a JSON null writes NULL.
-//! - Within a batch, later records win over earlier ones with the same key, as if written one by one.
+//! - Records of one key take effect in their order, whichever columns they set. Those with the same columns
+//!   are merged within a batch, unless `merge: None`.
+//! - The values are assigned as the types of the columns are when the statement runs ([`sql`]).
 //! - A batch is one transaction and leaves nothing behind if it fails. Written twice, it leaves the same
 //!   rows.
-//! - Tombstones, values that are not objects, missing keys and (unless `unknownFields: Ignore`) fields
-//!   without a column are rejected one by one. What only PostgreSQL can check (constraints, types) fails the
-//!   batch.
+//! - Tombstones (unless `onNull: Delete`), values that are not objects, missing keys and (unless
+//!   `unknownFields: Ignore`) fields without a column are rejected one by one. What only PostgreSQL can check
+//!   (constraints, types) fails the batch.
 //!
 //! With `ExactlyOnce`, the offsets of the records are written in the same transaction ([`transaction`]).
 //!
 //! The writer reads the connection URL from its Secret at each connect, so it picks up a corrected Secret
 //! without a restart. It creates and alters nothing in the database.
 
+mod catalog;
 mod claims;
 mod classify;
 mod connect;
+mod doubt;
 mod error;
+mod failure;
+mod groups;
 mod identifier;
 mod key;
 mod lost_offsets;
 mod offsets;
 mod rows;
+mod session_settings;
 mod sql;
+mod statements;
 mod stored_offsets;
 mod table;
+mod temporal;
 mod text;
 mod transaction;
+mod url;
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use crds::spec;
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
-    time::{Instant, timeout},
+    time::timeout,
 };
-use tokio_postgres::types::{ToSql, Type};
 
 pub use self::error::NewPostgresError;
 use self::{
     connect::{Connector, Session},
-    key::Key,
-    rows::{Encoded, Group, Rows},
+    doubt::Doubt,
+    groups::Group,
+    rows::{Encoded, Rows, Rules},
     stored_offsets::StoredOffsets,
     table::Table,
 };
@@ -62,21 +78,20 @@ const MAX_CONNECTIONS: usize = 4;
 /// The server ends a statement after `timeoutSeconds`. The writer waits this much longer for a server that
 /// does not respond at all.
 const NETWORK_ALLOWANCE: Duration = Duration::from_secs(5);
-/// A missing column may have been added since the columns were read: read them again if they are older than
-/// this.
-const TABLE_TTL_REJECT: Duration = Duration::from_secs(5);
-/// The same, if the writer ignores such fields.
-const TABLE_TTL_IGNORE: Duration = Duration::from_secs(60);
+/// How often a batch is encoded again because the columns of the table have changed.
+const ENCODINGS: usize = 3;
 
 /// Writes to one table.
 pub struct PostgresWriter {
     connector: Connector,
     table: String,
-    key: Key,
-    unknown_fields: spec::UnknownFields,
+    rules: Rules,
     timeout: Duration,
     permits: Semaphore,
     idle: Mutex<Vec<Session>>,
+    doubt: Doubt,
+    /// Records that were merged and not reported yet.
+    merged: AtomicU64,
     /// Set with `ExactlyOnce`.
     offsets: Option<StoredOffsets>,
 }
@@ -87,18 +102,15 @@ impl PostgresWriter {
         let timeout = Duration::from_secs(config.timeout_seconds.max(1).unsigned_abs().into());
         let connector = Connector::new(secrets, config.connection.clone(), timeout);
         connector.check()?;
-        let key = match &config.record_id_column {
-            Some(column) => Key::RecordId(column.clone()),
-            None => Key::Columns(config.key_columns.clone()),
-        };
         Ok(Self {
             connector,
             table: config.table.clone(),
-            key,
-            unknown_fields: config.unknown_fields,
+            rules: Rules::new(config),
             timeout,
             permits: Semaphore::new(MAX_CONNECTIONS),
             idle: Mutex::default(),
+            doubt: Doubt::default(),
+            merged: AtomicU64::new(0),
             offsets: None,
         })
     }
@@ -121,7 +133,7 @@ impl PostgresWriter {
         let permit = self.permits.acquire().await.map_err(closed)?;
         let session = match self.idle_session() {
             Some(session) => session,
-            None => self.connector.connect(&self.table).await?,
+            None => self.in_time(self.connector.connect(&self.table)).await?,
         };
         Ok((permit, session))
     }
@@ -158,28 +170,40 @@ impl PostgresWriter {
         session: &mut Session,
         batch: &WriteBatch<'_>,
     ) -> Result<Vec<Rejected>, WriteError> {
-        let mut encoded = self.encode(&session.table, batch.records())?;
-        if encoded.unknown_fields && self.refresh(session).await? {
-            encoded = self.encode(&session.table, batch.records())?;
+        for _ in 0..ENCODINGS {
+            let encoded = match self.encode(&session.table, batch.records()) {
+                Ok(encoded) => encoded,
+                Err(_) if session.has_changed(&self.table).await? => continue,
+                Err(error) => return Err(error),
+            };
+            let Encoded { groups, rejected } = encoded;
+            if groups.is_empty() {
+                // A statement would have compared the columns.
+                if !rejected.is_empty() && session.has_changed(&self.table).await? {
+                    continue;
+                }
+                return Ok(rejected);
+            }
+            let error = match self.upsert(session, &groups).await {
+                Ok(merged) => {
+                    self.written(&session.table, &groups, merged);
+                    return Ok(rejected);
+                }
+                Err(error) => error,
+            };
+            if error.code().is_none() {
+                return Err(classify::of_statement(
+                    &error,
+                    &session.table.quoted,
+                    &self.rules.key,
+                ));
+            }
+            if self.has_changed(session, &error).await? {
+                continue;
+            }
+            return self.failed(session, batch, &groups, error).await;
         }
-        let Encoded { groups, rejected, .. } = encoded;
-        self.upsert(session, &groups).await?;
-        Ok(rejected)
-    }
-
-    /// Reads the columns again if they are old: a missing column may have been added. Returns true if it read
-    /// them.
-    async fn refresh(&self, session: &mut Session) -> Result<bool, WriteError> {
-        let ttl = match self.unknown_fields {
-            spec::UnknownFields::Reject => TABLE_TTL_REJECT,
-            spec::UnknownFields::Ignore => TABLE_TTL_IGNORE,
-        };
-        let stale = session.table_read.elapsed() > ttl;
-        if stale {
-            session.table = table::read(&session.client, &self.table).await?;
-            session.table_read = Instant::now();
-        }
-        Ok(stale)
+        Err(columns_keep_changing(&self.table))
     }
 
     fn encode<'a>(
@@ -187,32 +211,63 @@ impl PostgresWriter {
         table: &Table,
         records: impl IntoIterator<Item = OutputRecord<'a>>,
     ) -> Result<Encoded<'a>, WriteError> {
-        let rows = Rows::new(table, &self.key, self.unknown_fields).map_err(WriteError::Systemic)?;
+        let rows = Rows::new(table, &self.rules).map_err(WriteError::Systemic)?;
         Ok(rows.encode(records))
     }
 
-    async fn upsert(&self, session: &mut Session, groups: &[Group<'_>]) -> Result<(), WriteError> {
-        let table = &session.table;
-        let result = match groups {
-            [] => Ok(()),
-            // A single statement is its own transaction, in one round trip.
-            [group] => insert(&session.client, table, &self.key, group).await,
-            groups => {
-                let transaction = session.client.transaction().await;
-                async {
-                    let transaction = transaction?;
-                    for group in groups {
-                        insert(transaction.client(), table, &self.key, group).await?;
-                    }
-                    transaction.commit().await
-                }
-                .await
-            }
-        };
-        let Err(error) = result else { return Ok(()) };
-        let error = classify::write(&error, &session.table.quoted, &self.key);
-        Err(explain(session, groups, error).await)
+    /// Writes the groups in one transaction, in one round trip. Returns how many rows were merged.
+    async fn upsert(&self, session: &Session, groups: &[Group<'_>]) -> Result<usize, tokio_postgres::Error> {
+        let Session {
+            client, table, begin, ..
+        } = session;
+        let merged = AtomicU64::new(0);
+        let mut requests = vec![client.batch_execute(begin).boxed()];
+        for group in groups {
+            requests.push(self.write_group(client, table, group, &merged).boxed());
+        }
+        requests.push(client.batch_execute("COMMIT").boxed());
+        statements::together(requests).await?;
+        Ok(merged.into_inner() as usize)
     }
+
+    async fn write_group(
+        &self,
+        client: &tokio_postgres::Client,
+        table: &Table,
+        group: &Group<'_>,
+        merged: &AtomicU64,
+    ) -> Result<(), tokio_postgres::Error> {
+        let affected = statements::write(client, table, &self.rules, group).await?;
+        if self.rules.merges() {
+            merged.fetch_add(group.merged(affected) as u64, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// True if the table may have changed since the rows were encoded that failed with this error.
+    async fn has_changed(
+        &self,
+        session: &mut Session,
+        error: &tokio_postgres::Error,
+    ) -> Result<bool, WriteError> {
+        // A CHECK may have been added, which decides about the form of the statement.
+        if classify::code(error) == Some("23514") {
+            return session.read_again(&self.table).await;
+        }
+        session.has_changed(&self.table).await
+    }
+
+    /// The groups are in the database.
+    fn written(&self, table: &Table, groups: &[Group<'_>], merged: usize) {
+        self.doubt.written(table, groups);
+        self.merged.fetch_add(merged as u64, Ordering::Relaxed);
+    }
+}
+
+fn columns_keep_changing(table: &str) -> WriteError {
+    WriteError::Transient(format!(
+        "the columns of table {table:?} change while records are written to it"
+    ))
 }
 
 impl Writer for PostgresWriter {
@@ -253,55 +308,13 @@ impl Writer for PostgresWriter {
         false
     }
 
+    fn take_merged(&self) -> u64 {
+        self.merged.swap(0, Ordering::Relaxed)
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             sync::lock(&self.idle).clear();
         })
     }
-}
-
-/// Statements are not prepared by name: that fails behind connection poolers, and named statements would pile
-/// up with many sets of columns.
-async fn insert(
-    client: &tokio_postgres::Client,
-    table: &Table,
-    key: &Key,
-    group: &Group<'_>,
-) -> Result<(), tokio_postgres::Error> {
-    let sql = sql::upsert(table, key, &group.columns);
-    let parameters: Vec<(&(dyn ToSql + Sync), Type)> = group
-        .values
-        .iter()
-        .map(|values| (values as &(dyn ToSql + Sync), Type::TEXT_ARRAY))
-        .collect();
-    client.execute_typed(&sql, &parameters).await?;
-    Ok(())
-}
-
-/// The server does not say which column caused the error; for a single record, find out.
-async fn explain(session: &Session, groups: &[Group<'_>], error: WriteError) -> WriteError {
-    if let (WriteError::Refused(message), [group]) = (&error, groups)
-        && group.len() == 1
-        && let Some(column) = misfit(session, group).await
-    {
-        return WriteError::Refused(format!("column {column:?}: {message}"));
-    }
-    error
-}
-
-/// The first column whose type does not accept the text in the only row of the group.
-async fn misfit(session: &Session, group: &Group<'_>) -> Option<String> {
-    for (column, values) in group.columns.iter().zip(&group.values) {
-        let column = &session.table.columns[*column];
-        let sql = sql::cast(column);
-        if session
-            .client
-            .query_typed(&sql, &[(&values.first()?, Type::TEXT)])
-            .await
-            .is_err()
-        {
-            return (!session.client.is_closed()).then(|| column.name.clone());
-        }
-    }
-    None
 }

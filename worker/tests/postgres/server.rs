@@ -91,6 +91,7 @@ fn start() -> Option<Server> {
 /// A separate table for each test, and a client to inspect it.
 pub struct Fixture {
     pub client: Client,
+    #[allow(dead_code)] // Not every test crate uses it.
     pub url: String,
     pub table: String,
     pub secrets: tempfile::TempDir,

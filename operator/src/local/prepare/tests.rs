@@ -35,7 +35,7 @@ fn secrets_become_files_and_are_never_in_the_configuration() {
 }
 
 #[test]
-fn the_ca_certificate_beside_a_postgres_url_becomes_a_file_too() {
+fn a_postgres_url_is_checked_and_the_ca_certificate_beside_it_becomes_a_file_too() {
     let postgres = "kafka: {bootstrapServers: ['k:9092']}, writers: [{name: db, type: Postgres, postgres: {connection: {secretName: db, key: url}, table: t, keyColumns: [id]}}]";
     let group = || {
         let mut group = group("kafka: {bootstrapServers: ['k:9092']}");
@@ -51,11 +51,25 @@ fn the_ca_certificate_beside_a_postgres_url_becomes_a_file_too() {
         loaded
             .secrets
             .insert(("shop".into(), "db".into()), ObjectData(keys));
-        run(group(), &loaded, &Brokers::AsWritten).unwrap().files
+        loaded
     };
+    let files = |keys: &[(&str, &str)]| run(group(), &with(keys), &Brokers::AsWritten).unwrap().files;
     let authority = Path::new("secrets/db/ca.crt");
-    assert_eq!(with(&[("url", "u"), ("ca.crt", "CA")])[authority], b"CA");
-    assert!(!with(&[("url", "u")]).contains_key(authority));
+    let url = "postgresql://db/shop";
+    assert_eq!(files(&[("url", url), ("ca.crt", "CA")])[authority], b"CA");
+    assert!(!files(&[("url", url)]).contains_key(authority));
+    // The check finds a URL that no worker could use, if it is given.
+    let check = |loaded: &Loaded| {
+        let (folders, programs) = (Folders::default(), Programs::default());
+        without_secrets(group(), loaded, &folders, &programs)
+    };
+    assert_eq!(check(&Loaded::default()), Ok(()));
+    assert_eq!(check(&with(&[("url", url)])), Ok(()));
+    let error = check(&with(&[("url", "host=db password=s3cret")])).unwrap_err();
+    assert!(
+        error.contains("Secret db key url is not a PostgreSQL URL") && !error.contains("s3cret"),
+        "{error}"
+    );
 }
 
 #[test]

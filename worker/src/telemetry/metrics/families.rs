@@ -68,6 +68,7 @@ pub(super) struct Families {
     pub lag: Family<PartitionLabels, Gauge>,
     pub in_flight: Family<PartitionLabels, Gauge>,
     pub written: Family<WriterLabels, Counter>,
+    pub merged: Family<WriterLabels, Counter>,
     pub given_up: Family<WriterLabels, Counter>,
     pub write_errors: Family<WriteErrorLabels, Counter>,
     pub retries: Family<WriterLabels, Counter>,
@@ -117,6 +118,11 @@ impl Families {
             ),
             in_flight: add(r, "in_flight_records", "Records read and not finished"),
             written: add(r, "records_written", "Records that a writer has confirmed"),
+            merged: add(
+                r,
+                "records_merged",
+                "Records that a later record of the same key and batch has replaced before the database got them",
+            ),
             given_up: add(
                 r,
                 "records_given_up",

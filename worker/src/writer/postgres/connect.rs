@@ -1,24 +1,25 @@
 //! Connects with the URL from the Secret and reads the table's columns. The URL is never part of an error.
 //!
-//! `sslmode` works as in libpq: `disable`, `prefer` (default) and `require` do not verify the server's
-//! certificate. `verify-ca` and `verify-full` do, against key `ca.crt` of the same Secret if it exists,
-//! otherwise against the system's root certificates.
+//! A certificate is verified against key `ca.crt` of the same Secret if it exists, otherwise against the
+//! system's root certificates.
 
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
 
-use crds::spec::SecretKey;
+use crds::{postgres_url, spec::SecretKey};
+use futures::{TryFutureExt, future::join3};
 use openssl::{
     ssl::{SslConnector, SslMethod, SslVerifyMode},
     x509::{X509, store::X509StoreBuilder},
 };
 use postgres_openssl::MakeTlsConnector;
-use tokio::time::Instant;
-use tokio_postgres::{Client, Config, config::SslMode};
+use tokio_postgres::Client;
 
 use super::{
-    classify,
+    catalog, classify,
     error::NewPostgresError,
-    table::{self, Table},
+    session_settings,
+    table::Table,
+    url::{self, Address, Verify},
 };
 use crate::{secrets::SecretFiles, writer::WriteError};
 
@@ -31,16 +32,50 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 pub(super) struct Session {
     pub client: Client,
     pub table: Table,
-    /// When the columns were read.
-    pub table_read: Instant,
+    /// Begins a transaction with our settings ([`session_settings::begin`]).
+    pub begin: String,
 }
 
-/// How far the server's certificate is verified.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verify {
-    Nothing,
-    Authority,
-    AuthorityAndHost,
+impl Session {
+    /// True if the columns of the table have changed; reads them again then.
+    pub async fn has_changed(&mut self, name: &str) -> Result<bool, WriteError> {
+        let begin = (self.client.batch_execute(&self.begin)).map_err(|error| read_failed(&error));
+        let commit = (self.client.batch_execute("COMMIT")).map_err(|error| read_failed(&error));
+        let print = catalog::read_fingerprint(&self.client, name);
+        let (began, print, committed) = join3(begin, print, commit).await;
+        began?;
+        committed?;
+        if print?.as_ref() == Some(&self.table.fingerprint) {
+            return Ok(false);
+        }
+        self.read_again(name).await?;
+        Ok(true)
+    }
+
+    /// Reads the columns and constraints of the table again. Returns true if they have changed.
+    pub async fn read_again(&mut self, name: &str) -> Result<bool, WriteError> {
+        let table = read_table(&self.client, &self.begin, name).await?;
+        let changed = table != self.table;
+        self.table = table;
+        Ok(changed)
+    }
+}
+
+async fn read_table(client: &Client, begin: &str, name: &str) -> Result<Table, WriteError> {
+    client
+        .batch_execute(begin)
+        .await
+        .map_err(|error| read_failed(&error))?;
+    let table = catalog::read(client, name).await?;
+    client
+        .batch_execute("COMMIT")
+        .await
+        .map_err(|error| read_failed(&error))?;
+    Ok(table)
+}
+
+fn read_failed(error: &tokio_postgres::Error) -> WriteError {
+    classify::other(error, "reading the columns of the table")
 }
 
 /// Opens sessions.
@@ -61,13 +96,17 @@ impl Connector {
 
     /// Checks that the URL exists and is well-formed.
     pub fn check(&self) -> Result<(), NewPostgresError> {
-        self.config().map(drop)
+        self.address().map(drop)
     }
 
     /// Connects and reads the columns of `table`.
     pub async fn connect(&self, table: &str) -> Result<Session, WriteError> {
-        let (config, verify) = self
-            .config()
+        let Address {
+            config,
+            verify,
+            schema,
+        } = self
+            .address()
             .map_err(|error| WriteError::Systemic(error.to_string()))?;
         let tls = self.tls(verify).map_err(|error| {
             WriteError::Systemic(format!(
@@ -84,43 +123,22 @@ impl Connector {
                 tracing::debug!("a PostgreSQL connection ended: {error}");
             }
         });
-        let settings = format!("SET statement_timeout = {}", self.statement_timeout.as_millis());
-        client
-            .batch_execute(&settings)
-            .await
-            .map_err(|error| classify::other(&error, "preparing the session"))?;
-        let table = table::read(&client, table).await?;
-        Ok(Session {
-            client,
-            table,
-            table_read: Instant::now(),
-        })
+        let begin = session_settings::begin(self.statement_timeout, schema.as_deref());
+        let table = read_table(&client, &begin, table).await?;
+        Ok(Session { client, table, begin })
     }
 
-    fn config(&self) -> Result<(Config, Verify), NewPostgresError> {
-        let url = self.secrets.read(&self.url)?;
-        let bad = |what: &str| {
+    fn address(&self) -> Result<Address, NewPostgresError> {
+        let text = self.secrets.read(&self.url)?;
+        let mut address = url::parse(&text).map_err(|what| {
             NewPostgresError::Url(format!(
-                "the Secret {:?} key {:?} {what}; write \
-                 postgresql://user:password@host:5432/database?sslmode=require, with special characters in \
-                 user and password percent-encoded",
-                self.url.secret_name, self.url.key
+                "the Secret {:?} key {:?} {what}; write {}",
+                self.url.secret_name,
+                self.url.key,
+                postgres_url::EXAMPLE
             ))
-        };
-        if !["postgresql://", "postgres://"]
-            .iter()
-            .any(|scheme| url.starts_with(scheme))
-        {
-            return Err(bad("is not a PostgreSQL URL"));
-        }
-        let (url, verify) = take_ssl_mode(&url);
-        let mut config = Config::from_str(&url).map_err(|_| bad("is not a valid PostgreSQL URL"))?;
-        if config.get_hosts().is_empty() {
-            return Err(bad("contains no host"));
-        }
-        if verify != Verify::Nothing {
-            config.ssl_mode(SslMode::Require);
-        }
+        })?;
+        let config = &mut address.config;
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_TIMEOUT);
         }
@@ -128,7 +146,7 @@ impl Connector {
             config.application_name("kafka-consumer-worker");
         }
         config.keepalives_idle(KEEPALIVE_IDLE);
-        Ok((config, verify))
+        Ok(address)
     }
 
     fn tls(&self, verify: Verify) -> Result<MakeTlsConnector, openssl::error::ErrorStack> {
@@ -157,29 +175,6 @@ impl Connector {
     }
 }
 
-/// Removes `sslmode=verify-ca` and `verify-full` from a URL: the client library does not know them.
-fn take_ssl_mode(url: &str) -> (String, Verify) {
-    let Some((address, query)) = url.rsplit_once('?') else {
-        return (url.into(), Verify::Nothing);
-    };
-    let mut verify = Verify::Nothing;
-    let kept: Vec<&str> = query
-        .split('&')
-        .filter(|parameter| {
-            match *parameter {
-                "sslmode=verify-ca" => verify = Verify::Authority,
-                "sslmode=verify-full" => verify = Verify::AuthorityAndHost,
-                _ => return true,
-            }
-            false
-        })
-        .collect();
-    match kept.as_slice() {
-        [] => (address.into(), verify),
-        kept => (format!("{address}?{}", kept.join("&")), verify),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,25 +189,6 @@ mod tests {
             key: "url".into(),
         };
         (dir, Connector::new(secrets, key, Duration::from_secs(30)))
-    }
-
-    #[test]
-    fn ssl_modes_that_verify_are_understood() {
-        for (mode, ssl_mode, verify) in [
-            ("?sslmode=disable", SslMode::Disable, Verify::Nothing),
-            ("", SslMode::Prefer, Verify::Nothing),
-            ("?sslmode=require", SslMode::Require, Verify::Nothing),
-            (
-                "?application_name=x&sslmode=verify-ca",
-                SslMode::Require,
-                Verify::Authority,
-            ),
-            ("?sslmode=verify-full", SslMode::Require, Verify::AuthorityAndHost),
-        ] {
-            let (_dir, connector) = connector(&format!("postgresql://u:p@h:5432/d{mode}\n"));
-            let (config, found) = connector.config().unwrap();
-            assert_eq!((config.get_ssl_mode(), found), (ssl_mode, verify), "{mode}");
-        }
     }
 
     #[test]

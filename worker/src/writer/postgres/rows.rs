@@ -1,42 +1,50 @@
-//! Turns records into rows: fields to columns, one [`Group`] per set of columns. Pure.
-//!
-//! Rows with different sets of columns cannot share a statement, because a column that a record does not
-//! mention must keep its value. A row joins the last group with the same columns, unless a later group
-//! contains a row with the same key, which it must follow.
+//! Turns records into rows: fields to columns. Pure.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, HashSet},
-    fmt,
-};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
-use crds::spec::UnknownFields;
+use crds::spec::{self, EpochUnit, Merge, OnNull, UnknownFields};
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
-use super::{key::Key, table::Table, text};
+use super::{
+    groups::{self, ColumnText, Group, Row, RowKey},
+    key::Key,
+    table::Table,
+    text,
+};
 use crate::{record::batch::OutputRecord, writer::Rejected};
 
-/// Text of a column; `None` is NULL.
-type ColumnText<'a> = Option<Cow<'a, str>>;
-
-/// Rows with the same columns.
-#[derive(Debug)]
-pub(super) struct Group<'a> {
-    /// Indices in the table, ascending.
-    pub columns: Vec<usize>,
-    /// The values of each column, row by row.
-    pub values: Vec<Vec<ColumnText<'a>>>,
-    keys: HashSet<Vec<ColumnText<'a>>>,
+/// How a user wants records to become rows.
+#[derive(Clone, Debug)]
+pub(super) struct Rules {
+    pub key: Key,
+    pub unknown_fields: UnknownFields,
+    pub epoch: Option<EpochUnit>,
+    pub merge: Merge,
+    pub on_null: OnNull,
 }
 
-impl Group<'_> {
-    /// Number of rows.
-    pub fn len(&self) -> usize {
-        self.values.first().map_or(0, Vec::len)
+impl Rules {
+    /// The rules of a resource.
+    pub fn new(config: &spec::PostgresWriter) -> Self {
+        Self {
+            key: match &config.record_id_column {
+                Some(column) => Key::RecordId(column.clone()),
+                None => Key::Columns(config.key_columns.clone()),
+            },
+            unknown_fields: config.unknown_fields,
+            epoch: config.epoch,
+            merge: config.merge,
+            on_null: config.on_null,
+        }
+    }
+
+    /// True if only the last row of a key has to reach the database.
+    pub fn merges(&self) -> bool {
+        self.merge == Merge::LastPerKey
     }
 }
 
@@ -47,46 +55,42 @@ pub(super) struct Encoded<'a> {
     pub groups: Vec<Group<'a>>,
     /// Records that cannot be rows.
     pub rejected: Vec<Rejected>,
-    /// True if a field has no column.
-    pub unknown_fields: bool,
 }
 
 /// Turns records into rows of a table.
 #[derive(Debug)]
 pub(super) struct Rows<'t> {
     table: &'t Table,
+    rules: &'t Rules,
     key: Vec<usize>,
     record_id: Option<usize>,
-    unknown_fields: UnknownFields,
 }
 
 impl<'t> Rows<'t> {
     /// Fails with a message if a key column does not exist.
-    pub fn new(table: &'t Table, key: &Key, unknown_fields: UnknownFields) -> Result<Self, String> {
+    pub fn new(table: &'t Table, rules: &'t Rules) -> Result<Self, String> {
         let find = |name: &String| {
             table.find(name).ok_or_else(|| {
-                let what = match key {
+                let what = match rules.key {
                     Key::RecordId(_) => "recordIdColumn",
                     Key::Columns(_) => "keyColumns",
                 };
                 format!(
-                    "table {:?} has no column {name:?}: add it with a unique index, or correct \
+                    "table {:?} has no column {name:?}{}: add it with a unique index, or correct \
                      postgres.{what}",
-                    table.name
+                    table.name,
+                    did_you_mean(table, name)
                 )
             })
         };
-        let key_columns = key
-            .columns()
-            .iter()
-            .map(find)
-            .collect::<Result<Vec<usize>, String>>()?;
-        let record_id = matches!(key, Key::RecordId(_)).then(|| key_columns[0]);
+        let columns = rules.key.columns().iter();
+        let key = columns.map(find).collect::<Result<Vec<usize>, String>>()?;
+        let record_id = matches!(rules.key, Key::RecordId(_)).then(|| key[0]);
         Ok(Self {
             table,
-            key: key_columns,
+            rules,
+            key,
             record_id,
-            unknown_fields,
         })
     }
 
@@ -95,11 +99,19 @@ impl<'t> Rows<'t> {
         let mut encoded = Encoded {
             groups: Vec::new(),
             rejected: Vec::new(),
-            unknown_fields: false,
         };
         for (position, record) in records.into_iter().enumerate() {
-            match self.row(&record, &mut encoded.unknown_fields) {
-                Ok(row) => self.add(&mut encoded.groups, row),
+            let row = match (record.value, self.rules.on_null) {
+                (None, OnNull::Delete) => self.deleted(&record),
+                (None, OnNull::Reject) => {
+                    Err("a tombstone (null value) cannot be a row: filter it out in a \
+                                               transform, or set postgres.onNull: Delete"
+                        .into())
+                }
+                (Some(value), _) => self.row(&record, value),
+            };
+            match row {
+                Ok(row) => groups::add(&mut encoded.groups, row, self.rules.merges()),
                 Err(message) => encoded.rejected.push(Rejected {
                     position,
                     message,
@@ -112,38 +124,25 @@ impl<'t> Rows<'t> {
     }
 
     /// The text of each column that the record sets.
-    fn row<'a>(
-        &self,
-        record: &OutputRecord<'a>,
-        unknown_fields: &mut bool,
-    ) -> Result<BTreeMap<usize, ColumnText<'a>>, String> {
-        let Some(value) = record.value else {
-            return Err("a tombstone (null value) cannot be a row: filter it out in a transform".into());
-        };
-        let not_an_object =
-            "the value is not a JSON object, so it cannot be a row: make it one in a transform";
-        let Object(fields) = serde_json::from_slice(value).map_err(|_| not_an_object)?;
+    fn row<'a>(&self, record: &OutputRecord<'a>, value: &'a [u8]) -> Result<Row<'a>, String> {
+        let Object(fields) = serde_json::from_slice(value).map_err(|_| not_an_object(value))?;
         let mut row = BTreeMap::new();
         for (name, value) in fields {
             let problem = match self.table.find(&name) {
                 Some(index) if Some(index) == self.record_id => "gets the record id",
                 Some(index) if self.table.columns[index].generated => "is generated by the database",
                 Some(index) => {
-                    let text = text::of(value, self.table.columns[index].kind)
-                        .map_err(|problem| format!("field {name:?} {problem}"))?;
-                    row.insert(index, text);
+                    row.insert(index, self.text(index, &name, value)?);
                     continue;
                 }
-                None => {
-                    *unknown_fields = true;
-                    "does not exist"
-                }
+                None => "does not exist",
             };
-            if self.unknown_fields == UnknownFields::Reject {
+            if self.rules.unknown_fields == UnknownFields::Reject {
                 return Err(format!(
-                    "field {name:?} cannot be written: this column of table {:?} {problem}; add the column, \
-                     remove the field in a transform, or set postgres.unknownFields: Ignore",
-                    self.table.name
+                    "field {name:?} cannot be written: this column of table {:?} {problem}{}; add the \
+                     column, remove the field in a transform, or set postgres.unknownFields: Ignore",
+                    self.table.name,
+                    did_you_mean(self.table, &name)
                 ));
             }
         }
@@ -157,41 +156,90 @@ impl<'t> Rows<'t> {
                 return Err(format!("the key column {name:?} is missing or null in the value"));
             }
         }
-        Ok(row)
+        Ok(self.with_key(row, false))
     }
 
-    fn add<'a>(&self, groups: &mut Vec<Group<'a>>, row: BTreeMap<usize, ColumnText<'a>>) {
-        // Record ids never repeat, so only user-defined keys restrict the order of rows.
-        let key: Option<Vec<ColumnText<'a>>> = self.record_id.is_none().then(|| {
-            self.key
-                .iter()
-                .filter_map(|index| row.get(index))
-                .cloned()
-                .collect()
-        });
-        let mut home = None;
-        for (index, group) in groups.iter().enumerate().rev() {
-            if group.columns.iter().eq(row.keys()) {
-                home = Some(index);
-                break;
+    /// The key of a tombstone.
+    fn deleted<'a>(&self, record: &OutputRecord<'a>) -> Result<Row<'a>, String> {
+        let names = self.rules.key.columns().join(", ");
+        let wrong = |what: &str| {
+            format!(
+                "a tombstone (null value) whose {what}: to delete its row, the key must be a JSON object with \
+                 the key columns ({names}), or with one key column the value itself"
+            )
+        };
+        let key = record.key.ok_or_else(|| wrong("key is null, too"))?;
+        let mut row = BTreeMap::new();
+        if let Ok(Object(fields)) = serde_json::from_slice(key) {
+            for (name, value) in fields {
+                let index = self.table.find(&name).filter(|index| self.key.contains(index));
+                if let Some(index) = index {
+                    row.insert(index, self.text(index, &name, value)?);
+                }
             }
-            if key.as_ref().is_some_and(|key| group.keys.contains(key)) {
-                break;
-            }
+        } else if let [index] = self.key[..] {
+            let name = &self.table.columns[index].name;
+            let text = match serde_json::from_slice::<&RawValue>(key) {
+                Ok(value) => self.text(index, name, value)?,
+                Err(_) => {
+                    let text = std::str::from_utf8(key).map_err(|_| wrong("key is not UTF-8"))?;
+                    let kind = self.table.columns[index].kind;
+                    let text = text::plain(text, kind).map_err(|problem| format!("the key {problem}"))?;
+                    Some(text)
+                }
+            };
+            row.insert(index, text);
         }
-        let home = home.unwrap_or_else(|| {
-            groups.push(Group {
-                columns: row.keys().copied().collect(),
-                values: vec![Vec::new(); row.len()],
-                keys: HashSet::new(),
-            });
-            groups.len() - 1
-        });
-        let group = &mut groups[home];
-        group.keys.extend(key);
-        for (values, text) in group.values.iter_mut().zip(row.into_values()) {
-            values.push(text);
+        if self
+            .key
+            .iter()
+            .any(|index| !matches!(row.get(index), Some(Some(_))))
+        {
+            return Err(wrong("key has not all columns of the table's key"));
         }
+        Ok(self.with_key(row, true))
+    }
+
+    fn text<'a>(&self, index: usize, name: &str, value: &'a RawValue) -> Result<ColumnText<'a>, String> {
+        text::of(value, self.table.columns[index].kind, self.rules.epoch)
+            .map_err(|problem| format!("field {name:?} {problem}"))
+    }
+
+    fn with_key<'a>(&self, row: BTreeMap<usize, ColumnText<'a>>, delete: bool) -> Row<'a> {
+        let comparable = |index: &usize| {
+            let text = row.get(index)?.as_ref()?;
+            groups::comparable(text, self.table.columns[*index].key)
+        };
+        let key = if self.record_id.is_some() {
+            // Record ids never repeat.
+            RowKey::Unique
+        } else {
+            let texts: Option<Vec<Cow<'a, str>>> = self.key.iter().map(comparable).collect();
+            texts.map_or(RowKey::Unknown, RowKey::Text)
+        };
+        Row {
+            delete,
+            values: row.into_iter().collect(),
+            key,
+        }
+    }
+}
+
+fn not_an_object(value: &[u8]) -> &'static str {
+    if value.starts_with(b"\xEF\xBB\xBF") {
+        return "the value starts with a byte order mark (EF BB BF), which JSON does not allow: remove it at \
+                the producer, or in a transform";
+    }
+    "the value is not a JSON object, so it cannot be a row: make it one in a transform"
+}
+
+/// A column whose name differs only in case, as the end of a message.
+fn did_you_mean(table: &Table, name: &str) -> String {
+    match table.similar(name) {
+        Some(similar) if similar != name => {
+            format!(" (did you mean {similar:?}? names are case-sensitive here)")
+        }
+        _ => String::new(),
     }
 }
 
@@ -225,165 +273,4 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::{
-        record::{Chunk, TopicPartition, batch::Batch},
-        writer::{WriteBatch, postgres::table::tests::table},
-    };
-
-    /// Indices of the columns, and the rows with these columns.
-    type Columns = (Vec<usize>, Vec<String>);
-
-    fn encode(key: Key, unknown_fields: UnknownFields, values: &[&str]) -> (Vec<Columns>, Vec<Rejected>) {
-        let mut chunk = Chunk::new(TopicPartition::new("t", 0), 1);
-        for (offset, value) in values.iter().enumerate() {
-            let value = (*value != "tombstone").then_some(value.as_bytes());
-            chunk.push(offset as i64, 0, None, value, []);
-        }
-        let batch = Batch::identity(Arc::new(chunk));
-        let all: Vec<u32> = (0..values.len() as u32).collect();
-        let table = table(&[
-            ("id", "integer"),
-            ("a", "text"),
-            ("b", "text"),
-            ("generated_c", "text"),
-        ]);
-        let encoded = Rows::new(&table, &key, unknown_fields)
-            .unwrap()
-            .encode(WriteBatch::new(&batch, &all).records());
-        let groups = encoded.groups.iter().map(|group| {
-            let row = |n: usize| {
-                let texts = group
-                    .values
-                    .iter()
-                    .map(|values: &Vec<ColumnText<'_>>| values[n].as_deref().unwrap_or("NULL"));
-                texts.collect::<Vec<_>>().join("|")
-            };
-            (group.columns.clone(), (0..group.len()).map(row).collect())
-        });
-        (groups.collect(), encoded.rejected)
-    }
-
-    fn by_id() -> Key {
-        Key::Columns(vec!["id".into()])
-    }
-
-    fn group(columns: &[usize], rows: &[&str]) -> Columns {
-        (columns.to_vec(), rows.iter().map(|row| row.to_string()).collect())
-    }
-
-    #[test]
-    fn rows_with_the_same_columns_share_a_statement() {
-        let values = [
-            r#"{"id":1,"a":"x"}"#,
-            r#"{"id":2,"b":"y"}"#,
-            r#"{"a":null,"id":3}"#,
-            r#"{"id":4,"b":"z"}"#,
-        ];
-        let (groups, rejected) = encode(by_id(), UnknownFields::Reject, &values);
-        assert_eq!(
-            groups,
-            [
-                group(&[0, 1], &["1|x", "3|NULL"]),
-                group(&[0, 2], &["2|y", "4|z"])
-            ]
-        );
-        assert_eq!(rejected, []);
-    }
-
-    #[test]
-    fn a_row_never_overtakes_another_of_its_key() {
-        let values = [
-            r#"{"id":1,"a":"x"}"#,
-            r#"{"id":1,"b":"y"}"#,
-            r#"{"id":1,"a":"z"}"#,
-            r#"{"id":2,"a":"w"}"#,
-        ];
-        let (groups, _) = encode(by_id(), UnknownFields::Reject, &values);
-        assert_eq!(
-            groups,
-            [
-                group(&[0, 1], &["1|x"]),
-                group(&[0, 2], &["1|y"]),
-                group(&[0, 1], &["1|z", "2|w"])
-            ]
-        );
-    }
-
-    #[test]
-    fn the_record_id_is_the_key_if_configured() {
-        let key = Key::RecordId("id".into());
-        let values = [r#"{"a":"x"}"#, r#"{"b":"y"}"#, r#"{"a":"z"}"#];
-        let (groups, _) = encode(key.clone(), UnknownFields::Reject, &values);
-        assert_eq!(
-            groups,
-            [
-                group(&[0, 1], &["t-0-0|x", "t-0-2|z"]),
-                group(&[0, 2], &["t-0-1|y"])
-            ]
-        );
-        let (_, rejected) = encode(key, UnknownFields::Reject, &[r#"{"id":5}"#]);
-        assert!(
-            rejected[0].message.contains("gets the record id"),
-            "{}",
-            rejected[0].message
-        );
-    }
-
-    #[test]
-    fn records_that_cannot_be_rows_are_rejected_with_the_reason_and_the_others_are_encoded() {
-        let values = [
-            "tombstone",
-            "[1]",
-            "{oops",
-            r#"{"id":1,"zip":"x"}"#,
-            r#"{"id":2,"generated_c":"x"}"#,
-            r#"{"id":null}"#,
-            r#"{"a":"no key"}"#,
-            r#"{"id":3,"a":"\u0000"}"#,
-            r#"{"id":4}"#,
-        ];
-        let (groups, rejected) = encode(by_id(), UnknownFields::Reject, &values);
-        assert_eq!(groups, [group(&[0], &["4"])]);
-        let expected = [
-            "tombstone",
-            "not a JSON object",
-            "not a JSON object",
-            "field \"zip\"",
-            "generated by the database",
-            "key column \"id\"",
-            "key column \"id\"",
-            "U+0000",
-        ];
-        for (position, (rejected, expected)) in rejected.iter().zip(expected).enumerate() {
-            assert_eq!(rejected.position, position);
-            assert!(rejected.message.contains(expected), "{}", rejected.message);
-        }
-        assert_eq!(rejected.len(), 8);
-        assert!(
-            rejected[3].message.contains("unknownFields: Ignore"),
-            "{}",
-            rejected[3].message
-        );
-    }
-
-    #[test]
-    fn unknown_fields_are_left_out_if_configured() {
-        let values = [r#"{"id":1,"zip":"x","generated_c":"y","a":"z"}"#];
-        let (groups, rejected) = encode(by_id(), UnknownFields::Ignore, &values);
-        assert_eq!((groups, rejected), (vec![group(&[0, 1], &["1|z"])], vec![]));
-    }
-
-    #[test]
-    fn a_missing_key_column_is_reported_with_what_to_do() {
-        let table = table(&[("id", "integer")]);
-        let error = Rows::new(&table, &Key::Columns(vec!["nr".into()]), UnknownFields::Reject).unwrap_err();
-        assert!(
-            error.contains("no column \"nr\"") && error.contains("keyColumns"),
-            "{error}"
-        );
-    }
-}
+mod tests;

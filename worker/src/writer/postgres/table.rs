@@ -1,32 +1,75 @@
-//! The columns of the target table, from PostgreSQL's catalog.
+//! The columns of the target table.
 
 use std::collections::HashMap;
 
-use tokio_postgres::{Client, types::Type};
+use super::identifier::quote_table;
 
-use super::{classify, identifier::quote_table};
-use crate::writer::WriteError;
-
-/// The form of text that a column accepts.
+/// How JSON becomes the text that a column accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) struct Kind {
+    /// An array literal.
+    pub array: bool,
+    /// The column itself, or each element of its arrays.
+    pub element: Element,
+}
+
+impl Kind {
+    /// True if a string stays a JSON string.
+    pub fn is_json(self) -> bool {
+        self.element == Element::Json
+    }
+}
+
+/// How one JSON value becomes text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Element {
     /// JSON, unchanged.
     Json,
-    /// An array literal.
-    Array,
+    /// A date, a time or a duration.
+    Temporal(Temporal),
+    /// A range of dates or of timestamps without a zone.
+    ZonelessRange,
     /// Anything else.
     Text,
+}
+
+/// The types of dates, times and durations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Temporal {
+    Date,
+    Time,
+    TimeTz,
+    Timestamp,
+    TimestampTz,
+    Interval,
+}
+
+/// How equal keys are recognized by their text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyText {
+    Integer,
+    Uuid,
+    /// Compared character by character, except for blanks at the end.
+    Text,
+    /// Only the database knows which texts are the same key.
+    Unknown,
 }
 
 /// A column.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Column {
     pub name: String,
-    /// The type as SQL, without length: a cast to varchar(3) silently truncates, while the assignment fails.
-    pub type_name: String,
+    /// The casts that make a value of a text, as SQL. Without length and precision, so that the assignment
+    /// refuses what an explicit cast would cut.
+    pub cast: String,
     pub kind: Kind,
     /// The database computes the value, so it cannot be written.
     pub generated: bool,
+    /// The collation of its unique index, as SQL, if the type has collations.
+    pub collation: Option<String>,
+    pub key: KeyText,
+    /// A new row without the column may violate NOT NULL or a CHECK.
+    pub guarded: bool,
 }
 
 /// The target table.
@@ -36,12 +79,14 @@ pub(super) struct Table {
     pub name: String,
     /// The name as SQL.
     pub quoted: String,
+    /// What [`fingerprint`] returned when the columns were read.
+    pub fingerprint: String,
     pub columns: Vec<Column>,
     by_name: HashMap<String, usize>,
 }
 
 impl Table {
-    pub fn new(name: &str, columns: Vec<Column>) -> Self {
+    pub fn new(name: &str, fingerprint: String, columns: Vec<Column>) -> Self {
         let by_name = columns
             .iter()
             .enumerate()
@@ -50,6 +95,7 @@ impl Table {
         Self {
             name: name.into(),
             quoted: quote_table(name),
+            fingerprint,
             columns,
             by_name,
         }
@@ -59,48 +105,34 @@ impl Table {
     pub fn find(&self, name: &str) -> Option<usize> {
         self.by_name.get(name).copied()
     }
+
+    /// The column whose name differs only in case.
+    pub fn similar(&self, name: &str) -> Option<&str> {
+        let same = |column: &&Column| column.name.to_lowercase() == name.to_lowercase();
+        self.columns.iter().find(same).map(|column| column.name.as_str())
+    }
 }
 
-// For a domain, the type below it counts.
-const QUERY: &str = "\
-    SELECT a.attname::text, format_type(a.atttypid, -1), \
-           a.attgenerated <> '' OR a.attidentity = 'a', \
-           CASE WHEN b.oid IN ('json'::regtype, 'jsonb'::regtype) THEN 'json' \
-                WHEN b.typcategory = 'A' THEN 'array' ELSE 'text' END \
-    FROM pg_attribute a \
-    JOIN pg_type t ON t.oid = a.atttypid \
-    JOIN pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END \
-    WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped \
-    ORDER BY a.attnum";
+/// What the values are encoded and cast by: changes if the table is another one, or if a column is added,
+/// dropped, renamed or gets another type. The parameter is the name of the table as SQL.
+pub(super) fn fingerprint(parameter: usize) -> String {
+    format!(
+        "(SELECT string_agg(concat_ws(' ', a.attrelid, a.attnum, a.attname, a.atttypid, a.attgenerated, \
+         a.attidentity, a.attnotnull, a.atthasdef), ',' ORDER BY a.attnum) FROM pg_catalog.pg_attribute a \
+         WHERE a.attrelid = to_regclass(${parameter}::text) AND a.attnum > 0 AND NOT a.attisdropped)"
+    )
+}
 
-/// Reads the columns of `name`.
-pub(super) async fn read(client: &Client, name: &str) -> Result<Table, WriteError> {
-    let quoted = quote_table(name);
-    let rows = (client.query_typed(QUERY, &[(&quoted, Type::TEXT)]).await)
-        .map_err(|error| classify::other(&error, "reading the columns of the table"))?;
-    let columns: Vec<Column> = rows
-        .iter()
-        .map(|row| {
-            Ok(Column {
-                name: row.try_get(0)?,
-                type_name: row.try_get(1)?,
-                generated: row.try_get(2)?,
-                kind: match row.try_get(3)? {
-                    "json" => Kind::Json,
-                    "array" => Kind::Array,
-                    _ => Kind::Text,
-                },
-            })
-        })
-        .collect::<Result<_, tokio_postgres::Error>>()
-        .map_err(|error| classify::other(&error, "reading the columns of the table"))?;
-    if columns.is_empty() {
-        return Err(WriteError::Systemic(format!(
-            "table {name:?} does not exist for this user (names are case-sensitive here): create it, or \
-             correct postgres.table, the database in the URL, or the user's rights"
-        )));
-    }
-    Ok(Table::new(name, columns))
+/// The casts from text to the type of a column, as SQL. A text with a zone means that moment: a type without
+/// a zone gets it in UTC, the zone of the session.
+pub(super) fn cast(type_name: &str, array: bool, element: Element) -> String {
+    let moment = match (element, array) {
+        (Element::Temporal(Temporal::Date | Temporal::Timestamp), true) => "::pg_catalog.timestamptz[]",
+        (Element::Temporal(Temporal::Date | Temporal::Timestamp), false) => "::pg_catalog.timestamptz",
+        _ => "",
+    };
+    // An array of domains is read element by element, by the rules of the domain, and needs no detour.
+    format!("{moment}::{type_name}")
 }
 
 #[cfg(test)]
@@ -109,22 +141,38 @@ pub(super) mod tests {
 
     /// A table public.orders with columns of these names and types; the type determines the kind.
     pub fn table(columns: &[(&str, &str)]) -> Table {
-        let columns = columns.iter().map(|(name, type_name)| Column {
-            name: name.to_string(),
-            type_name: type_name.to_string(),
-            kind: match *type_name {
-                "json" | "jsonb" => Kind::Json,
-                array if array.ends_with("[]") => Kind::Array,
-                _ => Kind::Text,
-            },
-            generated: name.starts_with("generated"),
+        let columns = columns.iter().map(|(name, type_name)| {
+            let array = type_name.ends_with("[]");
+            let element = match type_name.trim_end_matches("[]") {
+                "json" | "jsonb" => Element::Json,
+                "timestamp" => Element::Temporal(Temporal::Timestamp),
+                _ => Element::Text,
+            };
+            Column {
+                name: name.to_string(),
+                cast: cast(type_name, array, element),
+                kind: Kind { array, element },
+                generated: name.starts_with("generated"),
+                collation: (*type_name == "text").then(|| "\"C\"".to_string()),
+                key: match *type_name {
+                    "integer" | "bigint" => KeyText::Integer,
+                    "uuid" => KeyText::Uuid,
+                    "text" => KeyText::Text,
+                    _ => KeyText::Unknown,
+                },
+                guarded: name.starts_with("must"),
+            }
         });
-        Table::new("public.orders", columns.collect())
+        Table::new("public.orders", "print".into(), columns.collect())
     }
 
     #[test]
     fn columns_are_found_by_their_exact_name() {
         let table = table(&[("id", "integer"), ("Name", "text")]);
         assert_eq!((table.find("Name"), table.find("name")), (Some(1), None));
+        assert_eq!(
+            (table.similar("name"), table.similar("nam")),
+            (Some("Name"), None)
+        );
     }
 }

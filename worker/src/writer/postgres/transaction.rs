@@ -10,23 +10,20 @@
 //! ([`lost_offsets`]). Writing would silently lose the rows in between, and the offset from which to read
 //! them again, so the writer writes nothing.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::atomic::AtomicU64, time::Duration};
 
-use futures::{
-    FutureExt, TryFutureExt,
-    future::{BoxFuture, join, maybe_done},
-    poll,
-};
-use tokio_postgres::Client;
+use futures::{FutureExt, TryFutureExt, future::join};
+use tokio_postgres::Error;
 
 use super::{
-    PostgresWriter,
+    ENCODINGS, PostgresWriter,
     claims::Claim,
-    classify,
+    classify, columns_keep_changing,
     connect::Session,
-    explain, insert, lost_offsets,
+    groups::Group,
+    lost_offsets,
     offsets::{OffsetsRow, OffsetsTable},
-    rows::Group,
+    statements::{Request, together},
     stored_offsets::StoredOffsets,
     table::Table,
 };
@@ -38,21 +35,31 @@ use crate::{
 };
 
 /// A worker that is frozen in the middle of a transaction holds the row's lock, and its successor waits,
-/// until the server ends the session after 5 s; a running worker continues within milliseconds. Read
-/// committed, because the worker must see the row as it is once it has the lock, and not as it was at the
-/// start of the transaction.
-const BEGIN: &str =
-    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = 5000";
+/// until the server ends the session after 5 s; a running worker continues within milliseconds.
+const LARGEST_PAUSE: &str = "SET LOCAL idle_in_transaction_session_timeout = 5000";
 
 /// Rows to write, and outputs that cannot be rows, each with the reason.
 struct RowPlan<'a> {
     groups: Vec<Group<'a>>,
     rejected: Vec<(u32, String)>,
-    /// True if a field has no column.
-    unknown_fields: bool,
 }
 
-/// The result of a written batch.
+/// The result of an attempt to write a batch.
+enum Attempt {
+    Written(WrittenBatch),
+    /// Nothing was written, because of these records.
+    Rejected(Vec<Rejected>),
+    /// Nothing was written: the columns of the table have changed since the rows were encoded.
+    Changed,
+}
+
+/// What a statement of the transaction failed with.
+enum StatementError {
+    Rows(Error),
+    Offsets(WriteError),
+}
+
+/// A written batch.
 struct WrittenBatch {
     rejected: Vec<Rejected>,
     /// The number of the claim under which it was written.
@@ -75,7 +82,7 @@ impl PostgresWriter {
         let mut ours = claim.owner_epoch.lock().await;
         let (_permit, session) = self.session().await?;
         let result = self
-            .in_time(self.claim_once(&offsets.table, &session.client, partition, &claim))
+            .in_time(self.claim_once(&offsets.table, &session, partition, &claim))
             .await;
         self.put_back(session, &result);
         let owned = result?;
@@ -97,12 +104,12 @@ impl PostgresWriter {
     async fn claim_once(
         &self,
         offsets: &OffsetsTable,
-        client: &Client,
+        session: &Session,
         partition: &TopicPartition,
         claim: &Claim,
     ) -> Result<OffsetsRow, WriteError> {
-        let owned = self.begin(offsets, client, partition, None, claim).await?;
-        let committed = client.batch_execute("COMMIT").await;
+        let owned = self.begin(offsets, session, partition, None, claim).await?;
+        let committed = session.client.batch_execute("COMMIT").await;
         committed.map_err(|error| offsets.error(&error))?;
         Ok(owned)
     }
@@ -118,11 +125,24 @@ impl PostgresWriter {
         let claim = claim.ok_or_else(|| superseded(partition))?;
         let mut ours = claim.owner_epoch.lock().await;
         let (_permit, mut session) = self.session().await?;
-        let write = self.write_once(&offsets.table, &mut session, batch, *ours, &claim);
+        let write = async {
+            for _ in 0..ENCODINGS {
+                match self
+                    .write_once(&offsets.table, &mut session, batch, *ours, &claim)
+                    .await?
+                {
+                    Attempt::Changed => {}
+                    done => return Ok(done),
+                }
+            }
+            Err(columns_keep_changing(&self.table))
+        };
         let result = self.in_time(write).await;
         self.put_back(session, &result);
         match result {
-            Ok(written) => {
+            Ok(Attempt::Changed) => Err(columns_keep_changing(&self.table)),
+            Ok(Attempt::Rejected(rejected)) => Ok(rejected),
+            Ok(Attempt::Written(written)) => {
                 let owner_epoch = written.owner_epoch;
                 claim.has_stored(written.finished);
                 if ours.replace(owner_epoch).is_none() {
@@ -149,18 +169,21 @@ impl PostgresWriter {
         batch: &WriteBatch<'_>,
         ours: Option<i64>,
         claim: &Claim,
-    ) -> Result<WrittenBatch, WriteError> {
+    ) -> Result<Attempt, WriteError> {
         let partition = batch.partition();
         // Before the row is locked, because usually nothing is finished yet.
-        let mut plan = self.plan(&session.table, batch.batch(), batch.selected())?;
-        if plan.unknown_fields && self.refresh(session).await? {
-            plan = self.plan(&session.table, batch.batch(), batch.selected())?;
+        let mut plan = match self.plan(&session.table, batch.batch(), batch.selected()) {
+            Ok(plan) => plan,
+            Err(_) if session.has_changed(&self.table).await? => return Ok(Attempt::Changed),
+            Err(error) => return Err(error),
+        };
+        // A statement compares the columns; without one, they are read again.
+        if plan.groups.is_empty() && !plan.rejected.is_empty() && session.has_changed(&self.table).await? {
+            return Ok(Attempt::Changed);
         }
         // Before the row is read, as in `begin`: whatever was stored by then must be in it.
         let floor = claim.floor();
-        let owned = self
-            .begin(offsets, &session.client, partition, ours, claim)
-            .await?;
+        let owned = self.begin(offsets, session, partition, ours, claim).await?;
         let mut finished = owned.finished;
         finished.finish_below(floor);
         let is_new = |output: &u32| !finished.contains(batch.batch().output(*output as usize).offset());
@@ -182,9 +205,25 @@ impl PostgresWriter {
         let written = self
             .commit(offsets, session, &plan.groups, partition, &finished)
             .await;
-        if let Err(error) = written {
-            return Err(explain(session, &plan.groups, error).await);
-        }
+        let merged = match written {
+            Ok(merged) => merged,
+            Err(StatementError::Offsets(error)) => return Err(error),
+            Err(StatementError::Rows(error)) if error.code().is_none() => {
+                return Err(classify::of_statement(
+                    &error,
+                    &session.table.quoted,
+                    &self.rules.key,
+                ));
+            }
+            Err(StatementError::Rows(error)) => {
+                if self.has_changed(session, &error).await? {
+                    return Ok(Attempt::Changed);
+                }
+                let failed = self.failed(session, batch, &plan.groups, error).await;
+                return failed.map(Attempt::Rejected);
+            }
+        };
+        self.written(&session.table, &plan.groups, merged);
         let position = |output: &u32| batch.selected().partition_point(|other| other < output);
         let rejected = plan.rejected.into_iter().map(|(output, message)| Rejected {
             position: position(&output),
@@ -192,11 +231,11 @@ impl PostgresWriter {
             retryable: false,
             in_doubt: false,
         });
-        Ok(WrittenBatch {
+        Ok(Attempt::Written(WrittenBatch {
             rejected: rejected.collect(),
             owner_epoch: owned.owner_epoch,
             finished,
-        })
+        }))
     }
 
     /// The rows of these outputs. If an output cannot be a row, its whole record is left out.
@@ -227,7 +266,6 @@ impl PostgresWriter {
         Ok(RowPlan {
             groups,
             rejected: out.into_iter().map(reason).collect(),
-            unknown_fields: encoded.unknown_fields,
         })
     }
 
@@ -236,12 +274,14 @@ impl PostgresWriter {
     async fn begin(
         &self,
         offsets: &OffsetsTable,
-        client: &Client,
+        session: &Session,
         partition: &TopicPartition,
         ours: Option<i64>,
         claim: &Claim,
     ) -> Result<OffsetsRow, WriteError> {
         let stored = &claim.stored();
+        let client = &session.client;
+        let begin = format!("{}; {LARGEST_PAUSE}", session.begin);
         let row = async {
             match ours {
                 Some(_) => offsets.lock(client, partition).await,
@@ -249,7 +289,7 @@ impl PostgresWriter {
             }
         };
         // Polled in this order; a request is sent at its first poll.
-        let (started, owned) = join(client.batch_execute(BEGIN), row).await;
+        let (started, owned) = join(client.batch_execute(&begin), row).await;
         started.map_err(|error| classify::other(&error, "beginning a transaction"))?;
         let owned = owned?;
         // A missing row has lost everything, and so has a row that our claim has just created.
@@ -273,7 +313,7 @@ impl PostgresWriter {
         Err(error)
     }
 
-    /// Writes rows and offsets, and ends the transaction.
+    /// Writes rows and offsets, and ends the transaction. Returns how many rows were merged.
     async fn commit(
         &self,
         offsets: &OffsetsTable,
@@ -281,45 +321,31 @@ impl PostgresWriter {
         groups: &[Group<'_>],
         partition: &TopicPartition,
         finished: &FinishedSet,
-    ) -> Result<(), WriteError> {
-        let (client, table) = (&session.client, &session.table);
-        let classify = |error| classify::write(&error, &table.quoted, &self.key);
-        let mut requests: Vec<BoxFuture<'_, Result<(), WriteError>>> = Vec::with_capacity(groups.len() + 2);
+    ) -> Result<usize, StatementError> {
+        let Session { client, table, .. } = session;
+        let merged = AtomicU64::new(0);
+        let mut requests: Vec<Request<'_, StatementError>> = Vec::with_capacity(groups.len() + 2);
         for group in groups {
-            requests.push(insert(client, table, &self.key, group).map_err(classify).boxed());
+            let write = self.write_group(client, table, group, &merged);
+            requests.push(write.map_err(StatementError::Rows).boxed());
         }
         let late = seeded_bug("postgres-offsets-outside-transaction");
-        let store = offsets.store(client, partition, finished);
-        let commit = client.batch_execute("COMMIT").map_err(classify);
+        let store = offsets
+            .store(client, partition, finished)
+            .map_err(StatementError::Offsets);
+        let commit = client.batch_execute("COMMIT").map_err(StatementError::Rows);
         if late {
             requests.push(commit.boxed());
             together(requests).await?;
             tokio::time::sleep(Duration::from_millis(500)).await;
-            return store.await;
+            store.await?;
+        } else {
+            requests.push(store.boxed());
+            requests.push(commit.boxed());
+            together(requests).await?;
         }
-        requests.push(store.boxed());
-        requests.push(commit.boxed());
-        together(requests).await
+        Ok(merged.into_inner() as usize)
     }
-}
-
-/// Sends all requests immediately, in order, and waits for all answers. In a transaction, everything behind a
-/// failed request fails too, including the commit. Returns the first error.
-async fn together(requests: Vec<BoxFuture<'_, Result<(), WriteError>>>) -> Result<(), WriteError> {
-    let mut answers: Vec<_> = requests
-        .into_iter()
-        .map(|request| Box::pin(maybe_done(request)))
-        .collect();
-    for answer in &mut answers {
-        // A request is sent at its first poll.
-        let _ = poll!(answer.as_mut());
-    }
-    let mut result = Ok(());
-    for mut answer in answers {
-        answer.as_mut().await;
-        result = result.and(answer.as_mut().take_output().unwrap_or(Ok(())));
-    }
-    result
 }
 
 fn superseded(partition: &TopicPartition) -> WriteError {
