@@ -108,7 +108,12 @@ pub fn functions() -> Vec<Box<dyn Function>> {
 
 /// Compiles `source` within the limits of a worker.
 pub fn compile(source: &str) -> Result<Compiled, InvalidProgram> {
-    compile_within(source, Limits::WORKER)
+    compile_with(source, functions())
+}
+
+/// Like [`compile`], with other implementations of [`functions`].
+pub fn compile_with(source: &str, functions: Vec<Box<dyn Function>>) -> Result<Compiled, InvalidProgram> {
+    compile_on_thread(source, functions, Limits::WORKER)
 }
 
 /// Compiles `source` on a thread of its own; `.` may be any value, `%` is the object described at
@@ -116,6 +121,14 @@ pub fn compile(source: &str) -> Result<Compiled, InvalidProgram> {
 /// ends, because nothing can stop it: after [`InvalidProgram::TooSlow`] and [`InvalidProgram::TooLarge`] the
 /// process should end.
 pub fn compile_within(source: &str, limits: Limits) -> Result<Compiled, InvalidProgram> {
+    compile_on_thread(source, functions(), limits)
+}
+
+fn compile_on_thread(
+    source: &str,
+    functions: Vec<Box<dyn Function>>,
+    limits: Limits,
+) -> Result<Compiled, InvalidProgram> {
     let bytes = source.len();
     if bytes > MAX_BYTES {
         return Err(InvalidProgram::TooLong { bytes });
@@ -127,7 +140,7 @@ pub fn compile_within(source: &str, limits: Limits) -> Result<Compiled, InvalidP
         .name("vrl-compiler".into())
         .stack_size(STACK + bytes * STACK_PER_BYTE)
         // The receiver is gone after a limit was exceeded.
-        .spawn(move || drop(sender.send(compile_here(&owned))))
+        .spawn(move || drop(sender.send(compile_here(&owned, &functions))))
         .map_err(|error| InvalidProgram::Failed(format!("cannot start a thread: {error}")))?;
     loop {
         match receiver.recv_timeout(CHECK) {
@@ -140,7 +153,7 @@ pub fn compile_within(source: &str, limits: Limits) -> Result<Compiled, InvalidP
     }
 }
 
-fn compile_here(source: &str) -> Result<Compiled, InvalidProgram> {
+fn compile_here(source: &str, functions: &[Box<dyn Function>]) -> Result<Compiled, InvalidProgram> {
     depth::check(source)?;
     // By default `.` is an object. This would reject programs for strings and arrays, such as parse_json!(.).
     let external = ExternalEnv::new_with_kind(Kind::any(), Kind::object(Collection::any()));
@@ -148,7 +161,7 @@ fn compile_here(source: &str) -> Result<Compiled, InvalidProgram> {
         external,
         ..TypeState::default()
     };
-    match compile_with_state(source, &functions(), &state, CompileConfig::default()) {
+    match compile_with_state(source, functions, &state, CompileConfig::default()) {
         Ok(CompilationResult {
             program, warnings, ..
         }) => {

@@ -67,6 +67,22 @@ pub struct Vrl {
     /// update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_map: Option<ConfigMapKey>,
+    /// What happens to JSON numbers that neither 64-bit integers nor 64-bit floats can hold. Programs see
+    /// 64-bit floats in their place.
+    ///
+    /// - Exact: numbers that a program moves, copies or does not touch keep their digits. A record fails if
+    ///   its program computes with such a number and assigns the result.
+    /// - Lossy: all numbers that are written again are 64-bit numbers, so such numbers lose digits.
+    #[serde(default)]
+    pub numbers: VrlNumbers,
+}
+
+/// Values of `transforms[].vrl.numbers`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum VrlNumbers {
+    #[default]
+    Exact,
+    Lossy,
 }
 
 /// A transform or writer that a custom worker binary registers.

@@ -1,4 +1,5 @@
-//! Builds the transforms of the document's `transforms[]`. Consecutive VRL transforms become one chain.
+//! Builds the transforms of the document's `transforms[]`. Consecutive VRL transforms that treat numbers in
+//! the same way become one chain.
 
 use std::sync::Arc;
 
@@ -44,7 +45,10 @@ pub(super) fn build(
     extensions: &Extensions,
 ) -> Result<Vec<NamedTransform>, TransformError> {
     let mut built = Vec::new();
-    for run in specs.chunk_by(|left, right| left.kind == TransformType::Vrl && right.kind == left.kind) {
+    let numbers = |spec: &Spec| spec.vrl.as_ref().map(|vrl| vrl.numbers).unwrap_or_default();
+    for run in specs.chunk_by(|left, right| {
+        left.kind == TransformType::Vrl && right.kind == left.kind && numbers(left) == numbers(right)
+    }) {
         let transform = match run[0].kind {
             TransformType::Vrl => vrl(run, decode, built.is_empty(), secrets)?,
             TransformType::Fields => fields(&run[0], decode, built.is_empty())?,
@@ -101,11 +105,13 @@ fn vrl(
         .zip(&sources)
         .map(|(spec, source)| (&*spec.name, &**source))
         .collect();
-    let chain =
-        VrlChain::compile(&programs, decode, first).map_err(|(name, error)| TransformError::Program {
+    let numbers = (run[0].vrl.as_ref()).map(|vrl| vrl.numbers).unwrap_or_default();
+    let chain = VrlChain::compile(&programs, numbers, decode, first).map_err(|(name, error)| {
+        TransformError::Program {
             name,
             message: error.to_string(),
-        })?;
+        }
+    })?;
     Ok(NamedTransform {
         name: chain.name().into(),
         transform: Arc::new(chain),

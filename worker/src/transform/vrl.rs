@@ -13,29 +13,37 @@
 //! The final `.` becomes the value: null becomes a tombstone; a string becomes its bytes if values are String
 //! or Bytes; anything else becomes compact JSON. `abort` filters the record out. A program that assigns `.`
 //! and leaves an array there makes one output of each element, and none of an empty array. A runtime error
-//! fails the record. Chains that neither assign below `.` nor call `del` keep the value byte for byte. Other
-//! chains rewrite JSON: keys are sorted, the last of repeated keys is kept, integers are exact within 64 bits
-//! signed, and every other number is a 64-bit float. Time functions use UTC.
+//! fails the record. A value of which the programs assign and delete nothing is kept byte for byte. Other
+//! JSON is rewritten: keys are sorted, the last of repeated keys is kept. Numbers that the programs do not
+//! compute keep their digits (`numbers`). Time functions use UTC.
 
+mod document;
+mod flows;
 mod json;
 mod metadata;
+mod numbers;
+mod parse_json;
 
 use std::sync::Arc;
 
 use ::vrl::{
     compiler::{
-        ExpressionError, Program, TargetValue, TimeZone,
+        ExpressionError, Program, TimeZone,
         runtime::{Runtime, Terminate},
     },
     path::PathPrefix,
-    value::{Secrets, Value},
+    value::Value,
 };
 use crds::{
-    spec::{Decode, DecoderType},
+    spec::{Decode, DecoderType, VrlNumbers},
     vrl_program::{self, InvalidProgram},
 };
 
-use self::metadata::{Metadata, MetadataParts};
+use self::{
+    document::Document,
+    flows::Flows,
+    metadata::{Metadata, MetadataParts},
+};
 use super::Transform;
 use crate::{
     decode::not_json,
@@ -57,6 +65,7 @@ pub struct VrlChain {
     key: DecoderType,
     value: DecoderType,
     first: bool,
+    numbers: VrlNumbers,
     parts: MetadataParts,
     changes: Changes,
     timezone: TimeZone,
@@ -66,14 +75,14 @@ pub struct VrlChain {
 struct NamedProgram {
     name: Arc<str>,
     program: Program,
+    flows: Flows,
     /// It assigns `.` itself, so an array there means several outputs.
     splits: bool,
 }
 
-/// What the programs may change. Everything else is kept without being checked.
+/// What of `%` the programs may change. Everything else is kept without being checked.
 #[derive(Clone, Copy, Default)]
 struct Changes {
-    value: bool,
     metadata: bool,
     key: bool,
 }
@@ -88,6 +97,7 @@ impl VrlChain {
     /// so that values have not been decoded yet. An error includes the name of the program.
     pub fn compile(
         programs: &[(&str, &str)],
+        numbers: VrlNumbers,
         decode: &Decode,
         first: bool,
     ) -> Result<Self, (String, InvalidProgram)> {
@@ -96,13 +106,19 @@ impl VrlChain {
             key: decode.key.kind,
             value: decode.value.kind,
             first,
+            numbers,
             parts: MetadataParts::default(),
             changes: Changes::default(),
             timezone: TimeZone::parse("UTC").unwrap_or_default(),
             value_component: "value".into(),
         };
+        let mut functions = vrl_program::functions();
+        if numbers == VrlNumbers::Exact {
+            parse_json::replace_in(&mut functions);
+        }
         for (name, source) in programs {
-            let compiled = vrl_program::compile(source).map_err(|error| ((*name).to_string(), error))?;
+            let compiled = vrl_program::compile_with(source, functions)
+                .map_err(|error| ((*name).to_string(), error))?;
             if let Some(warnings) = compiled.warnings {
                 tracing::warn!(
                     transform = name,
@@ -121,17 +137,17 @@ impl VrlChain {
                 .iter()
                 .filter(move |path| path.prefix == prefix)
         };
-        // `del` is the only function that changes its argument.
-        let deletes = source.contains("del");
+        let flows = Flows::of(source);
         self.parts
             .add(info.target_queries.iter().chain(&info.target_assignments));
-        self.changes.value |= deletes || assigns(PathPrefix::Event).next().is_some();
-        self.changes.metadata |= deletes || assigns(PathPrefix::Metadata).next().is_some();
+        // `del` is the only function that changes its argument.
+        self.changes.metadata |= flows.deletes_metadata || assigns(PathPrefix::Metadata).next().is_some();
         self.changes.key = self.changes.metadata && self.parts.key;
         let splits = assigns(PathPrefix::Event).any(|path| path.path.is_root());
         self.programs.push(NamedProgram {
             name: name.into(),
             program,
+            flows,
             splits,
         });
     }
@@ -146,16 +162,17 @@ impl VrlChain {
     }
 
     /// Runs the programs from index `at` and calls `emit` for every output.
-    fn run(
-        &self,
+    fn run<'c>(
+        &'c self,
         at: usize,
         runtime: &mut Runtime,
-        target: &mut TargetValue,
-        emit: &mut dyn FnMut(&TargetValue) -> Result<(), Stop>,
+        document: &mut Document<'c>,
+        emit: &mut dyn FnMut(&Document<'_>) -> Result<(), Stop>,
     ) -> Result<(), Stop> {
         for (at, step) in self.programs.iter().enumerate().skip(at) {
             runtime.clear();
-            match runtime.resolve(target, &step.program, &self.timezone) {
+            document.start_program(&step.flows);
+            match runtime.resolve(document, &step.program, &self.timezone) {
                 Ok(_) => {}
                 Err(Terminate::Abort(ExpressionError::Abort { .. })) => return Ok(()),
                 Err(error) => {
@@ -166,29 +183,55 @@ impl VrlChain {
                     ));
                 }
             }
-            if step.splits && matches!(target.value, Value::Array(_)) {
-                let Value::Array(elements) = std::mem::replace(&mut target.value, Value::Null) else {
+            if let Some(path) = document.lost.take() {
+                return Err(Stop::Failed(
+                    Stage::Transform,
+                    step.name.clone(),
+                    trim(format!(
+                        "the assignment to {path} computes with a number that needs more than 64 bits and \
+                         would lose digits; copy the number as it is, make it a string in the input, or set \
+                         numbers: Lossy on the transform"
+                    )),
+                ));
+            }
+            if step.splits && matches!(document.target.value, Value::Array(_)) {
+                let value = std::mem::replace(&mut document.target.value, Value::Null);
+                let Value::Array(elements) = value else {
                     return Ok(());
                 };
-                let metadata = target.metadata.clone();
+                let metadata = document.target.metadata.clone();
                 for element in elements {
-                    target.value = element;
+                    document.target.value = element;
                     if self.changes.metadata {
-                        target.metadata = metadata.clone();
+                        document.target.metadata = metadata.clone();
                     }
-                    self.run(at + 1, runtime, target, emit)?;
+                    self.run(at + 1, runtime, document, emit)?;
                 }
                 return Ok(());
             }
         }
-        emit(target)
+        emit(document)
+    }
+
+    /// Notes the numbers of the JSON documents that [`Self::parse`] is going to read.
+    fn read_numbers(&self, record: &OutputRecord<'_>, document: &mut Document<'_>) {
+        if self.numbers == VrlNumbers::Lossy {
+            return;
+        }
+        let reads_key = self.parts.key && self.key == DecoderType::Json;
+        let reads_value = self.value == DecoderType::Json;
+        let key = record.key.filter(|_| reads_key).unwrap_or_default();
+        let value = record.value.filter(|_| reads_value).unwrap_or_default();
+        document.numbers.read(&[key, value]);
     }
 
     /// Reads a key or a value in the format of its decoder.
-    fn parse(&self, decoder: DecoderType, bytes: Option<&[u8]>) -> Result<Value, String> {
+    fn parse(decoder: DecoderType, bytes: Option<&[u8]>, document: &Document<'_>) -> Result<Value, String> {
         match (bytes, decoder) {
             (None, _) => Ok(Value::Null),
-            (Some(bytes), DecoderType::Json) => serde_json::from_slice(bytes).map_err(not_json),
+            (Some(bytes), DecoderType::Json) => {
+                serde_json::from_slice(&document.numbers.parsable(bytes)).map_err(not_json)
+            }
             (Some(bytes), DecoderType::String | DecoderType::Bytes) => Ok(Value::from(bytes)),
         }
     }
@@ -197,9 +240,11 @@ impl VrlChain {
         &self,
         record: &OutputRecord<'_>,
         metadata: &mut Metadata,
-        target: &mut TargetValue,
+        document: &mut Document<'_>,
     ) -> Result<Value, Stop> {
-        target.value = self.parse(self.value, record.value).map_err(|message| {
+        document.start_record();
+        self.read_numbers(record, document);
+        document.target.value = Self::parse(self.value, record.value, document).map_err(|message| {
             if self.first {
                 Stop::Failed(Stage::Decode, self.value_component.clone(), message)
             } else {
@@ -207,7 +252,7 @@ impl VrlChain {
             }
         })?;
         let key = if self.parts.key {
-            self.parse(self.key, record.key).map_err(|message| {
+            Self::parse(self.key, record.key, document).map_err(|message| {
                 self.unreadable(format!("the key from the previous transform {message}"))
             })?
         } else {
@@ -218,7 +263,7 @@ impl VrlChain {
         } else {
             Value::Null
         };
-        metadata.fill(record, key, self.changes.metadata, &mut target.metadata);
+        metadata.fill(record, key, self.changes.metadata, &mut document.target.metadata);
         Ok(original)
     }
 
@@ -248,29 +293,27 @@ impl Transform for VrlChain {
     fn apply(&self, input: &Batch, output: &mut BatchBuilder<'_>) {
         let mut runtime = Runtime::default();
         let mut metadata = Metadata::new(self.parts, input.chunk());
-        let empty = Value::Object(Default::default());
-        let mut target = TargetValue {
-            value: Value::Null,
-            metadata: empty,
-            secrets: Secrets::new(),
-        };
+        let mut document = Document::new();
         let (mut key_buffer, mut value_buffer) = (Vec::new(), Vec::new());
         for (from, record) in input.outputs().enumerate() {
             let mut emitted = false;
-            let original_key = self.fill(&record, &mut metadata, &mut target);
+            let original_key = self.fill(&record, &mut metadata, &mut document);
             let done = original_key.and_then(|original_key| {
-                let null_document = record.value.is_some() && target.value.is_null();
-                self.run(0, &mut runtime, &mut target, &mut |target| {
+                let null_document = record.value.is_some() && document.target.value.is_null();
+                self.run(0, &mut runtime, &mut document, &mut |document| {
                     emitted = true;
-                    let value = if self.changes.value && !(null_document && target.value.is_null()) {
-                        json::payload(&target.value, self.value, &mut value_buffer)
+                    let (target, numbers) = (&document.target, &document.numbers);
+                    let value = if document.changed && !(null_document && target.value.is_null()) {
+                        json::payload(&target.value, self.value, numbers, &mut value_buffer)
                             .map_err(|message| self.unencodable("value", message))?
                     } else {
                         Payload::Keep
                     };
                     let key = match self.changes.key.then(|| metadata::key(&target.metadata)) {
-                        Some(key) if *key != original_key => json::payload(key, self.key, &mut key_buffer)
-                            .map_err(|message| self.unencodable("key", message))?,
+                        Some(key) if *key != original_key => {
+                            json::payload(key, self.key, numbers, &mut key_buffer)
+                                .map_err(|message| self.unencodable("key", message))?
+                        }
                         _ => Payload::Keep,
                     };
                     output.emit(from, key, value);

@@ -308,7 +308,13 @@ fn a_program_that_says_the_same_makes_the_same_document() {
 
     let program =
         "del(.country)\n.state = del(.status)\n.amount = to_string!(.amount)\n.handled_by = \"bench\"\n";
-    let chain = VrlChain::compile(&[("same", program)], &decode("String", "Json"), true).unwrap();
+    let chain = VrlChain::compile(
+        &[("same", program)],
+        crds::spec::VrlNumbers::Exact,
+        &decode("String", "Json"),
+        true,
+    )
+    .unwrap();
     let order = r#"{"id":1,"country":"DE","amount":559.64,"items":[{"sku":"A","qty":2}],"status":"paid"}"#;
     let mut chunk = Chunk::new(TopicPartition::new("orders", 3), 1);
     chunk.push(1, 0, None, Some(order.as_bytes()), []);

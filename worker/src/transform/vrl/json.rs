@@ -1,10 +1,12 @@
-//! Writes a VRL value as bytes. Refuses values that JSON cannot hold instead of changing them: strings that
+//! Writes a VRL value as bytes, numbers with the digits that were read. Refuses values that JSON cannot hold instead of changing them: strings that
 //! are not UTF-8, and infinite numbers.
 
 use ::vrl::value::Value;
 use crds::spec::DecoderType;
 use serde::{Serialize, Serializer, ser::Error};
+use serde_json::value::RawValue;
 
+use super::numbers::Numbers;
 use crate::record::batch::builder::Payload;
 
 /// The payload for `value` in the format of `decoder`, which read it. `buffer` holds the bytes that have to
@@ -12,6 +14,7 @@ use crate::record::batch::builder::Payload;
 pub(super) fn payload<'a>(
     value: &'a Value,
     decoder: DecoderType,
+    numbers: &Numbers,
     buffer: &'a mut Vec<u8>,
 ) -> Result<Payload<'a>, String> {
     match (value, decoder) {
@@ -20,13 +23,13 @@ pub(super) fn payload<'a>(
         (Value::String(text), DecoderType::String | DecoderType::Bytes) => Ok(Payload::New(text.as_bytes())),
         _ => {
             buffer.clear();
-            serde_json::to_writer(&mut *buffer, &Json(value)).map_err(|error| error.to_string())?;
+            serde_json::to_writer(&mut *buffer, &Json(value, numbers)).map_err(|error| error.to_string())?;
             Ok(Payload::New(buffer))
         }
     }
 }
 
-struct Json<'a>(&'a Value);
+struct Json<'a>(&'a Value, &'a Numbers);
 
 impl Serialize for Json<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -41,16 +44,23 @@ impl Serialize for Json<'_> {
             Value::Float(number) if !number.is_finite() => {
                 Err(S::Error::custom("it holds an infinite number"))
             }
-            Value::Object(object) => {
-                serializer.collect_map(object.iter().map(|(key, value)| (key.as_str(), Json(value))))
+            Value::Float(number) => match self.1.digits(number.into_inner()) {
+                Some(digits) => serde_json::from_str::<&RawValue>(digits)
+                    .map_err(S::Error::custom)?
+                    .serialize(serializer),
+                None => self.0.serialize(serializer),
+            },
+            Value::Object(object) => serializer.collect_map(
+                object
+                    .iter()
+                    .map(|(key, value)| (key.as_str(), Json(value, self.1))),
+            ),
+            Value::Array(elements) => {
+                serializer.collect_seq(elements.iter().map(|element| Json(element, self.1)))
             }
-            Value::Array(elements) => serializer.collect_seq(elements.iter().map(Json)),
-            Value::Regex(_)
-            | Value::Integer(_)
-            | Value::Float(_)
-            | Value::Boolean(_)
-            | Value::Timestamp(_)
-            | Value::Null => self.0.serialize(serializer),
+            Value::Regex(_) | Value::Integer(_) | Value::Boolean(_) | Value::Timestamp(_) | Value::Null => {
+                self.0.serialize(serializer)
+            }
         }
     }
 }

@@ -1,3 +1,5 @@
+mod numbers;
+
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -21,7 +23,7 @@ fn chain(value: &str, programs: &[&str]) -> VrlChain {
         .iter()
         .map(|(name, source)| (name.as_str(), *source))
         .collect();
-    VrlChain::compile(&named, &decode("String", value), true).unwrap()
+    VrlChain::compile(&named, VrlNumbers::Exact, &decode("String", value), true).unwrap()
 }
 
 fn chunk(records: &[(Bytes<'_>, Bytes<'_>)]) -> Arc<Chunk> {
@@ -130,7 +132,13 @@ fn abort_filters_the_record_out() {
 fn a_tombstone_is_null_in_and_out() {
     let chain = chain("Json", &["if . != null { .seen = true }"]);
     assert_eq!(apply(&chain, &[(Some(b"k"), None)]).0, ["100 k null"]);
-    let tombstone = VrlChain::compile(&[("a", ". = null")], &decode("Bytes", "Json"), true).unwrap();
+    let tombstone = VrlChain::compile(
+        &[("a", ". = null")],
+        VrlNumbers::Exact,
+        &decode("Bytes", "Json"),
+        true,
+    )
+    .unwrap();
     let input = Batch::identity(chunk(&[(None, Some(b"1"))]));
     let mut builder = input.next();
     tombstone.apply(&input, &mut builder);
@@ -169,7 +177,13 @@ fn a_value_that_does_not_parse_is_a_decode_failure_when_the_chain_is_first() {
         apply(&chain, broken).1,
         ["0 decode value is not JSON: EOF while parsing an object at line 1 column 9"]
     );
-    let later = VrlChain::compile(&[("p", ".a = 1")], &decode("String", "Json"), false).unwrap();
+    let later = VrlChain::compile(
+        &[("p", ".a = 1")],
+        VrlNumbers::Exact,
+        &decode("String", "Json"),
+        false,
+    )
+    .unwrap();
     assert!(!later.decodes_values());
     assert!(
         apply(&later, broken).1[0]
@@ -292,6 +306,7 @@ fn what_json_cannot_hold_fails_instead_of_changing() {
 fn a_broken_program_is_named_with_the_compilers_message() {
     let Err((name, error)) = VrlChain::compile(
         &[("ok", "true"), ("bad", ".a = nope(1)")],
+        VrlNumbers::Exact,
         &Decode::default(),
         true,
     ) else {
@@ -324,8 +339,8 @@ proptest! {
     #[test]
     fn a_program_that_rewrites_the_document_as_it_is_changes_nothing(document in document()) {
         // Assigning below the root makes the chain rewrite the document.
-        let chain = chain("Json", &["if false { .never = true }"]);
-        prop_assert!(chain.changes.value);
+        let chain = chain("Json", &[".never = true\ndel(.never)"]);
+        prop_assume!(document.is_object() && document.get("never").is_none());
         let bytes = serde_json::to_vec(&document).unwrap();
         let input = Batch::identity(chunk(&[(Some(b"k"), Some(&bytes))]));
         let mut builder = input.next();
@@ -338,7 +353,7 @@ proptest! {
 
     #[test]
     fn any_bytes_pass_through_unchanged_under_bytes(bytes: Vec<u8>) {
-        let chain = chain("Bytes", &["if false { . = 1 }"]);
+        let chain = chain("Bytes", &[". = ."]);
         let input = Batch::identity(chunk(&[(None, Some(&bytes))]));
         let mut builder = input.next();
         chain.apply(&input, &mut builder);
