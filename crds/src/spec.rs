@@ -7,6 +7,7 @@
 //! `bounds`.
 
 pub mod bounds;
+pub mod checks;
 pub mod client_config;
 pub mod errors;
 pub mod fields;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use client_config::group_protocol_rule;
 
+pub use checks::*;
 pub use client_config::*;
 pub use errors::*;
 pub use fields::*;
@@ -107,6 +109,10 @@ const NOT_EXACTLY_ONCE: &str = "!has(self.processing) || !has(self.processing.de
         .message("errorHandling.deadLetter.topic is also an input topic, which would consume its own dead letters indefinitely; use another topic, for example '<topic>.dlq'"),
     validation = Rule::new("!self.writers.exists(w, has(w.kafka) && self.topics.exists(t, t.name == w.kafka.topic))")
         .message("a Kafka writer writes to an input topic, which would loop indefinitely; write to another topic"),
+    validation = Rule::new("!has(self.errorHandling) || !has(self.errorHandling.deadLetter) || !self.writers.exists(w, has(w.kafka) && w.kafka.topic == self.errorHandling.deadLetter.topic)")
+        .message("errorHandling.deadLetter.topic is also the topic of a Kafka writer, so nobody could tell dead letters from outputs; use another topic, for example '<topic>.dlq'"),
+    validation = Rule::new("self.writers.all(w, !has(w.kafka) || self.writers.exists_one(o, has(o.kafka) && o.kafka.topic == w.kafka.topic))")
+        .message("two Kafka writers write to the same topic, which would contain every record twice; remove one of them, or use another topic"),
     validation = Rule::new("!has(self.transforms) || size(self.transforms) == 0 || self.transforms[0].type != 'Fields' || (has(self.decode) && has(self.decode.value) && has(self.decode.value.type) && self.decode.value.type == 'Json')")
         .message("the first transform is of type Fields, which reads JSON; set decode: {value: {type: Json}}"),
     validation = Rule::new("self.writers.all(w, !has(w.file)) || (has(self.worker) && has(self.worker.volumeMounts) && self.writers.all(w, !has(w.file) || self.worker.volumeMounts.exists(m, w.file.directory == m.mountPath || w.file.directory.startsWith(m.mountPath + '/'))))")

@@ -1,32 +1,39 @@
 //! Writes failed records to the dead letter topic, byte for byte, with headers that say where each record
 //! came from and why it failed. A record counts as finished only after the broker has confirmed the copy.
-//! While the topic does not accept records, the partition waits.
+//! While the topic does not accept records, the partition waits. What the topic refuses for good is written
+//! in another form ([`form`]).
 
 mod breaker;
+mod form;
 mod headers;
 mod partition_breakers;
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
 use crate::{
     health::{problems::ProblemReporter, snapshot::PausedReason},
-    kafka::producer::{ProduceRecord, Producer},
+    kafka::producer::{ProduceRecord, Producer, Refusal, SendError},
     record::{
-        Chunk, Record,
+        Chunk, Offset, Record, TopicPartition,
         failure::{FailedRecord, FailureClass},
     },
     retry::{RetryPolicy, UNAVAILABLE_AFTER, is_logged},
     seeded_bugs::{impatient, now_and_then, seeded_bug},
-    transaction::{Cause, TransactionFailure},
+    sync,
+    transaction::{Cause, RejectedRecords, TransactionFailure},
 };
 
 pub(crate) use self::{breaker::Exceeded, partition_breakers::BreakerRefusal};
 pub use self::{breaker::Limits as BreakerLimits, headers::HEADER_PREFIX};
 use self::{
-    headers::{Header, Headers},
+    form::{Form, Letter},
+    headers::Headers,
     partition_breakers::PartitionBreakers,
 };
-use crds::spec::HeaderStyle;
+use crds::spec::{HeaderStyle, OnRefused};
 
 /// The parts of `spec.errorHandling.deadLetter` that workers need.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +42,8 @@ pub struct DeadLetterSettings {
     pub topic: String,
     /// Which headers are added.
     pub style: HeaderStyle,
+    /// What happens to a record whose dead letter the topic refuses in every form.
+    pub on_refused: OnRefused,
     /// Limits of failures, after which the worker stops writing to it.
     pub breaker: Option<BreakerLimits>,
 }
@@ -44,21 +53,68 @@ pub struct DeadLetters {
     producer: Producer,
     topic: String,
     headers: Headers,
+    on_refused: OnRefused,
+    /// With a transactional producer: dead letters that brokers have rejected.
+    rejected_records: Option<Arc<RejectedRecords>>,
+    /// What is known of dead letters that were refused in a transaction, which was aborted for it.
+    refused: Mutex<HashMap<(TopicPartition, Offset), Refused>>,
     breakers: Option<PartitionBreakers>,
 }
 
+/// Maximum number of refused dead letters that are remembered. Beyond it, all are forgotten and have to be
+/// found out again.
+const MOST_REFUSED: usize = 10_000;
+
+/// What is known of a dead letter that its topic has refused.
+#[derive(Clone, Copy, Debug)]
+struct Refused {
+    form: Form,
+    /// The form may be refused for this reason; the broker is being asked about it alone.
+    suspected: Option<Refusal>,
+    /// No form is left.
+    finally: bool,
+}
+
+/// Failed records that are not in the dead letter topic.
+#[derive(Debug, Default)]
+pub(crate) struct NotWritten {
+    /// Indices of those whose partition has to wait, with what the topic says.
+    pub stopped: Vec<(usize, String)>,
+    /// Indices of those that were dropped.
+    pub dropped: Vec<usize>,
+}
+
+/// Dead letters that have to be written, and those that cannot.
+struct Sending<'r> {
+    failed: &'r [(Record<'r>, &'r FailedRecord)],
+    /// Indices and forms.
+    pending: Vec<(usize, Form)>,
+    not_written: NotWritten,
+}
+
 impl DeadLetters {
-    /// Sends with `producer`; `group` and `worker` go into the headers.
-    pub fn new(producer: Producer, settings: DeadLetterSettings, group: String, worker: String) -> Self {
+    /// Sends with `producer`; `group` and `worker` go into the headers. `rejected_records` belongs to a
+    /// transactional producer.
+    pub fn new(
+        producer: Producer,
+        settings: DeadLetterSettings,
+        group: String,
+        worker: String,
+        rejected_records: Option<Arc<RejectedRecords>>,
+    ) -> Self {
         let DeadLetterSettings {
             topic,
             style,
+            on_refused,
             breaker,
         } = settings;
         Self {
             producer,
             topic,
             headers: Headers { style, group, worker },
+            on_refused,
+            rejected_records,
+            refused: Mutex::default(),
             breakers: breaker.map(PartitionBreakers::new),
         }
     }
@@ -88,66 +144,34 @@ impl DeadLetters {
     }
 
     /// Writes all `failed` records in order and returns when the broker has confirmed each of them, which may
-    /// take minutes or hours. With ExactlyOnce it writes in the transaction of the number `transaction`, and
-    /// the first failure makes the transaction fail.
+    /// take minutes or hours. Returns those that the topic refuses in every form. With ExactlyOnce it writes
+    /// in the transaction of the number `transaction`, and the first failure makes the transaction fail.
+    /// `again` is true if the records have waited, because the topic may accept them now.
     pub(crate) async fn write(
         &self,
         failed: &[(Record<'_>, &FailedRecord)],
         transaction: u64,
+        again: bool,
         retry: &RetryPolicy,
         reporter: &ProblemReporter,
-    ) -> Result<(), TransactionFailure> {
-        let mut pending: Vec<usize> = (0..failed.len()).collect();
+    ) -> Result<NotWritten, TransactionFailure> {
+        let mut sending = self.start(failed, again);
         if seeded_bug("drop-dead-letter") && now_and_then(5) {
-            pending.clear();
+            sending.pending.clear();
         }
         if seeded_bug("dead-letter-twice") {
-            pending.extend(0..failed.len());
+            sending.pending.extend_from_within(..);
         }
         let mut failures = 0;
         let started = tokio::time::Instant::now();
-        while !pending.is_empty() {
-            // If the count is unknown, the key selects the partition. A missing topic is an error of the
-            // send.
-            let partitions = self.producer.partition_count(&self.topic).await.ok();
-            let headers: Vec<Vec<Header>> = pending
-                .iter()
-                .map(|at| self.headers.of(&failed[*at].0, failed[*at].1))
-                .collect();
-            let records: Vec<ProduceRecord<'_>> = pending
-                .iter()
-                .zip(&headers)
-                .map(|(at, headers)| self.copy(&failed[*at].0, headers, partitions))
-                .collect();
-            let send = self.producer.send_in(transaction, &records);
-            let results = if seeded_bug("dead-letter-not-awaited") {
-                impatient(send, || vec![Ok(()); records.len()]).await
-            } else {
-                send.await
+        while !sending.pending.is_empty() {
+            let Some(error) = self.send(&mut sending, transaction).await? else {
+                continue;
             };
-            let mut error = None;
-            let mut results = results.into_iter();
-            pending.retain(|_| match results.next() {
-                Some(Ok(())) => false,
-                Some(Err(cause)) => {
-                    error.get_or_insert(cause);
-                    true
-                }
-                None => true,
-            });
-            let Some(error) = error else { continue };
             failures += 1;
             let message = format!("dead letter topic {}: {error}", self.topic);
             if self.producer.is_transactional() {
-                let cause = match error.class {
-                    FailureClass::Systemic | FailureClass::Record => Cause::Systemic,
-                    FailureClass::Transient => Cause::Unavailable,
-                };
-                return Err(TransactionFailure {
-                    message,
-                    cause,
-                    reason: PausedReason::DeadLetterUnavailable,
-                });
+                return Err(self.transaction_failure(&error));
             }
             if is_logged(failures) {
                 tracing::warn!(topic = %self.topic, attempt = failures, "{message}; retrying, and committing no offset past these records");
@@ -159,27 +183,173 @@ impl DeadLetters {
             tokio::time::sleep(retry.random_backoff(failures)).await;
         }
         reporter.recovered();
-        Ok(())
+        Ok(sending.not_written)
     }
 
-    fn copy<'a>(
+    /// In which form each record has to be sent, from what is known of it.
+    fn start<'r>(&self, failed: &'r [(Record<'r>, &'r FailedRecord)], again: bool) -> Sending<'r> {
+        let mut sending = Sending {
+            failed,
+            pending: Vec::with_capacity(failed.len()),
+            not_written: NotWritten::default(),
+        };
+        for (at, (record, _)) in failed.iter().enumerate() {
+            let mut refused = sync::lock(&self.refused);
+            let id = || (record.partition().clone(), record.offset);
+            let known = if refused.is_empty() {
+                None
+            } else {
+                refused.remove(&id())
+            };
+            drop(refused);
+            let rejected = |rejected: &Arc<RejectedRecords>| rejected.take_dead_letter(record);
+            let is_rejected = known.is_some() && self.rejected_records.as_ref().is_some_and(rejected);
+            match known {
+                Some(known) if known.finally && !again => {
+                    self.give_up(
+                        &mut sending,
+                        at,
+                        known.form,
+                        "it refuses every form of this dead letter",
+                    );
+                }
+                Some(Refused {
+                    form,
+                    suspected: Some(refusal),
+                    ..
+                }) if is_rejected => match form.after(refusal, record) {
+                    Some(next) => sending.pending.push((at, next)),
+                    None => self.give_up(
+                        &mut sending,
+                        at,
+                        form,
+                        "it refuses every form of this dead letter",
+                    ),
+                },
+                Some(known) if !known.finally => sending.pending.push((at, known.form)),
+                _ => sending.pending.push((at, Form::default())),
+            }
+        }
+        sending
+    }
+
+    /// Sends what is pending. Returns the first error that says nothing about its record.
+    async fn send(
+        &self,
+        sending: &mut Sending<'_>,
+        transaction: u64,
+    ) -> Result<Option<SendError>, TransactionFailure> {
+        // If the count is unknown, the key selects the partition. A missing topic is an error of the send.
+        let partitions = self.producer.partition_count(&self.topic).await.ok();
+        let pending = std::mem::take(&mut sending.pending);
+        let failed = sending.failed;
+        let letters: Vec<Letter<'_>> = (pending.iter())
+            .map(|(at, form)| {
+                let (record, failed) = &failed[*at];
+                Letter::new(*form, *record, self.headers.of(record, failed))
+            })
+            .collect();
+        let records: Vec<ProduceRecord<'_>> = (pending.iter().zip(&letters))
+            .map(|((at, _), letter)| self.produce(&failed[*at].0, letter, partitions))
+            .collect();
+        let send = self.producer.send_in(transaction, &records);
+        let results = if seeded_bug("dead-letter-not-awaited") {
+            impatient(send, || vec![Ok(()); records.len()]).await
+        } else {
+            send.await
+        };
+        let (mut first_error, mut doubt) = (None, None);
+        for (((at, form), result), produced) in pending.into_iter().zip(results).zip(&records) {
+            let Err(error) = result else { continue };
+            let record = &failed[at].0;
+            match error.refusal {
+                Some(refusal) if error.in_doubt => {
+                    self.remember(record, form, Some(refusal), false);
+                    if let Some(rejected_records) = &self.rejected_records {
+                        rejected_records.suspect_dead_letter(record, produced);
+                    }
+                    doubt.get_or_insert(error);
+                }
+                Some(refusal) => match form.after(refusal, record) {
+                    Some(next) => sending.pending.push((at, next)),
+                    None => self.give_up(sending, at, form, &error.message),
+                },
+                None => {
+                    sending.pending.push((at, form));
+                    first_error.get_or_insert(error);
+                }
+            }
+        }
+        match doubt {
+            Some(error) => Err(self.transaction_failure(&error)),
+            None => Ok(first_error),
+        }
+    }
+
+    /// The topic refuses every form of this dead letter.
+    fn give_up(&self, sending: &mut Sending<'_>, at: usize, form: Form, why: &str) {
+        let (record, failed) = &sending.failed[at];
+        match self.on_refused {
+            OnRefused::Drop => {
+                sending.not_written.dropped.push(at);
+                tracing::warn!(
+                    topic = %self.topic,
+                    partition = %record.partition(),
+                    offset = record.offset,
+                    "dropped a failed record, because the dead letter topic refuses it: {why}; the record's \
+                     error: {}",
+                    failed.failure.message
+                );
+            }
+            OnRefused::Stop => {
+                let message = format!("dead letter topic {} refuses the record: {why}", self.topic);
+                sending.not_written.stopped.push((at, message));
+            }
+        }
+        // With transactions, the batch may be processed again before its records are finished.
+        if self.producer.is_transactional() {
+            self.remember(record, form, None, true);
+        }
+    }
+
+    fn remember(&self, record: &Record<'_>, form: Form, suspected: Option<Refusal>, finally: bool) {
+        let mut refused = sync::lock(&self.refused);
+        if refused.len() >= MOST_REFUSED {
+            refused.clear();
+        }
+        let known = Refused {
+            form,
+            suspected,
+            finally,
+        };
+        refused.insert((record.partition().clone(), record.offset), known);
+    }
+
+    fn transaction_failure(&self, error: &SendError) -> TransactionFailure {
+        let cause = match error.class {
+            FailureClass::Record => Cause::Record,
+            FailureClass::Systemic => Cause::Systemic,
+            FailureClass::Transient => Cause::Unavailable,
+        };
+        TransactionFailure {
+            message: format!("dead letter topic {}: {error}", self.topic),
+            cause,
+            reason: PausedReason::DeadLetterUnavailable,
+        }
+    }
+
+    fn produce<'a>(
         &'a self,
         record: &Record<'a>,
-        headers: &'a [Header],
+        letter: &'a Letter<'a>,
         partitions: Option<i32>,
     ) -> ProduceRecord<'a> {
         // The same partition number keeps the order of a key's dead letters. If it does not exist, the key
         // selects one.
         let source = record.partition().partition;
         let partition = partitions.filter(|count| source < *count).map(|_| source);
-        ProduceRecord {
-            topic: &self.topic,
-            partition,
-            timestamp: (record.timestamp >= 0).then_some(record.timestamp),
-            key: record.key,
-            value: record.value,
-            headers: self.headers.beside(record, headers),
-        }
+        let headers = self.headers.beside(record, letter.headers());
+        letter.produce(&self.topic, partition, headers)
     }
 }
 

@@ -179,6 +179,7 @@ fn failure_policy(
                 dead_letter.clone(),
                 settings.group_id.clone(),
                 settings.worker_name.clone(),
+                transactions.map(|transactions| transactions.rejected_records.clone()),
             )))
         }
         // Validation rejects DeadLetter without a topic. Stop is the policy that loses nothing.

@@ -174,8 +174,8 @@ pub struct Rejected {
 ///
 /// No record is lost, whichever variant the writer returns: the worker calls it again, and commits no offset
 /// of these records before they are finished. The one exception is `AtMostOnce`: after
-/// [`WriteError::Transient`] or [`WriteError::Fenced`] the worker does not repeat the write, because the
-/// records may have been written.
+/// [`WriteError::Transient`], [`WriteError::Inconclusive`] or [`WriteError::Fenced`] the worker does not repeat
+/// the write, because the records may have been written.
 ///
 /// The message says what is wrong, where, and what to do. Status and the log show it, so it must contain
 /// neither payload nor passwords.
@@ -189,6 +189,12 @@ pub enum WriteError {
     /// The target system is unavailable or busy. The worker retries indefinitely, with backoff.
     #[error("{0}")]
     Transient(String),
+    /// The target system failed while it had the batch, and the cause may be the system or one of the
+    /// records. The worker retries with backoff as after [`WriteError::Transient`], and halves the batch when
+    /// that does not help. A record that fails alone, `retry.maxAttempts` times, while others are written
+    /// counts as a failed record.
+    #[error("{0}")]
+    Inconclusive(String),
     /// A user has to fix the cause first: the login is refused, a table is missing, the disk is full.
     /// Nothing of the batch was written. The worker retries indefinitely, at longer intervals, and never
     /// sends these records to the dead letter topic.
@@ -215,7 +221,7 @@ impl WriteError {
     pub(crate) fn class(&self) -> &'static str {
         match self {
             WriteError::Refused(_) => FailureClass::Record.as_str(),
-            WriteError::Transient(_) => FailureClass::Transient.as_str(),
+            WriteError::Transient(_) | WriteError::Inconclusive(_) => FailureClass::Transient.as_str(),
             WriteError::Systemic(_) => FailureClass::Systemic.as_str(),
             WriteError::Fenced(_) => "fenced",
         }
@@ -227,6 +233,7 @@ impl WriteError {
         match self {
             WriteError::Refused(message) => WriteError::Refused(change(message)),
             WriteError::Transient(message) => WriteError::Transient(change(message)),
+            WriteError::Inconclusive(message) => WriteError::Inconclusive(change(message)),
             WriteError::Systemic(message) => WriteError::Systemic(change(message)),
             WriteError::Fenced(message) => WriteError::Fenced(change(message)),
         }

@@ -190,7 +190,8 @@ async fn an_answer_with_one_result_per_record_skips_the_records_that_were_never_
 
 #[tokio::test]
 async fn a_status_without_results_applies_to_the_whole_batch() {
-    let codes = [503, 429, 422, 401, 404, 302];
+    // The 429 is last, because the writer waits after it.
+    let codes = [503, 422, 401, 404, 302, 429];
     let server = Server::start(move |n, _| match codes[n] {
         429 => (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "7")], "slow down").into_response(),
         code => (
@@ -206,7 +207,7 @@ async fn a_status_without_results_applies_to_the_whole_batch() {
     for code in codes {
         let result = write(&writer, &batch).await;
         match (code, &result) {
-            (503, Err(WriteError::Transient(message))) => {
+            (503, Err(WriteError::Inconclusive(message))) => {
                 assert!(message.contains("status 503: why"), "{message}")
             }
             (429, Err(WriteError::Transient(message))) => {
@@ -223,7 +224,7 @@ async fn a_status_without_results_applies_to_the_whole_batch() {
 }
 
 #[tokio::test]
-async fn an_answer_that_leaves_the_outcome_unknown_is_transient_and_the_error_says_what_to_fix() {
+async fn an_answer_that_leaves_the_outcome_unknown_is_inconclusive_and_the_error_says_what_to_fix() {
     let large = "x".repeat(17 * 1024 * 1024);
     let server = Server::start(move |n, _| match n {
         0 => json_reply(200, json!({"results": [{"status": 201}]})),
@@ -242,7 +243,7 @@ async fn an_answer_that_leaves_the_outcome_unknown_is_transient_and_the_error_sa
         "status 503: xxx",
     ] {
         match write(&writer, &batch).await {
-            Err(WriteError::Transient(message)) => assert!(message.contains(says), "{message}"),
+            Err(WriteError::Inconclusive(message)) => assert!(message.contains(says), "{message}"),
             other => panic!("{says}: {other:?}"),
         }
     }
@@ -271,7 +272,7 @@ async fn a_truncated_answer_leaves_the_outcome_unknown_if_it_may_contain_results
         });
         let result = write(&writer(&url, "JsonArray"), &batch(&VALUES)).await;
         match &result {
-            Err(WriteError::Transient(message)) if transient => {
+            Err(WriteError::Inconclusive(message)) if transient => {
                 assert!(message.contains("but its answer breaks off"), "{message}");
             }
             Err(WriteError::Refused(_)) if !transient => {}
@@ -325,6 +326,44 @@ async fn at_most_once_sends_a_batch_once_when_the_answer_leaves_the_outcome_unkn
     assert!(metrics.contains(given_up), "{metrics}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_over_which_the_server_fails_is_found_and_all_others_are_written() {
+    let server = Server::start(|_, request| {
+        let sent: Vec<u32> = serde_json::from_str(&request.body).unwrap();
+        status(if sent.contains(&5) { 500 } else { 200 })
+    })
+    .await;
+    let cluster = Cluster::new(&[], 1);
+    let values: Vec<String> = (0..8).map(|number| number.to_string()).collect();
+    cluster
+        .produce(0, values.iter().map(|value| (None, value.as_str())))
+        .await;
+    let config = cluster.config(json!({
+        "writers": [{"name": "api", "type": "Http", "http": {"url": server.url}}],
+        "errorHandling": {
+            "retry": {"initialBackoffMilliseconds": 1, "maxBackoffSeconds": 1, "maxAttempts": 2},
+            "onExhausted": "Skip",
+        },
+        "drainSeconds": 5,
+    }));
+    let worker = Worker::start(config, "worker-0", &Extensions::new()).await;
+    worker
+        .until("everything is finished", |snapshot| snapshot.records_total == 8)
+        .await;
+    let metrics = worker
+        .metrics
+        .encode(&Default::default(), Duration::ZERO)
+        .unwrap();
+    assert!(metrics.contains("kcg_worker_skipped_total 1"), "{metrics}");
+    let written: std::collections::BTreeSet<u32> = (server.bodies().iter())
+        .map(|body| serde_json::from_str::<Vec<u32>>(body).unwrap())
+        .filter(|sent| !sent.contains(&5))
+        .flatten()
+        .collect();
+    assert_eq!(Vec::from_iter(written), [0, 1, 2, 3, 4, 6, 7]);
+    worker.stop().await;
+}
+
 #[tokio::test]
 async fn single_records_are_sent_in_order_and_a_retry_continues_where_it_failed() {
     let server = Server::start(|n, request| match (n, request.body.as_str()) {
@@ -337,7 +376,7 @@ async fn single_records_are_sent_in_order_and_a_retry_continues_where_it_failed(
     let batch = batch(&[Some("1"), Some("\"bad\""), Some("3"), Some("raw")]);
     assert!(matches!(
         write(&writer, &batch).await,
-        Err(WriteError::Transient(_))
+        Err(WriteError::Inconclusive(_))
     ));
     assert_eq!(rejected(write(&writer, &batch).await), [(1, false)]);
     assert_eq!(server.bodies(), ["1", "\"bad\"", "3", "\"bad\"", "3", "raw"]);
@@ -394,14 +433,14 @@ async fn basic_authentication_comes_from_the_secret() {
 }
 
 #[tokio::test]
-async fn an_unreachable_server_and_a_missing_answer_are_transient() {
+async fn an_unreachable_server_is_transient_and_a_missing_answer_is_inconclusive() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/in?token=s3cret", listener.local_addr().unwrap());
     let silent = writer_with(&url, "/nonexistent".as_ref(), json!({"timeoutSeconds": 1}));
     let batch = batch(&VALUES);
     let result = write(&silent, &batch).await;
     assert!(
-        matches!(&result, Err(WriteError::Transient(message)) if message.contains("timeoutSeconds")),
+        matches!(&result, Err(WriteError::Inconclusive(message)) if message.contains("timeoutSeconds")),
         "{result:?}"
     );
     drop(listener);

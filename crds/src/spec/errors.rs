@@ -84,6 +84,10 @@ impl ErrorHandling {
 /// together.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("!has(self.maxBackoffSeconds) || !has(self.initialBackoffMilliseconds) || self.maxBackoffSeconds * 1000 >= self.initialBackoffMilliseconds")
+        .message("maxBackoffSeconds is shorter than initialBackoffMilliseconds; raise it, or start with a shorter wait")
+)]
 pub struct Retry {
     /// Maximum number of attempts for a record that a writer rejects with a transient error; then onExhausted
     /// applies. The worker does not retry permanent errors (a violated constraint, a document that does not
@@ -156,6 +160,14 @@ pub struct DeadLetter {
     /// - Spring: kafka_dlt-*, as Spring for Apache Kafka writes them, numbers in binary.
     #[serde(default)]
     pub header_style: HeaderStyle,
+    /// What the worker does with a failed record whose dead letter the topic refuses in every form: too large
+    /// even without value and headers, for example. Before that, the worker writes what the topic accepts,
+    /// with headers that say what is missing. Default: Stop.
+    ///
+    /// - Stop: the partition waits at the record, and status reports it.
+    /// - Drop: drop the record, log it and count it.
+    #[serde(default)]
+    pub on_refused: OnRefused,
     /// If set, the operator creates the topic, with as many partitions as the largest input topic. Default:
     /// the operator does not create the topic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -207,6 +219,14 @@ pub enum HeaderStyle {
     Native,
     Connect,
     Spring,
+}
+
+/// Values of `errorHandling.deadLetter.onRefused`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum OnRefused {
+    #[default]
+    Stop,
+    Drop,
 }
 
 /// How the operator creates the dead letter topic.

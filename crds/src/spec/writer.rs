@@ -124,7 +124,8 @@ pub enum Compression {
 /// Sends batches to a URL. The status code of the response decides what the worker does:
 ///
 /// - 2xx: the batch is written.
-/// - 408, 425, 429, 5xx, timeouts and connection errors: retry until the request succeeds.
+/// - 408, 425, 429, 5xx, timeouts and connection errors: retry until the request succeeds, and not before
+///   the time in Retry-After. A record that fails alone while others are written is a failed record.
 /// - 401, 403, 404, 405, 407, 410 and redirects except 303: retry slowly; no record is dead-lettered.
 /// - Other 4xx: split the batch until the rejected records are found. These are failed records.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
@@ -164,6 +165,12 @@ pub struct HttpWriter {
     /// system's root certificates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<CaSource>,
+    /// Whether "results" in a JSON response contains the result of each record. Default: Auto.
+    ///
+    /// - Auto: an array of objects with a status, one per record of the request, in the same order.
+    /// - Ignore: the status code alone decides.
+    #[serde(default)]
+    pub results: HttpResults,
     /// Timeout of one request, in seconds. Default: 30.
     #[serde(default = "http_timeout")]
     #[schemars(range(min = 1, max = 600))]
@@ -182,6 +189,14 @@ pub enum HttpMethod {
     Post,
     #[serde(rename = "PUT")]
     Put,
+}
+
+/// Values of `http.results`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum HttpResults {
+    #[default]
+    Auto,
+    Ignore,
 }
 
 /// Values of `http.format`.

@@ -78,6 +78,7 @@ pub fn validate(
     let transforms = resolve_transforms(spec, observed, &namespace)?;
     check_programs(&transforms, programs)?;
     configuration::check(&namespace, &name, spec, &transforms)?;
+    check_headers(spec)?;
     let credentials = observed.credentials.clone()?;
     for writer in &spec.writers {
         check_postgres_url(writer, &observed.data, &namespace)?;
@@ -161,6 +162,17 @@ pub fn check_postgres_url(writer: &Writer, data: &ReferencedData, namespace: &st
             postgres_url::EXAMPLE
         ),
     ))
+}
+
+fn check_headers(spec: &KafkaConsumerGroupSpec) -> Result<(), Rejection> {
+    for writer in &spec.writers {
+        let repeated = writer.http.as_ref().and_then(|http| http.repeated_header());
+        if let Some(message) = repeated {
+            let message = format!("spec.writers[{}].http.headers: {message}", writer.name);
+            return Err(Rejection::new("HeaderRepeated", message));
+        }
+    }
+    Ok(())
 }
 
 /// A missing topic is an error only if the spec does not provision it and the brokers report that it does not
@@ -274,6 +286,24 @@ mod tests {
                 |_, observed| remove_object(observed, ObjectKind::ConfigMap, "programs"),
                 "ConfigMapMissing",
                 &["programs", "spec.transforms[clean].vrl.configMap"],
+            ),
+            (
+                |group, _| {
+                    let http = group
+                        .spec
+                        .writers
+                        .iter_mut()
+                        .find_map(|writer| writer.http.as_mut());
+                    let headers =
+                        serde_json::json!([{"name": "X-A", "value": ""}, {"name": "x-a", "value": ""}]);
+                    http.unwrap().headers = serde_json::from_value(headers).unwrap();
+                },
+                "HeaderRepeated",
+                &[
+                    "spec.writers[api].http.headers",
+                    "x-a occurs twice",
+                    "use each name once",
+                ],
             ),
             (
                 |_, observed| {

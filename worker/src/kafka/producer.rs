@@ -29,7 +29,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use client::{Client, ClientSlot};
 use partitions::Partitions;
 use pending::PendingBatches;
-pub use record::ProduceRecord;
+pub use record::{ProduceRecord, timestamp_of};
 use record::{native, with_later_records_of_their_keys};
 pub use transactional::{TransactionError, TransactionErrorKind, TransactionalClient};
 
@@ -49,10 +49,25 @@ pub struct SendError {
     pub message: String,
     /// What the failure means.
     pub class: FailureClass,
+    /// With class `Record`: what is refused.
+    pub refusal: Option<Refusal>,
     /// True if the client had a fatal error and is replaced by a new one; the caller only has to send again.
     pub fatal: bool,
     /// True if the broker rejected the record together with others, so that the record may be valid.
     pub in_doubt: bool,
+}
+
+/// What of a record is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is larger than the topic or the client allows.
+    TooLarge,
+    /// Its timestamp is out of the topic's bounds.
+    Timestamp,
+    /// The name of a header is not UTF-8.
+    HeaderName,
+    /// The record; the broker does not say more. Usually a compacted topic and no key.
+    Record,
 }
 
 /// Why the producer cannot be created.
@@ -315,6 +330,7 @@ fn no_client(error: client::NoClient) -> SendError {
     SendError {
         message: error.to_string(),
         class,
+        refusal: None,
         fatal: false,
         in_doubt: false,
     }

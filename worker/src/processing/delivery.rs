@@ -1,15 +1,20 @@
 //! Writes outputs with one writer until each output is written, rejected or to be retried later. While the
 //! system behind the writer is unavailable, the delivery retries indefinitely with backoff, together with all
-//! other deliveries of the writer ([`WriterBreaker`]). It halves a batch that the writer refuses as a whole.
+//! other deliveries of the writer ([`WriterBreaker`]). It halves a batch that the writer refuses as a whole, and
+//! one that fails while others are written (`narrowing`).
 //! Cancel-safe in the sense of at-least-once: a dropped call may have written some outputs.
 
+mod narrowing;
 pub mod outcome;
 
 use std::{collections::HashSet, sync::Arc};
 
 use tokio::time::Instant;
 
-use self::outcome::{RejectedRecord, RetryLater, WriteOutcome};
+use self::{
+    narrowing::{Probe, return_written_probe},
+    outcome::{RejectedRecord, RetryLater, WriteOutcome},
+};
 use crate::retry;
 use crate::{
     health::{problems::ProblemReporter, snapshot::PausedReason},
@@ -58,15 +63,26 @@ pub(crate) struct Delivery<'a> {
 }
 
 /// Outputs to write with one call, in order, and how often they were attempted.
+#[derive(Default)]
 struct Attempt {
     outputs: Vec<u32>,
     attempts: u32,
+    /// Number of answers that the writer had given before these outputs failed inconclusively.
+    answers: Option<u64>,
+    /// Inconclusive failures of exactly these outputs since others were written.
+    failures: u32,
+    /// Set if the attempt only finds out whether the system works.
+    probe: Option<Probe>,
 }
 
 /// What a delivery keeps between its calls of the writer.
 struct DeliveryState {
     /// The earliest outputs are on top. This keeps the order of the offsets while batches are halved.
     stack: Vec<Attempt>,
+    /// Number of attempts before their turn.
+    probes: usize,
+    /// The output that was written last.
+    last_written: Option<u32>,
     outage: WriterOutage,
     outcome: WriteOutcome,
 }
@@ -81,7 +97,10 @@ impl Delivery<'_> {
             stack: vec![Attempt {
                 outputs: pending.outputs.clone(),
                 attempts: pending.attempts,
+                ..Attempt::default()
             }],
+            probes: 0,
+            last_written: None,
             outage: WriterOutage::default(),
             outcome: WriteOutcome::default(),
         };
@@ -90,6 +109,10 @@ impl Delivery<'_> {
             let pass = self.breaker.admit(waiting).await;
             attempt.attempts += 1;
             match self.call_writer(&attempt).await {
+                Ok(_) if matches!(attempt.probe, Some(Probe::Again)) => {
+                    pass.answered();
+                    state.outage = WriterOutage::default();
+                }
                 Ok(rejected) => {
                     pass.answered();
                     self.on_written(attempt, rejected, &mut state).await;
@@ -103,6 +126,9 @@ impl Delivery<'_> {
                 Err(WriteError::Refused(message)) => {
                     pass.answered();
                     self.on_batch_refused(attempt, message, &mut state);
+                }
+                Err(WriteError::Inconclusive(message)) if self.is_narrowing() => {
+                    self.on_inconclusive(attempt, message, pass, &mut state).await;
                 }
                 Err(error) => self.on_unavailable(attempt, &error, pass, &mut state).await,
             }
@@ -130,6 +156,9 @@ impl Delivery<'_> {
         if merged > 0 {
             self.metrics.merged(&self.writer.name, merged);
         }
+        let is_rejected = |at: &usize| rejected.iter().any(|rejected| rejected.position == *at);
+        let last = (0..attempt.outputs.len()).rev().find(|at| !is_rejected(at));
+        state.last_written = last.map(|at| attempt.outputs[at]).or(state.last_written);
         let (retry_here, in_doubt) = self.sort_rejected(&attempt, rejected, &mut state.outcome);
         if in_doubt > 0 {
             self.give_up_in_doubt(&attempt, in_doubt, &mut state.outcome)
@@ -143,6 +172,8 @@ impl Delivery<'_> {
             tokio::time::sleep(self.retry.random_backoff(attempt.attempts)).await;
             attempt.outputs.retain(|output| retry_here.contains(output));
             state.stack.push(attempt);
+        } else if attempt.probe.is_some() {
+            return_written_probe(attempt, state);
         }
         if self.retry_mode == RetryMode::RequeueWithFollowers && !state.outcome.later.is_empty() {
             let rest = state.stack.drain(..).flat_map(|attempt| attempt.outputs);
@@ -207,7 +238,9 @@ impl Delivery<'_> {
     fn transaction_failure(&self, error: &WriteError) -> TransactionFailure {
         let cause = match error {
             WriteError::Refused(_) => Cause::Record,
-            WriteError::Transient(_) | WriteError::Fenced(_) => Cause::Unavailable,
+            WriteError::Transient(_) | WriteError::Inconclusive(_) | WriteError::Fenced(_) => {
+                Cause::Unavailable
+            }
             WriteError::Systemic(_) => Cause::Systemic,
         };
         self.metrics.write_failed(&self.writer.name, cause.class());
@@ -216,18 +249,31 @@ impl Delivery<'_> {
     }
 
     /// The writer refuses the batch as a whole: halves it, down to the record that the writer rejects.
-    fn on_batch_refused(&self, mut attempt: Attempt, message: String, state: &mut DeliveryState) {
+    fn on_batch_refused(&self, attempt: Attempt, message: String, state: &mut DeliveryState) {
         self.metrics.write_failed(&self.writer.name, "record");
         state.outage = WriterOutage::default();
-        let Some(middle) = self.middle(&attempt.outputs) else {
+        if attempt.probe.is_some() {
+            return self.return_probe(attempt, state);
+        }
+        if let Err(attempt) = self.halve(attempt, state) {
             let rejected = self.rejected(attempt.outputs, message, attempt.attempts);
             state.outcome.rejected.push(rejected);
-            return;
+        }
+    }
+
+    /// Replaces an attempt by two for its halves. Returns the attempt if it is for a single record.
+    fn halve(&self, mut attempt: Attempt, state: &mut DeliveryState) -> Result<(), Attempt> {
+        let Some(middle) = self.middle(&attempt.outputs) else {
+            return Err(attempt);
         };
         let right = attempt.outputs.split_off(middle);
         for outputs in [right, attempt.outputs] {
-            state.stack.push(Attempt { outputs, attempts: 0 });
+            state.stack.push(Attempt {
+                outputs,
+                ..Attempt::default()
+            });
         }
+        Ok(())
     }
 
     /// The system behind the writer has not accepted the call: retries the attempt, or gives it up under

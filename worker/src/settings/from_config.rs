@@ -74,6 +74,7 @@ impl Settings {
             dead_letter: error_handling.dead_letter.map(|dead_letter| DeadLetterSettings {
                 topic: dead_letter.topic,
                 style: dead_letter.header_style,
+                on_refused: dead_letter.on_refused,
                 breaker: dead_letter.breaker.map(|breaker| BreakerLimits {
                     consecutive: breaker.max_consecutive as u64,
                     percent: breaker.max_ratio_percent as u64,

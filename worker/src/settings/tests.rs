@@ -111,6 +111,7 @@ async fn a_dead_letter_topic_makes_dead_letter_the_policy() {
         Some(DeadLetterSettings {
             topic: "orders.dlq".into(),
             style: HeaderStyle::Native,
+            on_refused: crds::spec::OnRefused::Stop,
             breaker: None,
         })
     );
@@ -130,6 +131,7 @@ async fn a_breaker_without_limits_has_the_default_ones() {
             Some(DeadLetterSettings {
                 topic: "orders.dlq".into(),
                 style: HeaderStyle::Spring,
+                on_refused: crds::spec::OnRefused::Stop,
                 breaker: Some(BreakerLimits { consecutive, percent }),
             })
         );
@@ -232,6 +234,26 @@ fn every_invalid_value_is_named_with_what_to_write() {
             "/writers",
             json!([{"name": "k", "type": "Kafka", "kafka": {"topic": "orders"}}]),
             "writers[0].kafka.topic: \"orders\" is also an input topic",
+        ),
+        (
+            "/writers",
+            json!([
+                {"name": "k", "type": "Kafka", "kafka": {"topic": "clean"}},
+                {"name": "l", "type": "Kafka", "kafka": {"topic": "clean"}},
+            ]),
+            "writers[1].kafka.topic: another writer writes to \"clean\" as well",
+        ),
+        (
+            "/writers",
+            json!([{"name": "api", "type": "Http", "http": {"url": "http://localhost", "headers": [
+                {"name": "X-A", "value": ""}, {"name": "x-a", "value": ""},
+            ]}}]),
+            "writers[0].http.headers: x-a occurs twice",
+        ),
+        (
+            "/errorHandling/retry",
+            json!({"initialBackoffMilliseconds": 1001, "maxBackoffSeconds": 1}),
+            "errorHandling.retry.maxBackoffSeconds: is shorter than initialBackoffMilliseconds",
         ),
         (
             "/transforms",

@@ -2,6 +2,7 @@
 //! so these messages address users who write or change the document by hand. Pure.
 
 mod fields;
+mod outputs;
 
 use std::{collections::HashSet, fmt, ops::RangeInclusive};
 
@@ -201,6 +202,12 @@ fn failures(config: &WorkerConfig, check: &mut Check) {
         retry.jitter_percent,
         bounds::RETRY_JITTER_PERCENT,
     );
+    if i64::from(retry.max_backoff_seconds) * 1000 < i64::from(retry.initial_backoff_milliseconds) {
+        check.fail(
+            "errorHandling.retry.maxBackoffSeconds",
+            "is shorter than initialBackoffMilliseconds; raise it, or start with a shorter wait",
+        );
+    }
     check.range(
         "errorHandling.transformTimeoutSeconds",
         config.error_handling.transform_timeout_seconds,
@@ -234,30 +241,5 @@ fn failures(config: &WorkerConfig, check: &mut Check) {
             );
         }
     }
-    let loops = |topic: &String| config.topics.contains(topic);
-    match &config.error_handling.dead_letter {
-        Some(dead_letter) if loops(&dead_letter.topic) => check.fail(
-            "errorHandling.deadLetter.topic",
-            format!(
-                "{:?} is also an input topic and would be consumed again; use another topic",
-                dead_letter.topic
-            ),
-        ),
-        None if config.error_handling.on_exhausted == Some(OnExhausted::DeadLetter) => {
-            check.fail(
-                "errorHandling.onExhausted",
-                "DeadLetter needs deadLetter.topic; set it, or use Stop or Skip",
-            );
-        }
-        _ => {}
-    }
-    for (index, writer) in config.writers.iter().enumerate() {
-        if let Some(kafka) = writer.kafka.as_ref().filter(|kafka| loops(&kafka.topic)) {
-            let message = format!(
-                "{:?} is also an input topic and would be consumed again; use another topic",
-                kafka.topic
-            );
-            check.fail(format!("writers[{index}].kafka.topic"), message);
-        }
-    }
+    outputs::check(config, check);
 }

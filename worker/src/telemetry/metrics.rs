@@ -212,6 +212,11 @@ impl Metrics {
             .inc();
     }
 
+    /// Failed records were dropped because the dead letter topic refuses them and `onRefused` is Drop.
+    pub fn dead_letters_dropped(&self, records: u64) {
+        self.0.dead_letters_dropped.inc_by(records);
+    }
+
     /// Failed records were dropped because `onExhausted` is Skip.
     pub fn skipped(&self, records: u64) {
         self.0.skipped.inc_by(records);

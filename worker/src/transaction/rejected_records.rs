@@ -12,7 +12,7 @@ use std::{
 use crate::sync;
 use crate::{
     kafka::producer::ProduceRecord,
-    record::{Offset, TopicPartition, batch::OutputRecord},
+    record::{Offset, Record, TopicPartition, batch::OutputRecord},
 };
 
 /// An output: the record that it was made from, and its number.
@@ -75,10 +75,26 @@ impl RejectedRecords {
         state.rejected.get(&id(output)).cloned()
     }
 
+    /// Whether the broker is known to reject the dead letter of this record. Forgets the answer, because the
+    /// next dead letter of the record is another one.
+    pub(crate) fn take_dead_letter(&self, record: &Record<'_>) -> bool {
+        let mut state = self.state();
+        !state.rejected.is_empty() && state.rejected.remove(&dead_letter_id(record)).is_some()
+    }
+
+    /// The broker rejected this dead letter together with others.
+    pub(crate) fn suspect_dead_letter(&self, of: &Record<'_>, record: &ProduceRecord<'_>) {
+        self.add_suspect(dead_letter_id(of), record);
+    }
+
     /// The broker rejected this output together with others.
     pub(crate) fn suspect(&self, output: &OutputRecord<'_>, record: &ProduceRecord<'_>) {
+        self.add_suspect(id(output), record);
+    }
+
+    fn add_suspect(&self, id: OutputKey, record: &ProduceRecord<'_>) {
         let suspect = Suspect {
-            id: id(output),
+            id,
             topic: record.topic.into(),
             timestamp: record.timestamp,
             key: record.key.map(<[u8]>::to_vec),
@@ -132,6 +148,11 @@ impl RejectedRecords {
     fn state(&self) -> MutexGuard<'_, KnownRejections> {
         sync::lock(&self.0)
     }
+}
+
+/// No transform makes this many outputs of a record.
+fn dead_letter_id(record: &Record<'_>) -> OutputKey {
+    (record.partition().clone(), record.offset, u32::MAX)
 }
 
 fn id(output: &OutputRecord<'_>) -> OutputKey {

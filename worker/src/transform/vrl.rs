@@ -112,11 +112,11 @@ impl VrlChain {
             timezone: TimeZone::parse("UTC").unwrap_or_default(),
             value_component: "value".into(),
         };
-        let mut functions = vrl_program::functions();
-        if numbers == VrlNumbers::Exact {
-            parse_json::replace_in(&mut functions);
-        }
         for (name, source) in programs {
+            let mut functions = vrl_program::functions();
+            if numbers == VrlNumbers::Exact {
+                parse_json::replace_in(&mut functions);
+            }
             let compiled = vrl_program::compile_with(source, functions)
                 .map_err(|error| ((*name).to_string(), error))?;
             if let Some(warnings) = compiled.warnings {

@@ -1,8 +1,11 @@
 //! Sends records to a URL. [`classify`] decides what an answer means:
 //!
 //! - **2xx**: every record of the request is written, unless the body has a result for each record (below).
-//! - **408, 425, 429, 5xx**, timeouts and connection errors: the writer sends the request again with backoff.
-//! - **an answer that does not show which records are written** (a body with results for another number of
+//! - **425, 429, 503 with `Retry-After`**, and connections that cannot be opened: the writer sends the request
+//!   again with backoff, and not before the time that the server asks for.
+//! - **408, other 5xx**, timeouts and connections that break off: the same. One record may be the cause, so the
+//!   worker looks for it when this does not end although other records are written.
+//! - **an answer that does not show which records are written** (a body with failures for another number of
 //!   records, JSON that is too large or incomplete, 303, a status above 599): the same. This is no systemic
 //!   error, because the worker repeats those with `AtMostOnce` too.
 //! - **401, 403, 404, 405, 407, 410 and other redirects**: a user has to fix the cause; the writer retries
@@ -22,16 +25,21 @@
 mod body;
 mod classify;
 
-use std::{error::Error as _, sync::Mutex, time::Duration};
+use std::{
+    error::Error as _,
+    sync::Mutex,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
-use crds::spec::{self, HttpFormat, HttpMethod};
+use crds::spec::{self, HttpFormat, HttpMethod, HttpResults};
 use futures::future::BoxFuture;
 use reqwest::{
     Certificate, Client, Method, RequestBuilder, StatusCode, Url,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
     redirect,
 };
+use tokio::time::Instant;
 
 use self::{
     body::Body,
@@ -116,6 +124,9 @@ pub struct HttpWriter {
     authorization: Mutex<Option<HeaderValue>>,
     secrets: SecretFiles,
     partial_writes: PartialWrites,
+    results: HttpResults,
+    /// When the server allows the next request.
+    not_before: Mutex<Option<Instant>>,
 }
 
 impl HttpWriter {
@@ -169,6 +180,8 @@ impl HttpWriter {
             authorization,
             secrets,
             partial_writes: PartialWrites::default(),
+            results: config.results,
+            not_before: Mutex::default(),
         })
     }
 
@@ -251,6 +264,7 @@ impl HttpWriter {
         records: usize,
     ) -> Result<HttpAnswer, WriteError> {
         let body = Bytes::from(body);
+        self.wait_for_server().await;
         loop {
             let authorization = sync::lock(&self.authorization).clone();
             let mut request = self
@@ -277,6 +291,15 @@ impl HttpWriter {
         }
     }
 
+    /// Waits as long as the server has asked for.
+    async fn wait_for_server(&self) {
+        loop {
+            let until = sync::lock(&self.not_before).filter(|until| *until > Instant::now());
+            let Some(until) = until else { return };
+            tokio::time::sleep_until(until).await;
+        }
+    }
+
     /// Sends a request for this number of records, and reads the answer as far as it is useful.
     async fn send(
         &self,
@@ -290,10 +313,11 @@ impl HttpWriter {
                 .headers()
                 .get(name)
                 .and_then(|value| value.to_str().ok())
-                .map(str::to_ascii_lowercase)
+                .map(str::to_owned)
         };
         let retry_after = text("retry-after");
-        let is_json = text("content-type").is_some_and(|content_type| content_type.contains("json"));
+        let is_json = text("content-type")
+            .is_some_and(|content_type| content_type.to_ascii_lowercase().contains("json"));
         let (mut body, mut cut) = (Vec::new(), None);
         // The body of a success that is not JSON carries no information.
         while is_json || !status.is_success() {
@@ -319,7 +343,11 @@ impl HttpWriter {
             is_json,
             cut: cut.as_deref(),
         };
-        Ok((status, classify::answer(reply, records)))
+        if let Some(wait) = classify::retry_after(reply, SystemTime::now()) {
+            let mut not_before = sync::lock(&self.not_before);
+            *not_before = not_before.max(Some(Instant::now() + wait));
+        }
+        Ok((status, classify::answer(reply, records, self.results)))
     }
 
     /// Reads the Secret again. Returns true if it differs from what the request used.
@@ -333,6 +361,8 @@ impl HttpWriter {
     }
 
     fn no_answer(&self, error: reqwest::Error) -> WriteError {
+        // The server has not seen the records.
+        let connecting = error.is_connect();
         let causes = causes(error);
         // Do not search the URL: if it contained this word, a timeout would count as systemic.
         let certificate = causes.contains("certificate");
@@ -343,7 +373,10 @@ impl HttpWriter {
                  host name in http.url"
             ));
         }
-        WriteError::Transient(message)
+        if connecting {
+            return WriteError::Transient(message);
+        }
+        WriteError::Inconclusive(message)
     }
 
     fn with_url(&self, message: String) -> String {

@@ -15,7 +15,7 @@ use super::{
     partial_writes::{OutputId, PartialWrites, id},
 };
 use crate::{
-    kafka::producer::{ProduceRecord, Producer, SendError},
+    kafka::producer::{ProduceRecord, Producer, SendError, timestamp_of},
     record::{batch::OutputRecord, failure::FailureClass},
     seeded_bugs::{impatient, now_and_then, seeded_bug},
     transaction::RejectedRecords,
@@ -208,7 +208,7 @@ fn to_produce<'a>(topic: &'a str, record: &OutputRecord<'a>) -> ProduceRecord<'a
     ProduceRecord {
         topic,
         partition: None,
-        timestamp: (record.record.timestamp >= 0).then_some(record.record.timestamp),
+        timestamp: timestamp_of(record.record.timestamp),
         key: record.key,
         value: record.value,
         headers: record.record.headers().collect(),
@@ -249,6 +249,7 @@ mod tests {
             Err(SendError {
                 message: String::new(),
                 class,
+                refusal: None,
                 fatal: false,
                 in_doubt: false,
             })

@@ -1,7 +1,7 @@
 //! Warnings about an accepted group. In: the spec and the Kafka facts. Out: at most one warning, which
 //! contains all messages. Pure; a warning never keeps workers from running.
 
-use crds::spec::{KafkaConsumerGroupSpec, ScalingMode};
+use crds::spec::{KafkaConsumerGroupSpec, ScalingMode, writer_without_json};
 
 use crate::group::observed::Observed;
 use crate::group::rejection::Finding;
@@ -12,7 +12,8 @@ pub(super) fn warning(spec: &KafkaConsumerGroupSpec, observed: &Observed) -> Opt
     let warnings = replicas_ignored(spec, observed)
         .into_iter()
         .chain(missing_outputs(spec, observed))
-        .chain(credentials_in_clear(spec));
+        .chain(credentials_in_clear(spec))
+        .chain(values_not_json(spec));
     warnings.reduce(|first, next| Finding {
         message: format!("{}; {}", first.message, next.message),
         ..first
@@ -67,6 +68,18 @@ fn credentials_in_clear(spec: &KafkaConsumerGroupSpec) -> Option<Finding> {
     })
 }
 
+/// Values that are JSON although nobody checks it are written, so this is no error.
+fn values_not_json(spec: &KafkaConsumerGroupSpec) -> Option<Finding> {
+    let writer = writer_without_json(&spec.decode, &spec.transforms, &spec.writers)?;
+    Some(Finding::new(
+        "ValuesNotDecoded",
+        format!(
+            "writer {} accepts only JSON, but values are not decoded as JSON, so each value that is not JSON fails only when it is written; set spec.decode: {{value: {{type: Json}}}}",
+            writer.name
+        ),
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +105,21 @@ mod tests {
     fn a_login_without_tls_causes_a_warning() {
         let warning = warning_for(&[], |spec| spec.kafka.tls = None).unwrap();
         assert_eq!(warning.reason, "CredentialsInClear");
+    }
+
+    #[test]
+    fn a_writer_of_json_without_decoded_values_causes_a_warning() {
+        let warning = warning_for(&[], |spec| {
+            spec.transforms.clear();
+            spec.decode = Default::default();
+        });
+        let warning = warning.unwrap();
+        assert_eq!(warning.reason, "ValuesNotDecoded");
+        assert!(
+            warning.message.contains("spec.decode: {value: {type: Json}}"),
+            "{}",
+            warning.message
+        );
     }
 
     #[test]

@@ -120,6 +120,34 @@ fn every_cel_rule_refuses_its_example() {
             "would loop indefinitely",
         ),
         (
+            with(&[
+                ("/writers/0/kafka/topic", json!("orders.dlq")),
+                ("/errorHandling", json!({"deadLetter": {"topic": "orders.dlq"}})),
+            ]),
+            "spec",
+            "is also the topic of a Kafka writer",
+        ),
+        (
+            with(&[(
+                "/writers",
+                json!([
+                    {"name": "a", "type": "Kafka", "kafka": {"topic": "clean"}},
+                    {"name": "b", "type": "Stdout"},
+                    {"name": "c", "type": "Kafka", "kafka": {"topic": "clean"}},
+                ]),
+            )]),
+            "spec",
+            "two Kafka writers write to the same topic",
+        ),
+        (
+            with(&[(
+                "/errorHandling",
+                json!({"retry": {"initialBackoffMilliseconds": 1001, "maxBackoffSeconds": 1}}),
+            )]),
+            "spec.errorHandling.retry",
+            "maxBackoffSeconds is shorter than initialBackoffMilliseconds",
+        ),
+        (
             with(&[("/processing", json!({"deliveryGuarantee": "ExactlyOnce"}))]),
             "spec",
             "ExactlyOnce needs exactly one writer, of type Kafka or Postgres",

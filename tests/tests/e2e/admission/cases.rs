@@ -45,6 +45,30 @@ fn whole_spec() -> Vec<Case> {
             "would loop indefinitely",
         ),
         Case(
+            "dead letters into the topic of a writer",
+            json!({
+                "writers": [{"name": "a", "type": "Kafka", "kafka": {"topic": "clean"}}],
+                "errorHandling": {"deadLetter": {"topic": "clean"}},
+            }),
+            "spec",
+            "is also the topic of a Kafka writer",
+        ),
+        Case(
+            "two writers into one topic",
+            json!({"writers": [
+                {"name": "a", "type": "Kafka", "kafka": {"topic": "clean"}},
+                {"name": "b", "type": "Kafka", "kafka": {"topic": "clean"}},
+            ]}),
+            "spec",
+            "two Kafka writers write to the same topic",
+        ),
+        Case(
+            "a maximum wait below the first wait",
+            json!({"errorHandling": {"retry": {"initialBackoffMilliseconds": 1001, "maxBackoffSeconds": 1}}}),
+            "spec.errorHandling.retry",
+            "maxBackoffSeconds is shorter than initialBackoffMilliseconds",
+        ),
+        Case(
             "exactly once with two writers",
             json!({
                 "processing": {"deliveryGuarantee": "ExactlyOnce"},

@@ -2,7 +2,7 @@
 
 use rdkafka::error::RDKafkaErrorCode as Code;
 
-use super::SendError;
+use super::{Refusal, SendError};
 use crate::record::failure::FailureClass;
 
 /// True if the broker reports this for a whole record batch although one record causes it.
@@ -10,17 +10,26 @@ pub(super) fn rejects_whole_batches(code: Code) -> bool {
     class(code) == FailureClass::Record
 }
 
+/// What of a record the broker or librdkafka refuses.
+fn refusal(code: Code) -> Option<Refusal> {
+    Some(match code {
+        Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize => {
+            Refusal::TooLarge
+        }
+        Code::InvalidTimestamp => Refusal::Timestamp,
+        Code::KeySerialization => Refusal::HeaderName,
+        Code::InvalidMessage | Code::InvalidRecord | Code::InvalidDifferentRecord | Code::BadMessage => {
+            Refusal::Record
+        }
+        _ => return None,
+    })
+}
+
 fn class(code: Code) -> FailureClass {
+    if refusal(code).is_some() {
+        return FailureClass::Record;
+    }
     match code {
-        Code::MessageSizeTooLarge
-        | Code::MessageBatchTooLarge
-        | Code::InvalidMessage
-        | Code::InvalidMessageSize
-        | Code::InvalidRecord
-        | Code::InvalidDifferentRecord
-        | Code::InvalidTimestamp
-        | Code::BadMessage
-        | Code::KeySerialization => FailureClass::Record,
         Code::UnknownTopic
         | Code::UnknownTopicOrPartition
         | Code::InvalidTopic
@@ -123,6 +132,7 @@ pub(super) fn error(topic: &str, code: Code, problem: Option<&str>) -> SendError
     SendError {
         message,
         class,
+        refusal: refusal(code),
         fatal: false,
         in_doubt: false,
     }
@@ -141,6 +151,7 @@ pub(super) fn fatal(topic: &str, code: Code, reason: &str) -> SendError {
             describe(topic, code)
         ),
         class,
+        refusal: None,
         fatal: true,
         in_doubt: false,
     }

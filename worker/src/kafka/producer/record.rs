@@ -15,7 +15,7 @@ pub struct ProduceRecord<'a> {
     pub topic: &'a str,
     /// Partition; `None` leaves it to the hash of the key, as in the Java client.
     pub partition: Option<i32>,
-    /// Milliseconds since 1970; `None` means now.
+    /// Milliseconds since 1970, see [`timestamp_of`]; `None` means now.
     pub timestamp: Option<i64>,
     /// Key; `None` is null.
     pub key: Option<&'a [u8]>,
@@ -23,6 +23,15 @@ pub struct ProduceRecord<'a> {
     pub value: Option<&'a [u8]>,
     /// Header names and values.
     pub headers: Vec<(&'a [u8], Option<&'a [u8]>)>,
+}
+
+/// What to produce as the timestamp of a record that was read with `timestamp`: the same, and the present for
+/// -1, which means that the record has none. Clients refuse to write other negative timestamps.
+///
+/// librdkafka takes 0 for "now", in every call that produces, so 1970-01-01T00:00:00.000Z becomes the next
+/// millisecond.
+pub fn timestamp_of(timestamp: i64) -> Option<i64> {
+    (timestamp >= 0).then_some(timestamp.max(1))
 }
 
 /// The positions of `suspects` and of later records with the same topic and key, in order.
@@ -86,6 +95,20 @@ mod tests {
         assert_eq!(with_later_records_of_their_keys(&records, &[2]), [2]);
         assert_eq!(with_later_records_of_their_keys(&records, &[0]), [0, 3]);
         assert_eq!(with_later_records_of_their_keys(&records, &[1, 3]), [1, 3, 5]);
+    }
+
+    #[test]
+    fn a_timestamp_is_never_replaced_by_the_present() {
+        for (read, produced) in [
+            (-1, None),
+            (i64::MIN, None),
+            (0, Some(1)),
+            (1, Some(1)),
+            (1_700_000_000_000, Some(1_700_000_000_000)),
+            (i64::MAX, Some(i64::MAX)),
+        ] {
+            assert_eq!(timestamp_of(read), produced);
+        }
     }
 
     #[test]

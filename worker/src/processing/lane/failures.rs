@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::Lane;
 use crate::{
-    dead_letter::{BreakerRefusal, DeadLetters, Exceeded, FailurePolicy},
+    dead_letter::{BreakerRefusal, DeadLetters, Exceeded, FailurePolicy, NotWritten},
     health::{problems::ProblemReporter, snapshot::PausedReason},
     processing::{batch_part::BatchPart, messages::TaskEvent, retry_queue::WaitingRecord},
     record::{Offset, failure::FailedRecord},
@@ -54,9 +54,11 @@ impl Lane {
             policy if part.failed_records.is_empty() => policy.passed(part.chunk(), part.len()),
             FailurePolicy::Stop => self.park(&mut part, 0, Park::stopped(waits, true)),
             FailurePolicy::DeadLetter(queue) => {
-                dead_lettered = self
+                let (written, dropped) = self
                     .write_dead_letters(queue, &mut part, transaction, waits, reporter)
                     .await?;
+                dead_lettered = written;
+                skipped += dropped;
             }
             FailurePolicy::Skip => skipped += self.skip(&mut part),
         }
@@ -67,7 +69,7 @@ impl Lane {
     }
 
     /// Writes the failed records to the dead letter topic up to the first one that its breaker refuses, and
-    /// parks the rest. Returns how many it has written.
+    /// parks the rest, and those that the topic refuses for good. Returns how many it has written and dropped.
     async fn write_dead_letters(
         &mut self,
         queue: &DeadLetters,
@@ -75,7 +77,7 @@ impl Lane {
         transaction: u64,
         waits: u32,
         reporter: &ProblemReporter,
-    ) -> Result<u64, TransactionFailure> {
+    ) -> Result<(u64, u64), TransactionFailure> {
         let context = self.context.clone();
         let shared = &context.shared;
         let refusal = refusal(part, |positions| queue.admit(part.chunk(), part.len(), positions));
@@ -88,19 +90,38 @@ impl Lane {
             .iter()
             .map(|failed_record| (part.chunk().record(failed_record.failure.source), failed_record))
             .collect();
-        queue
-            .write(&records, transaction, &shared.retry, reporter)
+        let not_written = queue
+            .write(&records, transaction, waits > 0, &shared.retry, reporter)
             .await?;
-        for FailedRecord { failure, .. } in &failed_records {
+        let NotWritten { stopped, dropped } = not_written;
+        for (index, FailedRecord { failure, .. }) in failed_records.iter().enumerate() {
+            // Counted when it is parked.
+            if stopped.iter().any(|(at, _)| *at == index) {
+                continue;
+            }
             let stage = failure.stage.as_str();
             shared.metrics.failure(stage, &failure.component);
-            shared.metrics.dead_lettered(stage, &failure.component);
+            if !dropped.contains(&index) {
+                shared.metrics.dead_lettered(stage, &failure.component);
+            }
         }
-        let written = failed_records.len() as u64;
-        if let Some((_, limit)) = refusal {
-            self.park(part, 0, Park::breaker_open(waits, true, limit));
+        shared.metrics.dead_letters_dropped(dropped.len() as u64);
+        let written = (failed_records.len() - stopped.len() - dropped.len()) as u64;
+        let stopped: Vec<FailedRecord> = stopped
+            .into_iter()
+            .map(|(index, message)| {
+                let mut failed_record = failed_records[index].clone();
+                failed_record.failure.message = format!("{message}; {}", failed_record.failure.message);
+                failed_record
+            })
+            .collect();
+        // Together, because a record that is not marked as failed would be reported as finished.
+        part.failed_records.splice(0..0, stopped);
+        match refusal {
+            Some((_, limit)) => self.park(part, 0, Park::breaker_open(waits, true, limit)),
+            None => self.park(part, 0, Park::stopped(waits, true)),
         }
-        Ok(written)
+        Ok((written, dropped.len() as u64))
     }
 
     /// Drops the failed records. Returns how many.

@@ -1,11 +1,33 @@
 //! What an HTTP answer means for the records of the request. Pure.
 
+use std::time::{Duration, SystemTime};
+
+use crds::spec::HttpResults;
 use serde::Deserialize;
 
 use crate::writer::{Rejected, WriteError};
 
 /// Maximum number of characters of an answer in a message.
 const SHOWN_CHARACTERS: usize = 200;
+
+/// Maximum wait that a server can ask for, in one answer. A server that needs longer is asked again.
+pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// How long the server asks the writer to wait: `Retry-After` of a 429 or 503, in seconds or as a date.
+/// Anything else in it is ignored. Never more than [`MAX_RETRY_AFTER`].
+pub(super) fn retry_after(reply: Reply<'_>, now: SystemTime) -> Option<Duration> {
+    let text = reply
+        .retry_after
+        .filter(|_| matches!(reply.status, 429 | 503))?
+        .trim();
+    let wait = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        text.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
+    } else {
+        let until = httpdate::parse_http_date(text).ok()?;
+        until.duration_since(now).unwrap_or_default()
+    };
+    Some(wait.min(MAX_RETRY_AFTER))
+}
 
 /// The server's reply.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,10 +90,14 @@ struct RecordReply {
 
 /// What the reply to a request with `records` records means. In a `WriteError`, `Refused` means that some
 /// records are rejected, the server does not say which, and none is written. With `Transient` the worker
-/// sends the request again, but not with AtMostOnce, because records may have been written. With `Systemic`
-/// nothing is written until a user fixes the cause, so the worker sends the request again whatever the
-/// guarantee is.
-pub(super) fn answer(reply: Reply<'_>, records: usize) -> Result<HttpAnswer, WriteError> {
+/// sends the request again, but not with AtMostOnce, because records may have been written; `Inconclusive` is
+/// the same, but one of the records may be the cause. With `Systemic` nothing is written until a user fixes
+/// the cause, so the worker sends the request again whatever the guarantee is.
+pub(super) fn answer(
+    reply: Reply<'_>,
+    records: usize,
+    use_results: HttpResults,
+) -> Result<HttpAnswer, WriteError> {
     let status = reply.status;
     let by_status = match status {
         200..=299 => Ok(HttpAnswer::Written),
@@ -80,24 +106,33 @@ pub(super) fn answer(reply: Reply<'_>, records: usize) -> Result<HttpAnswer, Wri
         _ => return Err(no_answer(reply)),
     };
     // A body of another shape does not concern us.
-    if !reply.is_json {
+    if !reply.is_json || use_results == HttpResults::Ignore {
         return by_status;
     }
     // The missing part may have said which records are written and which are not.
     if let Some(cut) = reply.cut {
-        return Err(WriteError::Transient(format!(
+        return Err(WriteError::Inconclusive(format!(
             "the server answered {status}, but {cut}"
         )));
     }
     let Ok(Results { results }) = serde_json::from_slice(reply.body) else {
         return by_status;
     };
+    // Not one entry for each record, so it is not about the records.
+    if results.is_empty() {
+        return by_status;
+    }
+    // Every entry concerns the only record.
+    if records == 1 {
+        let rejection = results.into_iter().find_map(per_record);
+        return Ok(HttpAnswer::PerRecord(vec![rejection]));
+    }
     if results.len() != records {
-        return Err(WriteError::Transient(format!(
-            "the server answered {status} with {} for {}, so it is not known which are written; make \
-             \"results\" contain one entry per record of the request, in the same order",
+        return Err(WriteError::Inconclusive(format!(
+            "the server answered {status} with {} for {records} records, so it is not known which are \
+             written; make \"results\" contain one entry per record of the request, in the same order, or set \
+             http.results: Ignore if they are not about the records",
             count(results.len(), "result"),
-            count(records, "record")
         )));
     }
     Ok(HttpAnswer::PerRecord(
@@ -109,7 +144,8 @@ pub(super) fn answer(reply: Reply<'_>, records: usize) -> Result<HttpAnswer, Wri
 fn no_answer(reply: Reply<'_>) -> WriteError {
     let message = describe(reply.status, reply.body);
     let advice = match reply.status {
-        408 | 425 | 429 | 500..=599 => {
+        // The server asks to wait, so its failure is not about a record.
+        425 | 429 | 503 if reply.status != 503 || reply.retry_after.is_some() => {
             return WriteError::Transient(match reply.retry_after {
                 Some(retry_after) => format!(
                     "{message} (the server asks to wait: Retry-After: {})",
@@ -118,15 +154,16 @@ fn no_answer(reply: Reply<'_>) -> WriteError {
                 None => message,
             });
         }
+        408 | 500..=599 => return WriteError::Inconclusive(message),
         // The usual end of an accepted form.
         303 => {
-            return WriteError::Transient(format!(
+            return WriteError::Inconclusive(format!(
                 "{message}; this status does not show whether records are written: let the server answer 2xx"
             ));
         }
         // RFC 9110: treat it as a 5xx.
         600.. => {
-            return WriteError::Transient(format!(
+            return WriteError::Inconclusive(format!(
                 "{message}; this is not an answer of an HTTP server: correct http.url"
             ));
         }
@@ -185,6 +222,10 @@ fn shorten(text: &str) -> String {
 mod tests {
     use super::*;
 
+    fn answer(reply: Reply<'_>, records: usize) -> Result<HttpAnswer, WriteError> {
+        super::answer(reply, records, HttpResults::Auto)
+    }
+
     fn refusal(message: &str, retryable: bool, in_doubt: bool) -> Option<RejectedItem> {
         Some(RejectedItem {
             message: message.into(),
@@ -229,9 +270,9 @@ mod tests {
         }
     }
 
-    fn transient(meaning: Result<HttpAnswer, WriteError>) -> String {
+    fn inconclusive(meaning: Result<HttpAnswer, WriteError>) -> String {
         match meaning {
-            Err(WriteError::Transient(message)) => message,
+            Err(WriteError::Inconclusive(message)) => message,
             other => panic!("{other:?}"),
         }
     }
@@ -242,9 +283,13 @@ mod tests {
             let meaning = answer(plain(status), 2);
             assert_eq!(meaning, Ok(HttpAnswer::Written), "{status}");
         }
-        for status in [303, 408, 425, 429, 500, 502, 503, 504, 599, 600, 999] {
+        for status in [425, 429] {
             let meaning = answer(plain(status), 2);
             assert!(matches!(meaning, Err(WriteError::Transient(_))), "{status}");
+        }
+        for status in [303, 408, 500, 502, 503, 504, 599, 600, 999] {
+            let meaning = answer(plain(status), 2);
+            assert!(matches!(meaning, Err(WriteError::Inconclusive(_))), "{status}");
         }
         for status in [101, 300, 301, 302, 304, 307, 308, 401, 403, 404, 405, 407, 410] {
             let meaning = answer(plain(status), 2);
@@ -285,13 +330,81 @@ mod tests {
     #[test]
     fn results_for_another_number_of_records_confirm_nothing_and_reject_nothing() {
         let one = br#"{"results": [{"status": 200}]}"#;
-        assert_eq!(
-            transient(answer(json(200, one), 2)),
+        let message = inconclusive(answer(json(200, one), 2));
+        assert!(message.starts_with(
             "the server answered 200 with 1 result for 2 records, so it is not known which are written; make \
              \"results\" contain one entry per record of the request, in the same order"
+        ));
+        assert!(message.contains("http.results: Ignore"), "{message}");
+        let two = br#"{"results": [{"status": 200}, {"status": 500}]}"#;
+        assert!(inconclusive(answer(json(422, two), 3)).contains("422 with 2 results for 3 records"));
+        assert_eq!(
+            super::answer(json(200, two), 3, HttpResults::Ignore),
+            Ok(HttpAnswer::Written)
         );
-        let message = transient(answer(json(422, br#"{"results": []}"#), 1));
-        assert!(message.contains("422 with 0 results for 1 record,"), "{message}");
+        assert_eq!(
+            super::answer(json(200, two), 2, HttpResults::Ignore),
+            Ok(HttpAnswer::Written)
+        );
+    }
+
+    #[test]
+    fn an_answer_that_is_not_about_single_records_counts_by_its_status() {
+        for body in [
+            &br#"{"results": []}"#[..],
+            br#"{"results": null}"#,
+            br#"{"results": {"status": 500}}"#,
+            br#"{"results": ["ok", "ok"]}"#,
+            br#"{"results": [{"id": 7}, {"id": 8}]}"#,
+            br#"{"results": [{"status": "created"}, {"status": "created"}]}"#,
+            b"[]",
+            b"null",
+        ] {
+            assert_eq!(answer(json(200, body), 2), Ok(HttpAnswer::Written));
+            assert!(matches!(answer(json(422, body), 2), Err(WriteError::Refused(_))));
+        }
+        // With one record, all entries are about it.
+        let two = br#"{"results": [{"status": 200}, {"status": 422}]}"#;
+        let expected = refusal("status 422 for this record", false, false);
+        assert_eq!(
+            answer(json(200, two), 1),
+            Ok(HttpAnswer::PerRecord(vec![expected]))
+        );
+        let two = br#"{"results": [{"status": 200}, {"status": 201}]}"#;
+        assert_eq!(answer(json(200, two), 1), Ok(HttpAnswer::PerRecord(vec![None])));
+    }
+
+    #[test]
+    fn a_server_says_in_seconds_or_with_a_date_how_long_to_wait() {
+        let now = httpdate::parse_http_date("Mon, 30 Nov 2026 10:00:00 GMT").unwrap();
+        let wait = |status, text: &'static str| {
+            let reply = Reply {
+                retry_after: Some(text),
+                ..plain(status)
+            };
+            retry_after(reply, now).map(|wait| wait.as_secs())
+        };
+        for (text, seconds) in [
+            ("0", Some(0)),
+            ("7", Some(7)),
+            (" 120 ", Some(120)),
+            ("86400", Some(300)),
+            ("99999999999999999999999", Some(300)),
+            ("Mon, 30 Nov 2026 10:00:42 GMT", Some(42)),
+            ("Monday, 30-Nov-26 10:01:00 GMT", Some(60)),
+            ("Mon Nov 30 10:00:05 2026", Some(5)),
+            ("Mon, 30 Nov 2026 09:59:00 GMT", Some(0)),
+            ("Tue, 01 Dec 2026 10:00:00 GMT", Some(300)),
+            ("", None),
+            ("-5", None),
+            ("1.5", None),
+            ("soon", None),
+        ] {
+            assert_eq!(wait(429, text), seconds, "{text}");
+            assert_eq!(wait(503, text), seconds, "{text}");
+        }
+        assert_eq!(wait(500, "7"), None);
+        assert_eq!(retry_after(plain(429), now), None);
     }
 
     #[test]
@@ -303,12 +416,12 @@ mod tests {
         };
         for status in [200, 422] {
             assert_eq!(
-                transient(answer(cut(status, true), 2)),
+                inconclusive(answer(cut(status, true), 2)),
                 format!("the server answered {status}, but its answer breaks off")
             );
         }
         // Here the status alone is enough.
-        assert!(transient(answer(cut(503, true), 2)).starts_with("status 503"));
+        assert!(inconclusive(answer(cut(503, true), 2)).starts_with("status 503"));
         assert!(matches!(answer(cut(401, true), 2), Err(WriteError::Systemic(_))));
         assert!(matches!(answer(cut(422, false), 2), Err(WriteError::Refused(_))));
     }
@@ -316,14 +429,14 @@ mod tests {
     #[test]
     fn messages_contain_the_start_of_the_answer_on_one_line() {
         let long = "x\n".repeat(500);
-        let message = transient(answer(
-            Reply {
-                retry_after: Some("30"),
-                body: long.as_bytes(),
-                ..plain(503)
-            },
-            1,
-        ));
+        let reply = Reply {
+            retry_after: Some("30"),
+            body: long.as_bytes(),
+            ..plain(503)
+        };
+        let Err(WriteError::Transient(message)) = answer(reply, 1) else {
+            panic!("a server that asks to wait is not transient");
+        };
         assert!(message.starts_with("status 503: x x x"), "{message}");
         assert!(
             message.len() < 300 && !message.contains('\n') && message.contains("Retry-After: 30"),

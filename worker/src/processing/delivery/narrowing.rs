@@ -1,0 +1,155 @@
+//! Which record makes a writer fail. An error such as a closed connection may mean that the system behind the
+//! writer is unavailable, or that it fails over one record of the batch. In: inconclusive errors, and whether
+//! the writer answers other calls meanwhile. Out: smaller attempts, down to single records, and rejected
+//! records.
+//!
+//! - A batch that has failed `retry.maxAttempts` times is halved, and so is what fails after it, so that the
+//!   suspicion ends at one record. If the system is unavailable, that costs nothing: only the first records of
+//!   the batch are written in small parts afterwards.
+//! - A record that fails alone proves nothing as long as the writer answers no call at all. In between, the
+//!   record that was written last is written again. If there is none, other parts of the batch are attempted
+//!   before their turn, one at a time, and written again in their turn: twice in the right order is better
+//!   than once in the wrong order.
+//! - While the writer answers other calls, each failure of the record alone is one of its attempts.
+
+use super::{Attempt, Delivery, DeliveryState, Pass, RetryMode, WriteError};
+use crate::retry;
+
+/// An attempt that finds out whether the system works.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Probe {
+    /// Outputs that are written before their turn, with their place on the stack.
+    Early(usize),
+    /// An output that is written already.
+    Again,
+}
+
+impl Delivery<'_> {
+    /// Whether inconclusive failures may concern a record. With the other modes, a write is not repeated.
+    pub(super) fn is_narrowing(&self) -> bool {
+        matches!(
+            self.retry_mode,
+            RetryMode::Requeue | RetryMode::RequeueWithFollowers
+        )
+    }
+
+    pub(super) async fn on_inconclusive(
+        &self,
+        mut attempt: Attempt,
+        message: String,
+        pass: Pass<'_>,
+        state: &mut DeliveryState,
+    ) {
+        let answers = pass.answers();
+        let others_pass = *attempt.answers.get_or_insert(answers) < answers;
+        if !others_pass {
+            self.on_unavailable(attempt, &WriteError::Inconclusive(message), pass, state)
+                .await;
+            self.suspect(state);
+            return;
+        }
+        // The system works, so it is not reported as unavailable.
+        drop(pass);
+        self.metrics.write_failed(&self.writer.name, "record");
+        if attempt.probe.is_some() {
+            return self.return_probe(attempt, state);
+        }
+        attempt.failures += 1;
+        attempt = match self.halve(attempt, state) {
+            Ok(()) => return,
+            Err(alone) => alone,
+        };
+        let writer = &self.writer.name;
+        let partition = &self.batch.chunk().partition;
+        let offset = self.batch.output(attempt.outputs[0] as usize).offset();
+        let message = format!(
+            "writer {writer} fails over the record {partition}@{offset} and writes others: {message}"
+        );
+        if attempt.failures >= self.retry.max_attempts {
+            let rejected = self.rejected(attempt.outputs, message, attempt.failures);
+            state.outcome.rejected.push(rejected);
+            return;
+        }
+        if retry::is_logged(attempt.failures) {
+            tracing::warn!(%writer, attempt = attempt.failures, "{message}; retrying");
+        }
+        self.reporter.failing(attempt.failures, &message);
+        self.metrics.retried(writer);
+        tokio::time::sleep(self.retry.random_backoff(attempt.failures)).await;
+        state.stack.push(attempt);
+    }
+
+    /// Nothing is answered at the moment. Arranges what is attempted next.
+    fn suspect(&self, state: &mut DeliveryState) {
+        let Some(attempt) = state.stack.pop() else { return };
+        if attempt.probe.is_some() {
+            return self.return_probe(attempt, state);
+        }
+        if state.outage.failures < self.retry.max_attempts {
+            return state.stack.push(attempt);
+        }
+        let Err(alone) = self.halve(attempt, state) else {
+            return;
+        };
+        if let Some(output) = state.last_written {
+            state.stack.push(alone);
+            return state.stack.push(Attempt {
+                outputs: vec![output],
+                probe: Some(Probe::Again),
+                ..Attempt::default()
+            });
+        }
+        let others = state.stack.len();
+        if others == 0 {
+            return state.stack.push(alone);
+        }
+        // Another one each time: those tried so far may have a record of that kind as well.
+        let place = others - 1 - state.probes % others;
+        state.probes += 1;
+        let probe = state.stack.remove(place);
+        state.stack.push(alone);
+        state.stack.push(Attempt {
+            probe: Some(Probe::Early(place)),
+            ..probe
+        });
+    }
+
+    /// Puts a probe that was not written back into its place, in two parts if possible.
+    pub(super) fn return_probe(&self, probe: Attempt, state: &mut DeliveryState) {
+        let Some(Probe::Early(place)) = probe.probe else {
+            return;
+        };
+        let after = state.stack.split_off(place.min(state.stack.len()));
+        let probe = Attempt { probe: None, ..probe };
+        if let Err(alone) = self.halve(probe, state) {
+            state.stack.push(alone);
+        }
+        state.stack.extend(after);
+    }
+}
+
+/// Puts a written probe back into its place, to be written again, without what the writer rejected of it.
+pub(super) fn return_written_probe(probe: Attempt, state: &mut DeliveryState) {
+    let Some(Probe::Early(place)) = probe.probe else {
+        return;
+    };
+    let mut outputs = probe.outputs;
+    let rejected = state
+        .outcome
+        .rejected
+        .iter()
+        .flat_map(|rejected| &rejected.outputs);
+    let later = state.outcome.later.iter().map(|later| &later.output);
+    let not_written: Vec<u32> = rejected.chain(later).copied().collect();
+    outputs.retain(|output| !not_written.contains(output));
+    if !outputs.is_empty() {
+        let again = Attempt {
+            outputs,
+            ..Attempt::default()
+        };
+        state.stack.insert(place.min(state.stack.len()), again);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! A writer that fails over some records, or over all of them for a while. Waits are a few milliseconds.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+
+use crate::{
+    health::problems::Problems,
+    processing::{
+        batch_part::PendingWrite,
+        delivery::{Delivery, RetryMode, outcome::WriteOutcome},
+    },
+    record::{Chunk, Offset, TopicPartition, batch::Batch},
+    retry::RetryPolicy,
+    telemetry::Metrics,
+    writer::{NamedWriter, Rejected, WriteBatch, WriteError, Writer, breaker::WriterBreaker},
+};
+
+const RECORDS: i64 = 8;
+
+/// Fails over these offsets, and over everything for the first calls.
+struct Server {
+    poison: Vec<Offset>,
+    down: Mutex<u32>,
+    /// Offsets in the order in which they were written.
+    written: Mutex<Vec<Offset>>,
+}
+
+impl Writer for Server {
+    fn write<'a>(&'a self, batch: WriteBatch<'a>) -> BoxFuture<'a, Result<Vec<Rejected>, WriteError>> {
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            let mut down = self.down.lock().unwrap();
+            if *down > 0
+                || batch
+                    .records()
+                    .any(|record| self.poison.contains(&record.offset()))
+            {
+                *down = down.saturating_sub(1);
+                return Err(WriteError::Inconclusive("status 500".into()));
+            }
+            let offsets = batch.records().map(|record| record.offset());
+            self.written.lock().unwrap().extend(offsets);
+            Ok(Vec::new())
+        })
+    }
+}
+
+/// Delivers the records 0 to 7. Returns the outcome, and the offsets in the order of their last write.
+async fn deliver(poison: &[Offset], down: u32, retry_mode: RetryMode) -> (WriteOutcome, Vec<Offset>) {
+    let server = Arc::new(Server {
+        poison: poison.to_vec(),
+        down: Mutex::new(down),
+        written: Mutex::default(),
+    });
+    let metrics = Metrics::new();
+    let mut chunk = Chunk::new(TopicPartition::new("orders", 0), 1);
+    for offset in 0..RECORDS {
+        chunk.push(offset, 0, None, Some(b"value"), []);
+    }
+    let (batch, problems) = (Batch::identity(Arc::new(chunk)), Problems::default());
+    let delivery = Delivery {
+        transaction: 0,
+        after_a_wait: false,
+        writer: &NamedWriter {
+            name: "http".into(),
+            writer: server.clone(),
+        },
+        breaker: &WriterBreaker::new("http".into(), metrics.clone()),
+        batch: &batch,
+        retry_mode,
+        retry: &RetryPolicy {
+            max_attempts: 3,
+            initial: Duration::from_micros(100),
+            max: Duration::from_millis(1),
+            jitter_percent: 20,
+        },
+        reporter: &problems.at(0),
+        metrics: &metrics,
+    };
+    let outcome = delivery
+        .run(&PendingWrite {
+            writer: 0,
+            outputs: (0..RECORDS as u32).collect(),
+            attempts: 0,
+        })
+        .await;
+    let mut last: Vec<Offset> = Vec::new();
+    for offset in server.written.lock().unwrap().iter() {
+        last.retain(|earlier| earlier != offset);
+        last.push(*offset);
+    }
+    (outcome, last)
+}
+
+#[tokio::test]
+async fn a_record_over_which_the_writer_fails_is_found_and_counts_as_failed() {
+    for poison in [
+        vec![0],
+        vec![1],
+        vec![4],
+        vec![7],
+        vec![0, 1],
+        vec![6, 7],
+        vec![0, 1, 2, 3],
+        vec![0, 3, 5, 7],
+        vec![0, 1, 2, 3, 4, 5, 6],
+        vec![1, 2, 3, 4, 5, 6, 7],
+    ] {
+        for mode in [RetryMode::Requeue, RetryMode::RequeueWithFollowers] {
+            let (outcome, last) = deliver(&poison, 0, mode).await;
+            let rejected: Vec<Offset> = (outcome.rejected.iter())
+                .map(|rejected| rejected.failure.source as Offset)
+                .collect();
+            assert_eq!(rejected, poison);
+            let others: Vec<Offset> = (0..RECORDS).filter(|offset| !poison.contains(offset)).collect();
+            assert_eq!(last, others, "{poison:?}");
+            for rejected in outcome.rejected {
+                let message = &rejected.failure.message;
+                assert_eq!(rejected.attempts, 3);
+                assert!(message.contains("over the record orders-0@") && message.contains("status 500"));
+                assert!(!message.contains("unavailable"), "{message}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_outage_fails_no_record_and_keeps_the_order() {
+    for calls in [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 20, 40] {
+        for mode in [RetryMode::Requeue, RetryMode::RequeueWithFollowers] {
+            let (outcome, last) = deliver(&[], calls, mode).await;
+            assert!(outcome.rejected.is_empty(), "{calls}: {outcome:?}");
+            assert_eq!(last, Vec::from_iter(0..RECORDS), "{calls}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_record_is_found_after_an_outage_as_well() {
+    for calls in [3, 10, 20] {
+        let (outcome, last) = deliver(&[2], calls, RetryMode::RequeueWithFollowers).await;
+        assert_eq!(outcome.rejected.len(), 1, "{calls}");
+        assert_eq!(last, [0, 1, 3, 4, 5, 6, 7], "{calls}");
+    }
+}
+
+#[tokio::test]
+async fn a_write_is_not_repeated_where_it_must_not_be() {
+    let (outcome, _) = deliver(&[2], 0, RetryMode::Never).await;
+    assert_eq!((outcome.given_up, outcome.rejected.len()), (8, 0));
+    let (outcome, _) = deliver(&[2], 0, RetryMode::AbortTransaction).await;
+    assert!(outcome.failure.is_some());
+}
