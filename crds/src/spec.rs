@@ -110,7 +110,7 @@ const NOT_EXACTLY_ONCE: &str = "!has(self.processing) || !has(self.processing.de
     validation = Rule::new("!self.writers.exists(w, has(w.kafka) && self.topics.exists(t, t.name == w.kafka.topic))")
         .message("a Kafka writer writes to an input topic, which would loop indefinitely; write to another topic"),
     validation = Rule::new("!has(self.errorHandling) || !has(self.errorHandling.deadLetter) || !self.writers.exists(w, has(w.kafka) && w.kafka.topic == self.errorHandling.deadLetter.topic)")
-        .message("errorHandling.deadLetter.topic is also the topic of a Kafka writer, so nobody could tell dead letters from outputs; use another topic, for example '<topic>.dlq'"),
+        .message("errorHandling.deadLetter.topic is also the topic of a Kafka writer, which would mix dead letters with outputs; use another topic, for example '<topic>.dlq'"),
     validation = Rule::new("self.writers.all(w, !has(w.kafka) || self.writers.exists_one(o, has(o.kafka) && o.kafka.topic == w.kafka.topic))")
         .message("two Kafka writers write to the same topic, which would contain every record twice; remove one of them, or use another topic"),
     validation = Rule::new("!has(self.transforms) || size(self.transforms) == 0 || self.transforms[0].type != 'Fields' || (has(self.decode) && has(self.decode.value) && has(self.decode.value.type) && self.decode.value.type == 'Json')")

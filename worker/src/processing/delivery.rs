@@ -11,10 +11,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use tokio::time::Instant;
 
-use self::{
-    narrowing::{Probe, return_written_probe},
-    outcome::{RejectedRecord, RetryLater, WriteOutcome},
-};
+use self::outcome::{RejectedRecord, RetryLater, WriteOutcome};
 use crate::retry;
 use crate::{
     health::{problems::ProblemReporter, snapshot::PausedReason},
@@ -73,6 +70,15 @@ struct Attempt {
     failures: u32,
     /// Set if the attempt only finds out whether the system works.
     probe: Option<Probe>,
+}
+
+/// An attempt that finds out whether the system works.
+#[derive(Clone, Copy, Debug)]
+enum Probe {
+    /// Outputs that are written before their turn, with their place on the stack.
+    Early(usize),
+    /// An output that is written already.
+    Again,
 }
 
 /// What a delivery keeps between its calls of the writer.
@@ -173,7 +179,7 @@ impl Delivery<'_> {
             attempt.outputs.retain(|output| retry_here.contains(output));
             state.stack.push(attempt);
         } else if attempt.probe.is_some() {
-            return_written_probe(attempt, state);
+            self.return_written_probe(attempt, state);
         }
         if self.retry_mode == RetryMode::RequeueWithFollowers && !state.outcome.later.is_empty() {
             let rest = state.stack.drain(..).flat_map(|attempt| attempt.outputs);

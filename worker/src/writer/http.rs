@@ -24,12 +24,9 @@
 
 mod body;
 mod classify;
+mod retry_after;
 
-use std::{
-    error::Error as _,
-    sync::Mutex,
-    time::{Duration, SystemTime},
-};
+use std::{error::Error as _, sync::Mutex, time::Duration};
 
 use bytes::Bytes;
 use crds::spec::{self, HttpFormat, HttpMethod, HttpResults};
@@ -39,11 +36,11 @@ use reqwest::{
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
     redirect,
 };
-use tokio::time::Instant;
 
 use self::{
     body::Body,
     classify::{HttpAnswer, Reply},
+    retry_after::RetryAfter,
 };
 use super::{
     Rejected, WriteBatch, WriteError, Writer,
@@ -125,8 +122,7 @@ pub struct HttpWriter {
     secrets: SecretFiles,
     partial_writes: PartialWrites,
     results: HttpResults,
-    /// When the server allows the next request.
-    not_before: Mutex<Option<Instant>>,
+    retry_after: RetryAfter,
 }
 
 impl HttpWriter {
@@ -181,7 +177,7 @@ impl HttpWriter {
             secrets,
             partial_writes: PartialWrites::default(),
             results: config.results,
-            not_before: Mutex::default(),
+            retry_after: RetryAfter::default(),
         })
     }
 
@@ -264,7 +260,7 @@ impl HttpWriter {
         records: usize,
     ) -> Result<HttpAnswer, WriteError> {
         let body = Bytes::from(body);
-        self.wait_for_server().await;
+        self.retry_after.wait().await;
         loop {
             let authorization = sync::lock(&self.authorization).clone();
             let mut request = self
@@ -288,15 +284,6 @@ impl HttpWriter {
                 }
                 answer => answer.map_err(|error| error.map_message(|message| self.with_url(message))),
             };
-        }
-    }
-
-    /// Waits as long as the server has asked for.
-    async fn wait_for_server(&self) {
-        loop {
-            let until = sync::lock(&self.not_before).filter(|until| *until > Instant::now());
-            let Some(until) = until else { return };
-            tokio::time::sleep_until(until).await;
         }
     }
 
@@ -343,10 +330,7 @@ impl HttpWriter {
             is_json,
             cut: cut.as_deref(),
         };
-        if let Some(wait) = classify::retry_after(reply, SystemTime::now()) {
-            let mut not_before = sync::lock(&self.not_before);
-            *not_before = not_before.max(Some(Instant::now() + wait));
-        }
+        self.retry_after.note(reply.status, reply.retry_after);
         Ok((status, classify::answer(reply, records, self.results)))
     }
 

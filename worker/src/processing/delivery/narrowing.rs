@@ -12,17 +12,8 @@
 //!   than once in the wrong order.
 //! - While the writer answers other calls, each failure of the record alone is one of its attempts.
 
-use super::{Attempt, Delivery, DeliveryState, Pass, RetryMode, WriteError};
+use super::{Attempt, Delivery, DeliveryState, Pass, Probe, RetryMode, WriteError};
 use crate::retry;
-
-/// An attempt that finds out whether the system works.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Probe {
-    /// Outputs that are written before their turn, with their place on the stack.
-    Early(usize),
-    /// An output that is written already.
-    Again,
-}
 
 impl Delivery<'_> {
     /// Whether inconclusive failures may concern a record. With the other modes, a write is not repeated.
@@ -126,28 +117,28 @@ impl Delivery<'_> {
         }
         state.stack.extend(after);
     }
-}
 
-/// Puts a written probe back into its place, to be written again, without what the writer rejected of it.
-pub(super) fn return_written_probe(probe: Attempt, state: &mut DeliveryState) {
-    let Some(Probe::Early(place)) = probe.probe else {
-        return;
-    };
-    let mut outputs = probe.outputs;
-    let rejected = state
-        .outcome
-        .rejected
-        .iter()
-        .flat_map(|rejected| &rejected.outputs);
-    let later = state.outcome.later.iter().map(|later| &later.output);
-    let not_written: Vec<u32> = rejected.chain(later).copied().collect();
-    outputs.retain(|output| !not_written.contains(output));
-    if !outputs.is_empty() {
-        let again = Attempt {
-            outputs,
-            ..Attempt::default()
+    /// Puts a written probe back into its place, to be written again, without what the writer rejected of it.
+    pub(super) fn return_written_probe(&self, probe: Attempt, state: &mut DeliveryState) {
+        let Some(Probe::Early(place)) = probe.probe else {
+            return;
         };
-        state.stack.insert(place.min(state.stack.len()), again);
+        let mut outputs = probe.outputs;
+        let rejected = state
+            .outcome
+            .rejected
+            .iter()
+            .flat_map(|rejected| &rejected.outputs);
+        let later = state.outcome.later.iter().map(|later| &later.output);
+        let not_written: Vec<u32> = rejected.chain(later).copied().collect();
+        outputs.retain(|output| !not_written.contains(output));
+        if !outputs.is_empty() {
+            let again = Attempt {
+                outputs,
+                ..Attempt::default()
+            };
+            state.stack.insert(place.min(state.stack.len()), again);
+        }
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) fn check(config: &WorkerConfig, check: &mut Check) {
         Some(dead_letter) if written.contains(&dead_letter.topic) => check.fail(
             "errorHandling.deadLetter.topic",
             format!(
-                "{:?} is also the topic of a Kafka writer, so nobody could tell dead letters from outputs; use \
+                "{:?} is also the topic of a Kafka writer, which would mix dead letters with outputs; use \
                  another topic",
                 dead_letter.topic
             ),

@@ -1,7 +1,5 @@
 //! What an HTTP answer means for the records of the request. Pure.
 
-use std::time::{Duration, SystemTime};
-
 use crds::spec::HttpResults;
 use serde::Deserialize;
 
@@ -9,25 +7,6 @@ use crate::writer::{Rejected, WriteError};
 
 /// Maximum number of characters of an answer in a message.
 const SHOWN_CHARACTERS: usize = 200;
-
-/// Maximum wait that a server can ask for, in one answer. A server that needs longer is asked again.
-pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
-
-/// How long the server asks the writer to wait: `Retry-After` of a 429 or 503, in seconds or as a date.
-/// Anything else in it is ignored. Never more than [`MAX_RETRY_AFTER`].
-pub(super) fn retry_after(reply: Reply<'_>, now: SystemTime) -> Option<Duration> {
-    let text = reply
-        .retry_after
-        .filter(|_| matches!(reply.status, 429 | 503))?
-        .trim();
-    let wait = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        text.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
-    } else {
-        let until = httpdate::parse_http_date(text).ok()?;
-        until.duration_since(now).unwrap_or_default()
-    };
-    Some(wait.min(MAX_RETRY_AFTER))
-}
 
 /// The server's reply.
 #[derive(Clone, Copy, Debug, Default)]
@@ -372,39 +351,6 @@ mod tests {
         );
         let two = br#"{"results": [{"status": 200}, {"status": 201}]}"#;
         assert_eq!(answer(json(200, two), 1), Ok(HttpAnswer::PerRecord(vec![None])));
-    }
-
-    #[test]
-    fn a_server_says_in_seconds_or_with_a_date_how_long_to_wait() {
-        let now = httpdate::parse_http_date("Mon, 30 Nov 2026 10:00:00 GMT").unwrap();
-        let wait = |status, text: &'static str| {
-            let reply = Reply {
-                retry_after: Some(text),
-                ..plain(status)
-            };
-            retry_after(reply, now).map(|wait| wait.as_secs())
-        };
-        for (text, seconds) in [
-            ("0", Some(0)),
-            ("7", Some(7)),
-            (" 120 ", Some(120)),
-            ("86400", Some(300)),
-            ("99999999999999999999999", Some(300)),
-            ("Mon, 30 Nov 2026 10:00:42 GMT", Some(42)),
-            ("Monday, 30-Nov-26 10:01:00 GMT", Some(60)),
-            ("Mon Nov 30 10:00:05 2026", Some(5)),
-            ("Mon, 30 Nov 2026 09:59:00 GMT", Some(0)),
-            ("Tue, 01 Dec 2026 10:00:00 GMT", Some(300)),
-            ("", None),
-            ("-5", None),
-            ("1.5", None),
-            ("soon", None),
-        ] {
-            assert_eq!(wait(429, text), seconds, "{text}");
-            assert_eq!(wait(503, text), seconds, "{text}");
-        }
-        assert_eq!(wait(500, "7"), None);
-        assert_eq!(retry_after(plain(429), now), None);
     }
 
     #[test]
