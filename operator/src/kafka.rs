@@ -28,6 +28,7 @@ mod facts;
 mod frames;
 mod groups;
 mod handshake;
+mod limits;
 mod look;
 mod missing;
 pub mod model;

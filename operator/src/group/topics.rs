@@ -37,6 +37,7 @@ pub fn wanted(spec: &KafkaConsumerGroupSpec, known: &BTreeMap<String, Option<i32
             partitions: provision.partitions,
             replication_factor: provision.replication_factor,
             config: provision.config.clone(),
+            accepts: Vec::new(),
         })
     });
     WantedTopics {
@@ -59,6 +60,7 @@ fn dead_letter(spec: &KafkaConsumerGroupSpec, known: &BTreeMap<String, Option<i3
         partitions: inputs.max()?,
         replication_factor: provision.replication_factor,
         config: provision.config.clone(),
+        accepts: spec.topics.iter().map(|topic| topic.name.clone()).collect(),
     })
 }
 

@@ -147,6 +147,8 @@ pub struct WantedTopic {
     /// None: the broker's default.
     pub replication_factor: Option<i32>,
     pub config: BTreeMap<String, String>,
+    /// Topics whose records the topic has to accept, with additional headers.
+    pub accepts: Vec<String>,
 }
 
 /// What was done about a [`WantedTopic`].

@@ -10,6 +10,7 @@
 //! are in `clients/src/main/resources/common/message` of Kafka's repository.
 
 pub(in crate::kafka) mod codec;
+pub(in crate::kafka) mod configs;
 pub(in crate::kafka) mod error_code;
 pub(in crate::kafka) mod groups;
 pub(in crate::kafka) mod handshake;

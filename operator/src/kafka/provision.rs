@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::cluster::Cluster;
+use super::limits;
 use super::missing::{Missing, answer_of};
 use super::model::{KafkaProblem, ProvisionAction, Provisioned, WantedTopic};
 use super::protocol::Request;
@@ -57,17 +58,19 @@ async fn create(cluster: &Cluster, topic: &WantedTopic) -> Result<ProvisionActio
             topic.name
         )));
     }
+    // What the user sets counts.
+    let mut config = match topic.accepts.is_empty() {
+        true => Default::default(),
+        false => limits::of(cluster, &topic.accepts).await,
+    };
+    config.extend(topic.config.clone());
     let request = CreateTopics {
         topics: vec![NewTopic {
             name: topic.name.clone(),
             partitions: topic.partitions,
             // -1: the broker's default.
             replication_factor: i16::try_from(topic.replication_factor.unwrap_or(-1)).unwrap_or(i16::MAX),
-            configs: topic
-                .config
-                .iter()
-                .map(|(key, value)| (key.clone(), value.clone()))
-                .collect(),
+            configs: config.into_iter().collect(),
         }],
         timeout_milliseconds: PROVISION_AT_BROKER_MILLISECONDS,
     };

@@ -281,6 +281,7 @@ async fn provisioning_does_not_change_an_existing_topic() {
         partitions: 2,
         replication_factor: None,
         config: Default::default(),
+        accepts: Vec::new(),
     };
     let done = clients()
         .provision(&kafka, &KafkaCredentials::default(), &[wanted])

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::error_code::ErrorCode;
 use super::*;
 
+mod configs;
 mod groups;
 mod handshake;
 mod leaving;
