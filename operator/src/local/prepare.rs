@@ -141,7 +141,11 @@ pub fn without_secrets(found: &[(String, String)], programs: &Programs) -> Resul
 }
 
 /// The check of the URLs of PostgreSQL in Secrets that are given.
-pub fn given_postgres_urls(group: &KafkaConsumerGroup, loaded: &Loaded, folders: &Folders) -> Result<(), String> {
+pub fn given_postgres_urls(
+    group: &KafkaConsumerGroup,
+    loaded: &Loaded,
+    folders: &Folders,
+) -> Result<(), String> {
     let namespace = group.namespace().unwrap_or_default();
     for writer in &group.spec.writers {
         let Some(postgres) = &writer.postgres else {

@@ -117,8 +117,8 @@ impl VrlChain {
             if numbers == VrlNumbers::Exact {
                 parse_json::replace_in(&mut functions);
             }
-            let compiled = vrl_program::compile_with(source, functions)
-                .map_err(|error| ((*name).to_string(), error))?;
+            let compiled =
+                vrl_program::compile_with(source, functions).map_err(|error| ((*name).to_string(), error))?;
             if let Some(warnings) = compiled.warnings {
                 tracing::warn!(
                     transform = name,

@@ -59,10 +59,7 @@ fn a_postgres_url_is_checked_and_the_ca_certificate_beside_it_becomes_a_file_too
     assert_eq!(files(&[("url", url), ("ca.crt", "CA")])[authority], b"CA");
     assert!(!files(&[("url", url)]).contains_key(authority));
     // The check finds a URL that no worker could use, if it is given.
-    let check = |loaded: &Loaded| {
-        let (folders, programs) = (Folders::default(), Programs::default());
-        without_secrets(group(), loaded, &folders, &programs)
-    };
+    let check = |loaded: &Loaded| given_postgres_urls(&group(), loaded, &Folders::default());
     assert_eq!(check(&Loaded::default()), Ok(()));
     assert_eq!(check(&with(&[("url", url)])), Ok(()));
     let error = check(&with(&[("url", "host=db password=s3cret")])).unwrap_err();
