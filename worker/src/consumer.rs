@@ -24,6 +24,7 @@ mod read;
 mod read_pace;
 mod rebalance;
 mod recreated;
+mod recreated_topics;
 mod revocation;
 mod rewind;
 mod shutdown;
@@ -53,7 +54,7 @@ use self::{
     handles::Handles,
     housekeeping::Housekeeping,
     read_pace::ReadPace,
-    recreated::RecreatedTopics,
+    recreated_topics::RecreatedTopics,
     revocation::Revocation,
     stopping::Stopping,
     transaction_driver::TransactionDriver,

@@ -8,6 +8,7 @@ mod parked;
 mod position;
 mod read_cursor;
 mod snapshot;
+mod topic;
 
 use std::{
     collections::VecDeque,

@@ -2,10 +2,7 @@
 //! offset of the deleted topic for the new one: it drops the work in flight, and starts the partitions again
 //! or parks them, as `consumer.onTopicRecreated` says.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use rdkafka::{
     consumer::Consumer,
@@ -15,7 +12,6 @@ use rdkafka::{
 
 use super::{PollLoop, assigned::AssignedPartition};
 use crate::{
-    offsets::commit_metadata,
     record::topic_id::TopicId,
     transaction::{Cause, TransactionFailure},
 };
@@ -25,35 +21,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Time limit for finding the offsets that belong to the start time.
 const TIMES_BUDGET: Duration = Duration::from_secs(5);
-
-/// Recreated topics whose partitions have not started again, with the id of the deleted topic if known.
-pub(super) struct RecreatedTopics {
-    pending: BTreeMap<String, Option<TopicId>>,
-    retry_at: Instant,
-}
-
-impl RecreatedTopics {
-    pub fn new(now: Instant) -> Self {
-        Self {
-            pending: BTreeMap::new(),
-            retry_at: now,
-        }
-    }
-
-    /// Its partitions have started again.
-    pub fn clear(&mut self) {
-        self.pending.clear();
-    }
-
-    /// If a committed offset with this metadata belongs to a deleted topic of the same name: its id, if known.
-    pub fn deleted(&self, topic: &str, present: Option<&TopicId>, metadata: &str) -> Option<Option<TopicId>> {
-        match (commit_metadata::topic_id(metadata), present) {
-            (Some(id), Some(present)) if id.shares_cluster(present) => (id != *present).then_some(Some(id)),
-            (Some(_), _) => None,
-            (None, _) => self.pending.get(topic).cloned(),
-        }
-    }
-}
 
 impl PollLoop {
     /// Takes what the client has noticed, and starts partitions of recreated topics again.

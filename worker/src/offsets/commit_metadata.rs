@@ -257,20 +257,21 @@ mod tests {
         let text = |limit, ranges: &[Range<Offset>]| {
             of_topic(Some(&id), MetadataLimit(limit), |left| encode(left, 5, ranges))
         };
-        let tagged = text(3072, std::slice::from_ref(&(7..9)));
-        assert_eq!(tagged, "t1:ZD6bC7i9QUO1dWlbyS9QNg.1f3e88a2;k1:AgI");
+        let ranges = [7..9, 12..13];
+        let tagged = text(3072, &ranges);
+        assert_eq!(tagged, "t1:ZD6bC7i9QUO1dWlbyS9QNg.1f3e88a2;k1:AgIDAQ");
         assert_eq!(
             (topic_id(&tagged), decode(5, &tagged)),
-            (Some(id.clone()), Ok(vec![7..9]))
+            (Some(id.clone()), Ok(ranges.to_vec()))
         );
-        let only = text(TOPIC_LENGTH, std::slice::from_ref(&(7..9)));
+        let only = text(TOPIC_LENGTH, &ranges);
         assert_eq!(only, "t1:ZD6bC7i9QUO1dWlbyS9QNg.1f3e88a2;");
         assert_eq!(
             (topic_id(&only), decode(5, &only)),
             (Some(id.clone()), Ok(vec![]))
         );
-        let none = text(TOPIC_LENGTH - 1, std::slice::from_ref(&(7..9)));
-        assert_eq!((topic_id(&none), decode(5, &none)), (None, Ok(vec![7..9])));
+        let none = text(TOPIC_LENGTH - 1, &ranges);
+        assert_eq!((topic_id(&none), decode(5, &none)), (None, Ok(ranges.to_vec())));
         for foreign in [
             "",
             "t1:short;k1:AgI",

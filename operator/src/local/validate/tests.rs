@@ -304,6 +304,15 @@ fn every_cel_rule_refuses_its_example() {
             "exactly one of recordIdColumn",
         ),
         (
+            with(&[
+                ("/writers/3/postgres/keyColumns", json!(null)),
+                ("/writers/3/postgres/recordIdColumn", json!("id")),
+                ("/writers/3/postgres/onNull", json!("Delete")),
+            ]),
+            "spec.writers[3].postgres",
+            "onNull Delete needs keyColumns",
+        ),
+        (
             with(&[("/errorHandling", json!({"onExhausted": "DeadLetter"}))]),
             "spec.errorHandling",
             "onExhausted DeadLetter needs deadLetter.topic",

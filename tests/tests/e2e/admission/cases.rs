@@ -315,6 +315,12 @@ fn writers() -> Vec<Case> {
             "spec.writers[].postgres",
             identity,
         ),
+        Case(
+            "tombstones that delete rows without a key",
+            postgres(json!({"recordIdColumn": "record", "onNull": "Delete"})),
+            "spec.writers[].postgres",
+            "onNull Delete needs keyColumns: with recordIdColumn, a tombstone has no row to delete",
+        ),
     ]);
     all
 }
