@@ -159,6 +159,7 @@ fn is_quiet(
         && *old == computed.status
         && *written == computed.status
         && !memory.recently_healthy(Instant::now())
+        && memory.contested(Instant::now()).is_none()
 }
 
 /// The stages of an accepted group.

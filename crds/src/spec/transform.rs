@@ -68,7 +68,7 @@ pub struct Vrl {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_map: Option<ConfigMapKey>,
     /// What happens to JSON numbers that neither 64-bit integers nor 64-bit floats can hold. Programs see
-    /// 64-bit floats in their place.
+    /// 64-bit floats in their place. Default: Exact.
     ///
     /// - Exact: numbers that a program moves, copies or does not touch keep their digits. A record fails if
     ///   its program computes with such a number and assigns the result.

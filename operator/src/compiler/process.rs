@@ -3,6 +3,7 @@
 //! it when it does not.
 
 use std::io::{Read as _, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
@@ -15,9 +16,14 @@ use tokio::process::Command;
 
 /// Name of the subcommand.
 pub const SUBCOMMAND: &str = "compile-program";
-/// Exit codes of the subcommand. Others mean that the compiler crashed.
+/// Exit codes of the subcommand. Others, and signals except [`CRASHES`], say nothing about the program.
 const INVALID: u8 = 10;
 const TOO_SLOW: u8 = 11;
+const FAILED: u8 = 12;
+
+/// SIGABRT, SIGBUS and SIGSEGV: the compiler itself has crashed. Any other signal comes from outside, for
+/// example from the kernel when the memory of all is used up.
+const CRASHES: [i32; 3] = [6, 7, 11];
 
 /// A process that has not ended after this long is killed. Its limit is CPU time, so that a busy machine does
 /// not refuse programs; this is 12 times the longest.
@@ -48,6 +54,8 @@ pub enum Error {
     Process(#[from] std::io::Error),
     #[error("the compiler's process did not end within {} s", KILL_AFTER.as_secs())]
     Timeout,
+    #[error("the compiler's process has ended without a result ({0})")]
+    Ended(std::process::ExitStatus),
 }
 
 /// The hidden subcommand: compiles the program on standard input and writes what is wrong with it to standard
@@ -67,6 +75,7 @@ pub fn serve(args: &CompileArgs) -> std::io::Result<ExitCode> {
     stdout.flush()?;
     Ok(ExitCode::from(match error {
         InvalidProgram::TooSlow { .. } => TOO_SLOW,
+        InvalidProgram::Failed(_) => FAILED,
         _ => INVALID,
     }))
 }
@@ -105,9 +114,12 @@ pub async fn compile(program: &Path, source: &str, limits: Limits) -> Result<Out
         Some(0) => Outcome::Valid,
         Some(code) if code == i32::from(INVALID) => Outcome::Invalid(message),
         Some(code) if code == i32::from(TOO_SLOW) => Outcome::TooSlow(message),
-        _ => Outcome::Invalid(format!(
-            "the VRL program crashes the compiler ({}); simplify it, or split it into several transforms",
-            output.status
-        )),
+        _ if output.status.signal().is_some_and(|signal| CRASHES.contains(&signal)) => {
+            Outcome::Invalid(format!(
+                "the VRL program crashes the compiler ({}); simplify it, or split it into several transforms",
+                output.status
+            ))
+        }
+        _ => return Err(Error::Ended(output.status)),
     })
 }

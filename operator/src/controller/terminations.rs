@@ -78,8 +78,8 @@ fn why(ended: &ContainerStateTerminated) -> String {
     }
 }
 
-/// Ends of workers whose pods are being deleted, for a while: such a pod may be gone before a reconcile sees
-/// it.
+/// Ends of workers whose pods are being deleted or have ended, for a while: the first may be gone before a
+/// reconcile sees them, and the second, for example evicted ones, are no workers any more.
 #[derive(Debug, Default)]
 pub struct DeletedPods(Mutex<HashMap<String, DeletedPod>>);
 
@@ -92,9 +92,9 @@ struct DeletedPod {
 }
 
 impl DeletedPods {
-    /// Takes note of a pod that is being deleted, if its worker has ended.
+    /// Takes note of a pod that is being deleted or has ended, if its worker has ended.
     pub fn note(&self, pod: &Pod) {
-        if pod.metadata.deletion_timestamp.is_none() {
+        if pod.metadata.deletion_timestamp.is_none() && !has_ended(pod) {
             return;
         }
         let Some(termination) = Termination::of(pod) else {

@@ -26,7 +26,7 @@ const RESERVED_LABELS: &[&str] = &[
     GROUP_LABEL,
 ];
 /// Environment variables that the operator sets.
-const RESERVED_ENV: &[&str] = &["POD_NAME", "POD_NAMESPACE"];
+const RESERVED_ENV: &[&str] = &["POD_NAME", "POD_NAMESPACE", "KCW_STARTED_AT"];
 
 type Problem = Result<(), String>;
 
