@@ -1,6 +1,7 @@
 //! VRL programs that take all memory, all time or all stack, compiled as the operator does it: in processes
 //! of the real program.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -69,11 +70,25 @@ async fn a_compiler_that_cannot_be_started_leaves_the_verdict_open() {
 }
 
 #[tokio::test]
-async fn a_compiler_that_crashes_refuses_the_program() {
-    // `false` ends with an exit code that the subcommand never has.
-    let programs = Arc::new(Programs::isolated("/bin/false".into()));
-    match verdict(&programs, ".a = 1").await {
+async fn only_a_crash_of_the_compiler_refuses_the_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let ends = |name: &str, how: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{how}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Arc::new(Programs::isolated(path))
+    };
+    match verdict(&ends("crash", "kill -SEGV $$"), ".a = 1").await {
         Verdict::Invalid(message) => assert!(message.contains("crashes the compiler"), "{message}"),
         other => panic!("{other:?}"),
+    }
+    // The kernel kills processes when memory is used up, whatever they do.
+    for (name, how) in [
+        ("killed", "kill -KILL $$"),
+        ("other", "exit 101"),
+        ("failed", "exit 12"),
+    ] {
+        let found = verdict(&ends(name, how), ".a = 1").await;
+        assert!(matches!(found, Verdict::Unknown(_)), "{name}: {found:?}");
     }
 }

@@ -187,7 +187,7 @@ impl PollLoop {
     fn turn(&mut self) -> Result<bool, PollError> {
         self.handles.liveness.tick();
         self.serve_client()?;
-        self.serve_recreated_topics();
+        self.serve_recreated_topics()?;
         self.serve_out_of_range();
         self.serve_rebalance()?;
         self.take_events()?;

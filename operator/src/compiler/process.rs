@@ -114,7 +114,11 @@ pub async fn compile(program: &Path, source: &str, limits: Limits) -> Result<Out
         Some(0) => Outcome::Valid,
         Some(code) if code == i32::from(INVALID) => Outcome::Invalid(message),
         Some(code) if code == i32::from(TOO_SLOW) => Outcome::TooSlow(message),
-        _ if output.status.signal().is_some_and(|signal| CRASHES.contains(&signal)) => {
+        _ if output
+            .status
+            .signal()
+            .is_some_and(|signal| CRASHES.contains(&signal)) =>
+        {
             Outcome::Invalid(format!(
                 "the VRL program crashes the compiler ({}); simplify it, or split it into several transforms",
                 output.status

@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use kube::ResourceExt;
 
 use super::build::deployment::CONTAINER;
+use super::pods::has_ended;
 use crate::kafka::model::DeadProcess;
 use crate::sync::lock;
 
@@ -246,6 +247,14 @@ mod tests {
         deleted.note(&pod);
         assert_eq!(deleted.of("shop", "orders"), [Termination::of(&pod).unwrap()]);
         assert!(deleted.of("shop", "returns").is_empty());
+        // An evicted pod is not deleted.
+        let evicted = DeletedPods::default();
+        pod.metadata.deletion_timestamp = None;
+        if let Some(status) = &mut pod.status {
+            status.phase = Some("Failed".into());
+        }
+        evicted.note(&pod);
+        assert_eq!(evicted.of("shop", "orders"), [Termination::of(&pod).unwrap()]);
         assert!(deleted.of("other", "orders").is_empty());
     }
 

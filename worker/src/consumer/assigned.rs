@@ -130,6 +130,10 @@ pub(super) struct AssignedPartition {
     parked: Option<Parked>,
     /// The position that was out of range, until it is known what that meant.
     out_of_range: Option<Offset>,
+    /// A record from behind that position has arrived.
+    is_past_range: bool,
+    /// The end that reading continued at.
+    skipped_to: Option<Offset>,
     chunks_in_flight: VecDeque<ChunkInFlight>,
     dispatcher: Dispatcher,
 }
@@ -203,6 +207,8 @@ impl AssignedPartition {
             max_chunk: if one_at_a_time { 1 } else { usize::MAX },
             parked,
             out_of_range: None,
+            is_past_range: false,
+            skipped_to: None,
             chunks_in_flight: VecDeque::new(),
             dispatcher,
         };

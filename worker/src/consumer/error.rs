@@ -20,6 +20,13 @@ pub enum PollError {
     /// A record arrived outside of its partition's queue.
     #[error("a record arrived outside of its partition's queue; restarting to read it again")]
     StrayRecord,
+    /// The client ignores the leaders of a topic that was created again, because their epoch is lower than
+    /// that of the deleted topic.
+    #[error(
+        "topic {0:?} was deleted and created again, and the Kafka client cannot follow it, because the epoch of \
+         its leaders has gone back; restarting to read it from its start"
+    )]
+    TopicRecreated(String),
     /// The task of a partition panicked.
     #[error("the task of partition {0} panicked (see the log); restarting to read its records again")]
     TaskDied(TopicPartition),
@@ -57,7 +64,10 @@ impl PollError {
     pub fn exit_code(&self) -> u8 {
         match self {
             PollError::Client(_) => exit::CONFIG,
-            PollError::Fatal(_) | PollError::StrayRecord | PollError::TaskDied(_) => exit::KAFKA_FATAL,
+            PollError::Fatal(_)
+            | PollError::StrayRecord
+            | PollError::TopicRecreated(_)
+            | PollError::TaskDied(_) => exit::KAFKA_FATAL,
             PollError::DrainTimeout { .. } | PollError::TransformsStuck { .. } => exit::STUCK,
             PollError::TransactorDied => exit::PANIC,
         }

@@ -1,71 +1,85 @@
 //! Partitions whose position was out of range, as `consumer.onOffsetOutOfRange` says: retention removed the
 //! records there before they were read, or the committed offset lies behind the end. Nothing is skipped in
-//! silence: the log has the range, and a metric counts the records.
+//! silence: the log has the range, and a metric counts the records. Records that were fetched before are
+//! processed first.
 
 use crds::spec::OnOffsetOutOfRange;
-use rdkafka::{
-    consumer::Consumer,
-    topic_partition_list::{Offset as KafkaOffset, TopicPartitionList},
-};
 
 use super::{
     PollLoop,
     assigned::{AssignedPartition, OutOfRange},
-    rewind::SEEK_BUDGET,
 };
 use crate::record::{Offset, TopicPartition};
 
 impl PollLoop {
-    /// Takes the partitions that the client found out of range.
+    /// Takes the partitions that the client found out of range, and stops those that have read everything
+    /// before, or lets them continue at the end.
     pub(super) fn serve_out_of_range(&mut self) {
         for (partition, offset) in self.callbacks.out_of_range.take() {
             self.out_of_range(&partition, offset);
         }
+        let policy = self.config.on_offset_out_of_range;
+        for entry in &mut self.assigned {
+            let Some(offset) = entry.past_range() else {
+                continue;
+            };
+            let partition = &entry.partition.clone();
+            match policy {
+                OnOffsetOutOfRange::Earliest => {}
+                OnOffsetOutOfRange::Latest => {
+                    let known = self
+                        .client
+                        .cached_watermarks(&partition.topic, partition.partition);
+                    let Some((low, end)) = known else { continue };
+                    if low > offset {
+                        self.shared
+                            .metrics
+                            .removed_unread(partition, low.abs_diff(offset));
+                    }
+                    tracing::warn!(
+                        %partition, from = offset, up_to = end, first = low,
+                        "the offset is out of range: continuing at the end (consumer.onOffsetOutOfRange is Latest)"
+                    );
+                    entry.skip_to(end);
+                }
+                OnOffsetOutOfRange::Stop => {
+                    let message = format!(
+                        "offset {offset} of {partition} is out of range, and consumer.onOffsetOutOfRange is \
+                         Stop: retention has removed its records, or the offset lies behind the end; set \
+                         Earliest or Latest, or stop the group, set its offset of this partition, and start it \
+                         again"
+                    );
+                    tracing::warn!("{message}");
+                    entry.park_out_of_range(offset, &message);
+                }
+            }
+        }
     }
 
     fn out_of_range(&mut self, partition: &TopicPartition, offset: Offset) {
-        let policy = self.config.on_offset_out_of_range;
         let reads = |entry: &&mut AssignedPartition| {
             entry.partition == *partition && !entry.is_draining() && !entry.is_parked()
         };
+        let present = self.callbacks.topic_ids.of(&partition.topic);
         let Some(entry) = self.assigned.iter_mut().find(reads) else {
             return;
         };
-        match policy {
-            OnOffsetOutOfRange::Earliest => entry.was_out_of_range(offset),
-            OnOffsetOutOfRange::Latest => {
-                let mut end = TopicPartitionList::new();
-                let added = end.add_partition_offset(&partition.topic, partition.partition, KafkaOffset::End);
-                let sought = added.and_then(|()| self.client.consumer().seek_partitions(end, SEEK_BUDGET));
-                match sought {
-                    Ok(_) => tracing::warn!(
-                        %partition, offset,
-                        "the offset is out of range: continuing at the end (consumer.onOffsetOutOfRange is Latest)"
-                    ),
-                    Err(error) => {
-                        entry.was_out_of_range(offset);
-                        self.errors.note(&format!(
-                            "cannot seek to the end of {partition} after its offset was out of range, so it \
-                             continues at the first record: {error}"
-                        ));
-                    }
-                }
-            }
-            OnOffsetOutOfRange::Stop => {
-                let message = format!(
-                    "offset {offset} of {partition} is out of range, and consumer.onOffsetOutOfRange is Stop: \
-                     retention has removed its records, or the offset lies behind the end; set Earliest or \
-                     Latest, or stop the group, set its offset of this partition, and start it again"
-                );
-                tracing::warn!("{message}");
-                entry.park_out_of_range(offset, &message);
-            }
+        let ids = entry.topic_id().zip(present.as_ref());
+        if ids.is_some_and(|(own, present)| own != present) {
+            // The offset belongs to a deleted topic.
+            self.topic_recreated(&partition.topic, None);
+        } else {
+            entry.was_out_of_range(offset);
         }
     }
 
     /// Reports where partitions have continued that were out of range.
     pub(super) fn report_out_of_range(&mut self) {
         for entry in &mut self.assigned {
+            entry.finish_skip();
+            if self.config.on_offset_out_of_range != OnOffsetOutOfRange::Earliest {
+                continue;
+            }
             let (topic, number) = (&entry.partition.topic, entry.partition.partition);
             let (Some(from), Some((low, high))) = (
                 entry.out_of_range_at(),

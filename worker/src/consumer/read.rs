@@ -38,15 +38,14 @@ impl PollLoop {
                     }
                     _ => {
                         let found = position(assigned, message.topic(), partition).filter(|index| {
-                            if !continues_out_of_range
-                                && callbacks.out_of_range.concerns(message.topic(), partition)
-                            {
-                                return false;
-                            }
                             let present = callbacks.topic_ids.of(message.topic());
                             let continues = assigned[*index].continues(present.as_ref());
                             if !continues {
                                 recreated.push(message.topic().to_owned());
+                            } else if let Some(at) =
+                                callbacks.out_of_range.take_of(message.topic(), partition)
+                            {
+                                assigned[*index].was_out_of_range(at);
                             }
                             continues
                         });
@@ -61,6 +60,9 @@ impl PollLoop {
                 let Some(entry) = index.and_then(|index| assigned.get_mut(index)) else {
                     return;
                 };
+                if entry.continues_at(message.offset()) && !continues_out_of_range {
+                    return;
+                }
                 let Some(chunk) = entry.chunk_for(message.offset(), message.timestamp()) else {
                     return;
                 };

@@ -4,13 +4,14 @@
 
 use std::time::{Duration, Instant};
 
+use crds::spec::OnTopicRecreated;
 use rdkafka::{
     consumer::Consumer,
     error::KafkaError,
     topic_partition_list::{Offset as KafkaOffset, TopicPartitionList},
 };
 
-use super::{PollLoop, assigned::AssignedPartition};
+use super::{PollLoop, assigned::AssignedPartition, error::PollError};
 use crate::{
     record::topic_id::TopicId,
     transaction::{Cause, TransactionFailure},
@@ -19,12 +20,19 @@ use crate::{
 /// Time between two attempts to start partitions again while the brokers do not answer.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// Not `Beginning`: for that, librdkafka 2.12 takes the first offset of the deleted topic if it knows it.
+const FIRST: KafkaOffset = KafkaOffset::Offset(0);
+
 /// Time limit for finding the offsets that belong to the start time.
 const TIMES_BUDGET: Duration = Duration::from_secs(5);
 
 impl PollLoop {
     /// Takes what the client has noticed, and starts partitions of recreated topics again.
-    pub(super) fn serve_recreated_topics(&mut self) {
+    pub(super) fn serve_recreated_topics(&mut self) -> Result<(), PollError> {
+        let stuck = self.callbacks.topic_ids.take_stuck();
+        if let Some(topic) = stuck.filter(|_| self.config.on_topic_recreated == OnTopicRecreated::Restart) {
+            return Err(PollError::TopicRecreated(topic));
+        }
         for (topic, deleted) in self.callbacks.topic_ids.take_recreated() {
             self.topic_recreated(&topic, Some(deleted));
         }
@@ -33,6 +41,7 @@ impl PollLoop {
         if waiting && self.stopping.is_none() && Instant::now() >= self.recreated.retry_at {
             self.restart_recreated();
         }
+        Ok(())
     }
 
     /// Drops the work in flight of the topic's partitions that belong to a deleted topic. `deleted` is its id
@@ -116,7 +125,7 @@ impl PollLoop {
     /// written after the group was created, or at the start time.
     pub(super) fn start_offsets(&self, partitions: &[(String, i32)]) -> Result<Vec<KafkaOffset>, KafkaError> {
         let Some(time) = self.config.start_time.filter(|_| !partitions.is_empty()) else {
-            return Ok(vec![KafkaOffset::Beginning; partitions.len()]);
+            return Ok(vec![FIRST; partitions.len()]);
         };
         let mut times = TopicPartitionList::new();
         for (topic, partition) in partitions {
@@ -125,7 +134,7 @@ impl PollLoop {
         let found = self.client.consumer().offsets_for_times(times, TIMES_BUDGET)?;
         let offset = |(topic, partition): &(String, i32)| {
             let Some(element) = found.find_partition(topic, *partition) else {
-                return Ok(KafkaOffset::Beginning);
+                return Ok(FIRST);
             };
             element.error()?;
             Ok(match element.offset() {

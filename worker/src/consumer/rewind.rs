@@ -113,9 +113,18 @@ impl PollLoop {
             element.error()?;
             let (topic, number) = (element.topic(), element.partition());
             let present = self.callbacks.topic_ids.of(topic);
+            // A parked partition stays parked, also if its marker is not committed yet.
+            let still_parked = || {
+                let same = |entry: &&AssignedPartition| {
+                    *entry.partition.topic == *topic && entry.partition.partition == number
+                };
+                let entry = self.assigned.iter().find(same)?;
+                entry.waits_for_decision().then(|| entry.topic_id().cloned())
+            };
             let deleted = self
                 .recreated
-                .deleted(topic, present.as_ref(), element.metadata());
+                .deleted(topic, present.as_ref(), element.metadata())
+                .or_else(still_parked);
             let committed = match element.offset() {
                 KafkaOffset::Offset(offset) if deleted.is_none() => {
                     let id = commit_metadata::topic_id(element.metadata());
@@ -152,6 +161,11 @@ impl PollLoop {
             for element in reached.elements() {
                 element.error()?;
             }
+        }
+        // What the log says of the positions before the seek does not concern the partitions that start now.
+        self.client.serve_logs();
+        for start in &starts {
+            self.callbacks.out_of_range.forget(&start.partition);
         }
         if let Some(gate) = &self.shared.gate {
             gate.next_round();

@@ -21,12 +21,18 @@ impl OutOfRange {
         }
     }
 
-    /// True if the partition was out of range, and the poll loop has not taken that yet.
-    pub fn concerns(&self, topic: &str, partition: i32) -> bool {
-        let found = sync::lock(&self.0);
-        found
-            .iter()
-            .any(|(of, _)| *of.topic == *topic && of.partition == partition)
+    /// The position of this partition that was out of range, if the poll loop has not taken it yet.
+    pub fn take_of(&self, topic: &str, partition: i32) -> Option<Offset> {
+        let mut found = sync::lock(&self.0);
+        let is = |(of, _): &(TopicPartition, Offset)| *of.topic == *topic && of.partition == partition;
+        let offset = found.iter().rfind(|entry| is(entry))?.1;
+        found.retain(|entry| !is(entry));
+        Some(offset)
+    }
+
+    /// The partition is read from another position.
+    pub fn forget(&self, partition: &TopicPartition) {
+        sync::lock(&self.0).retain(|(of, _)| of != partition);
     }
 
     /// The partitions since the last call, each with the position that was out of range.
@@ -60,9 +66,14 @@ mod tests {
     fn the_partition_and_its_position_are_taken_once() {
         let found = OutOfRange::default();
         found.read(LINE);
-        assert!(found.concerns("orders", 3) && !found.concerns("orders", 2));
+        assert_eq!(found.take_of("orders", 2), None);
+        assert_eq!(found.take_of("orders", 3), Some(41));
+        assert!(found.take().is_empty());
+        found.read(LINE);
         assert_eq!(found.take(), [(TopicPartition::new("orders", 3), 41)]);
-        assert!(found.take().is_empty() && !found.concerns("orders", 3));
+        found.read(LINE);
+        found.forget(&TopicPartition::new("orders", 3));
+        assert!(found.take().is_empty());
     }
 
     #[test]

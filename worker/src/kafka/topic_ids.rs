@@ -6,7 +6,10 @@
 //! topic. So whoever reads the log after a fetch and before the records of the fetch knows for each record
 //! which topic it belongs to.
 
-use std::{collections::HashMap, sync::Mutex};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Mutex,
+};
 
 use crate::{record::topic_id::TopicId, sync};
 
@@ -27,6 +30,25 @@ struct Known {
     ids: HashMap<String, (String, Option<TopicId>)>,
     /// Topics that were deleted and created again, with the id of the deleted one.
     recreated: Vec<(String, String)>,
+    /// The highest leader epoch of each partition, by topic.
+    epochs: HashMap<String, HashMap<i32, i32>>,
+    /// Topics that were created again while librdkafka knew the deleted one.
+    is_recreated: HashSet<String>,
+    /// A topic that was created again and whose leaders librdkafka ignores.
+    stuck: Option<String>,
+}
+
+impl Known {
+    fn leader(&mut self, topic: &str, partition: i32, epoch: i32) {
+        let epochs = self.epochs.entry(topic.to_owned()).or_default();
+        let highest = epochs.entry(partition).or_insert(epoch);
+        if epoch >= *highest {
+            *highest = epoch;
+        } else if self.is_recreated.contains(topic) {
+            // A broker that is behind may report an old epoch too, but not of a topic that was created again.
+            self.stuck.get_or_insert_with(|| topic.to_owned());
+        }
+    }
 }
 
 impl TopicIds {
@@ -52,14 +74,22 @@ impl TopicIds {
 
     /// Takes a line of librdkafka's log.
     pub fn read(&self, line: &str) {
-        let Some((topic, from, to)) = parse(line) else {
-            return;
-        };
-        let mut known = sync::lock(&self.0);
-        if from != ZERO {
-            known.recreated.push((topic.to_owned(), from.to_owned()));
+        if let Some((topic, from, to)) = parse(line) {
+            let mut known = sync::lock(&self.0);
+            if from != ZERO {
+                known.recreated.push((topic.to_owned(), from.to_owned()));
+                known.is_recreated.insert(topic.to_owned());
+            }
+            known.ids.insert(topic.to_owned(), (to.to_owned(), None));
+        } else if let Some((topic, partition, epoch)) = parse_epoch(line) {
+            sync::lock(&self.0).leader(topic, partition, epoch);
         }
-        known.ids.insert(topic.to_owned(), (to.to_owned(), None));
+    }
+
+    /// A topic that was deleted and created again and whose leaders librdkafka 2.12 ignores: it keeps the
+    /// highest leader epoch of a partition, also when the topic is another one. Only a new client helps.
+    pub fn take_stuck(&self) -> Option<String> {
+        sync::lock(&self.0).stuck.take()
     }
 
     /// The id of a topic. None before librdkafka knows it, and with brokers that have no topic ids.
@@ -89,6 +119,15 @@ impl TopicIds {
             .filter_map(of_cluster)
             .collect()
     }
+}
+
+/// Topic, partition and leader epoch in a line such as `Topic orders [3] Leader 1 Epoch 7`.
+fn parse_epoch(line: &str) -> Option<(&str, i32, i32)> {
+    let (place, epoch) = line.rsplit_once(" Epoch ")?;
+    let (place, _) = place.rsplit_once("] Leader ")?;
+    let (topic, partition) = place.rsplit_once(" [")?;
+    let (_, topic) = topic.rsplit_once("Topic ")?;
+    Some((topic, partition.parse().ok()?, epoch.trim_end().parse().ok()?))
 }
 
 /// Topic, the id before, and the id now.
@@ -142,6 +181,24 @@ mod tests {
         ids.set_cluster("here".into());
         assert!(ids.is_elsewhere(&elsewhere));
         assert!(!ids.is_elsewhere(&TopicId::new(SECOND, "here").unwrap()));
+    }
+
+    #[test]
+    fn a_leader_epoch_that_goes_back_in_a_recreated_topic_is_reported() {
+        let ids = TopicIds::default();
+        let leader = |topic: &str, epoch: i32| {
+            ids.read(&format!("[thrd:main]: Topic {topic} [3] Leader 1 Epoch {epoch}"));
+            ids.take_stuck()
+        };
+        ids.read(&line("orders", ZERO, FIRST));
+        assert_eq!(leader("orders", 5), None);
+        assert_eq!(leader("orders", 4), None, "a broker that is behind");
+        ids.read(&line("orders", FIRST, SECOND));
+        assert_eq!(leader("returns", 7), None);
+        assert_eq!(leader("returns", 0), None, "not recreated");
+        assert_eq!(leader("orders", 0).as_deref(), Some("orders"));
+        ids.read(&line("empty", FIRST, SECOND));
+        assert_eq!(leader("empty", 0), None, "the first epoch of this partition");
     }
 
     #[test]

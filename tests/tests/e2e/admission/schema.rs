@@ -224,10 +224,10 @@ fn rules(path: &Path, schema: &Value, good: &Value, all: &mut Vec<Broken>) -> Re
         )?;
     }
     if let Some(pattern) = schema["pattern"].as_str() {
-        // Not a name, a path, an address or a URL, and within all limits of length.
+        // Not a name, a path, an address, a table or a URL, and within all limits of length.
         add(
             "pattern",
-            json!("bad value/"),
+            json!(".bad value/."),
             format!("should match '{pattern}'"),
         )?;
     }
@@ -317,8 +317,13 @@ fn items(schema: &Value, count: i64) -> Vec<Value> {
     (0..count)
         .map(|index| match of["type"].as_str() {
             Some("string") => json!(format!("item{index}")),
-            _ if of["properties"]["name"].is_object() => json!({"name": format!("item{index}")}),
-            _ => json!({}),
+            _ => {
+                let named = of["properties"]["name"].is_object().then_some("name");
+                let keys = schema["x-kubernetes-list-map-keys"].as_array();
+                let keys = keys.into_iter().flatten().filter_map(Value::as_str);
+                let value = |key: &str| (key.to_owned(), json!(format!("item{index}")));
+                Value::Object(keys.chain(named).map(value).collect())
+            }
         })
         .collect()
 }

@@ -75,6 +75,11 @@ impl Parked {
         }
     }
 
+    /// True if the topic was deleted and created again.
+    pub fn is_recreated(&self) -> bool {
+        !matches!(self.commits, ParkedCommits::Position)
+    }
+
     /// True if a marker is committed.
     pub fn has_marker(&self) -> bool {
         matches!(self.commits, ParkedCommits::Marker(_))

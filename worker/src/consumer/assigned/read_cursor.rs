@@ -89,6 +89,11 @@ impl ReadCursor {
         self.finished.front().is_some_and(|range| range.contains(&offset))
     }
 
+    /// True if the cursor has read nothing, or has read a record at or above `offset`.
+    pub fn is_new_or_above(&self, offset: Offset) -> bool {
+        self.read_to == 0 || offset < self.read_to
+    }
+
     /// Requests a seek. If several are requested, the lowest offset wins.
     pub fn seek_to(&mut self, offset: Offset) {
         let target = self.pending_seek.map_or(offset, |target| target.min(offset));

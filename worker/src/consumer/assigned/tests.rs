@@ -520,3 +520,40 @@ async fn a_parked_partition_commits_what_tells_later_owners() {
     entry.parked = Some(Parked::recreated(&entry.problems, None, "recreated"));
     assert_eq!(entry.uncommitted(), None, "nothing of the deleted topic is known");
 }
+
+#[tokio::test]
+async fn records_before_an_offset_out_of_range_are_read_first() {
+    let mut entry = start(Vec::new());
+    assert!(!entry.continues_at(0), "nothing was out of range");
+    read(&mut entry, 5..8);
+    // Prefetched up to 10, and then retention has removed the records up to 90.
+    entry.was_out_of_range(10);
+    assert!(!entry.continues_at(8) && !entry.continues_at(9));
+    assert_eq!(entry.past_range(), None);
+    assert!(entry.continues_at(90));
+    assert_eq!(entry.past_range(), Some(10));
+    entry.skip_to(120);
+    assert_eq!((entry.past_range(), entry.pending_seek()), (None, Some(120)));
+    entry.seek_done();
+    entry.finish_skip();
+    assert_eq!(
+        entry.uncommitted().map(|position| position.offset),
+        Some(5),
+        "not while in flight"
+    );
+    entry.complete(&FinishedRecords::Run(0..3));
+    entry.finish_skip();
+    assert_eq!(entry.uncommitted().map(|position| position.offset), Some(120));
+
+    // Behind the end: reading starts again at a lower offset.
+    let mut entry = start(Vec::new());
+    read(&mut entry, 5..8);
+    entry.was_out_of_range(10);
+    assert!(entry.continues_at(2));
+    let mut fresh = start(Vec::new());
+    fresh.was_out_of_range(10);
+    assert!(
+        fresh.continues_at(0),
+        "the committed offset itself was out of range"
+    );
+}

@@ -31,19 +31,61 @@ impl AssignedPartition {
         }
     }
 
+    /// True if it is parked because its topic was deleted and created again.
+    pub fn waits_for_decision(&self) -> bool {
+        self.parked.as_ref().is_some_and(Parked::is_recreated)
+    }
+
     /// Parks the partition, because the position where it was read is out of range.
     pub fn park_out_of_range(&mut self, offset: Offset, message: &str) {
+        self.out_of_range = None;
         self.parked = Some(Parked::out_of_range(&self.problems, offset, message));
     }
 
-    /// The position was out of range, and reading continues at the first record.
+    /// librdkafka found its position out of range, and continues at the first record. Records before the
+    /// position may still be in its queue.
     pub fn was_out_of_range(&mut self, offset: Offset) {
         self.out_of_range = Some(offset);
+        self.is_past_range = false;
     }
 
     /// The position that was out of range, until it is known what that meant.
     pub fn out_of_range_at(&self) -> Option<Offset> {
         self.out_of_range
+    }
+
+    /// True if the position was out of range, and the record at `offset` is one that librdkafka continues
+    /// with, not one that it had read before.
+    pub fn continues_at(&mut self, offset: Offset) -> bool {
+        let Some(at) = self.out_of_range else {
+            return false;
+        };
+        let past = offset >= at || self.cursor.is_new_or_above(offset);
+        self.is_past_range |= past;
+        past
+    }
+
+    /// The position that was out of range, once a record from behind it has arrived.
+    pub fn past_range(&self) -> Option<Offset> {
+        self.out_of_range.filter(|_| self.is_past_range)
+    }
+
+    /// Continues at `end`. What lies before is not read.
+    pub fn skip_to(&mut self, end: Offset) {
+        self.out_of_range = None;
+        self.skipped_to = Some(end);
+        self.seek_to(end);
+    }
+
+    /// After a skip: everything below the end counts as read, so that it is committed.
+    pub fn finish_skip(&mut self) {
+        if let Some(end) = self.skipped_to
+            && self.is_idle()
+            && self.pending_seek().is_none()
+        {
+            self.read_up_to(end);
+            self.skipped_to = None;
+        }
     }
 
     /// What it meant, from the first and the end offset as of the last fetch. These may be older than the
