@@ -84,6 +84,24 @@ async fn a_record_that_fails_with_an_unknown_code_is_found_where_others_pass() {
 }
 
 #[tokio::test]
+async fn a_record_that_fails_once_with_an_unknown_code_is_written_when_it_is_tried_again() {
+    // Rolling back does not rewind a sequence.
+    let Some(db) = with_trigger("XX000", "NEW.a = 'once' AND nextval('$TABLE_seq') = 1").await else {
+        return;
+    };
+    db.sql("CREATE SEQUENCE $TABLE_seq").await;
+    let writer = db.writer(by_id());
+    assert_eq!(write(&writer, &[r#"{"id": 1, "a": "x"}"#]).await, Ok(vec![]));
+    let once = r#"{"id": 2, "a": "once"}"#;
+    match write(&writer, &[once]).await {
+        Err(WriteError::Transient(message)) => assert!(message.contains("XX000"), "{message}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(write(&writer, &[once]).await, Ok(vec![]));
+    assert_eq!(db.rows().await.len(), 2);
+}
+
+#[tokio::test]
 async fn what_fails_for_every_record_is_systemic_and_a_record_alone_does_not_wait_indefinitely() {
     let Some(db) = with_trigger("OR001", "true").await else {
         return;

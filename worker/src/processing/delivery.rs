@@ -165,6 +165,11 @@ impl Delivery<'_> {
         let is_rejected = |at: &usize| rejected.iter().any(|rejected| rejected.position == *at);
         let last = (0..attempt.outputs.len()).rev().find(|at| !is_rejected(at));
         state.last_written = last.map(|at| attempt.outputs[at]).or(state.last_written);
+        // A probe is written again in its turn. What the writer rejects counts only then: it must not be
+        // handled before the outputs that come first.
+        if attempt.probe.is_some() {
+            return self.return_written_probe(attempt, state);
+        }
         let (retry_here, in_doubt) = self.sort_rejected(&attempt, rejected, &mut state.outcome);
         if in_doubt > 0 {
             self.give_up_in_doubt(&attempt, in_doubt, &mut state.outcome)
@@ -178,8 +183,6 @@ impl Delivery<'_> {
             tokio::time::sleep(self.retry.random_backoff(attempt.attempts)).await;
             attempt.outputs.retain(|output| retry_here.contains(output));
             state.stack.push(attempt);
-        } else if attempt.probe.is_some() {
-            self.return_written_probe(attempt, state);
         }
         if self.retry_mode == RetryMode::RequeueWithFollowers && !state.outcome.later.is_empty() {
             let rest = state.stack.drain(..).flat_map(|attempt| attempt.outputs);

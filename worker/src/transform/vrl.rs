@@ -200,6 +200,8 @@ impl VrlChain {
                     return Ok(());
                 };
                 let metadata = document.target.metadata.clone();
+                // The array may be the one that came in: the assignment need not have run.
+                document.changed = true;
                 for element in elements {
                     document.target.value = element;
                     if self.changes.metadata {

@@ -185,8 +185,8 @@ impl PostgresWriter {
                 return Ok(rejected);
             }
             let error = match self.upsert(session, &groups).await {
-                Ok(merged) => {
-                    self.written(&session.table, &groups, merged);
+                Ok(()) => {
+                    self.written(&session.table, &groups, batch);
                     return Ok(rejected);
                 }
                 Err(error) => error,
@@ -215,33 +215,17 @@ impl PostgresWriter {
         Ok(rows.encode(records))
     }
 
-    /// Writes the groups in one transaction, in one round trip. Returns how many rows were merged.
-    async fn upsert(&self, session: &Session, groups: &[Group<'_>]) -> Result<usize, tokio_postgres::Error> {
+    /// Writes the groups in one transaction, in one round trip.
+    async fn upsert(&self, session: &Session, groups: &[Group<'_>]) -> Result<(), tokio_postgres::Error> {
         let Session {
             client, table, begin, ..
         } = session;
-        let merged = AtomicU64::new(0);
         let mut requests = vec![client.batch_execute(begin).boxed()];
         for group in groups {
-            requests.push(self.write_group(client, table, group, &merged).boxed());
+            requests.push(statements::write(client, table, &self.rules, group).boxed());
         }
         requests.push(client.batch_execute("COMMIT").boxed());
-        statements::together(requests).await?;
-        Ok(merged.into_inner() as usize)
-    }
-
-    async fn write_group(
-        &self,
-        client: &tokio_postgres::Client,
-        table: &Table,
-        group: &Group<'_>,
-        merged: &AtomicU64,
-    ) -> Result<(), tokio_postgres::Error> {
-        let affected = statements::write(client, table, &self.rules, group).await?;
-        if self.rules.merges() {
-            merged.fetch_add(group.merged(affected) as u64, Ordering::Relaxed);
-        }
-        Ok(())
+        statements::together(requests).await
     }
 
     /// True if the table may have changed since the rows were encoded that failed with this error.
@@ -257,9 +241,13 @@ impl PostgresWriter {
         session.has_changed(&self.table).await
     }
 
-    /// The groups are in the database.
-    fn written(&self, table: &Table, groups: &[Group<'_>], merged: usize) {
-        self.doubt.written(table, groups);
+    /// The groups of this batch are in the database.
+    fn written(&self, table: &Table, groups: &[Group<'_>], batch: &WriteBatch<'_>) {
+        let outputs = batch.selected().iter();
+        let offsets = outputs.map(|output| batch.batch().output(*output as usize).offset());
+        self.doubt
+            .written(&table.fingerprint, groups, batch.partition(), offsets);
+        let merged: usize = groups.iter().map(Group::merged).sum();
         self.merged.fetch_add(merged as u64, Ordering::Relaxed);
     }
 }

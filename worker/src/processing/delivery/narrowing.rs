@@ -41,11 +41,14 @@ impl Delivery<'_> {
         }
         // The system works, so it is not reported as unavailable.
         drop(pass);
+        self.reporter.recovered();
         self.metrics.write_failed(&self.writer.name, "record");
         if attempt.probe.is_some() {
             return self.return_probe(attempt, state);
         }
         attempt.failures += 1;
+        // The next failure counts only after another answer: an outage may begin at any time.
+        attempt.answers = Some(answers);
         attempt = match self.halve(attempt, state) {
             Ok(()) => return,
             Err(alone) => alone,
@@ -76,7 +79,7 @@ impl Delivery<'_> {
         if attempt.probe.is_some() {
             return self.return_probe(attempt, state);
         }
-        if state.outage.failures < self.retry.max_attempts {
+        if state.outage.failures < self.retry.max_attempts && attempt.failures == 0 {
             return state.stack.push(attempt);
         }
         let Err(alone) = self.halve(attempt, state) else {
@@ -118,27 +121,16 @@ impl Delivery<'_> {
         state.stack.extend(after);
     }
 
-    /// Puts a written probe back into its place, to be written again, without what the writer rejected of it.
+    /// Puts a written probe back into its place, to be written again in its turn.
     pub(super) fn return_written_probe(&self, probe: Attempt, state: &mut DeliveryState) {
         let Some(Probe::Early(place)) = probe.probe else {
             return;
         };
-        let mut outputs = probe.outputs;
-        let rejected = state
-            .outcome
-            .rejected
-            .iter()
-            .flat_map(|rejected| &rejected.outputs);
-        let later = state.outcome.later.iter().map(|later| &later.output);
-        let not_written: Vec<u32> = rejected.chain(later).copied().collect();
-        outputs.retain(|output| !not_written.contains(output));
-        if !outputs.is_empty() {
-            let again = Attempt {
-                outputs,
-                ..Attempt::default()
-            };
-            state.stack.insert(place.min(state.stack.len()), again);
-        }
+        let again = Attempt {
+            outputs: probe.outputs,
+            ..Attempt::default()
+        };
+        state.stack.insert(place.min(state.stack.len()), again);
     }
 }
 

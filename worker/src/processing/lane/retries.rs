@@ -103,11 +103,39 @@ fn all_later(outcomes: &[WriteOutcome]) -> impl Iterator<Item = (usize, &RetryLa
         .flat_map(|(writer, outcome)| outcome.later.iter().map(move |later| (writer, later)))
 }
 
-/// The records to retry, ascending.
+/// The records to retry, ascending. One that was not attempted is among them if it follows no other, because
+/// it would be reported as finished otherwise.
 fn sources_to_retry(part: &BatchPart, outcomes: &[WriteOutcome]) -> Vec<u32> {
-    let source = |(_, later): (usize, &RetryLater)| part.batch().source(later.output);
-    let mut sources: Vec<u32> = all_later(outcomes).map(source).collect();
+    let later = all_later(outcomes).map(|(_, later)| later.output);
+    let first_of_rest = outcomes.iter().filter_map(|outcome| outcome.rest.iter().min());
+    let mut sources: Vec<u32> = later
+        .chain(first_of_rest.copied())
+        .map(|output| part.batch().source(output))
+        .collect();
     sources.sort_unstable();
     sources.dedup();
     sources
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::processing::testing::part;
+
+    #[test]
+    fn a_record_that_was_not_attempted_is_never_left_to_be_finished() {
+        let part = part(&["a", "b", "c", "d"], 0, 1);
+        let later = RetryLater {
+            output: 2,
+            attempts: 1,
+            message: String::new(),
+        };
+        let outcome = WriteOutcome {
+            later: vec![later],
+            rest: vec![3, 1],
+            ..WriteOutcome::default()
+        };
+        assert_eq!(sources_to_retry(&part, &[outcome]), [1, 2]);
+        assert!(sources_to_retry(&part, &[WriteOutcome::default()]).is_empty());
+    }
 }

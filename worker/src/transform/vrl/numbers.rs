@@ -120,7 +120,7 @@ pub(super) fn any_long(document: &[u8]) -> bool {
 enum Number {
     /// Exact in 64 bits signed.
     Integer,
-    /// The shortest text of this float has the same value.
+    /// The shortest text of this float has the same value, or its text with up to 17 digits.
     Float(f64),
     /// Neither; this is the nearest float.
     Long(f64),
@@ -132,7 +132,7 @@ impl Number {
             return Self::Integer;
         }
         match token.parse::<f64>() {
-            Ok(float) if same_value(token, &written(float)) => Self::Float(float),
+            Ok(float) if same_value(token, &written(float)) || is_rounded(token, float) => Self::Float(float),
             Ok(float) if float.is_finite() && float < f64::MAX => Self::Long(float),
             // The JSON parser refuses it and says where.
             _ => Self::Integer,
@@ -143,6 +143,13 @@ impl Number {
 /// How serde_json writes a float.
 fn written(float: f64) -> String {
     serde_json::Number::from_f64(float).map_or_else(String::new, |number| number.to_string())
+}
+
+/// True if the number is `float` rounded to at most 17 digits: `%.17g` writes 0.1 as 0.10000000000000001, and
+/// whoever reads that as a 64-bit float has all of it.
+fn is_rounded(token: &str, float: f64) -> bool {
+    let digits = decimal(token).1.len();
+    (1..=17).contains(&digits) && same_value(token, &format!("{float:.*e}", digits - 1))
 }
 
 fn is_integer(token: &str) -> bool {

@@ -105,6 +105,30 @@ fn an_array_assigned_to_the_root_makes_several_outputs_and_an_empty_one_none() {
 }
 
 #[test]
+fn an_array_is_split_also_when_the_assignment_did_not_run() {
+    let chain = chain("Json", &["if is_object(.) { . = .items }"]);
+    let (outputs, failures, filtered) = apply(
+        &chain,
+        &[
+            (None, Some(br#"{"items": [1, 2]}"#)),
+            (None, Some(br#"[{"a": 1}, 12345678901234567890, null]"#)),
+            (None, Some(b"[]")),
+        ],
+    );
+    let expected = [
+        "100 null 1",
+        "100 null 2",
+        "101 null {\"a\":1}",
+        "101 null 12345678901234567890",
+        "101 null null",
+    ];
+    assert_eq!(
+        (outputs.as_slice(), failures, filtered),
+        (&expected.map(String::from)[..], vec![], 1)
+    );
+}
+
+#[test]
 fn an_array_that_came_in_stays_one_document() {
     assert_eq!(one("Json", ".[0] = 5", b"[1, 2]"), "[5,2]");
     assert_eq!(one("Json", "true", b"[1,2]"), "[1,2]");

@@ -4,12 +4,14 @@
 //! - If the statement fails without any row, no record causes it.
 //! - Otherwise the batch is halved. If a single record fails and others pass, it is the record.
 //! - If the other records fail in the same way, it is the database, and the records wait.
+//! - Before a record is found to be the cause, it is tried once more. If it passes now, the failure was
+//!   transient.
 //! - If nothing is known that could pass, the record counts as failed after [`LONE_ATTEMPTS`]: a record that
 //!   nothing is compared with must not wait indefinitely.
 
 use std::{collections::HashMap, sync::Mutex};
 
-use futures::{FutureExt, TryFutureExt};
+use futures::FutureExt;
 use tokio_postgres::{Client, Error};
 
 use super::{classify, groups::Group, rows::Rules, statements, table::Table};
@@ -28,6 +30,8 @@ pub(super) const COMPARED: usize = 8;
 pub(super) enum Cause {
     Record,
     Database,
+    /// The record passes when it is tried again.
+    Transient,
 }
 
 /// What is known to work, and what has failed alone.
@@ -39,20 +43,51 @@ pub(super) struct Doubt {
 }
 
 impl Doubt {
-    /// These rows were written.
-    pub fn written(&self, table: &Table, groups: &[Group<'_>]) {
-        let Some(group) = groups.iter().rev().find(|group| !group.delete) else {
-            return;
-        };
-        sync::lock(&self.lone).clear();
-        let row = group.last_row();
-        if row.size() <= LARGEST_KEPT_ROW {
-            *sync::lock(&self.passed) = Some((table.fingerprint.clone(), row));
+    /// These rows were written, for the records of the partition with these offsets.
+    pub fn written(
+        &self,
+        fingerprint: &str,
+        groups: &[Group<'_>],
+        partition: &TopicPartition,
+        offsets: impl IntoIterator<Item = Offset>,
+    ) {
+        let mut lone = sync::lock(&self.lone);
+        let row = groups.iter().rev().find(|group| !group.delete);
+        let row = row.map(Group::last_row);
+        match row.filter(|row| row.size() <= LARGEST_KEPT_ROW) {
+            Some(row) => {
+                // From now on there is something to compare with.
+                lone.clear();
+                *sync::lock(&self.passed) = Some((fingerprint.to_string(), row));
+            }
+            // The attempts of other records still count: nothing else ends their wait.
+            None if !lone.is_empty() => {
+                for offset in offsets {
+                    lone.remove(&(partition.clone(), offset));
+                }
+            }
+            None => {}
         }
     }
 
-    /// Judges the failure of a single record. `others` are other records of its batch, one row each at least.
+    /// Judges the failure of a single record, whose rows are `own`. `others` are other records of its batch, one
+    /// row each at least.
     pub async fn judge(
+        &self,
+        record: (TopicPartition, Offset),
+        error: &Error,
+        trial: &Trial<'_>,
+        own: &[Group<'_>],
+        others: &[Vec<Group<'_>>],
+    ) -> Result<Cause, Error> {
+        match self.compare(record, error, trial, others).await? {
+            // The others were tried later than the record.
+            Cause::Record if trial.outcome(own, error).await? == Outcome::Passes => Ok(Cause::Transient),
+            cause => Ok(cause),
+        }
+    }
+
+    async fn compare(
         &self,
         record: (TopicPartition, Offset),
         error: &Error,
@@ -80,14 +115,19 @@ impl Doubt {
         if same_failure {
             return Ok(Cause::Database);
         }
+        Ok(self.failed_alone(record))
+    }
+
+    /// A record failed that nothing can be compared with.
+    fn failed_alone(&self, record: (TopicPartition, Offset)) -> Cause {
         let mut lone = sync::lock(&self.lone);
         let attempts = lone.entry(record.clone()).or_insert(0);
         *attempts += 1;
         if *attempts < LONE_ATTEMPTS {
-            return Ok(Cause::Database);
+            return Cause::Database;
         }
         lone.remove(&record);
-        Ok(Cause::Record)
+        Cause::Record
     }
 }
 
@@ -124,11 +164,46 @@ impl Trial<'_> {
     }
 
     async fn run(&self, groups: &[Group<'_>]) -> Result<(), Error> {
-        let write = |group| {
-            statements::write(self.client, self.table, self.rules, group)
-                .map_ok(drop)
-                .boxed()
-        };
+        let write = |group| statements::write(self.client, self.table, self.rules, group).boxed();
         statements::try_out(self.client, self.begin, groups.iter().map(write)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::*;
+    use crate::writer::postgres::groups::{Row, RowKey, add};
+
+    fn rows(text: &str) -> Vec<Group<'_>> {
+        let mut groups = Vec::new();
+        let row = Row {
+            delete: false,
+            values: vec![(0, Some(Cow::Borrowed(text)))],
+            key: RowKey::Unique,
+        };
+        add(&mut groups, row, true);
+        groups
+    }
+
+    #[test]
+    fn a_lone_record_does_not_wait_indefinitely_while_large_rows_are_written() {
+        let large = "x".repeat(LARGEST_KEPT_ROW + 1);
+        let (here, there) = (TopicPartition::new("orders", 1), TopicPartition::new("orders", 2));
+        let doubt = Doubt::default();
+        for _ in 1..LONE_ATTEMPTS {
+            assert_eq!(doubt.failed_alone((here.clone(), 7)), Cause::Database);
+            doubt.written("f", &rows(&large), &there, [7]);
+            doubt.written("f", &rows(&large), &here, [8, 9]);
+            doubt.written("f", &[], &there, [8]);
+        }
+        assert_eq!(doubt.failed_alone((here.clone(), 7)), Cause::Record);
+        // A record that was written is forgotten, and all are when there is a row to compare with.
+        for (text, offsets) in [(large.as_str(), 7..8), ("small", 8..9)] {
+            doubt.failed_alone((here.clone(), 7));
+            doubt.written("f", &rows(text), &here, offsets);
+            assert!(sync::lock(&doubt.lone).is_empty());
+        }
     }
 }

@@ -51,6 +51,10 @@ impl PostgresWriter {
                 "{}; every record that was tried fails in this way",
                 classify::of_rows(&error, groups)
             ))),
+            Cause::Transient => Err(WriteError::Transient(format!(
+                "{}; the record passes when it is tried again",
+                classify::of_rows(&error, groups)
+            ))),
         }
     }
 
@@ -75,7 +79,7 @@ impl PostgresWriter {
         let record = batch.batch().output(batch.selected()[0] as usize);
         let others = self.others(session, batch);
         let place = (batch.partition().clone(), record.offset());
-        self.doubt.judge(place, error, &trial, &others).await
+        self.doubt.judge(place, error, &trial, groups, &others).await
     }
 
     /// Rows of other records of the batch.

@@ -29,8 +29,8 @@ pub(super) enum RowKey<'a> {
     Unique,
     /// Equal keys have the same text.
     Text(Vec<Cow<'a, str>>),
-    /// It may be the same as any other.
-    Unknown,
+    /// It may be the same as any other. Equal texts are the same key, and so may be others.
+    Unknown(Vec<Cow<'a, str>>),
 }
 
 /// Rows with the same columns.
@@ -53,14 +53,11 @@ impl<'a> Group<'a> {
         self.values.first().map_or(0, Vec::len)
     }
 
-    /// The number of rows that a later row of the same key replaces, if the statement changed `affected` rows.
-    pub fn merged(&self, affected: u64) -> usize {
-        let affected = usize::try_from(affected).unwrap_or(usize::MAX);
-        if self.has_unknown_keys {
-            self.len().saturating_sub(affected)
-        } else {
-            self.repeated
-        }
+    /// The number of rows that a later row of the same key replaces, as far as the texts show. The number of
+    /// rows that the statement changes does not show it: it lacks rows that are deleted without being there,
+    /// that exist and stay as they are, and that a trigger suppresses.
+    pub fn merged(&self) -> usize {
+        self.repeated
     }
 
     /// The same columns without a row.
@@ -106,7 +103,7 @@ impl<'a> Group<'a> {
         match key {
             RowKey::Unique => false,
             RowKey::Text(key) => self.has_unknown_keys || self.keys.contains(key),
-            RowKey::Unknown => true,
+            RowKey::Unknown(_) => true,
         }
     }
 }
@@ -136,7 +133,10 @@ pub(super) fn add<'a>(groups: &mut Vec<Group<'a>>, row: Row<'a>, merge: bool) {
         RowKey::Text(key) => {
             group.repeated += usize::from(!group.keys.insert(key));
         }
-        RowKey::Unknown => group.has_unknown_keys = true,
+        RowKey::Unknown(key) => {
+            group.has_unknown_keys = true;
+            group.repeated += usize::from(!group.keys.insert(key));
+        }
     }
     for (values, (_, text)) in group.values.iter_mut().zip(row.values) {
         values.push(text);
@@ -222,7 +222,7 @@ mod tests {
                 delete: columns == "-",
                 values,
                 key: match key {
-                    "?" => RowKey::Unknown,
+                    "?" => RowKey::Unknown(vec![key.into()]),
                     key => RowKey::Text(vec![key.into()]),
                 },
             };
@@ -258,6 +258,33 @@ mod tests {
             ["?? [1]", "1 [2]", "1 [1]"]
         );
         assert_eq!(grouped(&["1a", "?b", "2a"], true), ["1 [1]", "? [2]", "2 [1]"]);
+    }
+
+    #[test]
+    fn rows_count_as_merged_only_if_their_texts_show_it() {
+        let unknown = |key: &'static str| RowKey::Unknown(vec![key.into()]);
+        let text = |key: &'static str| RowKey::Text(vec![key.into()]);
+        for delete in [false, true] {
+            for (keys, merged) in [
+                (
+                    vec![unknown("1.0"), unknown("1.5"), unknown("1.0"), unknown("1.00")],
+                    1,
+                ),
+                (vec![text("1"), text("2"), text("1"), text("1")], 2),
+                (vec![RowKey::Unique, RowKey::Unique], 0),
+            ] {
+                let mut groups = Vec::new();
+                for key in keys {
+                    let row = Row {
+                        delete,
+                        values: vec![(0, None)],
+                        key,
+                    };
+                    add(&mut groups, row, true);
+                }
+                assert_eq!(groups.iter().map(Group::merged).collect::<Vec<_>>(), [merged]);
+            }
+        }
     }
 
     #[test]

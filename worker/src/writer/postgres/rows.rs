@@ -215,7 +215,11 @@ impl<'t> Rows<'t> {
             RowKey::Unique
         } else {
             let texts: Option<Vec<Cow<'a, str>>> = self.key.iter().map(comparable).collect();
-            texts.map_or(RowKey::Unknown, RowKey::Text)
+            let as_sent = || {
+                let text = |index: &usize| row.get(index)?.clone();
+                self.key.iter().filter_map(text).collect()
+            };
+            texts.map_or_else(|| RowKey::Unknown(as_sent()), RowKey::Text)
         };
         Row {
             delete,

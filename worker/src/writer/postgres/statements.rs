@@ -12,7 +12,7 @@ use tokio_postgres::{
 
 use super::{groups::Group, rows::Rules, sql, table::Table};
 
-/// Writes the rows of a group. Returns how many rows the statement changed.
+/// Writes the rows of a group.
 ///
 /// Statements are not prepared by name: that fails behind connection poolers, and named statements would pile
 /// up with many sets of columns.
@@ -21,7 +21,7 @@ pub(super) async fn write(
     table: &Table,
     rules: &Rules,
     group: &Group<'_>,
-) -> Result<u64, Error> {
+) -> Result<(), Error> {
     let statement = if group.delete { sql::delete } else { sql::upsert };
     let sql = statement(table, &rules.key, &group.columns, rules.merges());
     let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = group
@@ -31,7 +31,7 @@ pub(super) async fn write(
         .collect();
     parameters.push((&table.quoted, Type::TEXT));
     parameters.push((&table.fingerprint, Type::TEXT));
-    client.execute_typed(&sql, &parameters).await
+    client.execute_typed(&sql, &parameters).await.map(drop)
 }
 
 /// A request of a transaction.

@@ -103,7 +103,7 @@ pub(super) fn text(text: Cow<'_, str>, kind: Temporal) -> Result<Cow<'_, str>, &
 
 fn check(text: &str, kind: Temporal) -> Result<(), &'static str> {
     let text = text.trim();
-    if is_number(text) && !is_basic_format(text, kind) {
+    if is_number_as_text(text, kind) {
         return Err(
             "is a number as text, which a date or time column would read as something else: write \
                     ISO 8601, or make it a number and set postgres.epoch to its unit",
@@ -138,6 +138,28 @@ pub(super) fn literal(text: &str, kind: Option<Temporal>) -> Result<(), &'static
         }
     }
     Ok(())
+}
+
+/// True for a number, also with punctuation around it or a zone behind it, which PostgreSQL skips.
+fn is_number_as_text(text: &str, kind: Temporal) -> bool {
+    let skipped = |c: char| c.is_whitespace() || (c.is_ascii_punctuation() && !matches!(c, '+' | '-' | '.'));
+    let text = text.trim_matches(skipped);
+    (is_number(text) && !is_basic_format(text, kind))
+        // In an interval, a unit may follow any number.
+        || (kind != Temporal::Interval && has_long_run(text))
+}
+
+/// True if there are 9 or more digits in one run that is not the fraction of a time.
+fn has_long_run(text: &str) -> bool {
+    let is_fraction = |before: &str| before.ends_with('.') && before.contains([':', 'T', 't']);
+    let mut start = 0;
+    text.split(|c: char| !c.is_ascii_digit()).any(|run| {
+        let before = &text[..start];
+        // Every separator is one character.
+        let end = start + run.len();
+        start = end + text[end..].chars().next().map_or(0, char::len_utf8);
+        run.len() >= 9 && !is_fraction(before)
+    })
 }
 
 fn is_number(text: &str) -> bool {
@@ -265,6 +287,12 @@ mod tests {
             ("infinity", Temporal::Timestamp),
             ("P1D", Temporal::Interval),
             ("5 s", Temporal::Interval),
+            ("1000000000 us", Temporal::Interval),
+            ("20260131Z", Temporal::TimestampTz),
+            ("2026-01-31T10:00:00.123456789Z", Temporal::TimestampTz),
+            ("20260131T100000.123456789+02", Temporal::TimestampTz),
+            ("10:00:00.123456789", Temporal::Time),
+            ("Sat Jan 31 10:00:00 2026 Europe/Berlin", Temporal::TimestampTz),
         ] {
             assert_eq!(check(value, kind), Ok(()), "{value}");
         }
@@ -278,6 +306,15 @@ mod tests {
             ("260131", Temporal::Date),
             ("12345", Temporal::Time),
             ("5", Temporal::Interval),
+            ("5,", Temporal::Interval),
+            ("1712340115,", Temporal::TimestampTz),
+            ("(1712340115)", Temporal::TimestampTz),
+            ("[ 1712340115 ]", Temporal::Interval),
+            ("1712340115Z", Temporal::Timestamp),
+            ("1712340115 +02", Temporal::TimestampTz),
+            ("1712340115 Europe/Berlin", Temporal::Date),
+            ("1712340115 10:00:00.5", Temporal::TimestampTz),
+            ("1712340115.123456789Z", Temporal::TimestampTz),
         ] {
             assert!(
                 check(value, kind).unwrap_err().contains("number as text"),

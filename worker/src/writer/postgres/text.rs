@@ -49,8 +49,13 @@ fn element(raw: &str, element: Element, unit: Option<EpochUnit>) -> Result<Cow<'
         (Element::Temporal(kind), Some(b'-' | b'0'..=b'9')) => {
             temporal::number(raw, kind, unit).map(Cow::Owned)
         }
-        (Element::ZonelessRange, Some(b'"')) => {
-            let text = string(raw)?;
+        (Element::Temporal(_), _) => Err(NO_TEXT),
+        (Element::ZonelessRange, first) => {
+            let text = match first {
+                Some(b'"') => string(raw)?,
+                // A JSON array may look like a range.
+                _ => Cow::Borrowed(raw),
+            };
             temporal::literal(&text, None)?;
             Ok(text)
         }
@@ -64,11 +69,16 @@ pub(super) fn plain(text: &str, kind: Kind) -> Result<Cow<'_, str>, &'static str
         return Err(NUL);
     }
     match (kind.array, kind.element) {
-        (false, Element::Temporal(kind)) => temporal::text(text.into(), kind),
-        _ => Ok(text.into()),
+        (false, Element::Temporal(kind)) => return temporal::text(text.into(), kind),
+        (true, Element::Temporal(kind)) => temporal::literal(text, Some(kind))?,
+        (_, Element::ZonelessRange) => temporal::literal(text, None)?,
+        _ => {}
     }
+    Ok(text.into())
 }
 
+const NO_TEXT: &str = "is an array, an object, true or false, but its column has a date or time type: make it a \
+                       text in ISO 8601 in a transform";
 const NUL: &str = "contains the character U+0000, which PostgreSQL cannot store: remove it in a transform";
 
 /// The text of a JSON string.
@@ -199,5 +209,43 @@ mod tests {
         );
         assert!(text(r#"["1712340115"]"#, times).is_err());
         assert!(text(r#""{1712340115}""#, times).is_err());
+        assert!(text(r#"[{"a": 1}]"#, times).is_err());
+    }
+
+    #[test]
+    fn json_that_is_no_text_and_no_number_is_no_time() {
+        use crate::writer::postgres::table::Temporal;
+        for kind in [
+            Temporal::Date,
+            Temporal::Time,
+            Temporal::TimestampTz,
+            Temporal::Interval,
+        ] {
+            let kind = Kind {
+                array: false,
+                element: Element::Temporal(kind),
+            };
+            for json in [
+                "[1712340115]",
+                "[2026, 1, 31]",
+                r#"{"a": 1712340115}"#,
+                "true",
+                "false",
+            ] {
+                assert!(text(json, kind).unwrap_err().contains("ISO 8601"), "{json}");
+            }
+            assert_eq!(text("null", kind), Ok(None));
+        }
+        let range = Kind {
+            array: false,
+            element: Element::ZonelessRange,
+        };
+        for json in [
+            "[1712340115, 1712340116]",
+            r#"["2026-01-31 10:00+05", ""]"#,
+            r#""[1712340115,)""#,
+        ] {
+            assert!(text(json, range).is_err(), "{json}");
+        }
     }
 }

@@ -10,7 +10,7 @@
 //! ([`lost_offsets`]). Writing would silently lose the rows in between, and the offset from which to read
 //! them again, so the writer writes nothing.
 
-use std::{collections::BTreeMap, sync::atomic::AtomicU64, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::{FutureExt, TryFutureExt, future::join};
 use tokio_postgres::Error;
@@ -23,7 +23,7 @@ use super::{
     groups::Group,
     lost_offsets,
     offsets::{OffsetsRow, OffsetsTable},
-    statements::{Request, together},
+    statements::{self, Request, together},
     stored_offsets::StoredOffsets,
     table::Table,
 };
@@ -205,8 +205,8 @@ impl PostgresWriter {
         let written = self
             .commit(offsets, session, &plan.groups, partition, &finished)
             .await;
-        let merged = match written {
-            Ok(merged) => merged,
+        match written {
+            Ok(()) => {}
             Err(StatementError::Offsets(error)) => return Err(error),
             Err(StatementError::Rows(error)) if error.code().is_none() => {
                 return Err(classify::of_statement(
@@ -222,8 +222,8 @@ impl PostgresWriter {
                 let failed = self.failed(session, batch, &plan.groups, error).await;
                 return failed.map(Attempt::Rejected);
             }
-        };
-        self.written(&session.table, &plan.groups, merged);
+        }
+        self.written(&session.table, &plan.groups, batch);
         let position = |output: &u32| batch.selected().partition_point(|other| other < output);
         let rejected = plan.rejected.into_iter().map(|(output, message)| Rejected {
             position: position(&output),
@@ -313,7 +313,7 @@ impl PostgresWriter {
         Err(error)
     }
 
-    /// Writes rows and offsets, and ends the transaction. Returns how many rows were merged.
+    /// Writes rows and offsets, and ends the transaction.
     async fn commit(
         &self,
         offsets: &OffsetsTable,
@@ -321,12 +321,11 @@ impl PostgresWriter {
         groups: &[Group<'_>],
         partition: &TopicPartition,
         finished: &FinishedSet,
-    ) -> Result<usize, StatementError> {
+    ) -> Result<(), StatementError> {
         let Session { client, table, .. } = session;
-        let merged = AtomicU64::new(0);
         let mut requests: Vec<Request<'_, StatementError>> = Vec::with_capacity(groups.len() + 2);
         for group in groups {
-            let write = self.write_group(client, table, group, &merged);
+            let write = statements::write(client, table, &self.rules, group);
             requests.push(write.map_err(StatementError::Rows).boxed());
         }
         let late = seeded_bug("postgres-offsets-outside-transaction");
@@ -344,7 +343,7 @@ impl PostgresWriter {
             requests.push(commit.boxed());
             together(requests).await?;
         }
-        Ok(merged.into_inner() as usize)
+        Ok(())
     }
 }
 

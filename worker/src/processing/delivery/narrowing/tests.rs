@@ -21,10 +21,26 @@ use crate::{
 
 const RECORDS: i64 = 8;
 
-/// Fails over these offsets, and over everything for the first calls.
+/// What the server does not write.
+#[derive(Clone, Copy, Default)]
+struct Faults<'a> {
+    /// It fails over these offsets.
+    poison: &'a [Offset],
+    /// It rejects these offsets for now.
+    busy: &'a [Offset],
+    /// It fails over everything for this number of calls,
+    down: u32,
+    /// then it works for this number of calls,
+    up: u32,
+    /// then it fails for this number of calls.
+    down_again: u32,
+}
+
 struct Server {
     poison: Vec<Offset>,
-    down: Mutex<u32>,
+    busy: Vec<Offset>,
+    /// Whether each of the next calls fails, from the last to the first.
+    down: Mutex<Vec<bool>>,
     /// Offsets in the order in which they were written.
     written: Mutex<Vec<Offset>>,
 }
@@ -33,27 +49,45 @@ impl Writer for Server {
     fn write<'a>(&'a self, batch: WriteBatch<'a>) -> BoxFuture<'a, Result<Vec<Rejected>, WriteError>> {
         Box::pin(async move {
             tokio::task::yield_now().await;
-            let mut down = self.down.lock().unwrap();
-            if *down > 0
-                || batch
-                    .records()
-                    .any(|record| self.poison.contains(&record.offset()))
-            {
-                *down = down.saturating_sub(1);
+            let down = self.down.lock().unwrap().pop().unwrap_or_default();
+            let poison = |offset: Offset| self.poison.contains(&offset);
+            if down || batch.records().any(|record| poison(record.offset())) {
                 return Err(WriteError::Inconclusive("status 500".into()));
             }
-            let offsets = batch.records().map(|record| record.offset());
-            self.written.lock().unwrap().extend(offsets);
-            Ok(Vec::new())
+            let (mut written, mut rejected) = (Vec::new(), Vec::new());
+            for (position, record) in batch.records().enumerate() {
+                if self.busy.contains(&record.offset()) {
+                    rejected.push(Rejected {
+                        position,
+                        message: "busy".into(),
+                        retryable: true,
+                        in_doubt: false,
+                    });
+                } else {
+                    written.push(record.offset());
+                }
+            }
+            self.written.lock().unwrap().extend(written);
+            Ok(rejected)
         })
     }
 }
 
+fn poison(poison: &[Offset]) -> Faults<'_> {
+    Faults {
+        poison,
+        ..Faults::default()
+    }
+}
+
 /// Delivers the records 0 to 7. Returns the outcome, and the offsets in the order of their last write.
-async fn deliver(poison: &[Offset], down: u32, retry_mode: RetryMode) -> (WriteOutcome, Vec<Offset>) {
+async fn deliver(faults: Faults<'_>, retry_mode: RetryMode) -> (WriteOutcome, Vec<Offset>) {
+    let calls = [(faults.down_again, true), (faults.up, false), (faults.down, true)];
+    let calls = calls.map(|(calls, down)| vec![down; calls as usize]);
     let server = Arc::new(Server {
-        poison: poison.to_vec(),
-        down: Mutex::new(down),
+        poison: faults.poison.to_vec(),
+        busy: faults.busy.to_vec(),
+        down: Mutex::new(calls.concat()),
         written: Mutex::default(),
     });
     let metrics = Metrics::new();
@@ -111,7 +145,7 @@ async fn a_record_over_which_the_writer_fails_is_found_and_counts_as_failed() {
         vec![1, 2, 3, 4, 5, 6, 7],
     ] {
         for mode in [RetryMode::Requeue, RetryMode::RequeueWithFollowers] {
-            let (outcome, last) = deliver(&poison, 0, mode).await;
+            let (outcome, last) = deliver(self::poison(&poison), mode).await;
             let rejected: Vec<Offset> = (outcome.rejected.iter())
                 .map(|rejected| rejected.failure.source as Offset)
                 .collect();
@@ -132,7 +166,11 @@ async fn a_record_over_which_the_writer_fails_is_found_and_counts_as_failed() {
 async fn an_outage_fails_no_record_and_keeps_the_order() {
     for calls in [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 20, 40] {
         for mode in [RetryMode::Requeue, RetryMode::RequeueWithFollowers] {
-            let (outcome, last) = deliver(&[], calls, mode).await;
+            let faults = Faults {
+                down: calls,
+                ..Faults::default()
+            };
+            let (outcome, last) = deliver(faults, mode).await;
             assert!(outcome.rejected.is_empty(), "{calls}: {outcome:?}");
             assert_eq!(last, Vec::from_iter(0..RECORDS), "{calls}");
         }
@@ -142,7 +180,11 @@ async fn an_outage_fails_no_record_and_keeps_the_order() {
 #[tokio::test]
 async fn the_record_is_found_after_an_outage_as_well() {
     for calls in [3, 10, 20] {
-        let (outcome, last) = deliver(&[2], calls, RetryMode::RequeueWithFollowers).await;
+        let faults = Faults {
+            down: calls,
+            ..poison(&[2])
+        };
+        let (outcome, last) = deliver(faults, RetryMode::RequeueWithFollowers).await;
         assert_eq!(outcome.rejected.len(), 1, "{calls}");
         assert_eq!(last, [0, 1, 3, 4, 5, 6, 7], "{calls}");
     }
@@ -150,8 +192,31 @@ async fn the_record_is_found_after_an_outage_as_well() {
 
 #[tokio::test]
 async fn a_write_is_not_repeated_where_it_must_not_be() {
-    let (outcome, _) = deliver(&[2], 0, RetryMode::Never).await;
+    let (outcome, _) = deliver(poison(&[2]), RetryMode::Never).await;
     assert_eq!((outcome.given_up, outcome.rejected.len()), (8, 0));
-    let (outcome, _) = deliver(&[2], 0, RetryMode::AbortTransaction).await;
+    let (outcome, _) = deliver(poison(&[2]), RetryMode::AbortTransaction).await;
     assert!(outcome.failure.is_some());
+}
+
+#[tokio::test]
+async fn what_the_writer_rejects_before_its_turn_counts_only_in_its_turn() {
+    for busy in 1..RECORDS {
+        let faults = Faults {
+            busy: &[busy],
+            ..poison(&[0])
+        };
+        let (outcome, last) = deliver(faults, RetryMode::RequeueWithFollowers).await;
+        let rejected = outcome.rejected.iter().map(|rejected| rejected.failure.source);
+        assert_eq!(Vec::from_iter(rejected), [0], "{busy}");
+        let later = outcome.later.iter().map(|later| Offset::from(later.output));
+        assert_eq!(Vec::from_iter(later), [busy]);
+        // Everything before the rejected record is written.
+        let rest = outcome.rest.iter().map(|output| Offset::from(*output));
+        assert!(rest.clone().all(|offset| offset > busy), "{outcome:?}");
+        let written = last.iter().copied();
+        let mut all: Vec<Offset> = written.chain(rest).chain([0, busy]).collect();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all, Vec::from_iter(0..RECORDS), "{busy}");
+    }
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Neither 64-bit integers nor 64-bit floats can hold these.
-const LONG: [&str; 9] = [
+const LONG: [&str; 11] = [
     "12345678901234567890",
     "18446744073709551615",
     "9223372036854775809",
@@ -13,10 +13,12 @@ const LONG: [&str; 9] = [
     "-1.00000000000000000001",
     "9007199254740993.0",
     "1e-400",
+    "0.30000000000000001",
+    "1.2345678901234569e-400",
 ];
 
 /// Floats and integers that are not written as serde_json would write them.
-const UNUSUAL: [&str; 9] = [
+const UNUSUAL: [&str; 12] = [
     "1.50",
     "1e3",
     "1E+3",
@@ -26,6 +28,10 @@ const UNUSUAL: [&str; 9] = [
     "100000000000000000000",
     "1.10e-7",
     "0e99999999999999999999",
+    // As `%.17g` writes 0.1, -2.8 and 1e-5.
+    "0.10000000000000001",
+    "-2.7999999999999998",
+    "1.0000000000000001e-05",
 ];
 
 fn failure(chain: &VrlChain, value: &str) -> String {
@@ -180,6 +186,23 @@ fn a_program_computes_with_other_numbers_of_a_record_that_has_a_long_one() {
             value.as_bytes()
         ),
         r#"{"a":2,"id":12345678901234567890}"#
+    );
+}
+
+#[test]
+fn a_program_computes_with_a_float_that_is_written_with_17_digits() {
+    let value = r#"{"a":0.10000000000000001,"b":2.7999999999999998}"#;
+    assert_eq!(
+        one(
+            "Json",
+            ".c = float!(.a) * 4\n.t = to_string!(.b)",
+            value.as_bytes()
+        ),
+        r#"{"a":0.10000000000000001,"b":2.7999999999999998,"c":0.4,"t":"2.8"}"#
+    );
+    assert_eq!(
+        one("String", ". = parse_json!(.)", value.as_bytes()),
+        r#"{"a":0.1,"b":2.8}"#
     );
 }
 

@@ -39,7 +39,7 @@ impl Values {
 pub(super) fn of_rows(error: &Error, values: &Values) -> String {
     match error.as_db_error() {
         Some(db) => {
-            let text = row_text(db.code().code(), is_raised(db), db.message(), values);
+            let text = row_text(db.code().code(), db.routine(), db.message(), values);
             format!("PostgreSQL, writing rows: {text} (SQLSTATE {})", db.code().code())
         }
         None => of_system(error, "writing rows"),
@@ -75,15 +75,44 @@ const RAISED: &str = "an error that a trigger or a function raised";
 
 /// A user has written the text.
 fn is_raised(db: &DbError) -> bool {
-    db.routine() == Some("exec_stmt_raise")
+    db.routine() == Some(RAISE)
 }
 
-fn row_text(code: &str, raised: bool, message: &str, values: &Values) -> String {
-    // These quote names of constraints, columns and indexes, and no values.
-    if !raised && matches!(code.get(..2), Some("21" | "23" | "44" | "54")) {
+/// The function of the server behind PL/pgSQL's RAISE.
+const RAISE: &str = "exec_stmt_raise";
+
+/// Functions of the server that raise errors of constraints, indexes and row sizes. Their messages quote names
+/// of tables, columns, constraints and indexes, and no values.
+const CONSTRAINT_ROUTINES: [&str; 19] = [
+    "ExecConstraints",
+    "ReportNotNullViolationError",
+    "ExecEvalConstraintNotNull",
+    "ExecEvalConstraintCheck",
+    "domain_check_input",
+    "ExecWithCheckOptions",
+    "ExecPartitionCheckEmitError",
+    "ExecFindPartition",
+    "ExecOnConflictUpdate",
+    "_bt_check_unique",
+    "_bt_check_third_page",
+    "check_exclusion_or_unique_constraint",
+    "ri_ReportViolation",
+    "RI_FKey_check",
+    "index_form_tuple",
+    "index_form_tuple_context",
+    "RelationGetBufferForTuple",
+    "SpGistGetBuffer",
+    "GinFormTuple",
+];
+
+fn row_text(code: &str, routine: Option<&str>, message: &str, values: &Values) -> String {
+    // Anything else, such as a trigger, may raise an error with these codes too, with any text.
+    if matches!(code.get(..2), Some("21" | "23" | "44" | "54"))
+        && routine.is_some_and(|routine| CONSTRAINT_ROUTINES.contains(&routine))
+    {
         return message.to_string();
     }
-    let own = raised || !matches!(code.get(..2), Some("22" | "42" | "3F" | "0A"));
+    let own = routine == Some(RAISE) || !matches!(code.get(..2), Some("22" | "42" | "3F" | "0A"));
     match &values.0 {
         Some(words) => without_words(&without_quoted(message), words),
         None if own => RAISED.to_string(),
@@ -165,18 +194,38 @@ mod tests {
     fn what_a_trigger_says_contains_no_word_of_the_row() {
         let row = values(&["4111", "Zoë Smith", "7.50"]);
         assert_eq!(
-            row_text("OR001", true, "order 4111 of ZOË smith (7.50) is not open", &row),
+            row_text(
+                "OR001",
+                Some(RAISE),
+                "order 4111 of ZOË smith (7.50) is not open",
+                &row
+            ),
             "order ... of ... ... (.......) is not open"
         );
         let several = Values(None);
         assert_eq!(
-            row_text("OR001", true, "order 4111 is not open", &several),
+            row_text("OR001", Some(RAISE), "order 4111 is not open", &several),
             RAISED
         );
-        assert_eq!(row_text("XX000", false, "cannot parse 4111", &several), RAISED);
         assert_eq!(
-            row_text("23514", false, "violates check constraint \"c\"", &several),
+            row_text("XX000", Some("parse"), "cannot parse 4111", &several),
+            RAISED
+        );
+        assert_eq!(
+            row_text(
+                "23514",
+                Some("ExecConstraints"),
+                "violates check constraint \"c\"",
+                &several
+            ),
             "violates check constraint \"c\""
         );
+        // Other languages than PL/pgSQL raise errors with the code of a constraint, too.
+        for routine in [Some("PLy_elog_impl"), Some(RAISE), None] {
+            for code in ["21000", "23505", "23514", "44000", "54000"] {
+                assert_eq!(row_text(code, routine, "4111 is taken", &row), "... is taken");
+                assert_eq!(row_text(code, routine, "4111 is taken", &several), RAISED);
+            }
+        }
     }
 }
