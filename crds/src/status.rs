@@ -277,10 +277,10 @@ pub struct WorkerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_in_flight: Option<String>,
     /// Why the worker does not read one or more of its partitions. If several reasons apply, the most severe
-    /// one is shown, in this order: RecordFailed, DeadLetterBreakerOpen, DeadLetterUnavailable,
-    /// WriterUnavailable, TransformSlow, Paused, OldestUnfinished (too many later records are finished
-    /// already, so the worker waits for the first unfinished one). Absent if the worker reads all of its
-    /// partitions.
+    /// one is shown, in this order: TopicRecreated, OffsetOutOfRange, RecordFailed, DeadLetterBreakerOpen,
+    /// DeadLetterUnavailable, WriterUnavailable, TransformSlow, Paused, OldestUnfinished (too many later
+    /// records are finished already, so the worker waits for the first unfinished one). Absent if the worker
+    /// reads all of its partitions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_reason: Option<String>,
     /// Number of its partitions that make no progress although they have work to do.

@@ -158,21 +158,8 @@ async fn an_update_of_some_columns_does_not_need_the_others() {
 /// A log of the rows that reach the table.
 async fn with_log(columns: &str) -> Option<Fixture> {
     let db = Fixture::new(columns).await?;
-    db.sql(
-        "CREATE TABLE $TABLE_log (n serial, a int);
-         CREATE FUNCTION $TABLE_trace() RETURNS trigger LANGUAGE plpgsql AS
-             'BEGIN INSERT INTO $TABLE_log (a) VALUES (NEW.a); RETURN NULL; END';
-         CREATE TRIGGER trace AFTER INSERT OR UPDATE ON $TABLE
-             FOR EACH ROW EXECUTE FUNCTION $TABLE_trace();",
-    )
-    .await;
+    db.log_writes("a").await;
     Some(db)
-}
-
-async fn logged(db: &Fixture) -> Vec<i32> {
-    let sql = format!("SELECT a FROM {}_log ORDER BY n", db.table);
-    let rows = db.client.query(&sql, &[]).await.unwrap();
-    rows.iter().map(|row| row.get(0)).collect()
 }
 
 #[tokio::test]
@@ -189,14 +176,14 @@ async fn records_of_a_key_are_merged_and_counted_or_all_reach_the_database() {
     let merging = db.writer(by_id());
     assert_eq!(write(&merging, &values).await, Ok(vec![]));
     assert_eq!((merging.take_merged(), merging.take_merged()), (2, 0));
-    assert_eq!(logged(&db).await, [3, 2]);
+    assert_eq!(db.written("a").await, [3, 2]);
     db.sql("TRUNCATE $TABLE, $TABLE_log").await;
     let all = db.writer(json!({"keyColumns": ["id"], "merge": "None"}));
     assert!(matches!(write(&all, &values).await, Err(WriteError::Refused(_))));
     let good = [values[0], values[2], values[3], r#"{"id": 1, "a": 4}"#];
     assert_eq!(write(&all, &good).await, Ok(vec![]));
     assert_eq!(all.take_merged(), 0);
-    let mut reached = logged(&db).await;
+    let mut reached = db.written("a").await;
     assert_eq!(
         reached.iter().filter(|a| **a != 2).copied().collect::<Vec<_>>(),
         [1, 3, 4]

@@ -25,6 +25,7 @@ impl PollLoop {
             };
             let partition = &entry.partition.clone();
             match policy {
+                // librdkafka has continued there.
                 OnOffsetOutOfRange::Earliest => {}
                 OnOffsetOutOfRange::Latest => {
                     let known = self
@@ -57,9 +58,7 @@ impl PollLoop {
     }
 
     fn out_of_range(&mut self, partition: &TopicPartition, offset: Offset) {
-        let reads = |entry: &&mut AssignedPartition| {
-            entry.partition == *partition && !entry.is_draining() && !entry.is_parked()
-        };
+        let reads = |entry: &&mut AssignedPartition| entry.partition == *partition && entry.is_read();
         let present = self.callbacks.topic_ids.of(&partition.topic);
         let Some(entry) = self.assigned.iter_mut().find(reads) else {
             return;

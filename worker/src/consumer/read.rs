@@ -152,7 +152,6 @@ impl PollLoop {
 /// The index of a partition in the list, unless it is draining or parked.
 fn position(assigned: &[AssignedPartition], topic: &str, partition: i32) -> Option<usize> {
     assigned.iter().position(|entry| {
-        let reads = !entry.is_draining() && !entry.is_parked();
-        entry.partition.partition == partition && *entry.partition.topic == *topic && reads
+        entry.partition.partition == partition && *entry.partition.topic == *topic && entry.is_read()
     })
 }

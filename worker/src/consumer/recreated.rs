@@ -11,14 +11,11 @@ use rdkafka::{
     topic_partition_list::{Offset as KafkaOffset, TopicPartitionList},
 };
 
-use super::{PollLoop, assigned::AssignedPartition, error::PollError};
+use super::{PollLoop, assigned::AssignedPartition, error::PollError, rewind::RETRY_AFTER};
 use crate::{
     record::topic_id::TopicId,
     transaction::{Cause, TransactionFailure},
 };
-
-/// Time between two attempts to start partitions again while the brokers do not answer.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Not `Beginning`: for that, librdkafka 2.12 takes the first offset of the deleted topic if it knows it.
 const FIRST: KafkaOffset = KafkaOffset::Offset(0);
@@ -49,7 +46,7 @@ impl PollLoop {
     pub(super) fn topic_recreated(&mut self, topic: &str, deleted: Option<TopicId>) {
         let present = self.callbacks.topic_ids.of(topic);
         let is_old = |entry: &AssignedPartition| {
-            let reads = *entry.partition.topic == *topic && !entry.is_draining() && !entry.is_parked();
+            let reads = *entry.partition.topic == *topic && entry.is_read();
             reads
                 && match entry.topic_id() {
                     Some(id) => Some(id) != present.as_ref(),
@@ -57,8 +54,6 @@ impl PollLoop {
                     None => deleted.is_some(),
                 }
         };
-        let known = self.assigned.iter().filter(|entry| is_old(entry));
-        let known = known.filter_map(AssignedPartition::topic_id).next().cloned();
         if deleted.is_some() {
             // Brokers remove the committed offsets of a deleted topic, and with them the markers.
             let of_topic = |entry: &&mut AssignedPartition| *entry.partition.topic == *topic;
@@ -67,8 +62,9 @@ impl PollLoop {
                 .filter(of_topic)
                 .for_each(AssignedPartition::commit_marker_again);
         }
-        let (mut partitions, mut dropped) = (0, 0);
+        let (mut known, mut partitions, mut dropped) = (None, 0, 0);
         for entry in self.assigned.iter_mut().filter(|entry| is_old(entry)) {
+            known = known.or_else(|| entry.topic_id().cloned());
             partitions += 1;
             dropped += entry.in_flight();
             if self.transactions.is_none() {

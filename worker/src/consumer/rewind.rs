@@ -27,7 +27,7 @@ use crate::{
 pub(super) const SEEK_BUDGET: Duration = Duration::from_secs(5);
 
 /// Time between two attempts while the coordinator does not answer.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// How a partition starts again.
 struct Restart {

@@ -154,6 +154,27 @@ impl Fixture {
             .unwrap();
     }
 
+    /// Logs this integer column of every row that reaches the table, to show order and repetition.
+    #[allow(dead_code)] // Not every test crate uses it.
+    pub async fn log_writes(&self, column: &str) {
+        let sql = format!(
+            "CREATE TABLE $TABLE_log (n bigserial, {column} int);
+             CREATE FUNCTION $TABLE_trace() RETURNS trigger LANGUAGE plpgsql AS
+                 'BEGIN INSERT INTO $TABLE_log ({column}) VALUES (NEW.{column}); RETURN NULL; END';
+             CREATE TRIGGER trace AFTER INSERT OR UPDATE ON $TABLE
+                 FOR EACH ROW EXECUTE FUNCTION $TABLE_trace();"
+        );
+        self.sql(&sql).await;
+    }
+
+    /// That column of every row that reached the table, in this order.
+    #[allow(dead_code)]
+    pub async fn written(&self, column: &str) -> Vec<i32> {
+        let sql = format!("SELECT {column} FROM {}_log ORDER BY n", self.table);
+        let rows = self.client.query(&sql, &[]).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
     /// The rows as JSON, ordered by the first column.
     #[allow(dead_code)] // Not every test crate uses it.
     pub async fn rows(&self) -> Vec<serde_json::Value> {

@@ -80,14 +80,7 @@ impl Once {
     pub async fn without_offsets() -> Option<Self> {
         let db = Fixture::new("id int primary key check (id <> 13), n smallint").await?;
         let offsets = format!("{}_offsets", db.table);
-        db.sql(
-            "CREATE TABLE $TABLE_log (n bigserial, id int);
-             CREATE FUNCTION $TABLE_trace() RETURNS trigger LANGUAGE plpgsql AS
-                 'BEGIN INSERT INTO $TABLE_log (id) VALUES (NEW.id); RETURN NULL; END';
-             CREATE TRIGGER trace AFTER INSERT OR UPDATE ON $TABLE
-                 FOR EACH ROW EXECUTE FUNCTION $TABLE_trace();",
-        )
-        .await;
+        db.log_writes("id").await;
         Some(Self { db, offsets })
     }
 
@@ -100,9 +93,8 @@ impl Once {
 
     /// The ids of all rows ever written, in the order of the writes.
     pub async fn writes(&self) -> Vec<i64> {
-        let sql = format!("SELECT id FROM {}_log ORDER BY n", self.db.table);
-        let rows = self.db.client.query(&sql, &[]).await.unwrap();
-        rows.iter().map(|row| row.get::<_, i32>(0).into()).collect()
+        let ids = self.db.written("id").await;
+        ids.into_iter().map(i64::from).collect()
     }
 
     /// The finished offsets according to the database.

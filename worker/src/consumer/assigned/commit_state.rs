@@ -54,9 +54,7 @@ impl CommitState {
         dispatched: Option<Option<Offset>>,
     ) -> Option<Position> {
         let position = match dispatched {
-            Some(offset) => {
-                offset.map(|offset| (offset, self.of_topic(self.metadata_limit, |_| String::new())))
-            }
+            Some(offset) => offset.map(|offset| (offset, self.only_topic())),
             None => tracker.committable().map(|offset| {
                 (
                     offset,
@@ -68,7 +66,7 @@ impl CommitState {
         if seeded_bug("commit-maximum") {
             let finished = tracker.out_of_order(usize::MAX);
             offset = finished.last().map_or(offset, |range| range.end);
-            metadata = self.of_topic(self.metadata_limit, |_| String::new());
+            metadata = self.only_topic();
         }
         if seeded_bug("commit-offset-plus-one") {
             offset += 1;
@@ -101,6 +99,11 @@ impl CommitState {
         offset: Offset,
     ) -> String {
         self.of_topic(metadata_limit, |left| self.ranges(tracker, cursor, left, offset))
+    }
+
+    /// Metadata that lists nothing.
+    fn only_topic(&self) -> String {
+        self.of_topic(self.metadata_limit, |_| String::new())
     }
 
     fn of_topic(

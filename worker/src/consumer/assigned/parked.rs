@@ -40,29 +40,34 @@ impl Parked {
     /// Parks a partition because its topic was deleted and created again. `old` is the id of the deleted
     /// topic, if known.
     pub fn recreated(problems: &Problems, old: Option<&TopicId>, message: &str) -> Self {
-        let reporter = problems.at(0);
-        reporter.failing(1, message);
-        reporter.pause(PausedReason::TopicRecreated);
         let commits = old.map_or(ParkedCommits::Nothing, |id| {
             ParkedCommits::Marker(Position {
                 offset: 0,
                 metadata: commit_metadata::of_topic(Some(id), MetadataLimit::default(), |_| String::new()),
             })
         });
-        Self {
-            _reporter: reporter,
-            commits,
-        }
+        Self::new(problems, 0, PausedReason::TopicRecreated, message, commits)
     }
 
     /// Parks a partition, because the position where it was read is out of range.
     pub fn out_of_range(problems: &Problems, offset: Offset, message: &str) -> Self {
+        let reason = PausedReason::OffsetOutOfRange;
+        Self::new(problems, offset, reason, message, ParkedCommits::Position)
+    }
+
+    fn new(
+        problems: &Problems,
+        offset: Offset,
+        reason: PausedReason,
+        message: &str,
+        commits: ParkedCommits,
+    ) -> Self {
         let reporter = problems.at(offset);
         reporter.failing(1, message);
-        reporter.pause(PausedReason::OffsetOutOfRange);
+        reporter.pause(reason);
         Self {
             _reporter: reporter,
-            commits: ParkedCommits::Position,
+            commits,
         }
     }
 

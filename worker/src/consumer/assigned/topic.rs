@@ -9,6 +9,11 @@ use super::{
 use crate::record::{Offset, topic_id::TopicId};
 
 impl AssignedPartition {
+    /// True if records of the partition are taken: it is neither draining nor parked.
+    pub fn is_read(&self) -> bool {
+        !self.is_draining() && !self.is_parked()
+    }
+
     /// True if nothing of the partition is read until the user decides.
     pub fn is_parked(&self) -> bool {
         self.parked.is_some()
