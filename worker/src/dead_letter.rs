@@ -8,21 +8,17 @@ mod form;
 mod headers;
 mod partition_breakers;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-};
+use std::sync::Arc;
 
 use crate::{
     health::{problems::ProblemReporter, snapshot::PausedReason},
-    kafka::producer::{ProduceRecord, Producer, Refusal, SendError},
+    kafka::producer::{ProduceRecord, Producer, SendError},
     record::{
-        Chunk, Offset, Record, TopicPartition,
+        Chunk, Record,
         failure::{FailedRecord, FailureClass},
     },
     retry::{RetryPolicy, UNAVAILABLE_AFTER, is_logged},
     seeded_bugs::{impatient, now_and_then, seeded_bug},
-    sync,
     transaction::{Cause, RejectedRecords, TransactionFailure},
 };
 
@@ -56,23 +52,7 @@ pub struct DeadLetters {
     on_refused: OnRefused,
     /// With a transactional producer: dead letters that brokers have rejected.
     rejected_records: Option<Arc<RejectedRecords>>,
-    /// What is known of dead letters that were refused in a transaction, which was aborted for it.
-    refused: Mutex<HashMap<(TopicPartition, Offset), Refused>>,
     breakers: Option<PartitionBreakers>,
-}
-
-/// Maximum number of refused dead letters that are remembered. Beyond it, all are forgotten and have to be
-/// found out again.
-const MOST_REFUSED: usize = 10_000;
-
-/// What is known of a dead letter that its topic has refused.
-#[derive(Clone, Copy, Debug)]
-struct Refused {
-    form: Form,
-    /// The form may be refused for this reason; the broker is being asked about it alone.
-    suspected: Option<Refusal>,
-    /// No form is left.
-    finally: bool,
 }
 
 /// Failed records that are not in the dead letter topic.
@@ -114,7 +94,6 @@ impl DeadLetters {
             headers: Headers { style, group, worker },
             on_refused,
             rejected_records,
-            refused: Mutex::default(),
             breakers: breaker.map(PartitionBreakers::new),
         }
     }
@@ -194,40 +173,19 @@ impl DeadLetters {
             not_written: NotWritten::default(),
         };
         for (at, (record, _)) in failed.iter().enumerate() {
-            let mut refused = sync::lock(&self.refused);
-            let id = || (record.partition().clone(), record.offset);
-            let known = if refused.is_empty() {
-                None
-            } else {
-                refused.remove(&id())
-            };
-            drop(refused);
-            let rejected = |rejected: &Arc<RejectedRecords>| rejected.take_dead_letter(record);
-            let is_rejected = known.is_some() && self.rejected_records.as_ref().is_some_and(rejected);
-            match known {
-                Some(known) if known.finally && !again => {
-                    self.give_up(
-                        &mut sending,
-                        at,
-                        known.form,
-                        "it refuses every form of this dead letter",
-                    );
+            let form = match &self.rejected_records {
+                Some(rejected_records) => {
+                    let refusals = rejected_records.refusals(record);
+                    Form::after_all(&refusals, record).or_else(|| {
+                        again.then(|| rejected_records.forget_refusals(record))?;
+                        Some(Form::default())
+                    })
                 }
-                Some(Refused {
-                    form,
-                    suspected: Some(refusal),
-                    ..
-                }) if is_rejected => match form.after(refusal, record) {
-                    Some(next) => sending.pending.push((at, next)),
-                    None => self.give_up(
-                        &mut sending,
-                        at,
-                        form,
-                        "it refuses every form of this dead letter",
-                    ),
-                },
-                Some(known) if !known.finally => sending.pending.push((at, known.form)),
-                _ => sending.pending.push((at, Form::default())),
+                None => Some(Form::default()),
+            };
+            match form {
+                Some(form) => sending.pending.push((at, form)),
+                None => self.give_up(&mut sending, at, "it refuses every form of this dead letter"),
             }
         }
         sending
@@ -263,17 +221,22 @@ impl DeadLetters {
             let Err(error) = result else { continue };
             let record = &failed[at].0;
             match error.refusal {
-                Some(refusal) if error.in_doubt => {
-                    self.remember(record, form, Some(refusal), false);
+                Some(_) if error.in_doubt => {
                     if let Some(rejected_records) = &self.rejected_records {
                         rejected_records.suspect_dead_letter(record, produced);
                     }
                     doubt.get_or_insert(error);
                 }
-                Some(refusal) => match form.after(refusal, record) {
-                    Some(next) => sending.pending.push((at, next)),
-                    None => self.give_up(sending, at, form, &error.message),
-                },
+                Some(refusal) => {
+                    // With transactions, the batch may be processed again before its records are finished.
+                    if let Some(rejected_records) = &self.rejected_records {
+                        rejected_records.refused(record, refusal);
+                    }
+                    match form.after(refusal, record) {
+                        Some(next) => sending.pending.push((at, next)),
+                        None => self.give_up(sending, at, &error.message),
+                    }
+                }
                 None => {
                     sending.pending.push((at, form));
                     first_error.get_or_insert(error);
@@ -287,7 +250,7 @@ impl DeadLetters {
     }
 
     /// The topic refuses every form of this dead letter.
-    fn give_up(&self, sending: &mut Sending<'_>, at: usize, form: Form, why: &str) {
+    fn give_up(&self, sending: &mut Sending<'_>, at: usize, why: &str) {
         let (record, failed) = &sending.failed[at];
         match self.on_refused {
             OnRefused::Drop => {
@@ -306,23 +269,6 @@ impl DeadLetters {
                 sending.not_written.stopped.push((at, message));
             }
         }
-        // With transactions, the batch may be processed again before its records are finished.
-        if self.producer.is_transactional() {
-            self.remember(record, form, None, true);
-        }
-    }
-
-    fn remember(&self, record: &Record<'_>, form: Form, suspected: Option<Refusal>, finally: bool) {
-        let mut refused = sync::lock(&self.refused);
-        if refused.len() >= MOST_REFUSED {
-            refused.clear();
-        }
-        let known = Refused {
-            form,
-            suspected,
-            finally,
-        };
-        refused.insert((record.partition().clone(), record.offset), known);
     }
 
     fn transaction_failure(&self, error: &SendError) -> TransactionFailure {

@@ -38,6 +38,13 @@ enum Body {
 }
 
 impl Form {
+    /// The form after the topic has refused others for these reasons, one after the other; `None` if no form
+    /// is left.
+    pub fn after_all(refusals: &[Refusal], record: &Record<'_>) -> Option<Self> {
+        let after = |form: Self, refusal: &Refusal| form.after(*refusal, record);
+        refusals.iter().try_fold(Self::default(), after)
+    }
+
     /// The next form after the topic has refused this one; `None` if no form is left.
     pub fn after(self, refusal: Refusal, record: &Record<'_>) -> Option<Self> {
         match refusal {
@@ -333,10 +340,8 @@ mod tests {
     fn refusals_for_different_reasons_add_up() {
         let chunk = chunk(None, Some(b"value"), 5);
         let record = chunk.record(0);
-        let form = [Refusal::Timestamp, Refusal::Record, Refusal::TooLarge]
-            .into_iter()
-            .try_fold(Form::default(), |form, refusal| form.after(refusal, &record))
-            .unwrap();
+        let refusals = [Refusal::Timestamp, Refusal::Record, Refusal::TooLarge];
+        let form = Form::after_all(&refusals, &record).unwrap();
         let (key, value, timestamp, _) = written(form, record);
         assert_eq!((&*key, &*value, timestamp), ("orders-3-7", "", None));
     }

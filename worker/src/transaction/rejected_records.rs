@@ -2,7 +2,7 @@
 //! including valid records in them, and the rejection fails the transaction, so nothing more can be found out
 //! inside it. The writer stores the suspects here. After the abort, each suspect is sent alone, in a
 //! transaction that is aborted as well. When the worker reads the records again, the writer finds here which
-//! ones to reject. Pure.
+//! ones to reject, and what the dead letter topic refuses of which dead letter. Pure.
 
 use std::{
     collections::HashMap,
@@ -11,7 +11,7 @@ use std::{
 
 use crate::sync;
 use crate::{
-    kafka::producer::ProduceRecord,
+    kafka::producer::{ProduceRecord, Refusal, SendError},
     record::{Offset, Record, TopicPartition, batch::OutputRecord},
 };
 
@@ -21,10 +21,20 @@ type OutputKey = (TopicPartition, Offset, u32);
 /// Maximum number of remembered outputs. Beyond it, all are forgotten and have to be found out again.
 const MOST: usize = 100_000;
 
+/// A record whose dead letter is meant.
+type DeadLetterKey = (TopicPartition, Offset);
+
+/// What a suspect is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum SuspectId {
+    Output(OutputKey),
+    DeadLetter(DeadLetterKey),
+}
+
 /// A record to be sent alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Suspect {
-    id: OutputKey,
+    id: SuspectId,
     topic: String,
     timestamp: Option<i64>,
     key: Option<Vec<u8>>,
@@ -63,6 +73,8 @@ pub struct RejectedRecords(Mutex<KnownRejections>);
 struct KnownRejections {
     suspects: Vec<Suspect>,
     rejected: HashMap<OutputKey, String>,
+    /// What the topic has refused of each dead letter, in this order.
+    refusals: HashMap<DeadLetterKey, Vec<Refusal>>,
 }
 
 impl RejectedRecords {
@@ -75,24 +87,46 @@ impl RejectedRecords {
         state.rejected.get(&id(output)).cloned()
     }
 
-    /// Whether the broker is known to reject the dead letter of this record. Forgets the answer, because the
-    /// next dead letter of the record is another one.
-    pub(crate) fn take_dead_letter(&self, record: &Record<'_>) -> bool {
+    /// What the dead letter topic has refused of the record's dead letter so far, in this order. It stays known
+    /// while the record may be read again, because every abort repeats the record with all others.
+    pub(crate) fn refusals(&self, record: &Record<'_>) -> Vec<Refusal> {
+        let state = self.state();
+        if state.refusals.is_empty() {
+            return Vec::new();
+        }
+        let refusals = state.refusals.get(&dead_letter_id(record));
+        refusals.cloned().unwrap_or_default()
+    }
+
+    /// The topic refuses the dead letter in the form that follows from the earlier refusals.
+    pub(crate) fn refused(&self, record: &Record<'_>, refusal: Refusal) {
+        self.add_refusal(dead_letter_id(record), refusal);
+    }
+
+    /// Forgets the refusals, so that the topic is asked again.
+    pub(crate) fn forget_refusals(&self, record: &Record<'_>) {
+        self.state().refusals.remove(&dead_letter_id(record));
+    }
+
+    fn add_refusal(&self, id: DeadLetterKey, refusal: Refusal) {
         let mut state = self.state();
-        !state.rejected.is_empty() && state.rejected.remove(&dead_letter_id(record)).is_some()
+        if state.refusals.len() >= MOST && !state.refusals.contains_key(&id) {
+            state.refusals.clear();
+        }
+        state.refusals.entry(id).or_default().push(refusal);
     }
 
     /// The broker rejected this dead letter together with others.
     pub(crate) fn suspect_dead_letter(&self, of: &Record<'_>, record: &ProduceRecord<'_>) {
-        self.add_suspect(dead_letter_id(of), record);
+        self.add_suspect(SuspectId::DeadLetter(dead_letter_id(of)), record);
     }
 
     /// The broker rejected this output together with others.
     pub(crate) fn suspect(&self, output: &OutputRecord<'_>, record: &ProduceRecord<'_>) {
-        self.add_suspect(id(output), record);
+        self.add_suspect(SuspectId::Output(id(output)), record);
     }
 
-    fn add_suspect(&self, id: OutputKey, record: &ProduceRecord<'_>) {
+    fn add_suspect(&self, id: SuspectId, record: &ProduceRecord<'_>) {
         let suspect = Suspect {
             id,
             topic: record.topic.into(),
@@ -113,8 +147,13 @@ impl RejectedRecords {
     }
 
     /// The broker rejected the suspect alone.
-    pub(super) fn confirm(&self, suspect: &Suspect, why: String) {
-        self.remember(suspect.id.clone(), why);
+    pub(super) fn confirm(&self, suspect: &Suspect, error: SendError) {
+        match &suspect.id {
+            SuspectId::Output(id) => self.remember(id.clone(), error.message),
+            SuspectId::DeadLetter(id) => {
+                self.add_refusal(id.clone(), error.refusal.unwrap_or(Refusal::Record));
+            }
+        }
     }
 
     /// The broker rejects this output whatever it is sent with.
@@ -143,6 +182,11 @@ impl RejectedRecords {
                 .rejected
                 .retain(|(of, at, _), _| of != partition || *at >= offset);
         }
+        if !state.refusals.is_empty() {
+            state
+                .refusals
+                .retain(|(of, at), _| of != partition || *at >= offset);
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, KnownRejections> {
@@ -150,9 +194,8 @@ impl RejectedRecords {
     }
 }
 
-/// No transform makes this many outputs of a record.
-fn dead_letter_id(record: &Record<'_>) -> OutputKey {
-    (record.partition().clone(), record.offset, u32::MAX)
+fn dead_letter_id(record: &Record<'_>) -> DeadLetterKey {
+    (record.partition().clone(), record.offset)
 }
 
 fn id(output: &OutputRecord<'_>) -> OutputKey {
@@ -164,7 +207,44 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::record::{Chunk, batch::Batch};
+    use crate::record::{Chunk, batch::Batch, failure::FailureClass};
+
+    fn error(message: &str, refusal: Refusal) -> SendError {
+        SendError {
+            class: FailureClass::Record,
+            message: message.into(),
+            in_doubt: false,
+            refusal: Some(refusal),
+            fatal: false,
+        }
+    }
+
+    #[test]
+    fn what_a_topic_refuses_of_a_dead_letter_is_known_until_its_record_is_committed() {
+        let mut chunk = Chunk::new(TopicPartition::new("t", 0), 1);
+        chunk.push(7, 0, None, Some(b"v"), []);
+        chunk.push(8, 0, None, Some(b"v"), []);
+        let (first, second) = (chunk.record(0), chunk.record(1));
+        let known = RejectedRecords::default();
+        known.suspect_dead_letter(&first, &ProduceRecord::default());
+        known.suspect_dead_letter(&second, &ProduceRecord::default());
+        let suspects = known.take_suspects();
+        assert!(known.refusals(&first).is_empty());
+        // The reason is that of the dead letter alone, and another abort does not change it.
+        known.confirm(&suspects[0], error("no key", Refusal::Record));
+        known.refused(&first, Refusal::TooLarge);
+        for _ in 0..2 {
+            assert_eq!(known.refusals(&first), [Refusal::Record, Refusal::TooLarge]);
+        }
+        assert!(known.refusals(&second).is_empty());
+        known.forget_below(&TopicPartition::new("t", 0), 7);
+        assert_eq!(known.refusals(&first).len(), 2);
+        known.forget_below(&TopicPartition::new("t", 0), 8);
+        assert!(known.refusals(&first).is_empty());
+        known.refused(&second, Refusal::Timestamp);
+        known.forget_refusals(&second);
+        assert!(known.refusals(&second).is_empty());
+    }
 
     #[test]
     fn a_suspect_is_sent_unchanged_and_a_confirmed_rejection_is_kept_until_it_is_committed() {
@@ -186,7 +266,7 @@ mod tests {
         let suspects = rejected_records.take_suspects();
         assert_eq!(format!("{:?}", suspects[0].record()), format!("{record:?}"));
         assert!(rejected_records.take_suspects().is_empty());
-        rejected_records.confirm(&suspects[0], "too large".into());
+        rejected_records.confirm(&suspects[0], error("too large", Refusal::TooLarge));
         assert_eq!(
             (
                 rejected_records.of(&first).as_deref(),

@@ -150,7 +150,7 @@ impl Transactor {
             let mut answers = answers.into_iter();
             open.retain(|suspect| match answers.next() {
                 Some(Err(error)) if error.class == FailureClass::Record => {
-                    self.rejected_records.confirm(suspect, error.message);
+                    self.rejected_records.confirm(suspect, error);
                     confirmed += 1;
                     false
                 }
