@@ -11,11 +11,13 @@ mod cases;
 mod copy_merge;
 mod database;
 mod idle;
+mod latency;
 mod machine;
 pub mod operator;
 mod peers;
 mod perf;
 mod process;
+mod quantiles;
 mod range;
 mod raw;
 mod report;
@@ -212,9 +214,10 @@ pub fn main() -> Result<()> {
 fn run(options: &Options, prepared: &Prepared) -> Result<()> {
     let mut cases = options.cases();
     ensure!(
-        !cases.is_empty() || options.wants(takeover::NAME),
-        "no case has such a name; the cases are: {}, {}",
+        !cases.is_empty() || options.wants(latency::NAME) || options.wants(takeover::NAME),
+        "no case has such a name; the cases are: {}, {}, {}",
         CASES.iter().map(|case| case.name).collect::<Vec<_>>().join(", "),
+        latency::NAME,
         takeover::NAME
     );
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -232,6 +235,11 @@ fn run(options: &Options, prepared: &Prepared) -> Result<()> {
     });
 
     let runs = measure(&bench, &cases, options.rounds())?;
+    let latencies = if options.wants(latency::NAME) {
+        latency::run(&bench, options.rounds())?
+    } else {
+        Vec::new()
+    };
     let takeovers = if options.wants(takeover::NAME) {
         takeover::run(&bench, options.rounds())?
     } else {
@@ -240,7 +248,7 @@ fn run(options: &Options, prepared: &Prepared) -> Result<()> {
     let settle = Duration::from_secs(if bench.quick { 3 } else { 10 });
     let idle = vec![idle::worker(&bench, settle)?, idle::operator(&bench, settle)?];
 
-    let report = Report::new(&cases, &runs, idle, takeovers);
+    let report = Report::new(&cases, &runs, idle).with(latencies, takeovers);
     println!("\n{}", report.tables());
     fs::write(results.join("results.json"), report.json()?).context("cannot write results.json")?;
     println!("written: {}", results.join("results.json").display());

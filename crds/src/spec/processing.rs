@@ -114,10 +114,12 @@ pub struct Batch {
     #[serde(default = "max_bytes")]
     #[schemars(range(min = *bounds::BATCH_MAX_BYTES.start(), max = *bounds::BATCH_MAX_BYTES.end()))]
     pub max_bytes: i32,
-    /// How long a batch that is not full waits for more records, in milliseconds. Default: 50.
-    #[serde(default = "linger")]
+    /// How long every batch that is not full waits for more records, in milliseconds: larger values make
+    /// fewer and larger writes. If it is not set, a batch waits only while its partition has others in
+    /// process, at most 50 ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = *bounds::BATCH_LINGER_MILLISECONDS.start(), max = *bounds::BATCH_LINGER_MILLISECONDS.end()))]
-    pub linger_milliseconds: i32,
+    pub linger_milliseconds: Option<i32>,
 }
 
 impl Default for Batch {
@@ -125,7 +127,7 @@ impl Default for Batch {
         Self {
             max_records: max_records(),
             max_bytes: max_bytes(),
-            linger_milliseconds: linger(),
+            linger_milliseconds: None,
         }
     }
 }
@@ -136,10 +138,6 @@ fn max_records() -> i32 {
 
 fn max_bytes() -> i32 {
     1024 * 1024
-}
-
-fn linger() -> i32 {
-    50
 }
 
 /// How workers decode keys and values. A record that cannot be decoded is a failed record

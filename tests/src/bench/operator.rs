@@ -11,7 +11,6 @@ mod cluster;
 mod groups;
 mod phases;
 mod process;
-mod quantiles;
 mod report;
 mod sockets;
 mod topics;

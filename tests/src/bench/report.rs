@@ -2,6 +2,8 @@
 //! case in the same round, as tables, as `results.json`, and as the generated part of docs/benchmarks.md.
 //! Pure, except for that file.
 
+mod delays;
+
 use std::{fmt::Write as _, fs, path::Path};
 
 use anyhow::{Context, Result};
@@ -10,6 +12,7 @@ use serde_json::{Value, json};
 use super::{
     cases::{Case, Yardstick},
     idle::Idle,
+    latency::{self, Latency},
     range::Range,
     subjects::Run,
     table::{hundredths, markdown, thousands},
@@ -28,6 +31,7 @@ const CLEAN: f64 = 0.05;
 pub(super) struct Report {
     lines: Vec<Line>,
     idle: Vec<Idle>,
+    latencies: Vec<Latency>,
     takeovers: Vec<Takeover>,
     runs: usize,
     disturbed: usize,
@@ -52,7 +56,7 @@ struct Compared {
 }
 
 impl Report {
-    pub fn new(cases: &[&Case], runs: &[Run], idle: Vec<Idle>, takeovers: Vec<Takeover>) -> Self {
+    pub fn new(cases: &[&Case], runs: &[Run], idle: Vec<Idle>) -> Self {
         let mut lines: Vec<Line> = Vec::new();
         for run in runs {
             if lines
@@ -87,7 +91,8 @@ impl Report {
         Self {
             lines,
             idle,
-            takeovers,
+            latencies: Vec::new(),
+            takeovers: Vec::new(),
             disturbed: runs
                 .iter()
                 .filter(|run| run.others.is_some_and(|others| others > CLEAN))
@@ -96,14 +101,26 @@ impl Report {
         }
     }
 
-    /// The tables in Markdown; leaves out the table of cases and that of takeovers if none was measured.
+    /// Adds what is measured in milliseconds and seconds.
+    pub fn with(self, latencies: Vec<Latency>, takeovers: Vec<Takeover>) -> Self {
+        Self {
+            latencies,
+            takeovers,
+            ..self
+        }
+    }
+
+    /// The tables in Markdown; leaves out those of which nothing was measured.
     pub fn tables(&self) -> String {
         let mut tables = Vec::new();
         if !self.lines.is_empty() {
             tables.push(self.speed());
         }
+        if !self.latencies.is_empty() {
+            tables.push(delays::latencies(&self.latencies));
+        }
         if !self.takeovers.is_empty() {
-            tables.push(self.standstill());
+            tables.push(delays::takeovers(&self.takeovers));
         }
         tables.push(self.memory());
         let mut text = format!(
@@ -147,31 +164,6 @@ impl Report {
                 line.compared.as_ref().map_or_else(String::new, |compared| {
                     format!("{} of {}", compared.share.text(hundredths), compared.with)
                 }),
-            ]
-        }));
-        markdown(&rows)
-    }
-
-    fn standstill(&self) -> String {
-        let mut rows = vec![
-            [
-                "worker gets",
-                "groupProtocol",
-                "session",
-                "first partition continues after, s",
-                "last partition, s",
-                "trials",
-            ]
-            .map(String::from),
-        ];
-        rows.extend(self.takeovers.iter().map(|line| {
-            [
-                format!("SIG{}", line.signal),
-                line.protocol.into(),
-                line.session.into(),
-                line.first.text(hundredths),
-                line.last.text(hundredths),
-                line.trials.to_string(),
             ]
         }));
         markdown(&rows)
@@ -223,7 +215,15 @@ impl Report {
                 "last_seconds": rounded(line.last.median),
             })
         });
-        let rows: Vec<Value> = busy.chain(idle).chain(takeovers).collect();
+        let latencies = self.latencies.iter().map(|line| {
+            json!({
+                "case": latency::NAME,
+                "subject": format!("{} records/s", line.rate),
+                "added_p50_milliseconds": rounded(line.added.p50.median),
+                "added_p99_milliseconds": rounded(line.added.p99.median),
+            })
+        });
+        let rows: Vec<Value> = busy.chain(idle).chain(latencies).chain(takeovers).collect();
         Ok(serde_json::to_string_pretty(&rows)? + "\n")
     }
 }
@@ -323,7 +323,7 @@ mod tests {
             run("raw", 2, 1000.0),
             run("worker", 2, 600.0),
         ];
-        let report = Report::new(&[&case(Yardstick::Subject("raw"))], &runs, Vec::new(), Vec::new());
+        let report = Report::new(&[&case(Yardstick::Subject("raw"))], &runs, Vec::new());
         let worker = &report.lines[1];
         let expected = Range::of([0.6, 0.8].into_iter());
         assert_eq!(worker.compared.as_ref().map(|compared| compared.share), expected);
@@ -334,7 +334,7 @@ mod tests {
     #[test]
     fn a_rate_can_be_the_yardstick() {
         let runs = [run("worker", 1, 900.0)];
-        let report = Report::new(&[&case(Yardstick::Rate(1000.0))], &runs, Vec::new(), Vec::new());
+        let report = Report::new(&[&case(Yardstick::Rate(1000.0))], &runs, Vec::new());
         assert!(report.tables().contains("0.90 (0.90-0.90) of 1,000/s"));
     }
 
@@ -351,7 +351,7 @@ mod tests {
             },
         ];
         let cases = [&case(Yardstick::Subject("raw"))];
-        let report = Report::new(&cases, &[run("raw", 1, 100.0)], idle, Vec::new());
+        let report = Report::new(&cases, &[run("raw", 1, 100.0)], idle);
         let rows: Value = serde_json::from_str(&report.json().unwrap()).unwrap();
         assert_eq!(
             rows,

@@ -6,6 +6,10 @@ pub(super) fn hundredths(value: f64) -> String {
     format!("{value:.2}")
 }
 
+pub(super) fn tenths(value: f64) -> String {
+    format!("{value:.1}")
+}
+
 /// 1234567 as 1,234,567.
 pub(super) fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");

@@ -24,6 +24,8 @@ pub(super) enum Work {
     ByKey(ByKey),
     /// Reads bytes and writes them to another topic.
     Copy(CopyGuarantee),
+    /// Writes bytes to another topic, with default settings.
+    Forward,
     /// Upserts JSON objects into a table with a primary key.
     Postgres,
 }
@@ -71,12 +73,12 @@ pub(super) const OUTPUT_TOPIC: &str = "bench-output";
 impl Work {
     /// Whether the result is in [`OUTPUT_TOPIC`].
     pub fn writes_to_kafka(self) -> bool {
-        matches!(self, Work::TransformToKafka | Work::Copy(_))
+        matches!(self, Work::TransformToKafka | Work::Copy(_) | Work::Forward)
     }
 
     fn writer(self) -> Value {
         match self {
-            Work::TransformToKafka | Work::Copy(_) => {
+            Work::TransformToKafka | Work::Copy(_) | Work::Forward => {
                 json!({"name": "out", "type": "Kafka", "kafka": {"topic": OUTPUT_TOPIC}})
             }
             Work::ByKey(ByKey::OneMillisecond) => {
@@ -97,7 +99,7 @@ impl Work {
     fn transform(self) -> Option<Value> {
         let vrl = |source: &str| json!({"name": "change", "type": "Vrl", "vrl": {"source": source}});
         match self {
-            Work::Identity | Work::ByKey(_) | Work::Copy(_) | Work::Postgres => None,
+            Work::Identity | Work::ByKey(_) | Work::Copy(_) | Work::Forward | Work::Postgres => None,
             Work::Transform | Work::TransformToKafka => Some(vrl(PROGRAM)),
             Work::FieldsByVrl => Some(vrl(FIELDS_PROGRAM)),
             Work::Fields => Some(json!({"name": "change", "type": "Fields", "fields": {

@@ -4,6 +4,7 @@
 mod commit_state;
 mod commits;
 mod life;
+mod open_chunk;
 mod parked;
 mod position;
 mod read_cursor;
@@ -24,6 +25,7 @@ use tokio::sync::{mpsc, watch};
 use self::{
     commit_state::CommitState,
     life::Life,
+    open_chunk::OpenChunk,
     parked::Parked,
     position::MAX_DISPATCHED,
     read_cursor::{ReadCursor, ReadVerdict},
@@ -42,11 +44,6 @@ use crate::{
     seeded_bugs::seeded_bug,
     telemetry::PartitionMetrics,
 };
-
-/// With work in flight, a chunk that is not full waits this much longer than `linger` for more records: the
-/// lanes are busy, and full chunks cost less. The wait is bounded, because the work in flight may be a single
-/// record that waits for a retry.
-const BUSY_LINGER: Duration = Duration::from_millis(100);
 
 /// Limit of records between the first unfinished one and the last one read, where later records may finish
 /// first. Bounds the memory of the tracker, and what a restart repeats when the commit's metadata cannot list
@@ -120,10 +117,7 @@ pub(super) struct AssignedPartition {
     one_at_a_time: bool,
     /// Maximum number of records in a chunk, if `batch.maxRecords` is not less.
     max_chunk: usize,
-    /// The chunk that is being filled.
-    open_chunk: Chunk,
-    /// When it got its first record.
-    open_chunk_since: Option<Instant>,
+    open_chunk: OpenChunk,
     /// Where the loop reads.
     cursor: ReadCursor,
     /// Nothing is read until the user decides.
@@ -192,8 +186,7 @@ impl AssignedPartition {
         let mut entry = Self {
             metrics: shared.metrics.partition(&partition),
             uncounted: Counters::default(),
-            open_chunk: Chunk::new(partition.clone(), task_epoch),
-            open_chunk_since: None,
+            open_chunk: OpenChunk::new(partition.clone(), task_epoch),
             cursor: ReadCursor::new(finished),
             partition,
             task_epoch,
@@ -224,7 +217,7 @@ impl AssignedPartition {
     /// The chunk that the record at `offset` belongs to. None if an earlier owner has finished the record, if
     /// it was read before, or if a seek is pending.
     pub fn chunk_for(&mut self, offset: Offset, timestamp: i64) -> Option<&mut Chunk> {
-        let first = self.open_chunk.is_empty() && self.tracker.committable().is_none();
+        let first = self.open_chunk.get().is_empty() && self.tracker.committable().is_none();
         match self.cursor.advance(&self.partition, offset, timestamp) {
             ReadVerdict::Ignored => return None,
             ReadVerdict::New if !(first && seeded_bug("skip-first-record-after-assign")) => {}
@@ -235,10 +228,7 @@ impl AssignedPartition {
                 return None;
             }
         }
-        if self.open_chunk_since.is_none() {
-            self.open_chunk_since = Some(Instant::now());
-        }
-        Some(&mut self.open_chunk)
+        Some(self.open_chunk.fill(Instant::now))
     }
 
     /// Requests a seek to this offset: librdkafka's position cannot be trusted any more.
@@ -258,7 +248,8 @@ impl AssignedPartition {
 
     /// True when the chunk that is being filled must be dispatched.
     pub fn is_full(&self, max_records: usize, max_bytes: usize) -> bool {
-        self.open_chunk.len() >= max_records.min(self.max_chunk) || self.open_chunk.bytes() >= max_bytes
+        let open = self.open_chunk.get();
+        open.len() >= max_records.min(self.max_chunk) || open.bytes() >= max_bytes
     }
 
     /// True when everything that was read is finished.
@@ -276,24 +267,26 @@ impl AssignedPartition {
 
     /// Dispatches the chunk when it has waited long enough. The caller that fills a chunk dispatches it when
     /// it is full.
-    pub fn dispatch_if_due(&mut self, linger: Duration) {
-        let Some(since) = self.open_chunk_since else {
-            return;
-        };
-        let waited = since.elapsed();
-        if waited >= linger && (self.chunks_in_flight.len() < 2 || waited >= linger + BUSY_LINGER) {
+    pub fn dispatch_if_due(&mut self, linger: Option<Duration>) {
+        if self
+            .open_chunk
+            .is_due(linger, self.chunks_in_flight.len(), Instant::now())
+        {
             self.dispatch();
         }
     }
 
+    /// When the loop must call [`AssignedPartition::dispatch_if_due`] again. None: after the next record.
+    pub fn check_again_in(&self, linger: Option<Duration>) -> Option<Duration> {
+        let in_flight = self.chunks_in_flight.len();
+        self.open_chunk.waits_for(linger, in_flight, Instant::now())
+    }
+
     /// Dispatches the chunk that is being filled.
     pub fn dispatch(&mut self) {
-        if self.open_chunk.is_empty() {
+        let Some(chunk) = self.open_chunk.take() else {
             return;
-        }
-        self.open_chunk_since = None;
-        let next = self.open_chunk.empty_like();
-        let chunk = std::mem::replace(&mut self.open_chunk, next);
+        };
         let (len, bytes) = (chunk.len(), chunk.bytes());
         let end = chunk.record(len - 1).offset + 1;
         let range = self.tracker.deliver(chunk.offsets());
@@ -378,12 +371,12 @@ impl AssignedPartition {
 
     /// Records read and not finished.
     pub fn in_flight(&self) -> usize {
-        self.tracker.unfinished() + self.open_chunk.len()
+        self.tracker.unfinished() + self.open_chunk.get().len()
     }
 
     /// Bytes read and not finished.
     pub fn bytes_in_flight(&self) -> usize {
-        self.open_chunk.bytes()
+        self.open_chunk.get().bytes()
             + self
                 .chunks_in_flight
                 .iter()

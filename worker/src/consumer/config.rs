@@ -38,8 +38,9 @@ pub struct Config {
     /// Limit of in-flight bytes of all partitions together; the loop reads nothing above it. Bounds memory,
     /// and how much is repeated after a crash.
     pub bytes_in_flight: usize,
-    /// How long a chunk that is not full waits for more.
-    pub linger: Duration,
+    /// How long every chunk that is not full waits for more. None: only while its partition has others in
+    /// flight.
+    pub linger: Option<Duration>,
     /// True if a transform, a writer or the dead letter topic reads headers. Parsing them costs a quarter of
     /// the time to read a small record.
     pub headers: bool,

@@ -1,5 +1,7 @@
 //! Reading: records go into the chunks of their partitions. Also seeks, and how far idle partitions are read.
 
+use std::time::Duration;
+
 use crds::spec::OnOffsetOutOfRange;
 use rdkafka::{
     consumer::Consumer,
@@ -10,11 +12,12 @@ use super::{PollLoop, TICK, assigned::AssignedPartition, rewind::SEEK_BUDGET};
 use crate::kafka::ffi::Read;
 
 impl PollLoop {
-    /// Reads at most `limit` records, waiting a tick at most, and adds them to the chunks of their
+    /// Reads at most `limit` records, waiting for the first one a tick at most, and adds them to the chunks of their
     /// partitions. Reads fewer if they would need more than `budget` bytes, estimated from the size of the
     /// records of the last read.
     pub(super) fn read(&mut self, limit: usize, budget: usize) {
         let limit = self.pace.fitting(limit, budget);
+        let wait = self.read_wait();
         let Self {
             client,
             callbacks,
@@ -27,7 +30,7 @@ impl PollLoop {
         let mut run: Option<(usize, i32, Option<usize>)> = None;
         let mut errors = Vec::new();
         let mut bytes = 0;
-        let read = client.drain(TICK, limit, |read| match read {
+        let read = client.drain(wait, limit, |read| match read {
             Read::Record(message) => {
                 let (topic, partition) = (message.topic_id(), message.partition());
                 let index = match run {
@@ -98,6 +101,13 @@ impl PollLoop {
         for error in errors {
             self.errors.note(&error);
         }
+    }
+
+    /// How long to wait for a record: no open chunk must be dispatched late.
+    fn read_wait(&self) -> Duration {
+        let open = self.assigned.iter().filter(|entry| !entry.is_draining());
+        let waits = open.filter_map(|entry| entry.check_again_in(self.config.linger));
+        waits.min().map_or(TICK, |wait| wait.min(TICK))
     }
 
     /// Seeks in partitions whose position in librdkafka cannot be trusted any more.

@@ -248,18 +248,24 @@ impl ConsumerClient {
         }
     }
 
-    /// Waits up to `timeout` for records and passes at most `limit` of them to `each`, in order. Returns
-    /// their number. Before the first record, passes to the callbacks what librdkafka has logged until it
+    /// Waits up to `timeout` for a record and passes it to `each`, with those that are there by then, in order
+    /// and at most `limit`. Returns their number. Before the first record, passes to the callbacks what librdkafka has logged until it
     /// fetched the records.
     pub fn drain(&mut self, timeout: Duration, limit: usize, mut each: impl FnMut(Read<'_>)) -> usize {
         let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-        let limit = limit.min(BATCH);
-        // SAFETY: `messages` has room for BATCH pointers; only this thread reads the queue.
-        let count = unsafe {
-            sys::rd_kafka_consume_batch_queue(self.records.0, millis, self.messages.as_mut_ptr(), limit)
+        let queue = self.records.0;
+        let room = &mut self.messages[..limit.min(BATCH)];
+        let take = |room: &mut [*mut sys::rd_kafka_message_t], millis| {
+            // SAFETY: the call writes at most as many pointers as `room` has; only this thread reads the queue.
+            let count =
+                unsafe { sys::rd_kafka_consume_batch_queue(queue, millis, room.as_mut_ptr(), room.len()) };
+            usize::try_from(count).unwrap_or(0)
         };
-        let count = usize::try_from(count).unwrap_or(0);
+        // The call waits until all of `room` is filled or the time is over. So the wait is for one record only.
+        let (first, rest) = room.split_at_mut(room.len().min(1));
+        let mut count = take(first, millis);
         if count > 0 {
+            count += take(rest, 0);
             self.serve_logs();
         }
         // From here on each pointer has an owner, so a panic in `each` leaks nothing.

@@ -57,7 +57,7 @@ impl Settings {
             batch: BatchLimits {
                 max_records: processing.batch.max_records as usize,
                 max_bytes: processing.batch.max_bytes as usize,
-                linger: milliseconds(processing.batch.linger_milliseconds),
+                linger: processing.batch.linger_milliseconds.map(milliseconds),
             },
             records_per_second: processing.records_per_second.map(|limit| limit as u64),
             guarantee: processing.delivery_guarantee,

@@ -84,7 +84,7 @@ async fn defaults_become_durations_and_properties() {
         BatchLimits {
             max_records: 1000,
             max_bytes: 1 << 20,
-            linger: Duration::from_millis(50)
+            linger: None
         }
     );
     assert_eq!(

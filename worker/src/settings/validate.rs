@@ -146,11 +146,13 @@ fn processing(config: &WorkerConfig, check: &mut Check) {
         processing.batch.max_bytes,
         bounds::BATCH_MAX_BYTES,
     );
-    check.range(
-        "processing.batch.lingerMilliseconds",
-        processing.batch.linger_milliseconds,
-        bounds::BATCH_LINGER_MILLISECONDS,
-    );
+    if let Some(linger) = processing.batch.linger_milliseconds {
+        check.range(
+            "processing.batch.lingerMilliseconds",
+            linger,
+            bounds::BATCH_LINGER_MILLISECONDS,
+        );
+    }
     if processing.delivery_guarantee == DeliveryGuarantee::ExactlyOnce {
         exactly_once(config, check);
     }

@@ -68,6 +68,7 @@ pub struct BatchLimits {
     pub max_records: usize,
     /// Maximum size in bytes. A single larger record is a batch by itself.
     pub max_bytes: usize,
-    /// How long a batch that is not full waits for more records.
-    pub linger: Duration,
+    /// How long every batch that is not full waits for more records. None: only while its partition has others
+    /// in process.
+    pub linger: Option<Duration>,
 }

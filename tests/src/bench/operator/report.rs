@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
+        quantiles::Quantiles,
         report::{rounded, write_generated},
         table::{hundredths, markdown, thousands},
     },
     groups::Filled,
     process::Reading,
-    quantiles::Quantiles,
     trials::Latencies,
 };
 

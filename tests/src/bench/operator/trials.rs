@@ -14,8 +14,8 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::{
+    super::quantiles::Quantiles,
     groups::{Groups, is_reachable},
-    quantiles::Quantiles,
     topics::{self, Topics},
 };
 use crate::systems::kubernetes::summary;

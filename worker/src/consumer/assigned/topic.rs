@@ -129,7 +129,7 @@ impl AssignedPartition {
     }
 
     pub(super) fn set_topic_id(&mut self, topic_id: Option<TopicId>) {
-        self.open_chunk.topic_id.clone_from(&topic_id);
+        self.open_chunk.set_topic_id(topic_id.as_ref());
         self.commit_state.topic_id = topic_id;
     }
 }
