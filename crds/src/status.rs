@@ -45,6 +45,9 @@ pub struct KafkaConsumerGroupStatus {
     /// Kafka consumer group id in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_id: Option<String>,
+    /// Id of the Kafka cluster. Absent if not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_id: Option<String>,
     /// State of the consumer group as the broker reports it: Stable, PreparingRebalance, CompletingRebalance,
     /// Empty or Dead. With groupProtocol Consumer also Reconciling: the broker is moving partitions between
     /// workers.

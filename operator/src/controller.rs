@@ -8,10 +8,12 @@ pub mod caches;
 pub mod dead_workers;
 pub mod dereference;
 pub mod diff;
+pub mod members;
 pub mod memory;
 pub mod names;
 pub mod pods;
 pub mod provision;
+pub mod replicas;
 pub mod scope;
 pub mod terminations;
 pub mod update_status;
@@ -32,6 +34,7 @@ use kube::runtime::{Config, applier, watcher};
 use kube::{Resource, ResourceExt};
 use thiserror::Error;
 
+use crate::group::members::SharedGroup;
 use crate::group::observed::Observed;
 use crate::group::rejection::Rejection;
 use crate::group::scaling;
@@ -55,6 +58,9 @@ const DEBOUNCE: Duration = Duration::from_millis(100);
 
 /// Time until the next reconcile of a group for which only events count.
 const QUIET_REQUEUE: Duration = Duration::from_secs(300);
+
+/// Time until the next reconcile while it is not decided whose member a member of the group is.
+const UNDECIDED: Duration = Duration::from_secs(5);
 
 /// Timeout of one reconcile. Kafka alone may take 10 s for facts and 20 s for each of three changes; a longer
 /// reconcile hangs and would keep its slot at the API server indefinitely.
@@ -103,16 +109,14 @@ async fn reconcile(
     context.programs.prepare(sources).await; // (process)
     let verdict = validate(group, &observed, &context.programs, &context.defaults); // (pure)
     let outcome = match &verdict {
-        Ok(valid) if stopped.is_ok() => {
-            let before = group.status.as_ref().and_then(|status| status.replicas);
-            reconcile_accepted(scope, valid, before, &mut observed, memory).await
-        }
+        Ok(valid) if stopped.is_ok() => reconcile_accepted(scope, valid, &mut observed, memory).await,
         _ => ReconcileOutcome::untouched(stopped),
     };
     if matches!(outcome.applied, Err(ApplyError::Gone)) {
         return Ok(Action::await_change());
     }
-    let computed = compute_status(group, &verdict, &observed, &outcome, memory); // (pure)
+    let shared = members::shared_group(scope, group, &observed, memory); // (pure)
+    let computed = compute_status(group, &verdict, &observed, &outcome, shared.as_ref(), memory); // (pure)
     if computed.healthy {
         memory.healthy_at = Some(Instant::now());
     }
@@ -133,6 +137,12 @@ async fn reconcile(
         QUIET_REQUEUE
     } else {
         memory.next_requeue(generation, computed.converging, context.refresh, Instant::now())
+    };
+    // A member without a pod counts as another's only after a moment.
+    let next = if memory.members.is_undecided() {
+        next.min(UNDECIDED)
+    } else {
+        next
     };
     Ok(Action::requeue(removal_due.map_or(next, |due| next.min(due))))
 }
@@ -166,7 +176,6 @@ fn is_quiet(
 async fn reconcile_accepted(
     scope: &Scope,
     valid: &ValidatedGroup,
-    before: Option<i32>,
     observed: &mut Observed,
     memory: &mut GroupMemory,
 ) -> ReconcileOutcome {
@@ -183,7 +192,8 @@ async fn reconcile_accepted(
         .await
         .map(Some); // (client)
     if applied.is_ok() {
-        let mirrored = apply::mirror_replicas(scope, valid, &decision, before);
+        let ours = observed.replicas_set_by.is_none();
+        let mirrored = replicas::mirror(scope, valid, &decision, ours);
         applied = mirrored.await.and(applied); // (client)
     }
     ReconcileOutcome {
@@ -216,6 +226,7 @@ fn compute_status(
     verdict: &Result<ValidatedGroup, Rejection>,
     observed: &Observed,
     outcome: &ReconcileOutcome,
+    shared: Option<&SharedGroup>,
     memory: &mut GroupMemory,
 ) -> Computed {
     let old = group.status.clone().unwrap_or_default();
@@ -255,6 +266,7 @@ fn compute_status(
         image: verdict.as_ref().ok().map(|valid| valid.image.as_str()),
         acceptance: verdict.as_ref().map(|valid| valid.warning.as_ref()),
         kafka: &observed.kafka,
+        shared,
         decision: outcome.decision.as_ref(),
         deployment: applied
             .map(|applied| &applied.deployment)
@@ -309,10 +321,13 @@ fn reconcile_isolated(guarded: Arc<Guarded>, scope: Arc<Scope>) -> Reconciling {
                     .await
                     .unwrap_or(Err(ReconcileError::Timeout))
             }
-            Err(invalid) => update_status::reject_unreadable(&scope, &namespace, &name, &invalid.error)
-                .await
-                .map(|()| Action::requeue(scope.context.refresh))
-                .map_err(ReconcileError::Status),
+            Err(invalid) => {
+                let problem = &invalid.error;
+                update_status::reject_unreadable(&scope, &namespace, &name, problem, &mut memory)
+                    .await
+                    .map(|()| Action::requeue(scope.context.refresh))
+                    .map_err(ReconcileError::Status)
+            }
         };
         measure.done(done.as_ref().err().map(ReconcileError::kind));
         if scope

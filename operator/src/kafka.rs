@@ -42,7 +42,7 @@ mod settings;
 mod start;
 mod topics;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -116,6 +116,23 @@ impl KafkaClients {
     ) -> Result<KafkaFacts, KafkaProblem> {
         let refresher = self.refresher(kafka, credentials, Some(key));
         refresher.facts(key, query, max_age).await
+    }
+
+    /// Other resources that use the same consumer group of the same cluster, sorted.
+    pub fn users(&self, key: &GroupKey, group_id: &str) -> Vec<GroupKey> {
+        let open = lock(&self.open);
+        let Some(own) = open.groups.get(key).and_then(Weak::upgrade) else {
+            return Vec::new();
+        };
+        let (cluster, _) = own.users(group_id);
+        // Resources with other credentials have another client.
+        let same = |other: &&Arc<Refresher>| {
+            Arc::ptr_eq(other, &own) || (cluster.is_some() && other.users(group_id).0 == cluster)
+        };
+        let users = open.clusters.values().filter(same);
+        let users = users.flat_map(|refresher| refresher.users(group_id).1);
+        let users: BTreeSet<GroupKey> = users.filter(|user| user != key).collect();
+        users.into_iter().collect()
     }
 
     /// The next question about the group is answered by a new look, because something was changed.

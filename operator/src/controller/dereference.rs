@@ -20,6 +20,7 @@ use super::apply::error::in_words;
 use super::memory::{GroupMemory, Versioned};
 use super::names::{START_POSITIONS_ANNOTATION, child_name, selector};
 use super::pods::has_ended;
+use super::replicas;
 use super::scope::Scope;
 use crate::group::observed::{Observed, query};
 use crate::group::references::{ObjectKind, ReferencedData, References, volume_sources};
@@ -41,6 +42,8 @@ pub enum DereferenceError {
         name: String,
         source: Box<kube::Error>,
     },
+    #[error("cannot read who has set spec.replicas: {}", in_words(.0))]
+    Replicas(Box<kube::Error>),
 }
 
 pub async fn dereference(
@@ -86,7 +89,7 @@ pub async fn dereference(
         })
         .collect();
     Ok(Observed {
-        last_replicas: group.status.as_ref().and_then(|status| status.replicas),
+        replicas_set_by: replicas::set_by_another(scope, group, memory).await?,
         missing_volumes,
         references,
         data,

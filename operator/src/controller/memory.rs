@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crds::KafkaConsumerGroupStatus;
 use k8s_openapi::api::apps::v1::Deployment;
 
+use super::members::MembersMemory;
 use super::terminations::HandledTerminations;
 use crate::group::references::ObjectKind;
 
@@ -35,6 +36,11 @@ pub struct GroupMemory {
     pub written: Option<(KafkaConsumerGroupStatus, Instant)>,
     /// The generation that is converging, and since when.
     pub converging: Option<(i64, Instant)>,
+    /// The generation and spec.replicas for which the API server was asked who had set it, and the answer:
+    /// None if it was this operator.
+    pub replicas_set_by: Option<(Option<i64>, i32, Option<String>)>,
+    /// Members of the consumer group.
+    pub members: MembersMemory,
     /// Ends of worker processes that need nothing more.
     pub dead_workers: HandledTerminations,
     /// Children that others had changed and that were restored, for Events that are not published yet.

@@ -27,8 +27,8 @@ pub struct Observed {
     pub deployment: Option<Arc<Deployment>>,
     /// Pods that run a worker, or will: without those that have ended.
     pub pods: Vec<Arc<Pod>>,
-    /// Number of workers of the last decision, as the status shows it.
-    pub last_replicas: Option<i32>,
+    /// Another client than the operator has set spec.replicas, outside of mode Manual: its field manager.
+    pub replicas_set_by: Option<String>,
     /// Volumes of the spec whose Secret or ConfigMap does not exist.
     pub missing_volumes: Vec<VolumeSource>,
     /// The start positions of this group are committed, or need no commit because the group had members, now

@@ -15,6 +15,7 @@ use super::prepare::{self, PreparedGroup};
 use super::rates::Rates;
 use super::supervise::{Totals, WorkerCommand, WorkerProcesses};
 use super::table::{GroupView, PartitionView};
+use crate::group::members::{self, Known};
 use crate::group::observed::query;
 use crate::group::scaling::ScalingFacts;
 use crate::group::topics;
@@ -43,6 +44,8 @@ pub struct LocalGroup {
     /// Ids of the topics, as they were read last.
     topic_ids: BTreeMap<String, String>,
     problem: Option<KafkaProblem>,
+    /// Other members of the consumer group, and what to do.
+    shared: Option<String>,
     start_positions_committed: bool,
     wanted: Size,
     rates: Rates,
@@ -85,6 +88,7 @@ impl LocalGroup {
             known: None,
             topic_ids: BTreeMap::new(),
             problem: None,
+            shared: None,
             start_positions_committed: false,
             wanted: Size {
                 workers: 0,
@@ -171,13 +175,14 @@ impl LocalGroup {
         ))
     }
 
-    pub fn take(&mut self, refresh: KafkaRefresh) -> Vec<String> {
+    pub fn take(&mut self, clients: &KafkaClients, refresh: KafkaRefresh) -> Vec<String> {
         self.refresh_due = Some(Instant::now() + REFRESH_INTERVAL);
         self.start_positions_committed |= refresh.start_positions_committed;
         let mut messages = refresh.messages;
         match refresh.outcome {
             Ok(facts) => {
                 messages.extend(self.recreated_topics(&facts));
+                messages.extend(self.other_members(clients, &facts));
                 (self.known, self.problem) = (Some(facts), None);
             }
             Err(problem) => self.problem = Some(problem),
@@ -188,6 +193,15 @@ impl LocalGroup {
     /// A message for each topic that was deleted and created again since the session started.
     fn recreated_topics(&mut self, facts: &KafkaFacts) -> Vec<String> {
         let mut messages = Vec::new();
+        // Topics of another cluster are other topics.
+        let cluster = |facts: &KafkaFacts| facts.cluster_id.clone();
+        if self
+            .known
+            .as_ref()
+            .is_some_and(|known| cluster(known) != cluster(facts))
+        {
+            self.topic_ids.clear();
+        }
         for (topic, id) in &facts.topic_ids {
             let before = self.topic_ids.insert(topic.clone(), id.clone());
             if before.is_some_and(|before| before != *id) {
@@ -198,6 +212,45 @@ impl LocalGroup {
             }
         }
         messages
+    }
+
+    /// A message when other members begin or cease to share the consumer group: another program, or another
+    /// session with the same group.
+    fn other_members(&mut self, clients: &KafkaClients, facts: &KafkaFacts) -> Option<String> {
+        let valid = &self.prepared.valid;
+        let shared = facts.group.as_ref().and_then(|group| {
+            let client_id = valid.spec.kafka.client_config.get("client.id");
+            let known = Known {
+                worker: &|run| self.workers.has_started(run),
+                client_id: client_id.map(|value| value.0.as_str()),
+                workers: self.workers.alive(),
+            };
+            let users = clients.users(&GroupKey::new(&valid.namespace, &valid.name), &valid.group_id);
+            let users: Vec<String> = users
+                .iter()
+                .map(|user| format!("group {} of this session", user.name))
+                .collect();
+            let protocol = valid.spec.consumer.group_protocol;
+            members::shared(
+                &valid.group_id,
+                protocol,
+                group,
+                &members::others(group, &known),
+                &users,
+            )
+        });
+        let shared = shared.map(|shared| match shared.refuses {
+            Some(refuses) => format!("GroupRefusesWorkers: {refuses}"),
+            None => format!("GroupShared: {}", shared.message),
+        });
+        let changed = shared != self.shared;
+        let before = std::mem::replace(&mut self.shared, shared);
+        let name = &valid.name;
+        match (&self.shared, before) {
+            (Some(shared), _) if changed => Some(format!("{name}: {shared}")),
+            (None, Some(_)) => Some(format!("{name}: the consumer group is no longer shared")),
+            _ => None,
+        }
     }
 
     /// Decides how many workers run; returns a message if the number changes.
@@ -297,6 +350,9 @@ impl LocalGroup {
         if let Some(problem) = &self.problem {
             return Some(format!("{}: {problem}", problem.reason()));
         }
+        if let Some(shared) = &self.shared {
+            return Some(shared.clone());
+        }
         let idle =
             self.wanted.workers == 0 && self.prepared.valid.spec.desired_state == DesiredState::Running;
         idle.then(|| self.wanted.reason.clone())
@@ -383,7 +439,9 @@ async fn refresh(
                     .iter()
                     .filter_map(|done| match done.action {
                         ProvisionAction::Created => {
-                            Some(format!("{}: topic {} created", valid.name, done.topic))
+                            let note = done.note.iter().map(|note| format!(" {note}"));
+                            let note: String = note.collect();
+                            Some(format!("{}: topic {} created{note}", valid.name, done.topic))
                         }
                         ProvisionAction::Grown { from, to } => Some(format!(
                             "{}: topic {} was expanded from {from} to {to} partitions",

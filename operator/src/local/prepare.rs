@@ -77,7 +77,7 @@ pub fn prepare(
         kafka: KafkaView::NotAsked,
         deployment: None,
         pods: Vec::new(),
-        last_replicas: None,
+        replicas_set_by: None,
         missing_volumes: Vec::new(),
         start_positions_committed: false,
     };

@@ -211,7 +211,7 @@ impl Session {
     fn take_refreshes(&mut self) {
         while let Ok((key, refresh)) = self.refreshes.1.try_recv() {
             if let Some(group) = self.groups.get_mut(&key) {
-                let messages = group.take(refresh);
+                let messages = group.take(&self.clients, refresh);
                 messages.iter().for_each(|message| self.screen.say(message));
             }
         }
