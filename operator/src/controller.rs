@@ -37,7 +37,7 @@ use thiserror::Error;
 use crate::group::members::SharedGroup;
 use crate::group::observed::Observed;
 use crate::group::rejection::Rejection;
-use crate::group::scaling;
+use crate::group::scaling::{self, Start};
 use crate::group::validate::{NOT_COMPILED, ValidatedGroup, sources, validate};
 use apply::ApplyError;
 use build::{Applied, Resources};
@@ -105,17 +105,19 @@ async fn reconcile(
     let stopped = apply::stop(scope, group, memory).await; // (client)
     let mut observed = dereference::dereference(scope, group, memory).await?; // (client)
     let removal_due = dead_workers::remove(scope, group, &observed, memory).await; // (client)
+    let shared = members::shared_group(scope, group, &observed, memory); // (pure)
     let sources = sources(group, &observed);
     context.programs.prepare(sources).await; // (process)
     let verdict = validate(group, &observed, &context.programs, &context.defaults); // (pure)
     let outcome = match &verdict {
-        Ok(valid) if stopped.is_ok() => reconcile_accepted(scope, valid, &mut observed, memory).await,
+        Ok(valid) if stopped.is_ok() => {
+            reconcile_accepted(scope, valid, &mut observed, memory, shared.is_some()).await
+        }
         _ => ReconcileOutcome::untouched(stopped),
     };
     if matches!(outcome.applied, Err(ApplyError::Gone)) {
         return Ok(Action::await_change());
     }
-    let shared = members::shared_group(scope, group, &observed, memory); // (pure)
     let computed = compute_status(group, &verdict, &observed, &outcome, shared.as_ref(), memory); // (pure)
     if computed.healthy {
         memory.healthy_at = Some(Instant::now());
@@ -126,6 +128,9 @@ async fn reconcile(
         .is_err_and(|rejection| rejection.reason == NOT_COMPILED);
     let quiet = !waits_for_compiler && is_quiet(group, &observed, &outcome, &computed, memory);
     let mut events = update_status::events::provisioned(&outcome.provisioned.provisioned);
+    events.extend(update_status::events::not_positioned(
+        &outcome.provisioned.skipped,
+    ));
     events.extend(update_status::events::restored(&std::mem::take(
         &mut memory.restored,
     )));
@@ -178,22 +183,38 @@ async fn reconcile_accepted(
     valid: &ValidatedGroup,
     observed: &mut Observed,
     memory: &mut GroupMemory,
+    shared: bool,
 ) -> ReconcileOutcome {
-    let provisioned = provision::provision(scope, valid, observed, memory).await; // (client)
+    let provisioned = provision::provision(scope, valid, observed, memory, shared).await; // (client)
     let earliest = valid.spec.consumer.start_position.kind == StartPositionType::Earliest;
+    let started = observed.started.has_all(&valid.spec, observed.kafka.known());
+    let running = observed.current_replicas().is_some_and(|replicas| replicas > 0);
+    if !started && !earliest && running && !provisioned.drain {
+        // Workers would read an added topic from elsewhere, so they keep their configuration until Kafka
+        // answers.
+        return ReconcileOutcome {
+            provisioned,
+            ..ReconcileOutcome::untouched(Ok(()))
+        };
+    }
     let facts = scaling::ScalingFacts {
         partitions: observed.partitions(&valid.spec),
         current: observed.current_replicas(),
-        may_start: earliest || observed.start_positions_committed,
+        start: match (earliest || started, provisioned.drain) {
+            (true, _) => Start::Ready,
+            (false, true) => Start::Draining,
+            (false, false) => Start::Waiting,
+        },
     };
     let decision = scaling::decide(&valid.spec, facts); // (pure)
-    let prepared = build::build(valid, &decision, observed.start_positions_committed); // (pure)
+    let ours = observed.replicas_set_by.is_none();
+    let mirrored = replicas::to_remember(&valid.spec, &decision, ours);
+    let prepared = build::build(valid, &decision, &observed.started, mirrored); // (pure)
     let mut applied = apply::apply(scope, valid, prepared, observed, memory)
         .await
         .map(Some); // (client)
     if applied.is_ok() {
-        let ours = observed.replicas_set_by.is_none();
-        let mirrored = replicas::mirror(scope, valid, &decision, ours);
+        let mirrored = replicas::mirror(scope, valid, &decision, ours, memory);
         applied = mirrored.await.and(applied); // (client)
     }
     ReconcileOutcome {

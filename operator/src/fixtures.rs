@@ -132,7 +132,7 @@ pub fn observed() -> Observed {
         pods: Vec::new(),
         replicas_set_by: None,
         missing_volumes: Vec::new(),
-        start_positions_committed: false,
+        started: Default::default(),
     }
 }
 

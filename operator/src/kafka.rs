@@ -52,7 +52,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::sync::lock;
 use model::{
-    DeadProcess, FactsQuery, GroupKey, KafkaFacts, KafkaProblem, Provisioned, RemovedMember, WantedTopic,
+    DeadProcess, FactsQuery, GroupKey, KafkaFacts, KafkaProblem, Provisioned, RemovedMember, StartOutcome,
+    WantedTopic,
 };
 use refresher::{Refresher, Subscribers};
 
@@ -162,15 +163,14 @@ impl KafkaClients {
     }
 
     /// Commits the start position for partitions without a committed offset, if the group has no members;
-    /// partitions added to a topic that the group already reads start at their first record. Returns the
-    /// number of committed partitions.
+    /// partitions added to a topic that the group already reads start at their first record.
     pub async fn commit_start_positions(
         &self,
         kafka: &Kafka,
         credentials: &KafkaCredentials,
         query: &FactsQuery,
         start: &StartPosition,
-    ) -> Result<usize, KafkaProblem> {
+    ) -> Result<StartOutcome, KafkaProblem> {
         let cluster = self.refresher(kafka, credentials, None).cluster().await?;
         start::commit(&cluster, query, start).await
     }

@@ -18,11 +18,11 @@ use thiserror::Error;
 
 use super::apply::error::in_words;
 use super::memory::{GroupMemory, Versioned};
-use super::names::{START_POSITIONS_ANNOTATION, child_name, selector};
+use super::names::{STARTED_TOPICS_ANNOTATION, child_name, selector};
 use super::pods::has_ended;
 use super::replicas;
 use super::scope::Scope;
-use crate::group::observed::{Observed, query};
+use crate::group::observed::{Observed, StartedTopics, query};
 use crate::group::references::{ObjectKind, ReferencedData, References, volume_sources};
 use crate::kafka::model::{GroupKey, KafkaView};
 
@@ -73,9 +73,11 @@ pub async fn dereference(
                 .iter()
                 .all(|(key, value)| pod.labels().get(key) == Some(value))
     });
-    let start_positions_committed = deployment
+    let started = deployment
         .as_ref()
-        .is_some_and(|deployment| deployment.annotations().contains_key(START_POSITIONS_ANNOTATION));
+        .and_then(|deployment| deployment.annotations().get(STARTED_TOPICS_ANNOTATION))
+        .map(|topics| StartedTopics::parse(topics))
+        .unwrap_or_default();
     let credentials = references.credentials(&group.spec, &namespace, &data);
     let kafka = match &credentials {
         Ok(credentials) => ask_kafka(scope, &namespace, &name, &group.spec, credentials, memory).await,
@@ -89,7 +91,7 @@ pub async fn dereference(
         })
         .collect();
     Ok(Observed {
-        replicas_set_by: replicas::set_by_another(scope, group, memory).await?,
+        replicas_set_by: replicas::set_by_another(scope, group, deployment.as_deref(), memory).await?,
         missing_volumes,
         references,
         data,
@@ -97,7 +99,7 @@ pub async fn dereference(
         kafka,
         deployment,
         pods,
-        start_positions_committed,
+        started,
     })
 }
 

@@ -36,9 +36,10 @@ pub struct GroupMemory {
     pub written: Option<(KafkaConsumerGroupStatus, Instant)>,
     /// The generation that is converging, and since when.
     pub converging: Option<(i64, Instant)>,
-    /// The generation and spec.replicas for which the API server was asked who had set it, and the answer:
-    /// None if it was this operator.
-    pub replicas_set_by: Option<(Option<i64>, i32, Option<String>)>,
+    /// The number that this operator last saw or wrote in spec.replicas as its own.
+    pub mirrored: Option<i32>,
+    /// Another client that has set spec.replicas, and for which generation the API server was asked.
+    pub replicas_set_by: Option<(Option<i64>, String)>,
     /// Members of the consumer group.
     pub members: MembersMemory,
     /// Ends of worker processes that need nothing more.

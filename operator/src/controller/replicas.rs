@@ -2,9 +2,9 @@
 //! so that `GET /scale` works in every mode for kubectl, an HPA or KEDA; or the client that has set another
 //! number. Never overwrites a number of another client.
 
-use crds::names::OPERATOR_MANAGER;
 use crds::spec::ScalingMode;
 use crds::{KafkaConsumerGroup, KafkaConsumerGroupSpec};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::api::Patch;
 use kube::{Api, ResourceExt};
@@ -14,60 +14,72 @@ use super::apply::error::is_not_found;
 use super::apply::{ApplyError, manager};
 use super::dereference::DereferenceError;
 use super::memory::GroupMemory;
+use super::names::MIRRORED_REPLICAS_ANNOTATION;
 use super::scope::Scope;
 use crate::group::scaling::Decision;
 use crate::group::validate::ValidatedGroup;
 
-/// The client that has set spec.replicas, if it was not this operator. Only the API server knows it for sure:
-/// a number that the operator mirrored before it stopped the group, or before a restart, is its own. Asked
-/// once for each number that differs from the number of workers.
+/// Who has set spec.replicas through /scale, of which the API server keeps no field manager.
+const SCALE_CLIENT: &str = "a client of /scale such as kubectl scale or an HPA";
+
+/// The client that has set spec.replicas, if it was not this operator. A number that the operator mirrored
+/// before it stopped the group, or before a restart, is its own: `deployment` has it as an annotation.
 pub async fn set_by_another(
     scope: &Scope,
     group: &KafkaConsumerGroup,
+    deployment: Option<&Deployment>,
     memory: &mut GroupMemory,
 ) -> Result<Option<String>, DereferenceError> {
     let spec = &group.spec;
-    let in_use = group.status.as_ref().and_then(|status| status.replicas);
-    let Some(replicas) = spec.replicas.filter(|replicas| Some(*replicas) != in_use) else {
+    let Some(replicas) = spec.replicas.filter(|_| spec.scaling.mode != ScalingMode::Manual) else {
         return Ok(None);
     };
-    if spec.scaling.mode == ScalingMode::Manual {
+    let in_use = group.status.as_ref().and_then(|status| status.replicas);
+    if [in_use, mirrored(deployment), memory.mirrored].contains(&Some(replicas)) {
         return Ok(None);
     }
     let generation = group.metadata.generation;
-    if let Some((asked, number, client)) = &memory.replicas_set_by
-        && (*asked, *number) == (generation, replicas)
+    if let Some((asked, client)) = &memory.replicas_set_by
+        && *asked == generation
     {
-        return Ok(client.clone());
+        return Ok(Some(client.clone()));
     }
     let namespace = group.namespace().unwrap_or_default();
     let api: Api<KafkaConsumerGroup> = Api::namespaced(scope.context.client.clone(), &namespace);
     let found = api.get_metadata_opt(&group.name_any()).await;
     let found = found.map_err(|error| DereferenceError::Replicas(Box::new(error)))?;
     let entries = found.and_then(|found| found.metadata.managed_fields);
-    let client = other_client(&entries.unwrap_or_default());
-    memory.replicas_set_by = Some((generation, replicas, client.clone()));
-    Ok(client)
+    let client = client(&entries.unwrap_or_default());
+    memory.replicas_set_by = Some((generation, client.clone()));
+    Ok(Some(client))
 }
 
-/// The last client other than the operator that owns spec.replicas. A field that nobody owns is not the
-/// operator's either, because all of its writes are tracked.
-fn other_client(entries: &[ManagedFieldsEntry]) -> Option<String> {
-    let name = |entry: &ManagedFieldsEntry| entry.manager.clone().unwrap_or_default();
-    let owners: Vec<&ManagedFieldsEntry> = entries
+/// The number that the operator wrote into spec.replicas.
+fn mirrored(deployment: Option<&Deployment>) -> Option<i32> {
+    let annotation = deployment?.annotations().get(MIRRORED_REPLICAS_ANNOTATION)?;
+    annotation.parse().ok()
+}
+
+/// The last client that owns spec.replicas.
+fn client(entries: &[ManagedFieldsEntry]) -> String {
+    let owns = |entry: &&ManagedFieldsEntry| {
+        let fields = entry.fields_v1.as_ref();
+        fields.is_some_and(|fields| fields.0.pointer("/f:spec/f:replicas").is_some())
+    };
+    let last = entries
         .iter()
-        .filter(|entry| {
-            let fields = entry.fields_v1.as_ref();
-            fields.is_some_and(|fields| fields.0.pointer("/f:spec/f:replicas").is_some())
-        })
-        .collect();
-    let others = owners.iter().filter(|entry| name(entry) != OPERATOR_MANAGER);
-    let last = others.max_by_key(|entry| entry.time.clone().map(|time| time.0));
-    match last {
-        Some(last) => Some(name(last)),
-        None if owners.is_empty() => Some("an unknown client".into()),
-        None => None,
+        .filter(owns)
+        .max_by_key(|entry| entry.time.clone().map(|time| time.0));
+    let name = last.and_then(|entry| entry.manager.clone());
+    name.unwrap_or_else(|| SCALE_CLIENT.into())
+}
+
+/// The number that spec.replicas has after [`mirror`], if it is the operator's.
+pub fn to_remember(spec: &KafkaConsumerGroupSpec, decision: &Decision, ours: bool) -> Option<i32> {
+    if spec.scaling.mode == ScalingMode::Manual {
+        return None;
     }
+    to_write(spec, decision, ours).or(spec.replicas.filter(|_| ours))
 }
 
 /// Writes spec.replicas through /scale: in mode Manual once, if it is absent; in other modes it follows the
@@ -77,7 +89,12 @@ pub async fn mirror(
     group: &ValidatedGroup,
     decision: &Decision,
     ours: bool,
+    memory: &mut GroupMemory,
 ) -> Result<(), ApplyError> {
+    // Still its own if the write fails, or if an older resource is read once more.
+    if ours {
+        memory.mirrored = group.spec.replicas;
+    }
     let Some(replicas) = to_write(&group.spec, decision, ours) else {
         return Ok(());
     };
@@ -143,16 +160,35 @@ mod tests {
             let fields = json!({"f:spec": {field: {}}});
             serde_json::from_value(json!({"manager": manager, "time": time, "fieldsV1": fields})).unwrap()
         };
-        let ours = entry(OPERATOR_MANAGER, 5, "f:replicas");
         let writer = entry("helm", 9, "f:writers");
-        assert_eq!(other_client(&[writer.clone(), ours.clone()]), None);
-        let others = [
-            ours,
-            entry("kubectl", 3, "f:replicas"),
-            entry("kube-controller-manager", 7, "f:replicas"),
+        let owners = [
+            entry("kubectl-edit", 3, "f:replicas"),
+            entry("argocd", 7, "f:replicas"),
             writer.clone(),
         ];
-        assert_eq!(other_client(&others).as_deref(), Some("kube-controller-manager"));
-        assert_eq!(other_client(&[writer]).as_deref(), Some("an unknown client"));
+        assert_eq!(client(&owners), "argocd");
+        assert_eq!(client(&[writer]), SCALE_CLIENT);
+    }
+
+    #[test]
+    fn the_own_number_is_remembered_in_the_deployment() {
+        let deployment = |value: &str| -> Deployment {
+            let annotations = json!({MIRRORED_REPLICAS_ANNOTATION: value});
+            serde_json::from_value(json!({"metadata": {"annotations": annotations}})).unwrap()
+        };
+        assert_eq!(mirrored(Some(&deployment("6"))), Some(6));
+        assert_eq!(mirrored(Some(&deployment("six"))), None);
+        assert_eq!(mirrored(None), None);
+        let decision = |replicas| Decision {
+            replicas,
+            recommended: None,
+            limited_by: Limit::None,
+            reason: String::new(),
+        };
+        let mut spec = group().spec;
+        spec.replicas = Some(6);
+        assert_eq!(to_remember(&spec, &decision(9), true), Some(9));
+        assert_eq!(to_remember(&spec, &decision(0), true), Some(6));
+        assert_eq!(to_remember(&spec, &decision(9), false), None);
     }
 }

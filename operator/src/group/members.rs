@@ -75,11 +75,11 @@ pub fn shared(
         users => format!("; the group is also used by {}", users.join(", ")),
     };
     let message = format!(
-        "{number} of consumer group {group_id} {verb} of this resource, and may take a part of the records: {shown}{users}; give each its own consumer group (spec.consumer.groupId), or stop the others"
+        "{number} of consumer group {group_id} {verb} of this resource, and may take a part of the records: {shown}{users}; give each its own consumer group (spec.groupId), or stop the others"
     );
     let joined = others.len() < group.members.len();
     let refuses = refusal(protocol, group).filter(|_| !joined).map(|why| {
-        format!("consumer group {group_id} does not admit the workers, because {why}: {shown}{users}; stop these members, or set another spec.consumer.groupId")
+        format!("consumer group {group_id} does not admit the workers, because {why}: {shown}{users}; stop these members, or set another spec.groupId")
     });
     Some(SharedGroup { message, refuses })
 }
@@ -188,7 +188,7 @@ mod tests {
             "6 members of consumer group shop.orders are not workers",
             "client.id \"c0\" at 10.0.0.7",
             "2 more; the group is also used by KafkaConsumerGroup bank/orders",
-            "spec.consumer.groupId",
+            "spec.groupId",
         ] {
             assert!(found.message.contains(part), "{} lacks {part}", found.message);
         }

@@ -178,6 +178,16 @@ pub enum ProvisionAction {
     Unchanged,
 }
 
+/// What became of the start positions of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StartOutcome {
+    /// This number of partitions was committed; all others had a committed offset, or start at their first
+    /// record.
+    Committed(usize),
+    /// These topics have no committed offset, and the group has members, so Kafka takes none.
+    Occupied(Vec<String>),
+}
+
 /// Why a request to the cluster failed. Each carries the message of the client library or the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KafkaProblem {

@@ -16,12 +16,12 @@ use super::rates::Rates;
 use super::supervise::{Totals, WorkerCommand, WorkerProcesses};
 use super::table::{GroupView, PartitionView};
 use crate::group::members::{self, Known};
-use crate::group::observed::query;
-use crate::group::scaling::ScalingFacts;
+use crate::group::observed::{StartedTopics, query};
+use crate::group::scaling::{ScalingFacts, Start};
 use crate::group::topics;
 use crate::group::validate::ValidatedGroup;
 use crate::kafka::KafkaClients;
-use crate::kafka::model::{FactsQuery, GroupKey, KafkaFacts, KafkaProblem, ProvisionAction};
+use crate::kafka::model::{FactsQuery, GroupKey, KafkaFacts, KafkaProblem, ProvisionAction, StartOutcome};
 
 /// Time between two reads from Kafka; added partitions are noticed within it.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
@@ -46,7 +46,7 @@ pub struct LocalGroup {
     problem: Option<KafkaProblem>,
     /// Other members of the consumer group, and what to do.
     shared: Option<String>,
-    start_positions_committed: bool,
+    started: StartedTopics,
     wanted: Size,
     rates: Rates,
     refresh_due: Option<Instant>,
@@ -55,7 +55,8 @@ pub struct LocalGroup {
 /// The result of a read from Kafka.
 pub struct KafkaRefresh {
     pub outcome: Result<KafkaFacts, KafkaProblem>,
-    pub start_positions_committed: bool,
+    /// The topics whose start positions are committed now, or need no commit.
+    pub started: Option<StartedTopics>,
     pub messages: Vec<String>,
 }
 
@@ -89,7 +90,7 @@ impl LocalGroup {
             topic_ids: BTreeMap::new(),
             problem: None,
             shared: None,
-            start_positions_committed: false,
+            started: StartedTopics::default(),
             wanted: Size {
                 workers: 0,
                 reason: "reading from Kafka".into(),
@@ -140,6 +141,12 @@ impl LocalGroup {
             .any(|writer| writer.kind == WriterType::Stdout)
     }
 
+    /// Whether the start position applies to no topic any more.
+    fn has_started(&self) -> bool {
+        self.started
+            .has_all(&self.prepared.valid.spec, self.known.as_ref())
+    }
+
     pub fn query(&self) -> FactsQuery {
         let valid = &self.prepared.valid;
         query(&valid.namespace, &valid.name, &valid.spec)
@@ -170,14 +177,17 @@ impl LocalGroup {
             clients,
             valid,
             self.query(),
-            self.start_positions_committed,
+            self.has_started(),
+            self.shared.is_some(),
             provision,
         ))
     }
 
     pub fn take(&mut self, clients: &KafkaClients, refresh: KafkaRefresh) -> Vec<String> {
         self.refresh_due = Some(Instant::now() + REFRESH_INTERVAL);
-        self.start_positions_committed |= refresh.start_positions_committed;
+        if let Some(started) = refresh.started {
+            self.started = started;
+        }
         let mut messages = refresh.messages;
         match refresh.outcome {
             Ok(facts) => {
@@ -289,13 +299,19 @@ impl LocalGroup {
             .ok()
             .filter(|workers| *workers > 0);
         let earliest = spec.consumer.start_position.kind == StartPositionType::Earliest;
-        let may_start = self.start_positions_committed || earliest;
+        let start = if earliest || self.has_started() {
+            Start::Ready
+        } else if self.workers.alive() > 0 {
+            Start::Draining
+        } else {
+            Start::Waiting
+        };
         plan::size(
             spec,
             ScalingFacts {
                 partitions,
                 current,
-                may_start,
+                start,
             },
             max_workers,
         )
@@ -397,7 +413,8 @@ async fn refresh(
     clients: KafkaClients,
     valid: ValidatedGroup,
     query: FactsQuery,
-    start_positions_committed: bool,
+    has_started: bool,
+    shared: bool,
     provision: bool,
 ) -> KafkaRefresh {
     let key = GroupKey::new(&valid.namespace, &valid.name);
@@ -408,7 +425,7 @@ async fn refresh(
     };
     let mut refresh = KafkaRefresh {
         outcome: read(FRESH).await,
-        start_positions_committed,
+        started: None,
         messages: Vec::new(),
     };
     let Ok(facts) = &refresh.outcome else {
@@ -428,7 +445,7 @@ async fn refresh(
     let complete = provisioned.all(|enough| enough);
     // At the start for all topics, including dead letter topics; later only if an input topic is missing or
     // too small.
-    if provision && (!start_positions_committed || !complete) {
+    if provision && (!has_started || !complete) {
         let wanted = topics::wanted(&valid.spec, &facts.topics).all();
         match clients
             .provision(&valid.spec.kafka, &valid.credentials, &wanted)
@@ -461,29 +478,41 @@ async fn refresh(
             }
         }
     }
-    if !provision {
-        // The embedded broker was empty when the group started: all start positions are equal.
-        refresh.start_positions_committed = true;
+    let Ok(facts) = &refresh.outcome else {
+        return refresh;
+    };
+    if has_started || !facts.topics.values().all(Option::is_some) {
         return refresh;
     }
-    if let Ok(facts) = &refresh.outcome
-        && !start_positions_committed
-        && facts.topics.values().all(Option::is_some)
-    {
-        let start = &valid.spec.consumer.start_position;
-        match clients
-            .commit_start_positions(&valid.spec.kafka, &valid.credentials, &query, start)
-            .await
-        {
-            Ok(_) => refresh.start_positions_committed = true,
-            Err(problem) if start.kind == StartPositionType::Earliest => {
-                tracing::debug!(
-                    "start positions of {} are not committed yet: {problem}",
-                    valid.name
-                );
-            }
-            Err(problem) => refresh.outcome = Err(problem),
+    let started = Some(StartedTopics::all(&valid.spec, facts));
+    if !provision {
+        // The embedded broker was empty when the group started: all start positions are equal.
+        refresh.started = started;
+        return refresh;
+    }
+    let start = &valid.spec.consumer.start_position;
+    let earliest = start.kind == StartPositionType::Earliest;
+    let committed = clients.commit_start_positions(&valid.spec.kafka, &valid.credentials, &query, start);
+    match committed.await {
+        Ok(StartOutcome::Committed(_)) => refresh.started = started,
+        Ok(StartOutcome::Occupied(_)) if earliest => refresh.started = started,
+        Ok(StartOutcome::Occupied(topics)) if shared => {
+            refresh.messages.push(format!(
+                "{}: consumer.startPosition does not apply to {}: the consumer group has other members",
+                valid.name,
+                topics.join(", ")
+            ));
+            refresh.started = started;
         }
+        // Until the workers have left the group.
+        Ok(StartOutcome::Occupied(_)) => {}
+        Err(problem) if earliest => {
+            tracing::debug!(
+                "start positions of {} are not committed yet: {problem}",
+                valid.name
+            );
+        }
+        Err(problem) => refresh.outcome = Err(problem),
     }
     refresh
 }

@@ -79,7 +79,7 @@ pub fn prepare(
         pods: Vec::new(),
         replicas_set_by: None,
         missing_volumes: Vec::new(),
-        start_positions_committed: false,
+        started: Default::default(),
     };
     // Local mode runs no image, so none is required.
     let defaults = WorkerDefaults {

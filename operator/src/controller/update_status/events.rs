@@ -150,6 +150,17 @@ pub fn provisioned(done: &[Provisioned]) -> Vec<Event> {
     .collect()
 }
 
+/// An Event if topics start elsewhere than the spec says.
+pub fn not_positioned(topics: &[String]) -> Option<Event> {
+    (!topics.is_empty()).then(|| {
+        let note = format!(
+            "consumer.startPosition does not apply to {}: other applications are members of the consumer group, and Kafka takes offsets only of a group without members; workers start at the first record",
+            some_of(topics)
+        );
+        warning("StartPositionNotCommitted", &note)
+    })
+}
+
 /// Children that others had changed, and that the operator has restored.
 pub fn restored(done: &[String]) -> Vec<Event> {
     done.iter().map(|what| warning("ChildRestored", what)).collect()

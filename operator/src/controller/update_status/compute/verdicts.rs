@@ -390,7 +390,9 @@ pub(super) fn reconciling(
 
 pub(super) fn limited(inputs: &Inputs<'_>) -> Verdict {
     let Some(decision) = inputs.decision else {
-        if let Some(kept) = kept(inputs, condition::SCALING_LIMITED).filter(|_| not_judged_yet(inputs)) {
+        // Also while running workers keep their configuration until Kafka answers.
+        let undecided = not_judged_yet(inputs) || inputs.acceptance.is_ok();
+        if let Some(kept) = kept(inputs, condition::SCALING_LIMITED).filter(|_| undecided) {
             return kept;
         }
         return Verdict::new(
