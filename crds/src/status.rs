@@ -42,6 +42,9 @@ pub struct KafkaConsumerGroupStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_string()]))]
     pub conditions: Vec<Condition>,
+    /// Operator that serves this resource, as "namespace/lease". Others that watch it as well leave it alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<String>,
     /// Kafka consumer group id in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_id: Option<String>,

@@ -5,15 +5,19 @@
 pub mod apply;
 pub mod build;
 pub mod caches;
+pub mod claims;
 pub mod dead_workers;
 pub mod dereference;
 pub mod diff;
+pub mod known_members;
+pub mod leases;
 pub mod members;
 pub mod memory;
 pub mod names;
 pub mod pods;
 pub mod provision;
 pub mod replicas;
+pub mod rollouts;
 pub mod scope;
 pub mod terminations;
 pub mod update_status;
@@ -42,6 +46,7 @@ use crate::group::validate::{NOT_COMPILED, ValidatedGroup, sources, validate};
 use apply::ApplyError;
 use build::{Applied, Resources};
 use caches::{GroupRef, Guarded};
+use claims::ClaimError;
 use dereference::DereferenceError;
 use memory::GroupMemory;
 use pods::PodFacts;
@@ -72,6 +77,8 @@ pub enum ReconcileError {
     #[error(transparent)]
     Dereference(#[from] DereferenceError),
     #[error(transparent)]
+    Claim(#[from] ClaimError),
+    #[error(transparent)]
     Apply(#[from] ApplyError),
     #[error(transparent)]
     Status(#[from] StatusError),
@@ -86,6 +93,7 @@ impl ReconcileError {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Dereference(_) => "dereference",
+            Self::Claim(_) => "claim",
             Self::Apply(error) => error.reason(),
             Self::Status(_) => "status",
             Self::Timeout => "timeout",
@@ -102,23 +110,38 @@ async fn reconcile(
 ) -> Result<Action, ReconcileError> {
     let context = &scope.context;
     scope.caches.ready().await.map_err(DereferenceError::from)?;
+    if let Some(other) = claims::served_by_another(scope, group, memory).await? {
+        claims::step_back(scope, group, other, memory).await; // (client)
+        return Ok(Action::requeue(context.refresh));
+    }
     let stopped = apply::stop(scope, group, memory).await; // (client)
     let mut observed = dereference::dereference(scope, group, memory).await?; // (client)
     let removal_due = dead_workers::remove(scope, group, &observed, memory).await; // (client)
     let shared = members::shared_group(scope, group, &observed, memory); // (pure)
     let sources = sources(group, &observed);
     context.programs.prepare(sources).await; // (process)
-    let verdict = validate(group, &observed, &context.programs, &context.defaults); // (pure)
-    let outcome = match &verdict {
+    let mut verdict = validate(group, &observed, &context.programs, &context.defaults); // (pure)
+    let deployment = observed.deployment.clone();
+    let valid = verdict.as_mut().ok();
+    let waiting_image = valid.and_then(|valid| context.rollouts.hold(valid, deployment.as_deref())); // (pure)
+    let mut outcome = match &verdict {
         Ok(valid) if stopped.is_ok() => {
             reconcile_accepted(scope, valid, &mut observed, memory, shared.is_some()).await
         }
         _ => ReconcileOutcome::untouched(stopped),
     };
+    (outcome.waiting_image, outcome.shared) = (waiting_image, shared);
     if matches!(outcome.applied, Err(ApplyError::Gone)) {
         return Ok(Action::await_change());
     }
-    let computed = compute_status(group, &verdict, &observed, &outcome, shared.as_ref(), memory); // (pure)
+    let computed = compute_status(
+        &context.installation,
+        group,
+        &verdict,
+        &observed,
+        &outcome,
+        memory,
+    ); // (pure)
     if computed.healthy {
         memory.healthy_at = Some(Instant::now());
     }
@@ -221,6 +244,8 @@ async fn reconcile_accepted(
         provisioned,
         decision: Some(decision),
         applied,
+        waiting_image: None,
+        shared: None,
     }
 }
 
@@ -229,6 +254,10 @@ struct ReconcileOutcome {
     provisioned: ProvisionOutcome,
     decision: Option<scaling::Decision>,
     applied: Result<Option<Resources<Applied>>, ApplyError>,
+    /// The new default image, while other groups roll out first.
+    waiting_image: Option<String>,
+    /// Other members of the consumer group.
+    shared: Option<SharedGroup>,
 }
 
 impl ReconcileOutcome {
@@ -237,17 +266,19 @@ impl ReconcileOutcome {
             provisioned: ProvisionOutcome::default(),
             decision: None,
             applied: stopped.map(|()| None),
+            waiting_image: None,
+            shared: None,
         }
     }
 }
 
 /// Computes the status from everything that the reconcile observed and did.
 fn compute_status(
+    installation: &str,
     group: &KafkaConsumerGroup,
     verdict: &Result<ValidatedGroup, Rejection>,
     observed: &Observed,
     outcome: &ReconcileOutcome,
-    shared: Option<&SharedGroup>,
     memory: &mut GroupMemory,
 ) -> Computed {
     let old = group.status.clone().unwrap_or_default();
@@ -276,6 +307,7 @@ fn compute_status(
     let applied = outcome.applied.as_ref().ok().and_then(Option::as_ref);
     let pods: Vec<PodFacts> = observed.pods.iter().map(|pod| PodFacts::of(pod)).collect();
     compute(&Inputs {
+        operator: Some(installation.to_string()),
         name: &group.name_any(),
         generation: group.metadata.generation,
         spec: &group.spec,
@@ -287,7 +319,8 @@ fn compute_status(
         image: verdict.as_ref().ok().map(|valid| valid.image.as_str()),
         acceptance: verdict.as_ref().map(|valid| valid.warning.as_ref()),
         kafka: &observed.kafka,
-        shared,
+        shared: outcome.shared.as_ref(),
+        waiting_image: outcome.waiting_image.as_deref(),
         decision: outcome.decision.as_ref(),
         deployment: applied
             .map(|applied| &applied.deployment)

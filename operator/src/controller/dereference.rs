@@ -83,6 +83,8 @@ pub async fn dereference(
         Ok(credentials) => ask_kafka(scope, &namespace, &name, &group.spec, credentials, memory).await,
         Err(_) => KafkaView::NotAsked,
     };
+    let set_by = replicas::set_by_another(scope, group, deployment.as_deref(), memory);
+    let replicas_set_by = set_by.await.map_err(DereferenceError::Replicas)?;
     let missing_volumes = volume_sources(&group.spec)
         .into_iter()
         .filter(|source| match source.kind {
@@ -91,7 +93,7 @@ pub async fn dereference(
         })
         .collect();
     Ok(Observed {
-        replicas_set_by: replicas::set_by_another(scope, group, deployment.as_deref(), memory).await?,
+        replicas_set_by,
         missing_volumes,
         references,
         data,

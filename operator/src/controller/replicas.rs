@@ -2,17 +2,16 @@
 //! so that `GET /scale` works in every mode for kubectl, an HPA or KEDA; or the client that has set another
 //! number. Never overwrites a number of another client.
 
+use crds::names::OPERATOR_MANAGER;
 use crds::spec::ScalingMode;
 use crds::{KafkaConsumerGroup, KafkaConsumerGroupSpec};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
-use kube::api::Patch;
+use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use super::apply::error::is_not_found;
-use super::apply::{ApplyError, manager};
-use super::dereference::DereferenceError;
+use super::apply::error::{ApplyError, is_not_found};
 use super::memory::GroupMemory;
 use super::names::MIRRORED_REPLICAS_ANNOTATION;
 use super::scope::Scope;
@@ -29,7 +28,7 @@ pub async fn set_by_another(
     group: &KafkaConsumerGroup,
     deployment: Option<&Deployment>,
     memory: &mut GroupMemory,
-) -> Result<Option<String>, DereferenceError> {
+) -> Result<Option<String>, Box<kube::Error>> {
     let spec = &group.spec;
     let Some(replicas) = spec.replicas.filter(|_| spec.scaling.mode != ScalingMode::Manual) else {
         return Ok(None);
@@ -47,8 +46,9 @@ pub async fn set_by_another(
     let namespace = group.namespace().unwrap_or_default();
     let api: Api<KafkaConsumerGroup> = Api::namespaced(scope.context.client.clone(), &namespace);
     let found = api.get_metadata_opt(&group.name_any()).await;
-    let found = found.map_err(|error| DereferenceError::Replicas(Box::new(error)))?;
-    let entries = found.and_then(|found| found.metadata.managed_fields);
+    let entries = found
+        .map_err(Box::new)?
+        .and_then(|found| found.metadata.managed_fields);
     let client = client(&entries.unwrap_or_default());
     memory.replicas_set_by = Some((generation, client.clone()));
     Ok(Some(client))
@@ -100,7 +100,11 @@ pub async fn mirror(
     };
     let api: Api<KafkaConsumerGroup> = Api::namespaced(scope.context.client.clone(), &group.namespace);
     let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
-    match api.patch_scale(&group.name, &manager(), &patch).await {
+    let manager = PatchParams {
+        field_manager: Some(OPERATOR_MANAGER.into()),
+        ..PatchParams::default()
+    };
+    match api.patch_scale(&group.name, &manager, &patch).await {
         Ok(_) => Ok(()),
         Err(error) if is_not_found(&error) => Ok(()),
         Err(error) => Err(ApplyError::Scale(Box::new(error))),

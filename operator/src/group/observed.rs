@@ -93,6 +93,21 @@ pub fn query(namespace: &str, name: &str, spec: &KafkaConsumerGroupSpec) -> Fact
     }
 }
 
+impl Observed {
+    /// Partitions of all input topics, if all are known.
+    pub fn partitions(&self, spec: &KafkaConsumerGroupSpec) -> Option<i32> {
+        let facts = self.kafka.known()?;
+        spec.topics.iter().try_fold(0, |sum, topic| {
+            Some(sum + facts.topics.get(&topic.name).copied()??)
+        })
+    }
+
+    /// Number of workers of the last decision.
+    pub fn current_replicas(&self) -> Option<i32> {
+        self.deployment.as_ref()?.spec.as_ref()?.replicas
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,20 +130,5 @@ mod tests {
             .push(serde_json::from_value(serde_json::json!({"name": "returns"})).unwrap());
         assert!(!started.has_all(&more, Some(&here)));
         assert!(!StartedTopics::default().has_all(&spec, None));
-    }
-}
-
-impl Observed {
-    /// Partitions of all input topics, if all are known.
-    pub fn partitions(&self, spec: &KafkaConsumerGroupSpec) -> Option<i32> {
-        let facts = self.kafka.known()?;
-        spec.topics.iter().try_fold(0, |sum, topic| {
-            Some(sum + facts.topics.get(&topic.name).copied()??)
-        })
-    }
-
-    /// Number of workers of the last decision.
-    pub fn current_replicas(&self) -> Option<i32> {
-        self.deployment.as_ref()?.spec.as_ref()?.replicas
     }
 }

@@ -243,6 +243,10 @@ impl std::error::Error for KafkaProblem {}
 
 /// The result of a read from Kafka.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one per reconcile, and it is seldom moved"
+)]
 pub enum KafkaView {
     /// Not queried, because the credentials are missing.
     NotAsked,

@@ -1,6 +1,6 @@
 //! One group of a session: its prepared resource, its Kafka facts, its workers. In: prepared resources, Kafka
 //! facts, time. Out: the wanted number of workers and a view for the screen. Accesses Kafka only in
-//! [`refresh`].
+//! `refresh`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,21 +13,17 @@ use serde_json::Value;
 use super::plan::{self, Size};
 use super::prepare::{self, PreparedGroup};
 use super::rates::Rates;
+use super::refresh::{KafkaRefresh, refresh};
 use super::supervise::{Totals, WorkerCommand, WorkerProcesses};
 use super::table::{GroupView, PartitionView};
 use crate::group::members::{self, Known};
 use crate::group::observed::{StartedTopics, query};
 use crate::group::scaling::{ScalingFacts, Start};
-use crate::group::topics;
-use crate::group::validate::ValidatedGroup;
 use crate::kafka::KafkaClients;
-use crate::kafka::model::{FactsQuery, GroupKey, KafkaFacts, KafkaProblem, ProvisionAction, StartOutcome};
+use crate::kafka::model::{FactsQuery, GroupKey, KafkaFacts, KafkaProblem};
 
 /// Time between two reads from Kafka; added partitions are noticed within it.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
-
-/// Facts that another question has just brought are not read again.
-const FRESH: Duration = Duration::from_millis(500);
 
 /// Added to a worker's drain time, for its last commit and for leaving the group.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -50,14 +46,6 @@ pub struct LocalGroup {
     wanted: Size,
     rates: Rates,
     refresh_due: Option<Instant>,
-}
-
-/// The result of a read from Kafka.
-pub struct KafkaRefresh {
-    pub outcome: Result<KafkaFacts, KafkaProblem>,
-    /// The topics whose start positions are committed now, or need no commit.
-    pub started: Option<StartedTopics>,
-    pub messages: Vec<String>,
 }
 
 impl LocalGroup {
@@ -406,113 +394,4 @@ impl LocalGroup {
         })
         .collect()
     }
-}
-
-/// Provisions topics, commits start positions and reads facts, as a reconcile of the operator does.
-async fn refresh(
-    clients: KafkaClients,
-    valid: ValidatedGroup,
-    query: FactsQuery,
-    has_started: bool,
-    shared: bool,
-    provision: bool,
-) -> KafkaRefresh {
-    let key = GroupKey::new(&valid.namespace, &valid.name);
-    let read = async |max_age| {
-        clients
-            .facts(&key, &valid.spec.kafka, &valid.credentials, &query, max_age)
-            .await
-    };
-    let mut refresh = KafkaRefresh {
-        outcome: read(FRESH).await,
-        started: None,
-        messages: Vec::new(),
-    };
-    let Ok(facts) = &refresh.outcome else {
-        return refresh;
-    };
-    let mut provisioned = valid.spec.topics.iter().filter_map(|topic| {
-        let provision = topic.provision.as_ref()?;
-        Some(
-            facts
-                .topics
-                .get(&topic.name)
-                .copied()
-                .flatten()
-                .is_some_and(|has| has >= provision.partitions),
-        )
-    });
-    let complete = provisioned.all(|enough| enough);
-    // At the start for all topics, including dead letter topics; later only if an input topic is missing or
-    // too small.
-    if provision && (!has_started || !complete) {
-        let wanted = topics::wanted(&valid.spec, &facts.topics).all();
-        match clients
-            .provision(&valid.spec.kafka, &valid.credentials, &wanted)
-            .await
-        {
-            Ok(done) => {
-                refresh.messages = done
-                    .iter()
-                    .filter_map(|done| match done.action {
-                        ProvisionAction::Created => {
-                            let note = done.note.iter().map(|note| format!(" {note}"));
-                            let note: String = note.collect();
-                            Some(format!("{}: topic {} created{note}", valid.name, done.topic))
-                        }
-                        ProvisionAction::Grown { from, to } => Some(format!(
-                            "{}: topic {} was expanded from {from} to {to} partitions",
-                            valid.name, done.topic
-                        )),
-                        ProvisionAction::Unchanged => None,
-                    })
-                    .collect();
-                if !refresh.messages.is_empty() {
-                    clients.invalidate(&key);
-                    refresh.outcome = read(Duration::ZERO).await;
-                }
-            }
-            Err(problem) => {
-                refresh.outcome = Err(problem);
-                return refresh;
-            }
-        }
-    }
-    let Ok(facts) = &refresh.outcome else {
-        return refresh;
-    };
-    if has_started || !facts.topics.values().all(Option::is_some) {
-        return refresh;
-    }
-    let started = Some(StartedTopics::all(&valid.spec, facts));
-    if !provision {
-        // The embedded broker was empty when the group started: all start positions are equal.
-        refresh.started = started;
-        return refresh;
-    }
-    let start = &valid.spec.consumer.start_position;
-    let earliest = start.kind == StartPositionType::Earliest;
-    let committed = clients.commit_start_positions(&valid.spec.kafka, &valid.credentials, &query, start);
-    match committed.await {
-        Ok(StartOutcome::Committed(_)) => refresh.started = started,
-        Ok(StartOutcome::Occupied(_)) if earliest => refresh.started = started,
-        Ok(StartOutcome::Occupied(topics)) if shared => {
-            refresh.messages.push(format!(
-                "{}: consumer.startPosition does not apply to {}: the consumer group has other members",
-                valid.name,
-                topics.join(", ")
-            ));
-            refresh.started = started;
-        }
-        // Until the workers have left the group.
-        Ok(StartOutcome::Occupied(_)) => {}
-        Err(problem) if earliest => {
-            tracing::debug!(
-                "start positions of {} are not committed yet: {problem}",
-                valid.name
-            );
-        }
-        Err(problem) => refresh.outcome = Err(problem),
-    }
-    refresh
 }

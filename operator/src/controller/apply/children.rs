@@ -79,6 +79,9 @@ impl Children<'_> {
                 .get(kind)
                 .is_some_and(|known| known.desired == hash)
             {
+                if self.memory.is_left(kind, Instant::now()) {
+                    return Ok(live);
+                }
                 let change = changed_by(&live, &json, &wanted);
                 restored = Some(format!("{kind} {name} was changed by {change}"));
             }

@@ -74,6 +74,7 @@ pub fn compute(inputs: &Inputs<'_>) -> Computed {
     let status = KafkaConsumerGroupStatus {
         observed_generation: inputs.generation,
         conditions: conditions::merge(&inputs.old.conditions, verdicts, inputs.generation, now),
+        operator: inputs.operator.clone(),
         group_id: Some(inputs.group_id.clone()),
         cluster_id: facts
             .and_then(|facts| facts.cluster_id.clone())

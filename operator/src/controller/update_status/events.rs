@@ -161,6 +161,14 @@ pub fn not_positioned(topics: &[String]) -> Option<Event> {
     })
 }
 
+/// The Event of an operator that leaves a group to another one.
+pub fn served_by_another(own: &str, other: &str) -> Event {
+    let note = format!(
+        "operator {own} watches this resource too and leaves it to operator {other}, which has claimed it (status.operator); let only one of them watch this namespace (--namespaces, chart value watchNamespaces)"
+    );
+    warning("ServedByAnotherOperator", &note)
+}
+
 /// Children that others had changed, and that the operator has restored.
 pub fn restored(done: &[String]) -> Vec<Event> {
     done.iter().map(|what| warning("ChildRestored", what)).collect()

@@ -19,6 +19,7 @@ struct Scenario {
     acceptance: Result<Option<Finding>, Rejection>,
     kafka: KafkaView,
     shared: Option<SharedGroup>,
+    waiting_image: Option<&'static str>,
     decision: Option<Decision>,
     deployment: Option<Deployment>,
     pods: Vec<PodFacts>,
@@ -75,6 +76,7 @@ impl Scenario {
             acceptance: Ok(None),
             kafka: KafkaView::Known(facts),
             shared: None,
+            waiting_image: None,
             decision: Some(Decision {
                 replicas: 6,
                 recommended: Some(6),
@@ -118,6 +120,7 @@ impl Scenario {
 
     fn computed(&self) -> Computed {
         compute(&Inputs {
+            operator: Some("kco/kco".into()),
             name: "orders",
             generation: Some(2),
             spec: &self.spec,
@@ -128,6 +131,7 @@ impl Scenario {
                 Err(rejection) => Err(rejection),
             },
             kafka: &self.kafka,
+            waiting_image: self.waiting_image,
             shared: self.shared.as_ref(),
             decision: self.decision.as_ref(),
             deployment: self.deployment.as_ref(),
@@ -204,6 +208,20 @@ fn a_group_without_a_ready_worker_is_never_consuming() {
     }
 }
 
+#[test]
+fn a_group_is_not_consuming_when_a_topic_is_gone_however_healthy_it_was() {
+    let mut scenario = Scenario::healthy();
+    let KafkaView::Known(facts) = &mut scenario.kafka else {
+        panic!("not known")
+    };
+    facts.topics.insert("orders".into(), None);
+    scenario.recently_healthy = true;
+    assert_eq!(
+        condition_of(&scenario.computed(), "Consuming"),
+        "False/TopicMissing"
+    );
+}
+
 type Change = fn(&mut Scenario);
 
 /// Change, Ready, Stalled, Reconciling.
@@ -221,6 +239,13 @@ const TABLE: &[(&str, Change, &str, &str, &str)] = &[
         "False/GroupShared",
         "True/GroupShared",
         "False/Stalled",
+    ),
+    (
+        "a group that waits for the rollouts of others is ready",
+        |scenario| scenario.waiting_image = Some("registry/worker:2"),
+        "True/AllPartitionsConsumed",
+        "False/NotStalled",
+        "True/WaitingForRollout",
     ),
     (
         "a paused group with other members needs action",

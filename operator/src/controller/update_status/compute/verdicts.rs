@@ -213,6 +213,12 @@ pub(super) fn consuming(
         }
         DesiredState::Running => {}
     }
+    // Partitions of a topic that was deleted stay assigned for a while.
+    let topics = inputs.kafka.known().map(|facts| &facts.topics);
+    if let Some((topic, _)) = topics.and_then(|topics| topics.iter().find(|(_, count)| count.is_none())) {
+        let message = format!("topic {topic} does not exist; see condition Accepted");
+        return Verdict::new(Truth::False, "TopicMissing", message);
+    }
     let present = |name: &str| inputs.pods.iter().any(|pod| pod.name == name);
     if let Some(problem) = workers::worker_problem(&inputs.old.workers, present, inputs.now) {
         return Verdict::new(Truth::False, problem.reason, problem.message);
@@ -384,6 +390,12 @@ pub(super) fn reconciling(
     let joining = matches!(assigned, Assigned::Not(_)) && !ready.is_true() && !stopped(inputs);
     if joining && ready.reason == "PartitionsNotOwned" {
         return Verdict::new(Truth::True, "Joining", ready.message.clone());
+    }
+    if let Some(image) = inputs.waiting_image {
+        let message = format!(
+            "the operator's default image is {image} now; the workers change to it when other groups have (--max-concurrent-rollouts); to decide yourself, set spec.worker.image"
+        );
+        return Verdict::new(Truth::True, "WaitingForRollout", message);
     }
     Verdict::new(Truth::False, "UpToDate", "the running workers match the spec")
 }
