@@ -9,6 +9,7 @@ pub mod claims;
 pub mod dead_workers;
 pub mod dereference;
 pub mod diff;
+pub mod error;
 pub mod known_members;
 pub mod leases;
 pub mod members;
@@ -36,7 +37,6 @@ use futures::{FutureExt, Stream, StreamExt};
 use kube::runtime::controller::{Action, Error as QueueError};
 use kube::runtime::{Config, applier, watcher};
 use kube::{Resource, ResourceExt};
-use thiserror::Error;
 
 use crate::group::members::SharedGroup;
 use crate::group::observed::Observed;
@@ -46,13 +46,12 @@ use crate::group::validate::{NOT_COMPILED, ValidatedGroup, sources, validate};
 use apply::ApplyError;
 use build::{Applied, Resources};
 use caches::{GroupRef, Guarded};
-use claims::ClaimError;
 use dereference::DereferenceError;
+use error::{RECONCILE_TIMEOUT, ReconcileError};
 use memory::GroupMemory;
 use pods::PodFacts;
 use provision::ProvisionOutcome;
 use scope::Scope;
-use update_status::StatusError;
 use update_status::compute::inputs::{Failure, Inputs};
 use update_status::compute::{Computed, compute};
 use watches::ReconcileRequests;
@@ -64,43 +63,8 @@ const DEBOUNCE: Duration = Duration::from_millis(100);
 /// Time until the next reconcile of a group for which only events count.
 const QUIET_REQUEUE: Duration = Duration::from_secs(300);
 
-/// Time until the next reconcile while it is not decided whose member a member of the group is.
+/// Time until the next reconcile while a condition may end with time alone.
 const UNDECIDED: Duration = Duration::from_secs(5);
-
-/// Timeout of one reconcile. Kafka alone may take 10 s for facts and 20 s for each of three changes; a longer
-/// reconcile hangs and would keep its slot at the API server indefinitely.
-const RECONCILE_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// Which stage failed. Errors that a user can fix are in the status too.
-#[derive(Debug, Error)]
-pub enum ReconcileError {
-    #[error(transparent)]
-    Dereference(#[from] DereferenceError),
-    #[error(transparent)]
-    Claim(#[from] ClaimError),
-    #[error(transparent)]
-    Apply(#[from] ApplyError),
-    #[error(transparent)]
-    Status(#[from] StatusError),
-    #[error("the reconcile did not finish within {} s", RECONCILE_TIMEOUT.as_secs())]
-    Timeout,
-    #[error("the reconcile panicked: {0}")]
-    Task(#[from] tokio::task::JoinError),
-}
-
-impl ReconcileError {
-    /// Label of `kcg_reconcile_errors_total`.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Dereference(_) => "dereference",
-            Self::Claim(_) => "claim",
-            Self::Apply(error) => error.reason(),
-            Self::Status(_) => "status",
-            Self::Timeout => "timeout",
-            Self::Task(_) => "panic",
-        }
-    }
-}
 
 /// Reconciles one group, stage by stage.
 async fn reconcile(
@@ -166,12 +130,10 @@ async fn reconcile(
     } else {
         memory.next_requeue(generation, computed.converging, context.refresh, Instant::now())
     };
-    // A member without a pod counts as another's only after a moment.
-    let next = if memory.members.is_undecided() {
-        next.min(UNDECIDED)
-    } else {
-        next
-    };
+    // Both end with time alone: a member without a pod counts as another's after a moment, and a child counts
+    // as contested until it was left unchanged.
+    let undecided = memory.members.is_undecided() || memory.contested(Instant::now()).is_some();
+    let next = if undecided { next.min(UNDECIDED) } else { next };
     Ok(Action::requeue(removal_due.map_or(next, |due| next.min(due))))
 }
 

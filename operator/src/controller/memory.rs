@@ -80,7 +80,7 @@ const CONTESTED_WITHIN: Duration = Duration::from_secs(120);
 /// other must not do so all the time.
 const CONTESTED_PAUSE: Duration = Duration::from_secs(5);
 /// And until it was left unchanged for this long. An HPA writes every 15 s.
-const CONTESTED_UNTIL: Duration = Duration::from_secs(25);
+const CONTESTED_UNTIL: Duration = Duration::from_secs(20);
 
 impl GroupMemory {
     /// Remembers that a child was restored.

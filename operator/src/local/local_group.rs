@@ -19,6 +19,7 @@ use super::table::{GroupView, PartitionView};
 use crate::group::members::{self, Known};
 use crate::group::observed::{StartedTopics, query};
 use crate::group::scaling::{ScalingFacts, Start};
+use crate::group::wording::count;
 use crate::kafka::KafkaClients;
 use crate::kafka::model::{FactsQuery, GroupKey, KafkaFacts, KafkaProblem};
 
@@ -258,7 +259,8 @@ impl LocalGroup {
         self.wanted = size;
         changed.then(|| {
             let name = &self.prepared.valid.name;
-            format!("{name}: {} workers ({})", self.wanted.workers, self.wanted.reason)
+            let workers = count(self.wanted.workers, "worker");
+            format!("{name}: {workers} ({})", self.wanted.reason)
         })
     }
 

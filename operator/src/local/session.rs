@@ -25,6 +25,7 @@ use super::table::GroupView;
 use super::validate::Rules;
 use super::watch::Watch;
 use crate::compiler::Programs;
+use crate::group::wording::count;
 use crate::kafka::KafkaClients;
 use crate::kafka::model::GroupKey;
 use removals::Removals;
@@ -161,8 +162,8 @@ impl Session {
     pub async fn stop(&mut self, mut again: impl FnMut() -> bool) {
         if std::mem::replace(&mut self.running, false) {
             self.screen.say(&format!(
-                "stopping: draining {} workers; press Ctrl-C to stop them at once",
-                self.alive()
+                "stopping: draining {}; press Ctrl-C to stop at once",
+                count(self.alive(), "worker")
             ));
         }
         while self.alive() > 0 {

@@ -49,15 +49,10 @@ impl Reader {
         Ok(facts.await?)
     }
 
-    async fn start_at_end(
-        &self,
-        group: &str,
-        topics: &[&str],
-        protocol: GroupProtocol,
-    ) -> Result<StartOutcome> {
+    async fn start_at_end(&self, group: &str, topic: &str, protocol: GroupProtocol) -> Result<StartOutcome> {
         let query = FactsQuery {
             group_id: group.into(),
-            topics: topics.iter().map(|topic| topic.to_string()).collect(),
+            topics: vec![topic.into()],
             outputs: Vec::new(),
             isolation: IsolationLevel::ReadCommitted,
             protocol,
@@ -149,13 +144,9 @@ async fn the_operator_reads_what_kafkas_own_tools_say() -> Result<()> {
         kafka
             .produce(&later, [Message::default(), Message::default()])
             .await?;
-        let mut more = topics.clone();
-        more.push(&later);
-        // The added topic starts at its end, which Kafka takes only when the member has left.
+        // An added topic starts at its end, which Kafka takes only when the member has left.
         let occupied = StartOutcome::Occupied(vec![later.clone()]);
-        ensure!(reader.start_at_end(&group, &more, protocol).await? == occupied);
-        // Nothing to do for topics that the group reads.
-        ensure!(reader.start_at_end(&group, &topics, protocol).await? == StartOutcome::Committed(0));
+        ensure!(reader.start_at_end(&group, &later, protocol).await? == occupied);
         drop(member);
         // The other protocol finds the group as well, and the offsets stay when its member is gone.
         let other = match protocol {
@@ -171,7 +162,10 @@ async fn the_operator_reads_what_kafkas_own_tools_say() -> Result<()> {
             Ok(())
         })
         .await?;
-        ensure!(reader.start_at_end(&group, &more, protocol).await? == StartOutcome::Committed(2));
+        for committed in [2, 0] {
+            let outcome = reader.start_at_end(&group, &later, protocol).await?;
+            ensure!(outcome == StartOutcome::Committed(committed), "{outcome:?}");
+        }
         let isolation = IsolationLevel::ReadUncommitted;
         let lag = reader.facts(&group, &[&later], isolation, protocol).await?.lag;
         ensure!(lag.is_some_and(|lag| lag.total == 0));
