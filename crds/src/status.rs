@@ -42,9 +42,15 @@ pub struct KafkaConsumerGroupStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_string()]))]
     pub conditions: Vec<Condition>,
+    /// Operator that serves this resource, as "namespace/lease". Others that watch it as well leave it alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<String>,
     /// Kafka consumer group id in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_id: Option<String>,
+    /// Id of the Kafka cluster. Absent if not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_id: Option<String>,
     /// State of the consumer group as the broker reports it: Stable, PreparingRebalance, CompletingRebalance,
     /// Empty or Dead. With groupProtocol Consumer also Reconciling: the broker is moving partitions between
     /// workers.

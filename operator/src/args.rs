@@ -6,8 +6,12 @@ use std::net::SocketAddr;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use crds::spec::ImagePullPolicy;
 
+use crate::digest::hash;
 use crate::local::{EmbeddedBrokerArgs, LocalArgs};
 use crate::telemetry::LogFormat;
+
+/// Name of the Lease of an operator that serves all namespaces.
+const LEASE: &str = "kafka-consumer-operator";
 
 /// Runs KafkaConsumerGroups: on Kubernetes (run), or as processes of this machine (local).
 #[derive(Parser, Debug)]
@@ -47,6 +51,11 @@ pub struct RunArgs {
     #[arg(long, env = "KCO_IMAGE_PULL_POLICY", value_name = "POLICY")]
     pub image_pull_policy: Option<PullPolicy>,
 
+    /// Groups that roll out a changed --worker-image at the same time.
+    #[arg(long, env = "KCO_MAX_CONCURRENT_ROLLOUTS", value_name = "N", default_value_t = 5,
+        value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub max_concurrent_rollouts: u32,
+
     /// Elect a leader, so that only one of several operators is active.
     #[arg(long, env = "KCO_LEADER_ELECTION", value_name = "BOOL", default_value_t = true,
         action = clap::ArgAction::Set)]
@@ -55,6 +64,11 @@ pub struct RunArgs {
     /// Namespace of the Lease. Default: the namespace of this pod, or of the kubeconfig's context.
     #[arg(long, env = "KCO_LEASE_NAMESPACE", value_name = "NAME")]
     pub lease_namespace: Option<String>,
+
+    /// Name of the Lease, one for each installation. Default: kafka-consumer-operator, with --namespaces followed
+    /// by a hash of them.
+    #[arg(long, env = "KCO_LEASE_NAME", value_name = "NAME")]
+    pub lease_name: Option<String>,
 
     /// Name of this operator in the Lease and in Events. Default: the host name, which is the pod's name.
     #[arg(long, env = "KCO_IDENTITY", value_name = "NAME")]
@@ -88,6 +102,22 @@ pub enum PullPolicy {
     Never,
 }
 
+impl RunArgs {
+    /// The name of the Lease: operators that serve different namespaces do not stand by for each other.
+    pub fn lease(&self) -> String {
+        let Some(name) = &self.lease_name else {
+            let mut namespaces = self.namespaces.clone();
+            namespaces.sort();
+            namespaces.dedup();
+            return match namespaces.is_empty() {
+                true => LEASE.into(),
+                false => format!("{LEASE}-{}", &hash(namespaces.join(",").as_bytes())[..8]),
+            };
+        };
+        name.clone()
+    }
+}
+
 impl From<PullPolicy> for ImagePullPolicy {
     fn from(policy: PullPolicy) -> Self {
         match policy {
@@ -116,6 +146,7 @@ mod tests {
             panic!("not run")
         };
         assert!(args.leader_election && args.namespaces.is_empty());
+        assert_eq!(args.lease(), "kafka-consumer-operator");
         assert_eq!(args.kafka_refresh_seconds, 15);
     }
 
@@ -134,6 +165,11 @@ mod tests {
         let Command::Run(args) = args.command else {
             panic!("not run")
         };
+        let lease = args.lease();
+        assert!(
+            lease.starts_with("kafka-consumer-operator-") && lease.len() < 40,
+            "{lease}"
+        );
         assert_eq!(args.namespaces, ["shop", "bank"]);
         assert_eq!(args.image_pull_policy, Some(PullPolicy::IfNotPresent));
         assert!(!args.leader_election);

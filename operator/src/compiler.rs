@@ -34,6 +34,10 @@ const QUICK: Duration = Duration::from_millis(300);
 const QUICK_PROCESSES: usize = 1;
 #[cfg(feature = "vrl")]
 const SLOW_PROCESSES: usize = 1;
+/// A process that was killed says less about its program than about the CPU that the operator gets, so the
+/// verdict is forgotten after this time, and the program is compiled again.
+#[cfg(feature = "vrl")]
+const RECONSIDER: Duration = Duration::from_secs(600);
 /// A reconcile waits at most this long for a verdict. The compilation continues, and a later reconcile finds
 /// its verdict.
 #[cfg(feature = "vrl")]
@@ -61,6 +65,7 @@ pub struct Programs {
 #[derive(Debug)]
 struct Processes {
     program: std::path::PathBuf,
+    kill_after: Duration,
     quick: Semaphore,
     slow: Semaphore,
 }
@@ -80,8 +85,15 @@ impl Programs {
     /// Compiles in processes that run `program`, an executable of this operator.
     #[cfg(feature = "vrl")]
     pub fn isolated(program: std::path::PathBuf) -> Self {
+        Self::isolated_within(program, process::KILL_AFTER)
+    }
+
+    /// Compiles in processes that run `program` and are killed after `kill_after`.
+    #[cfg(feature = "vrl")]
+    pub fn isolated_within(program: std::path::PathBuf, kill_after: Duration) -> Self {
         let processes = Processes {
             program,
+            kill_after,
             quick: Semaphore::new(QUICK_PROCESSES),
             slow: Semaphore::new(SLOW_PROCESSES),
         };
@@ -169,12 +181,32 @@ impl Programs {
     pub async fn prepare_all(self: &Arc<Self>, _: Vec<String>) {}
 
     #[cfg(feature = "vrl")]
-    async fn compile(&self, source: &str) {
+    async fn compile(self: &Arc<Self>, source: &str) {
         let Some(processes) = &self.processes else { return };
         let cell = self.cell(source);
-        let verdict = cell.get_or_try_init(|| processes.compile(source)).await;
-        if let Err(error) = verdict {
+        let mut killed = false;
+        let verdict = cell.get_or_try_init(async || {
+            let verdict = processes.compile(source).await;
+            let Err(process::Error::Timeout(after)) = verdict else {
+                return verdict;
+            };
+            killed = true;
+            Ok(Verdict::Invalid(format!(
+                "the VRL program is too slow to compile: the compiler was stopped after {} s, twice; simplify it, split it into several transforms, or raise the CPU limit of the operator",
+                after.as_secs()
+            )))
+        });
+        if let Err(error) = verdict.await {
             tracing::warn!(%error, "cannot compile a VRL program; it is tried again");
+        }
+        if killed {
+            let (programs, key) = (Arc::downgrade(self), hash(source.as_bytes()));
+            tokio::spawn(async move {
+                tokio::time::sleep(RECONSIDER).await;
+                if let Some(programs) = programs.upgrade() {
+                    lock(&programs.verdicts).remove(&key);
+                }
+            });
         }
     }
 
@@ -194,17 +226,26 @@ impl Processes {
     async fn compile(&self, source: &str) -> Result<Verdict, process::Error> {
         let limits = crds::vrl_program::Limits::OPERATOR;
         let short = crds::vrl_program::Limits { cpu: QUICK, ..limits };
+        let compile = |limits| process::compile(&self.program, source, limits, self.kill_after);
         let outcome = {
             let _slot = self.quick.acquire().await;
-            process::compile(&self.program, source, short).await?
+            compile(short).await
         };
+        let killed = |outcome: &Result<_, _>| matches!(outcome, Err(process::Error::Timeout(_)));
+        let killed_before = killed(&outcome);
         match outcome {
-            process::Outcome::Valid => return Ok(Verdict::Valid),
-            process::Outcome::Invalid(message) => return Ok(Verdict::Invalid(message)),
-            process::Outcome::TooSlow(_) => {}
+            Ok(process::Outcome::Valid) => return Ok(Verdict::Valid),
+            Ok(process::Outcome::Invalid(message)) => return Ok(Verdict::Invalid(message)),
+            Ok(process::Outcome::TooSlow(_)) | Err(process::Error::Timeout(_)) => {}
+            Err(error) => return Err(error),
         }
         let _slot = self.slow.acquire().await;
-        Ok(match process::compile(&self.program, source, limits).await? {
+        let mut outcome = compile(limits).await;
+        // The machine may be busy, as when many programs start: only a second timeout counts.
+        if killed(&outcome) && !killed_before {
+            outcome = compile(limits).await;
+        }
+        Ok(match outcome? {
             process::Outcome::Valid => Verdict::Valid,
             process::Outcome::Invalid(message) | process::Outcome::TooSlow(message) => {
                 Verdict::Invalid(message)

@@ -5,13 +5,20 @@
 pub mod apply;
 pub mod build;
 pub mod caches;
+pub mod claims;
 pub mod dead_workers;
 pub mod dereference;
 pub mod diff;
+pub mod error;
+pub mod known_members;
+pub mod leases;
+pub mod members;
 pub mod memory;
 pub mod names;
 pub mod pods;
 pub mod provision;
+pub mod replicas;
+pub mod rollouts;
 pub mod scope;
 pub mod terminations;
 pub mod update_status;
@@ -30,21 +37,21 @@ use futures::{FutureExt, Stream, StreamExt};
 use kube::runtime::controller::{Action, Error as QueueError};
 use kube::runtime::{Config, applier, watcher};
 use kube::{Resource, ResourceExt};
-use thiserror::Error;
 
+use crate::group::members::SharedGroup;
 use crate::group::observed::Observed;
 use crate::group::rejection::Rejection;
-use crate::group::scaling;
+use crate::group::scaling::{self, Start};
 use crate::group::validate::{NOT_COMPILED, ValidatedGroup, sources, validate};
 use apply::ApplyError;
 use build::{Applied, Resources};
 use caches::{GroupRef, Guarded};
 use dereference::DereferenceError;
+use error::{RECONCILE_TIMEOUT, ReconcileError};
 use memory::GroupMemory;
 use pods::PodFacts;
 use provision::ProvisionOutcome;
 use scope::Scope;
-use update_status::StatusError;
 use update_status::compute::inputs::{Failure, Inputs};
 use update_status::compute::{Computed, compute};
 use watches::ReconcileRequests;
@@ -56,37 +63,8 @@ const DEBOUNCE: Duration = Duration::from_millis(100);
 /// Time until the next reconcile of a group for which only events count.
 const QUIET_REQUEUE: Duration = Duration::from_secs(300);
 
-/// Timeout of one reconcile. Kafka alone may take 10 s for facts and 20 s for each of three changes; a longer
-/// reconcile hangs and would keep its slot at the API server indefinitely.
-const RECONCILE_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// Which stage failed. Errors that a user can fix are in the status too.
-#[derive(Debug, Error)]
-pub enum ReconcileError {
-    #[error(transparent)]
-    Dereference(#[from] DereferenceError),
-    #[error(transparent)]
-    Apply(#[from] ApplyError),
-    #[error(transparent)]
-    Status(#[from] StatusError),
-    #[error("the reconcile did not finish within {} s", RECONCILE_TIMEOUT.as_secs())]
-    Timeout,
-    #[error("the reconcile panicked: {0}")]
-    Task(#[from] tokio::task::JoinError),
-}
-
-impl ReconcileError {
-    /// Label of `kcg_reconcile_errors_total`.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Dereference(_) => "dereference",
-            Self::Apply(error) => error.reason(),
-            Self::Status(_) => "status",
-            Self::Timeout => "timeout",
-            Self::Task(_) => "panic",
-        }
-    }
-}
+/// Time until the next reconcile while a condition may end with time alone.
+const UNDECIDED: Duration = Duration::from_secs(5);
 
 /// Reconciles one group, stage by stage.
 async fn reconcile(
@@ -96,23 +74,38 @@ async fn reconcile(
 ) -> Result<Action, ReconcileError> {
     let context = &scope.context;
     scope.caches.ready().await.map_err(DereferenceError::from)?;
+    if let Some(other) = claims::served_by_another(scope, group, memory).await? {
+        claims::step_back(scope, group, other, memory).await; // (client)
+        return Ok(Action::requeue(context.refresh));
+    }
     let stopped = apply::stop(scope, group, memory).await; // (client)
     let mut observed = dereference::dereference(scope, group, memory).await?; // (client)
     let removal_due = dead_workers::remove(scope, group, &observed, memory).await; // (client)
+    let shared = members::shared_group(scope, group, &observed, memory); // (pure)
     let sources = sources(group, &observed);
     context.programs.prepare(sources).await; // (process)
-    let verdict = validate(group, &observed, &context.programs, &context.defaults); // (pure)
-    let outcome = match &verdict {
+    let mut verdict = validate(group, &observed, &context.programs, &context.defaults); // (pure)
+    let deployment = observed.deployment.clone();
+    let valid = verdict.as_mut().ok();
+    let waiting_image = valid.and_then(|valid| context.rollouts.hold(valid, deployment.as_deref())); // (pure)
+    let mut outcome = match &verdict {
         Ok(valid) if stopped.is_ok() => {
-            let before = group.status.as_ref().and_then(|status| status.replicas);
-            reconcile_accepted(scope, valid, before, &mut observed, memory).await
+            reconcile_accepted(scope, valid, &mut observed, memory, shared.is_some()).await
         }
         _ => ReconcileOutcome::untouched(stopped),
     };
+    (outcome.waiting_image, outcome.shared) = (waiting_image, shared);
     if matches!(outcome.applied, Err(ApplyError::Gone)) {
         return Ok(Action::await_change());
     }
-    let computed = compute_status(group, &verdict, &observed, &outcome, memory); // (pure)
+    let computed = compute_status(
+        &context.installation,
+        group,
+        &verdict,
+        &observed,
+        &outcome,
+        memory,
+    ); // (pure)
     if computed.healthy {
         memory.healthy_at = Some(Instant::now());
     }
@@ -122,6 +115,9 @@ async fn reconcile(
         .is_err_and(|rejection| rejection.reason == NOT_COMPILED);
     let quiet = !waits_for_compiler && is_quiet(group, &observed, &outcome, &computed, memory);
     let mut events = update_status::events::provisioned(&outcome.provisioned.provisioned);
+    events.extend(update_status::events::not_positioned(
+        &outcome.provisioned.skipped,
+    ));
     events.extend(update_status::events::restored(&std::mem::take(
         &mut memory.restored,
     )));
@@ -134,6 +130,10 @@ async fn reconcile(
     } else {
         memory.next_requeue(generation, computed.converging, context.refresh, Instant::now())
     };
+    // Both end with time alone: a member without a pod counts as another's after a moment, and a child counts
+    // as contested until it was left unchanged.
+    let undecided = memory.members.is_undecided() || memory.contested(Instant::now()).is_some();
+    let next = if undecided { next.min(UNDECIDED) } else { next };
     Ok(Action::requeue(removal_due.map_or(next, |due| next.min(due))))
 }
 
@@ -166,30 +166,48 @@ fn is_quiet(
 async fn reconcile_accepted(
     scope: &Scope,
     valid: &ValidatedGroup,
-    before: Option<i32>,
     observed: &mut Observed,
     memory: &mut GroupMemory,
+    shared: bool,
 ) -> ReconcileOutcome {
-    let provisioned = provision::provision(scope, valid, observed, memory).await; // (client)
+    let provisioned = provision::provision(scope, valid, observed, memory, shared).await; // (client)
     let earliest = valid.spec.consumer.start_position.kind == StartPositionType::Earliest;
+    let started = observed.started.has_all(&valid.spec, observed.kafka.known());
+    let running = observed.current_replicas().is_some_and(|replicas| replicas > 0);
+    if !started && !earliest && running && !provisioned.drain {
+        // Workers would read an added topic from elsewhere, so they keep their configuration until Kafka
+        // answers.
+        return ReconcileOutcome {
+            provisioned,
+            ..ReconcileOutcome::untouched(Ok(()))
+        };
+    }
     let facts = scaling::ScalingFacts {
         partitions: observed.partitions(&valid.spec),
         current: observed.current_replicas(),
-        may_start: earliest || observed.start_positions_committed,
+        start: match (earliest || started, provisioned.drain) {
+            (true, _) => Start::Ready,
+            (false, true) => Start::Draining,
+            (false, false) => Start::Waiting,
+        },
     };
     let decision = scaling::decide(&valid.spec, facts); // (pure)
-    let prepared = build::build(valid, &decision, observed.start_positions_committed); // (pure)
+    let ours = observed.replicas_set_by.is_none();
+    let mirrored = replicas::to_remember(&valid.spec, &decision, ours);
+    let prepared = build::build(valid, &decision, &observed.started, mirrored); // (pure)
     let mut applied = apply::apply(scope, valid, prepared, observed, memory)
         .await
         .map(Some); // (client)
     if applied.is_ok() {
-        let mirrored = apply::mirror_replicas(scope, valid, &decision, before);
+        let mirrored = replicas::mirror(scope, valid, &decision, ours, memory);
         applied = mirrored.await.and(applied); // (client)
     }
     ReconcileOutcome {
         provisioned,
         decision: Some(decision),
         applied,
+        waiting_image: None,
+        shared: None,
     }
 }
 
@@ -198,6 +216,10 @@ struct ReconcileOutcome {
     provisioned: ProvisionOutcome,
     decision: Option<scaling::Decision>,
     applied: Result<Option<Resources<Applied>>, ApplyError>,
+    /// The new default image, while other groups roll out first.
+    waiting_image: Option<String>,
+    /// Other members of the consumer group.
+    shared: Option<SharedGroup>,
 }
 
 impl ReconcileOutcome {
@@ -206,12 +228,15 @@ impl ReconcileOutcome {
             provisioned: ProvisionOutcome::default(),
             decision: None,
             applied: stopped.map(|()| None),
+            waiting_image: None,
+            shared: None,
         }
     }
 }
 
 /// Computes the status from everything that the reconcile observed and did.
 fn compute_status(
+    installation: &str,
     group: &KafkaConsumerGroup,
     verdict: &Result<ValidatedGroup, Rejection>,
     observed: &Observed,
@@ -244,6 +269,7 @@ fn compute_status(
     let applied = outcome.applied.as_ref().ok().and_then(Option::as_ref);
     let pods: Vec<PodFacts> = observed.pods.iter().map(|pod| PodFacts::of(pod)).collect();
     compute(&Inputs {
+        operator: Some(installation.to_string()),
         name: &group.name_any(),
         generation: group.metadata.generation,
         spec: &group.spec,
@@ -255,6 +281,8 @@ fn compute_status(
         image: verdict.as_ref().ok().map(|valid| valid.image.as_str()),
         acceptance: verdict.as_ref().map(|valid| valid.warning.as_ref()),
         kafka: &observed.kafka,
+        shared: outcome.shared.as_ref(),
+        waiting_image: outcome.waiting_image.as_deref(),
         decision: outcome.decision.as_ref(),
         deployment: applied
             .map(|applied| &applied.deployment)
@@ -309,10 +337,13 @@ fn reconcile_isolated(guarded: Arc<Guarded>, scope: Arc<Scope>) -> Reconciling {
                     .await
                     .unwrap_or(Err(ReconcileError::Timeout))
             }
-            Err(invalid) => update_status::reject_unreadable(&scope, &namespace, &name, &invalid.error)
-                .await
-                .map(|()| Action::requeue(scope.context.refresh))
-                .map_err(ReconcileError::Status),
+            Err(invalid) => {
+                let problem = &invalid.error;
+                update_status::reject_unreadable(&scope, &namespace, &name, problem, &mut memory)
+                    .await
+                    .map(|()| Action::requeue(scope.context.refresh))
+                    .map_err(ReconcileError::Status)
+            }
         };
         measure.done(done.as_ref().err().map(ReconcileError::kind));
         if scope

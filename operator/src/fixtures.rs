@@ -95,6 +95,7 @@ pub fn facts(topics: &[(&str, Option<i32>)]) -> KafkaFacts {
             .iter()
             .map(|(name, partitions)| (name.to_string(), *partitions))
             .collect(),
+        cluster_id: None,
         topic_ids: Default::default(),
         missing_outputs: Vec::new(),
         lag: None,
@@ -129,9 +130,9 @@ pub fn observed() -> Observed {
         kafka: KafkaView::Known(facts(&[("orders", Some(6))])),
         deployment: None,
         pods: Vec::new(),
-        last_replicas: None,
+        replicas_set_by: None,
         missing_volumes: Vec::new(),
-        start_positions_committed: false,
+        started: Default::default(),
     }
 }
 

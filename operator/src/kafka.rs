@@ -42,7 +42,7 @@ mod settings;
 mod start;
 mod topics;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -52,7 +52,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::sync::lock;
 use model::{
-    DeadProcess, FactsQuery, GroupKey, KafkaFacts, KafkaProblem, Provisioned, RemovedMember, WantedTopic,
+    DeadProcess, FactsQuery, GroupKey, KafkaFacts, KafkaProblem, Provisioned, RemovedMember, StartOutcome,
+    WantedTopic,
 };
 use refresher::{Refresher, Subscribers};
 
@@ -118,6 +119,23 @@ impl KafkaClients {
         refresher.facts(key, query, max_age).await
     }
 
+    /// Other resources that use the same consumer group of the same cluster, sorted.
+    pub fn users(&self, key: &GroupKey, group_id: &str) -> Vec<GroupKey> {
+        let open = lock(&self.open);
+        let Some(own) = open.groups.get(key).and_then(Weak::upgrade) else {
+            return Vec::new();
+        };
+        let (cluster, _) = own.users(group_id);
+        // Resources with other credentials have another client.
+        let same = |other: &&Arc<Refresher>| {
+            Arc::ptr_eq(other, &own) || (cluster.is_some() && other.users(group_id).0 == cluster)
+        };
+        let users = open.clusters.values().filter(same);
+        let users = users.flat_map(|refresher| refresher.users(group_id).1);
+        let users: BTreeSet<GroupKey> = users.filter(|user| user != key).collect();
+        users.into_iter().collect()
+    }
+
     /// The next question about the group is answered by a new look, because something was changed.
     pub fn invalidate(&self, key: &GroupKey) {
         if let Some(refresher) = lock(&self.open).groups.get(key).and_then(Weak::upgrade) {
@@ -145,15 +163,14 @@ impl KafkaClients {
     }
 
     /// Commits the start position for partitions without a committed offset, if the group has no members;
-    /// partitions added to a topic that the group already reads start at their first record. Returns the
-    /// number of committed partitions.
+    /// partitions added to a topic that the group already reads start at their first record.
     pub async fn commit_start_positions(
         &self,
         kafka: &Kafka,
         credentials: &KafkaCredentials,
         query: &FactsQuery,
         start: &StartPosition,
-    ) -> Result<usize, KafkaProblem> {
+    ) -> Result<StartOutcome, KafkaProblem> {
         let cluster = self.refresher(kafka, credentials, None).cluster().await?;
         start::commit(&cluster, query, start).await
     }

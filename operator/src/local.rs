@@ -16,6 +16,7 @@ mod local_group;
 mod plan;
 mod prepare;
 mod rates;
+mod refresh;
 mod screen;
 mod session;
 mod status;

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use crate::args::{Args, Command, RunArgs};
 use crate::controller;
+use crate::controller::rollouts::Rollouts;
 use crate::controller::scope::{Context, Scope};
 use crate::controller::watches::ReconcileRequests;
 use crate::group::validate::WorkerDefaults;
@@ -28,8 +29,6 @@ use crate::leader::Elector;
 use crate::local;
 use crate::telemetry::{self, Metrics, Readiness};
 
-/// Name of the Lease.
-const LEASE: &str = "kafka-consumer-operator";
 /// Time between two checks for a missing CRD.
 const CRD_RETRY: Duration = Duration::from_secs(5);
 /// Running reconciles get this long after SIGTERM: more than a healthy one needs, and together with the
@@ -110,7 +109,8 @@ async fn work(
     // A standby is ready: it can take over at any time, and a rollout of the operator must not wait for the
     // lease.
     readiness.set_ready();
-    let mut elector = Elector::new(client.clone(), lease_namespace, LEASE, identity);
+    let lease = args.lease();
+    let mut elector = Elector::new(client.clone(), lease_namespace, &lease, identity);
     if args.leader_election {
         tracing::info!(namespace = lease_namespace, identity, "waiting for the lease");
         tokio::select! {
@@ -134,6 +134,8 @@ async fn work(
         defaults,
         refresh,
         identity.into(),
+        format!("{lease_namespace}/{lease}"),
+        Rollouts::new(usize::try_from(args.max_concurrent_rollouts).unwrap_or(usize::MAX)),
     ));
     let scopes = join_all(namespaces.iter().map(|namespace| {
         let (scope, requests) = Scope::start(context.clone(), namespace.as_deref());

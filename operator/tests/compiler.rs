@@ -70,7 +70,7 @@ async fn a_compiler_that_cannot_be_started_leaves_the_verdict_open() {
 }
 
 #[tokio::test]
-async fn only_a_crash_of_the_compiler_refuses_the_program() {
+async fn only_a_crash_or_two_timeouts_of_the_compiler_refuse_the_program() {
     let folder = tempfile::tempdir().unwrap();
     let ends = |name: &str, how: &str| {
         let path = folder.path().join(name);
@@ -83,6 +83,18 @@ async fn only_a_crash_of_the_compiler_refuses_the_program() {
         other => panic!("{other:?}"),
     }
     // The kernel kills processes when memory is used up, whatever they do.
+    // A process that hangs is killed and tried once more: a busy machine is slow too.
+    let within = std::time::Duration::from_secs(2);
+    let hangs = |name: &str, how: &str| {
+        ends(name, how);
+        Arc::new(Programs::isolated_within(folder.path().join(name), within))
+    };
+    let once = "test -e $0.ran && exit 0\ntouch $0.ran\nexec sleep 600";
+    assert_eq!(verdict(&hangs("once", once), ".a = 1").await, Verdict::Valid);
+    match verdict(&hangs("always", "exec sleep 600"), ".a = 1").await {
+        Verdict::Invalid(message) => assert!(message.contains("too slow to compile"), "{message}"),
+        other => panic!("{other:?}"),
+    }
     for (name, how) in [
         ("killed", "kill -KILL $$"),
         ("other", "exit 101"),

@@ -13,6 +13,16 @@
 {{- end -}}
 {{- end -}}
 
+{{/* The lease: one for each release and what it watches, so that releases do not stand by for each other. */}}
+{{- define "kco.leaseName" -}}
+{{- $name := include "kco.fullname" . -}}
+{{- if .Values.watchNamespaces -}}
+{{- printf "%s-%s" ($name | trunc 54 | trimSuffix "-") (.Values.watchNamespaces | uniq | sortAlpha | join "," | sha256sum | trunc 8) -}}
+{{- else -}}
+{{- $name -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "kco.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "kco.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -89,6 +99,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch, patch]
+# Shows whether another operator that has claimed a resource still runs.
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [get]
 # Reports decisions and failures.
 - apiGroups: [events.k8s.io]
   resources: [events]

@@ -165,8 +165,9 @@ fn password_key() -> String {
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Consumer {
-    /// Where partitions without a committed offset start when the group is created. Partitions added to a
-    /// topic later always start at their first record. Default: {type: Earliest}.
+    /// Where a topic without committed offsets starts when it joins the group: when the group is created, or
+    /// when the topic is added to spec.topics. Partitions added to a topic later always start at their first
+    /// record. Default: {type: Earliest}.
     #[serde(default)]
     pub start_position: StartPosition,
     /// Which records workers read (isolation.level). Default: ReadCommitted.
@@ -242,7 +243,7 @@ pub struct StartPosition {
     /// Kind of start position. Default: Earliest.
     ///
     /// - Earliest: the first record.
-    /// - Latest: only records written after the group is created.
+    /// - Latest: only records written after the topic joins the group.
     /// - Timestamp: the first record at or after the time in timestamp.
     #[serde(rename = "type", default)]
     pub kind: StartPositionType,

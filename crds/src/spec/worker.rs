@@ -139,10 +139,36 @@ pub struct DisruptionBudget {
     /// Whether the operator creates a PodDisruptionBudget. Default: true.
     #[serde(default = "yes")]
     pub enabled: bool,
-    /// Workers that may be unavailable. Default: 1.
+    /// Workers that may be unavailable: a number, or a share of them like "25%", rounded up. Default: 1.
     #[serde(default = "one")]
-    #[schemars(range(min = 1, max = 1000))]
-    pub max_unavailable: i32,
+    pub max_unavailable: MaxUnavailable,
+}
+
+/// A number, or a share in percent.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(untagged)]
+pub enum MaxUnavailable {
+    Number(i32),
+    Percent(String),
+}
+
+impl JsonSchema for MaxUnavailable {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "MaxUnavailable".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "x-kubernetes-int-or-string": true,
+            "minimum": 1,
+            "maximum": 1000,
+            "pattern": "^([1-9][0-9]?|100)%$",
+        })
+    }
 }
 
 impl Default for DisruptionBudget {
@@ -201,8 +227,8 @@ fn yes() -> bool {
     true
 }
 
-fn one() -> i32 {
-    1
+fn one() -> MaxUnavailable {
+    MaxUnavailable::Number(1)
 }
 
 /// Image pull policies, by Kubernetes' names.
@@ -260,6 +286,16 @@ pub struct EmptyDir {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub size_limit: Option<String>,
+    /// Memory: the files are in memory and count towards the memory limit of the container. Default: the disk of
+    /// the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub medium: Option<Medium>,
+}
+
+/// Where an empty directory is.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum Medium {
+    Memory,
 }
 
 /// An existing PersistentVolumeClaim.

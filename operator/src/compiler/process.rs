@@ -27,7 +27,7 @@ const CRASHES: [i32; 3] = [6, 7, 11];
 
 /// A process that has not ended after this long is killed. Its limit is CPU time, so that a busy machine does
 /// not refuse programs; this is 12 times the longest.
-const KILL_AFTER: Duration = Duration::from_secs(60);
+pub const KILL_AFTER: Duration = Duration::from_secs(60);
 
 /// Flags of the hidden subcommand.
 #[derive(Args, Clone, Debug)]
@@ -52,8 +52,8 @@ pub enum Outcome {
 pub enum Error {
     #[error("cannot run the compiler's process: {0}")]
     Process(#[from] std::io::Error),
-    #[error("the compiler's process did not end within {} s", KILL_AFTER.as_secs())]
-    Timeout,
+    #[error("the compiler's process did not end within {} s", .0.as_secs())]
+    Timeout(Duration),
     #[error("the compiler's process has ended without a result ({0})")]
     Ended(std::process::ExitStatus),
 }
@@ -80,8 +80,13 @@ pub fn serve(args: &CompileArgs) -> std::io::Result<ExitCode> {
     }))
 }
 
-/// Compiles `source` in a process that runs `program`.
-pub async fn compile(program: &Path, source: &str, limits: Limits) -> Result<Outcome, Error> {
+/// Compiles `source` in a process that runs `program`, and is killed after `kill_after`.
+pub async fn compile(
+    program: &Path,
+    source: &str,
+    limits: Limits,
+    kill_after: Duration,
+) -> Result<Outcome, Error> {
     let mut child = Command::new(program)
         .arg(SUBCOMMAND)
         .args(["--cpu-milliseconds", &limits.cpu.as_millis().to_string()])
@@ -106,9 +111,9 @@ pub async fn compile(program: &Path, source: &str, limits: Limits) -> Result<Out
         }
         child.wait_with_output().await
     };
-    let output = tokio::time::timeout(KILL_AFTER, run)
+    let output = tokio::time::timeout(kill_after, run)
         .await
-        .map_err(|_| Error::Timeout)??;
+        .map_err(|_| Error::Timeout(kill_after))??;
     let message = String::from_utf8_lossy(&output.stdout).into_owned();
     Ok(match output.status.code() {
         Some(0) => Outcome::Valid,

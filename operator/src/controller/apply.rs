@@ -9,9 +9,9 @@ mod orphans;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use crds::KafkaConsumerGroup;
 use crds::names::{DESIRED_STATE_ANNOTATION, OPERATOR_MANAGER};
-use crds::spec::{DesiredState, ScalingMode};
-use crds::{KafkaConsumerGroup, KafkaConsumerGroupSpec};
+use crds::spec::DesiredState;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams};
@@ -27,7 +27,6 @@ use super::dereference::newest_deployment;
 use super::memory::GroupMemory;
 use super::scope::Scope;
 use crate::group::observed::Observed;
-use crate::group::scaling::Decision;
 use crate::group::validate::ValidatedGroup;
 
 /// Applies all children, then annotates the pods and deletes orphans.
@@ -84,7 +83,11 @@ pub async fn apply(
 
 /// Scales the Deployment to 0 if the group is to be stopped, before anything that may fail or be refused:
 /// stopping must always work. Everything else about the Deployment stays unchanged.
-pub async fn stop(scope: &Scope, group: &KafkaConsumerGroup, memory: &GroupMemory) -> Result<(), ApplyError> {
+pub async fn stop(
+    scope: &Scope,
+    group: &KafkaConsumerGroup,
+    memory: &mut GroupMemory,
+) -> Result<(), ApplyError> {
     let deployment = newest_deployment(scope, group, memory);
     let Some(deployment) = deployment.filter(|deployment| runs_workers_of(deployment, group.uid())) else {
         return Ok(());
@@ -97,6 +100,7 @@ pub async fn stop(scope: &Scope, group: &KafkaConsumerGroup, memory: &GroupMemor
         scope,
         &group.namespace().unwrap_or_default(),
         &deployment.name_any(),
+        memory,
     )
     .await
 }
@@ -110,7 +114,14 @@ pub fn runs_workers_of(deployment: &Deployment, group: Option<String>) -> bool {
     owned && deployment.spec.as_ref().and_then(|spec| spec.replicas) != Some(0)
 }
 
-pub async fn scale_to_zero(scope: &Scope, namespace: &str, name: &str) -> Result<(), ApplyError> {
+pub async fn scale_to_zero(
+    scope: &Scope,
+    namespace: &str,
+    name: &str,
+    memory: &mut GroupMemory,
+) -> Result<(), ApplyError> {
+    // What is applied next differs by this operator's own change, and not by that of another client.
+    memory.verified.remove("Deployment");
     let api: Api<Deployment> = Api::namespaced(scope.context.client.clone(), namespace);
     let patch = json!({"spec": {"replicas": 0}});
     match api.patch(name, &manager(), &Patch::Merge(patch)).await {
@@ -124,43 +135,7 @@ pub async fn scale_to_zero(scope: &Scope, namespace: &str, name: &str) -> Result
     }
 }
 
-/// Writes spec.replicas through /scale, so that `GET /scale` works in every mode for kubectl, an HPA or KEDA.
-/// In mode Manual once, if it is absent. In other modes it follows the decision, unless somebody else has
-/// written another number.
-pub async fn mirror_replicas(
-    scope: &Scope,
-    group: &ValidatedGroup,
-    decision: &Decision,
-    before: Option<i32>,
-) -> Result<(), ApplyError> {
-    let spec = &group.spec;
-    let Some(replicas) = replicas_to_write(spec, decision, before) else {
-        return Ok(());
-    };
-    let api: Api<KafkaConsumerGroup> = Api::namespaced(scope.context.client.clone(), &group.namespace);
-    let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
-    match api.patch_scale(&group.name, &manager(), &patch).await {
-        Ok(_) => Ok(()),
-        Err(error) if is_not_found(&error) => Ok(()),
-        Err(error) => Err(ApplyError::Scale(Box::new(error))),
-    }
-}
-
-/// What to write into spec.replicas, if anything. `before` is the number of the last decision: the operator
-/// wrote that one itself.
-fn replicas_to_write(spec: &KafkaConsumerGroupSpec, decision: &Decision, before: Option<i32>) -> Option<i32> {
-    match (spec.scaling.mode, spec.replicas) {
-        (ScalingMode::Manual, Some(_)) => None,
-        (ScalingMode::Manual, None) if decision.replicas > 0 => Some(decision.replicas),
-        (ScalingMode::Manual, None) => Some(spec.scaling.min_replicas),
-        (_, None) => Some(decision.replicas),
-        (_, Some(written)) => {
-            (written != decision.replicas && Some(written) == before).then_some(decision.replicas)
-        }
-    }
-}
-
-fn manager() -> PatchParams {
+pub(super) fn manager() -> PatchParams {
     PatchParams {
         field_manager: Some(OPERATOR_MANAGER.into()),
         ..PatchParams::default()
@@ -213,30 +188,6 @@ pub fn desired_json<K: kube::Resource + serde::Serialize>(object: K) -> serde_js
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::group;
-    use crate::group::scaling::Limit;
-
-    #[test]
-    fn replicas_follow_the_decision_and_a_foreign_number_stays() {
-        let decision = Decision {
-            replicas: 9,
-            recommended: Some(9),
-            limited_by: Limit::None,
-            reason: String::new(),
-        };
-        let written = |mode, replicas, before| {
-            let mut spec = group().spec;
-            (spec.scaling.mode, spec.replicas) = (mode, replicas);
-            replicas_to_write(&spec, &decision, before)
-        };
-        let auto = ScalingMode::PartitionCount;
-        assert_eq!(written(auto, None, None), Some(9));
-        assert_eq!(written(auto, Some(6), Some(6)), Some(9));
-        assert_eq!(written(auto, Some(9), Some(6)), None);
-        assert_eq!(written(auto, Some(3), Some(6)), None);
-        assert_eq!(written(ScalingMode::Manual, None, None), Some(9));
-        assert_eq!(written(ScalingMode::Manual, Some(3), Some(3)), None);
-    }
 
     #[test]
     fn only_an_own_deployment_is_stopped() {

@@ -15,6 +15,8 @@ use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 
+use crate::controller::names::{MIRRORED_REPLICAS_ANNOTATION, STARTED_TOPICS_ANNOTATION};
+use crate::group::observed::StartedTopics;
 use crate::group::scaling::Decision;
 use crate::group::validate::ValidatedGroup;
 
@@ -42,15 +44,25 @@ pub struct Resources<Stage> {
 pub fn build(
     group: &ValidatedGroup,
     decision: &Decision,
-    start_positions_committed: bool,
+    started: &StartedTopics,
+    mirrored: Option<i32>,
 ) -> Resources<Prepared> {
     let config_map = config_map::config_map(group);
+    // What the next reconcile has to know, also after a restart of the operator.
+    let started = Some(started).filter(|started| !started.topics.is_empty());
+    let started = started.map(|started| (STARTED_TOPICS_ANNOTATION, started.to_string()));
+    let mirrored = mirrored.map(|replicas| (MIRRORED_REPLICAS_ANNOTATION, replicas.to_string()));
+    let notes = started
+        .into_iter()
+        .chain(mirrored)
+        .map(|(name, value)| (name.into(), value));
+    let notes = notes.collect();
     Resources {
         service_account: rbac::service_account(group),
         role: rbac::role(group),
         role_binding: rbac::role_binding(group),
         disruption_budget: disruption_budget::disruption_budget(group),
-        deployment: deployment::deployment(group, decision.replicas, &config_map, start_positions_committed),
+        deployment: deployment::deployment(group, decision.replicas, &config_map, notes),
         config_map,
         stage: PhantomData,
     }

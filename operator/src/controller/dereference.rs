@@ -18,10 +18,11 @@ use thiserror::Error;
 
 use super::apply::error::in_words;
 use super::memory::{GroupMemory, Versioned};
-use super::names::{START_POSITIONS_ANNOTATION, child_name, selector};
+use super::names::{STARTED_TOPICS_ANNOTATION, child_name, selector};
 use super::pods::has_ended;
+use super::replicas;
 use super::scope::Scope;
-use crate::group::observed::{Observed, query};
+use crate::group::observed::{Observed, StartedTopics, query};
 use crate::group::references::{ObjectKind, ReferencedData, References, volume_sources};
 use crate::kafka::model::{GroupKey, KafkaView};
 
@@ -41,6 +42,8 @@ pub enum DereferenceError {
         name: String,
         source: Box<kube::Error>,
     },
+    #[error("cannot read who has set spec.replicas: {}", in_words(.0))]
+    Replicas(Box<kube::Error>),
 }
 
 pub async fn dereference(
@@ -70,14 +73,18 @@ pub async fn dereference(
                 .iter()
                 .all(|(key, value)| pod.labels().get(key) == Some(value))
     });
-    let start_positions_committed = deployment
+    let started = deployment
         .as_ref()
-        .is_some_and(|deployment| deployment.annotations().contains_key(START_POSITIONS_ANNOTATION));
+        .and_then(|deployment| deployment.annotations().get(STARTED_TOPICS_ANNOTATION))
+        .map(|topics| StartedTopics::parse(topics))
+        .unwrap_or_default();
     let credentials = references.credentials(&group.spec, &namespace, &data);
     let kafka = match &credentials {
         Ok(credentials) => ask_kafka(scope, &namespace, &name, &group.spec, credentials, memory).await,
         Err(_) => KafkaView::NotAsked,
     };
+    let set_by = replicas::set_by_another(scope, group, deployment.as_deref(), memory);
+    let replicas_set_by = set_by.await.map_err(DereferenceError::Replicas)?;
     let missing_volumes = volume_sources(&group.spec)
         .into_iter()
         .filter(|source| match source.kind {
@@ -86,7 +93,7 @@ pub async fn dereference(
         })
         .collect();
     Ok(Observed {
-        last_replicas: group.status.as_ref().and_then(|status| status.replicas),
+        replicas_set_by,
         missing_volumes,
         references,
         data,
@@ -94,7 +101,7 @@ pub async fn dereference(
         kafka,
         deployment,
         pods,
-        start_positions_committed,
+        started,
     })
 }
 

@@ -108,6 +108,7 @@ mod tests {
     use super::super::names::APPLIED_HASH_ANNOTATION;
     use super::*;
     use crate::fixtures::validated;
+    use crate::group::observed::StartedTopics;
     use crate::group::scaling::{Decision, Limit};
     use serde_json::json;
 
@@ -118,7 +119,7 @@ mod tests {
             limited_by: Limit::None,
             reason: String::new(),
         };
-        desired_json(build(&validated(), &decision, true).deployment)
+        desired_json(build(&validated(), &decision, &StartedTopics::default(), None).deployment)
     }
 
     /// The object as the API server returns it: with defaults and bookkeeping.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crds::KafkaConsumerGroupStatus;
 use k8s_openapi::api::apps::v1::Deployment;
 
+use super::known_members::MembersMemory;
 use super::terminations::HandledTerminations;
 use crate::group::references::ObjectKind;
 
@@ -35,6 +36,16 @@ pub struct GroupMemory {
     pub written: Option<(KafkaConsumerGroupStatus, Instant)>,
     /// The generation that is converging, and since when.
     pub converging: Option<(i64, Instant)>,
+    /// The claim that this operator has replaced, and when.
+    pub claimed: Option<(Option<String>, Instant)>,
+    /// Another operator that serves the group.
+    pub served_by: Option<String>,
+    /// The number that this operator last saw or wrote in spec.replicas as its own.
+    pub mirrored: Option<i32>,
+    /// Another client that has set spec.replicas, and for which generation the API server was asked.
+    pub replicas_set_by: Option<(Option<i64>, String)>,
+    /// Members of the consumer group.
+    pub members: MembersMemory,
     /// Ends of worker processes that need nothing more.
     pub dead_workers: HandledTerminations,
     /// Children that others had changed and that were restored, for Events that are not published yet.
@@ -65,8 +76,11 @@ pub struct VerifiedChild {
 /// GitOps tool, writes it too.
 const CONTESTED: usize = 3;
 const CONTESTED_WITHIN: Duration = Duration::from_secs(120);
+/// A contested child is restored this long after the last time at the earliest: two clients that correct each
+/// other must not do so all the time.
+const CONTESTED_PAUSE: Duration = Duration::from_secs(5);
 /// And until it was left unchanged for this long. An HPA writes every 15 s.
-const CONTESTED_UNTIL: Duration = Duration::from_secs(25);
+const CONTESTED_UNTIL: Duration = Duration::from_secs(20);
 
 impl GroupMemory {
     /// Remembers that a child was restored.
@@ -87,6 +101,14 @@ impl GroupMemory {
             .filter(|(at, other)| other == kind && now.duration_since(*at) < CONTESTED_WITHIN);
         let contested = now.duration_since(*last) < CONTESTED_UNTIL && same.count() >= CONTESTED;
         self.last_restored.as_deref().filter(|_| contested)
+    }
+
+    /// Whether a child of this kind is left for a moment as another client has changed it.
+    pub fn is_left(&self, kind: &str, now: Instant) -> bool {
+        let last = self.restored_at.last();
+        let recent =
+            last.is_some_and(|(at, other)| *other == kind && now.duration_since(*at) < CONTESTED_PAUSE);
+        recent && self.contested(now).is_some()
     }
 
     /// True if all partitions were assigned within the last [`HEALTHY_FOR`].
@@ -166,6 +188,9 @@ mod tests {
             memory.contested(start + Duration::from_secs(41)),
             Some("Deployment a by hpa")
         );
+        assert!(memory.is_left("Deployment", start + Duration::from_secs(44)));
+        assert!(!memory.is_left("ConfigMap", start + Duration::from_secs(44)));
+        assert!(!memory.is_left("Deployment", start + Duration::from_secs(45)));
         assert_eq!(memory.contested(start + Duration::from_secs(66)), None);
     }
 

@@ -10,10 +10,11 @@ use crate::digest::hash;
 /// Annotation on every child: hash of the last applied object. It is part of the applied object, so a live
 /// object with all desired fields and this value has no leftovers of an earlier version either.
 pub const APPLIED_HASH_ANNOTATION: &str = "kafka-consumer.dev/applied-hash";
-/// Annotation on the Deployment: the start positions of this group are committed, or the group had members
-/// and needs no commit. They must never be committed again, because partitions that are added later start at
-/// their first record.
-pub const START_POSITIONS_ANNOTATION: &str = "kafka-consumer.dev/start-positions";
+/// Annotation on the Deployment: the number that the operator has written into spec.replicas of the group.
+pub const MIRRORED_REPLICAS_ANNOTATION: &str = "kafka-consumer.dev/mirrored-replicas";
+/// Annotation on the Deployment: the topics whose start positions are committed, or need no commit. They must
+/// never be committed again, because partitions that are added later start at their first record.
+pub const STARTED_TOPICS_ANNOTATION: &str = "kafka-consumer.dev/started-topics";
 
 /// Pods get the Deployment's name plus up to 17 characters (`-<template hash>-<suffix>`), and their names are
 /// label values and host names of at most 63.

@@ -11,12 +11,12 @@ use super::memory::GroupMemory;
 use super::scope::Scope;
 use super::update_status::conditions::without_volatile_parts;
 use crate::digest::hash;
-use crate::group::observed::{Observed, query};
+use crate::group::observed::{Observed, StartedTopics, query};
 use crate::group::rejection::Finding;
 use crate::group::topics::{self, WantedTopics};
 use crate::group::validate::ValidatedGroup;
 use crate::kafka::model::{
-    GroupKey, KafkaFacts, KafkaProblem, KafkaView, ProvisionAction, Provisioned, WantedTopic,
+    GroupKey, KafkaFacts, KafkaProblem, KafkaView, ProvisionAction, Provisioned, StartOutcome, WantedTopic,
 };
 
 /// A topic creation waits for a Kafka controller that may be busy; other requests of the client time out
@@ -29,15 +29,21 @@ const DEAD_LETTER_RECHECK: Duration = Duration::from_secs(300);
 #[derive(Clone, Debug, Default)]
 pub struct ProvisionOutcome {
     pub provisioned: Vec<Provisioned>,
+    /// Workers must stop, so that the start position of an added topic can be committed.
+    pub drain: bool,
+    /// Topics that start at their first record instead, because others are members of the consumer group.
+    pub skipped: Vec<String>,
     /// The step that failed.
     pub problem: Option<Finding>,
 }
 
+/// `shared`: others than the workers of the group are members of its consumer group.
 pub async fn provision(
     scope: &Scope,
     group: &ValidatedGroup,
     observed: &mut Observed,
     memory: &mut GroupMemory,
+    shared: bool,
 ) -> ProvisionOutcome {
     let mut outcome = ProvisionOutcome::default();
     let KafkaView::Known(facts) = &mut observed.kafka else {
@@ -46,16 +52,35 @@ pub async fn provision(
     if let Err(problem) = create_topics(scope, group, facts, memory, &mut outcome.provisioned).await {
         outcome.problem = Some(explain("topics cannot be created or grown", &problem));
     }
-    if !observed.start_positions_committed {
-        match commit_start_positions_once(scope, group, facts).await {
-            Ok(committed) => observed.start_positions_committed = committed,
-            // Earliest works without committed positions: workers start there by default.
-            Err(problem) if group.spec.consumer.start_position.kind == StartPositionType::Earliest => {
-                tracing::debug!(group = group.name, %problem, "start positions are not committed yet");
-            }
-            Err(problem) => {
-                outcome.problem = Some(explain("start positions cannot be committed", &problem));
-            }
+    if observed.started.has_all(&group.spec, Some(facts)) {
+        return outcome;
+    }
+    let earliest = group.spec.consumer.start_position.kind == StartPositionType::Earliest;
+    let started = StartedTopics::all(&group.spec, facts);
+    match commit_start_positions(scope, group, facts).await {
+        Ok(None) => {}
+        Ok(Some(StartOutcome::Committed(_))) => observed.started = started,
+        // Earliest works without committed positions: workers start there by default.
+        Ok(Some(StartOutcome::Occupied(_))) if earliest => observed.started = started,
+        // Others stay members when the workers have stopped.
+        Ok(Some(StartOutcome::Occupied(topics))) if shared => {
+            outcome.skipped = topics;
+            observed.started = started;
+        }
+        Ok(Some(StartOutcome::Occupied(topics))) => {
+            tracing::info!(
+                group = group.name,
+                namespace = group.namespace,
+                ?topics,
+                "topics join the group"
+            );
+            outcome.drain = true;
+        }
+        Err(problem) if earliest => {
+            tracing::debug!(group = group.name, %problem, "start positions are not committed yet");
+        }
+        Err(problem) => {
+            outcome.problem = Some(explain("start positions cannot be committed", &problem));
         }
     }
     outcome
@@ -126,40 +151,30 @@ async fn call(
     bounded(kafka.provision(&group.spec.kafka, &group.credentials, wanted)).await
 }
 
-/// True if start positions need no further commit, now or later.
-async fn commit_start_positions_once(
+/// None while a topic does not exist.
+async fn commit_start_positions(
     scope: &Scope,
     group: &ValidatedGroup,
     facts: &KafkaFacts,
-) -> Result<bool, KafkaProblem> {
-    if group
-        .spec
-        .topics
-        .iter()
-        .any(|topic| facts.topics.get(&topic.name).copied().flatten().is_none())
-    {
-        return Ok(false);
-    }
-    // The group already has members: partitions without an offset start where their consumer decides.
-    if facts
-        .group
-        .as_ref()
-        .is_some_and(|group| !group.members.is_empty())
-    {
-        return Ok(true);
+) -> Result<Option<StartOutcome>, KafkaProblem> {
+    let exists = |topic: &String| facts.topics.get(topic).copied().flatten().is_some();
+    if !group.spec.topics.iter().all(|topic| exists(&topic.name)) {
+        return Ok(None);
     }
     let query = query(&group.namespace, &group.name, &group.spec);
     let start = &group.spec.consumer.start_position;
     let kafka = &scope.context.kafka;
     let commit = kafka.commit_start_positions(&group.spec.kafka, &group.credentials, &query, start);
-    let committed = bounded(commit).await?;
-    tracing::info!(
-        group = group.name,
-        namespace = group.namespace,
-        committed,
-        "committed the start positions"
-    );
-    Ok(true)
+    let outcome = bounded(commit).await?;
+    if let StartOutcome::Committed(committed @ 1..) = outcome {
+        tracing::info!(
+            group = group.name,
+            namespace = group.namespace,
+            committed,
+            "committed the start positions"
+        );
+    }
+    Ok(Some(outcome))
 }
 
 async fn bounded<T>(work: impl Future<Output = Result<T, KafkaProblem>>) -> Result<T, KafkaProblem> {

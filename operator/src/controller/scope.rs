@@ -13,7 +13,9 @@ use kube::runtime::events::{Event, Recorder, Reporter};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::caches::{Caches, GroupRef};
+use super::leases::Leases;
 use super::memory::GroupMemory;
+use super::rollouts::Rollouts;
 use super::watches::{self, ReconcileRequests, ReferenceIndex};
 use crate::compiler::Programs;
 use crate::group::validate::WorkerDefaults;
@@ -33,12 +35,20 @@ pub struct Context {
     pub defaults: WorkerDefaults,
     /// Time between two reads from Kafka.
     pub refresh: Duration,
+    /// This installation in `status.operator`: namespace and name of its lease.
+    pub installation: String,
+    pub(super) leases: Leases,
+    pub(super) rollouts: Rollouts,
     pub(super) programs: Arc<Programs>,
     recorder: Recorder,
     slots: Semaphore,
 }
 
 impl Context {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "called once, with everything that a process has one of"
+    )]
     pub fn new(
         client: Client,
         kafka: KafkaClients,
@@ -46,6 +56,8 @@ impl Context {
         defaults: WorkerDefaults,
         refresh: Duration,
         identity: String,
+        installation: String,
+        rollouts: Rollouts,
     ) -> Self {
         let controller = crds::names::OPERATOR_MANAGER.to_string();
         let reporter = Reporter {
@@ -61,6 +73,9 @@ impl Context {
             metrics,
             defaults,
             refresh,
+            installation,
+            leases: Leases::default(),
+            rollouts,
             programs,
             recorder,
             slots,
@@ -133,7 +148,9 @@ impl Scope {
 fn forget(context: &Context, index: &ReferenceIndex, memories: &Memories, namespace: &str, name: &str) {
     index.update(namespace, name, Default::default());
     context.metrics.forget(namespace, name);
-    context.kafka.forget(&GroupKey::new(namespace, name));
+    let key = GroupKey::new(namespace, name);
+    context.kafka.forget(&key);
+    context.rollouts.done(&key);
     lock(memories).remove(&(namespace.to_string(), name.to_string()));
 }
 

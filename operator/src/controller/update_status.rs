@@ -84,6 +84,7 @@ pub async fn reject_unreadable(
     namespace: &str,
     name: &str,
     problem: &str,
+    memory: &mut GroupMemory,
 ) -> Result<(), StatusError> {
     let resource = ApiResource::erase::<KafkaConsumerGroup>(&());
     let api: Api<DynamicObject> = Api::namespaced_with(scope.context.client.clone(), namespace, &resource);
@@ -94,7 +95,7 @@ pub async fn reject_unreadable(
     };
     let old: KafkaConsumerGroupStatus =
         serde_json::from_value(stored.data.get("status").cloned().unwrap_or_default()).unwrap_or_default();
-    stop_unreadable(scope, namespace, name, &stored).await?;
+    stop_unreadable(scope, namespace, name, &stored, memory).await?;
     let rejection = Rejection::new(
         "InvalidSpec",
         format!(
@@ -130,6 +131,7 @@ async fn stop_unreadable(
     namespace: &str,
     name: &str,
     stored: &DynamicObject,
+    memory: &mut GroupMemory,
 ) -> Result<(), StatusError> {
     let state = stored.data.pointer("/spec/desiredState").and_then(Value::as_str);
     let child = child_name(name);
@@ -142,7 +144,7 @@ async fn stop_unreadable(
     if state != Some("Stopped") || !runs {
         return Ok(());
     }
-    scale_to_zero(scope, namespace, &child)
+    scale_to_zero(scope, namespace, &child, memory)
         .await
         .map_err(StatusError::Stop)
 }

@@ -1,6 +1,8 @@
 //! What a decision about a group rests on: the objects that its spec references, its children, what Kafka
 //! reports. In: what the caller has read. Out: [`Observed`]. Reads nothing itself.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use crds::client_config::KafkaCredentials;
@@ -12,7 +14,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::references::{ReferencedData, References, VolumeSource};
 use super::rejection::Rejection;
 use super::topics::expected_outputs;
-use crate::kafka::model::{FactsQuery, KafkaView};
+use crate::kafka::model::{FactsQuery, KafkaFacts, KafkaView};
 
 /// Everything that was read about one group for one decision.
 #[derive(Clone, Debug)]
@@ -27,13 +29,68 @@ pub struct Observed {
     pub deployment: Option<Arc<Deployment>>,
     /// Pods that run a worker, or will: without those that have ended.
     pub pods: Vec<Arc<Pod>>,
-    /// Number of workers of the last decision, as the status shows it.
-    pub last_replicas: Option<i32>,
+    /// Another client than the operator has set spec.replicas, outside of mode Manual: its field manager.
+    pub replicas_set_by: Option<String>,
     /// Volumes of the spec whose Secret or ConfigMap does not exist.
     pub missing_volumes: Vec<VolumeSource>,
-    /// The start positions of this group are committed, or need no commit because the group had members, now
-    /// or earlier.
-    pub start_positions_committed: bool,
+    /// Topics that the group reads already, so that the start position does not apply to them any more.
+    pub started: StartedTopics,
+}
+
+/// Topics of one cluster that a group reads already: their start positions are committed, or need no commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StartedTopics {
+    /// Empty: not known.
+    pub cluster_id: String,
+    pub topics: BTreeSet<String>,
+}
+
+impl StartedTopics {
+    /// All topics of a spec, on the cluster of these facts.
+    pub fn all(spec: &KafkaConsumerGroupSpec, facts: &KafkaFacts) -> Self {
+        Self {
+            cluster_id: facts.cluster_id.clone().unwrap_or_default(),
+            topics: spec.topics.iter().map(|topic| topic.name.clone()).collect(),
+        }
+    }
+
+    /// As [`Display`](fmt::Display) wrote it. Neither cluster ids nor names of topics contain the separators.
+    pub fn parse(text: &str) -> Self {
+        let (cluster_id, topics) = text.split_once(':').unwrap_or(("", text));
+        Self {
+            cluster_id: cluster_id.into(),
+            topics: topics
+                .split(',')
+                .filter(|topic| !topic.is_empty())
+                .map(String::from)
+                .collect(),
+        }
+    }
+
+    /// Whether the group has started with every topic of the spec. Another cluster has other topics.
+    pub fn has_all(&self, spec: &KafkaConsumerGroupSpec, facts: Option<&KafkaFacts>) -> bool {
+        let cluster = facts.and_then(|facts| facts.cluster_id.as_ref());
+        let same = self.cluster_id.is_empty() || cluster.is_none_or(|cluster| *cluster == self.cluster_id);
+        same && spec.topics.iter().all(|topic| self.topics.contains(&topic.name))
+    }
+}
+
+impl fmt::Display for StartedTopics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
+        write!(f, "{}:{}", self.cluster_id, topics.join(","))
+    }
+}
+
+/// The query for the Kafka facts of a group.
+pub fn query(namespace: &str, name: &str, spec: &KafkaConsumerGroupSpec) -> FactsQuery {
+    FactsQuery {
+        group_id: group_id(namespace, name, spec),
+        topics: spec.topics.iter().map(|topic| topic.name.clone()).collect(),
+        outputs: expected_outputs(spec),
+        isolation: spec.consumer.isolation_level,
+        protocol: spec.consumer.group_protocol,
+    }
 }
 
 impl Observed {
@@ -51,13 +108,27 @@ impl Observed {
     }
 }
 
-/// The query for the Kafka facts of a group.
-pub fn query(namespace: &str, name: &str, spec: &KafkaConsumerGroupSpec) -> FactsQuery {
-    FactsQuery {
-        group_id: group_id(namespace, name, spec),
-        topics: spec.topics.iter().map(|topic| topic.name.clone()).collect(),
-        outputs: expected_outputs(spec),
-        isolation: spec.consumer.isolation_level,
-        protocol: spec.consumer.group_protocol,
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{facts, group};
+
+    #[test]
+    fn started_topics_are_read_back_and_belong_to_one_cluster() {
+        let spec = group().spec;
+        let mut here = facts(&[("orders", Some(1))]);
+        here.cluster_id = Some("MkU3OEVBNTcwNTJENDM2Qg".into());
+        let started = StartedTopics::all(&spec, &here);
+        assert_eq!(StartedTopics::parse(&started.to_string()), started);
+        assert_eq!(StartedTopics::parse(""), StartedTopics::default());
+        assert!(started.has_all(&spec, Some(&here)) && started.has_all(&spec, None));
+        let mut elsewhere = here.clone();
+        elsewhere.cluster_id = Some("other".into());
+        assert!(!started.has_all(&spec, Some(&elsewhere)));
+        let mut more = spec.clone();
+        more.topics
+            .push(serde_json::from_value(serde_json::json!({"name": "returns"})).unwrap());
+        assert!(!started.has_all(&more, Some(&here)));
+        assert!(!StartedTopics::default().has_all(&spec, None));
     }
 }

@@ -12,8 +12,20 @@ pub struct ScalingFacts {
     pub partitions: Option<i32>,
     /// Workers of the last decision; None: there is no earlier decision.
     pub current: Option<i32>,
-    /// False while the start positions of the spec are not committed: workers would start elsewhere.
-    pub may_start: bool,
+    /// Whether workers would start where the spec says.
+    pub start: Start,
+}
+
+/// Whether the start positions of all topics are committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// They are, or need no commit.
+    Ready,
+    /// Not yet: workers would start elsewhere.
+    Waiting,
+    /// A topic joins a group that has members, and Kafka takes positions only of a group without: its workers
+    /// stop first.
+    Draining,
 }
 
 /// Why the number of workers differs from the number that the scaling mode recommends.
@@ -64,13 +76,24 @@ pub fn decide(spec: &KafkaConsumerGroupSpec, facts: ScalingFacts) -> Decision {
             reason: "desiredState is Stopped".into(),
         };
     }
-    if !facts.may_start {
-        return Decision {
-            replicas: facts.current.unwrap_or(0),
-            recommended,
-            limited_by: Limit::Unknown,
-            reason: "workers start after the start positions are committed, which requires Kafka".into(),
-        };
+    let waits = |replicas, reason: &str| Decision {
+        replicas,
+        recommended,
+        limited_by: Limit::Unknown,
+        reason: reason.into(),
+    };
+    match facts.start {
+        Start::Ready => {}
+        Start::Waiting => {
+            let reason = "workers start after the start positions are committed, which requires Kafka";
+            return waits(facts.current.unwrap_or(0), reason);
+        }
+        Start::Draining => {
+            return waits(
+                0,
+                "a topic was added whose start position is not Earliest: the workers stop, its position is committed while the group has no members, and the workers start again",
+            );
+        }
     }
     let (Some(partitions), Some(wanted)) = (facts.partitions, recommended) else {
         // The last number stays; a group that was stopped, or never ran, starts with its minimum.
@@ -167,7 +190,7 @@ mod tests {
         ScalingFacts {
             partitions: partitions.into(),
             current: current.into(),
-            may_start: true,
+            start: Start::Ready,
         }
     }
 
@@ -250,10 +273,16 @@ mod tests {
         let decision = decide(
             &spec(|_| {}),
             ScalingFacts {
-                may_start: false,
+                start: Start::Waiting,
                 ..facts(6, None)
             },
         );
+        assert_eq!((decision.replicas, decision.limited_by), (0, Limit::Unknown));
+        let draining = ScalingFacts {
+            start: Start::Draining,
+            ..facts(6, 4)
+        };
+        let decision = decide(&spec(|_| {}), draining);
         assert_eq!((decision.replicas, decision.limited_by), (0, Limit::Unknown));
     }
 

@@ -14,7 +14,7 @@ use super::connection::Connection;
 use super::frames::CallError;
 use super::model::KafkaProblem;
 use super::protocol::Request;
-use super::protocol::metadata::BrokerMetadata;
+use super::protocol::metadata::MetadataAnswer;
 use super::settings::{Address, Settings};
 use crate::sync::lock;
 
@@ -27,6 +27,9 @@ const HEDGE: Duration = Duration::from_millis(700);
 
 /// After this time all brokers are asked.
 const HEDGES: Duration = Duration::from_secs(2);
+
+/// Ids of one topic that are remembered.
+const TOPIC_IDS: usize = 8;
 
 /// Waits between two connection attempts to one broker.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
@@ -44,6 +47,10 @@ struct State {
     links: HashMap<Address, Arc<AsyncMutex<Link>>>,
     /// Broker that coordinates a group.
     coordinators: HashMap<String, i32>,
+    /// As the brokers report it.
+    id: Option<String>,
+    /// The last ids of each topic, the newest last.
+    topic_ids: HashMap<String, Vec<String>>,
 }
 
 /// The connection to one address.
@@ -62,10 +69,12 @@ impl Cluster {
         }
     }
 
-    /// Takes over the brokers of a Metadata answer, and closes connections to all others.
-    pub(super) fn learn(&self, brokers: &[BrokerMetadata]) {
+    /// Takes over the brokers and the cluster id of a Metadata answer, and closes connections to all others.
+    pub(super) fn learn(&self, answer: &MetadataAnswer) {
         let mut state = lock(&self.state);
-        state.brokers = brokers
+        state.id.clone_from(&answer.cluster_id);
+        state.brokers = answer
+            .brokers
             .iter()
             .filter_map(|broker| {
                 let port = u16::try_from(broker.port).ok()?;
@@ -76,6 +85,26 @@ impl Cluster {
         let State { brokers, links, .. } = &mut *state;
         let known: BTreeSet<&Address> = brokers.values().collect();
         links.retain(|address, _| known.contains(address));
+    }
+
+    /// The id of the cluster, if its brokers report one.
+    pub(super) fn id(&self) -> Option<String> {
+        lock(&self.state).id.clone()
+    }
+
+    /// The id of a topic of which a broker reports `id`. A broker that lags behind the controller may report
+    /// the id of a topic that was deleted and created again; ids never return, so one that was followed by
+    /// another is outdated.
+    pub(super) fn newest_topic_id(&self, topic: &str, id: String) -> String {
+        let mut state = lock(&self.state);
+        let ids = state.topic_ids.entry(topic.into()).or_default();
+        if !ids.contains(&id) {
+            ids.push(id);
+            if ids.len() > TOPIC_IDS {
+                ids.remove(0);
+            }
+        }
+        ids.last().cloned().unwrap_or_default()
     }
 
     pub(super) fn coordinator(&self, group: &str) -> Option<i32> {

@@ -44,12 +44,16 @@ pub(super) fn group_facts(description: &GroupDescription, topics: &[String]) -> 
             client_id: member.client_id.clone(),
             host: member.host.trim_start_matches('/').to_string(),
             assigned: i32::try_from(ours.len()).unwrap_or(i32::MAX),
+            reads_others: ours.is_empty() && member.assigned.as_ref().is_some_and(|all| !all.is_empty()),
         });
     }
     let stable = matches!(description.state.as_str(), "Stable" | "Empty" | "Dead");
     GroupFacts {
         state: description.state.clone(),
         members,
+        protocol: description.protocol,
+        is_of_consumers: description.is_of_consumers,
+        assignor: description.assignor.clone(),
         assigned_partitions: (stable && readable).then(|| i32::try_from(owned.len()).unwrap_or(i32::MAX)),
     }
 }
@@ -130,6 +134,8 @@ mod tests {
         let mut description = GroupDescription {
             state: "Stable".into(),
             protocol: GroupProtocol::Classic,
+            is_of_consumers: true,
+            assignor: "range".into(),
             members: vec![
                 member("a", &[("orders", 0), ("orders", 1)]),
                 member("b", &[("orders", 2), ("other", 0)]),

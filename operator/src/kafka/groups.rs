@@ -12,7 +12,9 @@ use super::cluster::{ANSWER, Cluster};
 use super::missing::{Answers, Missing, Rounds, all_missing};
 use super::model::Partition;
 use super::protocol::error_code::ErrorCode;
-use super::protocol::groups::{ConsumerGroupDescribe, DescribeGroups, DescribedGroup, FindCoordinator};
+use super::protocol::groups::{
+    CONSUMER, ConsumerGroupDescribe, DescribeGroups, DescribedGroup, FindCoordinator,
+};
 use super::protocol::offsets::{FetchedOffsets, OffsetFetch, OffsetFetchGroup, by_topic};
 use super::topics::Offsets;
 
@@ -29,6 +31,8 @@ pub(super) struct GroupDescription {
     pub(super) state: String,
     /// The protocol by which the broker knows it.
     pub(super) protocol: GroupProtocol,
+    pub(super) is_of_consumers: bool,
+    pub(super) assignor: String,
     pub(super) members: Vec<GroupMember>,
 }
 
@@ -307,6 +311,8 @@ async fn describe_at(
     let dead = || GroupDescription {
         state: "Dead".into(),
         protocol: GroupProtocol::Classic,
+        is_of_consumers: true,
+        assignor: String::new(),
         members: Vec::new(),
     };
     answers
@@ -359,6 +365,9 @@ fn description(
         error if error.is_ok() => Ok(Some(GroupDescription {
             state: described.state,
             protocol,
+            // Empty in an empty group.
+            is_of_consumers: matches!(described.protocol_type.as_str(), CONSUMER | ""),
+            assignor: described.assignor,
             members: described
                 .members
                 .into_iter()

@@ -22,6 +22,7 @@ struct Findings {
     uncommitted_ends: Answers<Partition, Option<i64>>,
     committed: Answers<String, Offsets>,
     groups: Answers<String, Option<GroupDescription>>,
+    cluster_id: Option<String>,
     read_at: Timestamp,
 }
 
@@ -77,6 +78,7 @@ async fn read(cluster: &Cluster, queries: &[FactsQuery], topics: Topics) -> Find
         uncommitted_ends,
         committed,
         groups,
+        cluster_id: cluster.id(),
         read_at,
         topics,
     }
@@ -121,6 +123,7 @@ fn facts_of(query: &FactsQuery, read: &Findings) -> Result<KafkaFacts, KafkaProb
         .map(|description| facts::group_facts(&description, &query.topics));
     Ok(KafkaFacts {
         topics: counts,
+        cluster_id: read.cluster_id.clone(),
         topic_ids: topic_ids(query, &read.topics),
         missing_outputs: missing_outputs(query, &read.topics),
         lag,

@@ -17,6 +17,8 @@ pub type Partition = (String, i32);
 pub struct KafkaFacts {
     /// Partitions of each requested topic; None: the topic does not exist.
     pub topics: BTreeMap<String, Option<i32>>,
+    /// Id of the cluster; None: the brokers do not report it.
+    pub cluster_id: Option<String>,
     /// Id of each requested topic that has one, as Kafka's tools show it. A topic that is deleted and created
     /// again has another one.
     pub topic_ids: BTreeMap<String, String>,
@@ -50,6 +52,12 @@ pub struct GroupFacts {
     pub members: Vec<MemberFacts>,
     /// Number of assigned partitions; None: unknown, for example during a rebalance.
     pub assigned_partitions: Option<i32>,
+    /// The protocol by which the broker knows the group.
+    pub protocol: GroupProtocol,
+    /// False: its members use the group for something else, as workers of Kafka Connect do.
+    pub is_of_consumers: bool,
+    /// How partitions are assigned, such as "range"; empty: not known.
+    pub assignor: String,
 }
 
 /// One member of the group.
@@ -57,8 +65,10 @@ pub struct GroupFacts {
 pub struct MemberFacts {
     pub client_id: String,
     pub host: String,
-    /// Partitions assigned to it.
+    /// Partitions of the requested topics that are assigned to it.
     pub assigned: i32,
+    /// Partitions are assigned to it, and none of the requested topics.
+    pub reads_others: bool,
 }
 
 /// A worker process that has ended, as surely as its supervisor or the kubelet can know.
@@ -156,6 +166,8 @@ pub struct WantedTopic {
 pub struct Provisioned {
     pub topic: String,
     pub action: ProvisionAction,
+    /// What is different from the request, and why.
+    pub note: Option<String>,
 }
 
 /// The action on one topic.
@@ -164,6 +176,16 @@ pub enum ProvisionAction {
     Created,
     Grown { from: i32, to: i32 },
     Unchanged,
+}
+
+/// What became of the start positions of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StartOutcome {
+    /// This number of partitions was committed; all others had a committed offset, or start at their first
+    /// record.
+    Committed(usize),
+    /// These topics have no committed offset, and the group has members, so Kafka takes none.
+    Occupied(Vec<String>),
 }
 
 /// Why a request to the cluster failed. Each carries the message of the client library or the broker.
@@ -221,6 +243,10 @@ impl std::error::Error for KafkaProblem {}
 
 /// The result of a read from Kafka.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one per reconcile, and it is seldom moved"
+)]
 pub enum KafkaView {
     /// Not queried, because the credentials are missing.
     NotAsked,

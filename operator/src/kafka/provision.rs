@@ -1,8 +1,10 @@
 //! Creates missing topics and adds partitions to topics that have too few. In: a cluster and the wanted
 //! topics. Out: the action per topic. Never shrinks, deletes or reconfigures a topic.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
+
+use futures::future::{BoxFuture, FutureExt};
 
 use super::cluster::Cluster;
 use super::limits;
@@ -37,20 +39,25 @@ pub(super) async fn provision(
     for topic in wanted {
         let found = answer_of(&existing, &topic.name).map_err(Missing::problem)?;
         let count = found.map(|topic| topic.partitions());
-        let action = match count {
-            Some(partitions) if partitions >= topic.partitions => ProvisionAction::Unchanged,
-            Some(from) => grow(cluster, topic, from).await?,
+        let (action, note) = match count {
+            Some(partitions) if partitions >= topic.partitions => (ProvisionAction::Unchanged, None),
+            Some(from) => (grow(cluster, topic, from).await?, None),
             None => create(cluster, topic).await?,
         };
         done.push(Provisioned {
             topic: topic.name.clone(),
             action,
+            note,
         });
     }
     Ok(done)
 }
 
-async fn create(cluster: &Cluster, topic: &WantedTopic) -> Result<ProvisionAction, KafkaProblem> {
+/// Also returns what was left out: a broker's policy may refuse the limits that the operator adds.
+async fn create(
+    cluster: &Cluster,
+    topic: &WantedTopic,
+) -> Result<(ProvisionAction, Option<String>), KafkaProblem> {
     let too_long = |value: &String| value.len() > LONGEST_VALUE;
     if let Some((key, _)) = topic.config.iter().find(|(_, value)| too_long(value)) {
         return Err(KafkaProblem::ProvisionRefused(format!(
@@ -59,11 +66,49 @@ async fn create(cluster: &Cluster, topic: &WantedTopic) -> Result<ProvisionActio
         )));
     }
     // What the user sets counts.
-    let mut config = match topic.accepts.is_empty() {
+    let mut added = match topic.accepts.is_empty() {
         true => Default::default(),
         false => limits::of(cluster, &topic.accepts).await,
     };
-    config.extend(topic.config.clone());
+    added.retain(|name, _| !topic.config.contains_key(name));
+    with_or_without(&added, &topic.config, |config| {
+        create_with(cluster, topic, config).boxed()
+    })
+    .await
+}
+
+/// Creates a topic with the user's configuration and `added`, or without `added` if that is refused.
+async fn with_or_without<'a>(
+    added: &BTreeMap<String, String>,
+    users: &BTreeMap<String, String>,
+    create: impl Fn(BTreeMap<String, String>) -> BoxFuture<'a, Result<ProvisionAction, KafkaProblem>>,
+) -> Result<(ProvisionAction, Option<String>), KafkaProblem> {
+    let mut config = users.clone();
+    config.extend(added.clone());
+    match create(config).await {
+        Err(KafkaProblem::ProvisionRefused(refused)) if !added.is_empty() => {
+            Ok((create(users.clone()).await?, Some(without(added, &refused))))
+        }
+        other => Ok((other?, None)),
+    }
+}
+
+fn without(added: &BTreeMap<String, String>, refused: &str) -> String {
+    let added: Vec<String> = added
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    format!(
+        "without {}, which the brokers refuse ({refused}), so that the topic may refuse the largest dead letters; allow it, or set another value in provision.config",
+        added.join(" and ")
+    )
+}
+
+async fn create_with(
+    cluster: &Cluster,
+    topic: &WantedTopic,
+    config: BTreeMap<String, String>,
+) -> Result<ProvisionAction, KafkaProblem> {
     let request = CreateTopics {
         topics: vec![NewTopic {
             name: topic.name.clone(),
@@ -107,7 +152,7 @@ where
     loop {
         let brokers = Metadata { topics: Vec::new() };
         let answer = cluster.any(&brokers).await?;
-        cluster.learn(&answer.brokers);
+        cluster.learn(&answer);
         let started = Instant::now();
         let results = cluster.node(answer.controller, request, PROVISION).await;
         let retry = match &results {
@@ -163,6 +208,42 @@ mod tests {
     use super::*;
 
     const INVALID_REPLICATION_FACTOR: ErrorCode = ErrorCode(38);
+
+    #[tokio::test]
+    async fn limits_that_a_policy_refuses_are_left_out_and_named() {
+        let entries = |names: &[&str]| -> BTreeMap<String, String> {
+            names
+                .iter()
+                .map(|name| (name.to_string(), "1".to_string()))
+                .collect()
+        };
+        let refuses = |refused: &'static str| {
+            move |config: BTreeMap<String, String>| {
+                let created = match config.contains_key(refused) {
+                    true => Err(KafkaProblem::ProvisionRefused("POLICY_VIOLATION".into())),
+                    false => Ok(ProvisionAction::Created),
+                };
+                std::future::ready(created).boxed()
+            }
+        };
+        let (added, users) = (entries(&["max.message.bytes"]), entries(&["retention.ms"]));
+        let created = with_or_without(&added, &users, refuses("max.message.bytes")).await;
+        let (action, note) = created.unwrap();
+        assert_eq!(action, ProvisionAction::Created);
+        let note = note.unwrap();
+        for part in [
+            "without max.message.bytes=1",
+            "POLICY_VIOLATION",
+            "provision.config",
+        ] {
+            assert!(note.contains(part), "{note}");
+        }
+        let created = with_or_without(&added, &users, refuses("nothing")).await;
+        assert_eq!(created, Ok((ProvisionAction::Created, None)));
+        // The user's own configuration is never left out.
+        let created = with_or_without(&added, &users, refuses("retention.ms")).await;
+        assert_eq!(created.unwrap_err().reason(), "ProvisionRefused");
+    }
 
     #[test]
     fn a_lost_race_is_no_error_and_refusals_are_distinguished() {

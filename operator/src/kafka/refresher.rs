@@ -216,6 +216,16 @@ impl Refresher {
         lock(&self.groups).remove(key);
     }
 
+    /// The id of the cluster, and the groups that read this consumer group.
+    pub(super) fn users(&self, group_id: &str) -> (Option<String>, Vec<GroupKey>) {
+        let id = self.cluster.get().and_then(|cluster| cluster.id());
+        let groups = lock(&self.groups);
+        let users = groups
+            .iter()
+            .filter(|(_, entry)| entry.query.group_id == group_id);
+        (id, users.map(|(key, _)| key.clone()).collect())
+    }
+
     /// True if nobody has used the cluster for long.
     pub(super) fn is_idle(&self) -> bool {
         lock(&self.used).elapsed() >= IDLE
@@ -310,6 +320,7 @@ fn differs(before: &Outcome, after: &Outcome) -> bool {
     match (before, after) {
         (Ok(before), Ok(after)) => {
             before.topics != after.topics
+                || before.cluster_id != after.cluster_id
                 || before.topic_ids != after.topic_ids
                 || before.missing_outputs != after.missing_outputs
                 || before.lag != after.lag

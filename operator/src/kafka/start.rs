@@ -1,5 +1,6 @@
-//! Commits the start position of a new group. In: a cluster, the query, the wanted position. Out: the number
-//! of committed partitions. Never changes a group with members or a partition that has a committed offset.
+//! Commits the start position of topics that a group has not read yet. In: a cluster, the query, the wanted
+//! position. Out: the number of committed partitions, or the topics for which the group must first be without
+//! members. Never changes a group with members or a partition that has a committed offset.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +10,7 @@ use super::cluster::{ANSWER, Cluster};
 use super::groups;
 use super::look::partitions;
 use super::missing::{Missing, Rounds, answer_of};
-use super::model::{FactsQuery, KafkaProblem, Partition};
+use super::model::{FactsQuery, KafkaProblem, Partition, StartOutcome};
 use super::protocol::error_code::ErrorCode;
 use super::protocol::offsets::{OffsetCommit, by_topic};
 use super::topics::{self, At, Offsets, Topics};
@@ -18,7 +19,7 @@ pub(super) async fn commit(
     cluster: &Cluster,
     query: &FactsQuery,
     start: &StartPosition,
-) -> Result<usize, KafkaProblem> {
+) -> Result<StartOutcome, KafkaProblem> {
     let names: BTreeSet<String> = query.topics.iter().cloned().collect();
     let topics = topics::topics(cluster, &names).await?;
     // A topic that is left out now would start anywhere later, because the caller commits only once.
@@ -30,20 +31,28 @@ pub(super) async fn commit(
         }
     }
     let group = &query.group_id;
-    // Only saves requests: the broker itself refuses commits of non-members for a group with members.
-    let protocols = BTreeMap::from([(group.clone(), query.protocol)]);
-    if let Ok(Some(found)) = answer_of(&groups::describe(cluster, &protocols).await, group)
-        && !found.members.is_empty()
-    {
-        return Ok(0);
-    }
     let wanted = BTreeMap::from([(group.clone(), partitions(&topics, &query.topics))]);
     let committed = groups::committed(cluster, &wanted).await;
     let committed = answer_of(&committed, group).map_err(Missing::problem)?;
     let all = wanted.get(group).map(Vec::as_slice).unwrap_or_default();
     let (new_topics, new_partitions) = without_offset(all, &committed);
     if new_topics.is_empty() && new_partitions.is_empty() {
-        return Ok(0);
+        return Ok(StartOutcome::Committed(0));
+    }
+    // Partitions of known topics start at their first record without a commit too.
+    let occupied = |topics: &[Partition]| match topics {
+        [] => StartOutcome::Committed(0),
+        topics => {
+            let names: BTreeSet<&String> = topics.iter().map(|(topic, _)| topic).collect();
+            StartOutcome::Occupied(names.into_iter().cloned().collect())
+        }
+    };
+    // Only saves requests: the broker itself refuses commits of non-members for a group with members.
+    let protocols = BTreeMap::from([(group.clone(), query.protocol)]);
+    if let Ok(Some(found)) = answer_of(&groups::describe(cluster, &protocols).await, group)
+        && !found.members.is_empty()
+    {
+        return Ok(occupied(&new_topics));
     }
     let mut offsets = positions(cluster, &topics, new_partitions, At::Start).await?;
     // Where a consumer that starts at the end would start: records of open transactions are still to come.
@@ -56,12 +65,17 @@ pub(super) async fn commit(
     let mut found = positions(cluster, &topics, new_topics.clone(), at).await?;
     // No record at or after that time: the group starts with the next one.
     let later = new_topics
-        .into_iter()
-        .filter(|partition| !found.contains_key(partition))
+        .iter()
+        .filter(|partition| !found.contains_key(*partition))
+        .cloned()
         .collect();
     found.append(&mut positions(cluster, &topics, later, end).await?);
     offsets.append(&mut found);
-    write(cluster, group, &offsets).await
+    Ok(match write(cluster, group, &offsets).await? {
+        Some(committed) => StartOutcome::Committed(committed),
+        // Members have joined meanwhile.
+        None => occupied(&new_topics),
+    })
 }
 
 /// Partitions without a committed offset: those of topics that the group has never read, and those added to
@@ -90,7 +104,8 @@ async fn positions(
     Ok(offsets)
 }
 
-async fn write(cluster: &Cluster, group: &str, offsets: &Offsets) -> Result<usize, KafkaProblem> {
+/// None: the group has members.
+async fn write(cluster: &Cluster, group: &str, offsets: &Offsets) -> Result<Option<usize>, KafkaProblem> {
     let entries = offsets.iter();
     let request = OffsetCommit {
         group: group.into(),
@@ -108,7 +123,7 @@ async fn write(cluster: &Cluster, group: &str, offsets: &Offsets) -> Result<usiz
     })
 }
 
-async fn try_write(cluster: &Cluster, request: &OffsetCommit) -> Result<usize, Missing> {
+async fn try_write(cluster: &Cluster, request: &OffsetCommit) -> Result<Option<usize>, Missing> {
     let node = groups::coordinator(cluster, &request.group).await?;
     let answer = cluster.node(node, request, ANSWER).await;
     let topics = answer.map_err(|error| {
@@ -120,17 +135,14 @@ async fn try_write(cluster: &Cluster, request: &OffsetCommit) -> Result<usize, M
         .flat_map(|(_, partitions)| partitions.iter().map(|(_, code)| *code))
         .collect();
     match codes.iter().find(|code| !code.is_ok()) {
-        None => Ok(codes.len()),
+        None => Ok(Some(codes.len())),
         Some(
             &ErrorCode::UNKNOWN_MEMBER_ID
             | &ErrorCode::NON_EMPTY_GROUP
             | &ErrorCode::REBALANCE_IN_PROGRESS
             | &ErrorCode::ILLEGAL_GENERATION
             | &ErrorCode::STALE_MEMBER_EPOCH,
-        ) => {
-            // Members have joined meanwhile; they determine their own start.
-            Ok(0)
-        }
+        ) => Ok(None),
         Some(code) => {
             cluster.forget_coordinator(&request.group);
             Err(Missing::of_code(*code, &format!("group \"{}\"", request.group)))

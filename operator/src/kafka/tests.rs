@@ -8,7 +8,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, RebalanceProtocol};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 
-use super::model::ProvisionAction;
+use super::model::{ProvisionAction, StartOutcome};
 use super::*;
 
 type Mock = MockCluster<'static, DefaultProducerContext>;
@@ -153,14 +153,14 @@ async fn start_positions_are_committed_once_and_only_where_nothing_is_committed(
     let committed = clients
         .commit_start_positions(&kafka, &credentials, &query, &latest)
         .await;
-    assert_eq!(committed, Ok(2));
+    assert_eq!(committed, Ok(StartOutcome::Committed(2)));
     let read = facts(&clients, &kafka, &query).await.unwrap();
     assert_eq!(read.lag.unwrap().total, 0);
     produce(&mock, "orders", 0, 3);
     let committed = clients
         .commit_start_positions(&kafka, &credentials, &query, &latest)
         .await;
-    assert_eq!(committed, Ok(0));
+    assert_eq!(committed, Ok(StartOutcome::Committed(0)));
     let lag = facts(&clients, &kafka, &query).await.unwrap().lag.unwrap();
     assert_eq!(lag.per_partition[&("orders".to_string(), 0)], 3);
 }
@@ -175,7 +175,7 @@ async fn earliest_is_committed_as_the_log_start() {
     let committed = clients
         .commit_start_positions(&kafka, &KafkaCredentials::default(), &query, &earliest)
         .await;
-    assert_eq!(committed, Ok(1));
+    assert_eq!(committed, Ok(StartOutcome::Committed(1)));
     let read = facts(&clients, &kafka, &query).await.unwrap();
     assert_eq!(read.lag.unwrap().total, 4);
 }

@@ -84,9 +84,9 @@ pub(super) async fn topics(cluster: &Cluster, names: &BTreeSet<String>) -> Resul
             .collect();
         for answer in join_all(requests.iter().map(|request| cluster.any(request))).await {
             let answer = answer?;
-            cluster.learn(&answer.brokers);
+            cluster.learn(&answer);
             let sure = rounds.is_repeated();
-            rounds.take(answer.topics.into_iter().map(|topic| read(topic, sure)));
+            rounds.take(answer.topics.into_iter().map(|topic| read(cluster, topic, sure)));
         }
     }
     Ok(rounds.answers)
@@ -94,13 +94,19 @@ pub(super) async fn topics(cluster: &Cluster, names: &BTreeSet<String>) -> Resul
 
 /// A broker that has just started, or lags behind the controller, does not know every topic: only a second
 /// answer says that a topic does not exist.
-fn read(topic: TopicMetadata, sure: bool) -> (String, Result<Option<FoundTopic>, Missing>) {
+fn read(
+    cluster: &Cluster,
+    topic: TopicMetadata,
+    sure: bool,
+) -> (String, Result<Option<FoundTopic>, Missing>) {
     let found = match topic.error {
         ErrorCode::UNKNOWN_TOPIC_OR_PARTITION if sure => Ok(None),
         error if error.is_ok() => {
             let leaders = topic.partitions.iter().map(|found| (found.index, found.leader));
             Ok(Some(FoundTopic {
-                id: topic.id.map(|id| URL_SAFE_NO_PAD.encode(id.0)),
+                id: topic
+                    .id
+                    .map(|id| cluster.newest_topic_id(&topic.name, URL_SAFE_NO_PAD.encode(id.0))),
                 leaders: leaders.collect(),
             }))
         }

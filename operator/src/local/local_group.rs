@@ -1,6 +1,6 @@
 //! One group of a session: its prepared resource, its Kafka facts, its workers. In: prepared resources, Kafka
 //! facts, time. Out: the wanted number of workers and a view for the screen. Accesses Kafka only in
-//! [`refresh`].
+//! `refresh`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,20 +13,18 @@ use serde_json::Value;
 use super::plan::{self, Size};
 use super::prepare::{self, PreparedGroup};
 use super::rates::Rates;
+use super::refresh::{KafkaRefresh, refresh};
 use super::supervise::{Totals, WorkerCommand, WorkerProcesses};
 use super::table::{GroupView, PartitionView};
-use crate::group::observed::query;
-use crate::group::scaling::ScalingFacts;
-use crate::group::topics;
-use crate::group::validate::ValidatedGroup;
+use crate::group::members::{self, Known};
+use crate::group::observed::{StartedTopics, query};
+use crate::group::scaling::{ScalingFacts, Start};
+use crate::group::wording::count;
 use crate::kafka::KafkaClients;
-use crate::kafka::model::{FactsQuery, GroupKey, KafkaFacts, KafkaProblem, ProvisionAction};
+use crate::kafka::model::{FactsQuery, GroupKey, KafkaFacts, KafkaProblem};
 
 /// Time between two reads from Kafka; added partitions are noticed within it.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
-
-/// Facts that another question has just brought are not read again.
-const FRESH: Duration = Duration::from_millis(500);
 
 /// Added to a worker's drain time, for its last commit and for leaving the group.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -43,17 +41,12 @@ pub struct LocalGroup {
     /// Ids of the topics, as they were read last.
     topic_ids: BTreeMap<String, String>,
     problem: Option<KafkaProblem>,
-    start_positions_committed: bool,
+    /// Other members of the consumer group, and what to do.
+    shared: Option<String>,
+    started: StartedTopics,
     wanted: Size,
     rates: Rates,
     refresh_due: Option<Instant>,
-}
-
-/// The result of a read from Kafka.
-pub struct KafkaRefresh {
-    pub outcome: Result<KafkaFacts, KafkaProblem>,
-    pub start_positions_committed: bool,
-    pub messages: Vec<String>,
 }
 
 impl LocalGroup {
@@ -85,7 +78,8 @@ impl LocalGroup {
             known: None,
             topic_ids: BTreeMap::new(),
             problem: None,
-            start_positions_committed: false,
+            shared: None,
+            started: StartedTopics::default(),
             wanted: Size {
                 workers: 0,
                 reason: "reading from Kafka".into(),
@@ -136,6 +130,12 @@ impl LocalGroup {
             .any(|writer| writer.kind == WriterType::Stdout)
     }
 
+    /// Whether the start position applies to no topic any more.
+    fn has_started(&self) -> bool {
+        self.started
+            .has_all(&self.prepared.valid.spec, self.known.as_ref())
+    }
+
     pub fn query(&self) -> FactsQuery {
         let valid = &self.prepared.valid;
         query(&valid.namespace, &valid.name, &valid.spec)
@@ -166,18 +166,22 @@ impl LocalGroup {
             clients,
             valid,
             self.query(),
-            self.start_positions_committed,
+            self.has_started(),
+            self.shared.is_some(),
             provision,
         ))
     }
 
-    pub fn take(&mut self, refresh: KafkaRefresh) -> Vec<String> {
+    pub fn take(&mut self, clients: &KafkaClients, refresh: KafkaRefresh) -> Vec<String> {
         self.refresh_due = Some(Instant::now() + REFRESH_INTERVAL);
-        self.start_positions_committed |= refresh.start_positions_committed;
+        if let Some(started) = refresh.started {
+            self.started = started;
+        }
         let mut messages = refresh.messages;
         match refresh.outcome {
             Ok(facts) => {
                 messages.extend(self.recreated_topics(&facts));
+                messages.extend(self.other_members(clients, &facts));
                 (self.known, self.problem) = (Some(facts), None);
             }
             Err(problem) => self.problem = Some(problem),
@@ -188,6 +192,15 @@ impl LocalGroup {
     /// A message for each topic that was deleted and created again since the session started.
     fn recreated_topics(&mut self, facts: &KafkaFacts) -> Vec<String> {
         let mut messages = Vec::new();
+        // Topics of another cluster are other topics.
+        let cluster = |facts: &KafkaFacts| facts.cluster_id.clone();
+        if self
+            .known
+            .as_ref()
+            .is_some_and(|known| cluster(known) != cluster(facts))
+        {
+            self.topic_ids.clear();
+        }
         for (topic, id) in &facts.topic_ids {
             let before = self.topic_ids.insert(topic.clone(), id.clone());
             if before.is_some_and(|before| before != *id) {
@@ -200,6 +213,45 @@ impl LocalGroup {
         messages
     }
 
+    /// A message when other members begin or cease to share the consumer group: another program, or another
+    /// session with the same group.
+    fn other_members(&mut self, clients: &KafkaClients, facts: &KafkaFacts) -> Option<String> {
+        let valid = &self.prepared.valid;
+        let shared = facts.group.as_ref().and_then(|group| {
+            let client_id = valid.spec.kafka.client_config.get("client.id");
+            let known = Known {
+                worker: &|run| self.workers.has_started(run),
+                client_id: client_id.map(|value| value.0.as_str()),
+                workers: self.workers.alive(),
+            };
+            let users = clients.users(&GroupKey::new(&valid.namespace, &valid.name), &valid.group_id);
+            let users: Vec<String> = users
+                .iter()
+                .map(|user| format!("group {} of this session", user.name))
+                .collect();
+            let protocol = valid.spec.consumer.group_protocol;
+            members::shared(
+                &valid.group_id,
+                protocol,
+                group,
+                &members::others(group, &known),
+                &users,
+            )
+        });
+        let shared = shared.map(|shared| match shared.refuses {
+            Some(refuses) => format!("GroupRefusesWorkers: {refuses}"),
+            None => format!("GroupShared: {}", shared.message),
+        });
+        let changed = shared != self.shared;
+        let before = std::mem::replace(&mut self.shared, shared);
+        let name = &valid.name;
+        match (&self.shared, before) {
+            (Some(shared), _) if changed => Some(format!("{name}: {shared}")),
+            (None, Some(_)) => Some(format!("{name}: the consumer group is no longer shared")),
+            _ => None,
+        }
+    }
+
     /// Decides how many workers run; returns a message if the number changes.
     pub fn resize(&mut self, max_workers: i32) -> Option<String> {
         let size = self.size(max_workers);
@@ -207,7 +259,8 @@ impl LocalGroup {
         self.wanted = size;
         changed.then(|| {
             let name = &self.prepared.valid.name;
-            format!("{name}: {} workers ({})", self.wanted.workers, self.wanted.reason)
+            let workers = count(self.wanted.workers, "worker");
+            format!("{name}: {workers} ({})", self.wanted.reason)
         })
     }
 
@@ -236,13 +289,19 @@ impl LocalGroup {
             .ok()
             .filter(|workers| *workers > 0);
         let earliest = spec.consumer.start_position.kind == StartPositionType::Earliest;
-        let may_start = self.start_positions_committed || earliest;
+        let start = if earliest || self.has_started() {
+            Start::Ready
+        } else if self.workers.alive() > 0 {
+            Start::Draining
+        } else {
+            Start::Waiting
+        };
         plan::size(
             spec,
             ScalingFacts {
                 partitions,
                 current,
-                may_start,
+                start,
             },
             max_workers,
         )
@@ -297,6 +356,9 @@ impl LocalGroup {
         if let Some(problem) = &self.problem {
             return Some(format!("{}: {problem}", problem.reason()));
         }
+        if let Some(shared) = &self.shared {
+            return Some(shared.clone());
+        }
         let idle =
             self.wanted.workers == 0 && self.prepared.valid.spec.desired_state == DesiredState::Running;
         idle.then(|| self.wanted.reason.clone())
@@ -334,98 +396,4 @@ impl LocalGroup {
         })
         .collect()
     }
-}
-
-/// Provisions topics, commits start positions and reads facts, as a reconcile of the operator does.
-async fn refresh(
-    clients: KafkaClients,
-    valid: ValidatedGroup,
-    query: FactsQuery,
-    start_positions_committed: bool,
-    provision: bool,
-) -> KafkaRefresh {
-    let key = GroupKey::new(&valid.namespace, &valid.name);
-    let read = async |max_age| {
-        clients
-            .facts(&key, &valid.spec.kafka, &valid.credentials, &query, max_age)
-            .await
-    };
-    let mut refresh = KafkaRefresh {
-        outcome: read(FRESH).await,
-        start_positions_committed,
-        messages: Vec::new(),
-    };
-    let Ok(facts) = &refresh.outcome else {
-        return refresh;
-    };
-    let mut provisioned = valid.spec.topics.iter().filter_map(|topic| {
-        let provision = topic.provision.as_ref()?;
-        Some(
-            facts
-                .topics
-                .get(&topic.name)
-                .copied()
-                .flatten()
-                .is_some_and(|has| has >= provision.partitions),
-        )
-    });
-    let complete = provisioned.all(|enough| enough);
-    // At the start for all topics, including dead letter topics; later only if an input topic is missing or
-    // too small.
-    if provision && (!start_positions_committed || !complete) {
-        let wanted = topics::wanted(&valid.spec, &facts.topics).all();
-        match clients
-            .provision(&valid.spec.kafka, &valid.credentials, &wanted)
-            .await
-        {
-            Ok(done) => {
-                refresh.messages = done
-                    .iter()
-                    .filter_map(|done| match done.action {
-                        ProvisionAction::Created => {
-                            Some(format!("{}: topic {} created", valid.name, done.topic))
-                        }
-                        ProvisionAction::Grown { from, to } => Some(format!(
-                            "{}: topic {} was expanded from {from} to {to} partitions",
-                            valid.name, done.topic
-                        )),
-                        ProvisionAction::Unchanged => None,
-                    })
-                    .collect();
-                if !refresh.messages.is_empty() {
-                    clients.invalidate(&key);
-                    refresh.outcome = read(Duration::ZERO).await;
-                }
-            }
-            Err(problem) => {
-                refresh.outcome = Err(problem);
-                return refresh;
-            }
-        }
-    }
-    if !provision {
-        // The embedded broker was empty when the group started: all start positions are equal.
-        refresh.start_positions_committed = true;
-        return refresh;
-    }
-    if let Ok(facts) = &refresh.outcome
-        && !start_positions_committed
-        && facts.topics.values().all(Option::is_some)
-    {
-        let start = &valid.spec.consumer.start_position;
-        match clients
-            .commit_start_positions(&valid.spec.kafka, &valid.credentials, &query, start)
-            .await
-        {
-            Ok(_) => refresh.start_positions_committed = true,
-            Err(problem) if start.kind == StartPositionType::Earliest => {
-                tracing::debug!(
-                    "start positions of {} are not committed yet: {problem}",
-                    valid.name
-                );
-            }
-            Err(problem) => refresh.outcome = Err(problem),
-        }
-    }
-    refresh
 }

@@ -135,6 +135,7 @@ pub fn embedded_topics(spec: &KafkaConsumerGroupSpec) -> BTreeMap<String, i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::group::scaling::Start;
 
     fn spec(more: &str) -> KafkaConsumerGroupSpec {
         let text = format!(
@@ -151,7 +152,7 @@ mod tests {
         let facts = ScalingFacts {
             partitions: Some(6),
             current: None,
-            may_start: true,
+            start: Start::Ready,
         };
         assert_eq!(size(&spec(""), facts, 8).workers, 6);
         let limited = size(&spec(""), facts, 2);

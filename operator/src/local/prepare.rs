@@ -77,9 +77,9 @@ pub fn prepare(
         kafka: KafkaView::NotAsked,
         deployment: None,
         pods: Vec::new(),
-        last_replicas: None,
+        replicas_set_by: None,
         missing_volumes: Vec::new(),
-        start_positions_committed: false,
+        started: Default::default(),
     };
     // Local mode runs no image, so none is required.
     let defaults = WorkerDefaults {

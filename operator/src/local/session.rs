@@ -17,13 +17,15 @@ use tokio::sync::mpsc;
 use super::args::LocalArgs;
 use super::embedded::{self, Broker};
 use super::load::load;
-use super::local_group::{KafkaRefresh, LocalGroup};
+use super::local_group::LocalGroup;
 use super::prepare::{Brokers, Folders};
+use super::refresh::KafkaRefresh;
 use super::screen::Screen;
 use super::table::GroupView;
 use super::validate::Rules;
 use super::watch::Watch;
 use crate::compiler::Programs;
+use crate::group::wording::count;
 use crate::kafka::KafkaClients;
 use crate::kafka::model::GroupKey;
 use removals::Removals;
@@ -160,8 +162,8 @@ impl Session {
     pub async fn stop(&mut self, mut again: impl FnMut() -> bool) {
         if std::mem::replace(&mut self.running, false) {
             self.screen.say(&format!(
-                "stopping: draining {} workers; press Ctrl-C to stop them at once",
-                self.alive()
+                "stopping: draining {}; press Ctrl-C to stop at once",
+                count(self.alive(), "worker")
             ));
         }
         while self.alive() > 0 {
@@ -211,7 +213,7 @@ impl Session {
     fn take_refreshes(&mut self) {
         while let Ok((key, refresh)) = self.refreshes.1.try_recv() {
             if let Some(group) = self.groups.get_mut(&key) {
-                let messages = group.take(refresh);
+                let messages = group.take(&self.clients, refresh);
                 messages.iter().for_each(|message| self.screen.say(message));
             }
         }

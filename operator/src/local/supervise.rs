@@ -4,11 +4,13 @@
 
 mod log;
 
+use std::collections::HashSet;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use crds::incarnation::Incarnation;
 use tokio::process::{Child, ChildStdin, Command};
 
 use super::plan::{SlotState, Step, backoff, steps};
@@ -52,6 +54,8 @@ pub struct WorkerProcesses {
     slots: Vec<WorkerSlot>,
     ended: Totals,
     dead: Vec<DeadProcess>,
+    /// Every process that was started, with its start in Unix milliseconds.
+    started: HashSet<Incarnation>,
 }
 
 #[derive(Default)]
@@ -98,7 +102,13 @@ impl WorkerProcesses {
                         continue;
                     };
                     match start(command, &name) {
-                        Ok(worker) => (slot.worker, slot.waiting) = (Some(worker), None),
+                        Ok(worker) => {
+                            self.started.insert(Incarnation {
+                                worker: name,
+                                started: worker.started_at,
+                            });
+                            (slot.worker, slot.waiting) = (Some(worker), None);
+                        }
                         Err(error) => {
                             let (exits, wait) = backoff(slot.exits, Duration::ZERO);
                             (slot.exits, slot.waiting) = (exits, Some((now + wait, command.version.clone())));
@@ -128,6 +138,11 @@ impl WorkerProcesses {
     /// Processes that ended badly since the last call: they may not have left the consumer group.
     pub fn take_dead(&mut self) -> Vec<DeadProcess> {
         std::mem::take(&mut self.dead)
+    }
+
+    /// Whether this process was started here. It may have ended.
+    pub fn has_started(&self, run: &Incarnation) -> bool {
+        self.started.contains(run)
     }
 
     /// Number of running processes.

@@ -10,7 +10,7 @@ use crds::spec::{GroupProtocol, IsolationLevel};
 use harness::systems::consumer_groups;
 use harness::{Env, Kafka, Message, until};
 use operator::kafka::KafkaClients;
-use operator::kafka::model::{FactsQuery, GroupKey, KafkaFacts};
+use operator::kafka::model::{FactsQuery, GroupKey, KafkaFacts, StartOutcome};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -47,6 +47,22 @@ impl Reader {
             .clients
             .facts(&key, &self.kafka, &credentials, &query, Duration::ZERO);
         Ok(facts.await?)
+    }
+
+    async fn start_at_end(&self, group: &str, topic: &str, protocol: GroupProtocol) -> Result<StartOutcome> {
+        let query = FactsQuery {
+            group_id: group.into(),
+            topics: vec![topic.into()],
+            outputs: Vec::new(),
+            isolation: IsolationLevel::ReadCommitted,
+            protocol,
+        };
+        let latest = serde_json::from_value(json!({"type": "Latest"}))?;
+        let credentials = KafkaCredentials::default();
+        let commit = self
+            .clients
+            .commit_start_positions(&self.kafka, &credentials, &query, &latest);
+        Ok(commit.await?)
     }
 }
 
@@ -97,6 +113,12 @@ async fn the_operator_reads_what_kafkas_own_tools_say() -> Result<()> {
             );
             let found = facts.group.as_ref().context("no group")?;
             ensure!(found.state == "Stable" && found.members.len() == 1, "{found:?}");
+            ensure!(found.protocol == protocol && found.is_of_consumers, "{found:?}");
+            ensure!(
+                matches!(found.assignor.as_str(), "range" | "uniform"),
+                "{found:?}"
+            );
+            ensure!(facts.cluster_id.is_some(), "no cluster id");
             let owned = expected
                 .iter()
                 .filter(|partition| partition.consumer.is_some())
@@ -117,6 +139,14 @@ async fn the_operator_reads_what_kafkas_own_tools_say() -> Result<()> {
             Ok(())
         })
         .await?;
+        let later = format!("{id}-later-{name}");
+        kafka.create_topic(&later, 2).await?;
+        kafka
+            .produce(&later, [Message::default(), Message::default()])
+            .await?;
+        // An added topic starts at its end, which Kafka takes only when the member has left.
+        let occupied = StartOutcome::Occupied(vec![later.clone()]);
+        ensure!(reader.start_at_end(&group, &later, protocol).await? == occupied);
         drop(member);
         // The other protocol finds the group as well, and the offsets stay when its member is gone.
         let other = match protocol {
@@ -132,6 +162,14 @@ async fn the_operator_reads_what_kafkas_own_tools_say() -> Result<()> {
             Ok(())
         })
         .await?;
+        for committed in [2, 0] {
+            let outcome = reader.start_at_end(&group, &later, protocol).await?;
+            ensure!(outcome == StartOutcome::Committed(committed), "{outcome:?}");
+        }
+        let isolation = IsolationLevel::ReadUncommitted;
+        let lag = reader.facts(&group, &[&later], isolation, protocol).await?.lag;
+        ensure!(lag.is_some_and(|lag| lag.total == 0));
+        kafka.delete_topics(&[later]).await?;
     }
     transactions(&env, &kafka, &reader, &id).await?;
     let mut all = names.clone();

@@ -57,6 +57,7 @@ impl Children<'_> {
             source: Box::new(source),
         })?;
         let missing = live.is_none();
+        let mut restored = None;
         if let Some(live) = live {
             self.belongs(&live, kind)?;
             let json = serde_json::to_value(&live).unwrap_or_default();
@@ -78,15 +79,16 @@ impl Children<'_> {
                 .get(kind)
                 .is_some_and(|known| known.desired == hash)
             {
-                let what = format!(
-                    "{kind} {name} was changed by {}",
-                    changed_by(&live, &json, &wanted)
-                );
-                self.memory.restored(kind, what, Instant::now());
+                if self.memory.is_left(kind, Instant::now()) {
+                    return Ok(live);
+                }
+                let change = changed_by(&live, &json, &wanted);
+                restored = Some(format!("{kind} {name} was changed by {change}"));
             }
         } else if self.memory.verified.contains_key(kind) {
-            let what = format!("{kind} {name} was deleted by another client and is created again");
-            self.memory.restored(kind, what, Instant::now());
+            restored = Some(format!(
+                "{kind} {name} was deleted by another client and is created again"
+            ));
         }
         // Deleting a group deletes its children, and the watches deliver the deletions in any order.
         if missing {
@@ -110,6 +112,10 @@ impl Children<'_> {
             })?;
         let print = fingerprint(&serde_json::to_value(&applied).unwrap_or_default());
         self.remember(kind, hash, &applied, print);
+        // Only now is it true: the API server may refuse the patch.
+        if let Some(what) = restored {
+            self.memory.restored(kind, what, Instant::now());
+        }
         Ok(applied)
     }
 

@@ -19,7 +19,6 @@ use super::config_map::config_hash;
 use super::metadata::metadata;
 use super::volumes;
 use crate::controller::names as child_names;
-use crate::controller::names::START_POSITIONS_ANNOTATION;
 use crate::group::validate::ValidatedGroup;
 
 /// The user id of the distroless images; any number except 0 works, because the image has no user database.
@@ -33,12 +32,10 @@ pub fn deployment(
     group: &ValidatedGroup,
     replicas: i32,
     config_map: &ConfigMap,
-    start_positions_committed: bool,
+    annotations: BTreeMap<String, String>,
 ) -> Deployment {
     let mut metadata = metadata(group);
-    if start_positions_committed {
-        metadata.annotations = Some([(START_POSITIONS_ANNOTATION.into(), "committed".into())].into());
-    }
+    metadata.annotations = Some(annotations);
     Deployment {
         metadata,
         spec: Some(DeploymentSpec {
@@ -241,7 +238,7 @@ mod tests {
     fn built(edit: impl FnOnce(&mut ValidatedGroup)) -> Deployment {
         let mut group = validated();
         edit(&mut group);
-        deployment(&group, 3, &config_map(&group), true)
+        deployment(&group, 3, &config_map(&group), BTreeMap::new())
     }
 
     fn pod(deployment: &Deployment) -> (PodSpec, Container) {

@@ -1,6 +1,7 @@
 //! The PodDisruptionBudget of a group: a node drain evicts one worker at a time, so that the group rebalances
 //! in small steps. In: a validated group. Out: the object.
 
+use crds::spec::MaxUnavailable;
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -15,7 +16,10 @@ pub fn disruption_budget(group: &ValidatedGroup) -> Option<PodDisruptionBudget> 
     wanted.enabled.then(|| PodDisruptionBudget {
         metadata: metadata(group),
         spec: Some(PodDisruptionBudgetSpec {
-            max_unavailable: Some(IntOrString::Int(wanted.max_unavailable)),
+            max_unavailable: Some(match &wanted.max_unavailable {
+                MaxUnavailable::Number(workers) => IntOrString::Int(*workers),
+                MaxUnavailable::Percent(share) => IntOrString::String(share.clone()),
+            }),
             selector: Some(LabelSelector {
                 match_labels: Some(selector(&group.name)),
                 ..LabelSelector::default()
@@ -32,6 +36,7 @@ pub fn disruption_budget(group: &ValidatedGroup) -> Option<PodDisruptionBudget> 
 mod tests {
     use super::*;
     use crate::fixtures::validated;
+    use serde_json::json;
 
     #[test]
     fn one_worker_may_be_unavailable() {
@@ -43,9 +48,15 @@ mod tests {
     #[test]
     fn the_budget_can_be_changed_or_left_out() {
         let mut group = validated();
-        group.spec.worker.pod_disruption_budget.max_unavailable = 3;
-        let spec = disruption_budget(&group).unwrap().spec.unwrap();
-        assert_eq!(spec.max_unavailable, Some(IntOrString::Int(3)));
+        for (wanted, expected) in [
+            (json!(3), IntOrString::Int(3)),
+            (json!("25%"), IntOrString::String("25%".into())),
+        ] {
+            let budget = json!({"maxUnavailable": wanted});
+            group.spec.worker.pod_disruption_budget = serde_json::from_value(budget).unwrap();
+            let spec = disruption_budget(&group).unwrap().spec.unwrap();
+            assert_eq!(spec.max_unavailable, Some(expected));
+        }
         group.spec.worker.pod_disruption_budget.enabled = false;
         assert_eq!(disruption_budget(&group), None);
     }

@@ -117,7 +117,7 @@ fn user_volume(volume: &spec::Volume) -> Volume {
         name: name.clone(),
         empty_dir: empty_dir.as_ref().map(|dir| EmptyDirVolumeSource {
             size_limit: dir.size_limit.clone().map(Quantity),
-            medium: None,
+            medium: dir.medium.map(|spec::Medium::Memory| "Memory".into()),
         }),
         persistent_volume_claim: persistent_volume_claim.as_ref().map(|claim| {
             PersistentVolumeClaimVolumeSource {

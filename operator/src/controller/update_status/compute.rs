@@ -4,7 +4,7 @@
 
 mod counts;
 pub mod inputs;
-mod verdicts;
+pub(super) mod verdicts;
 
 use crds::KafkaConsumerGroupStatus;
 use crds::status::{LagStatus, PartitionsStatus, ScalingStatus, TopicStatus, condition};
@@ -49,7 +49,7 @@ pub fn compute(inputs: &Inputs<'_>) -> Computed {
     let assigned = assigned(group, total);
     let present = |name: &str| inputs.pods.iter().any(|pod| pod.name == name);
     let stuck = workers::stalled(&inputs.old.workers, present, inputs.now);
-    let consuming = consuming(inputs, facts.is_some(), &assigned, stuck.as_ref());
+    let consuming = consuming(inputs, facts.is_some(), &assigned, &deployed, stuck.as_ref());
     let stalled = stalled(inputs, &accepted, &reachable, &available, &consuming);
     let tolerant = inputs.recently_healthy && conditions::is_true(&inputs.old.conditions, condition::READY);
     let ready = ready(
@@ -58,7 +58,7 @@ pub fn compute(inputs: &Inputs<'_>) -> Computed {
         &assigned,
         tolerant,
     );
-    let reconciling = reconciling(inputs, &available, &assigned, &ready, &stalled);
+    let reconciling = reconciling(inputs, &accepted, &available, &assigned, &ready, &stalled);
     let converging = reconciling.is_true() || (!ready.is_true() && !stalled.is_true() && !stopped(inputs));
     let verdicts = vec![
         (condition::READY, ready),
@@ -67,14 +67,18 @@ pub fn compute(inputs: &Inputs<'_>) -> Computed {
         (condition::LAG_KNOWN, lag_known(facts)),
         (condition::WORKERS_AVAILABLE, available),
         (condition::CONSUMING, consuming),
-        (condition::SCALING_LIMITED, limited(inputs.decision)),
+        (condition::SCALING_LIMITED, limited(inputs)),
         (condition::RECONCILING, reconciling),
         (condition::STALLED, stalled),
     ];
     let status = KafkaConsumerGroupStatus {
         observed_generation: inputs.generation,
         conditions: conditions::merge(&inputs.old.conditions, verdicts, inputs.generation, now),
+        operator: inputs.operator.clone(),
         group_id: Some(inputs.group_id.clone()),
+        cluster_id: facts
+            .and_then(|facts| facts.cluster_id.clone())
+            .or_else(|| inputs.old.cluster_id.clone()),
         group_state: group.map(|group| group.state.clone()),
         selector: Some(selector_text(inputs.name)),
         replicas: Some(deployed.wanted),
@@ -100,7 +104,7 @@ pub fn compute(inputs: &Inputs<'_>) -> Computed {
     };
     Computed {
         status,
-        healthy: matches!(assigned, Assigned::All),
+        healthy: matches!(assigned, Assigned::All) && deployed.ready > 0 && inputs.shared.is_none(),
         converging,
     }
 }
@@ -145,8 +149,17 @@ fn scaling_status(decision: &Decision) -> ScalingStatus {
 
 /// The current partition counts, else the last known ones: a count stays valid while brokers are unavailable.
 fn topics(inputs: &Inputs<'_>, facts: Option<&KafkaFacts>) -> Vec<TopicStatus> {
+    let cluster = facts.and_then(|facts| facts.cluster_id.as_ref());
+    // Topics of another cluster are other topics.
+    let other = inputs
+        .old
+        .cluster_id
+        .as_ref()
+        .zip(cluster)
+        .is_some_and(|(old, new)| old != new);
     let topics = inputs.spec.topics.iter().map(|topic| {
-        let before = inputs.old.topics.iter().find(|before| before.name == topic.name);
+        let mut before = inputs.old.topics.iter();
+        let before = before.find(|before| before.name == topic.name && !other);
         let partitions = match facts.and_then(|facts| facts.topics.get(&topic.name)) {
             Some(partitions) => *partitions,
             None => before.and_then(|before| before.partitions),

@@ -5,6 +5,7 @@ use crds::KafkaConsumerGroupStatus;
 use crds::status::{PausedReason, condition};
 use kube::runtime::events::{Event, EventType};
 
+use super::compute::verdicts::GROUP_SHARED;
 use super::conditions::{find, reason};
 use crate::digest::hash;
 use crate::group::wording::count;
@@ -74,7 +75,13 @@ pub fn events(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) ->
             _ => {}
         }
     }
-    events.extend(recreated(old, new));
+    match (&old.cluster_id, &new.cluster_id) {
+        (Some(before), Some(now)) if before != now => events.push(normal(
+            "KafkaClusterChanged",
+            &format!("the brokers of spec.kafka.bootstrapServers belong to another cluster (id {before} before, {now} now), which has its own topics and committed offsets"),
+        )),
+        _ => events.extend(recreated(old, new)),
+    }
     if let (before, Some(after)) = (old.replicas, new.replicas)
         && before != Some(after)
         && (before.is_some() || after > 0)
@@ -110,13 +117,19 @@ fn recreated(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) -> 
 
 /// Reasons of condition Consuming that deserve an Event at once.
 fn is_hindered(reason: &str) -> bool {
-    reason == "PartitionsStalled" || PausedReason::named(reason).is_some_and(PausedReason::is_problem)
+    matches!(reason, "PartitionsStalled" | GROUP_SHARED)
+        || PausedReason::named(reason).is_some_and(PausedReason::is_problem)
 }
 
 /// Events about changed topics.
 pub fn provisioned(done: &[Provisioned]) -> Vec<Event> {
     let created = done.iter().filter(|done| done.action == ProvisionAction::Created);
-    let created: Vec<String> = created.map(|done| done.topic.clone()).collect();
+    let created: Vec<String> = created
+        .map(|done| match &done.note {
+            Some(note) => format!("{} ({note})", done.topic),
+            None => done.topic.clone(),
+        })
+        .collect();
     let grown = done.iter().filter_map(|done| match done.action {
         ProvisionAction::Grown { from, to } => Some(format!("{} from {from} to {to}", done.topic)),
         _ => None,
@@ -135,6 +148,25 @@ pub fn provisioned(done: &[Provisioned]) -> Vec<Event> {
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// An Event if topics start elsewhere than the spec says.
+pub fn not_positioned(topics: &[String]) -> Option<Event> {
+    (!topics.is_empty()).then(|| {
+        let note = format!(
+            "consumer.startPosition does not apply to {}: other applications are members of the consumer group, and Kafka takes offsets only of a group without members; workers start at the first record",
+            some_of(topics)
+        );
+        warning("StartPositionNotCommitted", &note)
+    })
+}
+
+/// The Event of an operator that leaves a group to another one.
+pub fn served_by_another(own: &str, other: &str) -> Event {
+    let note = format!(
+        "operator {own} watches this resource too and leaves it to operator {other}, which has claimed it (status.operator); let only one of them watch this namespace (--namespaces, chart value watchNamespaces)"
+    );
+    warning("ServedByAnotherOperator", &note)
 }
 
 /// Children that others had changed, and that the operator has restored.
@@ -259,6 +291,14 @@ mod tests {
         };
         let (unknown, first, second) = (topics(&[None]), topics(&[Some("A")]), topics(&[Some("B")]));
         assert_eq!(reasons(&first, &second), ["TopicRecreated"]);
+        let in_cluster = |id: &str, status: &KafkaConsumerGroupStatus| KafkaConsumerGroupStatus {
+            cluster_id: Some(id.into()),
+            ..status.clone()
+        };
+        let (here, there) = (in_cluster("C1", &first), in_cluster("C2", &second));
+        assert_eq!(reasons(&here, &there), ["KafkaClusterChanged"]);
+        assert_eq!(reasons(&here, &in_cluster("C1", &second)), ["TopicRecreated"]);
+        assert_eq!(reasons(&first, &there), ["TopicRecreated"]);
         for (old, new) in [
             (&unknown, &first),
             (&first, &first),
@@ -280,7 +320,10 @@ mod tests {
             "WriterUnavailable",
             "TransformSlow",
         ];
-        for reason in reasons_of_workers.into_iter().chain(["PartitionsStalled"]) {
+        for reason in reasons_of_workers
+            .into_iter()
+            .chain(["PartitionsStalled", GROUP_SHARED])
+        {
             let failing = consuming(Truth::False, reason);
             assert_eq!(reasons(&healthy, &failing), [reason]);
             assert!(reasons(&failing, &failing).is_empty());
@@ -293,6 +336,7 @@ mod tests {
         let done = |number: usize, action: ProvisionAction| Provisioned {
             topic: format!("t{number}"),
             action,
+            note: None,
         };
         let mut all: Vec<Provisioned> = (0..64).map(|n| done(n, ProvisionAction::Created)).collect();
         all.push(done(64, ProvisionAction::Unchanged));

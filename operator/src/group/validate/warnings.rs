@@ -20,16 +20,17 @@ pub(super) fn warning(spec: &KafkaConsumerGroupSpec, observed: &Observed) -> Opt
     })
 }
 
-/// Outside of mode Manual the operator writes spec.replicas itself, so another number is a request to scale.
+/// Outside of mode Manual the operator writes spec.replicas itself, so another number of another client is a
+/// request to scale.
 fn replicas_ignored(spec: &KafkaConsumerGroupSpec, observed: &Observed) -> Option<Finding> {
     let current = observed.current_replicas()?;
     let requested = spec.replicas.filter(|requested| *requested != current)?;
-    let written = observed.last_replicas == Some(requested);
-    (spec.scaling.mode != ScalingMode::Manual && !written).then(|| {
+    let client = observed.replicas_set_by.as_ref()?;
+    (spec.scaling.mode != ScalingMode::Manual).then(|| {
         Finding::new(
             "ReplicasIgnored",
             format!(
-                "spec.replicas is {requested} and has no effect, because spec.scaling.mode is PartitionCount; set the mode to Manual to scale by hand, or remove spec.replicas"
+                "spec.replicas is {requested}, set by {client}, and has no effect, because spec.scaling.mode is PartitionCount; set the mode to Manual to scale by hand, or remove spec.replicas"
             ),
         )
     })
@@ -147,25 +148,26 @@ mod tests {
         let deployment =
             serde_json::json!({"metadata": {}, "spec": {"replicas": 6, "selector": {}, "template": {}}});
         let deployment = std::sync::Arc::new(serde_json::from_value(deployment).unwrap());
-        let warning_for = |replicas: i32, last: i32, mode: ScalingMode| {
+        let warning_for = |replicas: i32, client: Option<&str>, mode: ScalingMode| {
             let (mut spec, mut observed) = (secured_group().spec, observed());
             (spec.replicas, spec.scaling.mode) = (Some(replicas), mode);
             observed.deployment = Some(std::sync::Arc::clone(&deployment));
-            observed.last_replicas = Some(last);
+            observed.replicas_set_by = client.map(String::from);
             warning(&spec, &observed)
         };
         let auto = ScalingMode::PartitionCount;
-        let ignored = warning_for(3, 6, auto).unwrap();
+        let client = Some("kubectl");
+        let ignored = warning_for(3, client, auto).unwrap();
         assert_eq!(ignored.reason, "ReplicasIgnored");
         assert!(
-            ignored.message.contains("spec.replicas is 3"),
+            ignored.message.contains("spec.replicas is 3, set by kubectl,"),
             "{}",
             ignored.message
         );
-        // The number in use, or the last one that the operator wrote itself.
-        assert_eq!(warning_for(6, 6, auto), None);
-        assert_eq!(warning_for(4, 4, auto), None);
-        assert_eq!(warning_for(3, 6, ScalingMode::Manual), None);
+        // The number in use, or one that the operator wrote itself.
+        assert_eq!(warning_for(6, client, auto), None);
+        assert_eq!(warning_for(4, None, auto), None);
+        assert_eq!(warning_for(3, client, ScalingMode::Manual), None);
     }
 
     #[test]

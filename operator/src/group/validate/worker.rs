@@ -26,7 +26,9 @@ const RESERVED_LABELS: &[&str] = &[
     GROUP_LABEL,
 ];
 /// Environment variables that the operator sets.
-const RESERVED_ENV: &[&str] = &["POD_NAME", "POD_NAMESPACE", "KCW_STARTED_AT"];
+const RESERVED_ENV: &[&str] = &["POD_NAME", "POD_NAMESPACE"];
+/// Prefix of those that the worker itself reads, such as KCW_CONFIG.
+const RESERVED_ENV_PREFIX: &str = "KCW_";
 
 type Problem = Result<(), String>;
 
@@ -34,12 +36,13 @@ pub(super) fn check(worker: &Worker) -> Result<(), Rejection> {
     let checks = [
         (
             "labels",
-            labels(&worker.labels).and_then(|()| reserved(&worker.labels)),
+            labels(&worker.labels).and_then(|()| reserved(&worker.labels, RESERVED_LABELS)),
         ),
         ("annotations", annotations(&worker.annotations)),
         (
             "serviceAccount.labels",
-            labels(&worker.service_account.labels).and_then(|()| reserved(&worker.service_account.labels)),
+            labels(&worker.service_account.labels)
+                .and_then(|()| reserved(&worker.service_account.labels, RESERVED_LABELS)),
         ),
         (
             "serviceAccount.annotations",
@@ -80,7 +83,7 @@ fn labels(labels: &BTreeMap<String, String>) -> Problem {
 
 fn annotations(annotations: &BTreeMap<String, String>) -> Problem {
     annotations.keys().try_for_each(|key| qualified(key))?;
-    reserved(annotations)?;
+    reserved(annotations, &[])?;
     let bytes: usize = annotations
         .iter()
         .map(|(key, value)| key.len() + value.len())
@@ -93,10 +96,11 @@ fn annotations(annotations: &BTreeMap<String, String>) -> Problem {
     Ok(())
 }
 
-fn reserved(entries: &BTreeMap<String, String>) -> Problem {
+/// `names`, and everything with the prefix of the API group.
+fn reserved(entries: &BTreeMap<String, String>, names: &[&str]) -> Problem {
     let ours = |key: &&String| {
         let prefix = key.split_once('/').map(|(prefix, _)| prefix);
-        RESERVED_LABELS.contains(&key.as_str()) || prefix == Some(API_GROUP)
+        names.contains(&key.as_str()) || prefix == Some(API_GROUP)
     };
     match entries.keys().find(ours) {
         Some(key) => Err(format!(
@@ -163,7 +167,7 @@ fn env(worker: &Worker) -> Problem {
     unique(worker.env.iter().map(|var| &*var.name))?;
     for var in &worker.env {
         let name = &var.name;
-        if RESERVED_ENV.contains(&name.as_str()) {
+        if RESERVED_ENV.contains(&name.as_str()) || name.starts_with(RESERVED_ENV_PREFIX) {
             return Err(format!(
                 "{name} is reserved, because the operator sets it; use another name"
             ));

@@ -91,6 +91,8 @@ pub(in crate::kafka) struct DescribedGroup {
     pub state: String,
     /// [`CONSUMER`], another type such as "connect", or empty in an empty group.
     pub protocol_type: String,
+    /// The assignor that the members, or the broker, use; empty during a rebalance.
+    pub assignor: String,
     pub members: Vec<DescribedMember>,
 }
 
@@ -131,7 +133,7 @@ impl Request for DescribeGroups {
             let group = reader.string()?;
             let state = reader.string()?;
             let protocol_type = reader.string()?;
-            let _protocol = reader.string()?;
+            let assignor = reader.string()?;
             let members = reader.array(|reader| classic_member(&protocol_type, reader))?;
             let _authorized_operations = reader.i32()?;
             Ok(DescribedGroup {
@@ -140,6 +142,7 @@ impl Request for DescribeGroups {
                 group,
                 state,
                 protocol_type,
+                assignor,
                 members,
             })
         })
@@ -204,7 +207,7 @@ impl Request for ConsumerGroupDescribe {
             let state = reader.string()?;
             let _group_epoch = reader.i32()?;
             let _assignment_epoch = reader.i32()?;
-            let _assignor = reader.string()?;
+            let assignor = reader.string()?;
             let members = reader.array(consumer_member)?;
             let _authorized_operations = reader.i32()?;
             reader.end_of_struct()?;
@@ -214,6 +217,7 @@ impl Request for ConsumerGroupDescribe {
                 group,
                 state,
                 protocol_type: CONSUMER.to_owned(),
+                assignor,
                 members,
             })
         })

@@ -21,6 +21,8 @@ fn walk(schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError>)
             say(errors, path, wrong_type(path, "integer,string", value));
         } else if let Value::String(text) = value {
             string(schema, text, path, errors);
+        } else {
+            number(schema, value, path, errors);
         }
         return;
     }

@@ -47,6 +47,7 @@ fn valid() -> Value {
                 "volumeMounts": [{"name": "data", "mountPath": "/data"}],
                 "env": [{"name": "A", "value": "b"}],
                 "resources": {"limits": {"cpu": 1, "memory": "1Gi"}},
+                "podDisruptionBudget": {"maxUnavailable": "25%"},
             },
         },
     })
@@ -457,6 +458,18 @@ fn structural_errors_are_worded_like_the_api_servers_and_say_what_to_write() {
         (
             with(&[("/replicas", json!(1001))]),
             &["spec.replicas in body should be less than or equal to 1000"],
+        ),
+        (
+            with(&[("/worker/podDisruptionBudget", json!({"maxUnavailable": "0%"}))]),
+            &["spec.worker.podDisruptionBudget.maxUnavailable in body should match"],
+        ),
+        (
+            with(&[("/worker/podDisruptionBudget", json!({"maxUnavailable": 0}))]),
+            &["spec.worker.podDisruptionBudget.maxUnavailable in body should be greater than or equal to 1"],
+        ),
+        (
+            with(&[("/worker/volumes/0/emptyDir", json!({"medium": "Tmpfs"}))]),
+            &["spec.worker.volumes[0].emptyDir.medium: Unsupported value: \"Tmpfs\""],
         ),
         (
             with(&[("/replicas", json!(1.5))]),

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 
 use crate::controller::pods::PodFacts;
+use crate::group::members::SharedGroup;
 use crate::group::rejection::{Finding, Rejection};
 use crate::group::scaling::Decision;
 use crate::kafka::model::KafkaView;
@@ -22,6 +23,8 @@ pub struct Failure {
 /// What a status is computed from.
 #[derive(Clone, Debug)]
 pub struct Inputs<'a> {
+    /// This installation of the operator.
+    pub operator: Option<String>,
     pub name: &'a str,
     pub generation: Option<i64>,
     pub spec: &'a KafkaConsumerGroupSpec,
@@ -30,6 +33,10 @@ pub struct Inputs<'a> {
     /// Err: not accepted. Ok(Some): accepted with a warning.
     pub acceptance: Result<Option<&'a Finding>, &'a Rejection>,
     pub kafka: &'a KafkaView,
+    /// The new default image, while other groups roll out first.
+    pub waiting_image: Option<&'a str>,
+    /// Other members of the consumer group.
+    pub shared: Option<&'a SharedGroup>,
     pub decision: Option<&'a Decision>,
     /// The Deployment as the API server returned it last.
     pub deployment: Option<&'a Deployment>,

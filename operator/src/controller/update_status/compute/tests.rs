@@ -4,6 +4,7 @@ use super::inputs::Failure;
 use super::*;
 use crate::controller::pods::{PodFacts, PodProblem};
 use crate::fixtures::{facts, group, lag};
+use crate::group::members::SharedGroup;
 use crate::group::rejection::Finding;
 use crate::group::scaling::Limit;
 use crate::kafka::model::{GroupFacts, KafkaProblem, KafkaView, MemberFacts};
@@ -17,6 +18,8 @@ struct Scenario {
     spec: KafkaConsumerGroupSpec,
     acceptance: Result<Option<Finding>, Rejection>,
     kafka: KafkaView,
+    shared: Option<SharedGroup>,
+    waiting_image: Option<&'static str>,
     decision: Option<Decision>,
     deployment: Option<Deployment>,
     pods: Vec<PodFacts>,
@@ -43,11 +46,15 @@ fn stable(assigned: i32) -> GroupFacts {
         client_id: "a".into(),
         host: "/10.0.0.1".into(),
         assigned,
+        reads_others: false,
     };
     GroupFacts {
         state: "Stable".into(),
         members: vec![member],
         assigned_partitions: Some(assigned),
+        protocol: crds::spec::GroupProtocol::Classic,
+        is_of_consumers: true,
+        assignor: "cooperative-sticky".into(),
     }
 }
 
@@ -68,6 +75,8 @@ impl Scenario {
             spec: group().spec,
             acceptance: Ok(None),
             kafka: KafkaView::Known(facts),
+            shared: None,
+            waiting_image: None,
             decision: Some(Decision {
                 replicas: 6,
                 recommended: Some(6),
@@ -111,6 +120,7 @@ impl Scenario {
 
     fn computed(&self) -> Computed {
         compute(&Inputs {
+            operator: Some("kco/kco".into()),
             name: "orders",
             generation: Some(2),
             spec: &self.spec,
@@ -121,6 +131,8 @@ impl Scenario {
                 Err(rejection) => Err(rejection),
             },
             kafka: &self.kafka,
+            waiting_image: self.waiting_image,
+            shared: self.shared.as_ref(),
             decision: self.decision.as_ref(),
             deployment: self.deployment.as_ref(),
             pods: &self.pods,
@@ -176,6 +188,40 @@ fn a_healthy_group_has_healthy_conditions_only() {
     assert_eq!(status.group_state.as_deref(), Some("Stable"));
 }
 
+fn shared(refuses: Option<&str>) -> SharedGroup {
+    SharedGroup {
+        message: "1 member".into(),
+        refuses: refuses.map(String::from),
+    }
+}
+
+#[test]
+fn a_group_without_a_ready_worker_is_never_consuming() {
+    for (assigned, recently_healthy) in [(6, false), (6, true), (3, true)] {
+        let mut scenario = Scenario::healthy();
+        scenario.group_state("Stable", Some(assigned));
+        scenario.deployment = Some(deployment(6, 0, 6));
+        scenario.recently_healthy = recently_healthy;
+        let computed = scenario.computed();
+        assert!(condition_of(&computed, "Consuming").starts_with("False/"));
+        assert!(!computed.healthy);
+    }
+}
+
+#[test]
+fn a_group_is_not_consuming_when_a_topic_is_gone_however_healthy_it_was() {
+    let mut scenario = Scenario::healthy();
+    let KafkaView::Known(facts) = &mut scenario.kafka else {
+        panic!("not known")
+    };
+    facts.topics.insert("orders".into(), None);
+    scenario.recently_healthy = true;
+    assert_eq!(
+        condition_of(&scenario.computed(), "Consuming"),
+        "False/TopicMissing"
+    );
+}
+
 type Change = fn(&mut Scenario);
 
 /// Change, Ready, Stalled, Reconciling.
@@ -185,6 +231,40 @@ const TABLE: &[(&str, Change, &str, &str, &str)] = &[
         |scenario| scenario.acceptance = Err(Rejection::new("TransformInvalid", "line 1")),
         "False/TransformInvalid",
         "True/TransformInvalid",
+        "False/Stalled",
+    ),
+    (
+        "other members of the group need action",
+        |scenario| scenario.shared = Some(shared(None)),
+        "False/GroupShared",
+        "True/GroupShared",
+        "False/Stalled",
+    ),
+    (
+        "a group that waits for the rollouts of others is ready",
+        |scenario| scenario.waiting_image = Some("registry/worker:2"),
+        "True/AllPartitionsConsumed",
+        "False/NotStalled",
+        "True/WaitingForRollout",
+    ),
+    (
+        "a paused group with other members needs action",
+        |scenario| {
+            scenario.spec.desired_state = DesiredState::Paused;
+            scenario.shared = Some(shared(None));
+        },
+        "False/GroupShared",
+        "True/GroupShared",
+        "False/Stalled",
+    ),
+    (
+        "a group that does not admit workers needs action",
+        |scenario| {
+            scenario.deployment = Some(deployment(6, 0, 6));
+            scenario.shared = Some(shared(Some("range")));
+        },
+        "False/GroupRefusesWorkers",
+        "True/GroupRefusesWorkers",
         "False/Stalled",
     ),
     (
@@ -499,6 +579,30 @@ fn unknown_lag_is_absent_and_partition_counts_are_kept() {
             stalled: None,
         })
     );
+}
+
+#[test]
+fn conditions_stay_while_the_compiler_has_not_judged_the_same_generation() {
+    let mut scenario = Scenario::healthy();
+    scenario.old = scenario.computed().status;
+    scenario.acceptance = Err(Rejection::new("TransformNotCompiled", "wait"));
+    scenario.decision = None;
+    assert_eq!(scenario.computed().status, scenario.old);
+    // A new generation is a new question.
+    scenario.old.observed_generation = Some(1);
+    assert_eq!(
+        condition_of(&scenario.computed(), "Ready"),
+        "False/TransformNotCompiled"
+    );
+    // What does not depend on the program is reported at once.
+    scenario.old.observed_generation = Some(2);
+    scenario.failing_pod("CrashLooping");
+    assert_eq!(condition_of(&scenario.computed(), "Ready"), "False/CrashLooping");
+    let mut refused = Scenario::healthy();
+    refused.acceptance = Err(Rejection::new("TransformInvalid", "line 1"));
+    refused.old = refused.computed().status;
+    refused.acceptance = Err(Rejection::new("TransformNotCompiled", "wait"));
+    assert_eq!(refused.computed().status, refused.old);
 }
 
 #[test]

@@ -10,11 +10,14 @@ use super::super::workers;
 use super::counts::WorkerCounts;
 use super::inputs::Inputs;
 use crate::controller::names::child_name;
-use crate::group::scaling::{Decision, Limit};
+use crate::group::scaling::Limit;
 use crate::group::validate::NOT_COMPILED;
 use crate::group::wording::count;
 use crate::kafka::model::KafkaView;
 use crate::kafka::model::{GroupFacts, KafkaFacts, KafkaProblem};
+
+/// Reason while others are members of the consumer group.
+pub(in super::super) const GROUP_SHARED: &str = "GroupShared";
 
 /// Whether all partitions are assigned, according to the coordinator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +47,28 @@ pub(super) fn stopped(inputs: &Inputs<'_>) -> bool {
     inputs.spec.desired_state == DesiredState::Stopped
 }
 
+/// The compiler has not judged a program of this generation yet, so what was known of the generation remains:
+/// a restarted operator compiles everything again.
+pub(super) fn not_judged_yet(inputs: &Inputs<'_>) -> bool {
+    let pending = inputs.acceptance.is_err_and(|it| it.reason == NOT_COMPILED);
+    pending && inputs.generation.is_some() && inputs.old.observed_generation == inputs.generation
+}
+
+/// A condition as it was.
+fn kept(inputs: &Inputs<'_>, kind: &str) -> Option<Verdict> {
+    let old = conditions::find(&inputs.old.conditions, kind)?;
+    let truth = match old.status.as_str() {
+        "True" => Truth::True,
+        "False" => Truth::False,
+        _ => Truth::Unknown,
+    };
+    Some(Verdict::new(truth, &old.reason, old.message.clone()))
+}
+
 pub(super) fn accepted(inputs: &Inputs<'_>) -> Verdict {
+    if let Some(kept) = kept(inputs, condition::ACCEPTED).filter(|_| not_judged_yet(inputs)) {
+        return kept;
+    }
     match inputs.acceptance {
         Ok(None) => Verdict::new(
             Truth::True,
@@ -114,12 +138,11 @@ pub(super) fn available(inputs: &Inputs<'_>, workers: &WorkerCounts) -> Verdict 
     }
     if workers.observed && ready >= wanted && updated >= wanted && existing == wanted {
         return match wanted {
-            0 => no(
-                "NoWorkers",
-                inputs
-                    .decision
-                    .map_or(String::new(), |decision| decision.reason.clone()),
-            ),
+            0 => {
+                let reason = inputs.decision.map(|decision| &decision.reason);
+                let before = inputs.old.scaling.as_ref().and_then(|old| old.reason.as_ref());
+                no("NoWorkers", reason.or(before).cloned().unwrap_or_default())
+            }
             _ => Verdict::new(
                 Truth::True,
                 "AllWorkersReady",
@@ -156,6 +179,9 @@ pub(super) fn available(inputs: &Inputs<'_>, workers: &WorkerCounts) -> Verdict 
             ),
         );
     }
+    if let Some(refuses) = inputs.shared.and_then(|shared| shared.refuses.as_ref()) {
+        return no("GroupRefusesWorkers", refuses.clone());
+    }
     no("Progressing", workers.progress())
 }
 
@@ -163,6 +189,7 @@ pub(super) fn consuming(
     inputs: &Inputs<'_>,
     kafka_known: bool,
     assigned: &Assigned,
+    workers: &WorkerCounts,
     stuck: Option<&(i32, Vec<StalledPartition>)>,
 ) -> Verdict {
     match inputs.spec.desired_state {
@@ -173,6 +200,10 @@ pub(super) fn consuming(
                 "desiredState is Stopped; committed offsets are kept",
             );
         }
+        _ if inputs.shared.is_some() => {
+            let message = inputs.shared.map(|shared| shared.message.clone());
+            return Verdict::new(Truth::False, GROUP_SHARED, message.unwrap_or_default());
+        }
         DesiredState::Paused => {
             return Verdict::new(
                 Truth::False,
@@ -181,6 +212,12 @@ pub(super) fn consuming(
             );
         }
         DesiredState::Running => {}
+    }
+    // Partitions of a topic that was deleted stay assigned for a while.
+    let topics = inputs.kafka.known().map(|facts| &facts.topics);
+    if let Some((topic, _)) = topics.and_then(|topics| topics.iter().find(|(_, count)| count.is_none())) {
+        let message = format!("topic {topic} does not exist; see condition Accepted");
+        return Verdict::new(Truth::False, "TopicMissing", message);
     }
     let present = |name: &str| inputs.pods.iter().any(|pod| pod.name == name);
     if let Some(problem) = workers::worker_problem(&inputs.old.workers, present, inputs.now) {
@@ -199,8 +236,13 @@ pub(super) fn consuming(
         return Verdict::new(Truth::False, "PartitionsStalled", message);
     }
     match assigned {
+        Assigned::All if workers.ready == 0 => Verdict::new(
+            Truth::False,
+            "NoWorkerReady",
+            "no worker is ready; see condition WorkersAvailable",
+        ),
         Assigned::All => Verdict::new(Truth::True, "Consuming", "every partition is being consumed"),
-        _ if inputs.recently_healthy => Verdict::new(
+        _ if workers.ready > 0 && inputs.recently_healthy => Verdict::new(
             Truth::True,
             "Consuming",
             "every partition was being consumed a moment ago",
@@ -249,7 +291,9 @@ pub(super) fn stalled(
     {
         return yes(available);
     }
-    if PausedReason::named(&consuming.reason).is_some_and(PausedReason::needs_action) {
+    if consuming.reason == GROUP_SHARED
+        || PausedReason::named(&consuming.reason).is_some_and(PausedReason::needs_action)
+    {
         return yes(consuming);
     }
     Verdict::new(Truth::False, "NotStalled", "no action needed")
@@ -331,12 +375,13 @@ fn kept_ready(old: &KafkaConsumerGroupStatus) -> Verdict {
 
 pub(super) fn reconciling(
     inputs: &Inputs<'_>,
+    accepted: &Verdict,
     available: &Verdict,
     assigned: &Assigned,
     ready: &Verdict,
     stalled: &Verdict,
 ) -> Verdict {
-    if stalled.is_true() || inputs.acceptance.is_err() {
+    if stalled.is_true() || !accepted.is_true() {
         return Verdict::new(Truth::False, "Stalled", "see condition Stalled");
     }
     if !available.is_true() && available.reason != "NoWorkers" {
@@ -346,11 +391,22 @@ pub(super) fn reconciling(
     if joining && ready.reason == "PartitionsNotOwned" {
         return Verdict::new(Truth::True, "Joining", ready.message.clone());
     }
+    if let Some(image) = inputs.waiting_image {
+        let message = format!(
+            "the operator's default image is {image} now; the workers change to it when other groups have (--max-concurrent-rollouts); to decide yourself, set spec.worker.image"
+        );
+        return Verdict::new(Truth::True, "WaitingForRollout", message);
+    }
     Verdict::new(Truth::False, "UpToDate", "the running workers match the spec")
 }
 
-pub(super) fn limited(decision: Option<&Decision>) -> Verdict {
-    let Some(decision) = decision else {
+pub(super) fn limited(inputs: &Inputs<'_>) -> Verdict {
+    let Some(decision) = inputs.decision else {
+        // Also while running workers keep their configuration until Kafka answers.
+        let undecided = not_judged_yet(inputs) || inputs.acceptance.is_ok();
+        if let Some(kept) = kept(inputs, condition::SCALING_LIMITED).filter(|_| undecided) {
+            return kept;
+        }
         return Verdict::new(
             Truth::Unknown,
             "NotDecided",

@@ -13,7 +13,7 @@ fn problem(worker: Value) -> String {
 fn ordinary_settings_are_valid() {
     let worker = json!({
         "labels": {"team": "shop", "example.com/tier": ""},
-        "annotations": {"sidecar.istio.io/inject": "false", "note": "free text: ä"},
+        "annotations": {"sidecar.istio.io/inject": "false", "note": "free text: ä", "app.kubernetes.io/name": "shop"},
         "nodeSelector": {"kubernetes.io/arch": "amd64"},
         "env": [{"name": "A", "value": "1"}, {"name": "B.c-d", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}],
         "volumes": [{"name": "data", "emptyDir": {"sizeLimit": "1Gi"}}, {"name": "s", "secret": {"secretName": "a.b"}}],
@@ -75,6 +75,7 @@ fn each_defect_names_its_field() {
             "\"A\" occurs twice",
         ),
         (json!({"env": [{"name": "POD_NAME"}]}), "env", "reserved"),
+        (json!({"env": [{"name": "KCW_CONFIG"}]}), "env", "reserved"),
         (json!({"env": [{"name": "A=B"}]}), "env", "without '='"),
         (
             json!({"env": [{"name": "A", "value": "x".repeat(70_000)}]}),

@@ -53,6 +53,7 @@ fn groups() -> impl Strategy<Value = DescribedGroup> {
             group,
             state,
             protocol_type: CONSUMER.to_owned(),
+            assignor: "range".to_owned(),
             members,
         },
     )
@@ -192,7 +193,7 @@ proptest! {
                 .with_group_state(text(&group.state))
                 .with_group_epoch(4)
                 .with_assignment_epoch(5)
-                .with_assignor_name(text("uniform"))
+                .with_assignor_name(text("range"))
                 .with_members(group.members.iter().map(consumer_member).collect())
         };
         let theirs = theirs::ConsumerGroupDescribeResponse::default()
@@ -225,6 +226,7 @@ fn described_with(protocol_type: &str, assignment: Vec<u8>) -> DescribedGroup {
         group: "group".to_owned(),
         state: "Stable".to_owned(),
         protocol_type: protocol_type.to_owned(),
+        assignor: "range".to_owned(),
         members: Vec::new(),
     };
     let theirs = classic_group(&group, vec![classic_member(&member, assignment)]);
