@@ -2,6 +2,9 @@
 //! facts, time. Out: the wanted number of workers and a view for the screen. Accesses Kafka only in
 //! [`refresh`].
 
+mod conditions;
+mod known;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,7 +15,7 @@ use serde_json::Value;
 
 use super::plan::{self, Size};
 use super::prepare::{self, PreparedGroup};
-use super::rates::Rates;
+use super::rates::{LastMinute, Rates};
 use super::supervise::{Totals, WorkerCommand, WorkerProcesses};
 use super::table::{GroupView, PartitionView};
 use crate::group::observed::query;
@@ -45,7 +48,11 @@ pub struct LocalGroup {
     problem: Option<KafkaProblem>,
     start_positions_committed: bool,
     wanted: Size,
+    /// Positions of the workers.
     rates: Rates,
+    /// Ends of the partitions.
+    arrivals: Rates,
+    dead_letters: LastMinute,
     refresh_due: Option<Instant>,
 }
 
@@ -91,6 +98,8 @@ impl LocalGroup {
                 reason: "reading from Kafka".into(),
             },
             rates: Rates::default(),
+            arrivals: Rates::default(),
+            dead_letters: LastMinute::default(),
             refresh_due: Some(Instant::now()),
         };
         group.install()?;
@@ -109,6 +118,13 @@ impl LocalGroup {
         self.install()?;
         self.refresh_due = self.refresh_due.map(|_| Instant::now());
         Ok(restart)
+    }
+
+    /// Requests another state: the control file, and the number of workers, follow.
+    pub fn set_state(&mut self, state: DesiredState, object: Value) -> std::io::Result<()> {
+        self.object = object;
+        self.prepared.valid.spec.desired_state = state;
+        self.install()
     }
 
     fn install(&mut self) -> std::io::Result<()> {
@@ -178,6 +194,10 @@ impl LocalGroup {
         match refresh.outcome {
             Ok(facts) => {
                 messages.extend(self.recreated_topics(&facts));
+                let now = Instant::now();
+                for (partition, end) in facts.lag.iter().flat_map(|lag| &lag.ends) {
+                    self.arrivals.note(partition, *end, now);
+                }
                 (self.known, self.problem) = (Some(facts), None);
             }
             Err(problem) => self.problem = Some(problem),
@@ -191,6 +211,8 @@ impl LocalGroup {
         for (topic, id) in &facts.topic_ids {
             let before = self.topic_ids.insert(topic.clone(), id.clone());
             if before.is_some_and(|before| before != *id) {
+                self.rates.forget(topic);
+                self.arrivals.forget(topic);
                 let name = &self.prepared.valid.name;
                 messages.push(format!(
                     "{name}: TopicRecreated: topic {topic} was deleted and created again"
@@ -258,6 +280,7 @@ impl LocalGroup {
     pub async fn ask_workers(&mut self) {
         self.workers.ask().await;
         let now = Instant::now();
+        self.dead_letters.note(self.totals().dead_lettered, now);
         for worker in self.workers.workers(&self.command.name) {
             for partition in worker.report.iter().flat_map(|report| &report.partitions) {
                 if let Some(position) = partition.watermark {
@@ -326,7 +349,7 @@ impl LocalGroup {
                 name: format!("{}-{}", key.0, key.1),
                 worker,
                 position: self.rates.position(&key),
-                rate: self.rates.of(&key, now),
+                rate: self.rates.of(&key, now).unwrap_or(0.0),
                 lag: lag.and_then(|lag| lag.per_partition.get(&key).copied()),
                 in_flight: report.as_ref().map_or(0, |report| report.in_flight),
                 paused_reason: report.and_then(|report| report.paused_reason),
