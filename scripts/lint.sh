@@ -273,6 +273,7 @@ vendored() {
             [[ $file == "$folder/README.md" ]] || grep -F "\`$(basename "$file")\`" "$folder/README.md" | grep -qF "\`$sum\`" ||
                 complain "$folder/README.md does not list $file with its SHA-256 $sum"
         done < <(git ls-files --cached --others --exclude-standard -- "$folder")
+        # shellcheck disable=SC2016 # the quotes of Markdown
         while read -r file; do
             [[ -f $folder/$file ]] || complain "$folder/README.md lists $file, which does not exist"
         done < <(sed -n 's/^| `\([^`]*\)`.*/\1/p' "$folder/README.md")

@@ -199,7 +199,7 @@ async fn every_wrong_request_is_a_problem_that_says_what_to_send() {
             "/api/v1/groups/shop/orders/series?step=7",
             400,
             "InvalidQuery",
-            "1, 15 or 300",
+            "2, 15 or 300",
         ),
         (
             "/api/v1/groups/shop/orders/series?since=today",

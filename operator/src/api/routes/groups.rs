@@ -125,7 +125,7 @@ pub struct SeriesQuery {
     metric: Option<String>,
     /// First time, for example 2026-11-30T08:00:00Z. Default: 10 minutes ago.
     since: Option<String>,
-    /// Seconds between two points: 1 (kept for 10 minutes), 15 (6 hours) or 300 (7 days). Default: the finest
+    /// Seconds between two points: 2 (kept for 10 minutes), 15 (6 hours) or 300 (7 days). Default: the finest
     /// that reaches back to `since`.
     step: Option<i64>,
 }
@@ -155,7 +155,7 @@ pub async fn series(
     if let Some(step) = query.step
         && RESOLUTIONS.iter().all(|resolution| resolution.step != step)
     {
-        return Err(invalid(format!("step is {step}; it must be 1, 15 or 300")));
+        return Err(invalid(format!("step is {step}; it must be 2, 15 or 300")));
     }
     let key = GroupKey { namespace, name };
     let points = shared.board.points(&key, since, query.step, now);

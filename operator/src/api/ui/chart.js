@@ -72,6 +72,7 @@ export class Chart extends Component {
     this.plot?.destroy();
     const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
     const axis = { stroke: color("--text"), grid: { stroke: color("--line") }, ticks: { stroke: color("--line") } };
+    const at = (seconds) => time(new Date(seconds * 1000).toISOString());
     const series = metrics.map(([, label, variable], index) => ({
       label,
       stroke: color(variable),
@@ -82,8 +83,8 @@ export class Chart extends Component {
     const options = {
       ...this.size(),
       scales: { y: { range: (_, __, high) => [0, Math.max(1, (high ?? 0) * 1.1)] } },
-      axes: [axis, { ...axis, size: 64, values: (_, values) => values.map(compact) }],
-      series: [{}, ...series],
+      axes: [{ ...axis, space: 140, values: (_, values) => values.map(at) }, { ...axis, size: 64, values: (_, values) => values.map(compact) }],
+      series: [{ label: "Time", value: (_, seconds) => (seconds == null ? "–" : at(seconds)) }, ...series],
     };
     this.plot = new uPlot(options, data, this.box);
   }

@@ -68,12 +68,12 @@ export class Group extends Component {
       </dl>
       <p class="note">${group.workersReason}</p>
       <${Stalled} partitions=${group.partitionList} />
-      <section aria-labelledby="history"><h2 id="history">History</h2><${Chart} path=${this.path()} /></section>
+      <section><h2 id="history">History</h2><${Chart} path=${this.path()} /></section>
       <${Conditions} conditions=${group.conditions} />
       <${Partitions} partitions=${group.partitionList} sort=${sort} onSort=${(next) => this.setState({ sort: next })} />
       <${Workers} workers=${group.workerList} />
       <${Events} events=${events} />
-      <section aria-labelledby="about">
+      <section>
         <h2 id="about">About</h2>
         <dl class="about">
           <dt>Consumer group id</dt><dd><code>${group.groupId}</code></dd>
@@ -106,7 +106,7 @@ function Stalled({ partitions }) {
   </section>`;
 }
 
-const Conditions = ({ conditions }) => html`<section aria-labelledby="conditions">
+const Conditions = ({ conditions }) => html`<section>
   <h2 id="conditions">Conditions</h2>
   <div class="scroll" tabindex="0" role="region" aria-label="Conditions"><table>
     <caption class="hidden">Conditions</caption>
@@ -133,7 +133,7 @@ function Partitions({ partitions, sort, onSort }) {
     <td class="numeric"><${Value} of=${it} field="donePerSecond" show=${compact} /></td>
     <td>${it.pausedReason ?? ""}</td>
   </tr>`;
-  return html`<section aria-labelledby="partitions">
+  return html`<section>
     <h2 id="partitions">Partitions</h2>
     ${partitions.length === 0
       ? html`<p class="empty">No partitions are known yet.</p>`
@@ -149,7 +149,7 @@ function Partitions({ partitions, sort, onSort }) {
   </section>`;
 }
 
-const Workers = ({ workers }) => html`<section aria-labelledby="workers">
+const Workers = ({ workers }) => html`<section>
   <h2 id="workers">Workers</h2>
   ${workers.length === 0
     ? html`<p class="empty">No workers run.</p>`
@@ -176,7 +176,7 @@ const Workers = ({ workers }) => html`<section aria-labelledby="workers">
       </table></div>`}
 </section>`;
 
-const Events = ({ events }) => html`<section aria-labelledby="events">
+const Events = ({ events }) => html`<section>
   <h2 id="events">Events</h2>
   ${events === null
     ? html`<p>Loading …</p>`

@@ -146,6 +146,25 @@ fn available(inputs: &Inputs<'_>) -> Condition {
     new(kind, Truth::False, "Progressing", message)
 }
 
+/// What a user can do, for problems whose errors do not say it.
+fn what_to_do(reason: PausedReason) -> &'static str {
+    match reason {
+        PausedReason::RecordFailed => {
+            "; correct the transform or what refuses the record, or set errorHandling.deadLetter so that the partition continues without it"
+        }
+        PausedReason::OffsetOutOfRange => {
+            "; set consumer.onOffsetOutOfRange to say where to continue, or reset the group's offsets"
+        }
+        PausedReason::TopicRecreated => {
+            "; set consumer.onTopicRecreated to read the new topic from its first record"
+        }
+        PausedReason::DeadLetterBreakerOpen => {
+            "; too many records fail: correct the transform or the records' producer, see errorHandling.deadLetter.breaker"
+        }
+        _ => "",
+    }
+}
+
 fn consuming(inputs: &Inputs<'_>) -> Condition {
     let kind = condition::CONSUMING;
     match inputs.state {
@@ -166,14 +185,22 @@ fn consuming(inputs: &Inputs<'_>) -> Condition {
     let stuck: Vec<&Partition> = inputs.partitions.iter().filter(stuck).collect();
     if let Some(first) = stuck.first() {
         let oldest = first.oldest.as_ref();
-        let offset = oldest.map_or(String::new(), |oldest| format!("@{}", oldest.offset));
+        let offset = oldest.map_or(String::new(), |oldest| {
+            format!("@{}", oldest.error_offset.unwrap_or(oldest.offset))
+        });
+        let place = format!("{}-{}{offset}", first.topic, first.partition);
+        // Errors of records begin with their place.
         let error = oldest.and_then(|oldest| oldest.last_error.as_deref());
-        let error = error.map_or(String::new(), |error| format!(": {error}"));
+        let what = match error {
+            Some(error) if error.starts_with(&place) => error.to_string(),
+            Some(error) => format!("{place}: {error}"),
+            None => place,
+        };
+        let named = first.paused_reason.as_deref().and_then(PausedReason::named);
+        let action = named.map_or("", what_to_do);
         let message = format!(
-            "{} without progress; {}-{}{offset}{error}",
-            count(stuck.len(), "partition"),
-            first.topic,
-            first.partition
+            "{} without progress; {what}{action}",
+            count(stuck.len(), "partition")
         );
         let reason = first.paused_reason.as_deref().unwrap_or("PartitionsStalled");
         return new(kind, Truth::False, reason, message);
@@ -299,7 +326,7 @@ mod tests {
         let (status, reason, message) = ready_of(|_| (), &[stuck.clone()]);
         assert_eq!((status, reason.as_str()), (Truth::False, "RecordFailed"));
         assert!(
-            message.contains("orders-0@7: transform clean: no amount"),
+            message.contains("orders-0@7: transform clean: no amount; correct the transform"),
             "{message}"
         );
         // Waiting for an older record passes on its own.

@@ -158,8 +158,11 @@ impl LocalGroup {
                 }
             }
             let incoming = self.arrivals.of(&key, now);
-            // Without an owner no record is finished, which is known.
-            let done = owner.map_or(Some(0.0), |_| self.rates.of(&key, now));
+            // Without an owner, or before the first record is read, none is finished: that is known.
+            let done = match owner {
+                Some((_, report)) if report.watermark.is_some() => self.rates.of(&key, now),
+                _ => Some(0.0),
+            };
             for (name, rate) in [("inPerSecond", incoming), ("donePerSecond", done)] {
                 if rate.is_none() {
                     unknown.insert(name, TOO_SHORT.into());
