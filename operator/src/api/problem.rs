@@ -40,6 +40,14 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, reason, detail)
     }
 
+    pub fn shutting_down() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "ShuttingDown",
+            "this program is ending; try again when it runs again",
+        )
+    }
+
     pub fn no_group(key: &GroupKey) -> Self {
         Self::new(
             StatusCode::NOT_FOUND,

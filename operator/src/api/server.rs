@@ -84,7 +84,8 @@ pub async fn serve(listener: TcpListener, shared: Shared) {
 }
 
 async fn connection(stream: TcpStream, router: Router) {
-    let mut builder = Builder::new(TokioExecutor::new());
+    // HTTP/1.1 only: the limit for headers is one of HTTP/1.1.
+    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder
         .http1()
         .timer(TokioTimer::new())

@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used, reason = "the helpers of these tests")]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -416,6 +418,8 @@ async fn a_stream_begins_with_everything_and_continues_with_changes() {
     );
     server.board.close();
     assert_eq!(event(&mut stream).await.unwrap().0, "bye");
+    let (status, problem) = server.get("/api/v1/watch").await;
+    assert_eq!((status, &problem["reason"]), (503, &"ShuttingDown".into()));
 }
 
 #[tokio::test]

@@ -39,8 +39,8 @@ const MAX_GROUPS: usize = 100;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct WatchQuery {
-    /// `NAMESPACE/NAME,...`: only these groups, with `partitionList` and `workerList`. Default: all groups, as in the
-    /// list.
+    /// `NAMESPACE/NAME,...`: only these groups, with `partitionList` and `workerList`. Default: all groups, as
+    /// in the list.
     groups: Option<String>,
 }
 
@@ -50,13 +50,20 @@ pub struct WatchQuery {
 /// (RFC 7396) for each group that changed, null for a group that is gone. `tick` has `asOf` only: nothing has
 /// changed. `bye`: the server ends.
 #[utoipa::path(get, path = "/watch", tag = "groups", params(WatchQuery),
-    responses((status = 200, content_type = "text/event-stream", body = String),
-        (status = 400, body = Problem), (status = 429, body = Problem)))]
+    responses(
+        (status = 200, content_type = "text/event-stream", body = String),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 429, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub async fn watch(
     State(shared): State<Shared>,
     Parameters(query): Parameters<WatchQuery>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let only = query.groups.as_deref().map(keys).transpose()?;
+    let closed = shared.board.closed();
+    if *closed.borrow() {
+        return Err(Problem::shutting_down());
+    }
     let permit = Arc::clone(&shared.streams).try_acquire_owned().map_err(|_| {
         Problem::new(
             StatusCode::TOO_MANY_REQUESTS,
@@ -66,7 +73,7 @@ pub async fn watch(
     })?;
     let client = Client {
         snapshots: shared.board.subscribe(),
-        closed: shared.board.closed(),
+        closed,
         only,
         sent: None,
         last: Instant::now(),

@@ -49,7 +49,9 @@ pub(super) fn find(shared: &Shared, key: &GroupKey) -> Result<(Arc<Group>, Times
 
 /// Lists groups.
 #[utoipa::path(get, path = "/groups", tag = "groups", params(ListQuery),
-    responses((status = 200, body = GroupList), (status = 400, body = Problem)))]
+    responses(
+        (status = 200, body = GroupList),
+        (status = 400, body = Problem, content_type = "application/problem+json")))]
 pub async fn list(
     State(shared): State<Shared>,
     Parameters(query): Parameters<ListQuery>,
@@ -67,7 +69,9 @@ pub async fn list(
 /// Shows one group.
 #[utoipa::path(get, path = "/groups/{namespace}/{name}", tag = "groups",
     params(("namespace" = String, Path), ("name" = String, Path)),
-    responses((status = 200, body = Group), (status = 404, body = Problem)))]
+    responses(
+        (status = 200, body = Group),
+        (status = 404, body = Problem, content_type = "application/problem+json")))]
 pub async fn get(
     State(shared): State<Shared>,
     Path((namespace, name)): Path<(String, String)>,
@@ -79,7 +83,9 @@ pub async fn get(
 /// Lists the partitions of the input topics.
 #[utoipa::path(get, path = "/groups/{namespace}/{name}/partitions", tag = "groups",
     params(("namespace" = String, Path), ("name" = String, Path)),
-    responses((status = 200, body = List<Partition>), (status = 404, body = Problem)))]
+    responses(
+        (status = 200, body = List<Partition>),
+        (status = 404, body = Problem, content_type = "application/problem+json")))]
 pub async fn partitions(
     State(shared): State<Shared>,
     Path((namespace, name)): Path<(String, String)>,
@@ -92,7 +98,9 @@ pub async fn partitions(
 /// Lists the workers.
 #[utoipa::path(get, path = "/groups/{namespace}/{name}/workers", tag = "groups",
     params(("namespace" = String, Path), ("name" = String, Path)),
-    responses((status = 200, body = List<Worker>), (status = 404, body = Problem)))]
+    responses(
+        (status = 200, body = List<Worker>),
+        (status = 404, body = Problem, content_type = "application/problem+json")))]
 pub async fn workers(
     State(shared): State<Shared>,
     Path((namespace, name)): Path<(String, String)>,
@@ -105,7 +113,9 @@ pub async fn workers(
 /// Lists the last events, the latest first.
 #[utoipa::path(get, path = "/groups/{namespace}/{name}/events", tag = "groups",
     params(("namespace" = String, Path), ("name" = String, Path)),
-    responses((status = 200, body = List<Event>), (status = 404, body = Problem)))]
+    responses(
+        (status = 200, body = List<Event>),
+        (status = 404, body = Problem, content_type = "application/problem+json")))]
 pub async fn events(
     State(shared): State<Shared>,
     Path((namespace, name)): Path<(String, String)>,
@@ -133,7 +143,10 @@ pub struct SeriesQuery {
 /// Shows the history of a group, as points of equal distance.
 #[utoipa::path(get, path = "/groups/{namespace}/{name}/series", tag = "groups",
     params(("namespace" = String, Path), ("name" = String, Path), SeriesQuery),
-    responses((status = 200, body = Points), (status = 400, body = Problem), (status = 404, body = Problem)))]
+    responses(
+        (status = 200, body = Points),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json")))]
 pub async fn series(
     State(shared): State<Shared>,
     Path((namespace, name)): Path<(String, String)>,

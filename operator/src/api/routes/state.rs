@@ -49,9 +49,14 @@ pub struct StateAnswer {
     responses(
         (status = 200, description = "The group has this state already", body = StateAnswer),
         (status = 202, description = "Accepted", body = StateAnswer),
-        (status = 400, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
-        (status = 413, body = Problem), (status = 415, body = Problem), (status = 422, body = Problem),
-        (status = 429, body = Problem), (status = 503, body = Problem)))]
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 413, body = Problem, content_type = "application/problem+json"),
+        (status = 415, body = Problem, content_type = "application/problem+json"),
+        (status = 422, body = Problem, content_type = "application/problem+json"),
+        (status = 429, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub async fn put(
     State(shared): State<Shared>,
     Path((namespace, name)): Path<(String, String)>,
@@ -74,22 +79,15 @@ pub async fn put(
         state,
         answer,
     };
-    let gone = || {
-        Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "ShuttingDown",
-            "this program is ending",
-        )
-    };
     shared.commands.try_send(command).map_err(|error| match error {
         TrySendError::Full(_) => Problem::new(
             StatusCode::TOO_MANY_REQUESTS,
             "TooManyRequests",
             "too many changes are waiting; try again in a second",
         ),
-        TrySendError::Closed(_) => gone(),
+        TrySendError::Closed(_) => Problem::shutting_down(),
     })?;
-    match answered.await.map_err(|_| gone())? {
+    match answered.await.map_err(|_| Problem::shutting_down())? {
         Ok(done) => {
             let status = if done.changed {
                 StatusCode::ACCEPTED
@@ -104,7 +102,7 @@ pub async fn put(
             };
             Ok((status, Json(answer)))
         }
-        Err(Refusal::Ending) => Err(gone()),
+        Err(Refusal::Ending) => Err(Problem::shutting_down()),
         Err(Refusal::NotFound) => Err(Problem::no_group(&key)),
         Err(Refusal::Invalid(why)) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", why)),
     }
