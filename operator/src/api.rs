@@ -1,5 +1,5 @@
 //! The REST API and the dashboard. In: what is known of the groups, as plain values on a [`board::Board`] that
-//! local mode fills. Out: HTTP answers, and [`command::Command`]s that change a group. Reads nothing from Kafka
+//! local mode fills. Out: HTTP answers, and [`command`]s that change a group. Reads nothing from Kafka
 //! or Kubernetes itself, and never has the payload of a record.
 //!
 //! ```text

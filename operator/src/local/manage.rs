@@ -4,7 +4,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -84,6 +83,8 @@ async fn serve(
     board: &Arc<Board>,
     commands: command::Commands,
 ) -> anyhow::Result<Option<(SocketAddr, JoinHandle<()>)>> {
+    use anyhow::Context as _;
+
     use crate::api::server;
     use crate::api::shared::Shared;
 
