@@ -6,8 +6,8 @@
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## run a demo: in-memory Kafka, 100,000 orders, a live table, a summary (needs Rust, C and C++, OpenSSL, zlib, pkg-config)
-	@scripts/demo.sh
+demo: ## run a demo: in-memory Kafka, 100,000 orders, a live table, a dashboard, a summary; ARGS=--stay keeps it running (needs Rust, C and C++, OpenSSL, zlib, pkg-config)
+	@scripts/demo.sh $(ARGS)
 
 test: ## run everything: unit tests, images, a real cluster with a real Kafka, end-to-end tests, a summary (root, Debian)
 	@scripts/test.sh
@@ -18,7 +18,7 @@ unit: ## run only the unit tests of all crates (no root, no setup)
 e2e: ## build images, start a cluster, run the end-to-end tests; FILTER=text runs those whose name contains text
 	@scripts/test.sh e2e
 
-lint: ## check formatting, clippy, rustdoc, imports, words, generated files, chart, licenses, shell scripts
+lint: ## check formatting, clippy, rustdoc, imports, words, generated files, chart, licenses, vendored files, shell scripts
 	@scripts/lint.sh
 
 bench: ## measure records/s, CPU and memory of the worker against a raw loop, and takeover times, with its own Kafka; ARGS=--quick, --peers

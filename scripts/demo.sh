@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # demo.sh [ARGUMENT...]: builds the operator and the worker and runs a demo on this machine: an in-memory
 # broker, 100,000 orders (some of them poison), workers, a live table, a summary. Arguments go to `local
-# --demo`. Settings from the environment:
+# --demo`; --stay keeps it running. Settings from the environment:
 #   PROFILE  cargo's profile, default release
 . "$(dirname "$0")/lib.sh"
 

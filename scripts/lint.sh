@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # lint.sh [STEP...]: everything that can be said about the code without running it; without arguments all steps:
-#   format clippy rustdoc rules imports words generated chart licenses shell
+#   format clippy rustdoc rules imports words generated chart licenses vendored shell
 # All steps run, also after one has failed.
 . "$(dirname "$0")/lib.sh"
 
@@ -64,7 +64,7 @@ rules() {
     only_in '\banyhow\b' '^operator/src/((main|run)\.rs|local(\.rs|/.*))$' operator/src \
         "anyhow belongs to the ends of the program: main.rs, run.rs, local; the stages have error types of their own"
     # unsafe lives in one module of the operator and one of the worker.
-    only_in '\bunsafe\b|allow\(unsafe_code\)' "$UNSAFE_MODULES" . "unsafe belongs to the two modules that call librdkafka directly"
+    only_in '\bunsafe\b([^-]|$)|allow\(unsafe_code\)' "$UNSAFE_MODULES" . "unsafe belongs to the two modules that call librdkafka directly"
     found=$(sources . | grep '/mod\.rs$' || true)
     [[ -z $found ]] || complain "no mod.rs: write foo.rs beside foo/" "$found"
     while read -r file; do
@@ -130,7 +130,7 @@ OPERATOR_FLOORS='
 run
 args
 controller local
-group
+group api
 telemetry leader compiler
 kafka digest
 sync
@@ -259,6 +259,28 @@ licenses() {
     "$cargo_tool/cargo-deny" --offline --locked check --hide-inclusion-graph licenses bans sources
 }
 
+# --- files of others ------------------------------------------------------------------------------------
+
+# The folders whose README.md lists each of their files with its SHA-256.
+VENDORED='operator/src/api/ui/vendor tests/vendor'
+
+vendored() {
+    bad=0
+    local folder file sum
+    for folder in $VENDORED; do
+        while read -r file; do
+            sum=$(sha256sum "$file" | cut -d ' ' -f 1)
+            [[ $file == "$folder/README.md" ]] || grep -F "\`$(basename "$file")\`" "$folder/README.md" | grep -qF "\`$sum\`" ||
+                complain "$folder/README.md does not list $file with its SHA-256 $sum"
+        done < <(git ls-files --cached --others --exclude-standard -- "$folder")
+        # shellcheck disable=SC2016 # the quotes of Markdown
+        while read -r file; do
+            [[ -f $folder/$file ]] || complain "$folder/README.md lists $file, which does not exist"
+        done < <(sed -n 's/^| `\([^`]*\)`.*/\1/p' "$folder/README.md")
+    done
+    return $bad
+}
+
 shell() {
     local -a files
     mapfile -t files < <(git ls-files --cached --others --exclude-standard -- '*.sh' .ci/run)
@@ -272,7 +294,7 @@ shell() {
 
 # --- run ------------------------------------------------------------------------------------------------
 
-all=(format clippy rustdoc rules imports words generated chart licenses shell)
+all=(format clippy rustdoc rules imports words generated chart licenses vendored shell)
 wanted=("$@")
 ((${#wanted[@]})) || wanted=("${all[@]}")
 failed=()

@@ -115,6 +115,7 @@ pub fn lag(records: &[i64]) -> Lag {
         total: records.iter().sum(),
         max: largest.map_or(0, |(_, records)| *records),
         max_partition: largest.map(|((topic, partition), _)| format!("{topic}-{partition}")),
+        ends: per_partition.clone(),
         per_partition,
     }
 }

@@ -10,7 +10,7 @@
 //!  6  main  |  run
 //!  5  args
 //!  4  controller  |  local                siblings: neither imports the other
-//!  3  group                               pure: what the resource means; no kube::Client, no rdkafka
+//!  3  group  |  api                       group is pure: what the resource means; no kube::Client, no rdkafka
 //!  2  telemetry  |  leader  |  compiler
 //!  1  kafka  |  digest
 //!  0  sync                                every room may import it
@@ -22,6 +22,7 @@
 //! | [`args`] | flags and environment variables |
 //! | [`controller`] | the Kubernetes controller: watches, reconciles, writes children and status |
 //! | [`local`] | the same resources as processes of one machine |
+//! | [`api`] | the REST API and the dashboard: shows what others publish, passes on what users change |
 //! | [`group`] | what a resource means: references, validation, topics, number of workers |
 //! | [`telemetry`] | logs, probes, metrics |
 //! | [`compiler`] | which VRL programs compile; in processes of their own |
@@ -53,6 +54,7 @@ pub mod args;
 pub mod controller;
 pub mod local;
 
+pub mod api;
 pub mod group;
 
 pub mod compiler;

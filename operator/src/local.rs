@@ -4,7 +4,7 @@
 //! ```text
 //! files -> load -> validate -> prepare -> local_group -> supervise -> worker processes
 //!            ^                              ^                        │ /status
-//!          watch                    kafka::KafkaClients           screen
+//!          watch                    kafka::KafkaClients           screen, manage (the API)
 //! ```
 
 mod args;
@@ -13,6 +13,7 @@ mod demo;
 mod embedded;
 mod load;
 mod local_group;
+mod manage;
 mod plan;
 mod prepare;
 mod rates;
@@ -29,7 +30,7 @@ mod watch;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-pub use args::{EmbeddedBrokerArgs, LocalArgs};
+pub use args::{ApiListen, EmbeddedBrokerArgs, LocalArgs};
 
 use crate::compiler::Programs;
 use screen::Screen;

@@ -10,6 +10,7 @@ PACKAGES=(
     buildah kcat postgresql postgresql-client               # images and services of the tests
     libssl-dev zlib1g-dev pkg-config build-essential        # librdkafka
     python3 jq openssl
+    chromium chromium-driver fonts-dejavu-core              # the dashboard in a browser
 )
 
 # Processes and files that an interrupted run must not leave behind.

@@ -10,6 +10,7 @@
 //! | [`local`] | the product's programs as child processes, for local mode |
 //! | [`local_workers`] | the workers of local mode: their partitions, their death |
 //! | `random` | random numbers that follow from a seed |
+//! | [`browser`] | a real browser, without a window |
 //! | [`brokers`] | three brokers for one test, which stops, kills and freezes them |
 //! | [`kafka`] | topics, produced and consumed records, offsets |
 //! | [`consumer_groups`] | Kafka's own ConsumerGroupCommand, an independent view of a group |
@@ -24,6 +25,7 @@
 
 pub mod audit;
 pub mod brokers;
+pub mod browser;
 #[cfg(test)]
 mod cluster_scripts;
 pub mod command;

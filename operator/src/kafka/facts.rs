@@ -26,6 +26,7 @@ pub(super) fn lag(
             lag.max_partition = Some(format!("{}-{}", partition.0, partition.1));
         }
         lag.per_partition.insert(partition.clone(), behind);
+        lag.ends.insert(partition.clone(), end);
     }
     Some(lag)
 }

@@ -37,6 +37,8 @@ pub struct KafkaFacts {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lag {
     pub per_partition: BTreeMap<Partition, i64>,
+    /// End offset of each of these partitions.
+    pub ends: BTreeMap<Partition, i64>,
     pub total: i64,
     pub max: i64,
     /// "topic-partition" with the largest lag; None when there is no lag.

@@ -1,6 +1,8 @@
 //! The command lines of `local` and of the hidden `embedded-broker`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::Args;
 
@@ -49,6 +51,16 @@ pub struct LocalArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=1000))]
     pub max_workers: Option<i32>,
 
+    /// Address of the dashboard and of the REST API; "off": none. Default: 127.0.0.1:8081, or the next free
+    /// port.
+    #[arg(long, value_name = "ADDRESS:PORT|off")]
+    pub api_listen: Option<ApiListen>,
+
+    /// Accept an --api-listen address that other machines can reach. There is no login: everybody who reaches
+    /// it can read everything that the dashboard shows, and stop groups.
+    #[arg(long)]
+    pub api_allow_remote: bool,
+
     /// Check the files and exit: exit code 0 if all are valid, otherwise 1 and the reasons.
     #[arg(long, conflicts_with = "demo")]
     pub check: bool,
@@ -58,10 +70,34 @@ pub struct LocalArgs {
     #[arg(long, conflicts_with_all = ["bootstrap_servers", "secrets_dir"])]
     pub demo: bool,
 
+    /// Keep the demo running after its summary, with its dashboard, until Ctrl-C.
+    #[arg(long, visible_alias = "stay", requires = "demo")]
+    pub demo_stay: bool,
+
     /// Number of orders that the demo produces.
     #[arg(long, requires = "demo", default_value_t = 100_000, value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..=150_000))]
     pub demo_records: u32,
+}
+
+/// Where the API listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApiListen {
+    Off,
+    At(SocketAddr),
+}
+
+impl FromStr for ApiListen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self::Off);
+        }
+        text.parse().map(Self::At).map_err(|_| {
+            format!("\"{text}\" is not an IP address with a port, for example 127.0.0.1:8081, nor off")
+        })
+    }
 }
 
 /// Run the embedded broker. Prints its address as one line and runs until standard input closes.
@@ -115,6 +151,23 @@ mod tests {
         assert!(Cli::try_parse_from(both).is_err());
         let cli = Cli::try_parse_from(["local", "-f", "a", "--bootstrap-servers", "a:1,b:2"]).unwrap();
         assert_eq!(cli.local.bootstrap_servers, ["a:1", "b:2"]);
+    }
+
+    #[test]
+    fn the_address_of_the_api_is_an_address_or_off() {
+        let listen = |arguments: &[&str]| {
+            let all = [&["local", "--demo"], arguments].concat();
+            Cli::try_parse_from(all).map(|cli| cli.local.api_listen)
+        };
+        assert_eq!(listen(&[]).unwrap(), None);
+        assert_eq!(listen(&["--api-listen", "off"]).unwrap(), Some(ApiListen::Off));
+        let address = "127.0.0.1:0".parse().unwrap();
+        assert_eq!(
+            listen(&["--api-listen", "127.0.0.1:0"]).unwrap(),
+            Some(ApiListen::At(address))
+        );
+        let error = listen(&["--api-listen", "8081"]).unwrap_err().to_string();
+        assert!(error.contains("127.0.0.1:8081"), "{error}");
     }
 
     #[test]

@@ -75,7 +75,10 @@ pub async fn run(args: LocalArgs) -> anyhow::Result<ExitCode> {
     let ended = watch(&mut session, &threads, records, &mut stop).await;
     let lag = final_lag(&session).await;
     let took = started.elapsed();
-    session.stop(|| stop.received()).await;
+    let stay = args.demo_stay && ended.is_ok();
+    if !stay {
+        session.stop(|| stop.received()).await;
+    }
     let totals = session
         .only_group()
         .map(|group| group.totals())
@@ -92,7 +95,20 @@ pub async fn run(args: LocalArgs) -> anyhow::Result<ExitCode> {
     };
     let mut reasons = failures;
     reasons.extend(ended.err());
-    Ok(summary.print(&mut session.screen, &tally, reasons))
+    let code = summary.print(&mut session.screen, &tally, reasons);
+    if stay {
+        if let Some(url) = session.dashboard() {
+            session.screen.say(&format!(
+                "\nThe demo keeps running: {url}; press Ctrl-C to end it"
+            ));
+        }
+        while !stop.received() {
+            session.tick().await;
+            tokio::time::sleep(TICK).await;
+        }
+        session.stop(|| stop.received()).await;
+    }
+    Ok(code)
 }
 
 fn with_defaults(mut args: LocalArgs, folder: &Path) -> anyhow::Result<LocalArgs> {

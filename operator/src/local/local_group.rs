@@ -2,6 +2,9 @@
 //! facts, time. Out: the wanted number of workers and a view for the screen. Accesses Kafka only in
 //! `refresh`.
 
+mod conditions;
+mod known;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,8 +15,8 @@ use serde_json::Value;
 
 use super::plan::{self, Size};
 use super::prepare::{self, PreparedGroup};
-use super::rates::Rates;
-use super::refresh::{KafkaRefresh, refresh};
+use super::rates::{LastMinute, Rates};
+use super::refresh::{KafkaRefresh, Notice, refresh};
 use super::supervise::{Totals, WorkerCommand, WorkerProcesses};
 use super::table::{GroupView, PartitionView};
 use crate::group::members::{self, Known};
@@ -45,7 +48,11 @@ pub struct LocalGroup {
     shared: Option<String>,
     started: StartedTopics,
     wanted: Size,
+    /// Positions of the workers.
     rates: Rates,
+    /// Ends of the partitions.
+    arrivals: Rates,
+    dead_letters: LastMinute,
     refresh_due: Option<Instant>,
 }
 
@@ -85,6 +92,8 @@ impl LocalGroup {
                 reason: "reading from Kafka".into(),
             },
             rates: Rates::default(),
+            arrivals: Rates::default(),
+            dead_letters: LastMinute::default(),
             refresh_due: Some(Instant::now()),
         };
         group.install()?;
@@ -103,6 +112,13 @@ impl LocalGroup {
         self.install()?;
         self.refresh_due = self.refresh_due.map(|_| Instant::now());
         Ok(restart)
+    }
+
+    /// Requests another state: the control file, and the number of workers, follow.
+    pub fn set_state(&mut self, state: DesiredState, object: Value) -> std::io::Result<()> {
+        self.object = object;
+        self.prepared.valid.spec.desired_state = state;
+        self.install()
     }
 
     fn install(&mut self) -> std::io::Result<()> {
@@ -172,26 +188,30 @@ impl LocalGroup {
         ))
     }
 
-    pub fn take(&mut self, clients: &KafkaClients, refresh: KafkaRefresh) -> Vec<String> {
+    pub fn take(&mut self, clients: &KafkaClients, refresh: KafkaRefresh) -> Vec<Notice> {
         self.refresh_due = Some(Instant::now() + REFRESH_INTERVAL);
         if let Some(started) = refresh.started {
             self.started = started;
         }
-        let mut messages = refresh.messages;
+        let mut notices = refresh.notices;
         match refresh.outcome {
             Ok(facts) => {
-                messages.extend(self.recreated_topics(&facts));
-                messages.extend(self.other_members(clients, &facts));
+                notices.extend(self.recreated_topics(&facts));
+                notices.extend(self.other_members(clients, &facts));
+                let now = Instant::now();
+                for (partition, end) in facts.lag.iter().flat_map(|lag| &lag.ends) {
+                    self.arrivals.note(partition, *end, now);
+                }
                 (self.known, self.problem) = (Some(facts), None);
             }
             Err(problem) => self.problem = Some(problem),
         }
-        messages
+        notices
     }
 
-    /// A message for each topic that was deleted and created again since the session started.
-    fn recreated_topics(&mut self, facts: &KafkaFacts) -> Vec<String> {
-        let mut messages = Vec::new();
+    /// A notice for each topic that was deleted and created again since the session started.
+    fn recreated_topics(&mut self, facts: &KafkaFacts) -> Vec<Notice> {
+        let mut notices = Vec::new();
         // Topics of another cluster are other topics.
         let cluster = |facts: &KafkaFacts| facts.cluster_id.clone();
         if self
@@ -204,18 +224,21 @@ impl LocalGroup {
         for (topic, id) in &facts.topic_ids {
             let before = self.topic_ids.insert(topic.clone(), id.clone());
             if before.is_some_and(|before| before != *id) {
+                self.rates.forget(topic);
+                self.arrivals.forget(topic);
                 let name = &self.prepared.valid.name;
-                messages.push(format!(
-                    "{name}: TopicRecreated: topic {topic} was deleted and created again"
-                ));
+                notices.push(Notice {
+                    reason: "TopicRecreated",
+                    text: format!("{name}: TopicRecreated: topic {topic} was deleted and created again"),
+                });
             }
         }
-        messages
+        notices
     }
 
-    /// A message when other members begin or cease to share the consumer group: another program, or another
+    /// A notice when other members begin or cease to share the consumer group: another program, or another
     /// session with the same group.
-    fn other_members(&mut self, clients: &KafkaClients, facts: &KafkaFacts) -> Option<String> {
+    fn other_members(&mut self, clients: &KafkaClients, facts: &KafkaFacts) -> Option<Notice> {
         let valid = &self.prepared.valid;
         let shared = facts.group.as_ref().and_then(|group| {
             let client_id = valid.spec.kafka.client_config.get("client.id");
@@ -245,11 +268,15 @@ impl LocalGroup {
         let changed = shared != self.shared;
         let before = std::mem::replace(&mut self.shared, shared);
         let name = &valid.name;
-        match (&self.shared, before) {
-            (Some(shared), _) if changed => Some(format!("{name}: {shared}")),
-            (None, Some(_)) => Some(format!("{name}: the consumer group is no longer shared")),
-            _ => None,
-        }
+        let text = match (&self.shared, before) {
+            (Some(shared), _) if changed => format!("{name}: {shared}"),
+            (None, Some(_)) => format!("{name}: the consumer group is no longer shared"),
+            _ => return None,
+        };
+        Some(Notice {
+            reason: "GroupShared",
+            text,
+        })
     }
 
     /// Decides how many workers run; returns a message if the number changes.
@@ -317,6 +344,7 @@ impl LocalGroup {
     pub async fn ask_workers(&mut self) {
         self.workers.ask().await;
         let now = Instant::now();
+        self.dead_letters.note(self.totals().dead_lettered, now);
         for worker in self.workers.workers(&self.command.name) {
             for partition in worker.report.iter().flat_map(|report| &report.partitions) {
                 if let Some(position) = partition.watermark {
@@ -388,7 +416,7 @@ impl LocalGroup {
                 name: format!("{}-{}", key.0, key.1),
                 worker,
                 position: self.rates.position(&key),
-                rate: self.rates.of(&key, now),
+                rate: self.rates.of(&key, now).unwrap_or(0.0),
                 lag: lag.and_then(|lag| lag.per_partition.get(&key).copied()),
                 in_flight: report.as_ref().map_or(0, |report| report.in_flight),
                 paused_reason: report.and_then(|report| report.paused_reason),

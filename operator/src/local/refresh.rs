@@ -1,5 +1,5 @@
 //! What local mode does in Kafka for one group, as a reconcile of the operator does. In: a validated group. Out:
-//! the facts, and messages about what was done: topics created, start positions committed.
+//! the facts, and notices about what was done: topics created, start positions committed.
 
 use std::time::Duration;
 
@@ -14,12 +14,18 @@ use crate::kafka::model::{FactsQuery, GroupKey, KafkaFacts, KafkaProblem, Provis
 /// Facts that another question has just brought are not read again.
 const FRESH: Duration = Duration::from_millis(500);
 
+/// What has happened in Kafka: the reason, as Events of the operator have it, and the text for the user.
+pub struct Notice {
+    pub reason: &'static str,
+    pub text: String,
+}
+
 /// The result of a read from Kafka.
 pub struct KafkaRefresh {
     pub outcome: Result<KafkaFacts, KafkaProblem>,
     /// The topics whose start positions are committed now, or need no commit.
     pub started: Option<StartedTopics>,
-    pub messages: Vec<String>,
+    pub notices: Vec<Notice>,
 }
 
 /// Provisions topics, commits start positions and reads facts, as a reconcile of the operator does.
@@ -40,7 +46,7 @@ pub async fn refresh(
     let mut refresh = KafkaRefresh {
         outcome: read(FRESH).await,
         started: None,
-        messages: Vec::new(),
+        notices: Vec::new(),
     };
     let Ok(facts) = &refresh.outcome else {
         return refresh;
@@ -66,22 +72,28 @@ pub async fn refresh(
             .await
         {
             Ok(done) => {
-                refresh.messages = done
+                refresh.notices = done
                     .iter()
                     .filter_map(|done| match done.action {
                         ProvisionAction::Created => {
                             let note = done.note.iter().map(|note| format!(" {note}"));
                             let note: String = note.collect();
-                            Some(format!("{}: topic {} created{note}", valid.name, done.topic))
+                            Some(Notice {
+                                reason: "TopicCreated",
+                                text: format!("{}: topic {} created{note}", valid.name, done.topic),
+                            })
                         }
-                        ProvisionAction::Grown { from, to } => Some(format!(
-                            "{}: topic {} was expanded from {from} to {to} partitions",
-                            valid.name, done.topic
-                        )),
+                        ProvisionAction::Grown { from, to } => Some(Notice {
+                            reason: "TopicGrown",
+                            text: format!(
+                                "{}: topic {} was expanded from {from} to {to} partitions",
+                                valid.name, done.topic
+                            ),
+                        }),
                         ProvisionAction::Unchanged => None,
                     })
                     .collect();
-                if !refresh.messages.is_empty() {
+                if !refresh.notices.is_empty() {
                     clients.invalidate(&key);
                     refresh.outcome = read(Duration::ZERO).await;
                 }
@@ -111,11 +123,14 @@ pub async fn refresh(
         Ok(StartOutcome::Committed(_)) => refresh.started = started,
         Ok(StartOutcome::Occupied(_)) if earliest => refresh.started = started,
         Ok(StartOutcome::Occupied(topics)) if shared => {
-            refresh.messages.push(format!(
-                "{}: consumer.startPosition does not apply to {}: the consumer group has other members",
-                valid.name,
-                topics.join(", ")
-            ));
+            refresh.notices.push(Notice {
+                reason: "StartPositionIgnored",
+                text: format!(
+                    "{}: consumer.startPosition does not apply to {}: the consumer group has other members",
+                    valid.name,
+                    topics.join(", ")
+                ),
+            });
             refresh.started = started;
         }
         // Until the workers have left the group.

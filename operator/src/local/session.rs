@@ -4,6 +4,7 @@
 
 pub mod documents;
 pub mod removals;
+mod states;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,17 +19,20 @@ use super::args::LocalArgs;
 use super::embedded::{self, Broker};
 use super::load::load;
 use super::local_group::LocalGroup;
+use super::manage::Manage;
 use super::prepare::{Brokers, Folders};
 use super::refresh::KafkaRefresh;
 use super::screen::Screen;
 use super::table::GroupView;
 use super::validate::Rules;
 use super::watch::Watch;
+use crate::api::model::EventKind;
 use crate::compiler::Programs;
 use crate::group::wording::count;
 use crate::kafka::KafkaClients;
 use crate::kafka::model::GroupKey;
 use removals::Removals;
+use states::RequestedState;
 
 /// Time between two checks of the processes: short for a user, negligible CPU time.
 pub const TICK: Duration = Duration::from_millis(200);
@@ -63,6 +67,9 @@ pub struct Session {
     /// Groups that are no longer in the files; their workers are draining.
     leaving: Vec<LocalGroup>,
     removals: Removals,
+    manage: Manage,
+    /// States that users have requested through the API.
+    requested: BTreeMap<GroupKey, RequestedState>,
     watch: Watch,
     pub screen: Screen,
     refreshes: Refreshes,
@@ -81,6 +88,7 @@ impl Session {
         anyhow::ensure!(loaded.problems.is_empty(), "{}", loaded.problems.join("\n"));
         loaded.notes.iter().for_each(|note| screen.say(note));
         let program = worker_program(args.worker_binary.as_deref())?;
+        let manage = Manage::open(args).await?;
         let clients = KafkaClients::new(KAFKA_REFRESH);
         let (broker, brokers, clients) = if args.embedded_kafka {
             let broker = Broker::start().await?;
@@ -120,6 +128,8 @@ impl Session {
             groups: BTreeMap::new(),
             leaving: Vec::new(),
             removals: Removals::default(),
+            manage,
+            requested: BTreeMap::new(),
             screen,
             refreshes: mpsc::unbounded_channel(),
             second: Instant::now(),
@@ -132,6 +142,11 @@ impl Session {
             }
         }
         anyhow::ensure!(problems.is_empty(), "{}", problems.join("\n"));
+        if let Some(url) = session.manage.url() {
+            session
+                .screen
+                .say(&format!("dashboard: {url} (REST API: {url}docs)"));
+        }
         if args.max_workers.is_none() {
             session.screen.say(&format!(
                 "at most {cores} workers per group, one per processor core; change this with --max-workers"
@@ -151,7 +166,10 @@ impl Session {
             for group in self.groups.values_mut() {
                 group.ask_workers().await;
             }
+            self.manage
+                .publish(self.groups.values().map(LocalGroup::known).collect());
         }
+        self.take_commands();
         self.start_refreshes();
         self.supervise();
         let (groups, running) = (&self.groups, self.running);
@@ -161,6 +179,7 @@ impl Session {
     /// Stops all workers cleanly; a second stop signal kills them.
     pub async fn stop(&mut self, mut again: impl FnMut() -> bool) {
         if std::mem::replace(&mut self.running, false) {
+            self.manage.close();
             self.screen.say(&format!(
                 "stopping: draining {}; press Ctrl-C to stop at once",
                 count(self.alive(), "worker")
@@ -198,6 +217,11 @@ impl Session {
         &self.clients
     }
 
+    /// Address of the dashboard, if there is one.
+    pub fn dashboard(&self) -> Option<String> {
+        self.manage.url()
+    }
+
     pub fn embedded_bootstrap(&self) -> Option<&str> {
         self.broker.as_ref().map(|broker| broker.bootstrap.as_str())
     }
@@ -213,8 +237,11 @@ impl Session {
     fn take_refreshes(&mut self) {
         while let Ok((key, refresh)) = self.refreshes.1.try_recv() {
             if let Some(group) = self.groups.get_mut(&key) {
-                let messages = group.take(&self.clients, refresh);
-                messages.iter().for_each(|message| self.screen.say(message));
+                for notice in group.take(&self.clients, refresh) {
+                    self.screen.say(&notice.text);
+                    self.manage
+                        .event(&key, EventKind::Normal, notice.reason, &notice.text);
+                }
             }
         }
     }
@@ -232,14 +259,18 @@ impl Session {
     }
 
     fn supervise(&mut self) {
-        for group in self.groups.values_mut() {
+        for (key, group) in &mut self.groups {
             if self.running
                 && let Some(message) = group.resize(self.max_workers)
             {
                 self.screen.say(&message);
+                self.manage.event(key, EventKind::Normal, "Scaled", &message);
             }
-            let messages = group.supervise(self.running);
-            messages.iter().for_each(|message| self.screen.say(message));
+            // Exits of workers, and the warnings and errors in their logs.
+            for message in group.supervise(self.running) {
+                self.screen.say(&message);
+                self.manage.event(key, EventKind::Warning, "Worker", &message);
+            }
         }
         for group in &mut self.leaving {
             let messages = group.supervise(false);

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -34,7 +35,21 @@ pub struct PartitionReport {
     pub partition: i32,
     pub watermark: Option<i64>,
     pub in_flight: u64,
+    pub oldest: Option<OldestReport>,
     pub paused_reason: Option<String>,
+    pub stalled_since: Option<Timestamp>,
+}
+
+/// The oldest unfinished record of a partition, and the partition's problem.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct OldestReport {
+    pub offset: i64,
+    pub since: Timestamp,
+    #[serde(default)]
+    pub attempts: u32,
+    pub last_error: Option<String>,
+    pub error_offset: Option<i64>,
 }
 
 /// The report of the worker, if it answers.

@@ -45,6 +45,10 @@ pub struct Totals {
 #[derive(Clone, Debug)]
 pub struct WorkerView {
     pub name: String,
+    /// Unix milliseconds.
+    pub started_at: i64,
+    /// Number of exits in a row that were not requested.
+    pub exits: u32,
     pub report: Option<WorkerReport>,
 }
 
@@ -166,10 +170,21 @@ impl WorkerProcesses {
             let worker = slot.worker.as_ref()?;
             Some(WorkerView {
                 name: format!("{name}-{index}"),
+                started_at: worker.started_at,
+                exits: slot.exits,
                 report: worker.report.clone(),
             })
         });
         running.collect()
+    }
+
+    /// Slots whose worker has exited and waits for its restart, each with its number of exits in a row.
+    pub fn waiting(&self, name: &str) -> Vec<(String, u32)> {
+        let waiting = self.slots.iter().enumerate();
+        let waiting = waiting.filter(|(_, slot)| slot.waiting.is_some() && slot.worker.is_none());
+        waiting
+            .map(|(index, slot)| (format!("{name}-{index}"), slot.exits))
+            .collect()
     }
 
     /// Counts of all workers since the session started.

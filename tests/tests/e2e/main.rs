@@ -4,6 +4,7 @@
 mod admission;
 mod broker_faults;
 mod chaos;
+mod dashboard;
 mod dead_letters;
 mod dead_workers;
 mod exactly_once;

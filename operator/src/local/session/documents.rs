@@ -43,6 +43,7 @@ impl Session {
             .collect();
         for key in gone {
             self.clients.forget(&key);
+            self.requested.remove(&key);
             if let Some(group) = self.groups.remove(&key) {
                 self.screen.say(&format!(
                     "{}: no longer in the files, stopping its workers",
@@ -56,6 +57,7 @@ impl Session {
     /// Checks one document and, if it is valid, creates or changes its group.
     pub(super) async fn accept(&mut self, document: &Document, loaded: &Loaded) -> Result<(), String> {
         let key = self.key(&document.object);
+        let document = &self.with_requested_state(&key, document);
         let old = self.groups.get(&key).map(|group| group.object.clone());
         let prepared = check(
             &self.rules,

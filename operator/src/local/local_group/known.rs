@@ -1,0 +1,312 @@
+//! What the API shows of a local group. In: the group, its facts, its workers' reports. Out: plain values;
+//! what is not known is None, with the reason.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use super::LocalGroup;
+use super::conditions::{Inputs, conditions};
+use crate::api::model::{Group, Oldest, Partition, Summary, Truth, Unknown, Worker};
+use crate::local::status::{PartitionReport, WorkerReport};
+use crate::local::supervise::WorkerView;
+
+const NOT_ANSWERED: &str = "the worker has not answered yet";
+const TOO_SHORT: &str = "measured for less than a second";
+
+impl LocalGroup {
+    pub fn known(&self) -> Group {
+        let valid = &self.prepared.valid;
+        let workers = self.workers.workers(&self.command.name);
+        let exited = self.workers.waiting(&self.command.name);
+        let partitions = self.known_partitions(&workers);
+        let phase = |worker: &&WorkerView| {
+            let phase = worker.report.as_ref().map(|report| report.phase.as_str());
+            matches!(phase, Some("Consuming"))
+        };
+        let conditions = conditions(&Inputs {
+            state: valid.spec.desired_state,
+            warning: valid.warning.as_ref(),
+            problem: self.problem.as_ref(),
+            known: self.known.as_ref(),
+            wanted: self.wanted.workers,
+            why: &self.wanted.reason,
+            alive: workers.len(),
+            consuming: workers.iter().filter(phase).count(),
+            exited: &exited,
+            partitions: &partitions,
+        });
+        let summary = self.summary(&conditions, &partitions, workers.len());
+        let dead_letter = valid.spec.error_handling.dead_letter.as_ref();
+        Group {
+            summary,
+            conditions,
+            topics: match &self.known {
+                Some(known) => known.topics.clone(),
+                None => valid
+                    .spec
+                    .topics
+                    .iter()
+                    .map(|topic| (topic.name.clone(), None))
+                    .collect(),
+            },
+            writers: valid
+                .spec
+                .writers
+                .iter()
+                .map(|writer| writer.name.clone())
+                .collect(),
+            dead_letter_topic: dead_letter.map(|dead_letter| dead_letter.topic.clone()),
+            origin: self.origin.clone(),
+            partitions,
+            workers: workers
+                .into_iter()
+                .map(shown)
+                .chain(exited.into_iter().map(gone))
+                .collect(),
+        }
+    }
+
+    fn summary(
+        &self,
+        conditions: &[crate::api::model::Condition],
+        partitions: &[Partition],
+        alive: usize,
+    ) -> Summary {
+        let valid = &self.prepared.valid;
+        let mut unknown = Unknown::new();
+        let lag = self
+            .facts()
+            .and_then(|facts| facts.lag.as_ref())
+            .map(|lag| lag.total);
+        if lag.is_none() {
+            unknown.insert("lag", self.why_unknown());
+        }
+        let known = !partitions.is_empty();
+        if !known {
+            unknown.insert("partitions", self.why_unknown());
+        }
+        let sum = |rate: fn(&Partition) -> Option<f64>| {
+            let rates = partitions.iter().map(rate);
+            rates.sum::<Option<f64>>().filter(|_| known)
+        };
+        let incoming = sum(|partition| partition.in_per_second);
+        let done = sum(|partition| partition.done_per_second);
+        for (name, rate) in [("inPerSecond", incoming), ("donePerSecond", done)] {
+            if rate.is_none() {
+                unknown.insert(name, TOO_SHORT.into());
+            }
+        }
+        let catch_up_seconds = catch_up(lag, incoming, done, &mut unknown);
+        let totals = self.totals();
+        let ready = conditions.first();
+        let labels = self.object.pointer("/metadata/labels");
+        let labels = labels.and_then(|labels| serde_json::from_value(labels.clone()).ok());
+        Summary {
+            namespace: valid.namespace.clone(),
+            name: valid.name.clone(),
+            group_id: valid.group_id.clone(),
+            labels: labels.unwrap_or_default(),
+            desired_state: valid.spec.desired_state,
+            ready: ready.map_or(Truth::Unknown, |ready| ready.status),
+            reason: ready.map_or_else(String::new, |ready| ready.reason.clone()),
+            message: ready.map_or_else(String::new, |ready| ready.message.clone()),
+            workers: alive,
+            workers_desired: self.wanted.workers,
+            workers_reason: self.wanted.reason.clone(),
+            partitions: known.then(|| i32::try_from(partitions.len()).unwrap_or(i32::MAX)),
+            stalled: partitions.iter().filter(|it| it.stalled_since.is_some()).count(),
+            lag,
+            in_per_second: incoming,
+            done_per_second: done,
+            catch_up_seconds,
+            finished_total: Some(totals.records),
+            dead_lettered_total: Some(totals.dead_lettered),
+            dead_letters_per_minute: Some(self.dead_letters.growth()),
+            skipped_total: Some(totals.skipped),
+            unknown,
+        }
+    }
+
+    fn why_unknown(&self) -> String {
+        match (&self.problem, &self.known) {
+            (Some(problem), _) => format!("{}: {problem}", problem.reason()),
+            (None, None) => "waiting for the first answer from Kafka".into(),
+            (None, Some(_)) => "not all committed offsets and end offsets could be read".into(),
+        }
+    }
+
+    fn known_partitions(&self, workers: &[WorkerView]) -> Vec<Partition> {
+        let Some(known) = &self.known else {
+            return Vec::new();
+        };
+        let owners = owners(workers);
+        let lag = self.facts().and_then(|facts| facts.lag.as_ref());
+        let now = Instant::now();
+        let topics = known.topics.iter();
+        let keys =
+            topics.flat_map(|(topic, count)| (0..count.unwrap_or(0)).map(|index| (topic.clone(), index)));
+        keys.map(|key| {
+            let mut unknown = Unknown::new();
+            let owner = owners.get(&key).copied();
+            let records = lag.and_then(|lag| lag.per_partition.get(&key).copied());
+            let end = lag.and_then(|lag| lag.ends.get(&key).copied());
+            if records.is_none() {
+                for name in ["lag", "end", "committed"] {
+                    unknown.insert(name, self.why_unknown());
+                }
+            }
+            let incoming = self.arrivals.of(&key, now);
+            // Without an owner, or before the first record is read, none is finished: that is known.
+            let done = match owner {
+                Some((_, report)) if report.watermark.is_some() => self.rates.of(&key, now),
+                _ => Some(0.0),
+            };
+            for (name, rate) in [("inPerSecond", incoming), ("donePerSecond", done)] {
+                if rate.is_none() {
+                    unknown.insert(name, TOO_SHORT.into());
+                }
+            }
+            let catch_up_seconds = catch_up(records, incoming, done, &mut unknown);
+            let report = owner.map(|(_, report)| report);
+            if report.is_none() {
+                unknown.insert("worker", "no worker reports this partition".into());
+            }
+            let (topic, partition) = key;
+            Partition {
+                topic,
+                partition,
+                worker: owner.map(|(worker, _)| worker.to_string()),
+                committed: end.zip(records).map(|(end, lag)| end - lag),
+                end,
+                lag: records,
+                in_per_second: incoming,
+                done_per_second: done,
+                catch_up_seconds,
+                in_flight: report.map(|report| report.in_flight),
+                oldest: report
+                    .and_then(|report| report.oldest.as_ref())
+                    .map(|oldest| Oldest {
+                        offset: oldest.offset,
+                        since: oldest.since,
+                        attempts: oldest.attempts,
+                        last_error: oldest.last_error.clone(),
+                        error_offset: oldest.error_offset,
+                    }),
+                paused_reason: report.and_then(|report| report.paused_reason.clone()),
+                stalled_since: report.and_then(|report| report.stalled_since),
+                unknown,
+            }
+        })
+        .collect()
+    }
+}
+
+type Owners<'a> = BTreeMap<(String, i32), (&'a str, &'a PartitionReport)>;
+
+fn owners(workers: &[WorkerView]) -> Owners<'_> {
+    let mut owners = BTreeMap::new();
+    for worker in workers {
+        for partition in worker.report.iter().flat_map(|report| &report.partitions) {
+            let key = (partition.topic.clone(), partition.partition);
+            owners.insert(key, (worker.name.as_str(), partition));
+        }
+    }
+    owners
+}
+
+/// Lag divided by how much faster records are finished than added.
+fn catch_up(
+    lag: Option<i64>,
+    incoming: Option<f64>,
+    done: Option<f64>,
+    unknown: &mut Unknown,
+) -> Option<f64> {
+    let why = match (lag, incoming, done) {
+        (Some(0), ..) => return Some(0.0),
+        (Some(lag), Some(incoming), Some(done)) if done > incoming => {
+            return Some(lag as f64 / (done - incoming));
+        }
+        (Some(_), Some(_), Some(_)) => "the lag does not shrink",
+        _ => "lag or rates are not known",
+    };
+    unknown.insert("catchUpSeconds", why.into());
+    None
+}
+
+fn shown(worker: WorkerView) -> Worker {
+    let report: Option<&WorkerReport> = worker.report.as_ref();
+    let mut unknown = Unknown::new();
+    if report.is_none() {
+        for name in [
+            "phase",
+            "partitions",
+            "inFlight",
+            "finishedTotal",
+            "deadLetteredTotal",
+            "skippedTotal",
+        ] {
+            unknown.insert(name, NOT_ANSWERED.into());
+        }
+    }
+    Worker {
+        phase: report.map(|report| report.phase.clone()),
+        partitions: report.map(|report| report.partitions.len()),
+        in_flight: report.map(|report| report.partitions.iter().map(|it| it.in_flight).sum()),
+        finished_total: report.map(|report| report.records_total),
+        dead_lettered_total: report.map(|report| report.dead_lettered_total),
+        skipped_total: report.map(|report| report.skipped_total),
+        exits: worker.exits,
+        started_at: Timestamp::from_millisecond(worker.started_at).ok(),
+        last_error: report.and_then(|report| report.last_error.clone()),
+        name: worker.name,
+        unknown,
+    }
+}
+
+/// A worker that has exited and waits for its restart.
+fn gone((name, exits): (String, u32)) -> Worker {
+    let why = "the worker has exited and waits for its restart";
+    let names = [
+        "phase",
+        "partitions",
+        "inFlight",
+        "finishedTotal",
+        "deadLetteredTotal",
+        "skippedTotal",
+        "startedAt",
+    ];
+    Worker {
+        name,
+        phase: None,
+        partitions: None,
+        in_flight: None,
+        finished_total: None,
+        dead_lettered_total: None,
+        skipped_total: None,
+        exits,
+        started_at: None,
+        last_error: None,
+        unknown: names.map(|name| (name, why.to_string())).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_to_catch_up_is_unknown_unless_the_lag_shrinks() {
+        let mut unknown = Unknown::new();
+        assert_eq!(
+            catch_up(Some(100), Some(10.0), Some(20.0), &mut unknown),
+            Some(10.0)
+        );
+        assert_eq!(catch_up(Some(0), None, None, &mut unknown), Some(0.0));
+        assert!(unknown.is_empty());
+        assert_eq!(catch_up(Some(100), Some(20.0), Some(10.0), &mut unknown), None);
+        assert_eq!(unknown["catchUpSeconds"], "the lag does not shrink");
+        assert_eq!(catch_up(None, Some(0.0), Some(10.0), &mut unknown), None);
+    }
+}
