@@ -66,6 +66,9 @@ const QUIET_REQUEUE: Duration = Duration::from_secs(300);
 /// Time until the next reconcile while a condition may end with time alone.
 const UNDECIDED: Duration = Duration::from_secs(5);
 
+/// Time until the next check whether the other operator that serves a group still does.
+const TAKEOVER: Duration = Duration::from_secs(10);
+
 /// Reconciles one group, stage by stage.
 async fn reconcile(
     scope: &Scope,
@@ -76,12 +79,12 @@ async fn reconcile(
     scope.caches.ready().await.map_err(DereferenceError::from)?;
     if let Some(other) = claims::served_by_another(scope, group, memory).await? {
         claims::step_back(scope, group, other, memory).await; // (client)
-        return Ok(Action::requeue(context.refresh));
+        return Ok(Action::requeue(context.refresh.min(TAKEOVER)));
     }
     let stopped = apply::stop(scope, group, memory).await; // (client)
     let mut observed = dereference::dereference(scope, group, memory).await?; // (client)
     let removal_due = dead_workers::remove(scope, group, &observed, memory).await; // (client)
-    let shared = members::shared_group(scope, group, &observed, memory); // (pure)
+    let others = members::others_of(scope, group, &observed, memory); // (pure)
     let sources = sources(group, &observed);
     context.programs.prepare(sources).await; // (process)
     let mut verdict = validate(group, &observed, &context.programs, &context.defaults); // (pure)
@@ -90,11 +93,11 @@ async fn reconcile(
     let waiting_image = valid.and_then(|valid| context.rollouts.hold(valid, deployment.as_deref())); // (pure)
     let mut outcome = match &verdict {
         Ok(valid) if stopped.is_ok() => {
-            reconcile_accepted(scope, valid, &mut observed, memory, shared.is_some()).await
+            reconcile_accepted(scope, valid, &mut observed, memory, others.present).await
         }
         _ => ReconcileOutcome::untouched(stopped),
     };
-    (outcome.waiting_image, outcome.shared) = (waiting_image, shared);
+    (outcome.waiting_image, outcome.shared) = (waiting_image, others.shared);
     if matches!(outcome.applied, Err(ApplyError::Gone)) {
         return Ok(Action::await_change());
     }
@@ -168,9 +171,9 @@ async fn reconcile_accepted(
     valid: &ValidatedGroup,
     observed: &mut Observed,
     memory: &mut GroupMemory,
-    shared: bool,
+    others: bool,
 ) -> ReconcileOutcome {
-    let provisioned = provision::provision(scope, valid, observed, memory, shared).await; // (client)
+    let provisioned = provision::provision(scope, valid, observed, memory, others).await; // (client)
     let earliest = valid.spec.consumer.start_position.kind == StartPositionType::Earliest;
     let started = observed.started.has_all(&valid.spec, observed.kafka.known());
     let running = observed.current_replicas().is_some_and(|replicas| replicas > 0);

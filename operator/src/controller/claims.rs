@@ -69,6 +69,7 @@ pub async fn served_by_another(
         .patch_status(&group.name_any(), &manager(), &Patch::Merge(patch))
         .await;
     written.map_err(|error| ClaimError::Write(Box::new(error)))?;
+    memory.served_by = None;
     memory.claimed = Some((claimed, Instant::now()));
     Ok(None)
 }

@@ -20,6 +20,10 @@ pub struct MembersMemory {
     pods: BTreeSet<String>,
     /// Members without a pod, by worker, and when they were noticed.
     unknown: BTreeMap<String, Instant>,
+    /// One of them does not count yet.
+    undecided: bool,
+    /// Since when more members have the client id of all workers than there are workers.
+    surplus: Option<Instant>,
 }
 
 impl Default for MembersMemory {
@@ -28,6 +32,8 @@ impl Default for MembersMemory {
             since: Instant::now(),
             pods: BTreeSet::new(),
             unknown: BTreeMap::new(),
+            undecided: false,
+            surplus: None,
         }
     }
 }
@@ -45,20 +51,35 @@ impl MembersMemory {
         self.pods.retain(|pod| members.contains(pod));
         self.pods.extend(pods);
         self.unknown.retain(|worker, _| members.contains(worker));
+        self.undecided = false;
         let mut known = self.pods.clone();
         for worker in members.difference(&self.pods).filter(|worker| like_ours(worker)) {
             let noticed = *self.unknown.entry(worker.clone()).or_insert(now);
             let starting = now.duration_since(self.since) < STARTING;
             if starting || now.duration_since(noticed) < YOUNG {
                 known.insert(worker.clone());
+                self.undecided = true;
             }
         }
         known
     }
 
+    /// Whether more members than workers with the client id of all workers mean that others use it. Not at
+    /// once: a worker whose process has ended without leaving stays a member until its session ends.
+    pub fn surplus_counts(&mut self, is_surplus: bool, now: Instant) -> bool {
+        if !is_surplus {
+            self.surplus = None;
+            return false;
+        }
+        let since = *self.surplus.get_or_insert(now);
+        let counts = now.duration_since(since) >= STARTING;
+        self.undecided |= !counts;
+        counts
+    }
+
     /// A member that will count soon.
     pub fn is_undecided(&self) -> bool {
-        !self.unknown.is_empty()
+        self.undecided
     }
 }
 
@@ -82,6 +103,16 @@ mod tests {
     }
 
     #[test]
+    fn more_members_than_workers_count_after_the_session_of_a_dead_one() {
+        let mut memory = MembersMemory::default();
+        let start = memory.since;
+        assert!(!memory.surplus_counts(true, start) && memory.is_undecided());
+        assert!(memory.surplus_counts(true, start + STARTING));
+        assert!(!memory.surplus_counts(false, start + STARTING));
+        assert!(!memory.surplus_counts(true, start + STARTING));
+    }
+
+    #[test]
     fn a_member_with_the_name_of_a_worker_counts_after_a_moment() {
         let mut memory = MembersMemory::default();
         let like_ours = |name: &str| name.starts_with("orders-worker-");
@@ -94,6 +125,7 @@ mod tests {
             memory.known(none.clone(), &members, like_ours, start + STARTING),
             none
         );
+        assert!(!memory.is_undecided(), "it counts");
         let mut memory = MembersMemory::default();
         let late = memory.since + STARTING;
         assert_eq!(memory.known(none.clone(), &members, like_ours, late), x);

@@ -10,6 +10,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 
 use super::known_members::MembersMemory;
 use super::terminations::HandledTerminations;
+use crate::group::members::Others;
 use crate::group::references::ObjectKind;
 
 /// A group counts as healthy for this long after it was last healthy: a cooperative rebalance takes two
@@ -46,16 +47,24 @@ pub struct GroupMemory {
     pub replicas_set_by: Option<(Option<i64>, String)>,
     /// Members of the consumer group.
     pub members: MembersMemory,
+    /// Those that are not workers, as of the last time that the group was not rebalancing.
+    pub others: Others,
     /// Ends of worker processes that need nothing more.
     pub dead_workers: HandledTerminations,
     /// Children that others had changed and that were restored, for Events that are not published yet.
     pub restored: Vec<String>,
-    /// When children were restored lately, and the kind of each.
-    pub restored_at: Vec<(Instant, &'static str)>,
-    /// What the last of them was.
-    pub last_restored: Option<String>,
+    /// Children that were restored lately.
+    pub restorations: Vec<Restoration>,
     /// Failed reconciles in a row.
     pub failures: u32,
+}
+
+/// One restoration of a child.
+#[derive(Debug)]
+pub struct Restoration {
+    at: Instant,
+    kind: &'static str,
+    what: String,
 }
 
 /// A resource version and the data of that version.
@@ -85,30 +94,32 @@ const CONTESTED_UNTIL: Duration = Duration::from_secs(20);
 impl GroupMemory {
     /// Remembers that a child was restored.
     pub fn restored(&mut self, kind: &'static str, what: String, now: Instant) {
-        self.restored_at
-            .retain(|(at, _)| now.duration_since(*at) < CONTESTED_WITHIN);
-        self.restored_at.push((now, kind));
+        self.restorations
+            .retain(|past| now.duration_since(past.at) < CONTESTED_WITHIN);
         self.restored.push(what.clone());
-        self.last_restored = Some(what);
+        self.restorations.push(Restoration { at: now, kind, what });
     }
 
     /// What was restored last, if that happens to the same child again and again, and still does.
     pub fn contested(&self, now: Instant) -> Option<&str> {
-        let (last, kind) = self.restored_at.last()?;
-        let same = self
-            .restored_at
-            .iter()
-            .filter(|(at, other)| other == kind && now.duration_since(*at) < CONTESTED_WITHIN);
-        let contested = now.duration_since(*last) < CONTESTED_UNTIL && same.count() >= CONTESTED;
-        self.last_restored.as_deref().filter(|_| contested)
+        let mut latest_first = self.restorations.iter().rev();
+        let contested = latest_first.find(|past| self.is_contested(past.kind, now))?;
+        Some(&contested.what)
+    }
+
+    fn is_contested(&self, kind: &str, now: Instant) -> bool {
+        let within = |limit| {
+            let same = self.restorations.iter().filter(|past| past.kind == kind);
+            same.filter(|past| now.duration_since(past.at) < limit).count()
+        };
+        within(CONTESTED_UNTIL) > 0 && within(CONTESTED_WITHIN) >= CONTESTED
     }
 
     /// Whether a child of this kind is left for a moment as another client has changed it.
     pub fn is_left(&self, kind: &str, now: Instant) -> bool {
-        let last = self.restored_at.last();
-        let recent =
-            last.is_some_and(|(at, other)| *other == kind && now.duration_since(*at) < CONTESTED_PAUSE);
-        recent && self.contested(now).is_some()
+        let last = self.restorations.iter().rfind(|past| past.kind == kind);
+        let recent = last.is_some_and(|past| now.duration_since(past.at) < CONTESTED_PAUSE);
+        recent && self.is_contested(kind, now)
     }
 
     /// True if all partitions were assigned within the last [`HEALTHY_FOR`].
@@ -192,6 +203,20 @@ mod tests {
         assert!(!memory.is_left("ConfigMap", start + Duration::from_secs(44)));
         assert!(!memory.is_left("Deployment", start + Duration::from_secs(45)));
         assert_eq!(memory.contested(start + Duration::from_secs(66)), None);
+    }
+
+    #[test]
+    fn two_contested_children_are_both_left_and_another_one_changes_nothing() {
+        let (mut memory, start) = (GroupMemory::default(), Instant::now());
+        let at = |second| start + Duration::from_secs(second);
+        for second in [0, 10, 20] {
+            memory.restored("Deployment", "Deployment a".into(), at(second));
+            memory.restored("ConfigMap", "ConfigMap a".into(), at(second));
+        }
+        assert!(memory.is_left("Deployment", at(22)) && memory.is_left("ConfigMap", at(22)));
+        memory.restored("Role", "Role a was deleted".into(), at(23));
+        assert_eq!(memory.contested(at(24)), Some("ConfigMap a"));
+        assert!(!memory.is_left("Role", at(24)));
     }
 
     #[test]

@@ -37,13 +37,13 @@ pub struct ProvisionOutcome {
     pub problem: Option<Finding>,
 }
 
-/// `shared`: others than the workers of the group are members of its consumer group.
+/// `others`: others than the workers are members of the consumer group, perhaps for other topics.
 pub async fn provision(
     scope: &Scope,
     group: &ValidatedGroup,
     observed: &mut Observed,
     memory: &mut GroupMemory,
-    shared: bool,
+    others: bool,
 ) -> ProvisionOutcome {
     let mut outcome = ProvisionOutcome::default();
     let KafkaView::Known(facts) = &mut observed.kafka else {
@@ -63,7 +63,7 @@ pub async fn provision(
         // Earliest works without committed positions: workers start there by default.
         Ok(Some(StartOutcome::Occupied(_))) if earliest => observed.started = started,
         // Others stay members when the workers have stopped.
-        Ok(Some(StartOutcome::Occupied(topics))) if shared => {
+        Ok(Some(StartOutcome::Occupied(topics))) if others => {
             outcome.skipped = topics;
             observed.started = started;
         }

@@ -6,8 +6,10 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use crds::names::CONFIG_HASH_ANNOTATION;
 use k8s_openapi::api::apps::v1::Deployment;
 
+use super::build::config_map::{config_hash, config_map};
 use super::build::deployment::CONTAINER;
 use crate::group::validate::ValidatedGroup;
 use crate::kafka::model::GroupKey;
@@ -53,7 +55,8 @@ impl Rollouts {
     }
 
     /// Keeps the image that the workers run while other groups roll out, and returns the one that has to wait.
-    /// An image of the group's own never waits.
+    /// An image of the group's own never waits. Neither does a group whose configuration changes: its pods
+    /// restart anyway, and workers of another release may refuse the new configuration.
     pub fn hold(&self, group: &mut ValidatedGroup, deployment: Option<&Deployment>) -> Option<String> {
         let key = GroupKey::new(&group.namespace, &group.name);
         let running = deployment
@@ -69,6 +72,10 @@ impl Rollouts {
             }
             return None;
         }
+        if has_other_configuration(group, deployment) {
+            lock(&self.running).entry(key).or_insert_with(Instant::now);
+            return None;
+        }
         (!self.admit(&key, Instant::now())).then(|| std::mem::replace(&mut group.image, running))
     }
 }
@@ -81,6 +88,14 @@ fn image(deployment: &Deployment) -> Option<String> {
         .find(|container| container.name == CONTAINER)?
         .image
         .clone()
+}
+
+fn has_other_configuration(group: &ValidatedGroup, deployment: Option<&Deployment>) -> bool {
+    let running = deployment.and_then(|deployment| {
+        let metadata = deployment.spec.as_ref()?.template.metadata.as_ref()?;
+        metadata.annotations.as_ref()?.get(CONFIG_HASH_ANNOTATION)
+    });
+    running.is_none_or(|running| *running != config_hash(&config_map(group)))
 }
 
 fn has_rolled_out(deployment: &Deployment) -> bool {
@@ -99,10 +114,13 @@ mod tests {
     use super::*;
     use crate::fixtures::validated;
 
-    fn deployment(image: &str, ready: i32) -> Deployment {
+    /// The Deployment of the group `name`, with its configuration.
+    fn deployment_of(name: &str, image: &str, ready: i32) -> Deployment {
+        let hash = config_hash(&config_map(&named(name)));
         serde_json::from_value(serde_json::json!({
             "metadata": {"generation": 3},
             "spec": {"replicas": 2, "selector": {}, "template": {
+                "metadata": {"annotations": {CONFIG_HASH_ANNOTATION: hash}},
                 "spec": {"containers": [{"name": "other", "image": "x"}, {"name": CONTAINER, "image": image}]},
             }},
             "status": {"observedGeneration": 3, "replicas": 2, "updatedReplicas": 2, "readyReplicas": ready},
@@ -121,10 +139,9 @@ mod tests {
     #[test]
     fn so_many_groups_change_their_image_at_once() {
         let rollouts = Rollouts::new(2);
-        let old = deployment("worker:1", 2);
         let held = |name: &str| {
             let mut group = named(name);
-            let waits = rollouts.hold(&mut group, Some(&old));
+            let waits = rollouts.hold(&mut group, Some(&deployment_of(name, "worker:1", 2)));
             (group.image, waits.is_some())
         };
         assert_eq!(held("a"), ("worker:2".into(), false));
@@ -132,9 +149,9 @@ mod tests {
         assert_eq!(held("c"), ("worker:1".into(), true));
         assert_eq!(held("a"), ("worker:2".into(), false), "it was admitted");
         // Not before all of its workers are ready.
-        rollouts.hold(&mut named("a"), Some(&deployment("worker:2", 1)));
+        rollouts.hold(&mut named("a"), Some(&deployment_of("a", "worker:2", 1)));
         assert!(held("c").1);
-        rollouts.hold(&mut named("a"), Some(&deployment("worker:2", 2)));
+        rollouts.hold(&mut named("a"), Some(&deployment_of("a", "worker:2", 2)));
         assert_eq!(held("c"), ("worker:2".into(), false));
         assert!(held("d").1);
         rollouts.done(&GroupKey::new(&named("b").namespace, "b"));
@@ -146,11 +163,30 @@ mod tests {
         let rollouts = Rollouts::new(0);
         let mut pinned = named("a");
         pinned.spec.worker.image = Some("worker:2".into());
-        assert_eq!(rollouts.hold(&mut pinned, Some(&deployment("worker:1", 2))), None);
+        assert_eq!(
+            rollouts.hold(&mut pinned, Some(&deployment_of("a", "worker:1", 2))),
+            None
+        );
         assert_eq!(rollouts.hold(&mut named("b"), None), None);
-        let mut stopped = deployment("worker:1", 2);
+        let mut stopped = deployment_of("c", "worker:1", 2);
         stopped.spec.as_mut().unwrap().replicas = Some(0);
         assert_eq!(rollouts.hold(&mut named("c"), Some(&stopped)), None);
+    }
+
+    #[test]
+    fn a_changed_configuration_is_never_combined_with_the_image_of_another_release() {
+        let rollouts = Rollouts::new(0);
+        let old = deployment_of("a", "worker:1", 2);
+        let mut changed = named("a");
+        changed.spec.processing.concurrency += 1;
+        assert_eq!(rollouts.hold(&mut changed, Some(&old)), None);
+        assert_eq!(changed.image, "worker:2");
+        // It counts, so that others wait for it.
+        assert!(
+            rollouts
+                .hold(&mut named("b"), Some(&deployment_of("b", "worker:1", 2)))
+                .is_some()
+        );
     }
 
     #[test]

@@ -95,6 +95,11 @@ pub async fn reject_unreadable(
     };
     let old: KafkaConsumerGroupStatus =
         serde_json::from_value(stored.data.get("status").cloned().unwrap_or_default()).unwrap_or_default();
+    if is_served_by_another(scope, old.operator.as_deref()).await {
+        // Perhaps one that knows the field.
+        scope.context.metrics.forget(namespace, name);
+        return Ok(());
+    }
     stop_unreadable(scope, namespace, name, &stored, memory).await?;
     let rejection = Rejection::new(
         "InvalidSpec",
@@ -123,6 +128,19 @@ pub async fn reject_unreadable(
         scope.publish(&event, &stored.object_ref(&resource)).await;
     }
     Ok(())
+}
+
+/// Whether another operator has claimed the group and is alive, or may be: without an answer, this operator
+/// must not write.
+async fn is_served_by_another(scope: &Scope, claimed: Option<&str>) -> bool {
+    let context = &scope.context;
+    match claimed {
+        Some(other) if other != context.installation => {
+            let alive = context.leases.is_alive(&context.client, other).await;
+            alive.unwrap_or(true)
+        }
+        _ => false,
+    }
 }
 
 /// Stopping works even if the rest of the resource does not parse.

@@ -23,6 +23,16 @@ pub struct SharedGroup {
     pub refuses: Option<String>,
 }
 
+impl SharedGroup {
+    /// The reason and what to do.
+    pub fn with_reason(&self) -> String {
+        match &self.refuses {
+            Some(refuses) => format!("GroupRefusesWorkers: {refuses}"),
+            None => format!("GroupShared: {}", self.message),
+        }
+    }
+}
+
 /// How a worker of the resource is recognized.
 pub struct Known<'a> {
     pub worker: &'a dyn Fn(&Incarnation) -> bool,
@@ -32,7 +42,16 @@ pub struct Known<'a> {
     pub workers: usize,
 }
 
-/// Members that are not workers of the resource. Those that only read other topics take nothing away.
+/// What is known of the members of a consumer group that are not workers of the resource.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Others {
+    /// Set if some of them may take a part of the records.
+    pub shared: Option<SharedGroup>,
+    /// There are some, perhaps only readers of other topics: the group is not empty without the workers.
+    pub present: bool,
+}
+
+/// Members that are not workers of the resource.
 pub fn others<'a>(group: &'a GroupFacts, known: &Known<'_>) -> Vec<&'a MemberFacts> {
     let mut same_name = 0;
     let ours = |member: &&MemberFacts| {
@@ -43,12 +62,17 @@ pub fn others<'a>(group: &'a GroupFacts, known: &Known<'_>) -> Vec<&'a MemberFac
         Incarnation::parse(&member.client_id).is_some_and(|run| (known.worker)(&run))
     };
     let (_, mut others): (Vec<_>, Vec<_>) = group.members.iter().partition(ours);
-    others.retain(|member| member.assigned > 0 || !member.reads_others);
     others.sort_by_key(|member| (&member.client_id, &member.host));
     others
 }
 
-/// What to say about them; `users` are other resources with the same consumer group. None if there are none.
+/// The assignments of a classic group cannot be read while it is rebalancing.
+pub fn is_rebalancing(group: &GroupFacts) -> bool {
+    matches!(&*group.state, "PreparingRebalance" | "CompletingRebalance")
+}
+
+/// What to say about [`others`]; `users` are other resources with the same consumer group. None if they take
+/// nothing away: they only read other topics.
 pub fn shared(
     group_id: &str,
     protocol: GroupProtocol,
@@ -56,6 +80,8 @@ pub fn shared(
     others: &[&MemberFacts],
     users: &[String],
 ) -> Option<SharedGroup> {
+    let takes_records = |member: &&&MemberFacts| member.assigned > 0 || !member.reads_others;
+    let others: Vec<&MemberFacts> = others.iter().filter(takes_records).copied().collect();
     if others.is_empty() {
         return None;
     }
@@ -164,9 +190,16 @@ mod tests {
     fn a_member_that_only_reads_other_topics_takes_nothing_away() {
         let mut reader = member("rdkafka", 0);
         reader.reads_others = true;
-        assert!(found(&group(vec![reader.clone()]), None, 1).is_empty());
+        let is_shared = |reader: &MemberFacts| {
+            let group = group(vec![reader.clone()]);
+            // It is a member nevertheless: the group is not empty when the workers have stopped.
+            assert_eq!(found(&group, None, 1), ["rdkafka"]);
+            let others: Vec<&MemberFacts> = group.members.iter().collect();
+            shared("g", GroupProtocol::Classic, &group, &others, &[]).is_some()
+        };
+        assert!(!is_shared(&reader));
         reader.assigned = 1;
-        assert_eq!(found(&group(vec![reader]), None, 1), ["rdkafka"]);
+        assert!(is_shared(&reader));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod conditions;
 mod known;
+mod others;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,12 +20,12 @@ use super::rates::{LastMinute, Rates};
 use super::refresh::{KafkaRefresh, Notice, refresh};
 use super::supervise::{Totals, WorkerCommand, WorkerProcesses};
 use super::table::{GroupView, PartitionView};
-use crate::group::members::{self, Known};
+use crate::group::members::Others;
 use crate::group::observed::{StartedTopics, query};
 use crate::group::scaling::{ScalingFacts, Start};
 use crate::group::wording::count;
 use crate::kafka::KafkaClients;
-use crate::kafka::model::{FactsQuery, GroupKey, KafkaFacts, KafkaProblem};
+use crate::kafka::model::{FactsQuery, KafkaFacts, KafkaProblem};
 
 /// Time between two reads from Kafka; added partitions are noticed within it.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
@@ -45,7 +46,7 @@ pub struct LocalGroup {
     topic_ids: BTreeMap<String, String>,
     problem: Option<KafkaProblem>,
     /// Other members of the consumer group, and what to do.
-    shared: Option<String>,
+    others: Others,
     started: StartedTopics,
     wanted: Size,
     /// Positions of the workers.
@@ -85,7 +86,7 @@ impl LocalGroup {
             known: None,
             topic_ids: BTreeMap::new(),
             problem: None,
-            shared: None,
+            others: Others::default(),
             started: StartedTopics::default(),
             wanted: Size {
                 workers: 0,
@@ -116,9 +117,14 @@ impl LocalGroup {
 
     /// Requests another state: the control file, and the number of workers, follow.
     pub fn set_state(&mut self, state: DesiredState, object: Value) -> std::io::Result<()> {
-        self.object = object;
-        self.prepared.valid.spec.desired_state = state;
-        self.install()
+        let spec = &mut self.prepared.valid.spec;
+        let before = std::mem::replace(&mut spec.desired_state, state);
+        let before = (before, std::mem::replace(&mut self.object, object));
+        let done = self.install();
+        if done.is_err() {
+            (self.prepared.valid.spec.desired_state, self.object) = before;
+        }
+        done
     }
 
     fn install(&mut self) -> std::io::Result<()> {
@@ -183,7 +189,7 @@ impl LocalGroup {
             valid,
             self.query(),
             self.has_started(),
-            self.shared.is_some(),
+            self.others.present,
             provision,
         ))
     }
@@ -234,49 +240,6 @@ impl LocalGroup {
             }
         }
         notices
-    }
-
-    /// A notice when other members begin or cease to share the consumer group: another program, or another
-    /// session with the same group.
-    fn other_members(&mut self, clients: &KafkaClients, facts: &KafkaFacts) -> Option<Notice> {
-        let valid = &self.prepared.valid;
-        let shared = facts.group.as_ref().and_then(|group| {
-            let client_id = valid.spec.kafka.client_config.get("client.id");
-            let known = Known {
-                worker: &|run| self.workers.has_started(run),
-                client_id: client_id.map(|value| value.0.as_str()),
-                workers: self.workers.alive(),
-            };
-            let users = clients.users(&GroupKey::new(&valid.namespace, &valid.name), &valid.group_id);
-            let users: Vec<String> = users
-                .iter()
-                .map(|user| format!("group {} of this session", user.name))
-                .collect();
-            let protocol = valid.spec.consumer.group_protocol;
-            members::shared(
-                &valid.group_id,
-                protocol,
-                group,
-                &members::others(group, &known),
-                &users,
-            )
-        });
-        let shared = shared.map(|shared| match shared.refuses {
-            Some(refuses) => format!("GroupRefusesWorkers: {refuses}"),
-            None => format!("GroupShared: {}", shared.message),
-        });
-        let changed = shared != self.shared;
-        let before = std::mem::replace(&mut self.shared, shared);
-        let name = &valid.name;
-        let text = match (&self.shared, before) {
-            (Some(shared), _) if changed => format!("{name}: {shared}"),
-            (None, Some(_)) => format!("{name}: the consumer group is no longer shared"),
-            _ => return None,
-        };
-        Some(Notice {
-            reason: "GroupShared",
-            text,
-        })
     }
 
     /// Decides how many workers run; returns a message if the number changes.
@@ -384,8 +347,8 @@ impl LocalGroup {
         if let Some(problem) = &self.problem {
             return Some(format!("{}: {problem}", problem.reason()));
         }
-        if let Some(shared) = &self.shared {
-            return Some(shared.clone());
+        if let Some(shared) = &self.others.shared {
+            return Some(shared.with_reason());
         }
         let idle =
             self.wanted.workers == 0 && self.prepared.valid.spec.desired_state == DesiredState::Running;

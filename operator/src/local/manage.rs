@@ -101,7 +101,14 @@ async fn serve(
     })?;
     let address = listener.local_addr()?;
     let shared = Shared::new(Arc::clone(board), commands, "local");
-    Ok(Some((address, tokio::spawn(server::serve(listener, shared)))))
+    let mut first = board.subscribe();
+    let served = tokio::spawn(async move {
+        // Until something is known, connections wait: no groups would look like an empty session.
+        if first.changed().await.is_ok() {
+            server::serve(listener, shared).await;
+        }
+    });
+    Ok(Some((address, served)))
 }
 
 #[cfg(not(feature = "api"))]

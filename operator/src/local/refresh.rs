@@ -34,7 +34,7 @@ pub async fn refresh(
     valid: ValidatedGroup,
     query: FactsQuery,
     has_started: bool,
-    shared: bool,
+    others: bool,
     provision: bool,
 ) -> KafkaRefresh {
     let key = GroupKey::new(&valid.namespace, &valid.name);
@@ -122,7 +122,7 @@ pub async fn refresh(
     match committed.await {
         Ok(StartOutcome::Committed(_)) => refresh.started = started,
         Ok(StartOutcome::Occupied(_)) if earliest => refresh.started = started,
-        Ok(StartOutcome::Occupied(topics)) if shared => {
+        Ok(StartOutcome::Occupied(topics)) if others => {
             refresh.notices.push(Notice {
                 reason: "StartPositionIgnored",
                 text: format!(

@@ -18,6 +18,10 @@ use super::status::{self, WorkerReport};
 use crate::kafka::model::DeadProcess;
 use log::WorkerLog;
 
+/// A worker that has not answered for this long is shown without its last report: it may have lost its
+/// partitions.
+const SILENT: Duration = Duration::from_secs(5);
+
 /// How to start the workers of a group.
 #[derive(Clone, Debug)]
 pub struct WorkerCommand {
@@ -49,6 +53,7 @@ pub struct WorkerView {
     pub started_at: i64,
     /// Number of exits in a row that were not requested.
     pub exits: u32,
+    /// None if it does not answer.
     pub report: Option<WorkerReport>,
 }
 
@@ -81,6 +86,8 @@ struct Worker {
     kill_at: Option<Instant>,
     log: WorkerLog,
     report: Option<WorkerReport>,
+    /// When it last answered.
+    answered: Instant,
 }
 
 impl WorkerProcesses {
@@ -159,12 +166,14 @@ impl WorkerProcesses {
         let asked = self.slots.iter_mut().filter_map(|slot| slot.worker.as_mut());
         let answers = asked.map(|worker| async move {
             if let Some(report) = status::ask(worker.address).await {
-                worker.report = Some(report);
+                (worker.report, worker.answered) = (Some(report), Instant::now());
             }
         });
         futures::future::join_all(answers).await;
     }
 
+    /// The running workers, each with its report if it answers. Another worker may own its partitions
+    /// otherwise.
     pub fn workers(&self, name: &str) -> Vec<WorkerView> {
         let running = self.slots.iter().enumerate().filter_map(|(index, slot)| {
             let worker = slot.worker.as_ref()?;
@@ -172,7 +181,10 @@ impl WorkerProcesses {
                 name: format!("{name}-{index}"),
                 started_at: worker.started_at,
                 exits: slot.exits,
-                report: worker.report.clone(),
+                report: worker
+                    .report
+                    .clone()
+                    .filter(|_| worker.answered.elapsed() < SILENT),
             })
         });
         running.collect()
@@ -343,6 +355,7 @@ fn start(command: &WorkerCommand, name: &str) -> std::io::Result<Worker> {
         kill_at: None,
         log,
         report: None,
+        answered: Instant::now(),
     })
 }
 

@@ -145,7 +145,7 @@ async fn the_dashboard_shows_a_group_and_changes_its_state() -> Result<()> {
     browser
         .until(
             "the page says that its numbers are old",
-            "document.querySelector('main.lost') !== null && document.querySelector('.age')?.innerText.includes('old') && document.querySelector('.buttons button').disabled",
+            "document.querySelector('main.lost') !== null && document.querySelector('.age')?.innerText.includes('old') && document.querySelector('.buttons button').ariaDisabled === 'true'",
         )
         .await?;
     axe(&browser, "a lost stream").await?;

@@ -5,7 +5,16 @@ import { Groups } from "./groups.js";
 import { Group } from "./group.js";
 
 const root = document.getElementById("app");
-const [, first, namespace, name] = location.pathname.split("/").map(decodeURIComponent);
+/** A part of the address; one that is not valid is shown as it is. @param {string} part */
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
+const [, first, namespace, name] = location.pathname.split("/").map(decoded);
 const one = first === "groups";
 const key = `${namespace}/${name}`;
 

@@ -2,11 +2,12 @@
 import { html, Component } from "./html.js";
 import { compact, time } from "./format.js";
 
+/** Each with its length in seconds, the time between two reads in milliseconds, and the step in seconds. */
 const RANGES = [
-  ["10 minutes", 600, 2000],
-  ["1 hour", 3600, 15000],
-  ["6 hours", 21600, 15000],
-  ["7 days", 604800, 60000],
+  ["10 minutes", 600, 2000, 2],
+  ["1 hour", 3600, 15000, 15],
+  ["6 hours", 21600, 15000, 15],
+  ["7 days", 604800, 60000, 300],
 ];
 
 /** Metrics by unit: values of different units never share an axis. */
@@ -36,6 +37,7 @@ export class Chart extends Component {
 
   componentWillUnmount() {
     clearTimeout(this.timer);
+    this.asked += 1;
     this.resized.disconnect();
     this.theme.removeEventListener("change", this.drawAgain);
     this.plot?.destroy();
@@ -43,14 +45,18 @@ export class Chart extends Component {
 
   async load() {
     clearTimeout(this.timer);
-    const [, seconds, pause] = RANGES[this.state.range];
+    const [, seconds, pause, step] = RANGES[this.state.range];
+    // A later request, and the end of the page, make this one void.
+    const asked = (this.asked = (this.asked ?? 0) + 1);
     try {
       const since = new Date(Date.now() - seconds * 1000).toISOString();
-      const response = await fetch(`/api/v1/groups/${this.props.path}/series?since=${since}`);
+      const response = await fetch(`/api/v1/groups/${this.props.path}/series?since=${since}&step=${step}`);
       const answer = await response.json();
+      if (asked !== this.asked) return;
       if (!response.ok) throw new Error(answer.detail);
       this.setState({ points: answer, failed: null }, () => this.draw(false));
     } catch (error) {
+      if (asked !== this.asked) return;
       this.setState({ failed: error.message });
     }
     this.timer = setTimeout(() => this.load(), pause);
@@ -91,7 +97,7 @@ export class Chart extends Component {
 
   render(_, { range, set, points, failed }) {
     const metrics = SETS[set];
-    const last = (name) => points?.[name]?.findLast((value) => value !== null);
+    const last = (name) => points?.[name]?.at(-1);
     const summary = metrics.map(([name, label]) => `${label}: ${compact(last(name))} now`).join(", ");
     const rows = points ? points.time.map((at, index) => [at, index]).slice(-20).reverse() : [];
     return html`

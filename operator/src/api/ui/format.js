@@ -1,14 +1,18 @@
 // Numbers and times as text. Unknown (null or undefined) is a dash, never 0.
 
 const integer = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+const small = new Intl.NumberFormat("en-US", { maximumSignificantDigits: 2 });
 const short = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 });
 
 /** @param {number|null|undefined} value */
 export const number = (value) => (value == null ? "–" : integer.format(value));
 
-/** A number for a small place: 1.2K. @param {number|null|undefined} value */
-export const compact = (value) =>
-  value == null ? "–" : Math.abs(value) < 10000 ? integer.format(value) : short.format(value);
+/** A number for a small place: 0.4 or 1.2K. @param {number|null|undefined} value */
+export function compact(value) {
+  if (value == null) return "–";
+  const size = Math.abs(value);
+  return (size < 10 ? small : size < 10000 ? integer : short).format(value);
+}
 
 /** A duration. @param {number|null|undefined} seconds */
 export function duration(seconds) {
@@ -27,7 +31,7 @@ export function time(text) {
   const clock = date.toLocaleTimeString("en-GB");
   return date.toDateString() === new Date().toDateString()
     ? clock
-    : `${date.toISOString().slice(0, 10)} ${clock}`;
+    : `${date.toLocaleDateString("sv-SE")} ${clock}`;
 }
 
 /** How long ago. @param {string|null|undefined} text */

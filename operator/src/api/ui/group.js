@@ -50,8 +50,8 @@ export class Group extends Component {
       return html`<main class=${live.status}>
         <h1>${name}</h1>
         <${Connection} live=${live} />
-        ${live.status === "loading"
-          ? html`<p>Loading …</p>`
+        ${live.receivedAt === null
+          ? html`<p>${live.status === "loading" ? "Loading …" : "The server has not answered yet."}</p>`
           : html`<p class="empty">There is no group ${name}. It may have been removed from its file. <a href="/">All groups</a></p>`}
       </main>`;
     }

@@ -54,6 +54,7 @@ export class Groups extends Component {
 
   render({ live }, { search, ready, sort }) {
     const all = Object.values(live.groups);
+    const known = live.receivedAt !== null;
     const found = this.found(all);
     const notReady = all.filter((group) => group.ready !== "True").length;
     const onSort = (next) => this.change({ sort: next });
@@ -64,11 +65,11 @@ export class Groups extends Component {
         <h1>Consumer groups</h1>
         <${Connection} live=${live} />
         <dl class="numbers">
-          <div><dt>Groups</dt><dd>${number(all.length)}</dd></div>
-          <div><dt>Not ready</dt><dd class=${notReady ? "bad" : ""}>${number(notReady)}</dd></div>
-          <div><dt>Lag</dt><dd>${compact(sum(all, "lag"))}</dd></div>
-          <div><dt>In per second</dt><dd>${compact(sum(all, "inPerSecond"))}</dd></div>
-          <div><dt>Done per second</dt><dd>${compact(sum(all, "donePerSecond"))}</dd></div>
+          <div><dt>Groups</dt><dd>${number(known ? all.length : null)}</dd></div>
+          <div><dt>Not ready</dt><dd class=${notReady ? "bad" : ""}>${number(known ? notReady : null)}</dd></div>
+          <div><dt>Lag</dt><dd>${compact(known ? sum(all, "lag") : null)}</dd></div>
+          <div><dt>In per second</dt><dd>${compact(known ? sum(all, "inPerSecond") : null)}</dd></div>
+          <div><dt>Done per second</dt><dd>${compact(known ? sum(all, "donePerSecond") : null)}</dd></div>
         </dl>
         <form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}>
           <label>Search <input type="search" value=${search} placeholder="name or group id"
@@ -87,7 +88,8 @@ export class Groups extends Component {
   }
 
   table(live, all, found, header) {
-    if (live.status === "loading") return html`<p>Loading …</p>`;
+    if (live.receivedAt === null)
+      return html`<p>${live.status === "loading" ? "Loading …" : "The server has not answered yet."}</p>`;
     if (all.length === 0)
       return html`<p class="empty">No groups. In local mode, pass a file: <code>kafka-consumer-operator local -f orders.yaml</code></p>`;
     if (found.length === 0) return html`<p class="empty">No group matches. Change the search or the filter.</p>`;

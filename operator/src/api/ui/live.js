@@ -30,11 +30,14 @@ export class Live {
     /** @type {State} */
     this.state = { status: "loading", groups: {}, receivedAt: null };
     this.open();
+    // Browsers allow six connections to a server over all of its pages, so a page that is not seen has none.
+    document.addEventListener("visibilitychange", () => (document.hidden ? this.source?.close() : this.open()));
     setInterval(() => this.check(), 1000);
   }
 
   open() {
     this.source?.close();
+    if (document.hidden) return;
     const source = new EventSource(this.url);
     this.source = source;
     source.addEventListener("snapshot", (event) => this.received(JSON.parse(event.data).groups, true));
@@ -59,6 +62,7 @@ export class Live {
   }
 
   check() {
+    if (document.hidden) return;
     const { status, receivedAt } = this.state;
     if (status === "live" && Date.now() - receivedAt > SILENCE_MS) {
       this.lost();

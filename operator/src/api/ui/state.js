@@ -22,6 +22,7 @@ export class StateButtons extends Component {
         method: "PUT",
         headers: { "Content-Type": "application/json" },
         body: JSON.stringify({ desiredState }),
+        signal: AbortSignal.timeout(35000),
       });
       const answer = await response.json();
       if (!response.ok) this.setState({ text: answer.detail, failed: true });
@@ -36,6 +37,8 @@ export class StateButtons extends Component {
   }
 
   clicked(state) {
+    // Not the attribute disabled: it would take the focus away.
+    if (this.state.busy || this.props.disabled) return;
     if (state === "Stopped") this.dialog.showModal();
     else this.request(state);
   }
@@ -47,7 +50,7 @@ export class StateButtons extends Component {
           ([state, label]) => html`<button
             type="button"
             aria-pressed=${group.desiredState === state ? "true" : "false"}
-            disabled=${busy || disabled}
+            aria-disabled=${busy || disabled ? "true" : "false"}
             onClick=${() => this.clicked(state)}
           >${label}</button>`,
         )}

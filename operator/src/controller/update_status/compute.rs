@@ -59,7 +59,10 @@ pub fn compute(inputs: &Inputs<'_>) -> Computed {
         tolerant,
     );
     let reconciling = reconciling(inputs, &accepted, &available, &assigned, &ready, &stalled);
-    let converging = reconciling.is_true() || (!ready.is_true() && !stalled.is_true() && !stopped(inputs));
+    // Nothing about a group that waits for its turn changes soon.
+    let waits = reconciling.reason == "WaitingForRollout";
+    let converging =
+        (reconciling.is_true() && !waits) || (!ready.is_true() && !stalled.is_true() && !stopped(inputs));
     let verdicts = vec![
         (condition::READY, ready),
         (condition::ACCEPTED, accepted),

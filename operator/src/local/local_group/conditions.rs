@@ -6,6 +6,7 @@ use crds::status::{PausedReason, condition};
 use jiff::Timestamp;
 
 use crate::api::model::{Condition, Partition, Truth};
+use crate::group::members::SharedGroup;
 use crate::group::rejection::Finding;
 use crate::group::wording::count;
 use crate::kafka::model::{KafkaFacts, KafkaProblem};
@@ -16,6 +17,8 @@ pub struct Inputs<'a> {
     pub warning: Option<&'a Finding>,
     pub problem: Option<&'a KafkaProblem>,
     pub known: Option<&'a KafkaFacts>,
+    /// Other members of the consumer group, if they may take records.
+    pub shared: Option<&'a SharedGroup>,
     /// Workers that should run, and why.
     pub wanted: usize,
     pub why: &'a str,
@@ -138,6 +141,9 @@ fn available(inputs: &Inputs<'_>) -> Condition {
         let message = format!("{wanted} of {} ready", count(wanted, "worker"));
         return new(kind, Truth::True, "AllWorkersReady", message);
     }
+    if let Some(refuses) = inputs.shared.and_then(|shared| shared.refuses.as_ref()) {
+        return new(kind, Truth::False, "GroupRefusesWorkers", refuses);
+    }
     let message = format!(
         "{} of {} ready, {alive} running",
         inputs.consuming,
@@ -171,6 +177,10 @@ fn consuming(inputs: &Inputs<'_>) -> Condition {
         DesiredState::Stopped => {
             let message = "desiredState is Stopped; committed offsets are kept";
             return new(kind, Truth::False, "Stopped", message);
+        }
+        _ if inputs.shared.is_some() => {
+            let message = inputs.shared.map_or("", |shared| &shared.message);
+            return new(kind, Truth::False, "GroupShared", message);
         }
         DesiredState::Paused => {
             let message = "desiredState is Paused; workers keep their partitions and fetch no records";
@@ -258,6 +268,8 @@ fn ready(inputs: &Inputs<'_>, in_order: [&Condition; 4]) -> Condition {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
     use crate::fixtures::facts;
 
@@ -276,6 +288,7 @@ mod tests {
             warning: None,
             problem: None,
             known: Some(&facts),
+            shared: None,
             wanted: 1,
             why: "topic orders does not exist",
             alive: 1,
@@ -303,6 +316,14 @@ mod tests {
         assert_eq!(
             reason(|it| it.consuming = 0, &owned),
             is(Truth::False, "Progressing")
+        );
+        static SHARED: LazyLock<SharedGroup> = LazyLock::new(|| SharedGroup {
+            message: "client.id \"x\"".into(),
+            refuses: None,
+        });
+        assert_eq!(
+            reason(|it| it.shared = Some(&SHARED), &owned),
+            is(Truth::False, "GroupShared")
         );
         let paused: fn(&mut Inputs<'_>) = |it| it.state = DesiredState::Paused;
         assert_eq!(reason(paused, &owned), is(Truth::True, "Paused"));
@@ -344,6 +365,7 @@ mod tests {
             warning: None,
             problem: None,
             known: Some(&facts),
+            shared: None,
             wanted: 2,
             why: "",
             alive: 1,

@@ -12,7 +12,7 @@ use crate::api::model::{Group, Oldest, Partition, Summary, Truth, Unknown, Worke
 use crate::local::status::{PartitionReport, WorkerReport};
 use crate::local::supervise::WorkerView;
 
-const NOT_ANSWERED: &str = "the worker has not answered yet";
+const NOT_ANSWERED: &str = "the worker does not answer";
 const TOO_SHORT: &str = "measured for less than a second";
 
 impl LocalGroup {
@@ -30,6 +30,7 @@ impl LocalGroup {
             warning: valid.warning.as_ref(),
             problem: self.problem.as_ref(),
             known: self.known.as_ref(),
+            shared: self.others.shared.as_ref(),
             wanted: self.wanted.workers,
             why: &self.wanted.reason,
             alive: workers.len(),
@@ -83,21 +84,25 @@ impl LocalGroup {
         if lag.is_none() {
             unknown.insert("lag", self.why_unknown());
         }
-        let known = !partitions.is_empty();
-        if !known {
+        let count = self.known.as_ref().and_then(|known| {
+            let counts = known.topics.values();
+            counts.copied().sum::<Option<i32>>()
+        });
+        if count.is_none() {
             unknown.insert("partitions", self.why_unknown());
         }
-        let sum = |rate: fn(&Partition) -> Option<f64>| {
-            let rates = partitions.iter().map(rate);
-            rates.sum::<Option<f64>>().filter(|_| known)
-        };
-        let incoming = sum(|partition| partition.in_per_second);
-        let done = sum(|partition| partition.done_per_second);
-        for (name, rate) in [("inPerSecond", incoming), ("donePerSecond", done)] {
+        // Why the first partition without a rate has none.
+        let mut sum = |name: &'static str, rate: fn(&Partition) -> Option<f64>| {
+            let rates = partitions.iter().map(rate).sum::<Option<f64>>();
+            let rate = rates.filter(|_| count.is_some());
             if rate.is_none() {
-                unknown.insert(name, TOO_SHORT.into());
+                let why = partitions.iter().find_map(|it| it.unknown.get(name).cloned());
+                unknown.insert(name, why.unwrap_or_else(|| self.why_unknown()));
             }
-        }
+            rate
+        };
+        let incoming = sum("inPerSecond", |partition| partition.in_per_second);
+        let done = sum("donePerSecond", |partition| partition.done_per_second);
         let catch_up_seconds = catch_up(lag, incoming, done, &mut unknown);
         let totals = self.totals();
         let ready = conditions.first();
@@ -115,7 +120,7 @@ impl LocalGroup {
             workers: alive,
             workers_desired: self.wanted.workers,
             workers_reason: self.wanted.reason.clone(),
-            partitions: known.then(|| i32::try_from(partitions.len()).unwrap_or(i32::MAX)),
+            partitions: count,
             stalled: partitions.iter().filter(|it| it.stalled_since.is_some()).count(),
             lag,
             in_per_second: incoming,
@@ -133,6 +138,10 @@ impl LocalGroup {
         match (&self.problem, &self.known) {
             (Some(problem), _) => format!("{}: {problem}", problem.reason()),
             (None, None) => "waiting for the first answer from Kafka".into(),
+            (None, Some(known)) if known.topics.values().any(Option::is_none) => {
+                let missing = known.topics.iter().find(|(_, count)| count.is_none());
+                missing.map_or_else(String::new, |(topic, _)| format!("topic {topic} does not exist"))
+            }
             (None, Some(_)) => "not all committed offsets and end offsets could be read".into(),
         }
     }
@@ -142,6 +151,8 @@ impl LocalGroup {
             return Vec::new();
         };
         let owners = owners(workers);
+        // Such a worker may own any partition.
+        let is_silent = workers.iter().any(|worker| worker.report.is_none());
         let lag = self.facts().and_then(|facts| facts.lag.as_ref());
         let now = Instant::now();
         let topics = known.topics.iter();
@@ -157,21 +168,30 @@ impl LocalGroup {
                     unknown.insert(name, self.why_unknown());
                 }
             }
-            let incoming = self.arrivals.of(&key, now);
+            let incoming = end.and_then(|_| self.arrivals.of(&key, now));
+            if incoming.is_none() {
+                let why = match end {
+                    Some(_) => TOO_SHORT.into(),
+                    None => self.why_unknown(),
+                };
+                unknown.insert("inPerSecond", why);
+            }
             // Without an owner, or before the first record is read, none is finished: that is known.
             let done = match owner {
                 Some((_, report)) if report.watermark.is_some() => self.rates.of(&key, now),
+                None if is_silent => None,
                 _ => Some(0.0),
             };
-            for (name, rate) in [("inPerSecond", incoming), ("donePerSecond", done)] {
-                if rate.is_none() {
-                    unknown.insert(name, TOO_SHORT.into());
-                }
+            if done.is_none() {
+                let why = if owner.is_some() { TOO_SHORT } else { NOT_ANSWERED };
+                unknown.insert("donePerSecond", why.into());
             }
             let catch_up_seconds = catch_up(records, incoming, done, &mut unknown);
             let report = owner.map(|(_, report)| report);
             if report.is_none() {
-                unknown.insert("worker", "no worker reports this partition".into());
+                for name in ["worker", "inFlight"] {
+                    unknown.insert(name, "no worker reports this partition".into());
+                }
             }
             let (topic, partition) = key;
             Partition {

@@ -57,7 +57,8 @@ impl Session {
     /// Checks one document and, if it is valid, creates or changes its group.
     pub(super) async fn accept(&mut self, document: &Document, loaded: &Loaded) -> Result<(), String> {
         let key = self.key(&document.object);
-        let document = &self.with_requested_state(&key, document);
+        let written = document;
+        let document = &self.with_requested_state(&key, written);
         let old = self.groups.get(&key).map(|group| group.object.clone());
         let prepared = check(
             &self.rules,
@@ -80,6 +81,7 @@ impl Session {
                 .map_err(|error| format!("{}: {error:#}", key.name))?;
             kept.iter().for_each(|note| self.screen.say(note));
         }
+        self.forget_outdated_state(&key, written);
         let failed = |error: std::io::Error| {
             format!(
                 "{}: cannot write the worker configuration: {error}",

@@ -29,8 +29,12 @@ impl Session {
     /// Carries out what users have requested.
     pub(super) fn take_commands(&mut self) {
         while let Some(command) = self.manage.next_command() {
+            if command.answer.is_closed() {
+                // The client was told that it has not happened.
+                continue;
+            }
             let done = self.set_state(&command.key, command.state);
-            // The client may have gone.
+            // The client may have gone meanwhile.
             let _ = command.answer.send(done);
         }
     }
@@ -75,23 +79,30 @@ impl Session {
     }
 
     /// The document with the requested state, unless the file has changed its own.
-    pub(super) fn with_requested_state(&mut self, key: &GroupKey, document: &Document) -> Document {
+    pub(super) fn with_requested_state(&self, key: &GroupKey, document: &Document) -> Document {
         let mut document = document.clone();
-        if let Some(requested) = self.requested.get(key) {
-            if requested.holds(&document.object) {
-                document.object = with_state(&document.object, requested.state);
-            } else {
-                self.requested.remove(key);
-            }
+        if let Some(requested) = self.requested.get(key).filter(|it| it.holds(&document.object)) {
+            document.object = with_state(&document.object, requested.state);
         }
         document
+    }
+
+    /// The document is valid: a requested state ends if the file has changed its own.
+    pub(super) fn forget_outdated_state(&mut self, key: &GroupKey, document: &Document) {
+        if self
+            .requested
+            .get(key)
+            .is_some_and(|it| !it.holds(&document.object))
+        {
+            self.requested.remove(key);
+        }
     }
 }
 
 /// None: the file has an invalid state, which the checks report.
 fn state_of(object: &Value) -> Option<DesiredState> {
     match object.pointer("/spec/desiredState") {
-        None => Some(DesiredState::default()),
+        None | Some(Value::Null) => Some(DesiredState::default()),
         Some(state) => serde_json::from_value(state.clone()).ok(),
     }
 }
@@ -116,6 +127,7 @@ mod tests {
         };
         for (spec, holds) in [
             (json!({}), true),
+            (json!({"desiredState": null}), true),
             (json!({"desiredState": "Running", "replicas": 3}), true),
             (json!({"desiredState": "Stopped"}), false),
             (json!({"desiredState": "Paused"}), false),
