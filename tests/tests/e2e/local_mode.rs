@@ -344,7 +344,7 @@ pub(crate) async fn embedded(local: &mut Process) -> Result<Kafka> {
         .and_then(|(_, rest)| rest.split_once(')'))
         .with_context(|| format!("no address in {line}"))?
         .0;
-    local.until_prints("workers (").await?;
+    local.until_prints(" worker").await?;
     Ok(Kafka::new(address))
 }
 
