@@ -249,8 +249,8 @@ impl ConsumerClient {
     }
 
     /// Waits up to `timeout` for a record and passes it to `each`, with those that are there by then, in order
-    /// and at most `limit`. Returns their number. Before the first record, passes to the callbacks what librdkafka has logged until it
-    /// fetched the records.
+    /// and at most `limit`. Returns their number. Before the first record, passes to the callbacks what
+    /// librdkafka has logged until it fetched the records.
     pub fn drain(&mut self, timeout: Duration, limit: usize, mut each: impl FnMut(Read<'_>)) -> usize {
         let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         let queue = self.records.0;

@@ -13,6 +13,15 @@ use crate::local::status::{PartitionReport, WorkerReport};
 use crate::local::supervise::WorkerView;
 
 const NOT_ANSWERED: &str = "the worker does not answer";
+/// What only the report of a worker says.
+const OF_REPORT: [&str; 6] = [
+    "phase",
+    "partitions",
+    "inFlight",
+    "finishedTotal",
+    "deadLetteredTotal",
+    "skippedTotal",
+];
 const TOO_SHORT: &str = "measured for less than a second";
 
 impl LocalGroup {
@@ -259,16 +268,7 @@ fn shown(worker: WorkerView) -> Worker {
     let report: Option<&WorkerReport> = worker.report.as_ref();
     let mut unknown = Unknown::new();
     if report.is_none() {
-        for name in [
-            "phase",
-            "partitions",
-            "inFlight",
-            "finishedTotal",
-            "deadLetteredTotal",
-            "skippedTotal",
-        ] {
-            unknown.insert(name, NOT_ANSWERED.into());
-        }
+        unknown.extend(OF_REPORT.map(|name| (name, NOT_ANSWERED.to_string())));
     }
     Worker {
         phase: report.map(|report| report.phase.clone()),
@@ -288,27 +288,12 @@ fn shown(worker: WorkerView) -> Worker {
 /// A worker that has exited and waits for its restart.
 fn gone((name, exits): (String, u32)) -> Worker {
     let why = "the worker has exited and waits for its restart";
-    let names = [
-        "phase",
-        "partitions",
-        "inFlight",
-        "finishedTotal",
-        "deadLetteredTotal",
-        "skippedTotal",
-        "startedAt",
-    ];
+    let names = OF_REPORT.into_iter().chain(["startedAt"]);
     Worker {
         name,
-        phase: None,
-        partitions: None,
-        in_flight: None,
-        finished_total: None,
-        dead_lettered_total: None,
-        skipped_total: None,
         exits,
-        started_at: None,
-        last_error: None,
-        unknown: names.map(|name| (name, why.to_string())).into(),
+        unknown: names.map(|name| (name, why.to_string())).collect(),
+        ..Worker::default()
     }
 }
 
