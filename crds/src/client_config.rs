@@ -128,7 +128,7 @@ pub fn consumer(
 pub fn producer(kafka: &Kafka, credentials: &KafkaCredentials, compression: Compression) -> Properties {
     let mut properties = Properties::new();
     let mut set = |key: &str, value: &str| properties.insert(key.to_string(), value.to_string());
-    set("linger.ms", "5");
+    set("linger.ms", "1");
     set("batch.size", "1048576");
     // Brokers and topics limit the size of records, not the client: the worker can write and dead-letter
     // every record that it could read.

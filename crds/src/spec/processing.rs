@@ -40,10 +40,12 @@ pub struct Processing {
     pub ordering: Ordering,
     /// Number of batches that one worker writes at the same time. With ordering PerPartition, each of them
     /// belongs to a different partition. With PerKey and Unordered, the worker splits each batch into this
-    /// many parts, and writes this many parts, of any partition, at the same time. Default: 4.
-    #[serde(default = "concurrency")]
+    /// many parts, and writes this many parts, of any partition, at the same time. If it is not set: 4, but
+    /// all partitions with ordering PerPartition and writers of type Kafka only, because brokers take many
+    /// batches at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = *bounds::CONCURRENCY.start(), max = *bounds::CONCURRENCY.end()))]
-    pub concurrency: i32,
+    pub concurrency: Option<i32>,
     /// How many records of a partition go through transforms and writers together. A batch is closed by the
     /// limit that it reaches first.
     #[serde(default)]
@@ -67,16 +69,12 @@ impl Default for Processing {
         Self {
             delivery_guarantee: DeliveryGuarantee::default(),
             ordering: Ordering::default(),
-            concurrency: concurrency(),
+            concurrency: None,
             batch: Batch::default(),
             commit_interval_milliseconds: commit_interval(),
             records_per_second: None,
         }
     }
-}
-
-fn concurrency() -> i32 {
-    4
 }
 
 fn commit_interval() -> i32 {

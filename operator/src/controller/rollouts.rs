@@ -178,7 +178,7 @@ mod tests {
         let rollouts = Rollouts::new(0);
         let old = deployment_of("a", "worker:1", 2);
         let mut changed = named("a");
-        changed.spec.processing.concurrency += 1;
+        changed.spec.processing.concurrency = Some(9);
         assert_eq!(rollouts.hold(&mut changed, Some(&old)), None);
         assert_eq!(changed.image, "worker:2");
         // It counts, so that others wait for it.

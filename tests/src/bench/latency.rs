@@ -175,17 +175,14 @@ fn at(number: u64, rate: u32) -> Duration {
 fn send(bootstrap: &str, rate: u32, records: u64) -> Result<Instant> {
     let producer: ThreadedProducer<_> = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
-        // Batches would be part of the latency.
-        .set("linger.ms", "0")
         .create()
         .context("cannot create the producer")?;
     let first = Instant::now();
     for number in 0..records {
         std::thread::sleep((first + at(number, rate)).saturating_duration_since(Instant::now()));
         let value = number.to_string();
-        let partition = (number % PARTITIONS as u64) as i32;
-        let record: BaseRecord<'_, [u8], String> =
-            BaseRecord::to(INPUT_TOPIC).partition(partition).payload(&value);
+        // Without a key, as most producers without one do: a few records to one partition, then to another.
+        let record: BaseRecord<'_, [u8], String> = BaseRecord::to(INPUT_TOPIC).payload(&value);
         producer.send(record).map_err(|(error, _)| error)?;
     }
     producer.flush(ALLOWANCE).context("records were not written")?;

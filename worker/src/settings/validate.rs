@@ -123,11 +123,9 @@ fn connection(config: &WorkerConfig, check: &mut Check) {
 
 fn processing(config: &WorkerConfig, check: &mut Check) {
     let processing = &config.processing;
-    check.range(
-        "processing.concurrency",
-        processing.concurrency,
-        bounds::CONCURRENCY,
-    );
+    if let Some(concurrency) = processing.concurrency {
+        check.range("processing.concurrency", concurrency, bounds::CONCURRENCY);
+    }
     check.range(
         "processing.commitIntervalMilliseconds",
         processing.commit_interval_milliseconds,

@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn configuration_and_secrets_cause_separate_rollouts() {
         let before = built(|_| {});
-        let config = built(|group| group.spec.processing.concurrency = 9);
+        let config = built(|group| group.spec.processing.concurrency = Some(9));
         let secrets = built(|group| group.secrets_hash = "rotated".into());
         let (hash, of_secrets) = (names::CONFIG_HASH_ANNOTATION, names::SECRETS_HASH_ANNOTATION);
         assert_ne!(annotation(&before, hash), annotation(&config, hash));
