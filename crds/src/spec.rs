@@ -116,7 +116,7 @@ const NOT_EXACTLY_ONCE: &str = "!has(self.processing) || !has(self.processing.de
     validation = Rule::new("!has(self.transforms) || size(self.transforms) == 0 || self.transforms[0].type != 'Fields' || (has(self.decode) && has(self.decode.value) && has(self.decode.value.type) && self.decode.value.type == 'Json')")
         .message("the first transform is of type Fields, which reads JSON; set decode: {value: {type: Json}}"),
     validation = Rule::new("self.writers.all(w, !has(w.file)) || (has(self.worker) && has(self.worker.volumeMounts) && self.writers.all(w, !has(w.file) || self.worker.volumeMounts.exists(m, w.file.directory == m.mountPath || w.file.directory.startsWith(m.mountPath + '/'))))")
-        .message("a File writer needs a volume: its directory must lie in a worker.volumeMounts mountPath, because the container's root file system is read-only; add worker.volumes and worker.volumeMounts"),
+        .message(FILE_NEEDS_VOLUME_MESSAGE),
     validation = Rule::new(format!("{NOT_EXACTLY_ONCE} || (size(self.writers) == 1 && self.writers[0].type in ['Kafka', 'Postgres'])"))
         .message("deliveryGuarantee ExactlyOnce needs exactly one writer, of type Kafka or Postgres, because only these can store records and offsets in one transaction; use one such writer, or AtLeastOnce"),
     validation = Rule::new(format!("{NOT_EXACTLY_ONCE} || !has(self.consumer) || !has(self.consumer.isolationLevel) || self.consumer.isolationLevel == 'ReadCommitted'"))

@@ -70,6 +70,9 @@ pub enum WriterType {
     Custom,
 }
 
+/// Local mode has no containers, so it ignores this rule.
+pub const FILE_NEEDS_VOLUME_MESSAGE: &str = "a File writer needs a volume: its directory must lie in a worker.volumeMounts mountPath, because the container's root file system is read-only; add worker.volumes and worker.volumeMounts";
+
 /// Appends values as lines to files, one file per worker and partition at a time. The worker syncs files to
 /// disk before it commits offsets. After a crash, records may be in two files.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]

@@ -18,7 +18,7 @@ use super::plan::{self, Size};
 use super::prepare::{self, PreparedGroup};
 use super::rates::{LastMinute, Rates};
 use super::refresh::{KafkaRefresh, Notice, refresh};
-use super::supervise::{Totals, WorkerCommand, WorkerProcesses};
+use super::supervise::{Totals, WorkerCommand, WorkerProcesses, WorkerView};
 use super::table::{GroupView, PartitionView};
 use crate::group::members::Others;
 use crate::group::observed::{StartedTopics, query};
@@ -166,6 +166,16 @@ impl LocalGroup {
     /// The facts of the last read, if it succeeded.
     pub fn facts(&self) -> Option<&KafkaFacts> {
         self.known.as_ref().filter(|_| self.problem.is_none())
+    }
+
+    /// Workers are killed if they need longer to stop.
+    pub fn stop_timeout(&self) -> Duration {
+        self.command.stop_timeout
+    }
+
+    /// The running workers.
+    pub fn worker_views(&self) -> Vec<WorkerView> {
+        self.workers.workers(&self.command.name)
     }
 
     pub fn totals(&self) -> Totals {

@@ -3,6 +3,7 @@
 //! lists all steps in order.
 
 pub mod documents;
+mod draining;
 pub mod removals;
 mod states;
 
@@ -28,9 +29,9 @@ use super::validate::Rules;
 use super::watch::Watch;
 use crate::api::model::EventKind;
 use crate::compiler::Programs;
-use crate::group::wording::count;
 use crate::kafka::KafkaClients;
 use crate::kafka::model::GroupKey;
+use draining::Draining;
 use removals::Removals;
 use states::RequestedState;
 
@@ -115,7 +116,7 @@ impl Session {
             folders,
             max_workers: args.max_workers.unwrap_or(cores),
             program,
-            rules: Rules::new(),
+            rules: Rules::without_containers(),
             programs: Arc::new(Programs::of_this_program()),
             clients,
             brokers,
@@ -176,16 +177,19 @@ impl Session {
         self.screen.show(|| views(groups, running));
     }
 
-    /// Stops all workers cleanly; a second stop signal kills them.
+    /// Stops all workers cleanly, and says what it waits for; a second stop signal kills them.
     pub async fn stop(&mut self, mut again: impl FnMut() -> bool) {
+        let longest = self.all().map(LocalGroup::stop_timeout).max().unwrap_or_default();
+        let mut draining = Draining::new(Instant::now(), longest);
         if std::mem::replace(&mut self.running, false) {
             self.manage.close();
-            self.screen.say(&format!(
-                "stopping: draining {}; press Ctrl-C to stop at once",
-                count(self.alive(), "worker")
-            ));
+            self.screen.say(&draining.begins(Instant::now(), self.alive()));
         }
         while self.alive() > 0 {
+            let workers: Vec<_> = self.all().flat_map(LocalGroup::worker_views).collect();
+            if let Some(message) = draining.message(Instant::now(), &workers) {
+                self.screen.say(&message);
+            }
             if again() {
                 self.screen
                     .say("second stop signal, stopping now: uncommitted records will be read again");
@@ -227,11 +231,12 @@ impl Session {
     }
 
     fn alive(&self) -> usize {
-        self.groups
-            .values()
-            .chain(&self.leaving)
-            .map(|group| group.workers.alive())
-            .sum()
+        self.all().map(|group| group.workers.alive()).sum()
+    }
+
+    /// All groups, also those that are leaving.
+    fn all(&self) -> impl Iterator<Item = &LocalGroup> {
+        self.groups.values().chain(&self.leaving)
     }
 
     fn take_refreshes(&mut self) {

@@ -13,7 +13,7 @@ mod metadata;
 mod structure;
 mod unknown;
 
-use crds::KafkaConsumerGroup;
+use crds::{KafkaConsumerGroup, spec::FILE_NEEDS_VOLUME_MESSAGE};
 use kube::core::cel::{CompiledSchema, Validator, compile_schema};
 use serde_json::Value;
 
@@ -23,6 +23,8 @@ pub use field_error::FieldError;
 pub struct Rules {
     schema: Value,
     cel: CompiledSchema,
+    /// Messages of rules that do not apply.
+    ignored: &'static [&'static str],
 }
 
 impl Default for Rules {
@@ -35,7 +37,19 @@ impl Rules {
     pub fn new() -> Self {
         let schema = crds::crd::schema();
         let cel = compile_schema(&schema);
-        Self { schema, cel }
+        Self {
+            schema,
+            cel,
+            ignored: &[],
+        }
+    }
+
+    /// Without the rules that are about containers: to run groups on this machine.
+    pub fn without_containers() -> Self {
+        Self {
+            ignored: &[FILE_NEEDS_VOLUME_MESSAGE],
+            ..Self::new()
+        }
     }
 
     /// Checks `object`, as a change of `old` if given.
@@ -51,12 +65,15 @@ impl Rules {
         let old = old.map(|old| defaults::fill(&self.schema, old));
         if let Err(errors) = Validator::new().validate_compiled(&self.cel, &object, old.as_ref()) {
             let errors = errors.into_vec().into_iter();
-            return Err(errors
-                .map(|error| FieldError {
-                    path: error.field_path,
-                    message: format!("Invalid value: {}", error.message),
-                })
-                .collect());
+            let apply = errors.filter(|error| !self.ignored.contains(&error.message.as_str()));
+            stop(
+                apply
+                    .map(|error| FieldError {
+                        path: error.field_path,
+                        message: format!("Invalid value: {}", error.message),
+                    })
+                    .collect(),
+            )?;
         }
         serde_json::from_value(object).map_err(|error| {
             vec![FieldError {

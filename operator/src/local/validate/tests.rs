@@ -615,3 +615,18 @@ fn all_examples_of_the_repository_are_valid() {
         }
     }
 }
+
+#[test]
+fn without_containers_a_file_writer_needs_no_volume() {
+    let object = with(&[("/worker/volumeMounts", Value::Null)]);
+    let messages = messages_of(&Rules::new(), &object);
+    assert!(
+        messages[0].contains("a File writer needs a volume"),
+        "{messages:?}"
+    );
+    assert_eq!(messages.len(), 1);
+    assert_eq!(
+        messages_of(&Rules::without_containers(), &object),
+        Vec::<String>::new()
+    );
+}
