@@ -17,6 +17,8 @@ CARGO_DENY_VERSION=0.20.2
 
 CHART=charts/kafka-consumer-operator
 
+. scripts/apt.sh
+
 say() { printf '%s\n' "$*"; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
@@ -68,8 +70,7 @@ need_libraries() {
         die "the Kafka client needs OpenSSL and zlib to build; on Debian: sudo apt-get install ${packages[*]}"
     fi
     say "installing ${packages[*]} ..."
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${packages[@]}" >/dev/null
+    apt_install "${packages[@]}" >/dev/null
 }
 
 # Every call of cargo selects the whole workspace and picks its targets by kind or name: a selection of

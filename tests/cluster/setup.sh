@@ -3,6 +3,7 @@
 # checkout. Repeatable: it does not build again what exists. up.sh calls it.
 . "$(dirname "$0")/lib.sh"
 . "$CLUSTER_DIR/brokers.sh" # for fetch_kafka
+. "$CLUSTER_DIR/../../scripts/apt.sh"
 
 PACKAGES=(
     etcd-server containerd runc containernetworking-plugins # the node
@@ -75,11 +76,6 @@ install_packages() {
     command -v java >/dev/null || missing+=(default-jre-headless)
     command -v mvn >/dev/null || [[ -d $KAFKA_JARS ]] || missing+=(maven)
     ((${#missing[@]} == 0)) || step "Installing Debian packages: ${missing[*]} (about a minute)" apt_install "${missing[@]}"
-}
-
-apt_install() {
-    export DEBIAN_FRONTEND=noninteractive
-    apt-get update -q && apt-get install -q -y --no-install-recommends "$@"
 }
 
 require_go() {
