@@ -21,6 +21,8 @@ use crate::kafka::model::GroupKey;
 
 /// For this long the cache may still show the claim that this operator has replaced.
 const WATCH_DELAY: Duration = Duration::from_secs(10);
+/// Attempts to claim a resource that others write at the same time.
+const TRIES: u32 = 3;
 
 /// Why a claim failed.
 #[derive(Debug, Error)]
@@ -29,6 +31,8 @@ pub enum ClaimError {
     Lease(#[from] LeaseError),
     #[error("cannot claim the resource: {}", in_words(.0))]
     Write(Box<kube::Error>),
+    #[error("another operator has just claimed the resource")]
+    Faster,
 }
 
 /// The installation that serves the group, if it is another one. Claims the group if nobody serves it.
@@ -48,6 +52,8 @@ pub async fn served_by_another(
     {
         return Ok(None);
     }
+    // After an upgrade all groups are claimed at once.
+    let _slot = scope.api_slot().await;
     if let Some(other) = &claimed
         && scope
             .context
@@ -57,31 +63,56 @@ pub async fn served_by_another(
     {
         return Ok(claimed);
     }
-    // With the version that was read: of two operators that claim it at the same time, one fails.
-    let patch = json!({
-        "metadata": {"resourceVersion": group.metadata.resource_version},
-        "status": {"operator": own},
-    });
     let namespace = group.namespace().unwrap_or_default();
     let api: Api<DeserializeGuard<KafkaConsumerGroup>> =
         Api::namespaced(scope.context.client.clone(), &namespace);
-    let written = api
-        .patch_status(&group.name_any(), &manager(), &Patch::Merge(patch))
-        .await;
-    written.map_err(|error| ClaimError::Write(Box::new(error)))?;
+    let version = group.metadata.resource_version.clone();
+    claim(&api, &group.name_any(), own, &claimed, version).await?;
     memory.served_by = None;
     memory.claimed = Some((claimed, Instant::now()));
     Ok(None)
+}
+
+/// Writes the claim with the version that was read: of two operators that claim a resource at the same time, one
+/// fails. A newer version with the same claim is no reason to fail: somebody has changed something else.
+async fn claim(
+    api: &Api<DeserializeGuard<KafkaConsumerGroup>>,
+    name: &str,
+    own: &str,
+    replaced: &Option<String>,
+    mut version: Option<String>,
+) -> Result<(), ClaimError> {
+    let failed = |error| ClaimError::Write(Box::new(error));
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let patch = json!({"metadata": {"resourceVersion": version}, "status": {"operator": own}});
+        match api.patch_status(name, &manager(), &Patch::Merge(patch)).await {
+            Ok(_) => return Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 409 && tries < TRIES => {}
+            Err(error) => return Err(failed(error)),
+        }
+        let newer = api.get(name).await.map_err(failed)?;
+        let status = newer.0.as_ref().ok().and_then(|group| group.status.as_ref());
+        let claimed = status.and_then(|status| status.operator.as_ref());
+        if claimed != replaced.as_ref() {
+            return Err(ClaimError::Faster);
+        }
+        version = newer.meta().resource_version.clone();
+    }
 }
 
 /// Leaves the group to another operator, and says so once.
 pub async fn step_back(scope: &Scope, group: &KafkaConsumerGroup, other: String, memory: &mut GroupMemory) {
     let (namespace, name) = (group.namespace().unwrap_or_default(), group.name_any());
     scope.context.metrics.forget(&namespace, &name);
-    scope.context.kafka.forget(&GroupKey::new(&namespace, &name));
+    let key = GroupKey::new(&namespace, &name);
+    scope.context.kafka.forget(&key);
+    scope.context.reports.forget(&key);
     if memory.served_by.as_ref() != Some(&other) {
         // What was known is outdated when this operator takes over.
         *memory = GroupMemory::default();
+        let _slot = scope.api_slot().await;
         let event = events::served_by_another(&scope.context.installation, &other);
         tracing::warn!(namespace, name, note = event.note, "stepping back");
         scope.publish(&event, &group.object_ref(&())).await;
