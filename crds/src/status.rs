@@ -326,7 +326,8 @@ pub struct WorkerStatus {
     /// Error behind pausedReason, otherwise the last error of any kind. At most 1024 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
-    /// Time at which the operator read the report, or the worker wrote it.
+    /// Time at which the operator read the report, or the worker wrote it. If the operator reads it, the time stays
+    /// while nothing else in the entry changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub reported_at: Option<Timestamp>,

@@ -119,3 +119,62 @@ pub async fn step_back(scope: &Scope, group: &KafkaConsumerGroup, other: String,
         memory.served_by = Some(other);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use axum::http::{Method, StatusCode};
+    use axum::{Json, Router};
+    use kube::{Client, Config};
+    use serde_json::Value;
+
+    use super::*;
+    use crate::fixtures::group;
+
+    /// An API server that stores version 2 of a group, claimed by `stored`. Returns the outcome of a claim that
+    /// replaces `replaced` and knows version 1, and the versions that were written.
+    async fn claimed(stored: Option<&str>, replaced: Option<&str>) -> (Result<(), ClaimError>, Vec<Value>) {
+        let mut object = serde_json::to_value(group()).unwrap();
+        object["metadata"]["resourceVersion"] = json!("2");
+        object["status"] = json!({"operator": stored});
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let seen = written.clone();
+        let answer = move |method: Method, body: String| async move {
+            if method != Method::PATCH {
+                return (StatusCode::OK, Json(object));
+            }
+            let patch: Value = serde_json::from_str(&body).unwrap();
+            let version = patch["metadata"]["resourceVersion"].clone();
+            let is_current = version == "2";
+            seen.lock().unwrap().push(version);
+            if is_current {
+                return (StatusCode::OK, Json(object));
+            }
+            let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 409});
+            (StatusCode::CONFLICT, Json(status))
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap());
+        let router = Router::new().fallback(answer);
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let client = Client::try_from(Config::new(server.parse().unwrap())).unwrap();
+        let api = Api::namespaced(client, "shop");
+        let replaced = replaced.map(String::from);
+        let outcome = claim(&api, "orders", "kco/b", &replaced, Some("1".into())).await;
+        let written = written.lock().unwrap().clone();
+        (outcome, written)
+    }
+
+    #[tokio::test]
+    async fn another_write_does_not_prevent_a_claim_and_another_claim_does() {
+        let (outcome, written) = claimed(Some("kco/a"), Some("kco/a")).await;
+        assert!(outcome.is_ok(), "{outcome:?}");
+        assert_eq!(written, ["1", "2"]);
+        let (outcome, written) = claimed(Some("kco/c"), Some("kco/a")).await;
+        assert!(matches!(outcome, Err(ClaimError::Faster)), "{outcome:?}");
+        assert_eq!(written, ["1"]);
+        let (outcome, _) = claimed(Some("kco/c"), None).await;
+        assert!(matches!(outcome, Err(ClaimError::Faster)), "{outcome:?}");
+    }
+}

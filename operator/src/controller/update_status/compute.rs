@@ -106,7 +106,7 @@ pub fn compute(inputs: &Inputs<'_>) -> Computed {
         stalled_partitions: stuck.map(|(_, shown)| shown).unwrap_or_default(),
         workers: read.map_or_else(
             || inputs.old.workers.clone(),
-            |read| workers::shown(&read.entries),
+            |read| workers::shown(&read.entries, &inputs.old.workers),
         ),
         worker_totals: match read {
             Some(read) => workers::totals(read, inputs.now),

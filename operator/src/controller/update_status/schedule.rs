@@ -306,7 +306,7 @@ mod tests {
                     })
                     .collect();
                 let new = KafkaConsumerGroupStatus {
-                    workers: shown(&entries),
+                    workers: shown(&entries, &last.workers),
                     ..status(1)
                 };
                 let now = start + Duration::from_secs(second);

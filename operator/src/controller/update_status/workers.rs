@@ -23,11 +23,23 @@ const MAX_STALLED: usize = 16;
 /// Maximum number of entries that the operator writes.
 const MAX_SHOWN: usize = 32;
 
-/// The entries for the status: those with the most severe problem first.
-pub fn shown(entries: &[WorkerStatus]) -> Vec<WorkerStatus> {
+/// The entries for the status: those with the most severe problem first. An entry keeps its time while nothing
+/// else in it changes, so that idle workers cause no write.
+pub fn shown(entries: &[WorkerStatus], old: &[WorkerStatus]) -> Vec<WorkerStatus> {
     let mut shown: Vec<&WorkerStatus> = entries.iter().collect();
     shown.sort_by_key(|entry| (Reverse((hindrance(entry), entry.stalled > 0)), &entry.name));
-    shown.into_iter().take(MAX_SHOWN).cloned().collect()
+    let keeping_time = |entry: &WorkerStatus| {
+        let before = old.iter().find(|before| before.name == entry.name);
+        let mut entry = entry.clone();
+        if let Some(before) = before {
+            let now = std::mem::replace(&mut entry.reported_at, before.reported_at);
+            if entry != *before {
+                entry.reported_at = now;
+            }
+        }
+        entry
+    };
+    shown.into_iter().take(MAX_SHOWN).map(keeping_time).collect()
 }
 
 /// Totals over all workers. None if there are none.
@@ -259,7 +271,7 @@ mod tests {
         entries[900].paused_reason = Some("RecordFailed".into());
         entries[800].paused_reason = Some("WriterUnavailable".into());
         entries[999].reported_at = Some(now() - SignedDuration::from_secs(121));
-        let names: Vec<String> = shown(&entries).into_iter().map(|entry| entry.name).collect();
+        let names: Vec<String> = shown(&entries, &[]).into_iter().map(|entry| entry.name).collect();
         assert_eq!(names.len(), 32);
         assert_eq!(names[..4], ["w-0900", "w-0800", "w-0700", "w-0000"]);
         let reports = ReadReports {
@@ -274,6 +286,16 @@ mod tests {
         );
         assert_eq!(totals.silent_reason.as_deref(), Some("pod w-0999: no answer"));
         assert_eq!(super::totals(&ReadReports::default(), now()), None);
+    }
+
+    #[test]
+    fn an_entry_keeps_its_time_while_nothing_else_changes() {
+        let old = [entry("a", None, 60), entry("b", None, 60)];
+        let mut read = [entry("a", None, 5), entry("b", None, 5), entry("c", None, 5)];
+        read[1].records_total = 1;
+        let shown = shown(&read, &old);
+        assert_eq!(shown[0], old[0]);
+        assert_eq!(shown[1..], read[1..]);
     }
 
     #[test]
