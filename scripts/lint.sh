@@ -131,7 +131,7 @@ run
 args
 controller local
 group api
-telemetry leader compiler
+telemetry leader compiler reports
 kafka digest
 sync
 '

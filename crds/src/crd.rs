@@ -50,7 +50,10 @@ pub fn crd() -> CustomResourceDefinition {
                 }
             }
         }
-        each_child(root, &mut without_null);
+        each_child(root, &mut |schema| {
+            without_null(schema);
+            default_for_null(schema);
+        });
     }
     crd
 }
@@ -64,6 +67,14 @@ fn without_null(schema: &mut JSONSchemaProps) {
         && values.iter().any(|value| value.0.is_null())
     {
         values.retain(|value| !value.0.is_null());
+        schema.nullable = None;
+    }
+}
+
+/// A field with a default is never null: the API server drops a null of a field that is not nullable, and then
+/// sets the default. The derive macro makes every int-or-string nullable.
+fn default_for_null(schema: &mut JSONSchemaProps) {
+    if schema.default.is_some() {
         schema.nullable = None;
     }
 }
@@ -110,4 +121,33 @@ fn each_child(schema: &mut JSONSchemaProps, edit: &mut impl FnMut(&mut JSONSchem
 /// Recurses through a trait object; otherwise the compiler would need a new type for every level.
 fn each_child_dyn(schema: &mut JSONSchemaProps, edit: &mut dyn FnMut(&mut JSONSchemaProps)) {
     each_child(schema, &mut |child: &mut JSONSchemaProps| edit(child));
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Paths of the fields below `schema` that have a default and accept null.
+    fn nullable_with_default(schema: &Value, path: &str, found: &mut Vec<String>) {
+        if schema["nullable"] == true && schema.get("default").is_some() {
+            found.push(path.into());
+        }
+        for (name, child) in schema["properties"].as_object().into_iter().flatten() {
+            nullable_with_default(child, &format!("{path}.{name}"), found);
+        }
+        for nested in ["items", "additionalProperties"] {
+            if schema[nested].is_object() {
+                nullable_with_default(&schema[nested], &format!("{path}[]"), found);
+            }
+        }
+    }
+
+    #[test]
+    fn a_field_with_a_default_does_not_accept_null() {
+        let mut found = Vec::new();
+        nullable_with_default(&schema(), "", &mut found);
+        assert_eq!(found, Vec::<String>::new());
+    }
 }

@@ -89,10 +89,37 @@ pub struct KafkaConsumerGroupStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub stalled_partitions: Vec<StalledPartition>,
-    /// One entry per worker. Each worker writes its own entry.
+    /// Workers, at most 32: those with the most severe problem first. The operator writes them when a reason
+    /// changes, and otherwise less often the more groups there are. If workers push their reports, one entry per
+    /// worker, which that worker writes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
     pub workers: Vec<WorkerStatus>,
+    /// Totals over all workers, also those that are not in workers. Absent if no worker runs, and if workers push
+    /// their reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker_totals: Option<WorkerTotals>,
+}
+
+/// Totals over all workers.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerTotals {
+    /// Number of workers with a report that is at most two minutes old.
+    pub reporting: i32,
+    /// Number of ready workers that do not answer when the operator reads their report.
+    pub silent: i32,
+    /// One of the silent workers, and why it has no report. Absent if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent_reason: Option<String>,
+    /// Number of records that these workers have finished since each of them started.
+    pub records_total: i64,
+    /// Number of records that they have written to the dead letter topic.
+    pub dead_lettered_total: i64,
+    /// Number of records that they have skipped.
+    pub skipped_total: i64,
+    /// Number of records that they have read and not yet finished.
+    pub in_flight: i64,
 }
 
 /// An input topic.
@@ -259,7 +286,7 @@ pub struct ScalingStatus {
     pub reason: Option<String>,
 }
 
-/// State of one worker. Only that worker writes it, at most every 15 seconds.
+/// State of one worker, as it reports it.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkerStatus {
@@ -299,7 +326,8 @@ pub struct WorkerStatus {
     /// Error behind pausedReason, otherwise the last error of any kind. At most 1024 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
-    /// Time at which the worker wrote this entry.
+    /// Time at which the operator read the report, or the worker wrote it. If the operator reads it, the time stays
+    /// while nothing else in the entry changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub reported_at: Option<Timestamp>,

@@ -7,6 +7,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use crds::spec::ImagePullPolicy;
 
 use crate::digest::hash;
+use crate::group::validate::ReportMode;
 use crate::local::{EmbeddedBrokerArgs, LocalArgs};
 use crate::telemetry::LogFormat;
 
@@ -56,6 +57,17 @@ pub struct RunArgs {
         value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub max_concurrent_rollouts: u32,
 
+    /// How the reports of workers reach the status. Pull: the operator reads /status of the pods, port 8080. Push:
+    /// workers write into the status of their resource, for operators that cannot connect to the pods.
+    #[arg(
+        long,
+        env = "KCO_WORKER_REPORTS",
+        value_name = "MODE",
+        value_enum,
+        default_value = "Pull"
+    )]
+    pub worker_reports: Reports,
+
     /// Elect a leader, so that only one of several operators is active.
     #[arg(long, env = "KCO_LEADER_ELECTION", value_name = "BOOL", default_value_t = true,
         action = clap::ArgAction::Set)]
@@ -100,6 +112,23 @@ pub enum PullPolicy {
     Always,
     IfNotPresent,
     Never,
+}
+
+/// The values of `--worker-reports`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum Reports {
+    Pull,
+    Push,
+}
+
+impl From<Reports> for ReportMode {
+    fn from(reports: Reports) -> Self {
+        match reports {
+            Reports::Pull => Self::Pull,
+            Reports::Push => Self::Push,
+        }
+    }
 }
 
 impl RunArgs {

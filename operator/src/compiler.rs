@@ -59,6 +59,9 @@ pub struct Programs {
     verdicts: Mutex<HashMap<String, Arc<OnceCell<Verdict>>>>,
     #[cfg(feature = "vrl")]
     processes: Option<Processes>,
+    /// Why the last process could not compile, whatever its program.
+    #[cfg(feature = "vrl")]
+    failure: Mutex<Option<String>>,
 }
 
 #[cfg(feature = "vrl")]
@@ -77,6 +80,8 @@ impl Default for Programs {
             verdicts: Mutex::default(),
             #[cfg(feature = "vrl")]
             processes: None,
+            #[cfg(feature = "vrl")]
+            failure: Mutex::default(),
         }
     }
 }
@@ -141,6 +146,10 @@ impl Programs {
         if cfg!(not(feature = "vrl")) {
             return Verdict::Valid;
         }
+        #[cfg(feature = "vrl")]
+        if let Some(failure) = lock(&self.failure).as_ref() {
+            return Verdict::Unknown(format!("the operator's compiler does not run: {failure}"));
+        }
         Verdict::Unknown("the operator still compiles it, or programs before it".into())
     }
 
@@ -196,9 +205,11 @@ impl Programs {
                 after.as_secs()
             )))
         });
-        if let Err(error) = verdict.await {
+        let failure = verdict.await.err();
+        if let Some(error) = &failure {
             tracing::warn!(%error, "cannot compile a VRL program; it is tried again");
         }
+        *lock(&self.failure) = failure.map(|error| error.to_string());
         if killed {
             let (programs, key) = (Arc::downgrade(self), hash(source.as_bytes()));
             tokio::spawn(async move {

@@ -23,6 +23,7 @@ pub mod scope;
 pub mod terminations;
 pub mod update_status;
 pub mod watches;
+pub mod worker_reports;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -55,6 +56,7 @@ use scope::Scope;
 use update_status::compute::inputs::{Failure, Inputs};
 use update_status::compute::{Computed, compute};
 use watches::ReconcileRequests;
+use worker_reports::ReadReports;
 
 /// Watch events arrive in bursts (a rollout changes Deployment and pods together); one reconcile handles all
 /// of them.
@@ -98,9 +100,17 @@ async fn reconcile(
         _ => ReconcileOutcome::untouched(stopped),
     };
     (outcome.waiting_image, outcome.shared) = (waiting_image, others.shared);
+    let waits_for_compiler = verdict
+        .as_ref()
+        .is_err_and(|rejection| rejection.reason == NOT_COMPILED);
+    memory.unjudged_since = memory
+        .unjudged_since
+        .or_else(|| Some(Instant::now()))
+        .filter(|_| waits_for_compiler);
     if matches!(outcome.applied, Err(ApplyError::Gone)) {
         return Ok(Action::await_change());
     }
+    outcome.reports = scope.read_reports(group, &observed.pods); // (client, in the background)
     let computed = compute_status(
         &context.installation,
         group,
@@ -113,9 +123,6 @@ async fn reconcile(
         memory.healthy_at = Some(Instant::now());
     }
     context.metrics.observe(group, &computed.status, &observed.kafka);
-    let waits_for_compiler = verdict
-        .as_ref()
-        .is_err_and(|rejection| rejection.reason == NOT_COMPILED);
     let quiet = !waits_for_compiler && is_quiet(group, &observed, &outcome, &computed, memory);
     let mut events = update_status::events::provisioned(&outcome.provisioned.provisioned);
     events.extend(update_status::events::not_positioned(
@@ -137,6 +144,10 @@ async fn reconcile(
     // as contested until it was left unchanged.
     let undecided = memory.members.is_undecided() || memory.contested(Instant::now()).is_some();
     let next = if undecided { next.min(UNDECIDED) } else { next };
+    let next = match observed.pods.is_empty() {
+        true => next,
+        false => next.min(worker_reports::INTERVAL),
+    };
     Ok(Action::requeue(removal_due.map_or(next, |due| next.min(due))))
 }
 
@@ -180,8 +191,10 @@ async fn reconcile_accepted(
     if !started && !earliest && running && !provisioned.drain {
         // Workers would read an added topic from elsewhere, so they keep their configuration until Kafka
         // answers.
+        let facts = observed.kafka.known();
         return ReconcileOutcome {
             provisioned,
+            withheld: observed.started.missing(&valid.spec, facts),
             ..ReconcileOutcome::untouched(Ok(()))
         };
     }
@@ -210,7 +223,9 @@ async fn reconcile_accepted(
         decision: Some(decision),
         applied,
         waiting_image: None,
+        withheld: Vec::new(),
         shared: None,
+        reports: None,
     }
 }
 
@@ -221,8 +236,12 @@ struct ReconcileOutcome {
     applied: Result<Option<Resources<Applied>>, ApplyError>,
     /// The new default image, while other groups roll out first.
     waiting_image: Option<String>,
+    /// Topics whose start position must be committed before the workers get their configuration.
+    withheld: Vec<String>,
     /// Other members of the consumer group.
     shared: Option<SharedGroup>,
+    /// What the workers report. None: they write it into the status themselves.
+    reports: Option<ReadReports>,
 }
 
 impl ReconcileOutcome {
@@ -232,7 +251,9 @@ impl ReconcileOutcome {
             decision: None,
             applied: stopped.map(|()| None),
             waiting_image: None,
+            withheld: Vec::new(),
             shared: None,
+            reports: None,
         }
     }
 }
@@ -286,11 +307,14 @@ fn compute_status(
         kafka: &observed.kafka,
         shared: outcome.shared.as_ref(),
         waiting_image: outcome.waiting_image.as_deref(),
+        withheld: &outcome.withheld,
+        unjudged_for: memory.unjudged_since.map(|since| now.duration_since(since)),
         decision: outcome.decision.as_ref(),
         deployment: applied
             .map(|applied| &applied.deployment)
             .or(observed.deployment.as_deref()),
         pods: &pods,
+        reports: outcome.reports.as_ref(),
         failure: not_applied
             .as_ref()
             .or(not_provisioned.as_ref())

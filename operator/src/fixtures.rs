@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::compiler::Programs;
 use crate::group::observed::Observed;
 use crate::group::references::{ObjectKind, ReferencedData, References};
-use crate::group::validate::{ValidatedGroup, WorkerDefaults, validate};
+use crate::group::validate::{ReportMode, ValidatedGroup, WorkerDefaults, validate};
 use crate::kafka::model::{KafkaFacts, KafkaView, Lag};
 
 /// The smallest group.
@@ -141,6 +141,7 @@ pub fn defaults() -> WorkerDefaults {
     WorkerDefaults {
         image: "registry/worker:1".into(),
         image_pull_policy: None,
+        reports: ReportMode::Pull,
     }
 }
 

@@ -66,14 +66,20 @@ impl Elector {
         }
     }
 
-    /// Waits until this process holds the lease.
-    pub async fn acquire(&mut self) {
+    /// Waits until this process holds the lease. Reports after each attempt why this process could not take the
+    /// lease over, or None if it could, or holds it.
+    pub async fn acquire(&mut self, report: impl Fn(Option<&str>)) {
         loop {
             match bounded(self.try_acquire()).await {
-                Ok(true) => return,
-                Ok(false) => {}
+                Ok(true) => return report(None),
+                Ok(false) => report(None),
                 Err(error) => {
-                    tracing::warn!(lease = self.name, %error, "cannot acquire the lease, retrying; check that this ServiceAccount may get, create and update leases");
+                    let why = format!(
+                        "cannot acquire lease {}: {error}; check that the namespace exists and that this ServiceAccount may get, create and update leases in it",
+                        self.name
+                    );
+                    tracing::warn!("{why}; retrying");
+                    report(Some(&why));
                 }
             }
             tokio::time::sleep(RETRY).await;
@@ -272,6 +278,34 @@ mod tests {
         assert_eq!(
             (stolen.acquire_time, stolen.lease_transitions),
             (Some(MicroTime(later)), Some(1))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_candidate_that_may_not_read_the_lease_reports_why() {
+        let refused = || async {
+            let status = serde_json::json!({
+                "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Forbidden", "code": 403,
+                "message": "leases is forbidden",
+            });
+            (axum::http::StatusCode::FORBIDDEN, axum::Json(status))
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap());
+        let router = axum::Router::new().fallback(refused);
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let client = Client::try_from(kube::Config::new(server.parse().unwrap())).unwrap();
+        let (send, mut reports) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            let mut elector = Elector::new(client, "operators", "kco", "me");
+            elector
+                .acquire(|problem| drop(send.send(problem.map(String::from))))
+                .await;
+        });
+        let why = reports.recv().await.unwrap().unwrap();
+        assert!(
+            why.contains("leases is forbidden") && why.contains("may get, create"),
+            "{why}"
         );
     }
 }

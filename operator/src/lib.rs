@@ -11,7 +11,7 @@
 //!  5  args
 //!  4  controller  |  local                siblings: neither imports the other
 //!  3  group  |  api                       group is pure: what the resource means; no kube::Client, no rdkafka
-//!  2  telemetry  |  leader  |  compiler
+//!  2  telemetry  |  leader  |  compiler  |  reports
 //!  1  kafka  |  digest
 //!  0  sync                                every room may import it
 //! ```
@@ -26,6 +26,7 @@
 //! | [`group`] | what a resource means: references, validation, topics, number of workers |
 //! | [`telemetry`] | logs, probes, metrics |
 //! | [`compiler`] | which VRL programs compile; in processes of their own |
+//! | [`reports`] | what workers report at `/status` |
 //! | [`leader`] | leader election by a Lease |
 //! | [`kafka`] | what the operator reads from Kafka and changes there; its `model` is plain data |
 //! | [`digest`] | a short hash, to notice changes |
@@ -59,6 +60,7 @@ pub mod group;
 
 pub mod compiler;
 pub mod leader;
+pub mod reports;
 pub mod telemetry;
 
 pub mod kafka;

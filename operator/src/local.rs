@@ -20,7 +20,6 @@ mod rates;
 mod refresh;
 mod screen;
 mod session;
-mod status;
 mod stop;
 mod supervise;
 mod table;

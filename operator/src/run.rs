@@ -106,15 +106,18 @@ async fn work(
         () = wait_for_crd(&client, namespaces[0].as_deref(), &readiness) => {}
         () = signals(stop.clone(), 1) => return Ok(ExitCode::SUCCESS),
     }
-    // A standby is ready: it can take over at any time, and a rollout of the operator must not wait for the
-    // lease.
+    // A standby is ready while it may take the lease: it can take over at any time, and a rollout of the operator
+    // must not wait for the lease.
     readiness.set_ready();
     let lease = args.lease();
     let mut elector = Elector::new(client.clone(), lease_namespace, &lease, identity);
     if args.leader_election {
         tracing::info!(namespace = lease_namespace, identity, "waiting for the lease");
         tokio::select! {
-            () = elector.acquire() => {}
+            () = elector.acquire(|problem| match problem {
+                Some(why) => readiness.set_not_ready(why),
+                None => readiness.set_ready(),
+            }) => {}
             () = signals(stop.clone(), 1) => return Ok(ExitCode::SUCCESS),
         }
     }
@@ -126,6 +129,7 @@ async fn work(
     let defaults = WorkerDefaults {
         image: args.worker_image.clone(),
         image_pull_policy: args.image_pull_policy.map(Into::into),
+        reports: args.worker_reports.into(),
     };
     let context = Arc::new(Context::new(
         client,

@@ -57,11 +57,11 @@ pub struct Args {
     #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,
 
-    /// Report to the resource's status, also outside a Kubernetes pod.
+    /// Report to the resource's status, for operators that cannot connect to this worker.
     #[arg(long, action = ArgAction::SetTrue, overrides_with = "no_report_status")]
     pub report_status: bool,
 
-    /// Never report to the resource's status [default: report in a Kubernetes pod].
+    /// Do not report to the resource's status, which is the default: the operator reads /status.
     #[arg(long, action = ArgAction::SetTrue, overrides_with = "report_status")]
     pub no_report_status: bool,
 
@@ -78,10 +78,6 @@ pub struct Args {
     /// recognize the process in Kafka.
     #[arg(long, env = names::STARTED_AT_ENV, value_name = "MILLISECONDS", hide = true, default_value_t = now())]
     pub started_at: i64,
-
-    /// The kubelet sets it in every pod.
-    #[arg(long, env = "KUBERNETES_SERVICE_HOST", hide = true)]
-    pub kubernetes_service_host: Option<String>,
 }
 
 impl Args {
@@ -90,16 +86,6 @@ impl Args {
         self.control
             .clone()
             .unwrap_or_else(|| self.config.with_file_name(names::CONTROL_KEY))
-    }
-
-    /// Whether to report to the resource's status: as the flags say, otherwise only in a pod.
-    pub fn reports_status(&self) -> bool {
-        if self.report_status || self.no_report_status {
-            // Each flag overrides the other, so at most one is set.
-            self.report_status
-        } else {
-            self.kubernetes_service_host.is_some()
-        }
     }
 
     /// Time between two status reports, when something has changed.
@@ -169,13 +155,12 @@ mod tests {
     }
 
     #[test]
-    fn status_is_reported_in_a_pod_or_on_request_and_the_last_flag_wins() {
-        let in_pod = "w --kubernetes-service-host 10.0.0.1";
-        assert!(parse(in_pod).reports_status());
-        assert!(!parse(&format!("{in_pod} --no-report-status")).reports_status());
-        assert!(parse("w --report-status").reports_status());
-        assert!(parse("w --no-report-status --report-status").reports_status());
-        assert!(!parse("w --report-status --no-report-status").reports_status());
+    fn status_is_reported_on_request_and_the_last_flag_wins() {
+        assert!(!parse("w").report_status);
+        assert!(!parse("w --no-report-status").report_status);
+        assert!(parse("w --report-status").report_status);
+        assert!(parse("w --no-report-status --report-status").report_status);
+        assert!(!parse("w --report-status --no-report-status").report_status);
     }
 
     #[test]

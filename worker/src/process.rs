@@ -142,7 +142,7 @@ async fn report(
     use crate::status::StatusReporter;
 
     let (stop, stopped) = oneshot::channel::<()>();
-    if !args.reports_status() {
+    if !args.report_status {
         return (stop, tokio::spawn(async {}));
     }
     let (
@@ -172,7 +172,7 @@ async fn report(
     _: &Settings,
     _: &SharedSnapshot,
 ) -> (oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
-    if args.reports_status() {
+    if args.report_status {
         tracing::warn!("status reports are disabled: this worker was built without the feature kubernetes");
     }
     (oneshot::channel().0, tokio::spawn(async {}))

@@ -1,6 +1,7 @@
-//! Reports this worker to `status.workers` of its resource, by server-side apply of this worker's entry only.
-//! No other module of the worker connects to Kubernetes. Consumption never waits for a report and never fails
-//! because of one: a worker that cannot reach its API server continues and logs that.
+//! Reports this worker to `status.workers` of its resource, by server-side apply of this worker's entry only: for
+//! operators that cannot connect to workers. All others read `/status`. No other module of the worker connects
+//! to Kubernetes. Consumption never waits for a report and never fails because of one: a worker that cannot reach
+//! its API server continues and logs that.
 
 mod schedule;
 mod summary;
@@ -36,7 +37,7 @@ const WARN_EVERY: Duration = Duration::from_secs(300);
 pub enum ReportError {
     /// No API server is configured.
     #[error(
-        "no Kubernetes API server is configured: {0}; run in a pod, set KUBECONFIG, or use --no-report-status"
+        "no Kubernetes API server is configured: {0}; run in a pod, set KUBECONFIG, or remove --report-status"
     )]
     Client(#[source] Box<kube::Error>),
     /// The API server answered with an error.

@@ -62,8 +62,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [kafka-consumer.dev]
   resources: [kafkaconsumergroups]
   verbs: [get, list, watch]
-# Writes the status. The operator grants workers the same verb for their own resource, and an account can only
-# grant permissions that it holds.
+# Writes the status. With workerReports Push, the operator grants workers the same verb for their own resource,
+# and an account can only grant permissions that it holds.
 - apiGroups: [kafka-consumer.dev]
   resources: [kafkaconsumergroups/status]
   verbs: [patch]
@@ -80,8 +80,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [create, get, list, watch, patch, delete]
-# Children of a group: the permission of its workers to patch the status of this one resource, and nothing
-# else.
+# Children of a group: the permission of its workers to get this one resource and, with workerReports Push, to
+# patch its status, and nothing else.
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [roles, rolebindings]
   verbs: [create, get, list, watch, patch, delete]

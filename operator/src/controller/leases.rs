@@ -2,7 +2,7 @@
 //! the own clock, because clocks differ.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::Lease;
@@ -27,7 +27,10 @@ pub struct LeaseError {
 
 /// The leases of other operators, as they were seen last.
 #[derive(Debug, Default)]
-pub struct Leases(Mutex<HashMap<String, Seen>>);
+pub struct Leases(Mutex<HashMap<String, Arc<LastSeen>>>);
+
+/// Locked while the lease is read: all groups that another operator has claimed wait for one read.
+type LastSeen = tokio::sync::Mutex<Option<Seen>>;
 
 /// What was seen of one lease.
 #[derive(Clone, Debug)]
@@ -58,20 +61,22 @@ impl Leases {
     /// Whether the installation that holds the lease `namespace/name` runs. One that may not be read counts as
     /// running.
     pub async fn is_alive(&self, client: &Client, installation: &str) -> Result<bool, LeaseError> {
-        let known = lock(&self.0).get(installation).cloned();
-        if let Some(known) = known.filter(|known| known.read.elapsed() < REREAD) {
-            return Ok(known.is_alive(Instant::now()));
-        }
         let Some((namespace, name)) = installation.split_once('/') else {
             return Ok(false);
         };
+        let seen = lock(&self.0).entry(installation.into()).or_default().clone();
+        let mut seen = seen.lock().await;
+        if let Some(known) = seen.as_ref().filter(|known| known.read.elapsed() < REREAD) {
+            return Ok(known.is_alive(Instant::now()));
+        }
         let api: Api<Lease> = Api::namespaced(client.clone(), namespace);
         let renewed = match api.get_opt(name).await {
             Ok(lease) => lease.and_then(|lease| lease.spec).and_then(|spec| {
                 let holder = spec.holder_identity.filter(|holder| !holder.is_empty())?;
                 Some(format!("{holder} {:?}", spec.renew_time))
             }),
-            Err(kube::Error::Api(status)) if status.code == 403 => return Ok(true),
+            // Known to be alive, so that it is not read again for every group.
+            Err(kube::Error::Api(status)) if status.code == 403 => Some(format!("{:?}", Instant::now())),
             Err(source) => {
                 return Err(LeaseError {
                     name: installation.into(),
@@ -80,10 +85,8 @@ impl Leases {
             }
         };
         let now = Instant::now();
-        let mut leases = lock(&self.0);
-        let seen = Seen::new(leases.get(installation), renewed, now);
-        leases.insert(installation.into(), seen.clone());
-        Ok(seen.is_alive(now))
+        let read = Seen::new(seen.as_ref(), renewed, now);
+        Ok(seen.insert(read).is_alive(now))
     }
 }
 

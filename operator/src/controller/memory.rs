@@ -33,6 +33,8 @@ pub struct GroupMemory {
     pub healthy_at: Option<Instant>,
     /// Hash of the last provisioned dead letter topic, and when.
     pub provisioned: Option<(String, Instant)>,
+    /// Since when this operator writes the status.
+    pub since: Option<Instant>,
     /// The last written status, and when.
     pub written: Option<(KafkaConsumerGroupStatus, Instant)>,
     /// The generation that is converging, and since when.
@@ -45,6 +47,8 @@ pub struct GroupMemory {
     pub mirrored: Option<i32>,
     /// Another client that has set spec.replicas, and for which generation the API server was asked.
     pub replicas_set_by: Option<(Option<i64>, String)>,
+    /// Since when the compiler has not judged a program of the group.
+    pub unjudged_since: Option<Instant>,
     /// Members of the consumer group.
     pub members: MembersMemory,
     /// Those that are not workers, as of the last time that the group was not rebalancing.

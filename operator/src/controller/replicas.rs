@@ -45,6 +45,7 @@ pub async fn set_by_another(
     }
     let namespace = group.namespace().unwrap_or_default();
     let api: Api<KafkaConsumerGroup> = Api::namespaced(scope.context.client.clone(), &namespace);
+    let _slot = scope.api_slot().await;
     let found = api.get_metadata_opt(&group.name_any()).await;
     let entries = found
         .map_err(Box::new)?

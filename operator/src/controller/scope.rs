@@ -6,10 +6,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crds::KafkaConsumerGroup;
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::Client;
+use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::events::{Event, Recorder, Reporter};
+use kube::{Client, ResourceExt};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::caches::{Caches, GroupRef};
@@ -17,8 +20,9 @@ use super::leases::Leases;
 use super::memory::GroupMemory;
 use super::rollouts::Rollouts;
 use super::watches::{self, ReconcileRequests, ReferenceIndex};
+use super::worker_reports::{ReadReports, Target, WorkerReports};
 use crate::compiler::Programs;
-use crate::group::validate::WorkerDefaults;
+use crate::group::validate::{ReportMode, WorkerDefaults};
 use crate::kafka::KafkaClients;
 use crate::kafka::model::GroupKey;
 use crate::sync::lock;
@@ -40,6 +44,8 @@ pub struct Context {
     pub(super) leases: Leases,
     pub(super) rollouts: Rollouts,
     pub(super) programs: Arc<Programs>,
+    /// What workers report.
+    pub(super) reports: Arc<WorkerReports>,
     recorder: Recorder,
     slots: Semaphore,
 }
@@ -77,6 +83,7 @@ impl Context {
             leases: Leases::default(),
             rollouts,
             programs,
+            reports: Arc::default(),
             recorder,
             slots,
         }
@@ -106,7 +113,9 @@ impl Scope {
             }
         };
         let (caches, watched) = watches::watch(&context.client, namespace, &index, forget);
-        let requests = stream::select(watched, changes(&context.kafka, namespace)).boxed();
+        let kafka = changes(context.kafka.changes(), namespace);
+        let reports = changes(context.reports.changes(), namespace);
+        let requests = stream::select_all([watched, kafka, reports]).boxed();
         (
             Arc::new(Self {
                 context,
@@ -121,6 +130,18 @@ impl Scope {
     /// Waits for a slot at the API server.
     pub async fn api_slot(&self) -> Option<SemaphorePermit<'_>> {
         self.context.slots.acquire().await.ok()
+    }
+
+    /// The last reports of the workers of a group; reads them again if it is time. None: workers write their
+    /// reports themselves.
+    pub(super) fn read_reports(&self, group: &KafkaConsumerGroup, pods: &[Arc<Pod>]) -> Option<ReadReports> {
+        if self.context.defaults.reports == ReportMode::Push {
+            return None;
+        }
+        let key = GroupKey::new(&group.namespace().unwrap_or_default(), &group.name_any());
+        let targets = pods.iter().map(|pod| Target::of(pod)).collect();
+        let old = group.status.as_ref().map(|status| status.workers.as_slice());
+        Some(self.context.reports.of(&key, targets, old.unwrap_or_default()))
     }
 
     /// Publishes an Event. A failure is logged and ignored.
@@ -151,13 +172,14 @@ fn forget(context: &Context, index: &ReferenceIndex, memories: &Memories, namesp
     let key = GroupKey::new(namespace, name);
     context.kafka.forget(&key);
     context.rollouts.done(&key);
+    context.reports.forget(&key);
     lock(memories).remove(&(namespace.to_string(), name.to_string()));
 }
 
-/// Groups of this scope whose Kafka facts have changed.
-fn changes(kafka: &KafkaClients, namespace: Option<&str>) -> ReconcileRequests {
+/// Groups of this scope whose Kafka facts, or whose workers' reports, have changed.
+fn changes(changes: UnboundedReceiver<GroupKey>, namespace: Option<&str>) -> ReconcileRequests {
     let namespace = namespace.map(String::from);
-    let changes = stream::unfold(kafka.changes(), async |mut changes| {
+    let changes = stream::unfold(changes, async |mut changes| {
         Some((changes.recv().await?, changes))
     });
     changes

@@ -5,9 +5,10 @@
 pub mod compute;
 pub mod conditions;
 pub mod events;
+mod schedule;
 pub mod workers;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crds::names::OPERATOR_MANAGER;
 use crds::{KafkaConsumerGroup, KafkaConsumerGroupStatus};
@@ -17,7 +18,7 @@ use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, DeserializeGuard};
 use kube::runtime::events::Event;
 use kube::{Api, Resource, ResourceExt};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use thiserror::Error;
 
 use super::apply::error::{in_words, is_not_found};
@@ -26,14 +27,10 @@ use super::memory::GroupMemory;
 use super::names::child_name;
 use super::pods::has_ended;
 use super::scope::Scope;
+use super::worker_reports::numbers_interval;
 use crate::group::rejection::Rejection;
-
-/// The lag changes all the time. A change of the lag alone is written at most this often, so that a busy
-/// group costs the API server one write every ten seconds and not one per reconcile.
-const LAG_INTERVAL: Duration = Duration::from_secs(10);
-/// A watch delivers our own write within milliseconds; for this long an old status in the cache counts as
-/// delayed.
-const WATCH_DELAY: Duration = Duration::from_secs(5);
+use crate::group::validate::ReportMode;
+use schedule::Schedule;
 
 /// Why the status could not be written.
 #[derive(Debug, Error)]
@@ -61,8 +58,11 @@ pub async fn update_status(
 ) -> Result<(), StatusError> {
     let _slot = scope.api_slot().await;
     let old = group.status.clone().unwrap_or_default();
-    if due(&old, &new, memory) {
-        let patch = json!({"status": own_fields(&old, &new)});
+    let schedule = schedule(scope);
+    let written = memory.written.as_ref().map(|(written, at)| (written, *at));
+    let since = *memory.since.get_or_insert_with(Instant::now);
+    if schedule.is_due(&old, &new, written, since, Instant::now()) {
+        let patch = json!({"status": schedule.patch(&old, &new)});
         if !write(scope, group, patch).await? {
             return Ok(());
         }
@@ -74,7 +74,17 @@ pub async fn update_status(
         publish(scope, group, events).await;
     }
     publish(scope, group, more_events).await;
+    if schedule.owns_workers {
+        return Ok(());
+    }
     prune(scope, group, &old).await
+}
+
+fn schedule(scope: &Scope) -> Schedule {
+    Schedule {
+        owns_workers: scope.context.defaults.reports == ReportMode::Pull,
+        numbers_interval: numbers_interval(scope.context.reports.groups()),
+    }
 }
 
 /// Rejects a group whose stored form does not parse: the API server checks what is written, but not what was
@@ -86,6 +96,7 @@ pub async fn reject_unreadable(
     problem: &str,
     memory: &mut GroupMemory,
 ) -> Result<(), StatusError> {
+    let _slot = scope.api_slot().await;
     let resource = ApiResource::erase::<KafkaConsumerGroup>(&());
     let api: Api<DynamicObject> = Api::namespaced_with(scope.context.client.clone(), namespace, &resource);
     let stored = match api.get_opt(name).await {
@@ -118,7 +129,7 @@ pub async fn reject_unreadable(
         return Ok(());
     }
     tracing::warn!(namespace, name, problem, "resource does not parse");
-    let patch = Patch::Merge(json!({"status": own_fields(&old, &new)}));
+    let patch = Patch::Merge(json!({"status": schedule(scope).patch(&old, &new)}));
     match api.patch_status(name, &manager(), &patch).await {
         Ok(_) => {}
         Err(error) if is_not_found(&error) => return Ok(()),
@@ -165,53 +176,6 @@ async fn stop_unreadable(
     scale_to_zero(scope, namespace, &child, memory)
         .await
         .map_err(StatusError::Stop)
-}
-
-fn due(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus, memory: &GroupMemory) -> bool {
-    let differs = |other: &KafkaConsumerGroupStatus| own_fields(other, new) != own_fields(other, other);
-    if !differs(old) {
-        return false;
-    }
-    let Some((written, at)) = &memory.written else {
-        return true;
-    };
-    if !differs(written) {
-        return at.elapsed() > WATCH_DELAY;
-    }
-    let without_lag = |status: &KafkaConsumerGroupStatus| {
-        let mut fields = own_fields(status, status);
-        fields.remove("lag");
-        fields
-    };
-    let lag_only = written.lag.is_some() == new.lag.is_some() && without_lag(written) == without_lag(new);
-    !lag_only || at.elapsed() >= LAG_INTERVAL
-}
-
-/// `new` as a merge patch over `old`: everything but `workers`, with null for removed fields.
-fn own_fields(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) -> Map<String, Value> {
-    let fields = |status: &KafkaConsumerGroupStatus| match serde_json::to_value(status) {
-        Ok(Value::Object(mut fields)) => {
-            fields.remove("workers");
-            fields
-        }
-        _ => Map::new(),
-    };
-    let mut patch = fields(new);
-    for (field, value) in fields(old) {
-        match (patch.get_mut(&field), value) {
-            (None, _) => {
-                patch.insert(field, Value::Null);
-            }
-            // A merge patch merges objects; removed members need a null too.
-            (Some(Value::Object(new)), Value::Object(old)) => {
-                for member in old.keys() {
-                    new.entry(member.clone()).or_insert(Value::Null);
-                }
-            }
-            _ => {}
-        }
-    }
-    patch
 }
 
 /// False if the group was deleted.
@@ -292,99 +256,5 @@ fn manager() -> PatchParams {
     PatchParams {
         field_manager: Some(OPERATOR_MANAGER.into()),
         ..PatchParams::default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crds::status::{LagStatus, WorkerStatus};
-
-    fn status(lag: i64) -> KafkaConsumerGroupStatus {
-        KafkaConsumerGroupStatus {
-            group_id: Some("shop.orders".into()),
-            lag: Some(LagStatus {
-                total: lag,
-                max: lag,
-                max_partition: None,
-                as_of: jiff::Timestamp::UNIX_EPOCH,
-            }),
-            ..Default::default()
-        }
-    }
-
-    fn written_ago(status: KafkaConsumerGroupStatus, ago: Duration) -> GroupMemory {
-        let at = Instant::now().checked_sub(ago).unwrap();
-        GroupMemory {
-            written: Some((status, at)),
-            ..GroupMemory::default()
-        }
-    }
-
-    #[test]
-    fn the_patch_never_contains_workers_and_clears_removed_fields() {
-        let mut old = status(1);
-        old.group_state = Some("Stable".into());
-        old.workers = vec![WorkerStatus {
-            name: "a".into(),
-            ..Default::default()
-        }];
-        if let Some(lag) = &mut old.lag {
-            lag.max_partition = Some("orders-1".into());
-        }
-        let patch = own_fields(&old, &status(2));
-        assert!(!patch.contains_key("workers"));
-        assert_eq!(patch["groupState"], Value::Null);
-        assert_eq!(patch["lag"]["maxPartition"], Value::Null);
-        assert_eq!(patch["lag"]["total"], 2);
-    }
-
-    #[test]
-    fn an_unchanged_status_is_not_written() {
-        assert!(!due(&status(1), &status(1), &GroupMemory::default()));
-        let mut with_workers = status(1);
-        with_workers.workers.push(Default::default());
-        assert!(!due(&with_workers, &status(1), &GroupMemory::default()));
-    }
-
-    #[test]
-    fn a_lag_change_is_written_every_ten_seconds_and_other_changes_at_once() {
-        assert!(!due(
-            &status(1),
-            &status(2),
-            &written_ago(status(1), Duration::from_secs(3))
-        ));
-        assert!(due(
-            &status(1),
-            &status(2),
-            &written_ago(status(1), Duration::from_secs(11))
-        ));
-        let mut stable = status(2);
-        stable.group_state = Some("Stable".into());
-        assert!(due(
-            &status(1),
-            &stable,
-            &written_ago(status(1), Duration::from_secs(3))
-        ));
-        let mut unknown = status(2);
-        unknown.lag = None;
-        assert!(due(
-            &status(1),
-            &unknown,
-            &written_ago(status(1), Duration::from_secs(3))
-        ));
-    }
-
-    #[test]
-    fn a_delayed_cache_causes_no_write_but_an_edit_by_others_is_reverted() {
-        let changed = |status: &mut KafkaConsumerGroupStatus| status.replicas = Some(3);
-        let (old, mut new) = (status(1), status(1));
-        changed(&mut new);
-        assert!(!due(
-            &old,
-            &new,
-            &written_ago(new.clone(), Duration::from_secs(1))
-        ));
-        assert!(due(&old, &new, &written_ago(new.clone(), Duration::from_secs(6))));
     }
 }

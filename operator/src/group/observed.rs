@@ -69,9 +69,16 @@ impl StartedTopics {
 
     /// Whether the group has started with every topic of the spec. Another cluster has other topics.
     pub fn has_all(&self, spec: &KafkaConsumerGroupSpec, facts: Option<&KafkaFacts>) -> bool {
+        self.missing(spec, facts).is_empty()
+    }
+
+    /// The topics of the spec that the group has not started with.
+    pub fn missing(&self, spec: &KafkaConsumerGroupSpec, facts: Option<&KafkaFacts>) -> Vec<String> {
         let cluster = facts.and_then(|facts| facts.cluster_id.as_ref());
         let same = self.cluster_id.is_empty() || cluster.is_none_or(|cluster| *cluster == self.cluster_id);
-        same && spec.topics.iter().all(|topic| self.topics.contains(&topic.name))
+        let topics = spec.topics.iter().map(|topic| &topic.name);
+        let missing = topics.filter(|topic| !same || !self.topics.contains(*topic));
+        missing.cloned().collect()
     }
 }
 
@@ -128,7 +135,8 @@ mod tests {
         let mut more = spec.clone();
         more.topics
             .push(serde_json::from_value(serde_json::json!({"name": "returns"})).unwrap());
-        assert!(!started.has_all(&more, Some(&here)));
+        assert_eq!(started.missing(&more, Some(&here)), ["returns"]);
+        assert_eq!(started.missing(&more, Some(&elsewhere)), ["orders", "returns"]);
         assert!(!StartedTopics::default().has_all(&spec, None));
     }
 }

@@ -25,6 +25,17 @@ use crate::kafka::model::KafkaView;
 pub struct WorkerDefaults {
     pub image: String,
     pub image_pull_policy: Option<ImagePullPolicy>,
+    pub reports: ReportMode,
+}
+
+/// How the reports of workers reach the status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReportMode {
+    /// The operator reads them from the workers.
+    #[default]
+    Pull,
+    /// Workers write them into the status of their resource.
+    Push,
 }
 
 /// A group that can be built. Everything in it is resolved, so no later step can fail because of the spec.
@@ -43,6 +54,7 @@ pub struct ValidatedGroup {
     pub secrets_hash: String,
     pub image: String,
     pub image_pull_policy: Option<ImagePullPolicy>,
+    pub reports: ReportMode,
     /// A warning about the accepted group.
     pub warning: Option<Finding>,
 }
@@ -94,6 +106,7 @@ pub fn validate(
             .clone()
             .unwrap_or_else(|| defaults.image.clone()),
         image_pull_policy: spec.worker.image_pull_policy.or(defaults.image_pull_policy),
+        reports: defaults.reports,
         warning: warnings::warning(spec, observed),
         spec: spec.clone(),
         references: observed.references.clone(),

@@ -16,7 +16,7 @@ use crate::compiler::{Programs, Verdict};
 use crate::digest::hash;
 use crate::group::observed::Observed;
 use crate::group::references::{ObjectKind, Reference, ReferencedData, References};
-use crate::group::validate::{ValidatedGroup, WorkerDefaults, check_postgres_url, validate};
+use crate::group::validate::{ReportMode, ValidatedGroup, WorkerDefaults, check_postgres_url, validate};
 use crate::kafka::model::KafkaView;
 
 /// In the embedded broker every classic rebalance takes one second less than the session timeout, even if all
@@ -85,6 +85,7 @@ pub fn prepare(
     let defaults = WorkerDefaults {
         image: String::new(),
         image_pull_policy: None,
+        reports: ReportMode::Pull,
     };
     let valid = validate(&group, &observed, programs, &defaults).map_err(|rejection| rejection.message)?;
     notes.extend(valid.warning.iter().map(|warning| warning.message.clone()));

@@ -14,13 +14,15 @@ use crds::incarnation::Incarnation;
 use tokio::process::{Child, ChildStdin, Command};
 
 use super::plan::{SlotState, Step, backoff, steps};
-use super::status::{self, WorkerReport};
 use crate::kafka::model::DeadProcess;
+use crate::reports::{self, WorkerReport};
 use log::WorkerLog;
 
 /// A worker that has not answered for this long is shown without its last report: it may have lost its
 /// partitions.
 const SILENT: Duration = Duration::from_secs(5);
+/// A worker on the same machine answers in milliseconds or does not run; it is asked every second.
+const ANSWER: Duration = Duration::from_millis(800);
 
 /// How to start the workers of a group.
 #[derive(Clone, Debug)]
@@ -165,7 +167,7 @@ impl WorkerProcesses {
     pub async fn ask(&mut self) {
         let asked = self.slots.iter_mut().filter_map(|slot| slot.worker.as_mut());
         let answers = asked.map(|worker| async move {
-            if let Some(report) = status::ask(worker.address).await {
+            if let Ok(report) = reports::ask(worker.address, ANSWER).await {
                 (worker.report, worker.answered) = (Some(report), Instant::now());
             }
         });

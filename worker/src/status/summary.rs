@@ -124,6 +124,52 @@ mod tests {
         }
     }
 
+    /// The operator's tests read the same two files: it makes the same entry from `/status`.
+    #[test]
+    fn the_status_page_and_the_entry_have_the_form_that_the_operator_reads() {
+        let since: Timestamp = "2026-01-31T09:00:00.5Z".parse().unwrap();
+        let first = PartitionSnapshot {
+            committed: Some(4),
+            watermark: Some(5),
+            in_flight: 2,
+            oldest: Some(OldestRecord {
+                offset: 5,
+                since,
+                attempts: 4,
+                last_error: Some("connection refused".into()),
+                error_offset: Some(6),
+            }),
+            stalled_since: Some(since),
+            ..partition(0, Some(3), None, Some(PausedReason::WriterUnavailable))
+        };
+        let second = PartitionSnapshot {
+            assignment_epoch: 2,
+            watermark: Some(9),
+            in_flight: 1,
+            ..partition(1, Some(4), None, None)
+        };
+        let snapshot = Snapshot {
+            worker: "orders-worker-1".into(),
+            group_id: "shop.orders".into(),
+            phase: crate::health::snapshot::Phase::Consuming,
+            records_total: 7,
+            dead_lettered_total: 2,
+            skipped_total: 1,
+            last_error: Some("refused".into()),
+            partitions: vec![first, second],
+            ..Snapshot::default()
+        };
+        let file = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        assert_eq!(
+            serde_json::to_value(&snapshot).unwrap(),
+            file(include_str!("../../../crds/examples/worker-status.json"))
+        );
+        assert_eq!(
+            serde_json::to_value(summarize(&snapshot)).unwrap(),
+            file(include_str!("../../../crds/examples/worker-entry.json"))
+        );
+    }
+
     #[test]
     fn stalled_partitions_are_counted_and_the_oldest_are_shown() {
         let stalled = |number: i32, second: i64| PartitionSnapshot {

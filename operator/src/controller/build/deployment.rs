@@ -19,7 +19,7 @@ use super::config_map::config_hash;
 use super::metadata::metadata;
 use super::volumes;
 use crate::controller::names as child_names;
-use crate::group::validate::ValidatedGroup;
+use crate::group::validate::{ReportMode, ValidatedGroup};
 
 /// The user id of the distroless images; any number except 0 works, because the image has no user database.
 const NON_ROOT: i64 = 65532;
@@ -126,10 +126,7 @@ fn container(group: &ValidatedGroup) -> Container {
         name: CONTAINER.into(),
         image: Some(group.image.clone()),
         image_pull_policy: group.image_pull_policy.map(|policy| policy.as_str().into()),
-        args: Some(vec![
-            "--config".into(),
-            format!("{}/{}", names::CONFIG_DIR, names::WORKER_CONFIG_KEY),
-        ]),
+        args: Some(args(group)),
         env: Some(env),
         ports: Some(vec![ContainerPort {
             name: Some("http".into()),
@@ -167,6 +164,18 @@ fn container(group: &ValidatedGroup) -> Container {
         volume_mounts: Some(volumes::mounts(group)),
         ..Container::default()
     }
+}
+
+fn args(group: &ValidatedGroup) -> Vec<String> {
+    let mut args = vec![
+        "--config".into(),
+        format!("{}/{}", names::CONFIG_DIR, names::WORKER_CONFIG_KEY),
+    ];
+    // Another argument would restart all workers when the operator is upgraded, so this is not the default.
+    if group.reports == ReportMode::Push {
+        args.push("--report-status".into());
+    }
+    args
 }
 
 fn from_field(name: &str, path: &str) -> EnvVar {
@@ -319,6 +328,8 @@ mod tests {
             container.args.unwrap(),
             ["--config", "/etc/kafka-consumer/config/worker.json"]
         );
+        let (_, pushing) = self::pod(&built(|group| group.reports = ReportMode::Push));
+        assert_eq!(pushing.args.unwrap()[2..], ["--report-status"]);
         let env: Vec<_> = container.env.unwrap().into_iter().map(|var| var.name).collect();
         assert_eq!(env, ["POD_NAME", "POD_NAMESPACE"]);
         assert_eq!(pod.service_account_name.as_deref(), Some("orders-worker"));

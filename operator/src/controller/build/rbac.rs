@@ -1,5 +1,5 @@
-//! ServiceAccount, Role and RoleBinding of the workers: they may read their own resource and write its
-//! status, nothing else. In: a validated group. Out: three objects. Every permission is bound to the name of
+//! ServiceAccount, Role and RoleBinding of the workers: they may read their own resource, and write its status if
+//! they push their reports, nothing else. In: a validated group. Out: three objects. Every permission is bound to the name of
 //! this group.
 
 use crds::names::API_GROUP;
@@ -8,7 +8,7 @@ use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject
 
 use super::metadata::metadata;
 use crate::controller::names::child_name;
-use crate::group::validate::ValidatedGroup;
+use crate::group::validate::{ReportMode, ValidatedGroup};
 
 pub fn service_account(group: &ValidatedGroup) -> ServiceAccount {
     let wanted = &group.spec.worker.service_account;
@@ -33,11 +33,14 @@ pub fn role(group: &ValidatedGroup) -> Role {
     };
     Role {
         metadata: metadata(group),
-        // get: to check that the resource exists. patch: the worker's own entry of status.workers.
-        rules: Some(vec![
-            rule("kafkaconsumergroups", "get"),
-            rule("kafkaconsumergroups/status", "patch"),
-        ]),
+        // get: for custom workers. patch: the worker's own entry of status.workers.
+        rules: Some(match group.reports {
+            ReportMode::Pull => vec![rule("kafkaconsumergroups", "get")],
+            ReportMode::Push => vec![
+                rule("kafkaconsumergroups", "get"),
+                rule("kafkaconsumergroups/status", "patch"),
+            ],
+        }),
     }
 }
 
@@ -64,8 +67,12 @@ mod tests {
     use crate::fixtures::validated;
 
     #[test]
-    fn workers_may_access_one_resource_and_write_only_its_status() {
-        let rules = role(&validated()).rules.unwrap();
+    fn workers_that_push_reports_may_access_one_resource_and_write_only_its_status() {
+        let mut group = validated();
+        let pull = role(&group).rules.unwrap();
+        group.reports = ReportMode::Push;
+        let rules = role(&group).rules.unwrap();
+        assert_eq!(pull, rules[..1], "others only read it");
         for rule in &rules {
             assert_eq!(
                 rule.resource_names.as_deref(),

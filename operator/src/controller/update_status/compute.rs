@@ -48,7 +48,7 @@ pub fn compute(inputs: &Inputs<'_>) -> Computed {
     let available = available(inputs, &deployed);
     let assigned = assigned(group, total);
     let present = |name: &str| inputs.pods.iter().any(|pod| pod.name == name);
-    let stuck = workers::stalled(&inputs.old.workers, present, inputs.now);
+    let stuck = workers::stalled(inputs.workers(), present, inputs.now);
     let consuming = consuming(inputs, facts.is_some(), &assigned, &deployed, stuck.as_ref());
     let stalled = stalled(inputs, &accepted, &reachable, &available, &consuming);
     let tolerant = inputs.recently_healthy && conditions::is_true(&inputs.old.conditions, condition::READY);
@@ -60,7 +60,7 @@ pub fn compute(inputs: &Inputs<'_>) -> Computed {
     );
     let reconciling = reconciling(inputs, &accepted, &available, &assigned, &ready, &stalled);
     // Nothing about a group that waits for its turn changes soon.
-    let waits = reconciling.reason == "WaitingForRollout";
+    let waits = matches!(&*reconciling.reason, "WaitingForRollout" | "WaitingForKafka");
     let converging =
         (reconciling.is_true() && !waits) || (!ready.is_true() && !stalled.is_true() && !stopped(inputs));
     let verdicts = vec![
@@ -74,6 +74,7 @@ pub fn compute(inputs: &Inputs<'_>) -> Computed {
         (condition::RECONCILING, reconciling),
         (condition::STALLED, stalled),
     ];
+    let read = inputs.reports.filter(|read| read.complete);
     let status = KafkaConsumerGroupStatus {
         observed_generation: inputs.generation,
         conditions: conditions::merge(&inputs.old.conditions, verdicts, inputs.generation, now),
@@ -103,7 +104,18 @@ pub fn compute(inputs: &Inputs<'_>) -> Computed {
             .map(scaling_status)
             .or_else(|| inputs.old.scaling.clone()),
         stalled_partitions: stuck.map(|(_, shown)| shown).unwrap_or_default(),
-        workers: inputs.old.workers.clone(),
+        workers: read.map_or_else(
+            || inputs.old.workers.clone(),
+            |read| workers::shown(&read.entries, &inputs.old.workers),
+        ),
+        worker_totals: match read {
+            Some(read) => workers::totals(read, inputs.now),
+            None => inputs
+                .old
+                .worker_totals
+                .clone()
+                .filter(|_| inputs.reports.is_some()),
+        },
     };
     Computed {
         status,

@@ -26,10 +26,10 @@ pub fn events(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) ->
     let was = |kind: &str| reason(&old.conditions, kind).unwrap_or_default().to_string();
     if let Some(now) = changed(condition::ACCEPTED) {
         match (now.status.as_str(), now.reason.as_str()) {
-            ("False", _) | (_, "CredentialsInClear" | "ReplicasIgnored") => {
+            ("False" | "Unknown", _) | (_, "CredentialsInClear" | "ReplicasIgnored") => {
                 events.push(warning(&now.reason, &now.message))
             }
-            _ if find(&old.conditions, condition::ACCEPTED).is_some_and(|old| old.status == "False") => {
+            _ if find(&old.conditions, condition::ACCEPTED).is_some_and(|old| old.status != "True") => {
                 events.push(normal("Accepted", &now.message));
             }
             _ => {}
@@ -75,6 +75,7 @@ pub fn events(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) ->
             _ => {}
         }
     }
+    events.extend(not_readable(old, new));
     match (&old.cluster_id, &new.cluster_id) {
         (Some(before), Some(now)) if before != now => events.push(normal(
             "KafkaClusterChanged",
@@ -113,6 +114,21 @@ fn recreated(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) -> 
         })
     });
     recreated.collect()
+}
+
+/// An Event if workers do not answer from now on.
+fn not_readable(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) -> Option<Event> {
+    let was_silent = old.worker_totals.as_ref().is_some_and(|totals| totals.silent > 0);
+    let totals = new
+        .worker_totals
+        .as_ref()
+        .filter(|totals| totals.silent > 0 && !was_silent)?;
+    let workers = count(totals.silent, "ready worker");
+    let first = totals.silent_reason.as_deref().unwrap_or_default();
+    let note = format!(
+        "the operator cannot read the reports of {workers}: {first}; let it connect to port 8080 of the pods (NetworkPolicy, service mesh), or let workers write their reports (--worker-reports Push, chart value workerReports)"
+    );
+    Some(warning("WorkersNotReadable", &note))
 }
 
 /// Reasons of condition Consuming that deserve an Event at once.

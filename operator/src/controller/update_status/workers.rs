@@ -1,12 +1,17 @@
-//! The workers' own entries in `status.workers`. In: the entries and which pods exist. Out: what live workers
-//! report, and the patch that removes entries of deleted pods. Pure; never changes an entry.
+//! Entries of `status.workers`. In: the entries and which pods exist. Out: what live workers report, which
+//! entries are shown, and for entries that workers write, the patch that removes those of deleted pods. Pure;
+//! never changes an entry.
 
-use crds::status::{PausedReason, StalledPartition, WorkerStatus};
+use std::cmp::Reverse;
+
+use crds::status::{PausedReason, StalledPartition, WorkerStatus, WorkerTotals};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-/// Workers report at least every minute while something changes, and otherwise do not report. They repeat an
-/// entry with a problem, so an entry this old belongs to a worker that can no longer report.
+use crate::controller::worker_reports::ReadReports;
+
+/// The operator reads reports every 15 s, and workers that push them do so at least every minute. An entry this
+/// old belongs to a worker that can no longer report.
 const STALE: SignedDuration = SignedDuration::from_mins(2);
 /// An entry younger than this is not removed even if its pod is missing: the caches of pods and groups are
 /// not synchronized.
@@ -14,6 +19,50 @@ const YOUNG: SignedDuration = SignedDuration::from_secs(30);
 
 /// Maximum number of stalled partitions in the status.
 const MAX_STALLED: usize = 16;
+
+/// Maximum number of entries that the operator writes.
+const MAX_SHOWN: usize = 32;
+
+/// The entries for the status: those with the most severe problem first. An entry keeps its time while nothing
+/// else in it changes, so that idle workers cause no write.
+pub fn shown(entries: &[WorkerStatus], old: &[WorkerStatus]) -> Vec<WorkerStatus> {
+    let mut shown: Vec<&WorkerStatus> = entries.iter().collect();
+    shown.sort_by_key(|entry| (Reverse((hindrance(entry), entry.stalled > 0)), &entry.name));
+    let keeping_time = |entry: &WorkerStatus| {
+        let before = old.iter().find(|before| before.name == entry.name);
+        let mut entry = entry.clone();
+        if let Some(before) = before {
+            let now = std::mem::replace(&mut entry.reported_at, before.reported_at);
+            if entry != *before {
+                entry.reported_at = now;
+            }
+        }
+        entry
+    };
+    shown.into_iter().take(MAX_SHOWN).map(keeping_time).collect()
+}
+
+/// Totals over all workers. None if there are none.
+pub fn totals(reports: &ReadReports, now: Timestamp) -> Option<WorkerTotals> {
+    let fresh = fresh(&reports.entries, |_| true, now);
+    if fresh.is_empty() && reports.silent.is_empty() {
+        return None;
+    }
+    let sum = |number: fn(&WorkerStatus) -> i64| {
+        fresh
+            .iter()
+            .fold(0_i64, |sum, entry| sum.saturating_add(number(entry)))
+    };
+    Some(WorkerTotals {
+        reporting: i32::try_from(fresh.len()).unwrap_or(i32::MAX),
+        silent: i32::try_from(reports.silent.len()).unwrap_or(i32::MAX),
+        silent_reason: reports.silent.first().cloned(),
+        records_total: sum(|entry| entry.records_total),
+        dead_lettered_total: sum(|entry| entry.dead_lettered_total),
+        skipped_total: sum(|entry| entry.skipped_total),
+        in_flight: sum(|entry| entry.in_flight),
+    })
+}
 
 /// The most severe problem, with the worker's error.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -210,6 +259,43 @@ mod tests {
             stalled(&[entry("a", None, 5)], |_| true, now()),
             Some((0, Vec::new()))
         );
+    }
+
+    #[test]
+    fn a_thousand_workers_show_the_32_most_severe_and_totals_of_all() {
+        let mut entries: Vec<_> = (0..1000).map(|n| entry(&format!("w-{n:04}"), None, 5)).collect();
+        for one in &mut entries {
+            one.records_total = 10;
+        }
+        entries[700].stalled = 1;
+        entries[900].paused_reason = Some("RecordFailed".into());
+        entries[800].paused_reason = Some("WriterUnavailable".into());
+        entries[999].reported_at = Some(now() - SignedDuration::from_secs(121));
+        let names: Vec<String> = shown(&entries, &[]).into_iter().map(|entry| entry.name).collect();
+        assert_eq!(names.len(), 32);
+        assert_eq!(names[..4], ["w-0900", "w-0800", "w-0700", "w-0000"]);
+        let reports = ReadReports {
+            complete: true,
+            entries,
+            silent: vec!["pod w-0999: no answer".into(), "pod x: no".into()],
+        };
+        let totals = totals(&reports, now()).unwrap();
+        assert_eq!(
+            (totals.reporting, totals.silent, totals.records_total),
+            (999, 2, 9990)
+        );
+        assert_eq!(totals.silent_reason.as_deref(), Some("pod w-0999: no answer"));
+        assert_eq!(super::totals(&ReadReports::default(), now()), None);
+    }
+
+    #[test]
+    fn an_entry_keeps_its_time_while_nothing_else_changes() {
+        let old = [entry("a", None, 60), entry("b", None, 60)];
+        let mut read = [entry("a", None, 5), entry("b", None, 5), entry("c", None, 5)];
+        read[1].records_total = 1;
+        let shown = shown(&read, &old);
+        assert_eq!(shown[0], old[0]);
+        assert_eq!(shown[1..], read[1..]);
     }
 
     #[test]

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use super::LocalGroup;
 use super::conditions::{Inputs, conditions};
 use crate::api::model::{Group, Oldest, Partition, Summary, Truth, Unknown, Worker};
-use crate::local::status::{PartitionReport, WorkerReport};
 use crate::local::supervise::WorkerView;
+use crate::reports::{PartitionReport, WorkerReport};
 
 const NOT_ANSWERED: &str = "the worker does not answer";
 /// What only the report of a worker says.

@@ -1,6 +1,7 @@
 //! One refused example for each rule of the CRD, and for each kind of structural error.
 
 mod fields;
+mod nulls;
 
 use std::collections::BTreeSet;
 

@@ -1,11 +1,15 @@
 //! What a status is computed from: everything that a reconcile observed, decided and applied.
 
+use std::time::Duration;
+
 use crds::KafkaConsumerGroupStatus;
 use crds::spec::KafkaConsumerGroupSpec;
+use crds::status::WorkerStatus;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 
 use crate::controller::pods::PodFacts;
+use crate::controller::worker_reports::ReadReports;
 use crate::group::members::SharedGroup;
 use crate::group::rejection::{Finding, Rejection};
 use crate::group::scaling::Decision;
@@ -35,15 +39,28 @@ pub struct Inputs<'a> {
     pub kafka: &'a KafkaView,
     /// The new default image, while other groups roll out first.
     pub waiting_image: Option<&'a str>,
+    /// Topics whose start position must be committed before the workers get their configuration.
+    pub withheld: &'a [String],
+    /// How long a program of the group has waited for the compiler.
+    pub unjudged_for: Option<Duration>,
     /// Other members of the consumer group.
     pub shared: Option<&'a SharedGroup>,
     pub decision: Option<&'a Decision>,
     /// The Deployment as the API server returned it last.
     pub deployment: Option<&'a Deployment>,
     pub pods: &'a [PodFacts],
+    /// What the operator has read from the workers. None: they write status.workers themselves.
+    pub reports: Option<&'a ReadReports>,
     pub failure: Option<&'a Failure>,
     pub old: &'a KafkaConsumerGroupStatus,
     /// The group was healthy a moment ago.
     pub recently_healthy: bool,
     pub now: Timestamp,
+}
+
+impl Inputs<'_> {
+    /// What is known of the workers.
+    pub fn workers(&self) -> &[WorkerStatus] {
+        self.reports.map_or(&self.old.workers, |reports| &reports.entries)
+    }
 }

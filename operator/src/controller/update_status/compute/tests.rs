@@ -1,8 +1,11 @@
 //! Tables: one change of a healthy group, and its conditions afterwards.
 
+use std::time::Duration;
+
 use super::inputs::Failure;
 use super::*;
 use crate::controller::pods::{PodFacts, PodProblem};
+use crate::controller::worker_reports::ReadReports;
 use crate::fixtures::{facts, group, lag};
 use crate::group::members::SharedGroup;
 use crate::group::rejection::Finding;
@@ -20,9 +23,12 @@ struct Scenario {
     kafka: KafkaView,
     shared: Option<SharedGroup>,
     waiting_image: Option<&'static str>,
+    withheld: Vec<String>,
+    unjudged_for: Option<Duration>,
     decision: Option<Decision>,
     deployment: Option<Deployment>,
     pods: Vec<PodFacts>,
+    reports: Option<ReadReports>,
     failure: Option<Failure>,
     old: KafkaConsumerGroupStatus,
     recently_healthy: bool,
@@ -77,6 +83,8 @@ impl Scenario {
             kafka: KafkaView::Known(facts),
             shared: None,
             waiting_image: None,
+            withheld: Vec::new(),
+            unjudged_for: None,
             decision: Some(Decision {
                 replicas: 6,
                 recommended: Some(6),
@@ -85,6 +93,7 @@ impl Scenario {
             }),
             deployment: Some(deployment(6, 6, 6)),
             pods: (0..6).map(pod).collect(),
+            reports: None,
             failure: None,
             old: KafkaConsumerGroupStatus::default(),
             recently_healthy: false,
@@ -132,10 +141,13 @@ impl Scenario {
             },
             kafka: &self.kafka,
             waiting_image: self.waiting_image,
+            withheld: &self.withheld,
+            unjudged_for: self.unjudged_for,
             shared: self.shared.as_ref(),
             decision: self.decision.as_ref(),
             deployment: self.deployment.as_ref(),
             pods: &self.pods,
+            reports: self.reports.as_ref(),
             failure: self.failure.as_ref(),
             old: &self.old,
             recently_healthy: self.recently_healthy,
@@ -246,6 +258,16 @@ const TABLE: &[(&str, Change, &str, &str, &str)] = &[
         "True/AllPartitionsConsumed",
         "False/NotStalled",
         "True/WaitingForRollout",
+    ),
+    (
+        "a change that waits for a start position is being rolled out",
+        |scenario| {
+            scenario.withheld = vec!["returns".into()];
+            scenario.decision = None;
+        },
+        "True/AllPartitionsConsumed",
+        "False/NotStalled",
+        "True/WaitingForKafka",
     ),
     (
         "a paused group with other members needs action",
@@ -603,6 +625,26 @@ fn conditions_stay_while_the_compiler_has_not_judged_the_same_generation() {
     refused.old = refused.computed().status;
     refused.acceptance = Err(Rejection::new("TransformNotCompiled", "wait"));
     assert_eq!(refused.computed().status, refused.old);
+}
+
+#[test]
+fn conditions_do_not_stay_forever_while_the_compiler_does_not_run() {
+    let mut scenario = Scenario::healthy();
+    scenario.old = scenario.computed().status;
+    scenario.acceptance = Err(Rejection::new("TransformNotCompiled", "cannot run"));
+    scenario.decision = None;
+    scenario.unjudged_for = Some(verdicts::KEPT - Duration::from_secs(1));
+    assert_eq!(scenario.computed().status, scenario.old);
+    scenario.unjudged_for = Some(verdicts::KEPT);
+    let computed = scenario.computed();
+    for kind in ["Accepted", "Ready"] {
+        assert_eq!(condition_of(&computed, kind), "Unknown/TransformNotCompiled");
+    }
+    assert_eq!(condition_of(&computed, "Consuming"), "True/Consuming");
+    assert_eq!(condition_of(&computed, "ScalingLimited"), "Unknown/NotDecided");
+    let events = crate::controller::update_status::events::events(&scenario.old, &computed.status);
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0].note.as_deref(), Some("cannot run"));
 }
 
 #[test]

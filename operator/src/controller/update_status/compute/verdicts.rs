@@ -1,6 +1,8 @@
 //! Each condition of a group. In: what a status is computed from. Out: whether it holds, why, and what to do.
 //! Pure; a message stays the same as long as nothing changes.
 
+use std::time::Duration;
+
 use crds::KafkaConsumerGroupStatus;
 use crds::spec::DesiredState;
 use crds::status::{PausedReason, StalledPartition, condition};
@@ -47,11 +49,20 @@ pub(super) fn stopped(inputs: &Inputs<'_>) -> bool {
     inputs.spec.desired_state == DesiredState::Stopped
 }
 
-/// The compiler has not judged a program of this generation yet, so what was known of the generation remains:
-/// a restarted operator compiles everything again.
+/// What was known of a group remains this long while the compiler has not judged its programs. A restarted
+/// operator compiles 1,000 programs within two minutes.
+pub(super) const KEPT: Duration = Duration::from_secs(300);
+
+/// The compiler has not judged a program of this generation yet, so what was known of the generation remains for
+/// a while: a restarted operator compiles everything again.
 pub(super) fn not_judged_yet(inputs: &Inputs<'_>) -> bool {
-    let pending = inputs.acceptance.is_err_and(|it| it.reason == NOT_COMPILED);
+    let pending = inputs.acceptance.is_err_and(|it| it.reason == NOT_COMPILED) && !never_judged(inputs);
     pending && inputs.generation.is_some() && inputs.old.observed_generation == inputs.generation
+}
+
+/// The compiler does not judge the programs, so nothing is known of them.
+fn never_judged(inputs: &Inputs<'_>) -> bool {
+    inputs.unjudged_for.is_some_and(|waited| waited >= KEPT)
 }
 
 /// A condition as it was.
@@ -76,6 +87,9 @@ pub(super) fn accepted(inputs: &Inputs<'_>) -> Verdict {
             "the spec and everything it references are valid",
         ),
         Ok(Some(warning)) => Verdict::new(Truth::True, warning.reason, warning.message.clone()),
+        Err(rejection) if rejection.reason == NOT_COMPILED && never_judged(inputs) => {
+            Verdict::new(Truth::Unknown, rejection.reason, rejection.message.clone())
+        }
         Err(rejection) => Verdict::new(Truth::False, rejection.reason, rejection.message.clone()),
     }
 }
@@ -220,7 +234,7 @@ pub(super) fn consuming(
         return Verdict::new(Truth::False, "TopicMissing", message);
     }
     let present = |name: &str| inputs.pods.iter().any(|pod| pod.name == name);
-    if let Some(problem) = workers::worker_problem(&inputs.old.workers, present, inputs.now) {
+    if let Some(problem) = workers::worker_problem(inputs.workers(), present, inputs.now) {
         return Verdict::new(Truth::False, problem.reason, problem.message);
     }
     if let Some((number @ 1.., shown)) = stuck {
@@ -308,7 +322,7 @@ pub(super) fn ready(
     let [accepted, reachable, available, consuming] = in_order;
     let no = |verdict: &Verdict| Verdict::new(Truth::False, &verdict.reason, verdict.message.clone());
     if !accepted.is_true() {
-        return no(accepted);
+        return (*accepted).clone();
     }
     if let Some(failure) = inputs.failure {
         return Verdict::new(Truth::False, &failure.reason, failure.message.clone());
@@ -390,6 +404,13 @@ pub(super) fn reconciling(
     let joining = matches!(assigned, Assigned::Not(_)) && !ready.is_true() && !stopped(inputs);
     if joining && ready.reason == "PartitionsNotOwned" {
         return Verdict::new(Truth::True, "Joining", ready.message.clone());
+    }
+    if !inputs.withheld.is_empty() {
+        let message = format!(
+            "the workers keep their configuration until the start position of {} is committed, which requires Kafka; see condition KafkaReachable",
+            inputs.withheld.join(", ")
+        );
+        return Verdict::new(Truth::True, "WaitingForKafka", message);
     }
     if let Some(image) = inputs.waiting_image {
         let message = format!(
