@@ -188,6 +188,10 @@ pub fn transactional_producer(
     set("transaction.timeout.ms", timeout.to_string());
     // A record that no broker confirms in time aborts the transaction, and the worker retries it as a whole.
     set("message.timeout.ms", MESSAGE_TIMEOUT_MILLISECONDS.to_string());
+    // Consumers see the records after the commit, so waiting for larger requests costs them nothing.
+    if !kafka.client_config.contains_key("linger.ms") {
+        set("linger.ms", "5".into());
+    }
     // Each partition has to be added to the transaction before its first record, and gets a marker at the
     // end. So in short transactions, records without a key go to few partitions, and not to another one every
     // 10 ms as by default.

@@ -89,6 +89,11 @@ pub struct KafkaConsumerGroupStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub stalled_partitions: Vec<StalledPartition>,
+    /// Records that retention removed before they were read: the last range of each partition, at most 64, the
+    /// latest. Stays until the topic leaves the spec.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub skipped_by_retention: Vec<SkippedByRetention>,
     /// Workers, at most 32: those with the most severe problem first. The operator writes them when a reason
     /// changes, and otherwise less often the more groups there are. If workers push their reports, one entry per
     /// worker, which that worker writes.
@@ -175,6 +180,23 @@ pub struct StalledPartition {
     /// one at offset. Absent if no error is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+}
+
+/// Records of a partition that retention removed before a worker read them.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct SkippedByRetention {
+    /// Name of the topic.
+    pub topic: String,
+    /// Number of the partition.
+    pub partition: i32,
+    /// First offset that was not read.
+    pub from_offset: i64,
+    /// First offset that was left, where reading continued or after it.
+    pub to_offset: i64,
+    /// Time at which the worker passed these offsets.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub time: Timestamp,
 }
 
 /// Why the worker has stopped reading a partition, from the least severe reason to the most severe one. If
@@ -323,6 +345,11 @@ pub struct WorkerStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub stalled_partitions: Vec<StalledPartition>,
+    /// Records of its partitions that retention removed before the worker read them: the last range of each
+    /// partition, at most 8, the latest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub skipped_by_retention: Vec<SkippedByRetention>,
     /// Error behind pausedReason, otherwise the last error of any kind. At most 1024 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,

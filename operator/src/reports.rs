@@ -80,6 +80,16 @@ pub struct PartitionReport {
     pub oldest: Option<OldestReport>,
     pub paused_reason: Option<String>,
     pub stalled_since: Option<Timestamp>,
+    pub skipped_by_retention: Option<SkippedReport>,
+}
+
+/// Offsets whose records retention removed before the worker read them; the second one was left.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct SkippedReport {
+    pub from_offset: i64,
+    pub to_offset: i64,
+    pub time: Timestamp,
 }
 
 /// The oldest unfinished record of a partition, and the partition's problem.

@@ -5,6 +5,7 @@
 mod conditions;
 mod known;
 mod others;
+mod skipped;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use crds::spec::{DesiredState, StartPositionType, WriterType};
 use crds::worker_config::Control;
 use serde_json::Value;
 
+use self::skipped::Skipped;
 use super::plan::{self, Size};
 use super::prepare::{self, PreparedGroup};
 use super::rates::{LastMinute, Rates};
@@ -54,6 +56,7 @@ pub struct LocalGroup {
     /// Ends of the partitions.
     arrivals: Rates,
     dead_letters: LastMinute,
+    skipped: Skipped,
     refresh_due: Option<Instant>,
 }
 
@@ -95,6 +98,7 @@ impl LocalGroup {
             rates: Rates::default(),
             arrivals: Rates::default(),
             dead_letters: LastMinute::default(),
+            skipped: Skipped::default(),
             refresh_due: Some(Instant::now()),
         };
         group.install()?;
@@ -313,12 +317,14 @@ impl LocalGroup {
         self.workers.tick(&self.command, wanted)
     }
 
-    /// Reads the status of the workers and records their positions.
-    pub async fn ask_workers(&mut self) {
+    /// Reads the status of the workers and records their positions. Returns messages for users.
+    pub async fn ask_workers(&mut self) -> Vec<String> {
         self.workers.ask().await;
         let now = Instant::now();
         self.dead_letters.note(self.totals().dead_lettered, now);
+        let mut messages = Vec::new();
         for worker in self.workers.workers(&self.command.name) {
+            messages.extend(worker.report.iter().flat_map(|report| self.skipped.note(report)));
             for partition in worker.report.iter().flat_map(|report| &report.partitions) {
                 if let Some(position) = partition.watermark {
                     self.rates
@@ -326,6 +332,7 @@ impl LocalGroup {
                 }
             }
         }
+        messages
     }
 
     pub fn view(&self, running: bool) -> GroupView {

@@ -164,8 +164,12 @@ impl Session {
             if self.running && self.watch.changed() {
                 self.reload().await;
             }
-            for group in self.groups.values_mut() {
-                group.ask_workers().await;
+            for (key, group) in &mut self.groups {
+                for message in group.ask_workers().await {
+                    self.screen.say(&format!("{}: {message}", key.name));
+                    let reason = "RecordsSkippedByRetention";
+                    self.manage.event(key, EventKind::Warning, reason, &message);
+                }
             }
             self.manage
                 .publish(self.groups.values().map(LocalGroup::known).collect());

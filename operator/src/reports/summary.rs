@@ -2,7 +2,7 @@
 //! entry that a worker writes when it reports itself, with limits on every part, because another program may
 //! have answered. Pure.
 
-use crds::status::{PausedReason, StalledPartition, WorkerStatus};
+use crds::status::{PausedReason, SkippedByRetention, StalledPartition, WorkerStatus};
 use jiff::Timestamp;
 
 use super::{OldestReport, PartitionReport, WorkerReport};
@@ -10,6 +10,8 @@ use super::{OldestReport, PartitionReport, WorkerReport};
 const MAX_ERROR_CHARS: usize = 1024;
 /// Stalled partitions of one worker, as the schema of `status.workers` allows.
 const MAX_STALLED: usize = 8;
+/// Ranges of one worker that retention removed, as the schema allows.
+const MAX_SKIPPED: usize = 8;
 /// Bytes of the error of a stalled partition.
 const MAX_STALLED_ERROR: usize = 200;
 /// Bytes of a topic, as Kafka allows, and of other names.
@@ -41,6 +43,7 @@ pub fn summarize(name: &str, report: &WorkerReport, read_at: Timestamp) -> Worke
         ),
         stalled: i32::try_from(stalled.len()).unwrap_or(i32::MAX),
         stalled_partitions: stalled.into_iter().take(MAX_STALLED).collect(),
+        skipped_by_retention: skipped_by_retention(partitions),
         oldest_in_flight: oldest.map(|(partition, oldest)| {
             let since = whole_seconds(oldest.since);
             let topic = cut(&partition.topic, MAX_NAME);
@@ -59,6 +62,24 @@ pub fn summarize(name: &str, report: &WorkerReport, read_at: Timestamp) -> Worke
             .map(|error| error.chars().take(MAX_ERROR_CHARS).collect()),
         reported_at: Some(whole_seconds(read_at)),
     }
+}
+
+/// What retention removed unread; the latest first.
+fn skipped_by_retention(partitions: &[PartitionReport]) -> Vec<SkippedByRetention> {
+    let skipped = partitions.iter().filter_map(|partition| {
+        let range = partition.skipped_by_retention.as_ref()?;
+        Some(SkippedByRetention {
+            topic: cut(&partition.topic, MAX_NAME).into(),
+            partition: partition.partition,
+            from_offset: range.from_offset,
+            to_offset: range.to_offset,
+            time: whole_seconds(range.time),
+        })
+    });
+    let mut skipped: Vec<SkippedByRetention> = skipped.collect();
+    skipped.sort_by(|a, b| (b.time, &a.topic, a.partition).cmp(&(a.time, &b.topic, b.partition)));
+    skipped.truncate(MAX_SKIPPED);
+    skipped
 }
 
 /// The stalled partitions; those that stalled first come first.

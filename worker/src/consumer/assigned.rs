@@ -33,7 +33,7 @@ use self::{
 pub(super) use self::{parked::OutOfRange, position::Position};
 use super::dispatch::Dispatcher;
 use crate::{
-    health::problems::Problems,
+    health::{problems::Problems, snapshot::SkippedRange},
     offsets::{Sequence, Tracker},
     processing::{
         PartitionTask,
@@ -128,6 +128,8 @@ pub(super) struct AssignedPartition {
     is_past_range: bool,
     /// The end that reading continued at.
     skipped_to: Option<Offset>,
+    /// The last records that retention removed before they were read.
+    skipped_by_retention: Option<SkippedRange>,
     chunks_in_flight: VecDeque<ChunkInFlight>,
     dispatcher: Dispatcher,
 }
@@ -200,6 +202,7 @@ impl AssignedPartition {
             max_chunk: if one_at_a_time { 1 } else { usize::MAX },
             parked,
             out_of_range: None,
+            skipped_by_retention: None,
             is_past_range: false,
             skipped_to: None,
             chunks_in_flight: VecDeque::new(),

@@ -1,6 +1,6 @@
 //! Partitions whose position was out of range, as `consumer.onOffsetOutOfRange` says: retention removed the
 //! records there before they were read, or the committed offset lies behind the end. Nothing is skipped in
-//! silence: the log has the range, and a metric counts the records. Records that were fetched before are
+//! silence: the log and the status have the range, and a metric counts the records. Records that were fetched before are
 //! processed first.
 
 use crds::spec::OnOffsetOutOfRange;
@@ -33,9 +33,8 @@ impl PollLoop {
                         .cached_watermarks(&partition.topic, partition.partition);
                     let Some((low, end)) = known else { continue };
                     if low > offset {
-                        self.shared
-                            .metrics
-                            .removed_unread(partition, low.abs_diff(offset));
+                        let records = entry.was_removed_unread(offset, low);
+                        self.shared.metrics.removed_unread(partition, records);
                     }
                     tracing::warn!(
                         %partition, from = offset, up_to = end, first = low,

@@ -76,6 +76,20 @@ pub struct PartitionSnapshot {
     pub paused_reason: Option<PausedReason>,
     /// Set if the partition has work to do and makes no progress: the time of its last progress.
     pub stalled_since: Option<Timestamp>,
+    /// The last records that retention removed before this worker read them.
+    pub skipped_by_retention: Option<SkippedRange>,
+}
+
+/// Offsets that a worker passed without reading records.
+#[derive(Clone, Debug, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct SkippedRange {
+    /// The first of them.
+    pub from_offset: i64,
+    /// The first offset that was left, or where reading continued.
+    pub to_offset: i64,
+    /// When the worker passed them.
+    pub time: Timestamp,
 }
 
 /// The oldest unfinished record of a partition, and the problem of the partition: the one that pauses it,

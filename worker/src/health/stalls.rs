@@ -180,6 +180,7 @@ mod tests {
                 oldest: None,
                 paused_reason: (in_flight > 0).then_some(PausedReason::WriterUnavailable),
                 stalled_since: None,
+                skipped_by_retention: None,
             }];
             let now = self.start + Duration::from_secs(self.seconds);
             let changes = self

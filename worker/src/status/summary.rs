@@ -1,6 +1,6 @@
 //! Makes the entry in `status.workers` from a [`Snapshot`]. Pure.
 
-use crds::status::{StalledPartition, WorkerStatus};
+use crds::status::{SkippedByRetention, StalledPartition, WorkerStatus};
 use jiff::Timestamp;
 
 use crate::health::{
@@ -12,6 +12,8 @@ const MAX_ERROR_CHARS: usize = 1024;
 /// Maximum number of stalled partitions in the entry. With 256 workers that all have this many, and errors of
 /// full length, status is about 1 MB: below the 1.5 MB that the API server stores in one object.
 const MAX_STALLED: usize = 8;
+/// Maximum number of ranges that retention removed.
+const MAX_SKIPPED: usize = 8;
 /// Maximum length of the error of a stalled partition in bytes, for the same reason. The worker shows the
 /// full error at `/status`.
 const MAX_STALLED_ERROR: usize = 200;
@@ -36,6 +38,7 @@ pub fn summarize(snapshot: &Snapshot) -> WorkerStatus {
         in_flight: clamp(partitions.iter().map(|partition| partition.in_flight).sum()),
         stalled: clamp(stalled.len() as u64) as i32,
         stalled_partitions: stalled.into_iter().take(MAX_STALLED).collect(),
+        skipped_by_retention: skipped_by_retention(partitions),
         oldest_in_flight: oldest.map(|(partition, oldest)| {
             let since = whole_seconds(oldest.since);
             format!(
@@ -55,6 +58,24 @@ pub fn summarize(snapshot: &Snapshot) -> WorkerStatus {
             .map(|error| error.chars().take(MAX_ERROR_CHARS).collect()),
         reported_at: None,
     }
+}
+
+/// What retention removed unread; the latest first.
+fn skipped_by_retention(partitions: &[PartitionSnapshot]) -> Vec<SkippedByRetention> {
+    let skipped = partitions.iter().filter_map(|partition| {
+        let range = partition.skipped_by_retention.as_ref()?;
+        Some(SkippedByRetention {
+            topic: partition.topic.clone(),
+            partition: partition.partition,
+            from_offset: range.from_offset,
+            to_offset: range.to_offset,
+            time: whole_seconds(range.time),
+        })
+    });
+    let mut skipped: Vec<SkippedByRetention> = skipped.collect();
+    skipped.sort_by(|a, b| (b.time, &a.topic, a.partition).cmp(&(a.time, &b.topic, b.partition)));
+    skipped.truncate(MAX_SKIPPED);
+    skipped
 }
 
 /// The stalled partitions; those that stalled first come first.
@@ -97,6 +118,7 @@ fn clamp(number: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::health::snapshot::SkippedRange;
 
     fn partition(
         number: i32,
@@ -121,6 +143,7 @@ mod tests {
             }),
             paused_reason: paused,
             stalled_since: None,
+            skipped_by_retention: None,
         }
     }
 
@@ -146,6 +169,11 @@ mod tests {
             assignment_epoch: 2,
             watermark: Some(9),
             in_flight: 1,
+            skipped_by_retention: Some(SkippedRange {
+                from_offset: 2,
+                to_offset: 7,
+                time: since,
+            }),
             ..partition(1, Some(4), None, None)
         };
         let snapshot = Snapshot {
@@ -208,6 +236,32 @@ mod tests {
             expected(11, 42, 3, 89, "RecordFailed")
         );
         assert_eq!(entry.stalled_partitions[1], expected(10, 7, 0, 90, "NoProgress"));
+    }
+
+    #[test]
+    fn the_latest_ranges_that_retention_removed_are_shown() {
+        let partitions = (0..12).map(|number| PartitionSnapshot {
+            skipped_by_retention: (number != 5).then(|| SkippedRange {
+                from_offset: 3,
+                to_offset: 9,
+                time: Timestamp::from_millisecond(i64::from(number) * 1000 + 5).unwrap(),
+            }),
+            ..partition(number, None, None, None)
+        });
+        let entry = summarize(&Snapshot {
+            partitions: partitions.collect(),
+            ..Snapshot::default()
+        });
+        let shown: Vec<i32> = entry.skipped_by_retention.iter().map(|it| it.partition).collect();
+        assert_eq!(shown, [11, 10, 9, 8, 7, 6, 4, 3]);
+        let expected = SkippedByRetention {
+            topic: "orders".into(),
+            partition: 11,
+            from_offset: 3,
+            to_offset: 9,
+            time: Timestamp::from_second(11).unwrap(),
+        };
+        assert_eq!(entry.skipped_by_retention[0], expected);
     }
 
     #[test]

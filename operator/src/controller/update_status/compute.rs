@@ -104,6 +104,11 @@ pub fn compute(inputs: &Inputs<'_>) -> Computed {
             .map(scaling_status)
             .or_else(|| inputs.old.scaling.clone()),
         stalled_partitions: stuck.map(|(_, shown)| shown).unwrap_or_default(),
+        skipped_by_retention: workers::skipped_by_retention(
+            inputs.workers(),
+            &inputs.old.skipped_by_retention,
+            |name| inputs.spec.topics.iter().any(|topic| topic.name == name),
+        ),
         workers: read.map_or_else(
             || inputs.old.workers.clone(),
             |read| workers::shown(&read.entries, &inputs.old.workers),

@@ -76,6 +76,7 @@ pub fn events(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) ->
         }
     }
     events.extend(not_readable(old, new));
+    events.extend(skipped_by_retention(old, new));
     match (&old.cluster_id, &new.cluster_id) {
         (Some(before), Some(now)) if before != now => events.push(normal(
             "KafkaClusterChanged",
@@ -129,6 +130,26 @@ fn not_readable(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) 
         "the operator cannot read the reports of {workers}: {first}; let it connect to port 8080 of the pods (NetworkPolicy, service mesh), or let workers write their reports (--worker-reports Push, chart value workerReports)"
     );
     Some(warning("WorkersNotReadable", &note))
+}
+
+/// An Event about records that retention has removed unread since then.
+fn skipped_by_retention(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) -> Option<Event> {
+    let fresh = new.skipped_by_retention.iter();
+    let fresh = fresh.filter(|skipped| !old.skipped_by_retention.contains(skipped));
+    let ranges: Vec<String> = fresh
+        .map(|skipped| {
+            let last = skipped.to_offset.saturating_sub(1);
+            format!(
+                "{}-{} offsets {} to {last}",
+                skipped.topic, skipped.partition, skipped.from_offset
+            )
+        })
+        .collect();
+    let note = format!(
+        "retention has removed records before they were read: {}; keep records longer (retention.ms, retention.bytes), or add workers",
+        some_of(&ranges)
+    );
+    (!ranges.is_empty()).then(|| warning("RecordsSkippedByRetention", &note))
 }
 
 /// Reasons of condition Consuming that deserve an Event at once.
@@ -369,6 +390,31 @@ mod tests {
             ]
         );
         assert!(provisioned(&all[64..65]).is_empty());
+    }
+
+    #[test]
+    fn records_that_retention_removed_have_one_event() {
+        let skipped = |partition: i32, to_offset: i64| crds::status::SkippedByRetention {
+            topic: "orders".into(),
+            partition,
+            from_offset: 40,
+            to_offset,
+            ..Default::default()
+        };
+        let with = |skipped: &[crds::status::SkippedByRetention]| KafkaConsumerGroupStatus {
+            skipped_by_retention: skipped.to_vec(),
+            ..Default::default()
+        };
+        let old = with(&[skipped(0, 90)]);
+        let new = with(&[skipped(0, 90), skipped(1, 50), skipped(2, 41)]);
+        let event = &events(&old, &new)[0];
+        assert_eq!(event.reason, "RecordsSkippedByRetention");
+        let note = event.note.as_ref().unwrap();
+        assert!(
+            note.contains("read: orders-1 offsets 40 to 49, orders-2 offsets 40 to 40;"),
+            "{note}"
+        );
+        assert!(events(&new, &new).is_empty() && events(&new, &old).is_empty());
     }
 
     #[test]

@@ -2,9 +2,9 @@
 //! entries are shown, and for entries that workers write, the patch that removes those of deleted pods. Pure;
 //! never changes an entry.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, collections::BTreeMap};
 
-use crds::status::{PausedReason, StalledPartition, WorkerStatus, WorkerTotals};
+use crds::status::{PausedReason, SkippedByRetention, StalledPartition, WorkerStatus, WorkerTotals};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -19,6 +19,9 @@ const YOUNG: SignedDuration = SignedDuration::from_secs(30);
 
 /// Maximum number of stalled partitions in the status.
 const MAX_STALLED: usize = 16;
+
+/// Maximum number of ranges that retention removed.
+const MAX_SKIPPED: usize = 64;
 
 /// Maximum number of entries that the operator writes.
 const MAX_SHOWN: usize = 32;
@@ -120,6 +123,27 @@ pub fn stalled(
     shown.sort_by(|a, b| (a.since, &a.topic, a.partition).cmp(&(b.since, &b.topic, b.partition)));
     shown.truncate(MAX_STALLED);
     Some((count, shown))
+}
+
+/// What retention removed unread: the last range of each partition of these topics, from the status and from
+/// the workers; the latest first. Stays in the status when the worker is gone.
+pub fn skipped_by_retention(
+    entries: &[WorkerStatus],
+    old: &[SkippedByRetention],
+    topic: impl Fn(&str) -> bool,
+) -> Vec<SkippedByRetention> {
+    let reported = entries.iter().flat_map(|entry| &entry.skipped_by_retention);
+    let mut last: BTreeMap<(&str, i32), &SkippedByRetention> = BTreeMap::new();
+    for skipped in old.iter().chain(reported).filter(|skipped| topic(&skipped.topic)) {
+        let shown = last.entry((&skipped.topic, skipped.partition)).or_insert(skipped);
+        if skipped.time > shown.time {
+            *shown = skipped;
+        }
+    }
+    let mut skipped: Vec<SkippedByRetention> = last.into_values().cloned().collect();
+    skipped.sort_by_key(|skipped| Reverse(skipped.time));
+    skipped.truncate(MAX_SKIPPED);
+    skipped
 }
 
 /// Recent entries of existing pods.
@@ -259,6 +283,41 @@ mod tests {
             stalled(&[entry("a", None, 5)], |_| true, now()),
             Some((0, Vec::new()))
         );
+    }
+
+    #[test]
+    fn the_last_range_of_each_partition_that_retention_removed_stays() {
+        let skipped = |topic: &str, partition: i32, to_offset: i64, seconds_ago: i64| SkippedByRetention {
+            topic: topic.into(),
+            partition,
+            from_offset: 3,
+            to_offset,
+            time: now() - SignedDuration::from_secs(seconds_ago),
+        };
+        let old = [
+            skipped("a", 0, 9, 100),
+            skipped("a", 1, 9, 90),
+            skipped("gone", 0, 9, 80),
+        ];
+        let mut entries = [entry("w-0", None, 5), entry("w-1", None, 5)];
+        entries[0].skipped_by_retention = vec![skipped("a", 0, 20, 7), skipped("b", 2, 5, 6)];
+        entries[1].skipped_by_retention = vec![skipped("a", 1, 8, 95)];
+        let shown = skipped_by_retention(&entries, &old, |topic| topic != "gone");
+        assert_eq!(
+            shown,
+            [
+                skipped("b", 2, 5, 6),
+                skipped("a", 0, 20, 7),
+                skipped("a", 1, 9, 90)
+            ]
+        );
+        assert_eq!(
+            skipped_by_retention(&[], &shown, |_| true),
+            shown,
+            "workers are gone"
+        );
+        entries[0].skipped_by_retention = (0..100).map(|n| skipped("a", n, 9, i64::from(n))).collect();
+        assert_eq!(skipped_by_retention(&entries, &[], |_| true).len(), 64);
     }
 
     #[test]

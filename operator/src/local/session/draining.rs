@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use crate::group::wording::count;
-use crate::local::status::PartitionReport;
 use crate::local::supervise::WorkerView;
+use crate::reports::PartitionReport;
 
 /// A message names at most this many partitions.
 const NAMED: usize = 5;
@@ -109,7 +109,7 @@ fn records(partition: &PartitionReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::local::status::WorkerReport;
+    use crate::reports::WorkerReport;
 
     fn worker(name: &str, report: Option<&str>) -> WorkerView {
         WorkerView {

@@ -60,6 +60,7 @@ impl AssignedPartition {
                 .max(paused.then_some(PausedReason::Paused))
                 .max(far_ahead),
             stalled_since: None,
+            skipped_by_retention: self.skipped_by_retention.clone(),
         };
         (shown, problem.last_error)
     }

@@ -479,6 +479,11 @@ async fn an_offset_out_of_range_means_removed_records_or_the_end() {
         Some(OutOfRange::Removed { records: 50 })
     );
     assert_eq!(entry.out_of_range_at(), None);
+    let skipped = entry.snapshot(false, None, None).0.skipped_by_retention;
+    assert_eq!(
+        skipped.map(|skipped| (skipped.from_offset, skipped.to_offset)),
+        Some((40, 90))
+    );
     entry.was_out_of_range(40);
     assert_eq!(entry.resolve_out_of_range(0, 30), Some(OutOfRange::BehindTheEnd));
     assert_eq!(entry.resolve_out_of_range(0, 30), None);

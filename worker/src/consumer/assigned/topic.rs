@@ -1,12 +1,17 @@
 //! The topic that a partition belongs to, and a position that does not exist any more: the topic was deleted and
 //! created again, or the position is out of range.
 
+use jiff::Timestamp;
+
 use super::{
     AssignedPartition,
     parked::{OutOfRange, Parked},
     position::Position,
 };
-use crate::record::{Offset, topic_id::TopicId};
+use crate::{
+    health::snapshot::SkippedRange,
+    record::{Offset, topic_id::TopicId},
+};
 
 impl AssignedPartition {
     /// True if records of the partition are taken: it is neither draining nor parked.
@@ -93,13 +98,24 @@ impl AssignedPartition {
         }
     }
 
+    /// Retention has removed the records from `from` on, and those that are left start at `to`. Returns how
+    /// many they were, or a higher number: not every offset has a record.
+    pub fn was_removed_unread(&mut self, from: Offset, to: Offset) -> u64 {
+        self.skipped_by_retention = Some(SkippedRange {
+            from_offset: from,
+            to_offset: to,
+            time: Timestamp::now(),
+        });
+        to.abs_diff(from)
+    }
+
     /// What it meant, from the first and the end offset as of the last fetch. These may be older than the
     /// position; then nothing is known yet.
     pub fn resolve_out_of_range(&mut self, first: Offset, end: Offset) -> Option<OutOfRange> {
         let at = self.out_of_range?;
         let meaning = if first > at {
             OutOfRange::Removed {
-                records: first.abs_diff(at),
+                records: self.was_removed_unread(at, first),
             }
         } else if at > end {
             OutOfRange::BehindTheEnd
