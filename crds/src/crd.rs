@@ -71,8 +71,8 @@ fn without_null(schema: &mut JSONSchemaProps) {
     }
 }
 
-/// A field with a default is never null: the API server drops a null of a field that is not nullable, and then
-/// sets the default. The derive macro makes every int-or-string nullable.
+/// A field with a default is never null: the API server drops a null of a field that is not nullable, and
+/// then sets the default. The derive macro makes every int-or-string nullable.
 fn default_for_null(schema: &mut JSONSchemaProps) {
     if schema.default.is_some() {
         schema.nullable = None;

@@ -95,13 +95,13 @@ pub struct KafkaConsumerGroupStatus {
     #[schemars(length(max = 64))]
     pub skipped_by_retention: Vec<SkippedByRetention>,
     /// Workers, at most 32: those with the most severe problem first. The operator writes them when a reason
-    /// changes, and otherwise less often the more groups there are. If workers push their reports, one entry per
-    /// worker, which that worker writes.
+    /// changes, and otherwise less often the more groups there are. If workers push their reports, one entry
+    /// per worker, which that worker writes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
     pub workers: Vec<WorkerStatus>,
-    /// Totals over all workers, also those that are not in workers. Absent if no worker runs, and if workers push
-    /// their reports.
+    /// Totals over all workers, also those that are not in workers. Absent if no worker runs, and if workers
+    /// push their reports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker_totals: Option<WorkerTotals>,
 }
@@ -353,8 +353,8 @@ pub struct WorkerStatus {
     /// Error behind pausedReason, otherwise the last error of any kind. At most 1024 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
-    /// Time at which the operator read the report, or the worker wrote it. If the operator reads it, the time stays
-    /// while nothing else in the entry changes.
+    /// Time at which the operator read the report, or the worker wrote it. If the operator reads it, the time
+    /// stays while nothing else in the entry changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub reported_at: Option<Timestamp>,

@@ -57,8 +57,8 @@ pub struct RunArgs {
         value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub max_concurrent_rollouts: u32,
 
-    /// How the reports of workers reach the status. Pull: the operator reads /status of the pods, port 8080. Push:
-    /// workers write into the status of their resource, for operators that cannot connect to the pods.
+    /// How the reports of workers reach the status. Pull: the operator reads /status of the pods, port 8080.
+    /// Push: workers write into the status of their resource, for operators that cannot connect to the pods.
     #[arg(
         long,
         env = "KCO_WORKER_REPORTS",
@@ -77,8 +77,8 @@ pub struct RunArgs {
     #[arg(long, env = "KCO_LEASE_NAMESPACE", value_name = "NAME")]
     pub lease_namespace: Option<String>,
 
-    /// Name of the Lease, one for each installation. Default: kafka-consumer-operator, with --namespaces followed
-    /// by a hash of them.
+    /// Name of the Lease, one for each installation. Default: kafka-consumer-operator, with --namespaces
+    /// followed by a hash of them.
     #[arg(long, env = "KCO_LEASE_NAME", value_name = "NAME")]
     pub lease_name: Option<String>,
 

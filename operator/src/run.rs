@@ -106,8 +106,8 @@ async fn work(
         () = wait_for_crd(&client, namespaces[0].as_deref(), &readiness) => {}
         () = signals(stop.clone(), 1) => return Ok(ExitCode::SUCCESS),
     }
-    // A standby is ready while it may take the lease: it can take over at any time, and a rollout of the operator
-    // must not wait for the lease.
+    // A standby is ready while it may take the lease: it can take over at any time, and a rollout of the
+    // operator must not wait for the lease.
     readiness.set_ready();
     let lease = args.lease();
     let mut elector = Elector::new(client.clone(), lease_namespace, &lease, identity);

@@ -1,7 +1,7 @@
-//! Reports this worker to `status.workers` of its resource, by server-side apply of this worker's entry only: for
-//! operators that cannot connect to workers. All others read `/status`. No other module of the worker connects
-//! to Kubernetes. Consumption never waits for a report and never fails because of one: a worker that cannot reach
-//! its API server continues and logs that.
+//! Reports this worker to `status.workers` of its resource, by server-side apply of this worker's entry only:
+//! for operators that cannot connect to workers. All others read `/status`. No other module of the worker
+//! connects to Kubernetes. Consumption never waits for a report and never fails because of one: a worker that
+//! cannot reach its API server continues and logs that.
 
 mod schedule;
 mod summary;

@@ -1,6 +1,6 @@
-//! Which operator serves a group, if several watch its namespace. In: the group, the lease of the operator that
-//! has claimed it. Out: whether this operator serves it. `status.operator` names the installation that does;
-//! another one takes over only when the lease of that installation has ended.
+//! Which operator serves a group, if several watch its namespace. In: the group, the lease of the operator
+//! that has claimed it. Out: whether this operator serves it. `status.operator` names the installation that
+//! does; another one takes over only when the lease of that installation has ended.
 
 use std::time::{Duration, Instant};
 
@@ -73,8 +73,8 @@ pub async fn served_by_another(
     Ok(None)
 }
 
-/// Writes the claim with the version that was read: of two operators that claim a resource at the same time, one
-/// fails. A newer version with the same claim is no reason to fail: somebody has changed something else.
+/// Writes the claim with the version that was read: of two operators that claim a resource at the same time,
+/// one fails. A newer version with the same claim is no reason to fail: somebody has changed something else.
 async fn claim(
     api: &Api<DeserializeGuard<KafkaConsumerGroup>>,
     name: &str,
@@ -132,8 +132,8 @@ mod tests {
     use super::*;
     use crate::fixtures::group;
 
-    /// An API server that stores version 2 of a group, claimed by `stored`. Returns the outcome of a claim that
-    /// replaces `replaced` and knows version 1, and the versions that were written.
+    /// An API server that stores version 2 of a group, claimed by `stored`. Returns the outcome of a claim
+    /// that replaces `replaced` and knows version 1, and the versions that were written.
     async fn claimed(stored: Option<&str>, replaced: Option<&str>) -> (Result<(), ClaimError>, Vec<Value>) {
         let mut object = serde_json::to_value(group()).unwrap();
         object["metadata"]["resourceVersion"] = json!("2");

@@ -1,5 +1,5 @@
-//! The leases of other operators. In: the name of an installation. Out: whether it runs. Compares only times of
-//! the own clock, because clocks differ.
+//! The leases of other operators. In: the name of an installation. Out: whether it runs. Compares only times
+//! of the own clock, because clocks differ.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -58,8 +58,8 @@ impl Seen {
 }
 
 impl Leases {
-    /// Whether the installation that holds the lease `namespace/name` runs. One that may not be read counts as
-    /// running.
+    /// Whether the installation that holds the lease `namespace/name` runs. One that may not be read counts
+    /// as running.
     pub async fn is_alive(&self, client: &Client, installation: &str) -> Result<bool, LeaseError> {
         let Some((namespace, name)) = installation.split_once('/') else {
             return Ok(false);

@@ -1,6 +1,7 @@
-//! What the workers of each group report. In: the pods of a group, at each reconcile. Out: the last report of each
-//! worker, and a request to reconcile when their problems change. Reads in the background, so that no reconcile
-//! waits for a worker. Nothing reads a group that is not reconciled, and nothing is read twice at the same time.
+//! What the workers of each group report. In: the pods of a group, at each reconcile. Out: the last report of
+//! each worker, and a request to reconcile when their problems change. Reads in the background, so that no
+//! reconcile waits for a worker. Nothing reads a group that is not reconciled, and nothing is read twice at
+//! the same time.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -108,8 +109,8 @@ struct LastReport {
     error: String,
 }
 
-/// What makes a reconcile necessary when it changes: worker, reason, whether partitions are stalled, whether it
-/// is silent.
+/// What makes a reconcile necessary when it changes: worker, reason, whether partitions are stalled, whether
+/// it is silent.
 type Problem = (String, Option<String>, bool, bool);
 
 impl LastReport {
@@ -139,8 +140,8 @@ impl WorkerReports {
         lock(&self.groups).remove(key);
     }
 
-    /// The last reports of the workers of a group, and starts to read them again if it is time. `old`: entries of
-    /// the status, which are all that is known after a restart of the operator.
+    /// The last reports of the workers of a group, and starts to read them again if it is time. `old`:
+    /// entries of the status, which are all that is known after a restart of the operator.
     pub fn of(self: &Arc<Self>, key: &GroupKey, targets: Vec<Target>, old: &[WorkerStatus]) -> ReadReports {
         let mut groups = lock(&self.groups);
         let group = groups.entry(key.clone()).or_default();
@@ -230,8 +231,8 @@ impl GroupReports {
         }
     }
 
-    /// Ends a round; whether the group is to be reconciled because of it: at once if a problem has changed, and
-    /// for changed numbers when it is time to write them.
+    /// Ends a round; whether the group is to be reconciled because of it: at once if a problem has changed,
+    /// and for changed numbers when it is time to write them.
     fn finish(&mut self, numbers_interval: Duration, now: Instant) -> bool {
         self.reading = false;
         let first = !std::mem::replace(&mut self.complete, true);

@@ -1,6 +1,6 @@
-//! The entry of a worker in `status.workers`, from its report. In: a report and when it was read. Out: the same
-//! entry that a worker writes when it reports itself, with limits on every part, because another program may
-//! have answered. Pure.
+//! The entry of a worker in `status.workers`, from its report. In: a report and when it was read. Out: the
+//! same entry that a worker writes when it reports itself, with limits on every part, because another program
+//! may have answered. Pure.
 
 use crds::status::{PausedReason, SkippedByRetention, StalledPartition, WorkerStatus};
 use jiff::Timestamp;

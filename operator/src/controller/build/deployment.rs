@@ -23,7 +23,8 @@ use crate::group::validate::{ReportMode, ValidatedGroup};
 
 /// The user id of the distroless images; any number except 0 works, because the image has no user database.
 const NON_ROOT: i64 = 65532;
-/// Volumes whose loss is harmless: without this the cluster autoscaler does not remove a node with such a pod.
+/// Volumes whose loss is harmless: without this the cluster autoscaler does not remove a node with such a
+/// pod.
 const LOCAL_VOLUMES_ANNOTATION: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes";
 /// Name of the only container.
 pub const CONTAINER: &str = "worker";

@@ -1,6 +1,6 @@
-//! ServiceAccount, Role and RoleBinding of the workers: they may read their own resource, and write its status if
-//! they push their reports, nothing else. In: a validated group. Out: three objects. Every permission is bound to the name of
-//! this group.
+//! ServiceAccount, Role and RoleBinding of the workers: they may read their own resource, and write its
+//! status if they push their reports, nothing else. In: a validated group. Out: three objects. Every
+//! permission is bound to the name of this group.
 
 use crds::names::API_GROUP;
 use k8s_openapi::api::core::v1::ServiceAccount;

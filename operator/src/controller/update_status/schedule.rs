@@ -1,6 +1,6 @@
-//! When a status is written, and as which patch. In: the old, the last written and the new status. Out: whether to
-//! write now. What users wait for is written at once; numbers that change all the time are written rarely, so
-//! that the cost does not grow with the number of groups and workers. Pure.
+//! When a status is written, and as which patch. In: the old, the last written and the new status. Out:
+//! whether to write now. What users wait for is written at once; numbers that change all the time are written
+//! rarely, so that the cost does not grow with the number of groups and workers. Pure.
 
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,8 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// Whether to write `new` at `now`. `written`: the last written status; None: none since the start at `since`.
+    /// Whether to write `new` at `now`. `written`: the last written status; None: none since the start at
+    /// `since`.
     pub(super) fn is_due(
         self,
         old: &KafkaConsumerGroupStatus,

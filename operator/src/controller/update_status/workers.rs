@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::controller::worker_reports::ReadReports;
 
-/// The operator reads reports every 15 s, and workers that push them do so at least every minute. An entry this
-/// old belongs to a worker that can no longer report.
+/// The operator reads reports every 15 s, and workers that push them do so at least every minute. An entry
+/// this old belongs to a worker that can no longer report.
 const STALE: SignedDuration = SignedDuration::from_mins(2);
 /// An entry younger than this is not removed even if its pod is missing: the caches of pods and groups are
 /// not synchronized.
@@ -26,8 +26,8 @@ const MAX_SKIPPED: usize = 64;
 /// Maximum number of entries that the operator writes.
 const MAX_SHOWN: usize = 32;
 
-/// The entries for the status: those with the most severe problem first. An entry keeps its time while nothing
-/// else in it changes, so that idle workers cause no write.
+/// The entries for the status: those with the most severe problem first. An entry keeps its time while
+/// nothing else in it changes, so that idle workers cause no write.
 pub fn shown(entries: &[WorkerStatus], old: &[WorkerStatus]) -> Vec<WorkerStatus> {
     let mut shown: Vec<&WorkerStatus> = entries.iter().collect();
     shown.sort_by_key(|entry| (Reverse((hindrance(entry), entry.stalled > 0)), &entry.name));

@@ -53,8 +53,8 @@ pub(super) fn stopped(inputs: &Inputs<'_>) -> bool {
 /// operator compiles 1,000 programs within two minutes.
 pub(super) const KEPT: Duration = Duration::from_secs(300);
 
-/// The compiler has not judged a program of this generation yet, so what was known of the generation remains for
-/// a while: a restarted operator compiles everything again.
+/// The compiler has not judged a program of this generation yet, so what was known of the generation remains
+/// for a while: a restarted operator compiles everything again.
 pub(super) fn not_judged_yet(inputs: &Inputs<'_>) -> bool {
     let pending = inputs.acceptance.is_err_and(|it| it.reason == NOT_COMPILED) && !never_judged(inputs);
     pending && inputs.generation.is_some() && inputs.old.observed_generation == inputs.generation
@@ -398,19 +398,19 @@ pub(super) fn reconciling(
     if stalled.is_true() || !accepted.is_true() {
         return Verdict::new(Truth::False, "Stalled", "see condition Stalled");
     }
-    if !available.is_true() && available.reason != "NoWorkers" {
-        return Verdict::new(Truth::True, &available.reason, available.message.clone());
-    }
-    let joining = matches!(assigned, Assigned::Not(_)) && !ready.is_true() && !stopped(inputs);
-    if joining && ready.reason == "PartitionsNotOwned" {
-        return Verdict::new(Truth::True, "Joining", ready.message.clone());
-    }
     if !inputs.withheld.is_empty() {
         let message = format!(
             "the workers keep their configuration until the start position of {} is committed, which requires Kafka; see condition KafkaReachable",
             inputs.withheld.join(", ")
         );
         return Verdict::new(Truth::True, "WaitingForKafka", message);
+    }
+    if !available.is_true() && available.reason != "NoWorkers" {
+        return Verdict::new(Truth::True, &available.reason, available.message.clone());
+    }
+    let joining = matches!(assigned, Assigned::Not(_)) && !ready.is_true() && !stopped(inputs);
+    if joining && ready.reason == "PartitionsNotOwned" {
+        return Verdict::new(Truth::True, "Joining", ready.message.clone());
     }
     if let Some(image) = inputs.waiting_image {
         let message = format!(
