@@ -168,6 +168,15 @@ fn watch_groups(
     (store, requests.boxed())
 }
 
+/// Watches only the groups, as long as the stream is polled: for an operator that stands by.
+pub fn watch_groups_only(client: &Client, namespace: Option<&str>) -> (Store<Guarded>, ReconcileRequests) {
+    let (store, writer) = reflector::store();
+    let config = watcher::Config::default();
+    let groups = observe(api(client, namespace), config, writer, drop_bookkeeping);
+    let groups = groups.map_ok(|group: Guarded| GroupRef::from_obj(&group));
+    (store, groups.boxed())
+}
+
 /// Changes when a user changes something; not when a status is written.
 fn spec_or_metadata(group: &Guarded) -> Option<u64> {
     let meta = group.meta();
