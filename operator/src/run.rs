@@ -149,7 +149,10 @@ async fn work(
         .iter()
         .map(|namespace| Scope::start(context.clone(), namespace.as_deref()))
         .collect();
-    let groups = scopes.iter().map(|(scope, _)| scope.caches.groups.clone());
+    let groups = scopes.iter().map(|(scope, _)| {
+        let caches = &scope.caches;
+        (caches.groups.clone(), caches.groups_filled.clone())
+    });
     api.lead(groups.collect(), context.kafka.clone());
     let scopes = join_all(
         scopes

@@ -18,7 +18,7 @@ use kube::runtime::reflector::Store;
 use self::dead_letters::DeadLetters;
 use self::positions::Positions;
 use self::view::View;
-use super::caches::Guarded;
+use super::caches::{Filled, Guarded};
 use crate::api::board::Board;
 use crate::api::model::{Group, Role};
 use crate::kafka::KafkaClients;
@@ -32,9 +32,16 @@ const OUTDATED: Duration = Duration::from_secs(120);
 #[derive(Clone, Default)]
 pub struct Sources {
     /// The resources, by scope.
-    pub groups: Vec<Store<Guarded>>,
+    pub groups: Vec<(Store<Guarded>, Filled)>,
     /// None while this operator stands by: then only the status of each resource is known.
     pub kafka: Option<KafkaClients>,
+}
+
+impl Sources {
+    /// Before that, a missing group means nothing.
+    pub fn are_filled(&self) -> bool {
+        !self.groups.is_empty() && self.groups.iter().all(|(_, filled)| filled.get())
+    }
 }
 
 /// Publishes groups, and remembers what it has published.
@@ -69,7 +76,7 @@ impl Publisher {
         let now = Instant::now();
         let mut before = std::mem::take(&mut self.known);
         let mut shown = Vec::with_capacity(before.len());
-        for resource in sources.groups.iter().flat_map(Store::state) {
+        for resource in sources.groups.iter().flat_map(|(store, _)| store.state()) {
             let key = GroupKey::new(&resource.namespace().unwrap_or_default(), &resource.name_any());
             let mut known = before.remove(&key).unwrap_or_default();
             shown.push(known.update(&key, &resource, sources.kafka.as_ref(), now));

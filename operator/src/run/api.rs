@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::api::board::Board;
 use crate::controller::board::Sources;
-use crate::controller::caches::Guarded;
+use crate::controller::caches::{Filled, Guarded};
 use crate::controller::watches::watch_groups_only;
 use crate::kafka::KafkaClients;
 use crate::sync::lock;
@@ -50,8 +50,8 @@ impl RunningApi {
         let mut tasks = lock(&parts.standby);
         let mut groups = Vec::new();
         for namespace in namespaces {
-            let (store, mut watch) = watch_groups_only(client, namespace.as_deref());
-            groups.push(store);
+            let (store, filled, mut watch) = watch_groups_only(client, namespace.as_deref());
+            groups.push((store, filled));
             tasks.spawn(async move {
                 while let Some(event) = watch.next().await {
                     if let Err(error) = event {
@@ -63,8 +63,8 @@ impl RunningApi {
         parts.sources.send_replace(Sources { groups, kafka: None });
     }
 
-    /// Shows what the caches of the controller say, and what it has read from Kafka.
-    pub fn lead(&self, groups: Vec<Store<Guarded>>, kafka: KafkaClients) {
+    /// Shows what the caches of the controller say, as soon as they are filled, and what it has read from Kafka.
+    pub fn lead(&self, groups: Vec<(Store<Guarded>, Filled)>, kafka: KafkaClients) {
         let Some(parts) = &self.0 else { return };
         let kafka = Some(kafka);
         parts.sources.send_replace(Sources { groups, kafka });
@@ -118,12 +118,7 @@ async fn publish(board: Arc<Board>, mut sources: watch::Receiver<Sources>) {
     let mut publisher = Publisher::new(board);
     loop {
         let current = sources.borrow_and_update().clone();
-        let mut filled = !current.groups.is_empty();
-        for store in &current.groups {
-            // The watch of a cache ends when other sources replace it.
-            filled &= store.wait_until_ready().await.is_ok();
-        }
-        if filled {
+        if current.are_filled() {
             publisher.publish(&current);
         }
         tokio::select! {

@@ -22,7 +22,7 @@ pub async fn of(session: &Session, key: &GroupKey) -> Result<Vec<Event>, Problem
     let mut list = session.api_server().get(&path).await?;
     let found: Vec<v1::Event> = serde_json::from_value(list["items"].take()).unwrap_or_default();
     let mut events: Vec<Event> = found.into_iter().filter_map(shown).collect();
-    events.sort_by(|one, other| other.time.cmp(&one.time));
+    events.sort_by_key(|event| std::cmp::Reverse(event.time));
     events.truncate(MOST);
     Ok(events)
 }

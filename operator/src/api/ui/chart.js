@@ -112,7 +112,7 @@ export class Chart extends Component {
       </div>
       <div class="chart" role="img" aria-label=${`Chart. ${summary}`} ref=${(box) => (this.box = box)}></div>
       ${failed && html`<p class="bad">The history cannot be loaded: ${failed}</p>`}
-      ${points && points.time.length < 2 && html`<p class="empty">The history begins with the start of this program; a line needs a few seconds.</p>`}
+      ${points && points.time.length < 2 && html`<p class="empty">The history begins with the start of this program; a line needs up to half a minute.</p>`}
       <details>
         <summary>The last 20 points as a table</summary>
         <table>

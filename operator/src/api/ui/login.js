@@ -34,7 +34,7 @@ export class Login extends Component {
         <button type="submit" aria-disabled=${busy ? "true" : "false"}>Log in</button>
       </form>
       <p id="token-bad" role="alert" class="bad">${text}</p>
-      <p id="token-how" class="note">A token of a service account, for an hour:
+      <p id="token-how" class="note">A token of a service account, for an hour:${" "}
       <code>kubectl -n NAMESPACE create token NAME</code></p>
     </main>`;
   }

@@ -48,7 +48,7 @@ pub fn group(
     let why = why(status, kafka);
     let partitions = partitions(&topics, kafka, positions, &status.stalled_partitions, &why);
     let conditions: Vec<Condition> = status.conditions.iter().map(shown).collect();
-    let summary = summary(resource, status, kafka, positions, &topics, &partitions, &why);
+    let summary = summary(resource, status, kafka, positions, &topics, &partitions);
     let mut group = Group {
         summary,
         conditions,
@@ -168,8 +168,8 @@ fn summary(
     positions: &Positions,
     topics: &[Topic],
     partitions: &[Partition],
-    why: &str,
 ) -> Summary {
+    let why = why(status, kafka);
     let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
     let mut unknown = Unknown::new();
     let lag = match kafka {
@@ -182,9 +182,9 @@ fn summary(
             unknown.insert(field, why.to_string());
         }
     };
-    missing(lag.is_none(), "lag", why);
+    missing(lag.is_none(), "lag", &why);
     let count = topics.iter().map(|topic| topic.partitions).sum::<Option<i32>>();
-    missing(count.is_none(), "partitions", why);
+    missing(count.is_none(), "partitions", &why);
     let rate = |rate: fn(&Partition) -> Option<f64>| {
         let sum = partitions.iter().map(rate).sum::<Option<f64>>();
         sum.filter(|_| count.is_some() && !matches!(kafka, View::NotRead))
@@ -193,9 +193,9 @@ fn summary(
     let done = rate(|partition| partition.done_per_second);
     let no_rate = match kafka {
         View::NotRead => STANDBY,
-        View::Failed(_) => why,
+        View::Failed(_) => &why,
         View::Known { has_lag: true, .. } => ONE_READ,
-        View::Known { .. } => why,
+        View::Known { .. } => &why,
     };
     missing(incoming.is_none(), "inPerSecond", no_rate);
     missing(done.is_none(), "donePerSecond", no_rate);

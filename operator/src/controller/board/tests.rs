@@ -179,9 +179,12 @@ fn an_unchanged_group_stays_the_same_allocation() {
     };
     apply(&mut writer, Ok(reported()));
     let mut sources = Sources {
-        groups: vec![store],
+        groups: vec![(store, Filled::default())],
         kafka: None,
     };
+    assert!(!sources.are_filled() && !Sources::default().are_filled());
+    sources.groups[0].1.set();
+    assert!(sources.are_filled());
     let board = Arc::new(Board::default());
     let mut publisher = Publisher::new(Arc::clone(&board));
     let mut publish = |sources: &Sources| {
