@@ -177,7 +177,7 @@ fn encode(bytes: &[u8]) -> String {
 
 fn decode(text: &str) -> Result<Vec<u8>> {
     let mut text = text.replace('-', "+").replace('_', "/");
-    while text.len() % 4 != 0 {
+    while !text.len().is_multiple_of(4) {
         text.push('=');
     }
     Ok(openssl::base64::decode_block(&text)?)
