@@ -61,7 +61,7 @@ rules() {
     only_in '\brdkafka::' '^operator/src/kafka(\.rs$|/)' operator/src "rdkafka belongs to kafka in the operator"
     only_in '\brdkafka::' '^worker/src/(kafka|transaction|consumer)(\.rs$|/)' worker/src \
         "rdkafka belongs to kafka, transaction and consumer in the worker"
-    only_in '\banyhow\b' '^operator/src/((main|run)\.rs|local(\.rs|/.*))$' operator/src \
+    only_in '\banyhow\b' '^operator/src/(main\.rs|(run|local)(\.rs|/.*))$' operator/src \
         "anyhow belongs to the ends of the program: main.rs, run.rs, local; the stages have error types of their own"
     # unsafe lives in one module of the operator and one of the worker.
     only_in '\bunsafe\b([^-]|$)|allow\(unsafe_code\)' "$UNSAFE_MODULES" . "unsafe belongs to the two modules that call librdkafka directly"
@@ -236,10 +236,16 @@ chart() {
     render --set crds.install=false
     ! grep -E '^kind: CustomResourceDefinition' "$rendered" || complain "crds.install=false must leave out the CRD"
     render
+    ! grep -nE 'tokenreviews|subjectaccessreviews|api-listen|name: api$|-api$' "$rendered" ||
+        complain "without api.enabled nothing may listen, and there must be no right on reviews"
     grep -q 'helm.sh/resource-policy: keep' "$rendered" || complain "the CRD must be kept when the release is uninstalled"
+    render --set api.enabled=true
+    for values in tokenreviews subjectaccessreviews api-listen=0.0.0.0:8081 'sessionAffinity: ClientIP'; do
+        grep -q "$values" "$rendered" || complain "with api.enabled the chart lacks $values"
+    done
     # What must be refused.
     for values in replica=2 image.pullPolicy=Sometimes image.digest=sha256:abc watchNamespaces=shop replicas=-1 \
-        replicas=2,leaderElection.enabled=false serviceAccount.create=false \
+        api.enabled=true,api.port=8080 replicas=2,leaderElection.enabled=false serviceAccount.create=false \
         metrics.serviceMonitor.enabled=true,metrics.service.enabled=false; do
         ! render --set "$values" 2>/dev/null || complain "the chart takes the wrong value $values"
     done

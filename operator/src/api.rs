@@ -1,22 +1,34 @@
 //! The REST API and the dashboard. In: what is known of the groups, as plain values on a [`board::Board`] that
-//! local mode fills. Out: HTTP answers, and [`command`]s that change a group. Reads nothing from Kafka
-//! or Kubernetes itself, and never has the payload of a record.
+//! local mode or the controller fills. Out: HTTP answers. Changes are [`command`]s for local mode, and requests
+//! to the API server in the name of the user in a cluster. Reads nothing from Kafka, and from Kubernetes only
+//! who sends a request, what they may do, and what they want to change. Never has the payload of a record.
 //!
 //! ```text
-//!  local ── publish ──> board ──> routes (JSON) ──┐
-//!    ^                    └─────> watch (SSE) ────┼──> guard (host, origin, limits) ──> server
-//!    └──── command <────────────  PUT state ──────┘
+//!  local, controller ── board ──> routes (JSON) ──┐
+//!                         └─────> watch (SSE) ────┼── caller (token, rights) ── guard (limits) ── server
+//!  local <── command <──────────  PUT, POST ──────┤
+//!  API server <── as the user <───────────────────┘
 //! ```
 
 pub mod board;
+pub mod catch_up;
 pub mod command;
 pub mod model;
 pub mod series;
+pub mod unknown;
 
+#[cfg(feature = "api")]
+mod as_user;
+#[cfg(feature = "api")]
+mod caller;
+#[cfg(feature = "api")]
+pub mod cluster;
 #[cfg(feature = "api")]
 mod guard;
 #[cfg(feature = "api")]
 mod list;
+#[cfg(feature = "api")]
+mod ownership;
 #[cfg(feature = "api")]
 mod parameters;
 #[cfg(feature = "api")]
@@ -34,7 +46,11 @@ pub mod server;
 #[cfg(feature = "api")]
 pub mod shared;
 #[cfg(feature = "api")]
+mod slow_readers;
+#[cfg(feature = "api")]
 mod static_files;
+#[cfg(feature = "api")]
+mod token;
 #[cfg(feature = "api")]
 #[allow(
     unused_qualifications,

@@ -95,6 +95,11 @@ pub struct RunArgs {
     )]
     pub http_address: SocketAddr,
 
+    /// Address of the REST API and the dashboard, for example 0.0.0.0:8081. Default: none. Users log in with a
+    /// token of the cluster.
+    #[arg(long, env = "KCO_API_LISTEN", value_name = "ADDRESS:PORT")]
+    pub api_listen: Option<SocketAddr>,
+
     /// Log format.
     #[arg(long, env = "KCO_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,

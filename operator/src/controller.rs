@@ -3,6 +3,7 @@
 //! module.
 
 pub mod apply;
+pub mod board;
 pub mod build;
 pub mod caches;
 pub mod claims;

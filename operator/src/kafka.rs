@@ -44,7 +44,7 @@ mod topics;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crds::client_config::{self, KafkaCredentials, Properties};
 use crds::spec::{GroupProtocol, Kafka, StartPosition};
@@ -117,6 +117,16 @@ impl KafkaClients {
     ) -> Result<KafkaFacts, KafkaProblem> {
         let refresher = self.refresher(kafka, credentials, Some(key));
         refresher.facts(key, query, max_age).await
+    }
+
+    /// What was read last about a group, and when, unless that was at `seen`. Asks nothing.
+    pub fn latest(
+        &self,
+        key: &GroupKey,
+        seen: Option<Instant>,
+    ) -> Option<(Instant, Result<KafkaFacts, KafkaProblem>)> {
+        let refresher = lock(&self.open).groups.get(key).and_then(Weak::upgrade);
+        refresher?.latest(key, seen)
     }
 
     /// Other resources that use the same consumer group of the same cluster, sorted.

@@ -2,6 +2,8 @@
 //! after SIGTERM, 1 if the lease was lost or the start failed. Connects the parts; decides nothing about
 //! groups.
 
+mod api;
+
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use self::api::RunningApi;
 use crate::args::{Args, Command, RunArgs};
 use crate::controller;
 use crate::controller::rollouts::Rollouts;
@@ -67,10 +70,13 @@ pub async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         .lease_namespace
         .clone()
         .unwrap_or_else(|| config.default_namespace.clone());
+    let api = RunningApi::open(args.api_listen, &config).await?;
+    tokio::spawn(close(api.clone(), stop.clone()));
     let client = Client::try_from(config).context("cannot create the Kubernetes client")?;
     let identity = args.identity.clone().unwrap_or_else(host_name);
     let work = work(
         args,
+        api,
         client.clone(),
         metrics.clone(),
         readiness,
@@ -90,6 +96,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
 #[expect(clippy::too_many_arguments, reason = "called once, to keep `run` readable")]
 async fn work(
     args: RunArgs,
+    api: RunningApi,
     client: Client,
     metrics: Arc<Metrics>,
     readiness: Readiness,
@@ -113,6 +120,7 @@ async fn work(
     let mut elector = Elector::new(client.clone(), lease_namespace, &lease, identity);
     if args.leader_election {
         tracing::info!(namespace = lease_namespace, identity, "waiting for the lease");
+        api.stand_by(&client, &namespaces);
         tokio::select! {
             () = elector.acquire(|problem| match problem {
                 Some(why) => readiness.set_not_ready(why),
@@ -141,10 +149,20 @@ async fn work(
         format!("{lease_namespace}/{lease}"),
         Rollouts::new(usize::try_from(args.max_concurrent_rollouts).unwrap_or(usize::MAX)),
     ));
-    let scopes = join_all(namespaces.iter().map(|namespace| {
-        let (scope, requests) = Scope::start(context.clone(), namespace.as_deref());
-        drive(scope, requests, stop.clone())
-    }));
+    let scopes: Vec<(Arc<Scope>, ReconcileRequests)> = namespaces
+        .iter()
+        .map(|namespace| Scope::start(context.clone(), namespace.as_deref()))
+        .collect();
+    let groups = scopes.iter().map(|(scope, _)| {
+        let caches = &scope.caches;
+        (caches.groups.clone(), caches.groups_filled.clone())
+    });
+    api.lead(groups.collect(), context.kafka.clone());
+    let scopes = join_all(
+        scopes
+            .into_iter()
+            .map(|(scope, requests)| drive(scope, requests, stop.clone())),
+    );
     if !args.leader_election {
         scopes.await;
         return Ok(ExitCode::SUCCESS);
@@ -161,6 +179,12 @@ async fn work(
             std::process::exit(1);
         }
     }
+}
+
+/// Ends open streams at the first signal, so that they do not look lost.
+async fn close(api: RunningApi, stop: watch::Receiver<u8>) {
+    signals(stop, 1).await;
+    api.close();
 }
 
 /// A future that borrows the elector only while it is polled, so that the lease can be released afterwards.

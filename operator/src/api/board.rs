@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::model::{Event, EventKind, Group, Snapshot};
+use super::model::{Event, EventKind, Group, Role, Snapshot};
 use super::series::{Points, Sample, Series};
 use crate::kafka::model::GroupKey;
 use crate::sync::lock;
 
 /// Events that are kept per group; `kubectl describe` shows about as many.
 const EVENTS: usize = 100;
-/// Longest message of an event, in bytes: the end of a worker's log may be quoted.
+/// Longest message of an event, in bytes.
 const LONGEST: usize = 2000;
 
 /// The board. Cheap to share.
@@ -30,6 +30,7 @@ impl Default for Board {
     fn default() -> Self {
         let empty = Snapshot {
             as_of: Timestamp::now(),
+            role: Role::Starting,
             groups: BTreeMap::new(),
         };
         Self {
@@ -42,11 +43,11 @@ impl Default for Board {
 }
 
 impl Board {
-    /// Shows these groups and no others. Keeps the times at which conditions changed, and reports changes of
-    /// condition Ready as events.
+    /// Shows these groups of local mode and no others. Keeps the times at which conditions changed, and reports
+    /// changes of condition Ready as events.
     pub fn publish(&self, groups: Vec<Group>, now: Timestamp) {
         let before = self.snapshot();
-        let mut shown = BTreeMap::new();
+        let mut shown = Vec::with_capacity(groups.len());
         for mut group in groups {
             let key = group.summary.key();
             let old = before.groups.get(&key);
@@ -58,23 +59,42 @@ impl Board {
                 };
             }
             self.note_ready(&key, old.map(Arc::as_ref), &group, now);
-            let sample = sample(&group);
-            lock(&self.series)
-                .entry(key.clone())
-                .or_default()
-                .note(now.as_second(), sample);
             // The same allocation: readers see without a comparison that nothing has changed.
-            let group = match old {
+            shown.push(match old {
                 Some(old) if **old == group => Arc::clone(old),
                 _ => Arc::new(group),
-            };
-            shown.insert(key, group);
+            });
         }
-        lock(&self.series).retain(|key, _| shown.contains_key(key));
-        lock(&self.events).retain(|key, _| shown.contains_key(key));
+        self.show(shown, Role::Local, now);
+    }
+
+    /// Shows these groups and no others, as they are. Readers take a group in the same allocation as
+    /// unchanged.
+    pub fn show(&self, groups: Vec<Arc<Group>>, role: Role, now: Timestamp) {
+        let groups: BTreeMap<_, _> = groups
+            .into_iter()
+            .map(|group| (group.summary.key(), group))
+            .collect();
+        {
+            let mut series = lock(&self.series);
+            series.retain(|key, _| groups.contains_key(key));
+            for (key, group) in &groups {
+                let sample = sample(group);
+                match series.get_mut(key) {
+                    Some(series) => series.note(now.as_second(), sample),
+                    None => {
+                        let mut new = Series::of(role == Role::Local);
+                        new.note(now.as_second(), sample);
+                        series.insert(key.clone(), new);
+                    }
+                }
+            }
+        }
+        lock(&self.events).retain(|key, _| groups.contains_key(key));
         self.snapshot.send_replace(Arc::new(Snapshot {
             as_of: now,
-            groups: shown,
+            role,
+            groups,
         }));
     }
 
@@ -110,7 +130,7 @@ impl Board {
             _ => events.push_back(Event {
                 time,
                 kind,
-                reason,
+                reason: reason.into(),
                 message,
             }),
         }
@@ -157,8 +177,9 @@ fn sample(group: &Group) -> Sample {
         incoming: summary.in_per_second,
         done: summary.done_per_second,
         // The largest number means unknown.
-        replicas: u16::try_from(summary.workers)
-            .ok()
+        replicas: summary
+            .workers
+            .and_then(|workers| u16::try_from(workers).ok())
             .filter(|workers| *workers < u16::MAX),
     }
 }

@@ -6,6 +6,7 @@ use std::cmp::Ordering;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use crds::spec::DesiredState;
 use serde::{Deserialize, Serialize};
 
 use super::model::{Summary, Truth};
@@ -127,11 +128,16 @@ impl ListQuery {
             |wanted: &Option<String>, value: &str| wanted.as_deref().is_none_or(|wanted| wanted == value);
         let contains = |text: &str| text.to_lowercase().contains(search);
         is(&self.namespace, &group.namespace)
-            && is(&self.state, &format!("{:?}", group.desired_state))
+            && is(&self.state, &state_name(group.desired_state))
             && is(&self.ready, &format!("{:?}", group.ready))
             && selector.iter().all(|term| term.holds(group))
             && (contains(&group.name) || contains(&group.group_id) || contains(&group.namespace))
     }
+}
+
+/// The name of a state; empty if the resource cannot be read.
+pub(super) fn state_name(state: Option<DesiredState>) -> String {
+    state.map_or_else(String::new, |state| format!("{state:?}"))
 }
 
 fn one_of(name: &str, value: Option<&str>, allowed: &[&str]) -> Result<(), Problem> {
@@ -181,7 +187,7 @@ fn place(group: &Summary, key: Key, reverse: bool, sort: &str) -> Place {
         Key::Lag => (down(group.lag.map(|lag| lag as f64)), 0.0),
         Key::Incoming => (down(group.in_per_second), 0.0),
         Key::Done => (down(group.done_per_second), 0.0),
-        Key::Workers => (down(Some(group.workers as f64)), 0.0),
+        Key::Workers => (down(group.workers.map(|workers| workers as f64)), 0.0),
         Key::DeadLetters => (down(group.dead_letters_per_minute.map(|count| count as f64)), 0.0),
     };
     // JSON has no infinity.

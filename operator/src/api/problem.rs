@@ -2,7 +2,7 @@
 //! problem says what is wrong and what to send instead.
 
 use axum::Json;
-use axum::http::header::{CONTENT_TYPE, HeaderValue};
+use axum::http::header::{CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -40,11 +40,24 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, reason, detail)
     }
 
+    /// The request has no valid token.
+    pub fn unauthorized(reason: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, reason, detail)
+    }
+
     pub fn shutting_down() -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "ShuttingDown",
             "this program is ending; try again when it runs again",
+        )
+    }
+
+    pub fn too_many_changes() -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "TooManyRequests",
+            "too many changes are waiting; try again in a second",
         )
     }
 
@@ -70,10 +83,20 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        let reason = self.reason;
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(self)).into_response();
         let kind = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(CONTENT_TYPE, kind);
+        if status == StatusCode::UNAUTHORIZED {
+            // RFC 6750: `error` only if there was a token.
+            let challenge = match reason {
+                "Unauthorized" => "Bearer realm=\"kafka-consumer-operator\"",
+                _ => "Bearer realm=\"kafka-consumer-operator\", error=\"invalid_token\"",
+            };
+            let challenge = HeaderValue::from_static(challenge);
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        }
         response
     }
 }

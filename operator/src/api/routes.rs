@@ -1,7 +1,12 @@
 //! The routes below `/api/v1` and their documentation. In: requests that passed the guard. Out: what the board
 //! shows, or a problem.
 
+mod change;
+mod events;
 mod groups;
+mod me;
+mod restart;
+mod scale;
 mod state;
 
 use axum::Json;
@@ -9,9 +14,11 @@ use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri};
 use serde::Serialize;
 use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::model::Role;
 use super::problem::Problem;
 use super::shared::Shared;
 use super::watch;
@@ -20,7 +27,7 @@ use super::watch;
 #[openapi(
     info(
         title = "Kafka consumer operator",
-        description = "What is known of KafkaConsumerGroups, and how to start, pause and stop them. A value that is not known is null, and `unknown` says why. Errors are problems (RFC 9457) with a `reason`. Records are never shown."
+        description = "What is known of KafkaConsumerGroups, and how to start, pause, stop, scale and restart them. A value that is not known is null, and `unknown` says why. Errors are problems (RFC 9457) with a `reason`. Records are never shown."
     ),
     tags(
         (name = "groups", description = "Groups, their partitions, workers, events and history"),
@@ -29,10 +36,19 @@ use super::watch;
 )]
 struct Document;
 
+/// Says in the document that requests need a token.
+pub fn with_login(document: &mut utoipa::openapi::OpenApi) {
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme("token", SecurityScheme::Http(bearer));
+    document.security = Some(vec![SecurityRequirement::new("token", Vec::<String>::new())]);
+}
+
 /// All routes of the API.
 pub fn router() -> OpenApiRouter<Shared> {
     let api = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(version))
+        .routes(routes!(me::get))
         .routes(routes!(groups::list))
         .routes(routes!(groups::get))
         .routes(routes!(groups::partitions))
@@ -40,6 +56,8 @@ pub fn router() -> OpenApiRouter<Shared> {
         .routes(routes!(groups::events))
         .routes(routes!(groups::series))
         .routes(routes!(state::put))
+        .routes(routes!(scale::put))
+        .routes(routes!(restart::post))
         .routes(routes!(watch::watch));
     OpenApiRouter::new().nest("/api/v1", api)
 }
@@ -61,8 +79,8 @@ pub async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
 struct Version {
     /// Version of the program.
     version: &'static str,
-    /// What runs the groups: `local`.
-    mode: &'static str,
+    /// What this program does for the groups.
+    role: Role,
 }
 
 /// The version of this server.
@@ -70,6 +88,6 @@ struct Version {
 async fn version(State(shared): State<Shared>) -> Json<Version> {
     Json(Version {
         version: env!("CARGO_PKG_VERSION"),
-        mode: shared.mode,
+        role: shared.board.snapshot().role,
     })
 }

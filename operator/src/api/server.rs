@@ -17,9 +17,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use utoipa_swagger_ui::SwaggerUi;
 
+use super::guard::Exposure;
 use super::problem::Problem;
+use super::shared::Backend;
 use super::shared::Shared;
-use super::{guard, routes, static_files};
+use super::slow_readers::WriteLimit;
+use super::{caller, guard, routes, static_files};
 
 /// Connections at the same time: the streams, and as many requests beside them.
 const CONNECTIONS: usize = 512;
@@ -27,6 +30,8 @@ const CONNECTIONS: usize = 512;
 const MAX_BODY: usize = 1024 * 1024;
 /// Time for the headers of a request.
 const HEADER_TIME: Duration = Duration::from_secs(10);
+/// Time for a client to take the next bytes of an answer.
+const WRITE_TIME: Duration = Duration::from_secs(30);
 /// Pause after a failed accept, which means that this process has too many open files.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 
@@ -92,18 +97,33 @@ async fn connection(stream: TcpStream, router: Router) {
         .header_read_timeout(HEADER_TIME);
     let service = TowerToHyperService::new(router);
     // A client that goes away is no error of ours.
-    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+    let stream = TokioIo::new(WriteLimit::new(stream, WRITE_TIME));
+    let _ = builder.serve_connection(stream, service).await;
 }
 
 /// All routes.
 pub(super) fn router(shared: Shared) -> Router {
-    let (api, document) = routes::router().split_for_parts();
+    let login = matches!(shared.backend, Backend::Cluster(_));
+    let (api, mut document) = routes::router().split_for_parts();
+    if login {
+        routes::with_login(&mut document);
+    }
+    // The document, Swagger UI and the pages have no data: a page needs no token before its user has one.
+    let api = api
+        .route_layer(middleware::from_fn_with_state(
+            shared.clone(),
+            caller::authenticate,
+        ))
+        .with_state(shared);
+    let exposure = if login { Exposure::Token } else { Exposure::Open };
     Router::new()
-        .merge(api.with_state(shared))
+        .merge(api)
         .merge(SwaggerUi::new("/docs").url("/api/v1/openapi.json", document))
         .merge(static_files::router())
         .fallback(async |uri: Uri| Problem::no_route(&uri))
         .method_not_allowed_fallback(routes::method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(middleware::from_fn(guard::guard))
+        .layer(middleware::from_fn(move |request, next| {
+            guard::guard(exposure, request, next)
+        }))
 }

@@ -28,7 +28,7 @@ const SVG: &str = "image/svg+xml";
 
 const INDEX: &[u8] = include_bytes!("ui/index.html");
 
-static FILES: [File; 15] = files! {
+static FILES: [File; 17] = files! {
     "app.js": JS,
     "chart.js": JS,
     "format.js": JS,
@@ -37,7 +37,9 @@ static FILES: [File; 15] = files! {
     "html.js": JS,
     "icon.svg": SVG,
     "live.js": JS,
+    "login.js": JS,
     "parts.js": JS,
+    "session.js": JS,
     "state.js": JS,
     "style.css": CSS,
     "vendor/htm.mjs": JS,

@@ -18,7 +18,9 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 use utoipa::IntoParams;
 
-use super::model::{Group, Snapshot};
+use super::caller::{Caller, Visible};
+use super::cluster::Right;
+use super::model::{Group, Listed, Snapshot};
 use super::parameters::Parameters;
 use super::patch::diff;
 use super::problem::Problem;
@@ -48,18 +50,23 @@ pub struct WatchQuery {
 ///
 /// `snapshot` has `{asOf, groups: {"NAMESPACE/NAME": {...}}}`. `patch` has the same form: a JSON merge patch
 /// (RFC 7396) for each group that changed, null for a group that is gone. `tick` has `asOf` only: nothing has
-/// changed. `bye`: the server ends.
+/// changed. `bye`: the stream ends, because the server ends or the user has no right any more; then it has a
+/// `reason`.
 #[utoipa::path(get, path = "/watch", tag = "groups", params(WatchQuery),
     responses(
         (status = 200, content_type = "text/event-stream", body = String),
         (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
         (status = 429, body = Problem, content_type = "application/problem+json"),
         (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub async fn watch(
     State(shared): State<Shared>,
+    caller: Caller,
     Parameters(query): Parameters<WatchQuery>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let only = query.groups.as_deref().map(keys).transpose()?;
+    let allowed = Allowed::check(&caller, only.as_deref(), &shared.board.snapshot()).await?;
     let closed = shared.board.closed();
     if *closed.borrow() {
         return Err(Problem::shutting_down());
@@ -74,7 +81,9 @@ pub async fn watch(
     let client = Client {
         snapshots: shared.board.subscribe(),
         closed,
+        caller,
         only,
+        allowed,
         sent: None,
         last: Instant::now(),
         ended: false,
@@ -103,16 +112,57 @@ fn keys(text: &str) -> Result<Vec<GroupKey>, Problem> {
     })
 }
 
+/// What a client may see, as of the last check.
+struct Allowed {
+    visible: Visible,
+    at: Instant,
+}
+
+impl Allowed {
+    /// Fails if the client may not see a group that it asks for, or none at all.
+    async fn check(caller: &Caller, only: Option<&[GroupKey]>, snapshot: &Snapshot) -> Result<Self, Problem> {
+        let visible = match only {
+            None => caller.visible(snapshot, None).await?,
+            Some(keys) => {
+                for key in keys {
+                    caller.require(Right::GetGroup, key).await?;
+                }
+                Visible::All
+            }
+        };
+        Ok(Self {
+            visible,
+            at: Instant::now(),
+        })
+    }
+}
+
 /// A group as this client knows it.
 struct Sent {
     group: Arc<Group>,
-    value: Value,
+    /// With partitions and workers; None: as in lists.
+    detail: Option<Value>,
+}
+
+impl Sent {
+    fn of(group: &Arc<Group>, detail: bool) -> Self {
+        Self {
+            group: Arc::clone(group),
+            detail: detail.then(|| detailed(group)),
+        }
+    }
+
+    fn value(&self) -> &Value {
+        self.detail.as_ref().unwrap_or_else(|| Listed::of(&self.group))
+    }
 }
 
 struct Client {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     closed: watch::Receiver<bool>,
+    caller: Caller,
     only: Option<Vec<GroupKey>>,
+    allowed: Allowed,
     /// None before the first event.
     sent: Option<BTreeMap<GroupKey, Sent>>,
     last: Instant,
@@ -131,18 +181,21 @@ impl Client {
             return Some(self.event("snapshot", &snapshot, Some(groups)));
         }
         loop {
-            tokio::select! {
-                _ = self.closed.wait_for(|closed| *closed) => {
-                    self.ended = true;
-                    return Some(Event::default().event("bye").data("{}"));
-                }
-                () = tokio::time::sleep_until(self.last + PAUSE) => {}
+            let closed = tokio::select! {
+                _ = self.closed.wait_for(|closed| *closed) => true,
+                () = tokio::time::sleep_until(self.last + PAUSE) => false,
+            };
+            if closed {
+                return Some(self.bye(json!({})));
             }
             tokio::select! {
                 _ = self.closed.wait_for(|closed| *closed) => continue,
                 changed = self.snapshots.changed() => changed.ok()?,
             }
             let snapshot = Arc::clone(&self.snapshots.borrow_and_update());
+            if let Err(problem) = self.check(&snapshot).await {
+                return Some(self.bye(json!({"reason": problem.reason, "detail": problem.detail})));
+            }
             let groups = self.changes(&snapshot);
             if !groups.is_empty() {
                 return Some(self.event("patch", &snapshot, Some(groups)));
@@ -151,6 +204,25 @@ impl Client {
                 return Some(self.event("tick", &snapshot, None));
             }
         }
+    }
+
+    /// Asks again, after a while or about new namespaces, who this is and what they may see.
+    async fn check(&mut self, snapshot: &Snapshot) -> Result<(), Problem> {
+        let Some(time) = self.caller.recheck() else {
+            return Ok(());
+        };
+        let due = self.allowed.at.elapsed() >= time;
+        if !due && self.allowed.visible.covers(snapshot) {
+            return Ok(());
+        }
+        self.caller = self.caller.again().await?;
+        self.allowed = Allowed::check(&self.caller, self.only.as_deref(), snapshot).await?;
+        Ok(())
+    }
+
+    fn bye(&mut self, why: Value) -> Event {
+        self.ended = true;
+        Event::default().event("bye").data(why.to_string())
     }
 
     fn event(
@@ -169,41 +241,45 @@ impl Client {
 
     /// What has changed since the last call, by group.
     fn changes(&mut self, snapshot: &Snapshot) -> serde_json::Map<String, Value> {
-        let mut before = self.sent.take().unwrap_or_default();
+        let mut sent = self.sent.take().unwrap_or_default();
         let mut changes = serde_json::Map::new();
-        let mut now = BTreeMap::new();
-        for (key, group) in &snapshot.groups {
-            if self.only.as_ref().is_some_and(|only| !only.contains(key)) {
-                continue;
-            }
-            let old = match before.remove(key) {
-                Some(old) if Arc::ptr_eq(&old.group, group) => {
-                    now.insert(key.clone(), old);
-                    continue;
+        let name = |key: &GroupKey| format!("{}/{}", key.namespace, key.name);
+        let shows = |key: &GroupKey| match &self.only {
+            Some(only) => only.contains(key),
+            None => self.allowed.visible.has(&key.namespace),
+        };
+        let detail = self.only.is_some();
+        for (key, group) in snapshot.groups.iter().filter(|(key, _)| shows(key)) {
+            match sent.get_mut(key) {
+                Some(old) if Arc::ptr_eq(&old.group, group) => {}
+                Some(old) => {
+                    let new = Sent::of(group, detail);
+                    if let Some(change) = diff(old.value(), new.value()) {
+                        changes.insert(name(key), change);
+                    }
+                    *old = new;
                 }
-                old => old,
-            };
-            let value = shown(group, self.only.is_some());
-            let change = match &old {
-                Some(old) => diff(&old.value, &value),
-                None => Some(value.clone()),
-            };
-            if let Some(change) = change {
-                changes.insert(format!("{}/{}", key.namespace, key.name), change);
+                None => {
+                    let new = Sent::of(group, detail);
+                    changes.insert(name(key), new.value().clone());
+                    sent.insert(key.clone(), new);
+                }
             }
-            let group = Arc::clone(group);
-            now.insert(key.clone(), Sent { group, value });
         }
-        for key in before.keys().filter(|key| !now.contains_key(*key)) {
-            changes.insert(format!("{}/{}", key.namespace, key.name), Value::Null);
-        }
-        self.sent = Some(now);
+        sent.retain(|key, _| {
+            let stays = snapshot.groups.contains_key(key) && shows(key);
+            if !stays {
+                changes.insert(name(key), Value::Null);
+            }
+            stays
+        });
+        self.sent = Some(sent);
         changes
     }
 }
 
-/// The group with partitions and workers, or as in the list.
-fn shown(group: &Group, detail: bool) -> Value {
+/// The group with partitions and workers.
+fn detailed(group: &Group) -> Value {
     #[derive(Serialize)]
     struct Detail<'a> {
         #[serde(flatten)]
@@ -214,14 +290,10 @@ fn shown(group: &Group, detail: bool) -> Value {
         #[serde(rename = "workerList")]
         workers: &'a [super::model::Worker],
     }
-    let value = if detail {
-        serde_json::to_value(Detail {
-            group,
-            partitions: &group.partitions,
-            workers: &group.workers,
-        })
-    } else {
-        serde_json::to_value(&group.summary)
+    let detail = Detail {
+        group,
+        partitions: &group.partitions,
+        workers: &group.workers,
     };
-    value.unwrap_or_default()
+    serde_json::to_value(detail).unwrap_or_default()
 }

@@ -2,6 +2,7 @@
 //! readers. In: what the watches deliver. Out: objects by name. Secrets and ConfigMaps are metadata only.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crds::KafkaConsumerGroup;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -19,10 +20,26 @@ pub type Guarded = DeserializeGuard<KafkaConsumerGroup>;
 /// The key of a group in the queue.
 pub type GroupRef = ObjectRef<Guarded>;
 
+/// Whether a cache was filled once. For readers that must not wait: of all tasks that wait for a store at the
+/// same time, kube wakes only the one that has asked last.
+#[derive(Clone, Debug, Default)]
+pub struct Filled(Arc<AtomicBool>);
+
+impl Filled {
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    pub fn get(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 /// The caches of one scope.
 #[derive(Clone)]
 pub struct Caches {
     pub groups: Store<Guarded>,
+    pub groups_filled: Filled,
     pub deployments: Store<Deployment>,
     pub pods: Store<Pod>,
     pub secrets: Store<PartialObjectMeta<Secret>>,

@@ -19,7 +19,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use std::sync::Arc;
 
-use super::caches::{Caches, GroupRef, Guarded};
+use super::caches::{Caches, Filled, GroupRef, Guarded};
 use super::names::group_label;
 use super::pods::PodFacts;
 use super::terminations::{DeletedPods, Termination};
@@ -84,7 +84,8 @@ pub fn watch(
     index: &Arc<ReferenceIndex>,
     deleted: impl Fn(&GroupRef) + Send + 'static,
 ) -> (Caches, ReconcileRequests) {
-    let (groups, groups_requests) = watch_groups(api(client, namespace), deleted);
+    let groups_filled = Filled::default();
+    let (groups, groups_requests) = watch_groups(api(client, namespace), groups_filled.clone(), deleted);
     let (deployments, deployments_requests) = watch_children(api::<Deployment>(client, namespace));
     let (service_accounts, accounts_requests) = watch_children(api(client, namespace));
     let (roles, roles_requests) = watch_children(api(client, namespace));
@@ -108,6 +109,7 @@ pub fn watch(
     ]);
     let caches = Caches {
         groups,
+        groups_filled,
         deployments,
         pods,
         secrets,
@@ -133,6 +135,7 @@ where
 
 fn watch_groups(
     api: Api<Guarded>,
+    filled: Filled,
     deleted: impl Fn(&GroupRef) + Send + 'static,
 ) -> (Store<Guarded>, ReconcileRequests) {
     let (store, writer) = reflector::store();
@@ -152,20 +155,47 @@ fn watch_groups(
             }
             watcher::Event::Init => {}
             // Deletions during an interruption of the watch are visible only here.
-            watcher::Event::InitDone => known.retain(|(namespace, name)| {
-                let mut group = GroupRef::new(name);
-                group.namespace = namespace.clone();
-                let kept = present.get(&group).is_some();
-                if !kept {
-                    deleted(&group);
-                }
-                kept
-            }),
+            watcher::Event::InitDone => {
+                filled.set();
+                known.retain(|(namespace, name)| {
+                    let mut group = GroupRef::new(name);
+                    group.namespace = namespace.clone();
+                    let kept = present.get(&group).is_some();
+                    if !kept {
+                        deleted(&group);
+                    }
+                    kept
+                });
+            }
         })
         .applied_objects()
         .predicate_filter(spec_or_metadata, Default::default())
         .map_ok(|group| GroupRef::from_obj(&group));
     (store, requests.boxed())
+}
+
+/// Watches only the groups, as long as the stream is polled: for an operator that stands by.
+pub fn watch_groups_only(
+    client: &Client,
+    namespace: Option<&str>,
+) -> (
+    Store<Guarded>,
+    Filled,
+    BoxStream<'static, Result<(), watcher::Error>>,
+) {
+    let (store, writer) = reflector::store();
+    let filled = Filled::default();
+    let done = filled.clone();
+    let events = watcher(api::<Guarded>(client, namespace), watcher::Config::default())
+        .default_backoff()
+        .modify(drop_bookkeeping)
+        .reflect(writer)
+        .map_ok(move |event| {
+            if matches!(event, watcher::Event::InitDone) {
+                done.set();
+            }
+        });
+    (store, filled, events.boxed())
 }
 
 /// Changes when a user changes something; not when a status is written.

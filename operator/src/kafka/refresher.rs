@@ -204,6 +204,13 @@ impl Refresher {
         Some(answer.outcome.clone())
     }
 
+    /// The last answer about a group, unless it is the one that finished at `seen`. Asks nothing.
+    pub(super) fn latest(&self, key: &GroupKey, seen: Option<Instant>) -> Option<(Instant, Outcome)> {
+        let groups = lock(&self.groups);
+        let answer = groups.get(key)?.answer.as_ref()?;
+        (seen != Some(answer.finished)).then(|| (answer.finished, answer.outcome.clone()))
+    }
+
     /// The next question about the group is answered by a new look.
     pub(super) fn invalidate(&self, key: &GroupKey) {
         if let Some(entry) = lock(&self.groups).get_mut(key) {

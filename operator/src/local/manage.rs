@@ -86,7 +86,7 @@ async fn serve(
     use anyhow::Context as _;
 
     use crate::api::server;
-    use crate::api::shared::Shared;
+    use crate::api::shared::{Backend, Shared};
 
     /// 8080 is the operator's port for probes and metrics, and popular.
     const DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8081);
@@ -100,7 +100,7 @@ async fn serve(
         format!("cannot listen on {address}; choose another address with --api-listen, or off")
     })?;
     let address = listener.local_addr()?;
-    let shared = Shared::new(Arc::clone(board), commands, "local");
+    let shared = Shared::new(Arc::clone(board), Backend::Local(commands));
     let mut first = board.subscribe();
     let served = tokio::spawn(async move {
         // Until something is known, connections wait: no groups would look like an empty session.

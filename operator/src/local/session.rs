@@ -278,7 +278,9 @@ impl Session {
             // Exits of workers, and the warnings and errors in their logs.
             for message in group.supervise(self.running) {
                 self.screen.say(&message);
-                self.manage.event(key, EventKind::Warning, "Worker", &message);
+            }
+            for exit in group.workers.take_exits() {
+                self.manage.event(key, EventKind::Warning, "WorkerExited", &exit);
             }
         }
         for group in &mut self.leaving {

@@ -65,6 +65,8 @@ pub struct WorkerProcesses {
     slots: Vec<WorkerSlot>,
     ended: Totals,
     dead: Vec<DeadProcess>,
+    /// Ends that were not asked for, without what the process has printed: that may contain records.
+    exits: Vec<String>,
     /// Every process that was started, with its start in Unix milliseconds.
     started: HashSet<Incarnation>,
 }
@@ -151,6 +153,11 @@ impl WorkerProcesses {
     /// Processes that ended badly since the last call: they may not have left the consumer group.
     pub fn take_dead(&mut self) -> Vec<DeadProcess> {
         std::mem::take(&mut self.dead)
+    }
+
+    /// Ends of processes since the last call, for events.
+    pub fn take_exits(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.exits)
     }
 
     /// Whether this process was started here. It may have ended.
@@ -275,15 +282,18 @@ impl WorkerProcesses {
             }
             let name = format!("{}-{index}", command.name);
             self.dead.push(DeadProcess::exact(&name, started_at));
-            let mut message = format!("{name} {}{last}", describe(status));
-            if asked {
-                message.push_str("; its uncommitted records will be read again");
+            let what = describe(status);
+            messages.push(if asked {
+                format!("{name} {what}{last}; its uncommitted records will be read again")
             } else {
                 let (exits, wait) = backoff(slot.exits, lived);
                 (slot.exits, slot.waiting) = (exits, Some((now + wait, version)));
-                message.push_str(&format!("\n  restarting in {} s", wait.as_secs()));
-            }
-            messages.push(message);
+                let seconds = wait.as_secs();
+                self.exits.push(format!(
+                    "{name} {what}; restarting in {seconds} s; the terminal shows its last lines"
+                ));
+                format!("{name} {what}{last}\n  restarting in {seconds} s")
+            });
         }
         messages
     }

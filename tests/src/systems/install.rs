@@ -24,6 +24,29 @@ pub async fn operator(env: &Env) -> Result<()> {
         .map_err(|error| anyhow!("cannot install the operator: {error}"))
 }
 
+/// Makes sure that the CRD is installed. Helm takes it over if it installs the operator later.
+pub async fn crd(env: &Env) -> Result<()> {
+    const NAME: &str = "crd/kafkaconsumergroups.kafka-consumer.dev";
+    if command::run("kubectl", &["get", NAME], None).await?.success {
+        return Ok(());
+    }
+    let file = env.repository.join("crds/kafkaconsumergroups.yaml");
+    let file = file.to_string_lossy();
+    let release = format!("meta.helm.sh/release-name={OPERATOR}");
+    let namespace = format!("meta.helm.sh/release-namespace={OPERATOR}");
+    for arguments in [
+        &["create", "-f", &file][..],
+        &["label", NAME, "app.kubernetes.io/managed-by=Helm"],
+        &["annotate", NAME, &release, &namespace],
+        &["wait", "--for=condition=Established", NAME],
+    ] {
+        command::run("kubectl", arguments, None)
+            .await?
+            .ok("installing the CRD")?;
+    }
+    Ok(())
+}
+
 async fn helm_install(env: &Env) -> Result<()> {
     let (operator_repository, operator_tag) = split(&env.operator_image)?;
     let (worker_repository, worker_tag) = split(&env.worker_image)?;

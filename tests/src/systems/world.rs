@@ -42,6 +42,21 @@ pub async fn scenario(name: &str, body: impl AsyncFnOnce(&World) -> Result<()>) 
     let _one = ONE_AT_A_TIME.lock().await;
     let env = Env::read()?;
     install::operator(&env).await?;
+    run(env, name, body).await
+}
+
+/// The same for a body that starts an operator of its own: only the CRD is installed, and no image is needed.
+pub async fn scenario_without_operator(
+    name: &str,
+    body: impl AsyncFnOnce(&World) -> Result<()>,
+) -> Result<()> {
+    let _one = ONE_AT_A_TIME.lock().await;
+    let env = Env::read()?;
+    install::crd(&env).await?;
+    run(env, name, body).await
+}
+
+async fn run(env: Env, name: &str, body: impl AsyncFnOnce(&World) -> Result<()>) -> Result<()> {
     let world = World::new(env, name).await?;
     println!("scenario {name} in namespace {}", world.namespace);
     // A failed assertion is a panic. Caught, so that the failure is explained and everything is cleaned up.

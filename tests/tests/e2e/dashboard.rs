@@ -273,7 +273,7 @@ async fn check_page(browser: &Browser, name: &str) -> Result<()> {
 }
 
 /// Fails on each violation that axe-core finds.
-async fn axe(browser: &Browser, what: &str) -> Result<()> {
+pub async fn axe(browser: &Browser, what: &str) -> Result<()> {
     let loaded = browser.run("return typeof axe").await?;
     if loaded == "undefined" {
         browser
@@ -300,7 +300,7 @@ async fn tab_to(browser: &Browser, label: &str) -> Result<()> {
     anyhow::bail!("Tab does not reach the button {label}")
 }
 
-async fn picture(browser: &Browser, name: &str) -> Result<()> {
+pub async fn picture(browser: &Browser, name: &str) -> Result<()> {
     browser.screenshot(&pictures()?.join(format!("{name}.png"))).await
 }
 

@@ -2,6 +2,7 @@
 //! the cluster of `tests/cluster` (`make e2e`) and fail without it.
 
 mod admission;
+mod api;
 mod broker_faults;
 mod chaos;
 mod dashboard;

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::events;
+use crate::api::caller::Caller;
+use crate::api::cluster::Right;
 use crate::api::list::ListQuery;
 use crate::api::model::{Event, Group, Partition, Summary, Worker};
-use crate::api::parameters::Parameters;
+use crate::api::parameters::{GroupPath, Parameters};
 use crate::api::problem::Problem;
 use crate::api::series::{Points, RESOLUTIONS};
 use crate::api::shared::Shared;
@@ -40,8 +43,14 @@ pub struct List<T> {
     as_of: Timestamp,
 }
 
-/// Finds the group of a path.
-pub(super) fn find(shared: &Shared, key: &GroupKey) -> Result<(Arc<Group>, Timestamp), Problem> {
+/// Finds the group of a path, if the caller may see it. Without the right, the answer does not say whether the
+/// group exists.
+pub(super) async fn find(
+    shared: &Shared,
+    caller: &Caller,
+    key: &GroupKey,
+) -> Result<(Arc<Group>, Timestamp), Problem> {
+    caller.require(Right::GetGroup, key).await?;
     let snapshot = shared.board.snapshot();
     let group = snapshot.groups.get(key).cloned();
     Ok((group.ok_or_else(|| Problem::no_group(key))?, snapshot.as_of))
@@ -51,13 +60,19 @@ pub(super) fn find(shared: &Shared, key: &GroupKey) -> Result<(Arc<Group>, Times
 #[utoipa::path(get, path = "/groups", tag = "groups", params(ListQuery),
     responses(
         (status = 200, body = GroupList),
-        (status = 400, body = Problem, content_type = "application/problem+json")))]
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub async fn list(
     State(shared): State<Shared>,
+    caller: Caller,
     Parameters(query): Parameters<ListQuery>,
 ) -> Result<Json<GroupList>, Problem> {
     let snapshot = shared.board.snapshot();
-    let page = query.page(snapshot.groups.values().map(|group| &group.summary))?;
+    let visible = caller.visible(&snapshot, query.namespace.as_deref()).await?;
+    let groups = snapshot.groups.values().map(|group| &group.summary);
+    let page = query.page(groups.filter(|group| visible.has(&group.namespace)))?;
     Ok(Json(GroupList {
         items: page.items.into_iter().cloned().collect(),
         next_cursor: page.next_cursor,
@@ -71,12 +86,16 @@ pub async fn list(
     params(("namespace" = String, Path), ("name" = String, Path)),
     responses(
         (status = 200, body = Group),
-        (status = 404, body = Problem, content_type = "application/problem+json")))]
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub async fn get(
     State(shared): State<Shared>,
-    Path((namespace, name)): Path<(String, String)>,
+    caller: Caller,
+    GroupPath(key): GroupPath,
 ) -> Result<Json<Group>, Problem> {
-    let (group, _) = find(&shared, &GroupKey { namespace, name })?;
+    let (group, _) = find(&shared, &caller, &key).await?;
     Ok(Json(Group::clone(&group)))
 }
 
@@ -85,12 +104,16 @@ pub async fn get(
     params(("namespace" = String, Path), ("name" = String, Path)),
     responses(
         (status = 200, body = List<Partition>),
-        (status = 404, body = Problem, content_type = "application/problem+json")))]
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub async fn partitions(
     State(shared): State<Shared>,
-    Path((namespace, name)): Path<(String, String)>,
+    caller: Caller,
+    GroupPath(key): GroupPath,
 ) -> Result<Json<List<Partition>>, Problem> {
-    let (group, as_of) = find(&shared, &GroupKey { namespace, name })?;
+    let (group, as_of) = find(&shared, &caller, &key).await?;
     let items = group.partitions.clone();
     Ok(Json(List { items, as_of }))
 }
@@ -100,29 +123,39 @@ pub async fn partitions(
     params(("namespace" = String, Path), ("name" = String, Path)),
     responses(
         (status = 200, body = List<Worker>),
-        (status = 404, body = Problem, content_type = "application/problem+json")))]
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub async fn workers(
     State(shared): State<Shared>,
-    Path((namespace, name)): Path<(String, String)>,
+    caller: Caller,
+    GroupPath(key): GroupPath,
 ) -> Result<Json<List<Worker>>, Problem> {
-    let (group, as_of) = find(&shared, &GroupKey { namespace, name })?;
+    let (group, as_of) = find(&shared, &caller, &key).await?;
     let items = group.workers.clone();
     Ok(Json(List { items, as_of }))
 }
 
-/// Lists the last events, the latest first.
+/// Lists the last events, the latest first. In a cluster, the user needs the right to list events.
 #[utoipa::path(get, path = "/groups/{namespace}/{name}/events", tag = "groups",
     params(("namespace" = String, Path), ("name" = String, Path)),
     responses(
         (status = 200, body = List<Event>),
-        (status = 404, body = Problem, content_type = "application/problem+json")))]
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub async fn events(
     State(shared): State<Shared>,
-    Path((namespace, name)): Path<(String, String)>,
+    caller: Caller,
+    GroupPath(key): GroupPath,
 ) -> Result<Json<List<Event>>, Problem> {
-    let key = GroupKey { namespace, name };
-    let (_, as_of) = find(&shared, &key)?;
-    let items = shared.board.events(&key);
+    let (_, as_of) = find(&shared, &caller, &key).await?;
+    let items = match &caller {
+        Caller::Anybody => shared.board.events(&key),
+        Caller::User(session) => events::of(session, &key).await?,
+    };
     Ok(Json(List { items, as_of }))
 }
 
@@ -135,8 +168,8 @@ pub struct SeriesQuery {
     metric: Option<String>,
     /// First time, for example 2026-11-30T08:00:00Z. Default: 10 minutes ago.
     since: Option<String>,
-    /// Seconds between two points: 2 (kept for 10 minutes), 15 (6 hours) or 300 (7 days). Default: the finest
-    /// that reaches back to `since`.
+    /// Seconds between two points: 2 (kept for 10 minutes, in local mode only), 15 (an hour), 60 (6 hours) or
+    /// 900 (7 days). Default: the finest that reaches back to `since`.
     step: Option<i64>,
 }
 
@@ -146,10 +179,14 @@ pub struct SeriesQuery {
     responses(
         (status = 200, body = Points),
         (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json")))]
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub async fn series(
     State(shared): State<Shared>,
-    Path((namespace, name)): Path<(String, String)>,
+    caller: Caller,
+    GroupPath(key): GroupPath,
     Parameters(query): Parameters<SeriesQuery>,
 ) -> Result<Json<Points>, Problem> {
     let invalid = |detail: String| Problem::bad_request("InvalidQuery", detail);
@@ -168,9 +205,9 @@ pub async fn series(
     if let Some(step) = query.step
         && RESOLUTIONS.iter().all(|resolution| resolution.step != step)
     {
-        return Err(invalid(format!("step is {step}; it must be 2, 15 or 300")));
+        return Err(invalid(format!("step is {step}; it must be 2, 15, 60 or 900")));
     }
-    let key = GroupKey { namespace, name };
+    find(&shared, &caller, &key).await?;
     let points = shared.board.points(&key, since, query.step, now);
     let mut points = points.ok_or_else(|| Problem::no_group(&key))?;
     if let Some(metrics) = &query.metric {

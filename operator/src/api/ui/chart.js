@@ -1,14 +1,17 @@
 // History of a group as a chart, with the same numbers as a table.
 import { html, Component } from "./html.js";
 import { compact, time } from "./format.js";
+import { read } from "./session.js";
 
-/** Each with its length in seconds, the time between two reads in milliseconds, and the step in seconds. */
+/** Each with its length in seconds, and the time between two reads in milliseconds. */
 const RANGES = [
-  ["10 minutes", 600, 2000, 2],
-  ["1 hour", 3600, 15000, 15],
-  ["6 hours", 21600, 15000, 15],
-  ["7 days", 604800, 60000, 300],
+  ["10 minutes", 600, 2000],
+  ["1 hour", 3600, 15000],
+  ["6 hours", 21600, 15000],
+  ["7 days", 604800, 60000],
 ];
+/** The clock of this machine may be a little behind: a range must not ask for more than a ring has. */
+const SLACK = 10;
 
 /** Metrics by unit: values of different units never share an axis. */
 const SETS = {
@@ -45,15 +48,13 @@ export class Chart extends Component {
 
   async load() {
     clearTimeout(this.timer);
-    const [, seconds, pause, step] = RANGES[this.state.range];
+    const [, seconds, pause] = RANGES[this.state.range];
     // A later request, and the end of the page, make this one void.
     const asked = (this.asked = (this.asked ?? 0) + 1);
     try {
-      const since = new Date(Date.now() - seconds * 1000).toISOString();
-      const response = await fetch(`/api/v1/groups/${this.props.path}/series?since=${since}&step=${step}`);
-      const answer = await response.json();
+      const since = new Date(Date.now() - (seconds - SLACK) * 1000).toISOString();
+      const answer = await read(`/api/v1/groups/${this.props.path}/series?since=${since}`);
       if (asked !== this.asked) return;
-      if (!response.ok) throw new Error(answer.detail);
       this.setState({ points: answer, failed: null }, () => this.draw(false));
     } catch (error) {
       if (asked !== this.asked) return;
@@ -111,7 +112,7 @@ export class Chart extends Component {
       </div>
       <div class="chart" role="img" aria-label=${`Chart. ${summary}`} ref=${(box) => (this.box = box)}></div>
       ${failed && html`<p class="bad">The history cannot be loaded: ${failed}</p>`}
-      ${points && points.time.length < 2 && html`<p class="empty">The history begins with the start of this program; a line needs a few seconds.</p>`}
+      ${points && points.time.length < 2 && html`<p class="empty">The history begins with the start of this program; a line needs up to half a minute.</p>`}
       <details>
         <summary>The last 20 points as a table</summary>
         <table>

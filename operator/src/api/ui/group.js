@@ -1,9 +1,10 @@
 // The page of one group.
 import { html, Component } from "./html.js";
 import { ago, compact, duration, number, time } from "./format.js";
-import { Connection, Rows, Sort, Status, Value, sorted } from "./parts.js";
+import { Connection, Rows, Sort, Standby, Status, Value, sorted } from "./parts.js";
 import { StateButtons } from "./state.js";
 import { Chart } from "./chart.js";
+import { read } from "./session.js";
 
 const EVENTS_MS = 5000;
 const CONDITION_WORDS = { True: "True", False: "False", Unknown: "Unknown" };
@@ -19,7 +20,7 @@ const NUMBERS = [
 export class Group extends Component {
   constructor(props) {
     super(props);
-    this.state = { events: null, sort: "partition" };
+    this.state = { events: null, refused: null, sort: "partition" };
   }
 
   componentDidMount() {
@@ -37,34 +38,36 @@ export class Group extends Component {
 
   async loadEvents() {
     try {
-      const response = await fetch(`/api/v1/groups/${this.path()}/events`);
-      if (response.ok) this.setState({ events: (await response.json()).items });
-    } catch {
-      // The lost stream says that the server does not answer.
+      const { items } = await read(`/api/v1/groups/${this.path()}/events`);
+      this.setState({ events: items, refused: null });
+    } catch (error) {
+      // Otherwise the lost stream says that the server does not answer.
+      if (error.status === 403) this.setState({ refused: error.message });
     }
   }
 
-  render({ live, name }, { events, sort }) {
+  render({ live, me, name }, { events, refused, sort }) {
     const group = live.groups[name];
     if (!group) {
       return html`<main class=${live.status}>
         <h1>${name}</h1>
         <${Connection} live=${live} />
         ${live.receivedAt === null
-          ? html`<p>${live.status === "loading" ? "Loading …" : "The server has not answered yet."}</p>`
-          : html`<p class="empty">There is no group ${name}. It may have been removed from its file. <a href="/">All groups</a></p>`}
+          ? html`<p>${live.problem ? "" : live.status === "loading" ? "Loading …" : "The server has not answered yet."}</p>`
+          : html`<p class="empty">There is no group ${name}. It may have been ${me.user ? "deleted" : "removed from its file"}. <a href="/">All groups</a></p>`}
       </main>`;
     }
     return html`<main class=${live.status}>
       <h1>${name}</h1>
       <${Connection} live=${live} />
+      <${Standby} me=${me} />
       <p class="lead"><${Status} status=${group.ready} /> <strong>${group.reason}</strong><br />${group.message}</p>
       <${StateButtons} group=${group} disabled=${live.status !== "live"} />
       <dl class="numbers">
         ${NUMBERS.map(
           ([label, field, show]) => html`<div><dt>${label}</dt><dd><${Value} of=${group} field=${field} show=${show} /></dd></div>`,
         )}
-        <div><dt>Workers</dt><dd>${group.workers}/${group.workersDesired}</dd></div>
+        <div><dt>Workers</dt><dd><${Value} of=${group} field="workers" show=${number} />/<${Value} of=${group} field="workersDesired" show=${number} /></dd></div>
       </dl>
       <p class="note">${group.workersReason}</p>
       <${Stalled} partitions=${group.partitionList} />
@@ -72,12 +75,12 @@ export class Group extends Component {
       <${Conditions} conditions=${group.conditions} />
       <${Partitions} partitions=${group.partitionList} sort=${sort} onSort=${(next) => this.setState({ sort: next })} />
       <${Workers} workers=${group.workerList} />
-      <${Events} events=${events} />
+      <${Events} events=${events} refused=${refused} />
       <section>
         <h2 id="about">About</h2>
         <dl class="about">
           <dt>Consumer group id</dt><dd><code>${group.groupId}</code></dd>
-          <dt>Topics</dt><dd>${Object.entries(group.topics).map(([topic, count]) => `${topic} (${count == null ? "unknown partitions" : `${count} partitions`})`).join(", ")}</dd>
+          <dt>Topics</dt><dd>${group.topics.map(({ name: topic, partitions: count }) => `${topic} (${count == null ? "unknown partitions" : `${count} partitions`})`).join(", ")}</dd>
           <dt>Writers</dt><dd>${group.writers.join(", ")}</dd>
           <dt>Dead letter topic</dt><dd>${group.deadLetterTopic ?? "none"}</dd>
           <dt>Resource</dt><dd>${group.origin}</dd>
@@ -123,7 +126,7 @@ const Conditions = ({ conditions }) => html`<section>
 function Partitions({ partitions, sort, onSort }) {
   const header = (label, name, numeric = true) => html`<${Sort} ...${{ label, name, sort, onSort, numeric }} />`;
   const value = (it, name) => (name === "partition" ? `${it.topic}-${String(it.partition).padStart(6, "0")}` : it[name]);
-  const row = (it) => html`<tr key=${`${it.topic}-${it.partition}`}>
+  const row = (it, index) => html`<tr key=${`${it.topic}-${it.partition}`} aria-rowindex=${index + 2}>
     <th scope="row">${it.topic}-${it.partition}</th>
     <td><${Value} of=${it} field="worker" show=${(name) => name} /></td>
     <td class="numeric"><${Value} of=${it} field="committed" show=${number} /></td>
@@ -137,7 +140,7 @@ function Partitions({ partitions, sort, onSort }) {
     <h2 id="partitions">Partitions</h2>
     ${partitions.length === 0
       ? html`<p class="empty">No partitions are known yet.</p>`
-      : html`<div class="scroll" tabindex="0" role="region" aria-label="Partitions"><table>
+      : html`<div class="scroll" tabindex="0" role="region" aria-label="Partitions"><table aria-rowcount=${partitions.length + 1}>
           <caption class="hidden">Partitions</caption>
           <thead><tr>
             ${header("Partition", "partition", false)}${header("Worker", "worker", false)}${header("Committed", "committed")}
@@ -169,19 +172,21 @@ const Workers = ({ workers }) => html`<section>
             <td class="numeric"><${Value} of=${it} field="inFlight" show=${number} /></td>
             <td class="numeric"><${Value} of=${it} field="finishedTotal" show=${number} /></td>
             <td class="numeric"><${Value} of=${it} field="deadLetteredTotal" show=${number} /></td>
-            <td class="numeric">${number(it.exits)}</td>
-            <td>${time(it.startedAt)}</td><td class="text">${it.lastError ?? ""}</td>
+            <td class="numeric"><${Value} of=${it} field="exits" show=${number} /></td>
+            <td><${Value} of=${it} field="startedAt" show=${time} /></td><td class="text">${it.lastError ?? ""}</td>
           </tr>`,
         )}</tbody>
       </table></div>`}
 </section>`;
 
-const Events = ({ events }) => html`<section>
+const Events = ({ events, refused }) => html`<section>
   <h2 id="events">Events</h2>
-  ${events === null
+  ${refused !== null
+    ? html`<p class="empty">${refused}</p>`
+    : events === null
     ? html`<p>Loading …</p>`
     : events.length === 0
-      ? html`<p class="empty">Nothing has happened since this program started.</p>`
+      ? html`<p class="empty">No events. The API server keeps them for an hour, local mode until its end.</p>`
       : html`<ul class="events">${events.slice(0, 30).map(
           (it) => html`<li class=${it.type}>
             <span class="when">${time(it.time)}</span> <strong>${it.type === "Warning" ? "⚠ Warning: " : ""}${it.reason}</strong>

@@ -1,7 +1,7 @@
 // The page with all groups.
 import { html, Component } from "./html.js";
 import { compact, duration, number } from "./format.js";
-import { Connection, Rows, Sort, Status, Value, sorted } from "./parts.js";
+import { Connection, Rows, Sort, Standby, Status, Value, sorted } from "./parts.js";
 
 const RANK = { False: 0, Unknown: 1, True: 2 };
 const columnValue = (group, name) => (name === "ready" ? RANK[group.ready] : group[name]);
@@ -52,7 +52,7 @@ export class Groups extends Component {
     return byLag.sort((one, other) => RANK[one.ready] - RANK[other.ready]);
   }
 
-  render({ live }, { search, ready, sort }) {
+  render({ live, me }, { search, ready, sort }) {
     const all = Object.values(live.groups);
     const known = live.receivedAt !== null;
     const found = this.found(all);
@@ -64,6 +64,7 @@ export class Groups extends Component {
       <main class=${live.status}>
         <h1>Consumer groups</h1>
         <${Connection} live=${live} />
+        <${Standby} me=${me} />
         <dl class="numbers">
           <div><dt>Groups</dt><dd>${number(known ? all.length : null)}</dd></div>
           <div><dt>Not ready</dt><dd class=${notReady ? "bad" : ""}>${number(known ? notReady : null)}</dd></div>
@@ -83,18 +84,20 @@ export class Groups extends Component {
           ${sort !== "attention" &&
           html`<button type="button" onClick=${() => onSort("attention")}>What needs attention first</button>`}
         </form>
-        ${this.table(live, all, found, header)}
+        ${this.table(live, me, all, found, header)}
       </main>`;
   }
 
-  table(live, all, found, header) {
+  table(live, me, all, found, header) {
     if (live.receivedAt === null)
-      return html`<p>${live.status === "loading" ? "Loading …" : "The server has not answered yet."}</p>`;
+      return html`<p>${live.problem ? "" : live.status === "loading" ? "Loading …" : "The server has not answered yet."}</p>`;
     if (all.length === 0)
-      return html`<p class="empty">No groups. In local mode, pass a file: <code>kafka-consumer-operator local -f orders.yaml</code></p>`;
+      return me?.user
+        ? html`<p class="empty">No groups. Create one: <code>kubectl apply -f orders.yaml</code></p>`
+        : html`<p class="empty">No groups. In local mode, pass a file: <code>kafka-consumer-operator local -f orders.yaml</code></p>`;
     if (found.length === 0) return html`<p class="empty">No group matches. Change the search or the filter.</p>`;
     return html`<div class="scroll" tabindex="0" role="region" aria-label="Groups">
-      <table>
+      <table aria-rowcount=${found.length + 1}>
         <caption class="hidden">Consumer groups</caption>
         <thead>
           <tr>
@@ -111,17 +114,17 @@ export class Groups extends Component {
   }
 }
 
-const row = (group) => html`
-  <tr key=${`${group.namespace}/${group.name}`}>
+const row = (group, index) => html`
+  <tr key=${`${group.namespace}/${group.name}`} aria-rowindex=${index + 2}>
     <th scope="row">
       <a href=${`/groups/${encodeURIComponent(group.namespace)}/${encodeURIComponent(group.name)}`}>${group.namespace}/${group.name}</a>
     </th>
     <td><${Status} status=${group.ready} /> <span class="reason" title=${group.message}>${group.reason}</span></td>
-    <td>${group.desiredState}</td>
+    <td><${Value} of=${group} field="desiredState" show=${(state) => state} /></td>
     <td class="numeric"><${Value} of=${group} field="lag" show=${number} /></td>
     <td class="numeric"><${Value} of=${group} field="inPerSecond" show=${compact} /></td>
     <td class="numeric"><${Value} of=${group} field="donePerSecond" show=${compact} /></td>
     <td class="numeric"><${Value} of=${group} field="catchUpSeconds" show=${duration} /></td>
-    <td class="numeric">${group.workers}/${group.workersDesired}</td>
+    <td class="numeric"><${Value} of=${group} field="workers" show=${number} />/<${Value} of=${group} field="workersDesired" show=${number} /></td>
     <td class="numeric"><${Value} of=${group} field="deadLettersPerMinute" show=${number} /></td>
   </tr>`;

@@ -1,10 +1,11 @@
 // Live data of the page: one stream of server-sent events. A lost stream keeps what is known and says how old
-// it is.
+// it is. The stream is read with fetch, because EventSource cannot send a token.
+import { request } from "./session.js";
 
 /** The server sends at least a tick every 5 s; without one for this long the stream is lost. */
 const SILENCE_MS = 12000;
-/** A refused stream is tried again after this long; the browser does it itself for a broken one. */
-const RETRY_MS = 5000;
+/** A stream that was lost or refused is opened again after this long. */
+const RETRY_MS = 3000;
 
 /** Applies a JSON merge patch (RFC 7396). @param {any} target @param {any} patch */
 export function merge(target, patch) {
@@ -17,8 +18,31 @@ export function merge(target, patch) {
   return merged;
 }
 
+/** The events of a stream, as name and data. @param {ReadableStream<Uint8Array>} body */
+export async function* events(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    text += value;
+    const parts = text.split("\n\n");
+    text = parts.pop();
+    for (const part of parts) {
+      const fields = { event: "message", data: "" };
+      for (const line of part.split("\n")) {
+        const [, name, content] = /^(event|data): ?(.*)$/.exec(line) ?? [];
+        if (name) fields[name] = content;
+      }
+      // A comment keeps proxies from closing the stream.
+      if (fields.data) yield [fields.event, JSON.parse(fields.data)];
+    }
+  }
+}
+
 /**
- * @typedef {{status: "loading"|"live"|"lost", groups: Record<string, any>, receivedAt: number|null}} State
+ * @typedef {{status: "loading"|"live"|"lost", groups: Record<string, any>, receivedAt: number|null,
+ *   problem: import("./session.js").Problem|null}} State
  */
 
 /** Opens the stream and calls `changed` with the state after each change. */
@@ -28,37 +52,51 @@ export class Live {
     this.url = url;
     this.changed = changed;
     /** @type {State} */
-    this.state = { status: "loading", groups: {}, receivedAt: null };
+    this.state = { status: "loading", groups: {}, receivedAt: null, problem: null };
     this.open();
     // Browsers allow six connections to a server over all of its pages, so a page that is not seen has none.
-    document.addEventListener("visibilitychange", () => (document.hidden ? this.source?.close() : this.open()));
-    setInterval(() => this.check(), 1000);
+    this.shown = () => (document.hidden ? this.stream?.abort() : this.open());
+    document.addEventListener("visibilitychange", this.shown);
+    this.timer = setInterval(() => this.check(), 1000);
   }
 
-  open() {
-    this.source?.close();
+  close() {
+    document.removeEventListener("visibilitychange", this.shown);
+    clearInterval(this.timer);
+    this.stream?.abort();
+    this.stream = null;
+  }
+
+  async open() {
+    this.stream?.abort();
     if (document.hidden) return;
-    const source = new EventSource(this.url);
-    this.source = source;
-    source.addEventListener("snapshot", (event) => this.received(JSON.parse(event.data).groups, true));
-    source.addEventListener("patch", (event) => this.received(JSON.parse(event.data).groups, false));
-    source.addEventListener("tick", () => this.received({}, false));
-    source.addEventListener("bye", () => this.lost());
-    source.onerror = () => {
-      this.lost();
-      if (source.readyState === EventSource.CLOSED) setTimeout(() => this.open(), RETRY_MS);
-    };
+    const stream = (this.stream = new AbortController());
+    let problem = null;
+    try {
+      const response = await request(this.url, { signal: stream.signal });
+      for await (const [name, data] of events(response.body)) {
+        if (this.stream !== stream) return;
+        if (name === "bye") break;
+        this.received(data.groups ?? {}, name === "snapshot");
+      }
+    } catch (error) {
+      if (error.status) problem = error;
+    }
+    // Another stream has replaced it, or the page is not seen.
+    if (this.stream !== stream || stream.signal.aborted) return;
+    this.lost(problem);
+    setTimeout(() => this.stream === stream && this.open(), RETRY_MS);
   }
 
   /** @param {Record<string, any>} changes @param {boolean} whole */
   received(changes, whole) {
     const groups = whole ? changes : merge(this.state.groups, changes);
-    this.set({ status: "live", groups, receivedAt: Date.now() });
+    this.set({ status: "live", groups, receivedAt: Date.now(), problem: null });
   }
 
-  lost() {
-    if (this.state.status === "live" || this.state.receivedAt === null)
-      this.set({ ...this.state, status: "lost" });
+  /** @param {import("./session.js").Problem|null} problem */
+  lost(problem = null) {
+    this.set({ ...this.state, status: "lost", problem });
   }
 
   check() {

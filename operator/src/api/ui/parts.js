@@ -19,16 +19,22 @@ export function Value({ of, field, show }) {
 
 /** Says that the numbers are not live, and how old they are. */
 export function Connection({ live }) {
-  const { status, receivedAt } = live;
+  const { status, receivedAt, problem } = live;
   const age = receivedAt === null ? null : (Date.now() - receivedAt) / 1000;
   return html`
     <div role="status" class=${`connection ${status}`}>
-      ${status === "lost" && html`<strong>Connection lost.</strong> Trying to reconnect.`}
+      ${status === "lost" && !problem && html`<strong>Connection lost.</strong> Trying to reconnect.`}
+      ${status === "lost" && problem && html`<strong>No live data.</strong> ${problem.message}.`}
     </div>
     ${status === "lost" &&
     age !== null &&
     html`<p class="connection lost age">The numbers are ${duration(age)} old, from ${time(new Date(receivedAt).toISOString())}.</p>`}`;
 }
+
+/** Says that this operator knows less than the leader. */
+export const Standby = ({ me }) =>
+  me?.role === "standby" &&
+  html`<p class="note">This operator stands by: it shows the status of the resources, without rates and offsets.</p>`;
 
 /** A column header that sorts. */
 export const Sort = ({ label, name, sort, onSort, numeric }) => {
@@ -49,7 +55,7 @@ const ROW_PX = 45;
 /** Longer tables draw only the rows that can be seen. */
 const WINDOW = 120;
 
-/** Rows of a table body. */
+/** Rows of a table body; `row` gets the item and its index. */
 export class Rows extends Component {
   constructor(props) {
     super(props);
@@ -67,12 +73,12 @@ export class Rows extends Component {
     removeEventListener("scroll", this.scrolled);
   }
   render({ items, row }) {
-    if (items.length <= WINDOW) return html`<tbody>${items.map(row)}</tbody>`;
+    if (items.length <= WINDOW) return html`<tbody>${items.map((item, index) => row(item, index))}</tbody>`;
     const first = Math.min(this.state.first, items.length - WINDOW);
     const space = (rows) =>
       rows > 0 && html`<tr aria-hidden="true" class="space"><td style=${{ height: `${rows * ROW_PX}px` }}></td></tr>`;
     return html`<tbody class="fixed">
-      ${space(first)}${items.slice(first, first + WINDOW).map(row)}${space(items.length - first - WINDOW)}
+      ${space(first)}${items.slice(first, first + WINDOW).map((item, index) => row(item, first + index))}${space(items.length - first - WINDOW)}
     </tbody>`;
   }
 }

@@ -49,7 +49,7 @@ pub fn conditions(inputs: &Inputs<'_>) -> Vec<Condition> {
 
 fn new(kind: &'static str, status: Truth, reason: &str, message: impl Into<String>) -> Condition {
     Condition {
-        kind,
+        kind: kind.into(),
         status,
         reason: reason.into(),
         message: message.into(),

@@ -8,7 +8,9 @@ use jiff::Timestamp;
 
 use super::LocalGroup;
 use super::conditions::{Inputs, conditions};
-use crate::api::model::{Group, Oldest, Partition, Summary, Truth, Unknown, Worker};
+use crate::api::catch_up::catch_up;
+use crate::api::model::{Group, Oldest, Partition, Summary, Topic, Truth, Worker};
+use crate::api::unknown::Unknown;
 use crate::local::supervise::WorkerView;
 use crate::reports::{PartitionReport, WorkerReport};
 
@@ -53,13 +55,22 @@ impl LocalGroup {
             summary,
             conditions,
             topics: match &self.known {
-                Some(known) => known.topics.clone(),
-                None => valid
-                    .spec
-                    .topics
-                    .iter()
-                    .map(|topic| (topic.name.clone(), None))
-                    .collect(),
+                Some(known) => {
+                    let topics = known.topics.iter();
+                    let topic = |(name, partitions): (&String, &Option<i32>)| Topic {
+                        name: name.clone(),
+                        partitions: *partitions,
+                    };
+                    topics.map(topic).collect()
+                }
+                None => {
+                    let topics = valid.spec.topics.iter();
+                    let topic = |name: &String| Topic {
+                        name: name.clone(),
+                        partitions: None,
+                    };
+                    topics.map(|it| topic(&it.name)).collect()
+                }
             },
             writers: valid
                 .spec
@@ -69,6 +80,8 @@ impl LocalGroup {
                 .collect(),
             dead_letter_topic: dead_letter.map(|dead_letter| dead_letter.topic.clone()),
             origin: self.origin.clone(),
+            deployment: None,
+            listed: Default::default(),
             partitions,
             workers: workers
                 .into_iter()
@@ -105,7 +118,9 @@ impl LocalGroup {
             let rates = partitions.iter().map(rate).sum::<Option<f64>>();
             let rate = rates.filter(|_| count.is_some());
             if rate.is_none() {
-                let why = partitions.iter().find_map(|it| it.unknown.get(name).cloned());
+                let why = partitions
+                    .iter()
+                    .find_map(|it| it.unknown.get(name).map(String::from));
                 unknown.insert(name, why.unwrap_or_else(|| self.why_unknown()));
             }
             rate
@@ -122,15 +137,15 @@ impl LocalGroup {
             name: valid.name.clone(),
             group_id: valid.group_id.clone(),
             labels: labels.unwrap_or_default(),
-            desired_state: valid.spec.desired_state,
+            desired_state: Some(valid.spec.desired_state),
             ready: ready.map_or(Truth::Unknown, |ready| ready.status),
             reason: ready.map_or_else(String::new, |ready| ready.reason.clone()),
             message: ready.map_or_else(String::new, |ready| ready.message.clone()),
-            workers: alive,
-            workers_desired: self.wanted.workers,
+            workers: Some(alive),
+            workers_desired: Some(self.wanted.workers),
             workers_reason: self.wanted.reason.clone(),
             partitions: count,
-            stalled: partitions.iter().filter(|it| it.stalled_since.is_some()).count(),
+            stalled: Some(partitions.iter().filter(|it| it.stalled_since.is_some()).count()),
             lag,
             in_per_second: incoming,
             done_per_second: done,
@@ -180,7 +195,7 @@ impl LocalGroup {
             let incoming = end.and_then(|_| self.arrivals.of(&key, now));
             if incoming.is_none() {
                 let why = match end {
-                    Some(_) => TOO_SHORT.into(),
+                    Some(_) => TOO_SHORT.to_string(),
                     None => self.why_unknown(),
                 };
                 unknown.insert("inPerSecond", why);
@@ -193,13 +208,13 @@ impl LocalGroup {
             };
             if done.is_none() {
                 let why = if owner.is_some() { TOO_SHORT } else { NOT_ANSWERED };
-                unknown.insert("donePerSecond", why.into());
+                unknown.insert("donePerSecond", why);
             }
             let catch_up_seconds = catch_up(records, incoming, done, &mut unknown);
             let report = owner.map(|(_, report)| report);
             if report.is_none() {
                 for name in ["worker", "inFlight"] {
-                    unknown.insert(name, "no worker reports this partition".into());
+                    unknown.insert(name, "no worker reports this partition");
                 }
             }
             let (topic, partition) = key;
@@ -245,31 +260,12 @@ fn owners(workers: &[WorkerView]) -> Owners<'_> {
     owners
 }
 
-/// Lag divided by how much faster records are finished than added.
-fn catch_up(
-    lag: Option<i64>,
-    incoming: Option<f64>,
-    done: Option<f64>,
-    unknown: &mut Unknown,
-) -> Option<f64> {
-    let why = match (lag, incoming, done) {
-        (Some(0), ..) => return Some(0.0),
-        (Some(lag), Some(incoming), Some(done)) if done > incoming => {
-            return Some(lag as f64 / (done - incoming));
-        }
-        (Some(_), Some(_), Some(_)) => "the lag does not shrink",
-        _ => "lag or rates are not known",
-    };
-    unknown.insert("catchUpSeconds", why.into());
-    None
-}
-
 fn shown(worker: WorkerView) -> Worker {
     let report: Option<&WorkerReport> = worker.report.as_ref();
-    let mut unknown = Unknown::new();
-    if report.is_none() {
-        unknown.extend(OF_REPORT.map(|name| (name, NOT_ANSWERED.to_string())));
-    }
+    let unknown = match report {
+        None => Unknown::all(&OF_REPORT, NOT_ANSWERED),
+        Some(_) => Unknown::new(),
+    };
     Worker {
         phase: report.map(|report| report.phase.clone()),
         partitions: report.map(|report| report.partitions.len()),
@@ -277,7 +273,7 @@ fn shown(worker: WorkerView) -> Worker {
         finished_total: report.map(|report| report.records_total),
         dead_lettered_total: report.map(|report| report.dead_lettered_total),
         skipped_total: report.map(|report| report.skipped_total),
-        exits: worker.exits,
+        exits: Some(worker.exits),
         started_at: Timestamp::from_millisecond(worker.started_at).ok(),
         last_error: report.and_then(|report| report.last_error.clone()),
         name: worker.name,
@@ -287,31 +283,13 @@ fn shown(worker: WorkerView) -> Worker {
 
 /// A worker that has exited and waits for its restart.
 fn gone((name, exits): (String, u32)) -> Worker {
-    let why = "the worker has exited and waits for its restart";
-    let names = OF_REPORT.into_iter().chain(["startedAt"]);
+    const WHY: &str = "the worker has exited and waits for its restart";
+    let mut unknown = Unknown::all(&OF_REPORT, WHY);
+    unknown.insert("startedAt", WHY);
     Worker {
         name,
-        exits,
-        unknown: names.map(|name| (name, why.to_string())).collect(),
+        exits: Some(exits),
+        unknown,
         ..Worker::default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_time_to_catch_up_is_unknown_unless_the_lag_shrinks() {
-        let mut unknown = Unknown::new();
-        assert_eq!(
-            catch_up(Some(100), Some(10.0), Some(20.0), &mut unknown),
-            Some(10.0)
-        );
-        assert_eq!(catch_up(Some(0), None, None, &mut unknown), Some(0.0));
-        assert!(unknown.is_empty());
-        assert_eq!(catch_up(Some(100), Some(20.0), Some(10.0), &mut unknown), None);
-        assert_eq!(unknown["catchUpSeconds"], "the lag does not shrink");
-        assert_eq!(catch_up(None, Some(0.0), Some(10.0), &mut unknown), None);
     }
 }

@@ -70,6 +70,12 @@ async fn an_exited_worker_is_reported_with_its_last_lines_and_restarted() {
         "{message}"
     );
     assert!(message.contains("restarting in 1 s"), "{message}");
+    // What it has printed may contain records, which events must not have.
+    assert_eq!(
+        workers.take_exits(),
+        ["orders-0 ended with exit code 2; restarting in 1 s; the terminal shows its last lines"]
+    );
+    assert!(workers.take_exits().is_empty());
     // Whoever looks for its member in Kafka finds this process and no other.
     let started = std::fs::read_to_string(dir.path().join("worker.sh.started")).unwrap();
     let started: i64 = started.trim().parse().unwrap();
