@@ -12,6 +12,7 @@ use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::store::WriterDropped;
 use kube::runtime::reflector::{ObjectRef, Store};
+use tokio::sync::OnceCell;
 
 use super::terminations::DeletedPods;
 
@@ -49,11 +50,18 @@ pub struct Caches {
     pub role_bindings: Store<PartialObjectMeta<RoleBinding>>,
     pub disruption_budgets: Store<PartialObjectMeta<PodDisruptionBudget>>,
     pub deleted_pods: Arc<DeletedPods>,
+    /// Set once all caches are filled. Only one task waits for the caches, and the others wait for it: see
+    /// [`Filled`].
+    pub waited: Arc<OnceCell<()>>,
 }
 
 impl Caches {
     /// Waits until every cache is filled; before that, a missing object means nothing.
     pub async fn ready(&self) -> Result<(), WriterDropped> {
+        self.waited.get_or_try_init(|| self.filled()).await.copied()
+    }
+
+    async fn filled(&self) -> Result<(), WriterDropped> {
         self.groups.wait_until_ready().await?;
         self.deployments.wait_until_ready().await?;
         self.pods.wait_until_ready().await?;
@@ -63,5 +71,60 @@ impl Caches {
         self.roles.wait_until_ready().await?;
         self.role_bindings.wait_until_ready().await?;
         self.disruption_budgets.wait_until_ready().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::reflector::store;
+    use kube::runtime::watcher::Event;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn all_tasks_that_wait_continue_when_the_caches_are_filled() {
+        let (groups, mut groups_writer) = store();
+        let (deployments, mut deployments_writer) = store();
+        let (pods, mut pods_writer) = store();
+        let (secrets, mut secrets_writer) = store();
+        let (config_maps, mut maps_writer) = store();
+        let (service_accounts, mut accounts_writer) = store();
+        let (roles, mut roles_writer) = store();
+        let (role_bindings, mut bindings_writer) = store();
+        let (disruption_budgets, mut budgets_writer) = store();
+        let caches = Caches {
+            groups,
+            groups_filled: Filled::default(),
+            deployments,
+            pods,
+            secrets,
+            config_maps,
+            service_accounts,
+            roles,
+            role_bindings,
+            disruption_budgets,
+            deleted_pods: Arc::default(),
+            waited: Arc::default(),
+        };
+        let waiting: Vec<_> = (0..8)
+            .map(|_| {
+                let caches = caches.clone();
+                tokio::spawn(async move { caches.ready().await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        groups_writer.apply_watcher_event(&Event::InitDone);
+        deployments_writer.apply_watcher_event(&Event::InitDone);
+        pods_writer.apply_watcher_event(&Event::InitDone);
+        secrets_writer.apply_watcher_event(&Event::InitDone);
+        maps_writer.apply_watcher_event(&Event::InitDone);
+        accounts_writer.apply_watcher_event(&Event::InitDone);
+        roles_writer.apply_watcher_event(&Event::InitDone);
+        bindings_writer.apply_watcher_event(&Event::InitDone);
+        budgets_writer.apply_watcher_event(&Event::InitDone);
+        for task in waiting {
+            let ready = tokio::time::timeout(std::time::Duration::from_secs(30), task).await;
+            assert!(ready.unwrap().unwrap().is_ok());
+        }
     }
 }

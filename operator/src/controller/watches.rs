@@ -119,6 +119,7 @@ pub fn watch(
         role_bindings,
         disruption_budgets,
         deleted_pods,
+        waited: Arc::default(),
     };
     (caches, requests.boxed())
 }

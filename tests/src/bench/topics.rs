@@ -16,7 +16,7 @@ use rdkafka::{
 };
 
 use super::{cases::Data, subjects::Bench};
-use crate::systems::random::Random;
+use crate::systems::{random::Random, wait};
 
 /// Records written to one partition before the next one follows, if there is no key: less than a batch, so
 /// that batches are full and partitions have the same length.
@@ -102,7 +102,11 @@ pub(super) fn count(bench: &Bench, topic: &str) -> Result<Option<u64>> {
         if bench.kafka.partitions(topic).await.is_err() {
             return Ok(None);
         }
-        let ends = bench.kafka.end_offsets(topic).await?;
+        // A broker that has just started leads the partitions that it kept only after a while.
+        let ends = wait::until(&format!("all partitions of {topic} have a leader"), async || {
+            bench.kafka.end_offsets(topic).await
+        })
+        .await?;
         Ok(Some(ends.values().sum::<i64>().try_into()?))
     })
 }

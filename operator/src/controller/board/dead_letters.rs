@@ -13,6 +13,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 pub struct DeadLetters {
     /// The last number of each worker.
     workers: BTreeMap<String, i64>,
+    /// The last number of all workers together, if the status does not list each of them.
+    all: Option<i64>,
     /// When numbers have grown, and by how much.
     grown: VecDeque<(Instant, i64)>,
     /// Since when it is known.
@@ -23,6 +25,18 @@ impl DeadLetters {
     /// Notes the status of a group. A worker that is new has counted before this operator knew it.
     pub fn note(&mut self, status: Option<&KafkaConsumerGroupStatus>, now: Instant) {
         let Some(status) = status else { return };
+        let totals = status.worker_totals.as_ref();
+        let all =
+            totals.filter(|all| usize::try_from(all.reporting).is_ok_and(|it| it > status.workers.len()));
+        if let Some(now_all) = all.map(|all| all.dead_lettered_total) {
+            // It shrinks when a worker goes.
+            let grown = self.all.map_or(0, |before| (now_all - before).max(0));
+            self.all = Some(now_all);
+            self.workers.clear();
+            self.grew(grown, now);
+            return;
+        }
+        self.all = None;
         let reports = status.workers.iter();
         let reports: BTreeMap<String, i64> = reports
             .map(|worker| (worker.name.clone(), worker.dead_lettered_total))
@@ -33,10 +47,14 @@ impl DeadLetters {
             before.map(|before| if count < &before { *count } else { count - before })
         });
         let grown: i64 = grown.sum();
-        if grown > 0 {
-            self.grown.push_back((now, grown));
-        }
         self.workers = reports;
+        self.grew(grown, now);
+    }
+
+    fn grew(&mut self, by: i64, now: Instant) {
+        if by > 0 {
+            self.grown.push_back((now, by));
+        }
         self.since.get_or_insert(now);
     }
 
@@ -59,7 +77,7 @@ impl DeadLetters {
 
 #[cfg(test)]
 mod tests {
-    use crds::status::WorkerStatus;
+    use crds::status::{WorkerStatus, WorkerTotals};
 
     use super::*;
 
@@ -87,5 +105,23 @@ mod tests {
         assert_eq!(letters.last_minute(at(71)), Some(10));
         assert_eq!(letters.last_minute(at(111)), Some(3));
         assert_eq!(letters.last_minute(at(131)), Some(0));
+    }
+
+    #[test]
+    fn with_more_workers_than_the_status_lists_the_totals_count() {
+        let (mut letters, start) = (DeadLetters::default(), Instant::now());
+        let at = |second| start + Duration::from_secs(second);
+        let status = |total: i64| KafkaConsumerGroupStatus {
+            worker_totals: Some(WorkerTotals {
+                reporting: 40,
+                dead_lettered_total: total,
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        for (second, total) in [(0, 500), (50, 507), (55, 300), (58, 302)] {
+            letters.note(Some(&status(total)), at(second));
+        }
+        assert_eq!(letters.last_minute(at(61)), Some(9));
     }
 }

@@ -1,7 +1,7 @@
 //! A group as the API shows it. In: the resource, and what was read from Kafka. Out: plain values; what is not
 //! known is None, with the reason. Pure.
 
-use crds::status::{StalledPartition, WorkerStatus, condition};
+use crds::status::{StalledPartition, WorkerStatus, WorkerTotals, condition};
 use crds::worker_config::group_id;
 use crds::{KafkaConsumerGroup, KafkaConsumerGroupStatus};
 use kube::ResourceExt;
@@ -205,9 +205,12 @@ fn summary(
     missing(desired.is_none(), "workersDesired", NOT_REPORTED);
     let stalled = status.partitions.as_ref().and_then(|it| it.stalled);
     missing(stalled.is_none(), "stalled", NO_REPORT);
-    let reported = !status.workers.is_empty() || desired == Some(0);
-    let total = |count: fn(&WorkerStatus) -> i64| {
-        let sum = status.workers.iter().map(count).sum::<i64>();
+    // With many workers, the totals count more than those that the status lists.
+    let totals = status.worker_totals.as_ref();
+    let reported = totals.is_some() || !status.workers.is_empty() || desired == Some(0);
+    let total = |of_all: fn(&WorkerTotals) -> i64, of_one: fn(&WorkerStatus) -> i64| {
+        let listed = || status.workers.iter().map(of_one).sum::<i64>();
+        let sum = totals.map_or_else(listed, of_all);
         u64::try_from(sum).ok().filter(|_| reported)
     };
     for field in ["finishedTotal", "deadLetteredTotal", "skippedTotal"] {
@@ -238,10 +241,10 @@ fn summary(
         in_per_second: incoming,
         done_per_second: done,
         catch_up_seconds,
-        finished_total: total(|worker| worker.records_total),
-        dead_lettered_total: total(|worker| worker.dead_lettered_total),
+        finished_total: total(|all| all.records_total, |worker| worker.records_total),
+        dead_lettered_total: total(|all| all.dead_lettered_total, |worker| worker.dead_lettered_total),
         dead_letters_per_minute: None,
-        skipped_total: total(|worker| worker.skipped_total),
+        skipped_total: total(|all| all.skipped_total, |worker| worker.skipped_total),
         namespace,
         name,
         unknown,
