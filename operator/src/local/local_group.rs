@@ -317,7 +317,7 @@ impl LocalGroup {
         self.workers.tick(&self.command, wanted)
     }
 
-    /// Reads the status of the workers and records their positions. Returns messages for users.
+    /// Reads the status of the workers and records their positions. Returns texts of events.
     pub async fn ask_workers(&mut self) -> Vec<String> {
         self.workers.ask().await;
         let now = Instant::now();

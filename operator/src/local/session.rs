@@ -165,8 +165,8 @@ impl Session {
                 self.reload().await;
             }
             for (key, group) in &mut self.groups {
+                // The worker has logged it, so the screen shows it already.
                 for message in group.ask_workers().await {
-                    self.screen.say(&format!("{}: {message}", key.name));
                     let reason = "RecordsSkippedByRetention";
                     self.manage.event(key, EventKind::Warning, reason, &message);
                 }
