@@ -41,8 +41,8 @@ pub struct Processing {
     /// Number of batches that one worker writes at the same time. With ordering PerPartition, each of them
     /// belongs to a different partition. With PerKey and Unordered, the worker splits each batch into this
     /// many parts, and writes this many parts, of any partition, at the same time. If it is not set: 4, but
-    /// all partitions with ordering PerPartition and writers of type Kafka only, because brokers take many
-    /// batches at once.
+    /// 16 with AtLeastOnce or AtMostOnce, ordering PerPartition and writers of type Kafka only, because brokers
+    /// take many batches at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = *bounds::CONCURRENCY.start(), max = *bounds::CONCURRENCY.end()))]
     pub concurrency: Option<i32>,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crds::{
     WorkerConfig,
     client_config::{self, KafkaCredentials},
-    spec::{Compression, Ordering, Processing, Writer, WriterType, bounds},
+    spec::{Compression, DeliveryGuarantee, Ordering, Processing, Writer, WriterType},
 };
 
 use super::{
@@ -19,6 +19,8 @@ use crate::{
 
 /// Batches that wait for databases, servers and disks at the same time, unless the user sets another number.
 const CONCURRENCY: i64 = 4;
+/// The same for brokers. The producer holds a copy of each of them, see [`MemoryBudget`].
+const PIPELINED: i64 = 16;
 
 impl Settings {
     /// The values of `config`, which [`super::read`] has checked. `credentials` are those of `kafka`.
@@ -92,12 +94,14 @@ impl Settings {
 }
 
 /// Batches written at the same time. With a Kafka writer, a batch spends most of its time waiting for the
-/// broker's answer: with 4 at a time, 12 partitions at 1,000 records per second waited 30 ms for their turn.
+/// broker's answer: with 4 at a time, 12 partitions at 1,000 records per second waited 30 ms for their turn. In
+/// transactions nobody waits for a single batch, and what cannot be written in time aborts all of them.
 fn concurrency(processing: &Processing, writers: &[Writer]) -> usize {
     let pipelined = writers.iter().all(|writer| writer.kind == WriterType::Kafka);
+    let transactional = processing.delivery_guarantee == DeliveryGuarantee::ExactlyOnce;
     let limit = match (processing.concurrency, processing.ordering) {
         (Some(limit), _) => i64::from(limit),
-        (None, Ordering::PerPartition) if pipelined => *bounds::CONCURRENCY.end(),
+        (None, Ordering::PerPartition) if pipelined && !transactional => PIPELINED,
         (None, _) => CONCURRENCY,
     };
     limit as usize
@@ -110,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_a_number_only_kafka_takes_the_batches_of_all_partitions() {
+    fn without_a_number_kafka_takes_more_batches_at_once_than_other_systems() {
         let writers = |kinds: &[&str]| -> Vec<Writer> {
             let writer = |kind: &&str| serde_json::from_value(json!({"name": "w", "type": kind}));
             kinds.iter().map(writer).collect::<Result<_, _>>().unwrap()
@@ -123,11 +127,16 @@ mod tests {
             };
             concurrency(&processing, &writers(kinds))
         };
-        assert_eq!(of(Ordering::PerPartition, None, &["Kafka"]), 1024);
-        assert_eq!(of(Ordering::PerPartition, None, &["Kafka", "Kafka"]), 1024);
+        assert_eq!(of(Ordering::PerPartition, None, &["Kafka"]), 16);
+        assert_eq!(of(Ordering::PerPartition, None, &["Kafka", "Kafka"]), 16);
         assert_eq!(of(Ordering::PerPartition, Some(2), &["Kafka"]), 2);
         assert_eq!(of(Ordering::PerPartition, None, &["Kafka", "Http"]), 4);
         assert_eq!(of(Ordering::PerKey, None, &["Kafka"]), 4);
         assert_eq!(of(Ordering::Unordered, None, &["Postgres"]), 4);
+        let transactional = Processing {
+            delivery_guarantee: DeliveryGuarantee::ExactlyOnce,
+            ..Processing::default()
+        };
+        assert_eq!(concurrency(&transactional, &writers(&["Kafka"])), 4);
     }
 }

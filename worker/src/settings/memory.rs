@@ -11,6 +11,8 @@ const LEAST: u64 = 1 << 20;
 /// Records in flight may exist twice, as they were read and as the transforms made them. Records read ahead
 /// exist once. The rest of the memory is for the process itself.
 const SHARE: u64 = 4;
+/// The producer has copies of what is being written: 16 batches of 1 MiB by default.
+const PRODUCER: u64 = 16 << 20;
 
 /// How much memory records may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +26,9 @@ pub struct MemoryBudget {
 impl MemoryBudget {
     /// For a container with this limit in bytes.
     pub fn new(limit: Option<u64>) -> Self {
-        let bytes = limit.map_or(MOST, |limit| (limit / SHARE).clamp(LEAST, MOST)) as usize;
+        let bytes = limit.map_or(MOST, |limit| {
+            (limit.saturating_sub(PRODUCER) / SHARE).clamp(LEAST, MOST)
+        }) as usize;
         Self {
             in_flight: bytes,
             read_ahead: bytes,
@@ -57,7 +61,7 @@ mod tests {
         let in_flight = |limit| MemoryBudget::new(limit).in_flight >> 20;
         assert_eq!(in_flight(None), 64);
         assert_eq!(in_flight(Some(8 << 30)), 64);
-        assert_eq!(in_flight(Some(128 << 20)), 32);
+        assert_eq!(in_flight(Some(128 << 20)), 28);
         assert_eq!(in_flight(Some(1 << 20)), 1);
     }
 
