@@ -91,6 +91,11 @@ impl KafkaClients {
         }
     }
 
+    /// Time between two reads of a group.
+    pub fn refresh(&self) -> Duration {
+        self.refresh
+    }
+
     /// Number of open clients, for metrics.
     pub fn count(&self) -> usize {
         let mut open = lock(&self.open);

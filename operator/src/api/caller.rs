@@ -139,7 +139,8 @@ impl Session {
         });
         let allowed: Vec<Option<String>> = asked.buffer_unordered(AT_ONCE).try_collect().await?;
         let namespaces: BTreeSet<String> = allowed.into_iter().flatten().collect();
-        if namespaces.is_empty() {
+        // Without groups, there is no namespace to ask about.
+        if namespaces.is_empty() && !known.is_empty() {
             return Err(self.forbidden(Right::ListGroups, namespace.unwrap_or_default(), ""));
         }
         Ok(Visible::Only { namespaces, known })
@@ -147,7 +148,7 @@ impl Session {
 
     fn forbidden(&self, right: Right, namespace: &str, name: &str) -> Problem {
         let place = match (namespace, name) {
-            ("", _) => " in any namespace with groups".to_string(),
+            ("", _) => " in all namespaces, nor in one that has groups (a right in a namespace without groups is not seen; add ?namespace=NAMESPACE to the list to ask about it)".to_string(),
             (namespace, "") => format!(" in namespace {namespace}"),
             (namespace, name) => format!(" {name} in namespace {namespace}"),
         };
@@ -172,7 +173,7 @@ impl Caller {
         Err(session.forbidden(right, &key.namespace, &key.name))
     }
 
-    /// What the caller may see in a list. Fails if that is nothing.
+    /// What the caller may see in a list. Fails if that is nothing although there are groups.
     pub async fn visible(&self, snapshot: &Snapshot, namespace: Option<&str>) -> Result<Visible, Problem> {
         match self {
             Self::Anybody => Ok(Visible::All),

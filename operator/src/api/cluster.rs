@@ -27,6 +27,10 @@ const TOKENS: usize = 1000;
 const RIGHTS: usize = 20_000;
 /// Questions to the API server at the same time. Requests with false tokens must not overload it.
 const QUESTIONS: usize = 16;
+/// Questions about the rights of one user at the same time, so that nobody delays all others.
+const OF_ONE_USER: usize = 4;
+/// How long the places for these questions are kept.
+const SLOTS_KEPT: Duration = Duration::from_secs(3600);
 /// Time for one answer of the API server.
 const ANSWER: Duration = Duration::from_secs(10);
 /// Writes at the same time; more are refused.
@@ -37,7 +41,8 @@ const WRITES: usize = 16;
 pub struct Times {
     /// A token that is valid, a right that is granted.
     pub allowed: Duration,
-    /// A token or a right that is refused: short, because somebody may be granting it.
+    /// A token or a right that is refused: short, because somebody may be granting it. A refused list counts
+    /// as long as one that is granted: pages ask for each namespace again and again.
     pub refused: Duration,
     /// Time between two checks of an open stream.
     pub recheck: Duration,
@@ -78,6 +83,8 @@ pub struct Cluster {
     refused: Mutex<Cache<[u8; 32], ()>>,
     rights: Mutex<Cache<Question, bool>>,
     questions: Semaphore,
+    /// Limits the questions of each user, by name: a user may have several tokens.
+    slots: Mutex<Cache<String, Arc<Semaphore>>>,
     writes: Semaphore,
 }
 
@@ -97,6 +104,7 @@ impl Cluster {
             refused: Mutex::new(Cache::new(TOKENS)),
             rights: Mutex::new(Cache::new(RIGHTS)),
             questions: Semaphore::new(QUESTIONS),
+            slots: Mutex::new(Cache::new(TOKENS)),
             writes: Semaphore::new(WRITES),
         })
     }
@@ -163,6 +171,12 @@ impl Cluster {
         if let Some(known) = lock(&self.rights).get(&question, Instant::now()) {
             return Ok(known);
         }
+        let slots = self.slots_of(user);
+        let _slot = slots.acquire().await;
+        // Meanwhile another request of the user may have asked the same.
+        if let Some(known) = lock(&self.rights).get(&question, Instant::now()) {
+            return Ok(known);
+        }
         let mut spec = user.attributes.clone();
         spec["resourceAttributes"] = right.attributes(namespace, name);
         let review = json!({
@@ -177,13 +191,22 @@ impl Cluster {
             .await?;
         let allowed = answer["status"]["allowed"] == true;
         let now = Instant::now();
-        let time = if allowed {
+        let time = if allowed || right == Right::ListGroups {
             self.times.allowed
         } else {
             self.times.refused
         };
         lock(&self.rights).insert(question, allowed, now + time, now);
         Ok(allowed)
+    }
+
+    fn slots_of(&self, user: &User) -> Arc<Semaphore> {
+        let (mut slots, now) = (lock(&self.slots), Instant::now());
+        slots.get(&user.name, now).unwrap_or_else(|| {
+            let new = Arc::new(Semaphore::new(OF_ONE_USER));
+            slots.insert(user.name.clone(), Arc::clone(&new), now + SLOTS_KEPT, now);
+            new
+        })
     }
 
     /// Sends a review and returns it with its status.

@@ -1,5 +1,5 @@
 //! Parameters of the path and of the query. In: a request. Out: typed parameters, or a problem that names the
-//! wrong one.
+//! wrong one. Names that Kubernetes does not have end here: they would be keys of caches and parts of paths.
 
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
@@ -7,6 +7,52 @@ use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
 use crate::kafka::model::GroupKey;
+
+/// Longest namespace, a DNS label.
+const LONGEST_LABEL: usize = 63;
+/// Longest name, a DNS subdomain.
+const LONGEST_NAME: usize = 253;
+
+/// The beginning of a text that a request has sent, for messages.
+pub fn short(text: &str) -> &str {
+    &text[..text.floor_char_boundary(40)]
+}
+
+/// The namespace, if Kubernetes can have it. Otherwise what is wrong with it.
+pub fn namespace(text: &str) -> Result<&str, String> {
+    if text.len() <= LONGEST_LABEL && is_label(text) {
+        return Ok(text);
+    }
+    Err(format!(
+        "the namespace \"{}\" is not a DNS label: write at most {LONGEST_LABEL} lower case letters, digits and dashes, with a letter or digit first and last",
+        short(text)
+    ))
+}
+
+/// The group of this namespace and name, if Kubernetes can have it. Otherwise what is wrong.
+pub fn group_key(namespace_text: &str, name: &str) -> Result<GroupKey, String> {
+    let namespace = namespace(namespace_text)?;
+    if name.len() <= LONGEST_NAME && name.split('.').all(is_label) {
+        return Ok(GroupKey::new(namespace, name));
+    }
+    Err(format!(
+        "the name \"{}\" is not a DNS subdomain: write at most {LONGEST_NAME} lower case letters, digits, dashes and dots, with a letter or digit at both ends of each part",
+        short(name)
+    ))
+}
+
+/// The group that a query names as NAMESPACE/NAME. Otherwise what is wrong.
+pub fn group_of(text: &str) -> Result<GroupKey, String> {
+    let (namespace, name) = text
+        .split_once('/')
+        .ok_or_else(|| format!("\"{}\" is not NAMESPACE/NAME", short(text)))?;
+    group_key(namespace, name)
+}
+
+fn is_label(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    text.bytes().all(inner) && !text.is_empty() && !text.starts_with('-') && !text.ends_with('-')
+}
 
 /// The group that a path names.
 pub struct GroupPath(pub GroupKey);
@@ -16,7 +62,10 @@ impl<S: Send + Sync> FromRequestParts<S> for GroupPath {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         match Path::<(String, String)>::from_request_parts(parts, state).await {
-            Ok(Path((namespace, name))) => Ok(Self(GroupKey { namespace, name })),
+            Ok(Path((namespace, name))) => match group_key(&namespace, &name) {
+                Ok(key) => Ok(Self(key)),
+                Err(why) => Err(Problem::bad_request("InvalidPath", why)),
+            },
             Err(rejection) => Err(Problem::bad_request(
                 "InvalidPath",
                 format!(
@@ -39,5 +88,37 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> 
             Ok(Query(parameters)) => Ok(Self(parameters)),
             Err(rejection) => Err(Problem::bad_request("InvalidQuery", rejection.body_text())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_have_names_that_kubernetes_can_have() {
+        let longest = ("a".repeat(63), ["b"; 127].join("."));
+        for (namespace, name) in [
+            ("shop", "orders"),
+            ("a-1", "0.b-c.d"),
+            (longest.0.as_str(), longest.1.as_str()),
+        ] {
+            let key = group_key(namespace, name).unwrap();
+            assert_eq!((key.namespace.as_str(), key.name.as_str()), (namespace, name));
+            assert_eq!(group_of(&format!("{namespace}/{name}")).unwrap(), key);
+        }
+        let long = ("a".repeat(64), "b".repeat(254));
+        for namespace in ["", "Shop", "a.b", "-a", "a-", "a/b", "ä", "a b", "..", &long.0] {
+            let why = group_key(namespace, "orders").unwrap_err();
+            assert!(why.contains("is not a DNS label") && why.len() < 250, "{why}");
+        }
+        for name in [
+            "", "Orders", "a..b", ".a", "a.", "-a", "a.-b", "a/b", "a?b", &long.1,
+        ] {
+            let why = group_key("shop", name).unwrap_err();
+            assert!(why.contains("is not a DNS subdomain") && why.len() < 250, "{why}");
+        }
+        assert!(group_of("orders").unwrap_err().contains("NAMESPACE/NAME"));
+        assert!(group_of(&"a".repeat(60_000)).unwrap_err().len() < 100);
     }
 }

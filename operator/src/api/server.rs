@@ -26,8 +26,10 @@ use super::{caller, guard, routes, static_files};
 
 /// Connections at the same time: the streams, and as many requests beside them.
 const CONNECTIONS: usize = 512;
-/// Largest body of a request, in bytes.
-const MAX_BODY: usize = 1024 * 1024;
+/// Largest body of a request, in bytes. Those of this API have about 30.
+const MAX_BODY: usize = 4 * 1024;
+/// Largest first line and headers of a request, in bytes. A token has 16 KiB at most.
+const MAX_HEADERS: usize = 32 * 1024;
 /// Time for the headers of a request.
 const HEADER_TIME: Duration = Duration::from_secs(10);
 /// Time for a client to take the next bytes of an answer.
@@ -94,6 +96,7 @@ async fn connection(stream: TcpStream, router: Router) {
     builder
         .http1()
         .timer(TokioTimer::new())
+        .max_buf_size(MAX_HEADERS)
         .header_read_timeout(HEADER_TIME);
     let service = TowerToHyperService::new(router);
     // A client that goes away is no error of ours.

@@ -4,8 +4,10 @@ mod board;
 mod changes;
 mod cluster;
 mod fake_api_server;
+mod limits;
 mod routes;
 mod streams;
+mod visible;
 
 use std::borrow::Cow;
 use std::net::SocketAddr;

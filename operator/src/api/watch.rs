@@ -2,29 +2,29 @@
 //! something changed, `tick` when nothing did, and `bye` before the server ends. A patch is relative to what
 //! this client has received, so a slow client receives fewer and larger patches, and nothing queues up.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use futures::stream::{self, Stream};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use utoipa::IntoParams;
 
 use super::caller::{Caller, Visible};
 use super::cluster::Right;
 use super::model::{Group, Listed, Snapshot};
-use super::parameters::Parameters;
+use super::parameters::{Parameters, group_of};
 use super::patch::diff;
 use super::problem::Problem;
-use super::shared::Shared;
+use super::shared::{Shared, StreamPlace};
 use crate::kafka::model::GroupKey;
 
 /// A comment keeps proxies from closing an idle stream.
@@ -34,15 +34,15 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// An unchanged stream says this often that its data is still current.
 const TICK: Duration = Duration::from_secs(5);
 /// A page shows one group, or some; the list has no filter.
-const MAX_GROUPS: usize = 100;
+const MAX_GROUPS: usize = 20;
 
 /// Query parameters of the stream.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct WatchQuery {
-    /// `NAMESPACE/NAME,...`: only these groups, with `partitionList` and `workerList`. Default: all groups, as
-    /// in the list.
+    /// `NAMESPACE/NAME,...`: only these groups, at most 20, with `partitionList` and `workerList`. Default: all
+    /// groups, as in the list.
     groups: Option<String>,
 }
 
@@ -71,13 +71,11 @@ pub async fn watch(
     if *closed.borrow() {
         return Err(Problem::shutting_down());
     }
-    let permit = Arc::clone(&shared.streams).try_acquire_owned().map_err(|_| {
-        Problem::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "TooManyStreams",
-            "200 streams are open already; close some, or poll /api/v1/groups",
-        )
-    })?;
+    let user = match &caller {
+        Caller::Anybody => None,
+        Caller::User(session) => Some(session.user.name.as_str()),
+    };
+    let place = shared.streams.place(user)?;
     let client = Client {
         snapshots: shared.board.subscribe(),
         closed,
@@ -87,7 +85,7 @@ pub async fn watch(
         sent: None,
         last: Instant::now(),
         ended: false,
-        _permit: permit,
+        _place: place,
     };
     let events = stream::unfold(client, |mut client| async move {
         let event = client.next().await?;
@@ -97,19 +95,15 @@ pub async fn watch(
 }
 
 fn keys(text: &str) -> Result<Vec<GroupKey>, Problem> {
-    let keys: Option<Vec<GroupKey>> = text
-        .split(',')
-        .map(|key| {
-            key.split_once('/')
-                .map(|(namespace, name)| GroupKey::new(namespace, name))
-        })
-        .collect();
-    let keys = keys.filter(|keys| keys.len() <= MAX_GROUPS);
-    keys.ok_or_else(|| {
-        let detail =
-            format!("groups must be NAMESPACE/NAME, at most {MAX_GROUPS} of them, separated by commas");
-        Problem::bad_request("InvalidQuery", detail)
-    })
+    let rule = format!("groups must be NAMESPACE/NAME, at most {MAX_GROUPS} of them, separated by commas");
+    let invalid = |why: String| Problem::bad_request("InvalidQuery", format!("{why}; {rule}"));
+    let count = text.split(',').count();
+    if count > MAX_GROUPS {
+        return Err(invalid(format!("there are {count} groups")));
+    }
+    text.split(',')
+        .map(|key| group_of(key).map_err(invalid))
+        .collect()
 }
 
 /// What a client may see, as of the last check.
@@ -137,37 +131,18 @@ impl Allowed {
     }
 }
 
-/// A group as this client knows it.
-struct Sent {
-    group: Arc<Group>,
-    /// With partitions and workers; None: as in lists.
-    detail: Option<Value>,
-}
-
-impl Sent {
-    fn of(group: &Arc<Group>, detail: bool) -> Self {
-        Self {
-            group: Arc::clone(group),
-            detail: detail.then(|| detailed(group)),
-        }
-    }
-
-    fn value(&self) -> &Value {
-        self.detail.as_ref().unwrap_or_else(|| Listed::of(&self.group))
-    }
-}
-
 struct Client {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     closed: watch::Receiver<bool>,
     caller: Caller,
     only: Option<Vec<GroupKey>>,
     allowed: Allowed,
-    /// None before the first event.
-    sent: Option<BTreeMap<GroupKey, Sent>>,
+    /// The groups as this client knows them; None before the first event. Their JSON is made again when it is
+    /// compared: that of all partitions needs several times the memory of the group.
+    sent: Option<BTreeMap<GroupKey, Arc<Group>>>,
     last: Instant,
     ended: bool,
-    _permit: OwnedSemaphorePermit,
+    _place: StreamPlace,
 }
 
 impl Client {
@@ -251,18 +226,16 @@ impl Client {
         let detail = self.only.is_some();
         for (key, group) in snapshot.groups.iter().filter(|(key, _)| shows(key)) {
             match sent.get_mut(key) {
-                Some(old) if Arc::ptr_eq(&old.group, group) => {}
+                Some(old) if Arc::ptr_eq(old, group) => {}
                 Some(old) => {
-                    let new = Sent::of(group, detail);
-                    if let Some(change) = diff(old.value(), new.value()) {
+                    if let Some(change) = diff(&value(old, detail), &value(group, detail)) {
                         changes.insert(name(key), change);
                     }
-                    *old = new;
+                    *old = Arc::clone(group);
                 }
                 None => {
-                    let new = Sent::of(group, detail);
-                    changes.insert(name(key), new.value().clone());
-                    sent.insert(key.clone(), new);
+                    changes.insert(name(key), value(group, detail).into_owned());
+                    sent.insert(key.clone(), Arc::clone(group));
                 }
             }
         }
@@ -275,6 +248,15 @@ impl Client {
         });
         self.sent = Some(sent);
         changes
+    }
+}
+
+/// The group as JSON: with partitions and workers, or as in lists.
+fn value(group: &Group, detail: bool) -> Cow<'_, Value> {
+    if detail {
+        Cow::Owned(detailed(group))
+    } else {
+        Cow::Borrowed(Listed::of(group))
     }
 }
 

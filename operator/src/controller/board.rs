@@ -5,6 +5,7 @@
 mod dead_letters;
 mod group;
 mod positions;
+mod reports;
 mod view;
 
 use std::collections::HashMap;
@@ -22,11 +23,16 @@ use super::caches::{Filled, Guarded};
 use crate::api::board::Board;
 use crate::api::model::{Group, Role};
 use crate::kafka::KafkaClients;
-use crate::kafka::model::GroupKey;
+use crate::kafka::model::{GroupKey, KafkaFacts, KafkaProblem};
 
-/// What was read is shown for this long when nothing is read any more, for example because another operator
-/// serves the group now.
+/// What was read is shown for at least this long when nothing is read any more, for example because another
+/// operator serves the group now.
 const OUTDATED: Duration = Duration::from_secs(120);
+/// A read that is due may take this long.
+const LATE: Duration = Duration::from_secs(30);
+
+/// What was read about a group, and when.
+type Answer = (Instant, Result<KafkaFacts, KafkaProblem>);
 
 /// Where groups come from.
 #[derive(Clone, Default)]
@@ -125,12 +131,24 @@ impl Known {
         shown
     }
 
-    /// True if something was read.
+    /// True if something was read, or what was read is too old now.
     fn read_kafka(&mut self, key: &GroupKey, kafka: Option<&KafkaClients>, now: Instant) -> bool {
-        let Some((at, outcome)) = kafka.and_then(|kafka| kafka.latest(key, self.read)) else {
-            let outdated = self.read.is_some_and(|read| now.duration_since(read) > OUTDATED);
+        let latest = kafka.and_then(|kafka| kafka.latest(key, self.read));
+        let refresh = kafka.map_or(Duration::ZERO, KafkaClients::refresh);
+        self.take_answer(
+            latest,
+            OUTDATED.max(refresh.saturating_mul(2).saturating_add(LATE)),
+            now,
+        )
+    }
+
+    /// Takes in an answer that is new. `read` stays when it is too old: the same answer must not come again.
+    fn take_answer(&mut self, latest: Option<Answer>, longest: Duration, now: Instant) -> bool {
+        let Some((at, outcome)) = latest else {
+            let old = self.read.is_some_and(|read| now.duration_since(read) > longest);
+            let outdated = old && !matches!(self.kafka, View::Outdated);
             if outdated {
-                (self.read, self.kafka) = (None, View::NotRead);
+                self.kafka = View::Outdated;
             }
             return outdated;
         };

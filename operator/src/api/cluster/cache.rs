@@ -1,15 +1,21 @@
 //! Answers of the API server that are kept for a moment. In: an answer and how long it counts. Out: the answer
-//! until then. Never larger than its limit. The time is a parameter.
+//! until then. Never larger than its limit; answers that have ended are dropped every minute. The time is a
+//! parameter.
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Time between two looks for answers that have ended.
+const PURGE: Duration = Duration::from_secs(60);
 
 /// Answers, each with its end.
 #[derive(Debug)]
 pub struct Cache<K, V> {
     limit: usize,
     entries: HashMap<K, (Instant, V)>,
+    /// The last look for answers that have ended.
+    purged: Option<Instant>,
 }
 
 impl<K: Eq + Hash, V: Clone> Cache<K, V> {
@@ -17,10 +23,12 @@ impl<K: Eq + Hash, V: Clone> Cache<K, V> {
         Self {
             limit,
             entries: HashMap::new(),
+            purged: None,
         }
     }
 
-    pub fn get(&self, key: &K, now: Instant) -> Option<V> {
+    pub fn get(&mut self, key: &K, now: Instant) -> Option<V> {
+        self.purge(now);
         let (until, value) = self.entries.get(key)?;
         (now < *until).then(|| value.clone())
     }
@@ -28,6 +36,7 @@ impl<K: Eq + Hash, V: Clone> Cache<K, V> {
     /// Makes room by dropping what has ended, and everything if that is not enough: whatever is dropped is
     /// asked again.
     pub fn insert(&mut self, key: K, value: V, until: Instant, now: Instant) {
+        self.purge(now);
         if self.entries.len() >= self.limit {
             self.entries.retain(|_, (until, _)| now < *until);
         }
@@ -36,12 +45,20 @@ impl<K: Eq + Hash, V: Clone> Cache<K, V> {
         }
         self.entries.insert(key, (until, value));
     }
+
+    /// Drops what has ended, once a minute.
+    fn purge(&mut self, now: Instant) {
+        let purged = *self.purged.get_or_insert(now);
+        if now.duration_since(purged) >= PURGE {
+            self.entries.retain(|_, (until, _)| now < *until);
+            self.entries.shrink_to_fit();
+            self.purged = Some(now);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -62,5 +79,18 @@ mod tests {
             (cache.get(&"b", at(20)), cache.get(&"d", at(20))),
             (None, Some(4))
         );
+    }
+
+    #[test]
+    fn what_has_ended_is_dropped_every_minute_although_there_is_room() {
+        let (mut cache, start) = (Cache::new(1000), Instant::now());
+        let at = |second| start + Duration::from_secs(second);
+        for number in 0..500 {
+            cache.insert(number, (), at(10), start);
+        }
+        cache.insert(1000, (), at(100), at(59));
+        assert_eq!(cache.entries.len(), 501);
+        assert_eq!(cache.get(&1000, at(60)), Some(()));
+        assert_eq!(cache.entries.len(), 1);
     }
 }

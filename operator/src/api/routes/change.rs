@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::FromRequest;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -17,6 +17,7 @@ use crate::api::cluster::Cluster;
 use crate::api::command::Changed;
 use crate::api::model::Group;
 use crate::api::ownership::owner;
+use crate::api::parameters::short;
 use crate::api::problem::Problem;
 use crate::api::shared::Shared;
 use crate::kafka::model::GroupKey;
@@ -67,24 +68,25 @@ impl Change {
     }
 }
 
-/// The bytes of a body, or why they could not be read.
-pub struct Body(Result<Bytes, BytesRejection>);
+/// A body that is read later: first comes the question whether the caller may send it.
+pub struct Body(axum::extract::Request);
 
-impl<S: Send + Sync> axum::extract::FromRequest<S> for Body {
+impl<S: Send + Sync> FromRequest<S> for Body {
     type Rejection = std::convert::Infallible;
 
-    async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Self::Rejection> {
-        Ok(Self(Bytes::from_request(request, state).await))
+    async fn from_request(request: axum::extract::Request, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self(request))
     }
 }
 
 impl Body {
-    pub fn bytes(self) -> Result<Bytes, Problem> {
-        self.0.map_err(|rejection| match rejection.status() {
+    pub async fn bytes(self) -> Result<Bytes, Problem> {
+        let read = Bytes::from_request(self.0, &()).await;
+        read.map_err(|rejection| match rejection.status() {
             StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
                 rejection.status(),
                 "BodyTooLarge",
-                "the body is larger than 1 MiB",
+                "the body is larger than 4 KiB",
             ),
             status => Problem::new(status, "InvalidBody", rejection.body_text()),
         })
@@ -107,10 +109,6 @@ pub fn member(body: &[u8], name: &str, expected: &str) -> Result<Value, Problem>
     }
     let member = object.get(name).cloned();
     member.ok_or_else(|| invalid(format!("{name} is missing")))
-}
-
-pub fn short(text: &str) -> &str {
-    &text[..text.floor_char_boundary(40)]
 }
 
 /// A change of a resource, in the name of a user.

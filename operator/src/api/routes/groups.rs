@@ -13,7 +13,7 @@ use crate::api::caller::Caller;
 use crate::api::cluster::Right;
 use crate::api::list::ListQuery;
 use crate::api::model::{Event, Group, Partition, Summary, Worker};
-use crate::api::parameters::{GroupPath, Parameters};
+use crate::api::parameters::{GroupPath, Parameters, namespace};
 use crate::api::problem::Problem;
 use crate::api::series::{Points, RESOLUTIONS};
 use crate::api::shared::Shared;
@@ -69,6 +69,9 @@ pub async fn list(
     caller: Caller,
     Parameters(query): Parameters<ListQuery>,
 ) -> Result<Json<GroupList>, Problem> {
+    if let Some(text) = &query.namespace {
+        namespace(text).map_err(|why| Problem::bad_request("InvalidQuery", why))?;
+    }
     let snapshot = shared.board.snapshot();
     let visible = caller.visible(&snapshot, query.namespace.as_deref()).await?;
     let groups = snapshot.groups.values().map(|group| &group.summary);

@@ -13,7 +13,7 @@ use crate::api::caller::{Caller, Session};
 use crate::api::cluster::Right;
 use crate::api::model::Role;
 use crate::api::ownership::owner;
-use crate::api::parameters::Parameters;
+use crate::api::parameters::{Parameters, group_of};
 use crate::api::problem::Problem;
 use crate::api::shared::Shared;
 use crate::kafka::model::GroupKey;
@@ -93,13 +93,8 @@ pub async fn get(
     let actions = match &query.group {
         None => None,
         Some(group) => {
-            let Some((namespace, name)) = group.split_once('/') else {
-                return Err(Problem::bad_request(
-                    "InvalidQuery",
-                    "group must be NAMESPACE/NAME",
-                ));
-            };
-            let key = GroupKey::new(namespace, name);
+            let key = group_of(group)
+                .map_err(|why| Problem::bad_request("InvalidQuery", format!("group: {why}")))?;
             let (group, _) = find(&shared, &caller, &key).await?;
             Some(match &caller {
                 Caller::Anybody => Actions {

@@ -6,11 +6,11 @@ use axum::http::StatusCode;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::change::{Body, Change, ForceQuery, GroupChange, member, short};
+use super::change::{Body, Change, ForceQuery, GroupChange, member};
 use crate::api::caller::Caller;
 use crate::api::cluster::Right;
 use crate::api::command::Changed;
-use crate::api::parameters::{GroupPath, Parameters};
+use crate::api::parameters::{GroupPath, Parameters, short};
 use crate::api::problem::Problem;
 use crate::api::shared::{Backend, Shared};
 
@@ -48,7 +48,7 @@ pub async fn put(
     body: Body,
 ) -> Result<(StatusCode, Json<Change>), Problem> {
     caller.require(Right::ScaleGroup, &key).await?;
-    let replicas = replicas(&body.bytes()?)?;
+    let replicas = replicas(&body.bytes().await?)?;
     let (Caller::User(session), Backend::Cluster(cluster)) = (&caller, &shared.backend) else {
         return Err(Problem::new(
             StatusCode::CONFLICT,

@@ -8,11 +8,11 @@ use serde_json::json;
 use tokio::sync::{mpsc::error::TrySendError, oneshot};
 use utoipa::ToSchema;
 
-use super::change::{Body, Change, ForceQuery, GroupChange, short};
+use super::change::{Body, Change, ForceQuery, GroupChange};
 use crate::api::caller::Caller;
 use crate::api::cluster::Right;
 use crate::api::command::{Changed, Commands, Refusal, SetState};
-use crate::api::parameters::{GroupPath, Parameters};
+use crate::api::parameters::{GroupPath, Parameters, short};
 use crate::api::problem::Problem;
 use crate::api::shared::{Backend, Shared};
 use crate::kafka::model::GroupKey;
@@ -56,7 +56,7 @@ pub async fn put(
     body: Body,
 ) -> Result<(StatusCode, Json<Change>), Problem> {
     caller.require(Right::PatchGroup, &key).await?;
-    let state = desired_state(&body.bytes()?)?;
+    let state = desired_state(&body.bytes().await?)?;
     let done = match (&caller, &shared.backend) {
         (Caller::Anybody, Backend::Local(commands)) => command(commands, &key, state).await?,
         (Caller::User(session), Backend::Cluster(cluster)) => {

@@ -2,6 +2,7 @@
 
 use crds::spec::DesiredState;
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::Server;
 use crate::api::command::{Changed, Refusal};
@@ -58,7 +59,7 @@ async fn a_state_is_requested_and_answered() {
             "{status} {body}"
         );
     }
-    let (status, answer) = server.put(path, &" ".repeat(1024 * 1024 + 1)).await;
+    let (status, answer) = server.put(path, &" ".repeat(4 * 1024 + 1)).await;
     assert_eq!((status, &answer["reason"]), (413, &"BodyTooLarge".into()));
 }
 
@@ -84,4 +85,25 @@ async fn a_foreign_page_changes_nothing() {
             .await;
         assert_eq!(code, status, "{headers}{body}");
     }
+}
+
+#[tokio::test]
+async fn headers_beyond_a_token_are_refused() {
+    let server = Server::start().await;
+    let header = |kib: usize| format!("X: {}\r\n", "a".repeat(kib * 1024));
+    // As long as the longest token.
+    assert_eq!(server.send("GET", "/api/v1/groups", &header(16), "").await.0, 200);
+    let mut stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    let request = format!(
+        "GET /api/v1/groups HTTP/1.1\r\nHost: localhost\r\n{}\r\n",
+        header(100)
+    );
+    let mut answer = Vec::new();
+    // The server may close before it has read everything, and then its answer may be lost.
+    let _ = stream.write_all(request.as_bytes()).await;
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(
+        answer.is_empty() || answer.starts_with(b"HTTP/1.1 431 "),
+        "{answer:?}"
+    );
 }

@@ -1,8 +1,9 @@
 //! An API server for tests: knows tokens, rights and one group, and notes what it is asked.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{Request, State};
@@ -20,6 +21,9 @@ pub struct Fake {
     pub reviews_answer: AtomicU16,
     pub asked: Mutex<Vec<Asked>>,
     pub resource: Mutex<Value>,
+    /// Questions about rights at this moment, and the most that there were at the same time.
+    rights: AtomicUsize,
+    pub most_rights: AtomicUsize,
 }
 
 /// A request.
@@ -79,6 +83,11 @@ async fn answer(State(fake): State<Arc<Fake>>, request: Request) -> Response {
         review["status"] = if asked.path.contains("tokenreviews") {
             token(asked.body["spec"]["token"].as_str().unwrap_or_default())
         } else {
+            let now = fake.rights.fetch_add(1, Ordering::Relaxed) + 1;
+            fake.most_rights.fetch_max(now, Ordering::Relaxed);
+            // Long enough for others to arrive.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            fake.rights.fetch_sub(1, Ordering::Relaxed);
             json!({"allowed": allowed(&asked.body["spec"])})
         };
         return (StatusCode::CREATED, Json(review)).into_response();
@@ -87,11 +96,19 @@ async fn answer(State(fake): State<Arc<Fake>>, request: Request) -> Response {
         return status(401, "Unauthorized");
     }
     if asked.path.contains("/events?") {
-        return Json(json!({"items": [{
-            "metadata": {}, "involvedObject": {}, "type": "Warning", "reason": "Late",
-            "message": "late", "lastTimestamp": "2026-11-30T08:00:00Z",
-        }]}))
-        .into_response();
+        let event = |reason: &str, hour: u8| {
+            json!({
+                "metadata": {}, "involvedObject": {}, "type": "Warning", "reason": reason,
+                "message": "m", "lastTimestamp": format!("2026-11-30T{hour:02}:00:00Z"),
+            })
+        };
+        // The API server lists by name, so the latest one may be on the last page.
+        let list = if asked.path.ends_with("&continue=a-b_c") {
+            json!({"metadata": {}, "items": [event("Late", 8)]})
+        } else {
+            json!({"metadata": {"continue": "a-b_c"}, "items": [event("Early", 6), event("Later", 7)]})
+        };
+        return Json(list).into_response();
     }
     if asked.method == "PATCH" && asked.token == "reader" {
         return status(403, "reader cannot patch");

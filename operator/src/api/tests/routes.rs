@@ -50,6 +50,7 @@ async fn groups_and_their_parts_are_served() {
 #[tokio::test]
 async fn every_wrong_request_is_a_problem_that_says_what_to_send() {
     let server = Server::start().await;
+    let many = format!("/api/v1/watch?groups={}", ["shop/orders"; 21].join(","));
     for (path, status, reason, part) in [
         (
             "/api/v1/groups/shop/nothing",
@@ -59,6 +60,15 @@ async fn every_wrong_request_is_a_problem_that_says_what_to_send() {
         ),
         ("/api/v1/groups/shop/%ff", 400, "InvalidPath", "NAMESPACE/NAME"),
         ("/api/v1/me?group=orders", 400, "InvalidQuery", "NAMESPACE/NAME"),
+        ("/api/v1/me?group=shop/a_b", 400, "InvalidQuery", "DNS subdomain"),
+        ("/api/v1/groups?namespace=Shop", 400, "InvalidQuery", "DNS label"),
+        ("/api/v1/groups/a%2Fb/orders", 400, "InvalidPath", "DNS label"),
+        (
+            "/api/v1/groups/shop/orders%3Fa/events",
+            400,
+            "InvalidPath",
+            "DNS subdomain",
+        ),
         (
             "/api/v1/groups/shop/nothing/workers",
             404,
@@ -99,6 +109,13 @@ async fn every_wrong_request_is_a_problem_that_says_what_to_send() {
             "InvalidQuery",
             "NAMESPACE/NAME",
         ),
+        (
+            "/api/v1/watch?groups=shop/orders,shop/",
+            400,
+            "InvalidQuery",
+            "DNS subdomain",
+        ),
+        (many.as_str(), 400, "InvalidQuery", "there are 21 groups"),
     ] {
         let (code, headers, body) = server.send("GET", path, "", "").await;
         let problem: Value = serde_json::from_str(&body).unwrap();

@@ -42,12 +42,15 @@ let live = null;
 
 /** Shows the page. @param {any} me what the server says of the user */
 function open(me) {
+  live?.close();
   const changed = (state) => {
+    // A stream that was closed has nothing to say any more.
+    if (live !== stream) return;
     if (state.problem?.status === 401) login(state.problem.message);
     else render(page(state, me), root);
   };
-  live = new Live(url, changed);
-  changed(live.state);
+  const stream = (live = new Live(url, changed));
+  changed(stream.state);
 }
 
 /** Forgets the token and asks for one. @param {string} why */

@@ -7,6 +7,8 @@ import { Chart } from "./chart.js";
 import { read } from "./session.js";
 
 const EVENTS_MS = 5000;
+/** Events that the user may not see are asked for again after this long. */
+const REFUSED_MS = 60000;
 const CONDITION_WORDS = { True: "True", False: "False", Unknown: "Unknown" };
 const NUMBERS = [
   ["Lag", "lag", number],
@@ -21,6 +23,7 @@ export class Group extends Component {
   constructor(props) {
     super(props);
     this.state = { events: null, refused: null, sort: "partition" };
+    this.quietUntil = 0;
   }
 
   componentDidMount() {
@@ -37,12 +40,15 @@ export class Group extends Component {
   }
 
   async loadEvents() {
+    if (Date.now() < this.quietUntil) return;
     try {
       const { items } = await read(`/api/v1/groups/${this.path()}/events`);
       this.setState({ events: items, refused: null });
     } catch (error) {
       // Otherwise the lost stream says that the server does not answer.
-      if (error.status === 403) this.setState({ refused: error.message });
+      if (error.status !== 403) return;
+      this.quietUntil = Date.now() + REFUSED_MS;
+      this.setState({ refused: error.message });
     }
   }
 
@@ -74,7 +80,7 @@ export class Group extends Component {
       <section><h2 id="history">History</h2><${Chart} path=${this.path()} /></section>
       <${Conditions} conditions=${group.conditions} />
       <${Partitions} partitions=${group.partitionList} sort=${sort} onSort=${(next) => this.setState({ sort: next })} />
-      <${Workers} workers=${group.workerList} />
+      <${Workers} workers=${group.workerList} group=${group} />
       <${Events} events=${events} refused=${refused} />
       <section>
         <h2 id="about">About</h2>
@@ -152,10 +158,17 @@ function Partitions({ partitions, sort, onSort }) {
   </section>`;
 }
 
-const Workers = ({ workers }) => html`<section>
+/** Why no worker is shown. @param {any} group */
+function noWorkers({ workersDesired, unknown }) {
+  if (workersDesired === 0) return "No workers run.";
+  const why = unknown?.finishedTotal ?? "no worker has reported yet";
+  return `${why[0].toUpperCase()}${why.slice(1)}.`;
+}
+
+const Workers = ({ workers, group }) => html`<section>
   <h2 id="workers">Workers</h2>
   ${workers.length === 0
-    ? html`<p class="empty">No workers run.</p>`
+    ? html`<p class="empty">${noWorkers(group)}</p>`
     : html`<div class="scroll" tabindex="0" role="region" aria-label="Workers"><table>
         <caption class="hidden">Workers</caption>
         <thead><tr>

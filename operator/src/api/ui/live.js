@@ -4,8 +4,10 @@ import { request } from "./session.js";
 
 /** The server sends at least a tick every 5 s; without one for this long the stream is lost. */
 const SILENCE_MS = 12000;
-/** A stream that was lost or refused is opened again after this long. */
+/** A stream that was lost is opened again after this long. */
 const RETRY_MS = 3000;
+/** Each answer that is a problem doubles this time, up to this long. */
+const REFUSED_MS = 30000;
 
 /** Applies a JSON merge patch (RFC 7396). @param {any} target @param {any} patch */
 export function merge(target, patch) {
@@ -53,6 +55,7 @@ export class Live {
     this.changed = changed;
     /** @type {State} */
     this.state = { status: "loading", groups: {}, receivedAt: null, problem: null };
+    this.retry = RETRY_MS;
     this.open();
     // Browsers allow six connections to a server over all of its pages, so a page that is not seen has none.
     this.shown = () => (document.hidden ? this.stream?.abort() : this.open());
@@ -85,11 +88,13 @@ export class Live {
     // Another stream has replaced it, or the page is not seen.
     if (this.stream !== stream || stream.signal.aborted) return;
     this.lost(problem);
-    setTimeout(() => this.stream === stream && this.open(), RETRY_MS);
+    this.retry = problem ? Math.min(this.retry * 2, REFUSED_MS) : RETRY_MS;
+    setTimeout(() => this.stream === stream && this.open(), this.retry);
   }
 
   /** @param {Record<string, any>} changes @param {boolean} whole */
   received(changes, whole) {
+    this.retry = RETRY_MS;
     const groups = whole ? changes : merge(this.state.groups, changes);
     this.set({ status: "live", groups, receivedAt: Date.now(), problem: null });
   }

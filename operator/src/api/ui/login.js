@@ -10,6 +10,9 @@ export class Login extends Component {
 
   async submitted(event) {
     event.preventDefault();
+    // Not the state, which changes with the next render: Enter may come twice.
+    if (this.busy) return;
+    this.busy = true;
     session.token = this.input.value.trim().replace(/^Bearer\s+/i, "");
     this.setState({ busy: true, text: "" });
     try {
@@ -17,6 +20,7 @@ export class Login extends Component {
       this.props.onLogin(me);
     } catch (error) {
       session.token = null;
+      this.busy = false;
       this.setState({ busy: false, text: error.message });
       this.input.focus();
     }

@@ -17,7 +17,9 @@ const STOP = `The workers finish the records that they have read, commit and end
 export class StateButtons extends Component {
   constructor(props) {
     super(props);
-    this.state = { busy: false, text: "", failed: false, actions: null, asked: null };
+    // `typed`: the number of workers as the user has typed it. The group changes about once a second and must
+    // not change it.
+    this.state = { busy: false, text: "", failed: false, actions: null, asked: null, typed: null };
   }
 
   componentDidMount() {
@@ -96,7 +98,8 @@ export class StateButtons extends Component {
   scaled(event) {
     event.preventDefault();
     if (this.state.busy || this.props.disabled) return;
-    const replicas = Number(this.replicas.value);
+    const replicas = this.replicas.valueAsNumber;
+    if (!Number.isInteger(replicas)) return;
     const managed = this.managed(this.state.actions.scale, "replicas");
     const run = () => this.scale(replicas, managed !== "");
     if (managed) this.ask({ title: `Request ${replicas} workers?`, text: managed, button: "Change it anyway", run });
@@ -110,7 +113,7 @@ export class StateButtons extends Component {
     this.ask({ title: "Restart the workers?", text, button: "Restart the workers", run });
   }
 
-  render({ group, disabled }, { busy, text, failed, actions, asked }) {
+  render({ group, disabled }, { busy, text, failed, actions, asked, typed }) {
     const off = busy || disabled ? "true" : "false";
     const notes = actions
       ? [
@@ -133,7 +136,8 @@ export class StateButtons extends Component {
       ${actions && !actions.state.allowed && html`<p>Requested state: <strong>${group.desiredState}</strong></p>`}
       ${actions?.scale.allowed &&
       html`<form class="buttons" onSubmit=${(event) => this.scaled(event)}>
-        <label>Workers <input type="number" min="1" max="10000" required value=${group.workersDesired}
+        <label>Workers <input type="number" min="1" max="10000" required value=${typed ?? group.workersDesired}
+          onInput=${(event) => this.setState({ typed: event.target.value })}
           ref=${(input) => (this.replicas = input)} /></label>
         <button type="submit" aria-disabled=${off}>Scale</button>
       </form>`}

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use crds::KafkaConsumerGroupStatus;
 
+use super::reports;
+
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// What workers have reported.
@@ -25,6 +27,11 @@ impl DeadLetters {
     /// Notes the status of a group. A worker that is new has counted before this operator knew it.
     pub fn note(&mut self, status: Option<&KafkaConsumerGroupStatus>, now: Instant) {
         let Some(status) = status else { return };
+        if reports::missing(status).is_some() {
+            // What happens until the next report cannot be dated.
+            *self = Self::default();
+            return;
+        }
         let totals = status.worker_totals.as_ref();
         let all =
             totals.filter(|all| usize::try_from(all.reporting).is_ok_and(|it| it > status.workers.len()));
@@ -58,7 +65,7 @@ impl DeadLetters {
         self.since.get_or_insert(now);
     }
 
-    /// None while it is not known for a minute.
+    /// None while no worker reports, and while it is not known for a minute.
     pub fn last_minute(&mut self, now: Instant) -> Option<u64> {
         while self
             .grown
@@ -123,5 +130,29 @@ mod tests {
             letters.note(Some(&status(total)), at(second));
         }
         assert_eq!(letters.last_minute(at(61)), Some(9));
+    }
+
+    #[test]
+    fn without_a_report_nothing_is_known_and_a_minute_begins_with_the_next_one() {
+        let (mut letters, start) = (DeadLetters::default(), Instant::now());
+        let at = |second| start + Duration::from_secs(second);
+        let status = |reporting, silent, replicas| KafkaConsumerGroupStatus {
+            replicas: Some(replicas),
+            worker_totals: Some(WorkerTotals {
+                reporting,
+                silent,
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        letters.note(Some(&status(0, 3, 3)), start);
+        assert_eq!(letters.last_minute(at(61)), None);
+        letters.note(Some(&status(3, 0, 3)), at(70));
+        assert_eq!(letters.last_minute(at(100)), None);
+        assert_eq!(letters.last_minute(at(130)), Some(0));
+        letters.note(Some(&status(0, 3, 3)), at(140));
+        assert_eq!(letters.last_minute(at(141)), None);
+        letters.note(Some(&status(0, 0, 0)), at(150));
+        assert_eq!(letters.last_minute(at(210)), Some(0), "no worker shall run");
     }
 }

@@ -7,6 +7,7 @@ use crds::{KafkaConsumerGroup, KafkaConsumerGroupStatus};
 use kube::ResourceExt;
 
 use super::positions::Positions;
+use super::reports;
 use super::view::View;
 use crate::api::catch_up::catch_up;
 use crate::api::model::{Condition, Group, Oldest, Partition, Summary, Topic, Truth, Worker};
@@ -16,9 +17,15 @@ use crate::kafka::model::GroupKey;
 
 const NOT_REPORTED: &str = "the operator has not reported it yet";
 const NO_REPORT: &str = "no worker has reported yet";
+const NEW: &str = "known for less than a minute";
 const NOT_IN_STATUS: &str = "the status of the resource does not say it";
 const ONE_READ: &str = "Kafka was read only once so far";
 const STANDBY: &str = "this operator stands by or another one serves the group, so it does not read Kafka";
+const OUTDATED: &str = "this operator has not read Kafka for more than 2 minutes and two refreshes; another operator may serve the group";
+
+/// Partitions of a topic that are shown although only the status says how many there are: anybody who may write
+/// the status could write any number.
+const MOST_OF_STATUS: i32 = 10_000;
 
 /// The group.
 pub fn group(
@@ -34,7 +41,8 @@ pub fn group(
         View::Known { topics, .. } => topics.get(name).copied().flatten(),
         _ => {
             let mut topics = status.topics.iter();
-            topics.find(|topic| topic.name == name)?.partitions
+            let count = topics.find(|topic| topic.name == name)?.partitions?;
+            Some(count.clamp(0, MOST_OF_STATUS))
         }
     };
     let topics: Vec<Topic> = spec
@@ -67,7 +75,7 @@ pub fn group(
     };
     group.summary.dead_letters_per_minute = dead_letters;
     if dead_letters.is_none() {
-        let why = "known for less than a minute";
+        let why = reports::missing(status).unwrap_or(NEW.into());
         group.summary.unknown.insert("deadLettersPerMinute", why);
     }
     group
@@ -175,7 +183,7 @@ fn summary(
     let lag = match kafka {
         View::Known { has_lag: true, .. } => positions.total(),
         View::Known { .. } | View::Failed(_) => None,
-        View::NotRead => status.lag.as_ref().map(|lag| lag.total),
+        View::NotRead | View::Outdated => status.lag.as_ref().map(|lag| lag.total),
     };
     let mut missing = |is_missing: bool, field: &'static str, why: &str| {
         if is_missing {
@@ -187,12 +195,13 @@ fn summary(
     missing(count.is_none(), "partitions", &why);
     let rate = |rate: fn(&Partition) -> Option<f64>| {
         let sum = partitions.iter().map(rate).sum::<Option<f64>>();
-        sum.filter(|_| count.is_some() && !matches!(kafka, View::NotRead))
+        sum.filter(|_| count.is_some() && matches!(kafka, View::Known { .. } | View::Failed(_)))
     };
     let incoming = rate(|partition| partition.in_per_second);
     let done = rate(|partition| partition.done_per_second);
     let no_rate = match kafka {
         View::NotRead => STANDBY,
+        View::Outdated => OUTDATED,
         View::Failed(_) => &why,
         View::Known { has_lag: true, .. } => ONE_READ,
         View::Known { .. } => &why,
@@ -204,17 +213,23 @@ fn summary(
     missing(workers.is_none(), "workers", NOT_REPORTED);
     missing(desired.is_none(), "workersDesired", NOT_REPORTED);
     let stalled = status.partitions.as_ref().and_then(|it| it.stalled);
-    missing(stalled.is_none(), "stalled", NO_REPORT);
+    missing(
+        stalled.is_none(),
+        "stalled",
+        reports::missing(status).as_deref().unwrap_or(NO_REPORT),
+    );
     // With many workers, the totals count more than those that the status lists.
     let totals = status.worker_totals.as_ref();
-    let reported = totals.is_some() || !status.workers.is_empty() || desired == Some(0);
+    let no_report = reports::missing(status);
     let total = |of_all: fn(&WorkerTotals) -> i64, of_one: fn(&WorkerStatus) -> i64| {
         let listed = || status.workers.iter().map(of_one).sum::<i64>();
         let sum = totals.map_or_else(listed, of_all);
-        u64::try_from(sum).ok().filter(|_| reported)
+        u64::try_from(sum).ok().filter(|_| no_report.is_none())
     };
-    for field in ["finishedTotal", "deadLetteredTotal", "skippedTotal"] {
-        missing(!reported, field, NO_REPORT);
+    if let Some(why) = &no_report {
+        for field in ["finishedTotal", "deadLetteredTotal", "skippedTotal"] {
+            missing(true, field, why);
+        }
     }
     let ready = status.conditions.iter().find(|it| it.type_ == condition::READY);
     let catch_up_seconds = catch_up(lag, incoming, done, &mut unknown);
@@ -272,6 +287,7 @@ fn partitions(
                 for field in ["lag", "end", "committed"] {
                     match kafka {
                         View::NotRead => unknown.insert(field, STANDBY),
+                        View::Outdated => unknown.insert(field, OUTDATED),
                         _ => unknown.insert(field, why.to_string()),
                     }
                 }
@@ -280,6 +296,7 @@ fn partitions(
                 for field in ["inPerSecond", "donePerSecond"] {
                     match (kafka, position) {
                         (View::NotRead, _) => unknown.insert(field, STANDBY),
+                        (View::Outdated, _) => unknown.insert(field, OUTDATED),
                         (_, Some(_)) => unknown.insert(field, ONE_READ),
                         (_, None) => unknown.insert(field, why.to_string()),
                     }

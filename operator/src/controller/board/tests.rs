@@ -110,7 +110,7 @@ fn what_is_not_known_is_null_with_the_reason() {
             .unwrap()
             .contains("stands by")
     );
-    let problem = crate::kafka::model::KafkaProblem::Unreachable("refused".into());
+    let problem = KafkaProblem::Unreachable("refused".into());
     let group = shown(&reported(), &View::Failed(problem), &none, None);
     assert_eq!(group.summary.lag, None);
     let why = group.summary.unknown.get("lag").unwrap();
@@ -218,4 +218,74 @@ fn an_unchanged_group_stays_the_same_allocation() {
     sources.kafka = Some(KafkaClients::new(Duration::from_secs(15)));
     publish(&sources);
     assert_eq!(board.snapshot().role, Role::Leader);
+}
+
+#[test]
+fn a_number_of_partitions_in_the_status_is_not_trusted() {
+    let mut resource = reported();
+    let positions = Positions::default();
+    for (count, shown_count) in [(i32::MAX, 10_000), (-1, 0), (3, 3)] {
+        let status = resource.status.as_mut().unwrap();
+        status.topics[0].partitions = Some(count);
+        let group = shown(&resource, &View::NotRead, &positions, None);
+        assert_eq!(group.summary.partitions, Some(shown_count));
+        assert_eq!(group.partitions.len(), usize::try_from(shown_count).unwrap());
+    }
+}
+
+#[test]
+fn without_a_report_of_a_worker_numbers_are_unknown_and_not_0() {
+    let mut resource = reported();
+    let status = resource.status.as_mut().unwrap();
+    status.workers.clear();
+    status.worker_totals = Some(crds::status::WorkerTotals {
+        silent: 2,
+        silent_reason: Some("pod w-1: no answer".into()),
+        ..Default::default()
+    });
+    let group = shown(&resource, &View::NotRead, &Positions::default(), None);
+    let summary = &group.summary;
+    assert_eq!(
+        (
+            summary.finished_total,
+            summary.dead_lettered_total,
+            summary.skipped_total
+        ),
+        (None, None, None)
+    );
+    for field in [
+        "finishedTotal",
+        "deadLetteredTotal",
+        "skippedTotal",
+        "deadLettersPerMinute",
+    ] {
+        let why = summary.unknown.get(field).unwrap();
+        assert!(why.contains("pod w-1: no answer"), "{field}: {why}");
+    }
+    resource.status.as_mut().unwrap().replicas = Some(0);
+    let group = shown(&resource, &View::NotRead, &Positions::default(), Some(0));
+    assert_eq!(group.summary.finished_total, Some(0), "no worker shall run");
+}
+
+#[test]
+fn what_was_read_long_ago_is_outdated_once() {
+    let (mut known, start) = (Known::default(), Instant::now());
+    let at = |second| start + Duration::from_secs(second);
+    let longest = Duration::from_secs(630);
+    let problem = KafkaProblem::Unreachable("refused".into());
+    assert!(known.take_answer(Some((start, Err(problem))), longest, start));
+    for second in [121, 630] {
+        assert!(!known.take_answer(None, longest, at(second)), "{second}");
+        assert!(matches!(known.kafka, View::Failed(_)));
+    }
+    assert!(known.take_answer(None, longest, at(631)));
+    assert!(matches!(known.kafka, View::Outdated));
+    assert_eq!(known.read, Some(start), "the same answer does not come again");
+    assert!(!known.take_answer(None, longest, at(632)));
+    let group = shown(&reported(), &known.kafka, &known.positions, None);
+    assert_eq!(group.summary.lag, Some(70), "the status says it");
+    let why = group.summary.unknown.get("inPerSecond").unwrap();
+    assert!(why.contains("has not read Kafka for more than"), "{why}");
+    let why = group.partitions[0].unknown.get("lag").unwrap();
+    assert!(why.contains("has not read Kafka for more than"), "{why}");
 }

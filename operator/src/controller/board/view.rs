@@ -10,6 +10,8 @@ pub enum View {
     /// Nothing yet, or this operator stands by.
     #[default]
     NotRead,
+    /// The last answer is too old to be shown.
+    Outdated,
     Failed(KafkaProblem),
     Known {
         topics: BTreeMap<String, Option<i32>>,
