@@ -256,8 +256,8 @@ async fn the_error_of_an_invalid_file_names_the_file_and_the_field() -> Result<(
         ),
         (
             "cel.yaml",
-            spec(json!({"writers": [{"name": "f", "type": "File", "file": {"directory": "/data"}}]})),
-            &["spec", "a File writer needs a volume", "worker.volumeMounts"],
+            spec(json!({"errorHandling": {"deadLetter": {"topic": "orders"}}})),
+            &["spec", "errorHandling.deadLetter.topic is also an input topic", "<topic>.dlq"],
             false,
         ),
         (

@@ -79,10 +79,11 @@ async fn a_second_reconcile_writes_nothing() -> Result<()> {
         let input = world.topic("orders", 2).await?;
         world.apply_group("orders", blackhole(&input)).await?;
         world.until_ready("orders", 2).await?;
-        // The last reports of the start have been written when there was no write for a while.
+        // The last reports of the start have been written when there was no write for a while: the operator
+        // reads reports every 15 s.
         until("the operator is at rest", async || {
             let mark = Mark::now(&world.env)?;
-            tokio::time::sleep(Duration::from_secs(10)).await;
+            tokio::time::sleep(Duration::from_secs(20)).await;
             nothing_written(&mark)
         })
         .await?;
