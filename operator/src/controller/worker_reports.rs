@@ -155,12 +155,9 @@ impl WorkerReports {
         receiver
     }
 
-    /// Groups with workers that are read.
+    /// Groups that are served, also those without workers: their lag changes too.
     pub fn groups(&self) -> usize {
-        lock(&self.groups)
-            .values()
-            .filter(|group| !group.workers.is_empty())
-            .count()
+        lock(&self.groups).len()
     }
 
     /// Drops everything that is remembered of a group.

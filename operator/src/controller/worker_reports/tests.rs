@@ -98,8 +98,10 @@ async fn a_round_reads_all_workers_and_requests_a_reconcile() {
         (7, Some("RecordFailed"))
     );
     assert_eq!(reports.groups(), 1);
+    reports.of(&GroupKey::new("shop", "stopped"), Vec::new(), &[]);
+    assert_eq!(reports.groups(), 2, "one without workers counts too");
     reports.forget(&key());
-    assert_eq!(reports.groups(), 0);
+    assert_eq!(reports.groups(), 1);
 }
 
 #[test]
