@@ -30,6 +30,7 @@ use super::scope::Scope;
 use super::worker_reports::numbers_interval;
 use crate::group::rejection::Rejection;
 use crate::group::validate::ReportMode;
+use compute::Computed;
 use schedule::Schedule;
 
 /// Why the status could not be written.
@@ -52,12 +53,12 @@ pub enum StatusError {
 pub async fn update_status(
     scope: &Scope,
     group: &KafkaConsumerGroup,
-    new: KafkaConsumerGroupStatus,
+    computed: Computed,
     more_events: Vec<Event>,
     memory: &mut GroupMemory,
 ) -> Result<(), StatusError> {
     let _slot = scope.api_slot().await;
-    let old = group.status.clone().unwrap_or_default();
+    let (old, new) = (group.status.clone().unwrap_or_default(), computed.status);
     let schedule = schedule(scope);
     let written = memory.written.as_ref().map(|(written, at)| (written, *at));
     let since = *memory.since.get_or_insert_with(Instant::now);
@@ -69,7 +70,9 @@ pub async fn update_status(
         // Compared with the last written status if there is one: the cached status may be delayed, and then
         // the Events would be published twice.
         let published = memory.written.as_ref().map_or(&old, |(written, _)| written);
-        let events = events::events(published, &new);
+        let mut events = events::events(published, &new);
+        let unlisted = computed.unlisted_skipped;
+        events.extend(events::skipped_by_retention(published, &new, unlisted));
         memory.written = Some((new, Instant::now()));
         publish(scope, group, events).await;
     }

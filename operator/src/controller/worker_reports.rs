@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crds::names::WORKER_HTTP_PORT;
-use crds::status::WorkerStatus;
+use crds::status::{SkippedByRetention, WorkerStatus};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -19,7 +19,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::pods::PodFacts;
 use crate::kafka::model::GroupKey;
-use crate::reports::summary::summarize;
+use crate::reports::summary::{skipped_by_retention, summarize};
 use crate::reports::{self, WorkerReport};
 use crate::sync::lock;
 
@@ -77,6 +77,8 @@ pub struct ReadReports {
     /// Every worker has answered or is silent; otherwise the entries are those of the old status.
     pub complete: bool,
     pub entries: Vec<WorkerStatus>,
+    /// What retention removed unread, also what the entries have no place for.
+    pub skipped: Vec<SkippedByRetention>,
     /// Ready workers that do not answer, each with the reason.
     pub silent: Vec<String>,
 }
@@ -107,6 +109,8 @@ struct GroupReports {
 #[derive(Debug, Default)]
 struct LastReport {
     entry: Option<WorkerStatus>,
+    /// What retention removed, also what the entry has no place for.
+    skipped: Vec<SkippedByRetention>,
     has_address: bool,
     ready: bool,
     /// When it was last asked. None: never since it is ready.
@@ -275,6 +279,7 @@ impl GroupReports {
         match answer {
             Ok(report) => {
                 last.entry = Some(summarize(name, &report, now));
+                last.skipped = skipped_by_retention(&report.partitions);
                 last.answered = true;
                 (last.failures, last.error) = (0, String::new());
             }
@@ -334,11 +339,14 @@ impl GroupReports {
         let silent: Vec<String> = silent
             .map(|(name, last)| format!("pod {name}: {}", last.error))
             .collect();
+        let skipped = self.workers.values().flat_map(|last| &last.skipped);
+        let skipped: Vec<SkippedByRetention> = skipped.cloned().collect();
         if self.complete {
             let entries = self.workers.values().filter_map(|last| last.entry.clone());
             return ReadReports {
                 complete: true,
                 entries: entries.collect(),
+                skipped,
                 silent,
             };
         }
@@ -347,6 +355,7 @@ impl GroupReports {
         ReadReports {
             complete: false,
             entries: present.map(|entry| read_at(entry, now)).collect(),
+            skipped,
             silent,
         }
     }

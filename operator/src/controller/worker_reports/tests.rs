@@ -259,6 +259,21 @@ fn a_silent_worker_is_asked_once_a_minute_after_the_others() {
 }
 
 #[test]
+fn ranges_beyond_those_of_an_entry_are_remembered() {
+    let (mut group, _) = group_of(&["a"]);
+    let skipped = json!({"fromOffset": 3, "toOffset": 9, "time": "2026-01-31T09:00:00Z"});
+    let partitions = (0..20).map(|n| json!({"partition": n, "skippedByRetention": skipped}));
+    let report = json!({"worker": "a", "partitions": partitions.collect::<Vec<_>>()});
+    group.note("a", Ok(serde_json::from_value(report).unwrap()), Timestamp::now());
+    group.finish(INTERVAL, Instant::now());
+    let read = group.read(&[], Timestamp::now());
+    assert_eq!(
+        (read.skipped.len(), read.entries[0].skipped_by_retention.len()),
+        (20, 8)
+    );
+}
+
+#[test]
 fn workers_that_are_gone_are_forgotten_and_a_group_without_workers_is_known() {
     let (mut group, _) = group_of(&["a"]);
     group.note("a", report("a", None), Timestamp::now());
