@@ -57,6 +57,21 @@ impl Schedule {
         now.duration_since(at) >= self.numbers_interval
     }
 
+    /// Whether `new` is stored as far as the CRD allows: when it was `written`, the API server `returned` what
+    /// the cache has. A CRD that is older than the operator drops fields, and writing them again has no effect.
+    pub(super) fn is_stored(
+        self,
+        old: &KafkaConsumerGroupStatus,
+        new: &KafkaConsumerGroupStatus,
+        written: Option<&KafkaConsumerGroupStatus>,
+        returned: Option<&KafkaConsumerGroupStatus>,
+    ) -> bool {
+        let same = |one: Option<&KafkaConsumerGroupStatus>, other| {
+            one.is_some_and(|one| self.fields(one) == self.fields(other))
+        };
+        same(written, new) && same(returned, old)
+    }
+
     /// `new` as a merge patch over `old`, with null for removed fields.
     pub(super) fn patch(
         self,
@@ -277,6 +292,25 @@ mod tests {
         };
         assert!(!after(1));
         assert!(after(6));
+    }
+
+    #[test]
+    fn fields_that_the_api_server_drops_are_not_written_again() {
+        let returned = status(1);
+        let new = KafkaConsumerGroupStatus {
+            worker_totals: Some(WorkerTotals::default()),
+            ..status(1)
+        };
+        let stored = |old: &KafkaConsumerGroupStatus, wanted: &KafkaConsumerGroupStatus| {
+            ONE.is_stored(old, wanted, Some(&new), Some(&returned))
+        };
+        assert!(stored(&returned, &new));
+        assert!(!stored(&status(7), &new), "another client has edited it");
+        assert!(!stored(&returned, &status(2)), "something has changed");
+        assert!(
+            !ONE.is_stored(&returned, &new, None, None),
+            "nothing was written yet"
+        );
     }
 
     /// Writes within ten minutes, with workers that finish records all the time, a lag that changes all the
