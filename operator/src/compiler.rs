@@ -56,10 +56,19 @@ pub enum Verdict {
 /// The verdicts of one operator.
 #[derive(Debug)]
 pub struct Programs {
-    verdicts: Mutex<HashMap<String, Arc<OnceCell<Verdict>>>>,
+    programs: Mutex<HashMap<String, Arc<Program>>>,
     #[cfg(feature = "vrl")]
     processes: Option<Processes>,
-    /// Why the last process could not compile, whatever its program.
+    /// Why the last process could not be started, whatever its program.
+    #[cfg(feature = "vrl")]
+    failure: Mutex<Option<String>>,
+}
+
+/// What is known of one program.
+#[derive(Debug, Default)]
+struct Program {
+    verdict: OnceCell<Verdict>,
+    /// Why the last process of this program ended without a verdict.
     #[cfg(feature = "vrl")]
     failure: Mutex<Option<String>>,
 }
@@ -77,7 +86,7 @@ impl Default for Programs {
     /// Compiles in this process, which is for tests.
     fn default() -> Self {
         Self {
-            verdicts: Mutex::default(),
+            programs: Mutex::default(),
             #[cfg(feature = "vrl")]
             processes: None,
             #[cfg(feature = "vrl")]
@@ -128,8 +137,8 @@ impl Programs {
     /// What is known of `source`; compiles it only if nothing runs processes. Call [`Programs::prepare`]
     /// first.
     pub fn verdict(&self, source: &str) -> Verdict {
-        let cell = self.cell(source);
-        if let Some(verdict) = cell.get() {
+        let program = self.program(source);
+        if let Some(verdict) = program.verdict.get() {
             return verdict.clone();
         }
         #[cfg(feature = "vrl")]
@@ -139,7 +148,7 @@ impl Programs {
                 Err(error) => Verdict::Invalid(error.to_string()),
             };
             // Err: another thread was faster.
-            drop(cell.set(verdict.clone()));
+            drop(program.verdict.set(verdict.clone()));
             return verdict;
         }
         // Without the compiler every program passes; the worker checks its programs when it starts.
@@ -147,7 +156,7 @@ impl Programs {
             return Verdict::Valid;
         }
         #[cfg(feature = "vrl")]
-        if let Some(failure) = lock(&self.failure).as_ref() {
+        if let Some(failure) = lock(&self.failure).as_ref().or(lock(&program.failure).as_ref()) {
             return Verdict::Unknown(format!("the operator's compiler does not run: {failure}"));
         }
         Verdict::Unknown("the operator still compiles it, or programs before it".into())
@@ -167,7 +176,7 @@ impl Programs {
         }
         let unknown: Vec<String> = sources
             .into_iter()
-            .filter(|source| !self.cell(source).initialized())
+            .filter(|source| !self.program(source).verdict.initialized())
             .collect();
         if unknown.is_empty() {
             return;
@@ -192,9 +201,9 @@ impl Programs {
     #[cfg(feature = "vrl")]
     async fn compile(self: &Arc<Self>, source: &str) {
         let Some(processes) = &self.processes else { return };
-        let cell = self.cell(source);
+        let program = self.program(source);
         let mut killed = false;
-        let verdict = cell.get_or_try_init(async || {
+        let verdict = program.verdict.get_or_try_init(async || {
             let verdict = processes.compile(source).await;
             let Err(process::Error::Timeout(after)) = verdict else {
                 return verdict;
@@ -209,25 +218,30 @@ impl Programs {
         if let Some(error) = &failure {
             tracing::warn!(%error, "cannot compile a VRL program; it is tried again");
         }
-        *lock(&self.failure) = failure.map(|error| error.to_string());
+        let (all, own) = match failure {
+            Some(error @ process::Error::Process(_)) => (Some(error.to_string()), None),
+            other => (None, other.map(|error| error.to_string())),
+        };
+        *lock(&self.failure) = all;
+        *lock(&program.failure) = own;
         if killed {
             let (programs, key) = (Arc::downgrade(self), hash(source.as_bytes()));
             tokio::spawn(async move {
                 tokio::time::sleep(RECONSIDER).await;
                 if let Some(programs) = programs.upgrade() {
-                    lock(&programs.verdicts).remove(&key);
+                    lock(&programs.programs).remove(&key);
                 }
             });
         }
     }
 
-    fn cell(&self, source: &str) -> Arc<OnceCell<Verdict>> {
+    fn program(&self, source: &str) -> Arc<Program> {
         let key = hash(source.as_bytes());
-        let mut verdicts = lock(&self.verdicts);
-        if verdicts.len() >= MAX_RESULTS && !verdicts.contains_key(&key) {
-            verdicts.clear();
+        let mut programs = lock(&self.programs);
+        if programs.len() >= MAX_RESULTS && !programs.contains_key(&key) {
+            programs.clear();
         }
-        verdicts.entry(key).or_default().clone()
+        programs.entry(key).or_default().clone()
     }
 }
 
@@ -264,3 +278,6 @@ impl Processes {
         })
     }
 }
+
+#[cfg(all(test, feature = "vrl"))]
+mod tests;

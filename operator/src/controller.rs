@@ -132,14 +132,15 @@ async fn reconcile(
     events.extend(update_status::events::restored(&std::mem::take(
         &mut memory.restored,
     )));
-    update_status::update_status(scope, group, computed.status, events, memory).await?; // (client)
+    let converging = computed.converging;
+    update_status::update_status(scope, group, computed, events, memory).await?; // (client)
     outcome.applied.map_err(ReconcileError::Apply)?;
     memory.failures = 0;
     let generation = group.metadata.generation.unwrap_or_default();
     let next = if quiet {
         QUIET_REQUEUE
     } else {
-        memory.next_requeue(generation, computed.converging, context.refresh, Instant::now())
+        memory.next_requeue(generation, converging, context.refresh, Instant::now())
     };
     // Both end with time alone: a member without a pod counts as another's after a moment, and a child counts
     // as contested until it was left unchanged.

@@ -107,10 +107,21 @@ pub struct OldestReport {
 /// The report of the worker at `address`. Connecting and the head of the answer take at most `limit`, and the
 /// body as long again.
 pub async fn ask(address: SocketAddr, limit: Duration) -> Result<WorkerReport, ReadError> {
+    ask_connecting_within(limit, address, limit).await
+}
+
+/// The same, and connecting alone takes at most `connect`.
+pub async fn ask_connecting_within(
+    connect: Duration,
+    address: SocketAddr,
+    limit: Duration,
+) -> Result<WorkerReport, ReadError> {
     let late = |_| ReadError::Timeout { address, limit };
     // The semaphores are never closed.
     let _connection = CONNECTIONS.acquire().await;
-    let (answer, connection) = tokio::time::timeout(limit, head(address)).await.map_err(late)??;
+    let (answer, connection) = tokio::time::timeout(limit, head(address, connect))
+        .await
+        .map_err(late)??;
     let _large = match answer.size_hint().exact() {
         Some(length) if length <= SMALL => None,
         _ => LARGE.acquire().await.ok(),
@@ -134,13 +145,20 @@ impl Drop for Connection {
     }
 }
 
-async fn head(address: SocketAddr) -> Result<(hyper::body::Incoming, Connection), ReadError> {
+async fn head(
+    address: SocketAddr,
+    connect: Duration,
+) -> Result<(hyper::body::Incoming, Connection), ReadError> {
     let http = |error: &dyn fmt::Display| ReadError::Http {
         address,
         why: error.to_string(),
     };
-    let stream = TcpStream::connect(address)
+    let stream = tokio::time::timeout(connect, TcpStream::connect(address))
         .await
+        .map_err(|_| ReadError::Timeout {
+            address,
+            limit: connect,
+        })?
         .map_err(|error| ReadError::Connect {
             address,
             why: error.to_string(),

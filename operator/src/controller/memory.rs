@@ -37,6 +37,8 @@ pub struct GroupMemory {
     pub since: Option<Instant>,
     /// The last written status, and when.
     pub written: Option<(KafkaConsumerGroupStatus, Instant)>,
+    /// The status that the API server returned then.
+    pub returned: Option<KafkaConsumerGroupStatus>,
     /// The generation that is converging, and since when.
     pub converging: Option<(i64, Instant)>,
     /// The claim that this operator has replaced, and when.

@@ -30,6 +30,7 @@ use super::scope::Scope;
 use super::worker_reports::numbers_interval;
 use crate::group::rejection::Rejection;
 use crate::group::validate::ReportMode;
+use compute::Computed;
 use schedule::Schedule;
 
 /// Why the status could not be written.
@@ -52,25 +53,31 @@ pub enum StatusError {
 pub async fn update_status(
     scope: &Scope,
     group: &KafkaConsumerGroup,
-    new: KafkaConsumerGroupStatus,
+    computed: Computed,
     more_events: Vec<Event>,
     memory: &mut GroupMemory,
 ) -> Result<(), StatusError> {
     let _slot = scope.api_slot().await;
-    let old = group.status.clone().unwrap_or_default();
+    let (old, new) = (group.status.clone().unwrap_or_default(), computed.status);
     let schedule = schedule(scope);
     let written = memory.written.as_ref().map(|(written, at)| (written, *at));
     let since = *memory.since.get_or_insert_with(Instant::now);
-    if schedule.is_due(&old, &new, written, since, Instant::now()) {
+    let last = written.map(|(written, _)| written);
+    if schedule.is_due(&old, &new, written, since, Instant::now())
+        && !schedule.is_stored(&old, &new, last, memory.returned.as_ref())
+    {
         let patch = json!({"status": schedule.patch(&old, &new)});
-        if !write(scope, group, patch).await? {
+        let Some(returned) = write(scope, group, patch).await? else {
             return Ok(());
-        }
+        };
         // Compared with the last written status if there is one: the cached status may be delayed, and then
         // the Events would be published twice.
         let published = memory.written.as_ref().map_or(&old, |(written, _)| written);
-        let events = events::events(published, &new);
+        let mut events = events::events(published, &new);
+        let unlisted = computed.unlisted_skipped;
+        events.extend(events::skipped_by_retention(published, &new, unlisted));
         memory.written = Some((new, Instant::now()));
+        memory.returned = Some(returned);
         publish(scope, group, events).await;
     }
     publish(scope, group, more_events).await;
@@ -178,14 +185,19 @@ async fn stop_unreadable(
         .map_err(StatusError::Stop)
 }
 
-/// False if the group was deleted.
-async fn write(scope: &Scope, group: &KafkaConsumerGroup, patch: Value) -> Result<bool, StatusError> {
+/// The status that the API server returns: a CRD that is older than this operator drops fields. None: the group
+/// was deleted.
+async fn write(
+    scope: &Scope,
+    group: &KafkaConsumerGroup,
+    patch: Value,
+) -> Result<Option<KafkaConsumerGroupStatus>, StatusError> {
     match api(scope, group)
         .patch_status(&group.name_any(), &manager(), &Patch::Merge(patch))
         .await
     {
-        Ok(DeserializeGuard(_)) => Ok(true),
-        Err(error) if is_not_found(&error) => Ok(false),
+        Ok(DeserializeGuard(stored)) => Ok(Some(stored.ok().and_then(|it| it.status).unwrap_or_default())),
+        Err(error) if is_not_found(&error) => Ok(None),
         Err(error) => Err(StatusError::Write(Box::new(error))),
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crds::names::WORKER_HTTP_PORT;
-use crds::status::WorkerStatus;
+use crds::status::{SkippedByRetention, WorkerStatus};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -19,7 +19,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::pods::PodFacts;
 use crate::kafka::model::GroupKey;
-use crate::reports::summary::summarize;
+use crate::reports::summary::{skipped_by_retention, summarize};
 use crate::reports::{self, WorkerReport};
 use crate::sync::lock;
 
@@ -29,10 +29,15 @@ pub const INTERVAL: Duration = Duration::from_secs(15);
 const REREAD: Duration = Duration::from_secs(9);
 /// And after this time if there is a worker that was never asked.
 const NEW_WORKER: Duration = Duration::from_secs(2);
-/// A round of reads that takes longer has failed: 1,000 workers that do not answer take 40 s.
+/// A round of reads that takes longer has failed: 1,000 workers that do not answer take 80 s, and 40 s once they
+/// are silent.
 const ROUND: Duration = Duration::from_secs(180);
 /// A healthy worker answers in milliseconds.
 const ANSWER: Duration = Duration::from_secs(2);
+/// Connecting to a worker that has failed before takes at most this long.
+const CONNECT_AGAIN: Duration = Duration::from_secs(1);
+/// A silent worker is asked again after this time, so that the others do not wait behind it.
+const ASK_SILENT: Duration = Duration::from_secs(60);
 /// Workers of one group that are asked at the same time.
 const CONCURRENT: usize = 25;
 /// A ready worker that has not answered so often in a row is silent.
@@ -69,9 +74,11 @@ impl Target {
 /// What the operator has read from the workers of a group.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ReadReports {
-    /// Every worker was asked; otherwise the entries are those of the old status.
+    /// Every worker has answered or is silent; otherwise the entries are those of the old status.
     pub complete: bool,
     pub entries: Vec<WorkerStatus>,
+    /// What retention removed unread, also what the entries have no place for.
+    pub skipped: Vec<SkippedByRetention>,
     /// Ready workers that do not answer, each with the reason.
     pub silent: Vec<String>,
 }
@@ -90,7 +97,7 @@ struct GroupReports {
     /// Start of the last round.
     started: Option<Instant>,
     reading: bool,
-    /// Every worker was asked since this operator serves the group.
+    /// Since this operator serves the group, every worker has answered or has been silent.
     complete: bool,
     /// The problems at the end of the last round.
     problems: Vec<Problem>,
@@ -102,11 +109,26 @@ struct GroupReports {
 #[derive(Debug, Default)]
 struct LastReport {
     entry: Option<WorkerStatus>,
+    /// What retention removed, also what the entry has no place for.
+    skipped: Vec<SkippedByRetention>,
+    has_address: bool,
     ready: bool,
-    asked: bool,
+    /// When it was last asked. None: never since it is ready.
+    asked: Option<Instant>,
+    /// This operator has read its report.
+    answered: bool,
     /// Failed reads in a row, and why the last one failed.
     failures: u32,
     error: String,
+}
+
+/// A worker that is asked now.
+#[derive(Debug, PartialEq, Eq)]
+struct Due {
+    name: String,
+    address: SocketAddr,
+    /// Limit for connecting.
+    connect: Duration,
 }
 
 /// What makes a reconcile necessary when it changes: worker, reason, whether partitions are stalled, whether
@@ -116,6 +138,16 @@ type Problem = (String, Option<String>, bool, bool);
 impl LastReport {
     fn is_silent(&self) -> bool {
         self.ready && self.failures >= SILENT
+    }
+
+    /// One failed read says nothing: the worker may be busy, or the network is not ready.
+    fn is_known(&self) -> bool {
+        !self.has_address || self.answered || self.failures >= SILENT
+    }
+
+    fn may_wait(&self, now: Instant) -> bool {
+        let recent = |asked| now.duration_since(asked) < ASK_SILENT;
+        self.is_silent() && self.asked.is_some_and(recent)
     }
 }
 
@@ -127,12 +159,9 @@ impl WorkerReports {
         receiver
     }
 
-    /// Groups with workers that are read.
+    /// Groups that are served, also those without workers: their lag changes too.
     pub fn groups(&self) -> usize {
-        lock(&self.groups)
-            .values()
-            .filter(|group| !group.workers.is_empty())
-            .count()
+        lock(&self.groups).len()
     }
 
     /// Drops everything that is remembered of a group.
@@ -145,16 +174,17 @@ impl WorkerReports {
     pub fn of(self: &Arc<Self>, key: &GroupKey, targets: Vec<Target>, old: &[WorkerStatus]) -> ReadReports {
         let mut groups = lock(&self.groups);
         let group = groups.entry(key.clone()).or_default();
-        group.update(&targets, old);
+        group.update(&targets, old, Timestamp::now());
         if let Some(due) = group.start_round(targets, Instant::now()) {
             tokio::spawn(self.clone().round(key.clone(), due));
         }
         group.read(old, Timestamp::now())
     }
 
-    async fn round(self: Arc<Self>, key: GroupKey, due: Vec<(String, SocketAddr)>) {
-        let ask = |(name, address): (String, SocketAddr)| async move {
-            (name, reports::ask(address, ANSWER).await)
+    async fn round(self: Arc<Self>, key: GroupKey, due: Vec<Due>) {
+        let ask = |due: Due| async move {
+            let answer = reports::ask_connecting_within(due.connect, due.address, ANSWER).await;
+            (due.name, answer)
         };
         let mut answers = stream::iter(due).map(ask).buffer_unordered(CONCURRENT);
         while let Some((name, answer)) = answers.next().await {
@@ -174,28 +204,52 @@ impl WorkerReports {
 }
 
 impl GroupReports {
-    /// Takes over which workers exist.
-    fn update(&mut self, targets: &[Target], old: &[WorkerStatus]) {
+    /// Takes over which workers exist. Nobody has read their reports while no operator ran, so an entry of the
+    /// old status counts as read now.
+    fn update(&mut self, targets: &[Target], old: &[WorkerStatus], now: Timestamp) {
         let mut before = std::mem::take(&mut self.workers);
         for target in targets {
             let mut last = before.remove(&target.name).unwrap_or_else(|| LastReport {
-                entry: old.iter().find(|entry| entry.name == target.name).cloned(),
+                entry: old
+                    .iter()
+                    .find(|entry| entry.name == target.name)
+                    .map(|entry| read_at(entry, now)),
                 ..LastReport::default()
             });
-            last.ready = target.ready;
+            if target.ready && !last.ready {
+                // Failures of a worker that starts do not count.
+                (last.failures, last.asked) = (0, None);
+            }
+            (last.ready, last.has_address) = (target.ready, target.address.is_some());
             self.workers.insert(target.name.clone(), last);
         }
         self.complete |= self.workers.is_empty();
     }
 
-    /// The workers to ask now, if it is time.
-    fn start_round(&mut self, targets: Vec<Target>, now: Instant) -> Option<Vec<(String, SocketAddr)>> {
-        let due = targets
-            .into_iter()
-            .filter_map(|target| Some((target.name, target.address?)));
-        let due: Vec<(String, SocketAddr)> = due.collect();
+    /// The workers to ask now, if it is time; those that have failed before come last.
+    fn start_round(&mut self, targets: Vec<Target>, now: Instant) -> Option<Vec<Due>> {
+        let due = targets.into_iter().filter_map(|target| {
+            let address = target.address?;
+            let last = self.workers.get(&target.name)?;
+            let connect = match last.failures {
+                0..SILENT => ANSWER,
+                _ => CONNECT_AGAIN,
+            };
+            (!last.may_wait(now)).then_some(Due {
+                name: target.name,
+                address,
+                connect,
+            })
+        });
+        let mut due: Vec<Due> = due.collect();
+        due.sort_by_key(|due| due.connect < ANSWER);
         let waited = self.started.map(|started| now.duration_since(started));
-        let never_asked = |(name, _): &(String, _)| !self.workers.get(name).is_some_and(|last| last.asked);
+        let never_asked = |due: &Due| {
+            !self
+                .workers
+                .get(&due.name)
+                .is_some_and(|last| last.asked.is_some())
+        };
         let is_due = match waited {
             None => true,
             Some(waited) if self.reading => waited >= ROUND,
@@ -205,6 +259,11 @@ impl GroupReports {
             return None;
         }
         (self.started, self.reading) = (Some(now), true);
+        for due in &due {
+            if let Some(last) = self.workers.get_mut(&due.name) {
+                last.asked = Some(now);
+            }
+        }
         Some(due)
     }
 
@@ -212,7 +271,6 @@ impl GroupReports {
         let Some(last) = self.workers.get_mut(name) else {
             return;
         };
-        last.asked = true;
         let answer = answer.and_then(|report| match report.worker == name {
             true => Ok(report),
             // The address of a pod that is gone belongs to another one soon.
@@ -221,12 +279,17 @@ impl GroupReports {
         match answer {
             Ok(report) => {
                 last.entry = Some(summarize(name, &report, now));
+                last.skipped = skipped_by_retention(&report.partitions);
+                last.answered = true;
                 (last.failures, last.error) = (0, String::new());
             }
             Err(error) => {
                 tracing::debug!(worker = name, error, "cannot read the report of a worker");
                 last.failures = last.failures.saturating_add(1);
                 last.error = error;
+                if !self.complete && !last.answered {
+                    last.entry = last.entry.as_ref().map(|entry| read_at(entry, now));
+                }
             }
         }
     }
@@ -235,7 +298,8 @@ impl GroupReports {
     /// and for changed numbers when it is time to write them.
     fn finish(&mut self, numbers_interval: Duration, now: Instant) -> bool {
         self.reading = false;
-        let first = !std::mem::replace(&mut self.complete, true);
+        let complete = self.complete || self.workers.values().all(LastReport::is_known);
+        let first = complete && !std::mem::replace(&mut self.complete, complete);
         let problem = |(name, last): (&String, &LastReport)| {
             let reason = last.entry.as_ref().and_then(|entry| entry.paused_reason.clone());
             let stalled = last.entry.as_ref().is_some_and(|entry| entry.stalled > 0);
@@ -275,11 +339,14 @@ impl GroupReports {
         let silent: Vec<String> = silent
             .map(|(name, last)| format!("pod {name}: {}", last.error))
             .collect();
+        let skipped = self.workers.values().flat_map(|last| &last.skipped);
+        let skipped: Vec<SkippedByRetention> = skipped.cloned().collect();
         if self.complete {
             let entries = self.workers.values().filter_map(|last| last.entry.clone());
             return ReadReports {
                 complete: true,
                 entries: entries.collect(),
+                skipped,
                 silent,
             };
         }
@@ -287,14 +354,17 @@ impl GroupReports {
         let present = old.iter().filter(|entry| self.workers.contains_key(&entry.name));
         ReadReports {
             complete: false,
-            entries: present
-                .map(|entry| WorkerStatus {
-                    reported_at: Some(now),
-                    ..entry.clone()
-                })
-                .collect(),
+            entries: present.map(|entry| read_at(entry, now)).collect(),
+            skipped,
             silent,
         }
+    }
+}
+
+fn read_at(entry: &WorkerStatus, now: Timestamp) -> WorkerStatus {
+    WorkerStatus {
+        reported_at: Some(now),
+        ..entry.clone()
     }
 }
 

@@ -10,8 +10,10 @@ use super::{OldestReport, PartitionReport, WorkerReport};
 const MAX_ERROR_CHARS: usize = 1024;
 /// Stalled partitions of one worker, as the schema of `status.workers` allows.
 const MAX_STALLED: usize = 8;
-/// Ranges of one worker that retention removed, as the schema allows.
+/// Ranges in the entry of one worker that retention removed, as the schema allows.
 const MAX_SKIPPED: usize = 8;
+/// Ranges of one worker that are remembered for the list of the group.
+const MAX_REMEMBERED: usize = 1000;
 /// Bytes of the error of a stalled partition.
 const MAX_STALLED_ERROR: usize = 200;
 /// Bytes of a topic, as Kafka allows, and of other names.
@@ -43,7 +45,10 @@ pub fn summarize(name: &str, report: &WorkerReport, read_at: Timestamp) -> Worke
         ),
         stalled: i32::try_from(stalled.len()).unwrap_or(i32::MAX),
         stalled_partitions: stalled.into_iter().take(MAX_STALLED).collect(),
-        skipped_by_retention: skipped_by_retention(partitions),
+        skipped_by_retention: skipped_by_retention(partitions)
+            .into_iter()
+            .take(MAX_SKIPPED)
+            .collect(),
         oldest_in_flight: oldest.map(|(partition, oldest)| {
             let since = whole_seconds(oldest.since);
             let topic = cut(&partition.topic, MAX_NAME);
@@ -64,8 +69,8 @@ pub fn summarize(name: &str, report: &WorkerReport, read_at: Timestamp) -> Worke
     }
 }
 
-/// What retention removed unread; the latest first.
-fn skipped_by_retention(partitions: &[PartitionReport]) -> Vec<SkippedByRetention> {
+/// What retention removed unread; the latest first. More than the entry of a worker has.
+pub fn skipped_by_retention(partitions: &[PartitionReport]) -> Vec<SkippedByRetention> {
     let skipped = partitions.iter().filter_map(|partition| {
         let range = partition.skipped_by_retention.as_ref()?;
         Some(SkippedByRetention {
@@ -78,7 +83,7 @@ fn skipped_by_retention(partitions: &[PartitionReport]) -> Vec<SkippedByRetentio
     });
     let mut skipped: Vec<SkippedByRetention> = skipped.collect();
     skipped.sort_by(|a, b| (b.time, &a.topic, a.partition).cmp(&(a.time, &b.topic, b.partition)));
-    skipped.truncate(MAX_SKIPPED);
+    skipped.truncate(MAX_REMEMBERED);
     skipped
 }
 
@@ -195,5 +200,17 @@ mod tests {
         );
         let size = serde_json::to_string(&entry).unwrap().len();
         assert!(size < 12_000, "{size}");
+    }
+
+    #[test]
+    fn an_entry_has_8_ranges_that_retention_removed_and_more_are_remembered() {
+        let skipped = json!({"fromOffset": 3, "toOffset": 9, "time": "2026-01-31T09:00:00Z"});
+        let partitions =
+            (0..2000).map(|n| json!({"topic": "orders", "partition": n, "skippedByRetention": skipped}));
+        let report = json!({"partitions": partitions.collect::<Vec<_>>()});
+        let report: WorkerReport = serde_json::from_value(report).unwrap();
+        assert_eq!(skipped_by_retention(&report.partitions).len(), 1000);
+        let entry = summarize("w-1", &report, Timestamp::UNIX_EPOCH);
+        assert_eq!(entry.skipped_by_retention.len(), MAX_SKIPPED);
     }
 }

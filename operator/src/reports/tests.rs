@@ -96,6 +96,27 @@ async fn a_server_that_does_not_answer_or_stops_in_the_middle_takes_limited_time
 }
 
 #[tokio::test]
+async fn an_address_that_takes_no_connection_costs_only_the_time_to_connect() {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    // Connections that nobody accepts fill the queue; the kernel does not answer the next one.
+    let mut waiting = Vec::new();
+    while let Ok(stream) = tokio::time::timeout(4 * SHORT, TcpStream::connect(address)).await {
+        waiting.push(stream.unwrap());
+    }
+    let error = ask_connecting_within(SHORT, address, LIMIT).await.unwrap_err();
+    assert_eq!(
+        error,
+        ReadError::Timeout {
+            address,
+            limit: SHORT
+        }
+    );
+}
+
+#[tokio::test]
 async fn what_is_no_report_is_an_error_that_quotes_nothing() {
     let secret = "c2VjcmV0";
     let closed = |answer: &[u8]| answer.to_vec();

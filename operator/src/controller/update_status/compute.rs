@@ -7,7 +7,7 @@ pub mod inputs;
 pub(super) mod verdicts;
 
 use crds::KafkaConsumerGroupStatus;
-use crds::status::{LagStatus, PartitionsStatus, ScalingStatus, TopicStatus, condition};
+use crds::status::{LagStatus, PartitionsStatus, ScalingStatus, SkippedByRetention, TopicStatus, condition};
 use jiff::Timestamp;
 
 use self::counts::WorkerCounts;
@@ -31,6 +31,8 @@ pub struct Computed {
     pub healthy: bool,
     /// The group is converging and should be reconciled again soon.
     pub converging: bool,
+    /// New ranges that retention removed and that the status has no place for.
+    pub unlisted_skipped: usize,
 }
 
 pub fn compute(inputs: &Inputs<'_>) -> Computed {
@@ -75,6 +77,10 @@ pub fn compute(inputs: &Inputs<'_>) -> Computed {
         (condition::STALLED, stalled),
     ];
     let read = inputs.reports.filter(|read| read.complete);
+    let (skipped_by_retention, unlisted_skipped) =
+        workers::skipped_by_retention(&inputs.skipped(), &skipped_before(inputs.old, &topics), |name| {
+            inputs.spec.topics.iter().any(|topic| topic.name == name)
+        });
     let status = KafkaConsumerGroupStatus {
         observed_generation: inputs.generation,
         conditions: conditions::merge(&inputs.old.conditions, verdicts, inputs.generation, now),
@@ -104,11 +110,7 @@ pub fn compute(inputs: &Inputs<'_>) -> Computed {
             .map(scaling_status)
             .or_else(|| inputs.old.scaling.clone()),
         stalled_partitions: stuck.map(|(_, shown)| shown).unwrap_or_default(),
-        skipped_by_retention: workers::skipped_by_retention(
-            inputs.workers(),
-            &inputs.old.skipped_by_retention,
-            |name| inputs.spec.topics.iter().any(|topic| topic.name == name),
-        ),
+        skipped_by_retention,
         workers: read.map_or_else(
             || inputs.old.workers.clone(),
             |read| workers::shown(&read.entries, &inputs.old.workers),
@@ -126,6 +128,7 @@ pub fn compute(inputs: &Inputs<'_>) -> Computed {
         status,
         healthy: matches!(assigned, Assigned::All) && deployed.ready > 0 && inputs.shared.is_none(),
         converging,
+        unlisted_skipped,
     }
 }
 
@@ -193,6 +196,21 @@ fn topics(inputs: &Inputs<'_>, facts: Option<&KafkaFacts>) -> Vec<TopicStatus> {
         }
     });
     topics.collect()
+}
+
+/// The ranges that retention removed from the same topics. Offsets of a deleted topic say nothing about the one
+/// that has replaced it.
+fn skipped_before(old: &KafkaConsumerGroupStatus, topics: &[TopicStatus]) -> Vec<SkippedByRetention> {
+    let id = |topics: &[TopicStatus], name: &str| {
+        let topic = topics.iter().find(|topic| topic.name == name);
+        topic.and_then(|topic| topic.id.clone())
+    };
+    let is_replaced = |skipped: &&SkippedByRetention| {
+        let ids = id(&old.topics, &skipped.topic).zip(id(topics, &skipped.topic));
+        ids.is_some_and(|(before, now)| before != now)
+    };
+    let kept = old.skipped_by_retention.iter();
+    kept.filter(|skipped| !is_replaced(skipped)).cloned().collect()
 }
 
 /// Keeps its time while the numbers stay the same, so that an idle group causes no write.

@@ -76,7 +76,6 @@ pub fn events(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) ->
         }
     }
     events.extend(not_readable(old, new));
-    events.extend(skipped_by_retention(old, new));
     match (&old.cluster_id, &new.cluster_id) {
         (Some(before), Some(now)) if before != now => events.push(normal(
             "KafkaClusterChanged",
@@ -132,8 +131,13 @@ fn not_readable(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) 
     Some(warning("WorkersNotReadable", &note))
 }
 
-/// An Event about records that retention has removed unread since then.
-fn skipped_by_retention(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) -> Option<Event> {
+/// An Event about records that retention has removed unread since then. `unlisted`: further ranges that the
+/// status has no place for.
+pub fn skipped_by_retention(
+    old: &KafkaConsumerGroupStatus,
+    new: &KafkaConsumerGroupStatus,
+    unlisted: usize,
+) -> Option<Event> {
     let fresh = new.skipped_by_retention.iter();
     let fresh = fresh.filter(|skipped| !old.skipped_by_retention.contains(skipped));
     let ranges: Vec<String> = fresh
@@ -147,7 +151,7 @@ fn skipped_by_retention(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroup
         .collect();
     let note = format!(
         "retention has removed records before they were read: {}; keep records longer (retention.ms, retention.bytes), or add workers",
-        some_of(&ranges)
+        some_of_all(&ranges, ranges.len() + unlisted)
     );
     (!ranges.is_empty()).then(|| warning("RecordsSkippedByRetention", &note))
 }
@@ -213,13 +217,18 @@ pub fn restored(done: &[String]) -> Vec<Event> {
 
 /// The first names, and how many more there are.
 fn some_of(names: &[String]) -> String {
+    some_of_all(names, names.len())
+}
+
+/// The first of `names`, and how many more there are of `all`.
+fn some_of_all(names: &[String], all: usize) -> String {
     let shown = names
         .iter()
         .take(MAX_NAMES)
         .cloned()
         .collect::<Vec<_>>()
         .join(", ");
-    match names.len().saturating_sub(MAX_NAMES) {
+    match all.saturating_sub(MAX_NAMES.min(names.len())) {
         0 => shown,
         more => format!("{shown} and {more} more"),
     }
@@ -407,14 +416,18 @@ mod tests {
         };
         let old = with(&[skipped(0, 90)]);
         let new = with(&[skipped(0, 90), skipped(1, 50), skipped(2, 41)]);
-        let event = &events(&old, &new)[0];
+        let event = skipped_by_retention(&old, &new, 0).unwrap();
         assert_eq!(event.reason, "RecordsSkippedByRetention");
         let note = event.note.as_ref().unwrap();
         assert!(
             note.contains("read: orders-1 offsets 40 to 49, orders-2 offsets 40 to 40;"),
             "{note}"
         );
-        assert!(events(&new, &new).is_empty() && events(&new, &old).is_empty());
+        let note = skipped_by_retention(&old, &new, 36).unwrap().note.unwrap();
+        assert!(note.contains("offsets 40 to 40 and 36 more;"), "{note}");
+        for (old, new) in [(&new, &new), (&new, &old)] {
+            assert_eq!(skipped_by_retention(old, new, 36).map(|event| event.note), None);
+        }
     }
 
     #[test]

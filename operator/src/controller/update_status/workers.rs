@@ -126,24 +126,38 @@ pub fn stalled(
 }
 
 /// What retention removed unread: the last range of each partition of these topics, from the status and from
-/// the workers; the latest first. Stays in the status when the worker is gone.
+/// the workers; the latest first. Stays in the status when the worker is gone. And how many new ranges there
+/// are for which the list has no place.
 pub fn skipped_by_retention(
-    entries: &[WorkerStatus],
+    reported: &[&SkippedByRetention],
     old: &[SkippedByRetention],
     topic: impl Fn(&str) -> bool,
-) -> Vec<SkippedByRetention> {
-    let reported = entries.iter().flat_map(|entry| &entry.skipped_by_retention);
+) -> (Vec<SkippedByRetention>, usize) {
+    let reported = reported.iter().copied();
     let mut last: BTreeMap<(&str, i32), &SkippedByRetention> = BTreeMap::new();
     for skipped in old.iter().chain(reported).filter(|skipped| topic(&skipped.topic)) {
         let shown = last.entry((&skipped.topic, skipped.partition)).or_insert(skipped);
-        if skipped.time > shown.time {
+        if is_later(skipped, shown) {
             *shown = skipped;
         }
     }
-    let mut skipped: Vec<SkippedByRetention> = last.into_values().cloned().collect();
+    let mut skipped: Vec<&SkippedByRetention> = last.into_values().collect();
     skipped.sort_by_key(|skipped| Reverse(skipped.time));
-    skipped.truncate(MAX_SKIPPED);
-    skipped
+    let rest = skipped.split_off(MAX_SKIPPED.min(skipped.len()));
+    // What is older than a full list was left out before.
+    let left_out = old.get(MAX_SKIPPED - 1).map(|oldest| oldest.time);
+    let is_new = |skipped: &&&SkippedByRetention| {
+        left_out.is_none_or(|time| skipped.time > time) && !old.contains(skipped)
+    };
+    let unlisted = rest.iter().filter(is_new).count();
+    (skipped.into_iter().cloned().collect(), unlisted)
+}
+
+/// Whether a range of the same partition replaces the known one. A worker that has nothing to commit finds the
+/// same range again, at another time. The first offset that is left only grows, and clocks differ.
+fn is_later(range: &SkippedByRetention, known: &SkippedByRetention) -> bool {
+    (range.from_offset, range.to_offset) != (known.from_offset, known.to_offset)
+        && (range.to_offset, range.time) > (known.to_offset, known.time)
 }
 
 /// Recent entries of existing pods.
@@ -299,25 +313,58 @@ mod tests {
             skipped("a", 1, 9, 90),
             skipped("gone", 0, 9, 80),
         ];
-        let mut entries = [entry("w-0", None, 5), entry("w-1", None, 5)];
-        entries[0].skipped_by_retention = vec![skipped("a", 0, 20, 7), skipped("b", 2, 5, 6)];
-        entries[1].skipped_by_retention = vec![skipped("a", 1, 8, 95)];
-        let shown = skipped_by_retention(&entries, &old, |topic| topic != "gone");
+        let merged = |reported: &[SkippedByRetention], old: &[SkippedByRetention]| {
+            let reported: Vec<&SkippedByRetention> = reported.iter().collect();
+            skipped_by_retention(&reported, old, |topic| topic != "gone")
+        };
+        let reported = [
+            skipped("a", 0, 20, 7),
+            skipped("b", 2, 5, 6),
+            skipped("a", 1, 8, 3),
+        ];
+        let (shown, _) = merged(&reported, &old);
         assert_eq!(
             shown,
             [
                 skipped("b", 2, 5, 6),
                 skipped("a", 0, 20, 7),
                 skipped("a", 1, 9, 90)
-            ]
+            ],
+            "the clock of the worker that has reported a lower offset is ahead"
         );
+        assert_eq!(merged(&[], &shown).0, shown, "workers are gone");
+        let again = [skipped("a", 0, 20, 1), skipped("b", 2, 5, 0)];
+        assert_eq!(merged(&again, &shown).0, shown, "workers have started again");
+        let behind = [skipped("a", 0, 30, 50)];
+        let (later, _) = merged(&behind, &shown);
         assert_eq!(
-            skipped_by_retention(&[], &shown, |_| true),
-            shown,
-            "workers are gone"
+            later[1],
+            skipped("a", 0, 30, 50),
+            "the clock of the worker is behind"
         );
-        entries[0].skipped_by_retention = (0..100).map(|n| skipped("a", n, 9, i64::from(n))).collect();
-        assert_eq!(skipped_by_retention(&entries, &[], |_| true).len(), 64);
+    }
+
+    #[test]
+    fn new_ranges_without_a_place_are_counted_once() {
+        let skipped = |partition: i32, seconds_ago: i64| SkippedByRetention {
+            topic: "a".into(),
+            partition,
+            from_offset: 3,
+            to_offset: 9,
+            time: now() - SignedDuration::from_secs(seconds_ago),
+        };
+        let reported: Vec<SkippedByRetention> = (0..100).map(|n| skipped(n, i64::from(n) + 10)).collect();
+        let reported: Vec<&SkippedByRetention> = reported.iter().collect();
+        let (shown, unlisted) = skipped_by_retention(&reported, &[], |_| true);
+        assert_eq!((shown.len(), unlisted), (64, 36));
+        assert_eq!(
+            skipped_by_retention(&reported, &shown, |_| true),
+            (shown.clone(), 0)
+        );
+        let one_more = skipped(200, 1);
+        let more: Vec<&SkippedByRetention> = reported.iter().copied().chain([&one_more]).collect();
+        let (later, unlisted) = skipped_by_retention(&more, &shown, |_| true);
+        assert_eq!((&later[0], later.len(), unlisted), (&one_more, 64, 0));
     }
 
     #[test]
@@ -336,6 +383,7 @@ mod tests {
         let reports = ReadReports {
             complete: true,
             entries,
+            skipped: Vec::new(),
             silent: vec!["pod w-0999: no answer".into(), "pod x: no".into()],
         };
         let totals = totals(&reports, now()).unwrap();

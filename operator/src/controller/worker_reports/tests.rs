@@ -42,7 +42,7 @@ fn group_of(names: &[&str]) -> (GroupReports, Vec<Target>) {
         .map(|name| target(name, Some("127.0.0.1:9")))
         .collect();
     let mut group = GroupReports::default();
-    group.update(&targets, &[]);
+    group.update(&targets, &[], Timestamp::now());
     (group, targets)
 }
 
@@ -77,6 +77,16 @@ async fn a_round_reads_all_workers_and_requests_a_reconcile() {
     assert_eq!(names, ["a"], "what the status said, of workers that exist");
     assert!(first.entries[0].reported_at > Some(Timestamp::UNIX_EPOCH));
     assert_eq!(changes.recv().await, Some(key()));
+    let read = reports.of(&key(), targets.clone(), &old);
+    assert!(!read.complete, "one failed read says nothing");
+    let again = targets.iter().filter_map(|target| {
+        Some(Due {
+            name: target.name.clone(),
+            address: target.address?,
+            connect: ANSWER,
+        })
+    });
+    reports.clone().round(key(), again.collect()).await;
     let read = reports.of(&key(), targets, &old);
     assert!(read.complete);
     assert_eq!(read.entries.len(), 1, "{:?}", read.entries);
@@ -88,8 +98,10 @@ async fn a_round_reads_all_workers_and_requests_a_reconcile() {
         (7, Some("RecordFailed"))
     );
     assert_eq!(reports.groups(), 1);
+    reports.of(&GroupKey::new("shop", "stopped"), Vec::new(), &[]);
+    assert_eq!(reports.groups(), 2, "one without workers counts too");
     reports.forget(&key());
-    assert_eq!(reports.groups(), 0);
+    assert_eq!(reports.groups(), 1);
 }
 
 #[test]
@@ -108,7 +120,7 @@ fn a_group_is_read_again_after_a_while_and_for_a_new_worker_soon() {
     assert_eq!(group.start_round(targets.clone(), at(8)), None);
     let mut more = targets.clone();
     more.push(target("b", Some("127.0.0.1:9")));
-    group.update(&more, &[]);
+    group.update(&more, &[], Timestamp::now());
     assert_eq!(group.start_round(more.clone(), at(1)), None);
     assert_eq!(group.start_round(more.clone(), at(2)).unwrap().len(), 2);
     assert!(
@@ -140,7 +152,7 @@ fn a_ready_worker_that_does_not_answer_twice_is_silent_and_keeps_its_last_report
             ..target
         })
         .collect();
-    group.update(&starting, &[]);
+    group.update(&starting, &[], Timestamp::now());
     assert!(silent(&group).is_empty(), "a worker that starts does not answer");
 }
 
@@ -183,21 +195,89 @@ fn all_groups_together_write_numbers_once_per_second() {
 }
 
 #[test]
-fn after_a_restart_a_worker_that_does_not_answer_keeps_the_time_of_its_old_entry() {
+fn after_a_restart_the_old_entries_count_until_each_worker_has_answered_or_is_silent() {
     let old = [entry("a", Some("RecordFailed"))];
-    let targets = [target("a", Some("127.0.0.1:9"))];
+    let targets = ["a", "b"].map(|name| target(name, Some("127.0.0.1:9")));
     let mut group = GroupReports::default();
-    group.update(&targets, &old);
-    group.note("a", Err("no answer".into()), Timestamp::now());
+    let at = |second: i64| Timestamp::from_second(1_000_000 + second).unwrap();
+    group.update(&targets, &old, at(0));
+    group.note("b", report("b", None), at(1));
+    group.note("a", Err("no answer".into()), at(2));
     group.finish(INTERVAL, Instant::now());
-    assert_eq!(group.read(&old, Timestamp::now()).entries, old);
+    let read = group.read(&old, at(3));
+    assert!(
+        !read.complete && read.silent.is_empty(),
+        "one failed read says nothing"
+    );
+    assert_eq!(read.entries, [read_at(&old[0], at(3))]);
+    group.note("a", Err("no answer".into()), at(20));
+    assert!(group.finish(INTERVAL, Instant::now()));
+    let read = group.read(&old, at(21));
+    assert_eq!((read.complete, read.entries.len()), (true, 2));
+    assert_eq!(read.silent, ["pod a: no answer"], "silent as before the restart");
+    assert_eq!(
+        read.entries[0],
+        read_at(&old[0], at(20)),
+        "nobody has read it before"
+    );
+    group.note("a", Err("no answer".into()), at(90));
+    let read = group.read(&old, at(91));
+    assert_eq!(read.entries[0].reported_at, Some(at(20)), "from now on it ages");
+}
+
+#[test]
+fn a_silent_worker_is_asked_once_a_minute_after_the_others() {
+    let (mut group, targets) = group_of(&["a", "b"]);
+    let start = Instant::now();
+    let names = |group: &mut GroupReports, targets: &[Target], second: u64| -> Vec<String> {
+        let at = start + Duration::from_secs(second);
+        let due = group.start_round(targets.to_vec(), at).unwrap_or_default();
+        for due in &due {
+            assert_eq!(due.connect < ANSWER, due.name == "a" && second > 15);
+            let answer = match due.name.as_str() {
+                "a" => Err("no answer".to_string()),
+                name => report(name, None),
+            };
+            group.note(&due.name, answer, Timestamp::now());
+        }
+        group.finish(INTERVAL, at);
+        due.into_iter().map(|due| due.name).collect()
+    };
+    let rounds = [0, 15, 30, 45, 60, 75, 90].map(|second| names(&mut group, &targets, second));
+    let both = |round: &&Vec<String>| round.len() == 2;
+    assert_eq!(rounds.iter().filter(both).count(), 3, "{rounds:?}");
+    assert_eq!(rounds[5], ["b", "a"], "60 s after the second failure");
+    let mut ready = targets.clone();
+    ready[0].ready = false;
+    group.update(&ready, &[], Timestamp::now());
+    group.update(&targets, &[], Timestamp::now());
+    assert!(group.read(&[], Timestamp::now()).silent.is_empty());
+    let due = group
+        .start_round(targets, start + Duration::from_secs(93))
+        .unwrap();
+    assert_eq!(due.len(), 2, "it has become ready and is asked soon");
+}
+
+#[test]
+fn ranges_beyond_those_of_an_entry_are_remembered() {
+    let (mut group, _) = group_of(&["a"]);
+    let skipped = json!({"fromOffset": 3, "toOffset": 9, "time": "2026-01-31T09:00:00Z"});
+    let partitions = (0..20).map(|n| json!({"partition": n, "skippedByRetention": skipped}));
+    let report = json!({"worker": "a", "partitions": partitions.collect::<Vec<_>>()});
+    group.note("a", Ok(serde_json::from_value(report).unwrap()), Timestamp::now());
+    group.finish(INTERVAL, Instant::now());
+    let read = group.read(&[], Timestamp::now());
+    assert_eq!(
+        (read.skipped.len(), read.entries[0].skipped_by_retention.len()),
+        (20, 8)
+    );
 }
 
 #[test]
 fn workers_that_are_gone_are_forgotten_and_a_group_without_workers_is_known() {
     let (mut group, _) = group_of(&["a"]);
     group.note("a", report("a", None), Timestamp::now());
-    group.update(&[], &[]);
+    group.update(&[], &[], Timestamp::now());
     let read = group.read(&[entry("a", None)], Timestamp::now());
     assert_eq!((read.complete, read.entries), (true, Vec::new()));
 }

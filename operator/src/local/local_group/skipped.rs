@@ -18,8 +18,13 @@ impl Skipped {
                 continue;
             };
             let key = (partition.topic.clone(), partition.partition);
-            // A worker repeats its last range, and an earlier owner may repeat an older one.
-            if self.0.get(&key).is_some_and(|known| known.time >= range.time) {
+            // A worker repeats its last range, an earlier owner may repeat an older one, and a worker that had
+            // nothing to commit finds the same range again after a restart.
+            let same = |known: &SkippedReport| {
+                (known.from_offset, known.to_offset) == (range.from_offset, range.to_offset)
+            };
+            let known = self.0.get(&key);
+            if known.is_some_and(|known| same(known) || known.time >= range.time) {
                 continue;
             }
             self.0.insert(key, range.clone());
@@ -57,6 +62,8 @@ mod tests {
             ["retention has removed records before they were read: orders-2 offsets 3 to 8"]
         );
         assert!(skipped.note(&first).is_empty());
+        let again = report(9, "2026-11-30T10:01:00Z");
+        assert!(skipped.note(&again).is_empty(), "after a restart of the worker");
         assert_eq!(skipped.note(&report(20, "2026-11-30T10:05:00Z")).len(), 1);
         assert!(skipped.note(&first).is_empty(), "an older range");
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crds::KafkaConsumerGroupStatus;
 use crds::spec::KafkaConsumerGroupSpec;
-use crds::status::WorkerStatus;
+use crds::status::{SkippedByRetention, WorkerStatus};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 
@@ -62,5 +62,16 @@ impl Inputs<'_> {
     /// What is known of the workers.
     pub fn workers(&self) -> &[WorkerStatus] {
         self.reports.map_or(&self.old.workers, |reports| &reports.entries)
+    }
+
+    /// What workers report of records that retention removed.
+    pub fn skipped(&self) -> Vec<&SkippedByRetention> {
+        match self.reports {
+            Some(reports) => reports.skipped.iter().collect(),
+            None => {
+                let entries = self.old.workers.iter();
+                entries.flat_map(|entry| &entry.skipped_by_retention).collect()
+            }
+        }
     }
 }

@@ -648,6 +648,42 @@ fn conditions_do_not_stay_forever_while_the_compiler_does_not_run() {
 }
 
 #[test]
+fn skipped_ranges_are_those_of_all_partitions_of_the_present_topic() {
+    let range = |partition: i32, to_offset: i64| SkippedByRetention {
+        topic: "orders".into(),
+        partition,
+        to_offset,
+        ..Default::default()
+    };
+    let mut scenario = Scenario::healthy();
+    let ranges = (0..20).map(|partition| range(partition, 90));
+    scenario.reports = Some(ReadReports {
+        complete: true,
+        skipped: ranges.collect(),
+        ..Default::default()
+    });
+    scenario.old = scenario.computed().status;
+    assert_eq!(
+        scenario.old.skipped_by_retention.len(),
+        20,
+        "not only those of the entries"
+    );
+    scenario.old.topics[0].id = Some("before".into());
+    scenario.reports = Some(ReadReports {
+        complete: true,
+        skipped: vec![range(0, 7)],
+        ..Default::default()
+    });
+    let kept = scenario.computed().status.skipped_by_retention;
+    assert_eq!((kept.len(), kept[0].to_offset), (20, 90));
+    let KafkaView::Known(facts) = &mut scenario.kafka else {
+        panic!("not known")
+    };
+    facts.topic_ids.insert("orders".into(), "now".into());
+    assert_eq!(scenario.computed().status.skipped_by_retention, [range(0, 7)]);
+}
+
+#[test]
 fn a_warning_accepts() {
     let mut scenario = Scenario::healthy();
     scenario.acceptance = Ok(Some(Finding::new("CredentialsInClear", "no TLS")));
