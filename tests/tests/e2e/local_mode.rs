@@ -257,7 +257,11 @@ async fn the_error_of_an_invalid_file_names_the_file_and_the_field() -> Result<(
         (
             "cel.yaml",
             spec(json!({"errorHandling": {"deadLetter": {"topic": "orders"}}})),
-            &["spec", "errorHandling.deadLetter.topic is also an input topic", "<topic>.dlq"],
+            &[
+                "spec",
+                "errorHandling.deadLetter.topic is also an input topic",
+                "<topic>.dlq",
+            ],
             false,
         ),
         (
