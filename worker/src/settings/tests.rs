@@ -48,10 +48,10 @@ fn error(result: Result<(Settings, Parts), SettingsError>) -> SettingsError {
 async fn a_small_container_reads_less_ahead_unless_the_user_sets_how_much() {
     let (mut settings, _) = built(&document(), &Extensions::new()).await.unwrap();
     settings.fit_into(Some(64 << 20));
-    assert_eq!(settings.memory.in_flight, 16 << 20);
+    assert_eq!(settings.memory.in_flight, 12 << 20);
     assert_eq!(
         settings.consumer_properties["queued.max.messages.kbytes"],
-        "16384"
+        "12288"
     );
     let own = with(
         "/kafka/clientConfig",
