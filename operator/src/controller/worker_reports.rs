@@ -245,10 +245,9 @@ impl GroupReports {
         due.sort_by_key(|due| due.connect < ANSWER);
         let waited = self.started.map(|started| now.duration_since(started));
         let never_asked = |due: &Due| {
-            !self
-                .workers
+            self.workers
                 .get(&due.name)
-                .is_some_and(|last| last.asked.is_some())
+                .is_none_or(|last| last.asked.is_none())
         };
         let is_due = match waited {
             None => true,
