@@ -1,7 +1,7 @@
 # Each target calls a script. Settings come from the environment; the top of the script documents them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit e2e bench bench-operator soak soak-tracker lint generate image cluster cluster-down clean
+.PHONY: help demo test unit e2e bench bench-operator soak soak-brokers soak-tracker lint generate image cluster cluster-down clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ bench-operator: ## measure CPU, memory and reaction times of the operator with 1
 
 soak: ## kill, freeze and disconnect workers for hours and account for every record; ARGS=--quick for three quarters of an hour
 	@scripts/soak.sh $(ARGS)
+
+soak-brokers: ## the same with a Kafka cluster of three brokers that are stopped, killed, frozen and isolated (root); ARGS=--quick
+	@scripts/soak-brokers.sh $(ARGS)
 
 soak-tracker: ## run a million random schedules of the offset tracker; less than a minute once built
 	@scripts/soak-tracker.sh

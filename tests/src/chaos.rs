@@ -7,6 +7,7 @@
 //! everything that was observed. In: a [`Site`] to run on and a [`Scenario`]. Out: an [`Outcome`], also if
 //! promises are broken; an error only if the run itself failed.
 
+mod cluster;
 mod config;
 mod fleet;
 mod outage;
@@ -26,7 +27,7 @@ mod witness;
 pub use self::{
     outage::Outage,
     outcome::Outcome,
-    plan::{Act, Faults, Step},
+    plan::{Act, ClusterFault, Faults, Step},
     report::Row,
     run::run,
     scenario::{SESSION_OF_A_CLEAN_STOP, SESSION_OF_A_CRASH, Scenario},

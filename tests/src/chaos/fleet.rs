@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use crds::WorkerConfig;
 
-use super::{output::Route, plan::Act, proxy::Proxy, scenario::Scenario, site::Site};
+use super::{cluster, output::Route, plan::Act, proxy::Proxy, scenario::Scenario, site::Site};
 use crate::{
     systems::{
         command,
@@ -37,6 +37,8 @@ pub(super) struct Surroundings<'a> {
     pub feed: &'a Feed,
     /// [`Site::broker`].
     pub broker: Option<&'a Path>,
+    /// [`Site::brokers`].
+    pub brokers: Option<&'a Path>,
     /// The proxy between the workers and the broker.
     pub proxy: Option<&'a Proxy>,
 }
@@ -141,6 +143,12 @@ impl Fleet {
                 command::run(script, &["restart-broker", signal, &seconds], None)
                     .await?
                     .ok("restarting the broker")?;
+            }
+            Act::Cluster { fault, broker, time } => {
+                let script = around
+                    .brokers
+                    .context("this site has no cluster of three brokers")?;
+                cluster::perform(script, around.kafka, (*fault, *broker, *time)).await?;
             }
             Act::Outage { .. } => bail!("an outage involves more than the workers: see outage.rs"),
         }

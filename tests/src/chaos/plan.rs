@@ -6,6 +6,44 @@ use serde::Serialize;
 
 use crate::systems::random::Random;
 
+/// What happens to a cluster of three brokers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClusterFault {
+    /// One broker after the other stops in order and starts again.
+    Rolling,
+    /// SIGKILL.
+    Kill,
+    /// SIGSTOP for longer than the other brokers wait for it, then SIGCONT.
+    Freeze,
+    /// A broker does not reach the others, and clients reach it.
+    Isolate,
+    /// Two of three are killed at the same time: no partition has enough replicas to take records.
+    Minority,
+    /// The partitions of all topics get other leaders.
+    MoveLeaders,
+    /// The partitions of the internal topics get other leaders, and with them groups and transactional ids
+    /// other coordinators.
+    MoveCoordinators,
+}
+
+impl ClusterFault {
+    fn name(self) -> &'static str {
+        match self {
+            ClusterFault::Rolling => "rolling broker restarts",
+            ClusterFault::Kill => "broker kills",
+            ClusterFault::Freeze => "broker freezes",
+            ClusterFault::Isolate => "isolated brokers",
+            ClusterFault::Minority => "kills of two brokers",
+            ClusterFault::MoveLeaders => "moves of all leaders",
+            ClusterFault::MoveCoordinators => "moves of all coordinators",
+        }
+    }
+}
+
+/// Brokers of the cluster that faults of it need.
+pub(super) const BROKERS: usize = 3;
+
 /// Number of faults of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Faults {
@@ -27,6 +65,8 @@ pub struct Faults {
     pub growths: u32,
     /// The broker is stopped and started again: SIGTERM and SIGKILL alternate.
     pub broker_restarts: u32,
+    /// What happens to a cluster of three brokers, and how often.
+    pub cluster: Option<(ClusterFault, u32)>,
     /// Duration of the outage of the system behind the writer; 0: none.
     pub outage_seconds: u64,
 }
@@ -46,6 +86,10 @@ impl Faults {
             Act::Storm { .. } => self.storms += 1,
             Act::Grow { .. } => self.growths += 1,
             Act::Broker { .. } => self.broker_restarts += 1,
+            Act::Cluster { fault, .. } => {
+                let before = self.cluster.map_or(0, |(_, count)| count);
+                self.cluster = Some((*fault, before + 1));
+            }
             Act::Outage { time } => self.outage_seconds = time.as_secs(),
         }
     }
@@ -62,6 +106,8 @@ impl fmt::Display for Faults {
             (self.storms, "rebalance storms"),
             (self.growths, "growths"),
             (self.broker_restarts, "broker restarts"),
+            self.cluster
+                .map_or((0, ""), |(fault, count)| (count, fault.name())),
         ];
         let mut some: Vec<String> = kinds
             .iter()
@@ -109,6 +155,13 @@ pub enum Act {
         killed: bool,
         /// From its end until it is started again.
         down: Duration,
+    },
+    Cluster {
+        fault: ClusterFault,
+        /// Number of the broker, from 1.
+        broker: usize,
+        /// Until the fault ends.
+        time: Duration,
     },
     Outage {
         time: Duration,
@@ -183,6 +236,19 @@ pub fn plan(seed: u64, faults: &Faults, workers: usize, session: Duration) -> Ve
     for last in (1..acts.len()).rev() {
         acts.swap(last, random.below(last as u64 + 1) as usize);
     }
+    // In order: a rolling restart takes one broker after the other.
+    let (fault, count) = faults.cluster.unwrap_or((ClusterFault::Rolling, 0));
+    for turn in 0..count as usize {
+        acts.push(Act::Cluster {
+            fault,
+            broker: turn % BROKERS + 1,
+            time: match fault {
+                // The others take a broker for dead after 6 s, and a replica for late after 5.
+                ClusterFault::Freeze | ClusterFault::Isolate => Duration::from_secs(8 + random.below(6)),
+                _ => Duration::from_secs(1 + random.below(5)),
+            },
+        });
+    }
     acts.into_iter()
         .map(|act| Step {
             // A clean stop during a rebalance may leave work that no worker owns; so it waits like the
@@ -208,6 +274,7 @@ mod tests {
         storms: 3,
         growths: 4,
         broker_restarts: 6,
+        cluster: Some((ClusterFault::Freeze, 5)),
         outage_seconds: 30,
     };
     const SESSION: Duration = Duration::from_secs(6);
@@ -234,12 +301,33 @@ mod tests {
                     assert!(time > SESSION && time <= SESSION + Duration::from_millis(5500));
                 }
                 Act::Grow { more } => assert!((1..=4).contains(&more)),
+                Act::Cluster { broker, time, .. } => {
+                    assert!((1..=BROKERS).contains(&broker));
+                    assert!((8..14).contains(&time.as_secs()), "{time:?}");
+                }
                 Act::Cut { .. } | Act::Storm { .. } | Act::Broker { .. } | Act::Outage { .. } => {}
             }
         }
         assert!(hit.iter().all(|count| *count > 0), "{hit:?}");
         let impatient = steps.iter().filter(|step| !step.patient).count();
         assert!((1..=25).contains(&impatient), "{impatient}");
+    }
+
+    #[test]
+    fn a_rolling_restart_takes_one_broker_after_the_other() {
+        let faults = Faults {
+            cluster: Some((ClusterFault::Rolling, 5)),
+            ..Faults::default()
+        };
+        let steps = plan(9, &faults, 4, SESSION);
+        let brokers: Vec<usize> = steps
+            .iter()
+            .filter_map(|step| match step.act {
+                Act::Cluster { broker, .. } => Some(broker),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(brokers, [1, 2, 3, 1, 2]);
     }
 
     #[test]
@@ -254,7 +342,7 @@ mod tests {
         assert_eq!(
             FAULTS.to_string(),
             "40 kills, 7 restarts, 20 zombies, 9 cuts, 11 forced aborts, 3 rebalance storms, 4 growths, \
-             6 broker restarts, an outage of 30 s"
+             6 broker restarts, 5 broker freezes, an outage of 30 s"
         );
         assert_eq!(Faults::default().to_string(), "no faults");
     }

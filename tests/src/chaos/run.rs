@@ -105,6 +105,7 @@ async fn run_with(
         kafka,
         feed: &feed,
         broker: site.broker.as_deref(),
+        brokers: site.brokers.as_deref(),
         proxy: proxy.as_ref(),
     };
     let scene = Scene {

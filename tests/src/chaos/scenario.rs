@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::plan::Faults;
+use super::plan::{ClusterFault, Faults};
 use crate::{
     systems::random::random_seed,
     verify::checker::{Guarantee, Ordering, Promise, Sink},
@@ -91,7 +91,8 @@ impl Scenario {
 
     fn crashes(&self) -> u64 {
         // A broker outage may cost every worker its session, a database outage the answer to a write.
-        let outages = self.faults.broker_restarts + u32::from(self.faults.outage_seconds > 0);
+        let cluster = self.faults.cluster.map_or(0, |(_, count)| count);
+        let outages = self.faults.broker_restarts + cluster + u32::from(self.faults.outage_seconds > 0);
         let sessions = outages * self.workers as u32;
         // An aborted write is repeated if it was not meant to be part of the transaction.
         u64::from(self.faults.kills + self.faults.zombies + self.faults.fences + sessions)
@@ -122,6 +123,10 @@ impl Scenario {
             allowance: self.allowance(),
             letters: self.letters(),
             late: u64::from(self.faults.zombies) * self.in_hand(),
+            stale_ends: self
+                .faults
+                .cluster
+                .is_some_and(|(fault, _)| fault == ClusterFault::Isolate),
         }
     }
 }

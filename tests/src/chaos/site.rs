@@ -16,6 +16,11 @@ pub struct Site {
     /// Called with `restart-broker SIGNAL SECONDS`, it ends the broker with this signal, starts it again
     /// after this time, and returns when the broker is ready. Only scenarios that restart the broker need it.
     pub broker: Option<PathBuf>,
+    /// Performs faults of a cluster of three brokers: stop, kill, freeze, thaw, start, isolate and join as
+    /// tests/cluster/broker.sh does; `move-leaders NUMBER` and `move-coordinators NUMBER` let all partitions of
+    /// all topics, or of the internal ones, prefer the next broker as their leader, NUMBER times in a row.
+    /// Only scenarios with such faults need it.
+    pub brokers: Option<PathBuf>,
     /// The worker to test.
     pub worker: PathBuf,
     /// For configuration files and logs.

@@ -1,5 +1,5 @@
-//! `make soak`: the scenarios of the end-to-end tests in full size, and every seeded bug. In: a running Kafka
-//! broker and PostgreSQL server (scripts/soak.sh starts them), workers to test. Out: a table and
+//! `make soak` and `make soak-brokers`: the scenarios of the end-to-end tests in full size, and every seeded bug. In: a running Kafka
+//! broker or cluster and PostgreSQL server (scripts/soak.sh and scripts/soak-brokers.sh start them), workers to test. Out: a table and
 //! target/soak/results.json; an error if a promise was broken or a seeded bug was missed.
 
 mod args;
@@ -44,6 +44,7 @@ async fn run_all(args: &SoakArgs) -> Result<Vec<Row>> {
         proxied: args.proxied_servers.clone().zip(args.proxy_address),
         postgres: args.postgres_url.clone(),
         broker: args.broker_script.clone(),
+        brokers: args.cluster_script.clone(),
         worker: args.worker.clone().unwrap_or(default),
         folder: args.output.join("runs"),
     };

@@ -301,6 +301,29 @@ impl Kafka {
         .await
     }
 
+    /// Waits until every replica of every partition is in sync.
+    pub async fn until_in_sync(&self) -> Result<()> {
+        crate::systems::wait::until("all replicas are in sync", async || {
+            self.blocking(|consumer| {
+                let metadata = consumer.fetch_metadata(None, REQUEST)?;
+                for topic in metadata.topics() {
+                    let late = topic
+                        .partitions()
+                        .iter()
+                        .find(|it| it.isr().len() < it.replicas().len() || it.leader() < 0);
+                    ensure!(
+                        late.is_none(),
+                        "{} has replicas that are not in sync",
+                        topic.name()
+                    );
+                }
+                Ok(())
+            })
+            .await
+        })
+        .await
+    }
+
     /// State and number of members of a group, as the broker reports them; None if the broker does not know
     /// the group.
     pub async fn group(&self, group: &str) -> Result<Option<(String, usize)>> {

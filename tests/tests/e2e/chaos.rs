@@ -115,6 +115,7 @@ async fn the_checker_finds_the_bugs_of_workers_with_seeded_bugs() -> Result<()> 
         bootstrap: env.kafka.clone(),
         proxied: None,
         broker: None,
+        brokers: None,
         postgres: Some(env.postgres()?),
         worker,
         folder: folder.path().to_path_buf(),
@@ -158,6 +159,7 @@ async fn run(scenario: &Scenario) -> Result<()> {
             Sink::Postgres => Some(env.postgres()?),
         },
         broker: None,
+        brokers: None,
         worker: match &env.worker {
             Some(path) => path.clone(),
             None => program("kafka-consumer-worker")?,

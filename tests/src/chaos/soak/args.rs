@@ -30,6 +30,11 @@ pub(super) struct SoakArgs {
     #[arg(long, value_name = "FILE")]
     pub broker_script: Option<PathBuf>,
 
+    /// A program that performs faults of a cluster of three brokers. With it, only scenarios with such faults
+    /// run.
+    #[arg(long, value_name = "FILE")]
+    pub cluster_script: Option<PathBuf>,
+
     /// URL of a database that its user owns, for every scenario that writes to tables.
     #[arg(long, value_name = "URL", env = "SOAK_POSTGRES_URL", hide_env_values = true)]
     pub postgres_url: Option<String>,
@@ -86,6 +91,10 @@ pub(super) struct SoakArgs {
     /// Restarts of the broker, every second one a kill [default: 20].
     #[arg(long)]
     pub broker_restarts: Option<u32>,
+
+    /// Faults of each kind of a cluster of three brokers [default: 100].
+    #[arg(long)]
+    pub broker_faults: Option<u32>,
 
     /// Duration of the database outage, in seconds [default: 600].
     #[arg(long)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::args::SoakArgs;
 use crate::{
     chaos::{
-        plan::Faults,
+        plan::{ClusterFault, Faults},
         scenario::{SESSION_OF_A_CRASH, Scenario},
     },
     systems::random::random_seed,
@@ -15,6 +15,26 @@ use crate::{
 /// What happens to the workers of a scenario; --scenario selects by these names.
 const KINDS: [&str; 9] = [
     "kills", "restarts", "zombies", "cuts", "aborts", "storms", "growth", "broker", "outage",
+];
+
+/// What happens to a cluster of three brokers.
+const CLUSTER_KINDS: [(&str, ClusterFault); 7] = [
+    ("rolling", ClusterFault::Rolling),
+    ("broker-kills", ClusterFault::Kill),
+    ("broker-freezes", ClusterFault::Freeze),
+    ("isolated-broker", ClusterFault::Isolate),
+    ("min-isr", ClusterFault::Minority),
+    ("leader-moves", ClusterFault::MoveLeaders),
+    ("coordinator-moves", ClusterFault::MoveCoordinators),
+];
+
+/// The default selection for a cluster: every kind with each of them.
+const CLUSTER_CHOICE: [(Guarantee, Sink); 5] = [
+    (Guarantee::AtLeastOnce, Sink::Kafka),
+    (Guarantee::AtLeastOnce, Sink::Postgres),
+    (Guarantee::AtMostOnce, Sink::Kafka),
+    (Guarantee::ExactlyOnce, Sink::Kafka),
+    (Guarantee::ExactlyOnce, Sink::Postgres),
 ];
 
 /// The default selection: everything with the default settings, and for other settings what distinguishes
@@ -77,6 +97,10 @@ impl Wish {
         let default = self.guarantee == Guarantee::AtLeastOnce && self.ordering == Ordering::PerPartition;
         let count = |asked: Option<u32>, full, quick| asked.unwrap_or(if args.quick { quick } else { full });
         let mut faults = Faults::default();
+        if let Some((_, fault)) = CLUSTER_KINDS.iter().find(|(kind, _)| *kind == self.kind) {
+            faults.cluster = Some((*fault, count(args.broker_faults, 100, 2)));
+            return faults;
+        }
         match self.kind {
             "kills" if default => faults.kills = count(args.kills, 1000, 30),
             "kills" => faults.kills = count(args.kills, 300, 20),
@@ -150,7 +174,28 @@ pub(super) fn scenarios(args: &SoakArgs) -> Vec<Scenario> {
         .collect()
 }
 
+fn cluster_wishes(args: &SoakArgs) -> Vec<Wish> {
+    let wanted = |(guarantee, sink): &(Guarantee, Sink)| {
+        (args.guarantee.is_empty() || args.guarantee.contains(guarantee))
+            && (args.sink.is_empty() || args.sink.contains(sink))
+    };
+    let chosen = CLUSTER_CHOICE.into_iter().filter(wanted);
+    chosen
+        .flat_map(|(guarantee, sink)| {
+            CLUSTER_KINDS.map(|(kind, _)| Wish {
+                kind,
+                guarantee,
+                ordering: Ordering::PerPartition,
+                sink,
+            })
+        })
+        .collect()
+}
+
 fn wishes(args: &SoakArgs) -> Vec<Wish> {
+    if args.cluster_script.is_some() {
+        return cluster_wishes(args);
+    }
     let with = |guarantee, ordering, sink, kinds: &[&'static str]| -> Vec<Wish> {
         let wish = |kind: &&'static str| Wish {
             kind,
@@ -250,6 +295,27 @@ mod tests {
                 "ExactlyOnce PerKey Kafka 300 kills",
                 "ExactlyOnce PerKey Kafka 300 forced aborts",
                 "ExactlyOnce PerKey Postgres 300 kills",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_cluster_has_each_of_its_faults_with_every_guarantee_and_writer() {
+        let all = scenarios_of("--cluster-script y");
+        assert_eq!(all.len(), 35);
+        assert!(
+            all.iter()
+                .all(|scenario| scenario.faults.cluster.is_some_and(|(_, count)| count == 100))
+        );
+        assert_eq!(
+            shown(&scenarios_of(
+                "--cluster-script y --quick --guarantee ExactlyOnce --scenario min-isr --scenario rolling"
+            )),
+            [
+                "ExactlyOnce PerPartition Kafka 2 rolling broker restarts",
+                "ExactlyOnce PerPartition Kafka 2 kills of two brokers",
+                "ExactlyOnce PerPartition Postgres 2 rolling broker restarts",
+                "ExactlyOnce PerPartition Postgres 2 kills of two brokers",
             ]
         );
     }

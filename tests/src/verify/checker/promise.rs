@@ -66,6 +66,9 @@ pub struct Promise {
     /// Records that frozen workers may have been processing. With [`Guarantee::AtMostOnce`] they are already
     /// committed, so others continue after them, and the frozen worker writes them late.
     pub late: u64,
+    /// Samples may show old ends of topics: an isolated broker still answers as the leader. So they do not
+    /// prove that anything is committed too early; what is lost is found at the end.
+    pub stale_ends: bool,
 }
 
 impl Promise {
@@ -85,6 +88,7 @@ impl Promise {
             | (Kind::ReorderedPerKey, Guarantee::AtMostOnce, Ordering::PerPartition | Ordering::PerKey) => {
                 self.late
             }
+            (Kind::CommittedPastUndone, ..) if self.stale_ends => u64::MAX,
             // This is what the settings mean.
             (Kind::CommittedPastUndone, Guarantee::AtMostOnce, _)
             | (Kind::ReorderedPerKey, _, Ordering::Unordered)

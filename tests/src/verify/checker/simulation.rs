@@ -274,6 +274,7 @@ proptest! {
     ) {
         let verdict = check(history(mode, records, &steps));
         let promise = Promise {
+            stale_ends: false,
             guarantee: match mode {
                 Mode::Apart => Guarantee::AtLeastOnce,
                 Mode::Transactions | Mode::Table => Guarantee::ExactlyOnce,

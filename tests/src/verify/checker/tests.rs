@@ -264,6 +264,7 @@ fn only_at_most_once_allows_late_records_of_a_frozen_worker() {
     verdict.note(Kind::ReorderedPerKey, 3, String::new);
     verdict.note(Kind::ReorderedInPartition, 3, String::new);
     let promise = |guarantee, late| Promise {
+        stale_ends: false,
         guarantee,
         ordering: Ordering::PerPartition,
         sink: Sink::Kafka,
@@ -292,6 +293,7 @@ fn each_guarantee_and_ordering_allows_only_what_it_documents() {
         verdict
     };
     let promise = |guarantee, ordering, sink| Promise {
+        stale_ends: false,
         guarantee,
         ordering,
         sink,
