@@ -2,6 +2,8 @@
 //! fields except `workers`: each worker writes its own entry of that list by server-side apply, and the
 //! operator only removes entries of pods that no longer exist.
 
+use std::cmp::Ordering;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
@@ -182,6 +184,13 @@ pub struct StalledPartition {
     pub last_error: Option<String>,
 }
 
+impl StalledPartition {
+    /// For lists of which only a part is shown: those that stalled first come first.
+    pub fn oldest_first(&self, other: &Self) -> Ordering {
+        (self.since, &self.topic, self.partition).cmp(&(other.since, &other.topic, other.partition))
+    }
+}
+
 /// Records of a partition that retention removed before a worker read them.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -197,6 +206,13 @@ pub struct SkippedByRetention {
     /// Time at which the worker passed these offsets.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub time: Timestamp,
+}
+
+impl SkippedByRetention {
+    /// For lists of which only a part is shown: the latest come first.
+    pub fn latest_first(&self, other: &Self) -> Ordering {
+        (other.time, &self.topic, self.partition).cmp(&(self.time, &other.topic, other.partition))
+    }
 }
 
 /// Why the worker has stopped reading a partition, from the least severe reason to the most severe one. If

@@ -190,8 +190,8 @@ impl Session {
             self.screen.say(&draining.begins(Instant::now(), self.alive()));
         }
         while self.alive() > 0 {
-            let workers: Vec<_> = self.all().flat_map(LocalGroup::worker_views).collect();
-            if let Some(message) = draining.message(Instant::now(), &workers) {
+            let workers = || self.all().flat_map(LocalGroup::worker_views).collect();
+            if let Some(message) = draining.message(Instant::now(), workers) {
                 self.screen.say(&message);
             }
             if again() {

@@ -82,7 +82,7 @@ pub fn skipped_by_retention(partitions: &[PartitionReport]) -> Vec<SkippedByRete
         })
     });
     let mut skipped: Vec<SkippedByRetention> = skipped.collect();
-    skipped.sort_by(|a, b| (b.time, &a.topic, a.partition).cmp(&(a.time, &b.topic, b.partition)));
+    skipped.sort_by(SkippedByRetention::latest_first);
     skipped.truncate(MAX_REMEMBERED);
     skipped
 }
@@ -103,7 +103,7 @@ fn stalled(partitions: &[PartitionReport]) -> Vec<StalledPartition> {
         })
     });
     let mut stalled: Vec<StalledPartition> = stalled.collect();
-    stalled.sort_by(|a, b| (a.since, &a.topic, a.partition).cmp(&(b.since, &b.topic, b.partition)));
+    stalled.sort_by(StalledPartition::oldest_first);
     stalled
 }
 

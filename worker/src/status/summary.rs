@@ -73,7 +73,7 @@ fn skipped_by_retention(partitions: &[PartitionSnapshot]) -> Vec<SkippedByRetent
         })
     });
     let mut skipped: Vec<SkippedByRetention> = skipped.collect();
-    skipped.sort_by(|a, b| (b.time, &a.topic, a.partition).cmp(&(a.time, &b.topic, b.partition)));
+    skipped.sort_by(SkippedByRetention::latest_first);
     skipped.truncate(MAX_SKIPPED);
     skipped
 }
@@ -94,7 +94,7 @@ fn stalled(partitions: &[PartitionSnapshot]) -> Vec<StalledPartition> {
         })
     });
     let mut stalled: Vec<StalledPartition> = stalled.collect();
-    stalled.sort_by(|a, b| (a.since, &a.topic, a.partition).cmp(&(b.since, &b.topic, b.partition)));
+    stalled.sort_by(StalledPartition::oldest_first);
     stalled
 }
 

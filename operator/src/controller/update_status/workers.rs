@@ -120,7 +120,7 @@ pub fn stalled(
         .iter()
         .flat_map(|entry| entry.stalled_partitions.iter().cloned())
         .collect();
-    shown.sort_by(|a, b| (a.since, &a.topic, a.partition).cmp(&(b.since, &b.topic, b.partition)));
+    shown.sort_by(StalledPartition::oldest_first);
     shown.truncate(MAX_STALLED);
     Some((count, shown))
 }
@@ -142,7 +142,7 @@ pub fn skipped_by_retention(
         }
     }
     let mut skipped: Vec<&SkippedByRetention> = last.into_values().collect();
-    skipped.sort_by_key(|skipped| Reverse(skipped.time));
+    skipped.sort_by(|a, b| a.latest_first(b));
     let rest = skipped.split_off(MAX_SKIPPED.min(skipped.len()));
     // What is older than a full list was left out before.
     let left_out = old.get(MAX_SKIPPED - 1).map(|oldest| oldest.time);

@@ -39,8 +39,12 @@ impl Draining {
     }
 
     /// The next message, if it is due.
-    pub fn message(&mut self, now: Instant, workers: &[WorkerView]) -> Option<String> {
-        if now < self.due || workers.is_empty() {
+    pub fn message(&mut self, now: Instant, workers: impl FnOnce() -> Vec<WorkerView>) -> Option<String> {
+        if now < self.due {
+            return None;
+        }
+        let workers = workers();
+        if workers.is_empty() {
             return None;
         }
         self.due = now + NEXT;
@@ -140,13 +144,13 @@ mod tests {
             worker("orders-2", Some("{}")),
         ];
         assert_eq!(
-            draining.message(start, &workers),
+            draining.message(start, || workers.to_vec()),
             None,
             "most workers stop at once"
         );
         let at = start + FIRST;
         assert_eq!(
-            draining.message(at, &workers).unwrap(),
+            draining.message(at, || workers.to_vec()).unwrap(),
             "still waiting for 3 workers, at most 58 s:\n\
              \x20 orders-0: orders-1, 3 records in process, the oldest at offset 17, which waits after 4 attempts: \
              connection refused\n\
@@ -155,9 +159,9 @@ mod tests {
              \x20 orders-2: commits its offsets and leaves the group\n\
              \x20 press Ctrl-C again to stop at once: these records will be read again"
         );
-        assert_eq!(draining.message(at + FIRST, &workers), None);
-        assert!(draining.message(at + NEXT, &workers).is_some());
-        assert_eq!(draining.message(at + NEXT * 2, &[]), None);
+        assert_eq!(draining.message(at + FIRST, || workers.to_vec()), None);
+        assert!(draining.message(at + NEXT, || workers.to_vec()).is_some());
+        assert_eq!(draining.message(at + NEXT * 2, Vec::new), None);
     }
 
     #[test]
@@ -169,7 +173,7 @@ mod tests {
         let start = Instant::now();
         let mut draining = Draining::new(start, Duration::from_secs(60));
         let message = draining
-            .message(start + FIRST, &[worker("w", Some(&report))])
+            .message(start + FIRST, || vec![worker("w", Some(&report))])
             .unwrap();
         assert!(
             message.contains("t-4, 1 record") && !message.contains("t-5"),
