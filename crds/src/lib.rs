@@ -16,6 +16,7 @@
 //! | 3 | [`worker_config`] | the document that the operator renders and the worker reads |
 //! | 3 | [`client_config`] | the librdkafka properties of a group |
 //! | 2 | [`spec`] | the desired state, with the rules beside the fields |
+//! | 1 | [`offset_reset`] | the `KafkaOffsetReset` resource |
 //! | 1 | [`status`] | the observed state: conditions, lag, workers |
 //! | 1 | [`incarnation`] | one run of a worker process: the `client.id` of its consumer |
 //! | 1 | [`names`] | names, labels and paths that operator, worker, chart and tests share |
@@ -26,6 +27,7 @@ pub mod client_config;
 pub mod crd;
 pub mod incarnation;
 pub mod names;
+pub mod offset_reset;
 pub mod postgres_url;
 pub mod spec;
 pub mod status;
@@ -33,6 +35,7 @@ pub mod status;
 pub mod vrl_program;
 pub mod worker_config;
 
+pub use offset_reset::{KafkaOffsetReset, KafkaOffsetResetSpec, KafkaOffsetResetStatus};
 pub use spec::{KafkaConsumerGroup, KafkaConsumerGroupSpec};
 pub use status::KafkaConsumerGroupStatus;
 pub use worker_config::WorkerConfig;
