@@ -257,6 +257,11 @@ impl PollLoop {
         if self.housekeeping.take_reminder(now) {
             add_brokers(self.client.consumer().client(), self.config.bootstrap_servers());
         }
+        if self.housekeeping.take_markers(now) {
+            self.assigned
+                .iter_mut()
+                .for_each(AssignedPartition::commit_marker_again);
+        }
         let paused = *self.handles.paused.borrow();
         if paused != self.paused {
             self.paused = paused;

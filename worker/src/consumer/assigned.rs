@@ -335,6 +335,7 @@ impl AssignedPartition {
     /// Makes the task finish its work in flight and start nothing more. The next owner reads again what was
     /// not dispatched.
     pub fn drain(&mut self) {
+        self.commit_marker_again(); // The topic may have been recreated once more, unnoticed.
         let ends_by_itself = self.dispatcher.finish();
         self.life.drain(!ends_by_itself);
     }

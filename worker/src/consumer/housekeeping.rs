@@ -11,11 +11,16 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// The broker asks for one every 5 s by default, and the partitions of a dead worker stand still until then.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
+/// How often the markers of parked partitions are committed again. A coordinator may remove the offsets of a
+/// deleted topic after the worker has learned of the new topic and has committed its marker.
+const MARKERS: Duration = Duration::from_secs(30);
+
 /// The times of the last housekeeping.
 pub(super) struct Housekeeping {
     last: Instant,
     last_reminder: Instant,
     last_heartbeat: Instant,
+    last_markers: Instant,
     /// Decides whether the client needs its bootstrap servers again.
     pub reminder: BootstrapReminder,
 }
@@ -26,6 +31,7 @@ impl Housekeeping {
             last: now,
             last_reminder: now,
             last_heartbeat: now,
+            last_markers: now,
             reminder: BootstrapReminder::default(),
         }
     }
@@ -42,21 +48,27 @@ impl Housekeeping {
 
     /// True once per [`HEARTBEAT`].
     pub fn take_heartbeat(&mut self, now: Instant) -> bool {
-        let due = now.duration_since(self.last_heartbeat) >= HEARTBEAT;
-        if due {
-            self.last_heartbeat = now;
-        }
-        due
+        take(&mut self.last_heartbeat, now, HEARTBEAT)
+    }
+
+    /// True once per [`MARKERS`].
+    pub fn take_markers(&mut self, now: Instant) -> bool {
+        take(&mut self.last_markers, now, MARKERS)
     }
 
     /// True when the client needs its bootstrap servers again.
     pub fn take_reminder(&mut self, now: Instant) -> bool {
-        if now.duration_since(self.last_reminder) < reconnect::INTERVAL {
-            return false;
-        }
-        self.last_reminder = now;
-        self.reminder.take()
+        take(&mut self.last_reminder, now, reconnect::INTERVAL) && self.reminder.take()
     }
+}
+
+/// True once per interval.
+fn take(last: &mut Instant, now: Instant, interval: Duration) -> bool {
+    let due = now.duration_since(*last) >= interval;
+    if due {
+        *last = now;
+    }
+    due
 }
 
 #[cfg(test)]
@@ -74,12 +86,15 @@ mod tests {
     }
 
     #[test]
-    fn a_heartbeat_is_taken_once_per_heartbeat_interval() {
+    fn heartbeats_and_markers_are_taken_once_per_interval() {
         let start = Instant::now();
         let mut housekeeping = Housekeeping::new(start);
         assert!(!housekeeping.take_heartbeat(start));
         assert!(housekeeping.take_heartbeat(start + HEARTBEAT));
         assert!(!housekeeping.take_heartbeat(start + HEARTBEAT));
+        assert!(!housekeeping.take_markers(start + HEARTBEAT));
+        assert!(housekeeping.take_markers(start + MARKERS));
+        assert!(!housekeeping.take_markers(start + MARKERS));
     }
 
     #[test]

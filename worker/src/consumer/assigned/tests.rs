@@ -521,7 +521,16 @@ async fn a_parked_partition_commits_what_tells_later_owners() {
     entry.commit_answered(Some(0));
     assert_eq!(entry.uncommitted(), None);
     entry.commit_marker_again();
-    assert_eq!(entry.uncommitted().map(|marker| marker.offset), Some(0));
+    let marker = entry.uncommitted().unwrap();
+    entry.committing(marker);
+    entry.commit_answered(Some(0));
+    assert_eq!(entry.uncommitted(), None);
+    entry.drain();
+    assert_eq!(
+        entry.uncommitted().map(|marker| marker.offset),
+        Some(0),
+        "the next owner must find it"
+    );
     entry.parked = Some(Parked::recreated(&entry.problems, None, "recreated"));
     assert_eq!(entry.uncommitted(), None, "nothing of the deleted topic is known");
 }
