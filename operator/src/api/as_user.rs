@@ -31,6 +31,20 @@ impl AsUser<'_> {
         self.send(request).await
     }
 
+    /// Creates an object in the collection at `path`.
+    pub async fn create(&self, path: &str, object: &Value) -> Result<Value, Problem> {
+        let request = Request::post(format!("{path}?fieldManager={}", manager(self.user)))
+            .header("content-type", "application/json")
+            .body(object.to_string().into_bytes());
+        self.send(request).await
+    }
+
+    /// Deletes an object.
+    pub async fn delete(&self, path: &str) -> Result<Value, Problem> {
+        let request = Request::delete(path).body(Vec::new());
+        self.send(request).await
+    }
+
     /// Sends a merge patch. The field manager names the user.
     pub async fn patch(&self, path: &str, change: &Value) -> Result<Value, Problem> {
         let request = Request::builder()

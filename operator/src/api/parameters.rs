@@ -77,6 +77,29 @@ impl<S: Send + Sync> FromRequestParts<S> for GroupPath {
     }
 }
 
+/// The group and the reset that a path names.
+pub struct ResetPath(pub GroupKey, pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for ResetPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        type Names = (String, String, String);
+        let invalid = |why: String| Problem::bad_request("InvalidPath", why);
+        let names = Path::<Names>::from_request_parts(parts, state).await;
+        let Path((namespace, name, reset)) = names.map_err(|rejection| {
+            invalid(format!(
+                "{}; write the path as /api/v1/groups/NAMESPACE/NAME/offset-resets/RESET, in UTF-8",
+                rejection.body_text()
+            ))
+        })?;
+        let key = group_key(&namespace, &name).map_err(invalid)?;
+        // A reset has a name of the same form.
+        let reset = group_key(&namespace, &reset).map_err(invalid)?.name;
+        Ok(Self(key, reset))
+    }
+}
+
 /// Query parameters; a wrong one is a problem that names it.
 pub struct Parameters<T>(pub T);
 

@@ -4,7 +4,9 @@
 mod change;
 mod events;
 mod groups;
+mod lists;
 mod me;
+mod offset_resets;
 mod restart;
 mod scale;
 mod state;
@@ -27,10 +29,11 @@ use super::watch;
 #[openapi(
     info(
         title = "Kafka consumer operator",
-        description = "What is known of KafkaConsumerGroups, and how to start, pause, stop, scale and restart them. A value that is not known is null, and `unknown` says why. Errors are problems (RFC 9457) with a `reason`. Records are never shown."
+        description = "What is known of KafkaConsumerGroups, and how to start, pause, stop, scale and restart them, and to reset their offsets. A value that is not known is null, and `unknown` says why. Errors are problems (RFC 9457) with a `reason`. Records are never shown."
     ),
     tags(
         (name = "groups", description = "Groups, their partitions, workers, events and history"),
+        (name = "offsets", description = "Resets of committed offsets"),
         (name = "about", description = "This server")
     )
 )]
@@ -58,6 +61,8 @@ pub fn router() -> OpenApiRouter<Shared> {
         .routes(routes!(state::put))
         .routes(routes!(scale::put))
         .routes(routes!(restart::post))
+        .routes(routes!(offset_resets::list, offset_resets::post))
+        .routes(routes!(offset_resets::get, offset_resets::delete))
         .routes(routes!(watch::watch));
     OpenApiRouter::new().nest("/api/v1", api)
 }

@@ -28,7 +28,7 @@ const SVG: &str = "image/svg+xml";
 
 const INDEX: &[u8] = include_bytes!("ui/index.html");
 
-static FILES: [File; 17] = files! {
+static FILES: [File; 18] = files! {
     "app.js": JS,
     "chart.js": JS,
     "format.js": JS,
@@ -39,6 +39,7 @@ static FILES: [File; 17] = files! {
     "live.js": JS,
     "login.js": JS,
     "parts.js": JS,
+    "reset.js": JS,
     "session.js": JS,
     "state.js": JS,
     "style.css": CSS,

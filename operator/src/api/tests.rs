@@ -5,6 +5,7 @@ mod changes;
 mod cluster;
 mod fake_api_server;
 mod limits;
+mod offset_resets;
 mod routes;
 mod streams;
 mod visible;

@@ -14,6 +14,7 @@ pub enum Right {
     ScaleGroup,
     /// To restart its workers: that is a change of their Deployment.
     PatchDeployment,
+    CreateOffsetReset,
 }
 
 impl Right {
@@ -22,6 +23,7 @@ impl Right {
             Self::ListGroups => "list",
             Self::GetGroup => "get",
             Self::PatchGroup | Self::ScaleGroup | Self::PatchDeployment => "patch",
+            Self::CreateOffsetReset => "create",
         }
     }
 
@@ -32,6 +34,7 @@ impl Right {
             Self::ListGroups | Self::GetGroup | Self::PatchGroup => (group, "kafkaconsumergroups", ""),
             Self::ScaleGroup => (group, "kafkaconsumergroups", "scale"),
             Self::PatchDeployment => ("apps", "deployments", ""),
+            Self::CreateOffsetReset => (group, "kafkaoffsetresets", ""),
         }
     }
 

@@ -47,6 +47,8 @@ pub struct Actions {
     state: Action,
     scale: Action,
     restart: Action,
+    /// To reset the committed offsets.
+    reset: Action,
 }
 
 /// Whether a user may do something.
@@ -101,6 +103,7 @@ pub async fn get(
                     state: Action::allowed(),
                     scale: Action::no("local mode runs as many workers as the file and --max-workers say"),
                     restart: Action::no("local mode restarts workers when the file changes"),
+                    reset: Action::no("end local mode and run `kafka-consumer-operator local reset`"),
                 },
                 Caller::User(session) => {
                     actions(session, &key, group.deployment.as_deref().unwrap_or_default()).await?
@@ -132,6 +135,8 @@ async fn actions(session: &Session, key: &GroupKey, deployment: &str) -> Result<
     let mut state = may(Right::PatchGroup, &key.name).await?;
     let mut scale = may(Right::ScaleGroup, &key.name).await?;
     let restart = may(Right::PatchDeployment, deployment).await?;
+    // Kubernetes cannot restrict create to a name.
+    let reset = may(Right::CreateOffsetReset, "").await?;
     if state.allowed || scale.allowed {
         let resource: Value = session.api_server().get(&resource_path(key)).await?;
         let tool = |field| owner(&resource, field).map(|owner| owner.tool.to_string());
@@ -147,5 +152,6 @@ async fn actions(session: &Session, key: &GroupKey, deployment: &str) -> Result<
         state,
         scale,
         restart,
+        reset,
     })
 }

@@ -49,9 +49,15 @@ async fn a_state_is_requested_and_answered() {
             "{answer}"
         );
     }
-    for path in ["scale", "restart"] {
+    for (method, path) in [
+        ("PUT", "scale"),
+        ("POST", "restart"),
+        ("POST", "offset-resets"),
+        ("GET", "offset-resets"),
+        ("GET", "offset-resets/a"),
+        ("DELETE", "offset-resets/a"),
+    ] {
         let path = format!("/api/v1/groups/shop/orders/{path}");
-        let method = if path.ends_with("scale") { "PUT" } else { "POST" };
         let json = "Content-Type: application/json\r\n";
         let (status, _, body) = server.send(method, &path, json, r#"{"replicas": 2}"#).await;
         assert!(

@@ -110,10 +110,45 @@ async fn answer(State(fake): State<Arc<Fake>>, request: Request) -> Response {
         };
         return Json(list).into_response();
     }
-    if asked.method == "PATCH" && asked.token == "reader" {
-        return status(403, "reader cannot patch");
+    if asked.method != "GET" && asked.token == "reader" {
+        return status(
+            403,
+            "kafkaoffsetresets.kafka-consumer.dev is forbidden: reader cannot write",
+        );
+    }
+    if asked.path.contains("/kafkaoffsetresets") {
+        return resets(&asked);
     }
     Json(lock(&fake.resource).clone()).into_response()
+}
+
+/// Resets named `done` of the group orders, and `other` of another group.
+fn resets(asked: &Asked) -> Response {
+    let reset = |name: &str, group: &str| {
+        json!({
+            "metadata": {"name": name, "creationTimestamp": "2026-11-30T06:00:00Z"},
+            "spec": {"groupRef": {"name": group}, "to": {"type": "Earliest"}},
+            "status": {"phase": "Succeeded", "partitions": [{"topic": "orders", "partition": 0, "new": 7}]},
+        })
+    };
+    let (path, _) = asked.path.split_once('?').unwrap_or((&asked.path, ""));
+    match (asked.method.as_str(), path.rsplit('/').next().unwrap_or_default()) {
+        ("POST", _) => {
+            let mut created = asked.body.clone();
+            created["metadata"]["name"] = "orders-x7k2p".into();
+            (StatusCode::CREATED, Json(created)).into_response()
+        }
+        (_, "kafkaoffsetresets") if asked.path.ends_with("&continue=a-b_c") => {
+            Json(json!({"metadata": {}, "items": [reset("done", "orders")]})).into_response()
+        }
+        (_, "kafkaoffsetresets") => {
+            let items = [reset("other", "payments")];
+            Json(json!({"metadata": {"continue": "a-b_c"}, "items": items})).into_response()
+        }
+        (_, "done") => Json(reset("done", "orders")).into_response(),
+        (_, "other") => Json(reset("other", "payments")).into_response(),
+        _ => status(404, "not found"),
+    }
 }
 
 fn status(code: u16, message: &str) -> Response {
@@ -139,7 +174,7 @@ fn token(token: &str) -> Value {
 /// As RBAC would answer: `reader` and `writer` have rights in the namespace shop.
 fn allowed(spec: &Value) -> bool {
     let wanted = &spec["resourceAttributes"];
-    let write = wanted["verb"] == "patch";
+    let write = ["create", "patch"].contains(&wanted["verb"].as_str().unwrap_or_default());
     let known = spec["groups"][0] == "system:authenticated" && spec["extra"]["a"][0] == "b";
     let shop = wanted["namespace"] == "shop";
     known

@@ -177,6 +177,8 @@ async fn the_document_describes_every_route() {
             "/api/v1/groups",
             "/api/v1/groups/{namespace}/{name}",
             "/api/v1/groups/{namespace}/{name}/events",
+            "/api/v1/groups/{namespace}/{name}/offset-resets",
+            "/api/v1/groups/{namespace}/{name}/offset-resets/{reset}",
             "/api/v1/groups/{namespace}/{name}/partitions",
             "/api/v1/groups/{namespace}/{name}/restart",
             "/api/v1/groups/{namespace}/{name}/scale",

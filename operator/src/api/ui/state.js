@@ -1,6 +1,7 @@
-// The buttons that start, pause and stop a group, scale it and restart its workers. What the user may not do has
+// The buttons that start, pause and stop a group, scale it, restart its workers and reset its offsets. What the user may not do has
 // no button.
 import { html, Component } from "./html.js";
+import { Reset } from "./reset.js";
 import { change, read } from "./session.js";
 
 const STATES = [
@@ -143,6 +144,7 @@ export class StateButtons extends Component {
       </form>`}
       ${actions?.restart.allowed &&
       html`<div class="buttons"><button type="button" aria-disabled=${off} onClick=${() => this.restart()}>Restart the workers</button></div>`}
+      ${actions?.reset.allowed && html`<${Reset} group=${group} disabled=${busy || disabled} />`}
       ${notes.map((note) => html`<p class="note" key=${note}>${note}</p>`)}
       <p role="status" class=${failed ? "answer bad" : "answer"}>${text}</p>
       <dialog ref=${(dialog) => (this.dialog = dialog)} aria-labelledby="asked-title">
