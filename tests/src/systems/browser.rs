@@ -2,7 +2,12 @@
 //! libraries switch on features of serde_json that what ships does not have, so tests would test another
 //! program.
 
-use std::path::Path;
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -143,6 +148,24 @@ impl Browser {
             std::fs::create_dir_all(folder)?;
         }
         std::fs::write(path, bytes).with_context(|| path.display().to_string())
+    }
+}
+
+impl Drop for Browser {
+    /// The driver ends the browser with the session. The browser would outlive a driver that is killed.
+    fn drop(&mut self) {
+        let Some((address, path)) = self.session.trim_start_matches("http://").split_once('/') else {
+            return;
+        };
+        let end = || -> std::io::Result<()> {
+            let mut stream = TcpStream::connect(address)?;
+            stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+            write!(stream, "DELETE /{path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+            stream.read(&mut [0]).map(drop)
+        };
+        if let Err(error) = end() {
+            eprintln!("the browser may still run: {error}");
+        }
     }
 }
 

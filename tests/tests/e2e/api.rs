@@ -9,7 +9,7 @@ use harness::systems::browser::Browser;
 use harness::systems::command;
 use harness::systems::local::{Process, program};
 use harness::systems::world::scenario_without_operator;
-use harness::{World, until};
+use harness::{Message, World, until};
 use openssl::ecdsa::EcdsaSig;
 use openssl::hash::MessageDigest;
 use openssl::pkey::{Id, PKey};
@@ -60,6 +60,16 @@ async fn users_see_and_change_what_their_token_allows_and_the_audit_log_names_th
         gitops(world, &api, &users).await?;
 
         println!("the dashboard, with a login");
+        let one = |partition| Message {
+            value: Some(b"1".to_vec()),
+            partition: Some(partition),
+            ..Message::default()
+        };
+        world.kafka.produce(&topic, [one(0), one(1)]).await?;
+        world
+            .kafka
+            .until_drained(&world.group_id("orders"), &topic)
+            .await?;
         pages(&api, &users).await
     })
     .await
@@ -77,12 +87,14 @@ struct Users {
 impl Users {
     async fn create(world: &World) -> Result<Self> {
         let role = |name: &str, rules: Value| json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": name}, "rules": rules});
-        let read = json!({"apiGroups": ["kafka-consumer.dev"], "resources": ["kafkaconsumergroups"], "verbs": ["get", "list"]});
+        let read = json!({"apiGroups": ["kafka-consumer.dev"], "resources": ["kafkaconsumergroups", "kafkaoffsetresets"], "verbs": ["get", "list"]});
+        let reset = json!({"apiGroups": ["kafka-consumer.dev"], "resources": ["kafkaoffsetresets"], "verbs": ["create", "delete"]});
         let events = json!({"apiGroups": [""], "resources": ["events"], "verbs": ["list"]});
         let patch = |group: &str, resource: &str| json!({"apiGroups": [group], "resources": [resource], "verbs": ["patch"]});
         let write = json!([
             read,
             events,
+            reset,
             patch("kafka-consumer.dev", "kafkaconsumergroups"),
             patch("kafka-consumer.dev", "kafkaconsumergroups/scale"),
             patch("apps", "deployments"),
@@ -262,13 +274,15 @@ async fn matrix(api: &Api, users: &mut Users) -> Result<()> {
                 // The state that the group has: the next part changes it.
                 Some("state") => Some(json!({"desiredState": "Running"})),
                 Some("scale") => Some(json!({"replicas": 1})),
+                Some("offset-resets") => Some(json!({"to": {"type": "Latest"}, "dryRun": true})),
                 _ => None,
             };
             let is_read = method == "get";
             let about = path == "/api/v1/me" || path == "/api/v1/version";
             let path = path
                 .replace("{namespace}", &api.namespace)
-                .replace("{name}", "orders");
+                .replace("{name}", "orders")
+                .replace("{reset}", "none");
             // A list of all namespaces has those that the user may see.
             for (token, read, write) in [
                 ("", 401, 401),
@@ -280,10 +294,18 @@ async fn matrix(api: &Api, users: &mut Users) -> Result<()> {
                 (
                     &users.writer,
                     200,
-                    if path.ends_with("restart") { 202 } else { 200 },
+                    match path.rsplit('/').next() {
+                        Some("restart") => 202,
+                        Some("offset-resets") => 201,
+                        _ => 200,
+                    },
                 ),
             ] {
-                let expected = if is_read { read } else { write };
+                let expected = match (is_read, path.ends_with("/none")) {
+                    (_, true) if read == 200 => 404,
+                    (true, _) => read,
+                    (false, _) => write,
+                };
                 let path = if path.ends_with("/watch") {
                     format!("{path}?groups={}/orders", api.namespace)
                 } else {
@@ -471,6 +493,7 @@ async fn pages(api: &Api, users: &Users) -> Result<()> {
         .await?;
     axe(&browser, "a group in a cluster").await?;
     picture(&browser, "cluster-group").await?;
+    reset_offsets(&browser).await?;
     println!("a number that is typed stays when the group changes");
     browser
         .run("const input = document.querySelector('input[type=number]'); input.value = '7'; input.dispatchEvent(new Event('input', {bubbles: true})); document.querySelectorAll('.buttons button[aria-pressed]')[1].click();")
@@ -481,4 +504,45 @@ async fn pages(api: &Api, users: &Users) -> Result<()> {
             "document.querySelector('.buttons button[aria-pressed=true]')?.innerText === 'Pause' && document.querySelector('input[type=number]').value === '7'",
         )
         .await
+}
+
+/// The dialog shows what would change, and then does it: the group has two records that it does not have to
+/// read.
+async fn reset_offsets(browser: &Browser) -> Result<()> {
+    println!("offsets are reset after a look at the plan");
+    let press = |text: &str| {
+        format!(
+            "[...document.querySelectorAll('button')].find((it) => it.innerText.startsWith({})).click()",
+            json!(text)
+        )
+    };
+    browser.run(&press("Reset offsets")).await?;
+    browser
+        .until("the dialog is open", "document.querySelector('dialog.wide').open")
+        .await?;
+    browser.run(&press("Show what would change")).await?;
+    browser
+        .until(
+            "the plan has both partitions",
+            "document.querySelectorAll('dialog.wide tbody tr').length === 2 && document.querySelector('dialog.wide [role=status]').innerText.includes('Succeeded')",
+        )
+        .await?;
+    axe(browser, "the dialog that resets offsets").await?;
+    picture(browser, "offset-reset").await?;
+    browser.run(&press("Reset 2 partitions")).await?;
+    browser
+        .until(
+            "the offsets are reset",
+            "[...document.querySelectorAll('dialog.wide button')].some((it) => it.innerText === 'Close')",
+        )
+        .await?;
+    let text = browser
+        .run("return document.querySelector('dialog.wide').innerText")
+        .await?;
+    let text = text.as_str().unwrap_or_default();
+    assert!(
+        text.contains("Succeeded") && text.contains("Read again: 2 offsets"),
+        "{text}"
+    );
+    browser.run(&press("Close")).await.map(drop)
 }
