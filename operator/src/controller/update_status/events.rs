@@ -5,7 +5,7 @@ use crds::KafkaConsumerGroupStatus;
 use crds::status::{PausedReason, condition};
 use kube::runtime::events::{Event, EventType};
 
-use super::compute::verdicts::GROUP_SHARED;
+use super::compute::verdicts::{CLUSTER_CHANGED, GROUP_SHARED};
 use super::conditions::{find, reason};
 use crate::digest::hash;
 use crate::group::wording::count;
@@ -38,6 +38,9 @@ pub fn events(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) ->
     if let Some(now) = changed(condition::KAFKA_REACHABLE) {
         match now.status.as_str() {
             "False" => events.push(warning(&now.reason, &now.message)),
+            // This has an event of its own.
+            "True" if CLUSTER_CHANGED == now.reason || CLUSTER_CHANGED == was(condition::KAFKA_REACHABLE) => {
+            }
             "True" if !was(condition::KAFKA_REACHABLE).is_empty() => {
                 events.push(normal("KafkaReachable", &now.message));
             }

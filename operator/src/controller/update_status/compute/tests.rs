@@ -693,6 +693,45 @@ fn a_warning_accepts() {
 }
 
 #[test]
+fn addresses_that_lead_to_another_cluster_are_shown_until_the_spec_changes() {
+    let mut scenario = Scenario::healthy();
+    let found = |scenario: &mut Scenario, id: &str| {
+        if let KafkaView::Known(facts) = &mut scenario.kafka {
+            facts.cluster_id = Some(id.into());
+        }
+        let computed = scenario.computed();
+        scenario.old = computed.status.clone();
+        computed
+    };
+    let reachable = |computed: &Computed| condition_of(computed, "KafkaReachable");
+    assert_eq!(reachable(&found(&mut scenario, "one")), "True/BrokersAnswer");
+    let computed = found(&mut scenario, "two");
+    assert_eq!(reachable(&computed), "True/ClusterChanged");
+    assert_eq!(condition_of(&computed, "Ready"), "True/AllPartitionsConsumed");
+    let message = &conditions::find(&computed.status.conditions, "KafkaReachable")
+        .unwrap()
+        .message;
+    for part in [
+        &scenario.spec.kafka.bootstrap_servers[0],
+        "id one",
+        "id two",
+        "DNS",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert_eq!(reachable(&found(&mut scenario, "two")), "True/ClusterChanged");
+    scenario.old.observed_generation = Some(0);
+    assert_eq!(reachable(&found(&mut scenario, "two")), "True/BrokersAnswer");
+    scenario.old.observed_generation = Some(0);
+    let meant = found(&mut scenario, "three");
+    assert_eq!(
+        reachable(&meant),
+        "True/BrokersAnswer",
+        "the user has changed the spec"
+    );
+}
+
+#[test]
 fn a_resource_that_does_not_parse_keeps_its_other_conditions() {
     let old = Scenario::healthy().computed().status;
     let rejection = Rejection::new("InvalidSpec", "missing field writers");

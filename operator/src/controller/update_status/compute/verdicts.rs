@@ -21,6 +21,9 @@ use crate::kafka::model::{GroupFacts, KafkaFacts, KafkaProblem};
 /// Reason while others are members of the consumer group.
 pub(in super::super) const GROUP_SHARED: &str = "GroupShared";
 
+/// Reason while the addresses lead to another cluster than before.
+pub(in super::super) const CLUSTER_CHANGED: &str = "ClusterChanged";
+
 /// Whether all partitions are assigned, according to the coordinator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Assigned {
@@ -96,7 +99,8 @@ pub(super) fn accepted(inputs: &Inputs<'_>) -> Verdict {
 
 pub(super) fn reachable(inputs: &Inputs<'_>) -> Verdict {
     match inputs.kafka {
-        KafkaView::Known(_) => Verdict::new(Truth::True, "BrokersAnswer", "the brokers respond"),
+        KafkaView::Known(facts) => cluster_changed(inputs, facts)
+            .unwrap_or_else(|| Verdict::new(Truth::True, "BrokersAnswer", "the brokers respond")),
         KafkaView::Failed(problem) => Verdict::new(
             Truth::False,
             problem.reason(),
@@ -107,6 +111,26 @@ pub(super) fn reachable(inputs: &Inputs<'_>) -> Verdict {
             "NotAsked",
             "the spec is not accepted; see condition Accepted",
         ),
+    }
+}
+
+/// The same addresses lead to another cluster than before. Nothing says whether that is meant, so it is shown
+/// until the user changes the spec.
+fn cluster_changed(inputs: &Inputs<'_>, facts: &KafkaFacts) -> Option<Verdict> {
+    if inputs.generation.is_none() || inputs.old.observed_generation != inputs.generation {
+        return None;
+    }
+    let was = kept(inputs, condition::KAFKA_REACHABLE).filter(|was| was.reason == CLUSTER_CHANGED);
+    match (&inputs.old.cluster_id, &facts.cluster_id) {
+        (Some(before), Some(now)) if before != now => Some(Verdict::new(
+            Truth::True,
+            CLUSTER_CHANGED,
+            format!(
+                "{} led to the cluster with id {before} and leads to another one now, with id {now}, which has its own topics and committed offsets; if that is not meant, check DNS, port forwarding and load balancers in front of the brokers, and whether the cluster lost its disks; if it is, nothing is to do, and any change of the spec ends this message",
+                inputs.spec.kafka.bootstrap_servers.join(", ")
+            ),
+        )),
+        _ => was,
     }
 }
 
