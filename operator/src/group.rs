@@ -4,6 +4,7 @@
 
 pub mod members;
 pub mod observed;
+pub mod offset_reset;
 pub mod references;
 pub mod rejection;
 pub mod scaling;

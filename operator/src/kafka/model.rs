@@ -190,6 +190,83 @@ pub enum StartOutcome {
     Occupied(Vec<String>),
 }
 
+/// Where a group and its partitions are, for a reset of its offsets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResetQuery {
+    pub group_id: String,
+    /// Numbers of partitions by topic; empty: all partitions.
+    pub topics: BTreeMap<String, Vec<i32>>,
+    pub isolation: IsolationLevel,
+    /// The protocol that its members probably use.
+    pub protocol: GroupProtocol,
+    /// Also find the first record at or after this time, in Unix milliseconds.
+    pub at: Option<i64>,
+}
+
+/// The answer to a [`ResetQuery`]: complete, or there is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResetPositions {
+    /// Partitions of each requested topic; None: the topic does not exist.
+    pub topics: BTreeMap<String, Option<i32>>,
+    /// Requested partitions that exist.
+    pub partitions: BTreeMap<Partition, ResetPosition>,
+    /// Members of the group. Kafka takes offsets from others only while there are none.
+    pub members: Vec<MemberFacts>,
+}
+
+/// Offsets of one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResetPosition {
+    /// None: the group has committed nothing.
+    pub committed: Option<i64>,
+    /// First offset that Kafka still has.
+    pub log_start: i64,
+    /// Where a consumer with the requested isolation level would wait for the next record.
+    pub end: i64,
+    /// First record at or after the requested time; None: there is none, or no time was requested.
+    pub at: Option<i64>,
+}
+
+/// What became of a reset. It may be repeated: committing an offset again changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResetOutcome {
+    /// Every offset is committed.
+    Committed,
+    /// Nothing is committed, because the group has members. Empty: they have left meanwhile.
+    Members(Vec<MemberFacts>),
+    /// Some offsets are committed and others are not.
+    Partly(PartlyCommitted),
+}
+
+/// A reset that is done in part.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PartlyCommitted {
+    pub committed: Vec<Partition>,
+    /// Why not, for each of the other partitions.
+    pub failed: BTreeMap<Partition, String>,
+}
+
+impl fmt::Display for PartlyCommitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// Partitions that are named; a message has to stay readable.
+        const NAMED: usize = 10;
+        let (done, all) = (self.committed.len(), self.committed.len() + self.failed.len());
+        let named = self.failed.keys().take(NAMED);
+        let named: Vec<String> = named.map(|(topic, index)| format!("{topic}-{index}")).collect();
+        write!(
+            f,
+            "{done} of {all} partitions are committed, these are not: {}",
+            named.join(", ")
+        )?;
+        match self.failed.len().saturating_sub(NAMED) {
+            0 => {}
+            more => write!(f, " and {more} more")?,
+        }
+        let why = self.failed.values().next();
+        why.map_or(Ok(()), |why| write!(f, " ({why})"))
+    }
+}
+
 /// Why a request to the cluster failed. Each carries the message of the client library or the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KafkaProblem {
