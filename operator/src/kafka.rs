@@ -1,8 +1,8 @@
 //! What the operator reads from Kafka, and the few changes that it makes there. In: `spec.kafka` with
 //! resolved credentials. Out: partition counts, lag and members of groups, each complete or unknown, never
 //! a guess; created topics and added partitions; committed start positions and resets; members of dead
-//! processes taken out of their group. The operator never joins a group, never deletes a topic and never
-//! reads records.
+//! processes taken out of their group. The operator never joins a group, never deletes a topic, and of
+//! records reads only their times.
 //!
 //! The operator has its own small client: librdkafka's admin calls end the process when coordinators move,
 //! and block a thread per question.
@@ -38,6 +38,7 @@ pub mod model;
 mod properties;
 mod protocol;
 mod provision;
+mod record_times;
 pub mod records;
 mod refresher;
 mod reset;
@@ -52,6 +53,7 @@ use std::time::{Duration, Instant};
 
 use crds::client_config::{self, KafkaCredentials, Properties};
 use crds::spec::{GroupProtocol, Kafka, StartPosition};
+use jiff::Timestamp;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::sync::lock;
@@ -203,6 +205,17 @@ impl KafkaClients {
     ) -> Result<ResetPositions, KafkaProblem> {
         let cluster = self.refresher(kafka, credentials, None).cluster().await?;
         reset::positions(&cluster, query).await
+    }
+
+    /// Times of the records at these offsets. Those that are not found within seconds are left out.
+    pub async fn record_times(
+        &self,
+        kafka: &Kafka,
+        credentials: &KafkaCredentials,
+        offsets: &BTreeMap<Partition, i64>,
+    ) -> Result<BTreeMap<Partition, Timestamp>, KafkaProblem> {
+        let cluster = self.refresher(kafka, credentials, None).cluster().await?;
+        record_times::record_times(&cluster, offsets).await
     }
 
     /// Commits these offsets, if the group has no members. May be repeated after any outcome.

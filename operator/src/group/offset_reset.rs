@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crds::KafkaOffsetResetSpec;
 use crds::offset_reset::{MAX_PARTITIONS, PlannedPartition, ResetTotals, ResetType};
 use crds::spec::{DeliveryGuarantee, KafkaConsumerGroupSpec, PostgresWriter};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::rejection::Rejection;
 use super::wording::count;
@@ -174,6 +176,22 @@ pub fn changes(partitions: &[PlannedPartition]) -> BTreeMap<Partition, i64> {
     changed
         .map(|planned| ((planned.topic.clone(), planned.partition), planned.new))
         .collect()
+}
+
+/// The new offsets at which there is a record, whose time [`set_record_times`] adds.
+pub fn record_offsets(plan: &Plan) -> BTreeMap<Partition, i64> {
+    let readable = plan.partitions.iter().filter(|planned| planned.new < planned.end);
+    readable
+        .map(|planned| ((planned.topic.clone(), planned.partition), planned.new))
+        .collect()
+}
+
+/// Adds the times that are known.
+pub fn set_record_times(plan: &mut Plan, times: &BTreeMap<Partition, Timestamp>) {
+    for planned in &mut plan.partitions {
+        let time = times.get(&(planned.topic.clone(), planned.partition));
+        planned.record_time = time.copied().map(Time);
+    }
 }
 
 fn is_changed(planned: &PlannedPartition) -> bool {

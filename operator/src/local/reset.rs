@@ -21,7 +21,7 @@ use super::prepare::{self, Brokers, Folders};
 use super::session::documents;
 use super::validate::Rules;
 use crate::group::members;
-use crate::group::offset_reset::{changes, plan, query};
+use crate::group::offset_reset::{changes, plan, query, record_offsets, set_record_times};
 use crate::group::rejection::Rejection;
 use crate::group::wording::count;
 use crate::kafka::KafkaClients;
@@ -44,7 +44,12 @@ pub async fn run(args: &ResetArgs) -> anyhow::Result<ExitCode> {
     let query = query(&reset, &group_id, &group.spec).map_err(refused)?;
     let clients = KafkaClients::new(REFRESH);
     let positions = clients.reset_positions(&kafka, &credentials, &query).await?;
-    let plan = plan(&reset, &group.spec, &positions).map_err(refused)?;
+    let mut plan = plan(&reset, &group.spec, &positions).map_err(refused)?;
+    let records = record_offsets(&plan);
+    // Only for the eye of the user: without times the plan is the same.
+    if let Ok(times) = clients.record_times(&kafka, &credentials, &records).await {
+        set_record_times(&mut plan, &times);
+    }
     print!("{}{}", table::table(&plan), table::summary(&plan, &group_id));
     if !args.execute {
         if !positions.members.is_empty() {
