@@ -12,10 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::rejection::Rejection;
 use super::wording::count;
-use crate::kafka::model::{Partition, ResetPosition, ResetPositions, ResetQuery};
-
-/// Partitions that a message names.
-const NAMED: usize = 10;
+use crate::kafka::model::{Partition, ResetPosition, ResetPositions, ResetQuery, partition_names};
 
 /// What a reset will do.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -138,7 +135,7 @@ pub fn plan(
     if let Some(first) = without_commit.first() {
         let message = format!(
             "a committed offset to move from is missing: {}",
-            names(without_commit.iter().copied())
+            partition_names(without_commit.iter().copied())
         );
         if plan.partitions.is_empty() {
             return Err(Rejection::new(
@@ -316,23 +313,10 @@ fn going_back(plan: &Plan, postgres: &PostgresWriter) -> Option<Rejection> {
             "OffsetsInDatabase",
             format!(
                 "{} would go back, but with deliveryGuarantee ExactlyOnce the table {table} in PostgreSQL lists the records that are finished, so workers would not write them again; stop the group, delete the rows of its group_id and these topics from {table}, and set the offsets with kafka-consumer-groups.sh --reset-offsets",
-                names(back.iter())
+                partition_names(back.iter())
             ),
         )
     })
-}
-
-/// The first partitions as `topic-index`.
-fn names<'a>(partitions: impl Iterator<Item = &'a Partition>) -> String {
-    let all: Vec<String> = partitions
-        .map(|(topic, index)| format!("{topic}-{index}"))
-        .collect();
-    let named = all.len().min(NAMED);
-    let more = match all.len() - named {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    format!("{}{more}", all[..named].join(", "))
 }
 
 #[cfg(test)]

@@ -12,6 +12,20 @@ use jiff::Timestamp;
 /// A topic and the number of one of its partitions.
 pub type Partition = (String, i32);
 
+/// The first partitions as `topic-index`, and the number of others: a message has to stay readable.
+pub fn partition_names<'a>(partitions: impl Iterator<Item = &'a Partition>) -> String {
+    const NAMED: usize = 10;
+    let all: Vec<String> = partitions
+        .map(|(topic, index)| format!("{topic}-{index}"))
+        .collect();
+    let named = all.len().min(NAMED);
+    let more = match all.len() - named {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{}{more}", all[..named].join(", "))
+}
+
 /// What was read about one group at one time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KafkaFacts {
@@ -248,20 +262,12 @@ pub struct PartlyCommitted {
 
 impl fmt::Display for PartlyCommitted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// Partitions that are named; a message has to stay readable.
-        const NAMED: usize = 10;
         let (done, all) = (self.committed.len(), self.committed.len() + self.failed.len());
-        let named = self.failed.keys().take(NAMED);
-        let named: Vec<String> = named.map(|(topic, index)| format!("{topic}-{index}")).collect();
+        let failed = partition_names(self.failed.keys());
         write!(
             f,
-            "{done} of {all} partitions are committed, these are not: {}",
-            named.join(", ")
+            "{done} of {all} partitions are committed, these are not: {failed}"
         )?;
-        match self.failed.len().saturating_sub(NAMED) {
-            0 => {}
-            more => write!(f, " and {more} more")?,
-        }
         let why = self.failed.values().next();
         why.map_or(Ok(()), |why| write!(f, " ({why})"))
     }
