@@ -64,6 +64,10 @@ pub async fn run(args: &ResetArgs) -> anyhow::Result<ExitCode> {
         bail!("nothing is changed: {}", occupied(&group_id, &positions.members));
     }
     let offsets = changes(&plan.partitions);
+    if offsets.is_empty() {
+        println!("nothing is changed: the committed offsets are the new ones already");
+        return Ok(ExitCode::SUCCESS);
+    }
     match clients
         .commit_reset(&kafka, &credentials, &group_id, &offsets)
         .await?

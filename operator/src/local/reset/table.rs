@@ -60,14 +60,9 @@ fn row(planned: &PlannedPartition) -> [String; HEADER.len()] {
 pub fn summary(plan: &Plan, group_id: &str) -> String {
     let totals = &plan.totals;
     let mut text = format!(
-        "consumer group {group_id}: {} of {} {} change, {} will be read again, {} will not be read\n",
+        "consumer group {group_id}: {} of {} partitions change, {} will be read again, {} will not be read\n",
         totals.changed,
         totals.partitions,
-        if totals.partitions == 1 {
-            "partition"
-        } else {
-            "partitions"
-        },
         count(totals.again, "offset"),
         count(totals.skipped, "offset"),
     );
