@@ -44,7 +44,9 @@ pub async fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
         Command::Run(args) => run(*args).await,
         Command::Local(args) => local::run(*args).await,
         Command::Crd => {
-            print!("{}", crds::crd::yaml()?);
+            for crd in crds::crd::all() {
+                print!("---\n{}", crds::crd::yaml(&crd)?);
+            }
             Ok(ExitCode::SUCCESS)
         }
         Command::EmbeddedBroker(args) => local::run_embedded_broker(args),
