@@ -12,7 +12,7 @@ use super::super::workers;
 use super::counts::WorkerCounts;
 use super::inputs::Inputs;
 use crate::controller::names::child_name;
-use crate::group::scaling::Limit;
+use crate::group::scaling::{self, Limit};
 use crate::group::validate::NOT_COMPILED;
 use crate::group::wording::count;
 use crate::kafka::model::KafkaView;
@@ -20,6 +20,9 @@ use crate::kafka::model::{GroupFacts, KafkaFacts, KafkaProblem};
 
 /// Reason while others are members of the consumer group.
 pub(in super::super) const GROUP_SHARED: &str = "GroupShared";
+
+/// Reason while an offset reset holds the group at 0 workers.
+pub(in super::super) const OFFSET_RESET: &str = "OffsetReset";
 
 /// Whether all partitions are assigned, according to the coordinator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,6 +153,14 @@ pub(super) fn available(inputs: &Inputs<'_>, workers: &WorkerCounts) -> Verdict 
             no("Stopping", format!("{} left to drain", count(draining, "worker")))
         };
     }
+    if let Some(reset) = inputs.hold.filter(|_| wanted == 0) {
+        let draining = existing.max(i32::try_from(inputs.pods.len()).unwrap_or(i32::MAX));
+        let mut message = scaling::held(reset);
+        if draining > 0 {
+            message.push_str(&format!("; {} left to drain", count(draining, "worker")));
+        }
+        return no(OFFSET_RESET, message);
+    }
     if workers.observed && ready >= wanted && updated >= wanted && existing == wanted {
         return match wanted {
             0 => {
@@ -213,6 +224,10 @@ pub(super) fn consuming(
                 "Stopped",
                 "desiredState is Stopped; committed offsets are kept",
             );
+        }
+        _ if inputs.hold.is_some() => {
+            let message = inputs.hold.map(scaling::held).unwrap_or_default();
+            return Verdict::new(Truth::False, OFFSET_RESET, message);
         }
         _ if inputs.shared.is_some() => {
             let message = inputs.shared.map(|shared| shared.message.clone());
@@ -300,7 +315,7 @@ pub(super) fn stalled(
     if !available.is_true()
         && !matches!(
             available.reason.as_str(),
-            "Progressing" | "NotCreated" | "NoWorkers"
+            "Progressing" | "NotCreated" | "NoWorkers" | OFFSET_RESET
         )
     {
         return yes(available);
@@ -334,6 +349,9 @@ pub(super) fn ready(
         } else {
             no(available)
         };
+    }
+    if inputs.hold.is_some() {
+        return no(consuming);
     }
     // A single request without an answer is no outage.
     let unreachable = matches!(inputs.kafka, KafkaView::Failed(KafkaProblem::Unreachable(_)));
