@@ -128,7 +128,7 @@ WORKER_WITHOUT_BUGS='decode kafka offsets health seeded_bugs record retry secret
 # The operator's floors, from the highest to the lowest: a room imports only from lower floors.
 OPERATOR_FLOORS='
 run
-args
+args operations
 controller local
 group api
 telemetry leader compiler reports
@@ -211,9 +211,16 @@ words() {
 generated() {
     bad=0
     local file
+    local -a files
     scripts/generate.sh "$work/generated"
-    for file in crds/kafkaconsumergroups.yaml "$CHART/files/kafkaconsumergroups.yaml" deploy/install.yaml; do
-        diff -u "$file" "$work/generated/$file" >"$work/diff" ||
+    # What is committed, and what should be.
+    mapfile -t files < <({
+        cd "$work/generated" && ls crds/*.yaml "$CHART"/files/*.yaml
+        cd "$REPOSITORY" && ls crds/*.yaml "$CHART"/files/*.yaml
+        printf 'deploy/install.yaml\n'
+    } | sort -u)
+    for file in "${files[@]}"; do
+        diff -uN "$file" "$work/generated/$file" >"$work/diff" ||
             complain "$file is out of date: run 'make generate' and commit the result" "$(head -n 40 "$work/diff")"
     done
     return $bad
@@ -234,11 +241,13 @@ chart() {
     render --values "$CHART/ci/namespaces-values.yaml"
     ! grep -E '^kind: ClusterRole' "$rendered" || complain "with watchNamespaces there must be no cluster-wide role"
     render --set crds.install=false
-    ! grep -E '^kind: CustomResourceDefinition' "$rendered" || complain "crds.install=false must leave out the CRD"
+    ! grep -E '^kind: CustomResourceDefinition' "$rendered" || complain "crds.install=false must leave out the CRDs"
     render
+    [[ $(grep -cE '^kind: CustomResourceDefinition' "$rendered") == "$(find crds -maxdepth 1 -name '*.yaml' | wc -l)" &&
+        $(grep -c 'helm.sh/resource-policy: keep' "$rendered") == "$(find crds -maxdepth 1 -name '*.yaml' | wc -l)" ]] ||
+        complain "the chart must install every CRD, and keep it when the release is uninstalled"
     ! grep -nE 'tokenreviews|subjectaccessreviews|api-listen|name: api$|-api$' "$rendered" ||
         complain "without api.enabled nothing may listen, and there must be no right on reviews"
-    grep -q 'helm.sh/resource-policy: keep' "$rendered" || complain "the CRD must be kept when the release is uninstalled"
     render --set api.enabled=true
     for values in tokenreviews subjectaccessreviews api-listen=0.0.0.0:8081 'sessionAffinity: ClientIP'; do
         grep -q "$values" "$rendered" || complain "with api.enabled the chart lacks $values"

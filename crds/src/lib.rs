@@ -1,6 +1,6 @@
-//! The contract between users, operator and workers: the `KafkaConsumerGroup` resource, the configuration
-//! document that the operator writes for its workers, and the librdkafka properties that both derive from the
-//! resource. Pure data and pure functions: this crate never connects to Kafka or Kubernetes.
+//! The contract between users, operator and workers: the resources (`KafkaConsumerGroup`,
+//! `KafkaOffsetReset`), the configuration document that the operator writes for its workers, and the
+//! librdkafka properties that both derive from the group. Pure data and pure functions: this crate never connects to Kafka or Kubernetes.
 //!
 //! ```text
 //!  user ── KafkaConsumerGroup (spec) ──> operator ── WorkerConfig (ConfigMap) ──> worker
@@ -12,7 +12,7 @@
 //!
 //! | floor | module | what it holds |
 //! |---|---|---|
-//! | 3 | [`crd`] | the CustomResourceDefinition as it is committed and installed |
+//! | 3 | [`crd`] | the CustomResourceDefinitions as they are committed and installed |
 //! | 3 | [`worker_config`] | the document that the operator renders and the worker reads |
 //! | 3 | [`client_config`] | the librdkafka properties of a group |
 //! | 2 | [`spec`] | the desired state, with the rules beside the fields |

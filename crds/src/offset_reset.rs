@@ -59,16 +59,19 @@ pub const MAX_PARTITIONS: usize = 4096;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
     validation = Rule::new("self == oldSelf")
-        .message("a KafkaOffsetReset cannot be changed, because it happens once; create another one")
+        .message("a KafkaOffsetReset cannot be changed, because it happens once; create another one"),
+    validation = Rule::new("self.to.type != 'Offsets' || !has(self.topics)")
+        .message("topics is not allowed with to.type Offsets: to.offsets lists the partitions")
 )]
 pub struct KafkaOffsetResetSpec {
     /// The KafkaConsumerGroup, in the same namespace.
     pub group_ref: GroupReference,
     /// Where the group is to continue.
     pub to: ResetTarget,
-    /// Topics and partitions to reset. Default: all partitions of all topics of the group.
+    /// Topics and partitions to reset. Default: all partitions of all topics of the group. Not allowed with
+    /// to.type Offsets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(min = 1, max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["topic".to_string()]))]
     pub topics: Vec<ResetTopic>,
     /// Only show what would change, in status.partitions. Default: false.
@@ -166,7 +169,7 @@ pub struct ResetTopic {
     pub topic: String,
     /// Numbers of partitions, from 0. Default: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 4096), inner(range(min = 0)))]
+    #[schemars(length(min = 1, max = 4096), inner(range(min = 0)))]
     pub partitions: Vec<i32>,
 }
 
@@ -176,7 +179,8 @@ pub struct ResetTopic {
 pub struct KafkaOffsetResetStatus {
     /// How far it is. Succeeded and Failed are final. To cancel, delete the resource.
     ///
-    /// - Pending: not looked at yet, or Kafka cannot be reached, or another reset of the group is first.
+    /// - Pending: the group does not exist yet, or Kafka cannot be reached, or another reset of the group is
+    ///   first.
     /// - Stopping: waits until the group has no members.
     /// - Resetting: the plan is stored and is being committed.
     /// - Succeeded: the offsets are committed; with dryRun: the plan is complete.
@@ -199,6 +203,9 @@ pub struct KafkaOffsetResetStatus {
     /// When it became final.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<Time>,
+    /// What else to know of the plan, such as partitions that it leaves out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Sums over status.partitions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub totals: Option<ResetTotals>,

@@ -28,7 +28,7 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Run the groups of a file or folder without Kubernetes.
     Local(Box<LocalArgs>),
-    /// Print the CustomResourceDefinition: kafka-consumer-operator crd | kubectl apply --server-side -f -
+    /// Print the CustomResourceDefinitions: kafka-consumer-operator crd | kubectl apply --server-side -f -
     Crd,
     #[command(hide = true)]
     EmbeddedBroker(EmbeddedBrokerArgs),

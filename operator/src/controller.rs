@@ -16,9 +16,11 @@ pub mod leases;
 pub mod members;
 pub mod memory;
 pub mod names;
+pub mod outcome;
 pub mod pods;
 pub mod provision;
 pub mod replicas;
+pub mod resets;
 pub mod rollouts;
 pub mod scope;
 pub mod terminations;
@@ -40,24 +42,21 @@ use kube::runtime::controller::{Action, Error as QueueError};
 use kube::runtime::{Config, applier, watcher};
 use kube::{Resource, ResourceExt};
 
-use crate::group::members::SharedGroup;
 use crate::group::observed::Observed;
 use crate::group::rejection::Rejection;
 use crate::group::scaling::{self, Start};
 use crate::group::validate::{NOT_COMPILED, ValidatedGroup, sources, validate};
 use apply::ApplyError;
-use build::{Applied, Resources};
 use caches::{GroupRef, Guarded};
 use dereference::DereferenceError;
 use error::{RECONCILE_TIMEOUT, ReconcileError};
 use memory::GroupMemory;
+use outcome::ReconcileOutcome;
 use pods::PodFacts;
-use provision::ProvisionOutcome;
 use scope::Scope;
 use update_status::compute::inputs::{Failure, Inputs};
 use update_status::compute::{Computed, compute};
 use watches::ReconcileRequests;
-use worker_reports::ReadReports;
 
 /// Watch events arrive in bursts (a rollout changes Deployment and pods together); one reconcile handles all
 /// of them.
@@ -84,7 +83,9 @@ async fn reconcile(
         claims::step_back(scope, group, other, memory).await; // (client)
         return Ok(Action::requeue(context.refresh.min(TAKEOVER)));
     }
-    let stopped = apply::stop(scope, group, memory).await; // (client)
+    scope.resets.ready().await;
+    let hold = scope.resets.hold_of(group);
+    let stopped = apply::stop(scope, group, hold.is_some(), memory).await; // (client)
     let mut observed = dereference::dereference(scope, group, memory).await?; // (client)
     let removal_due = dead_workers::remove(scope, group, &observed, memory).await; // (client)
     let others = members::others_of(scope, group, &observed, memory); // (pure)
@@ -96,11 +97,12 @@ async fn reconcile(
     let waiting_image = valid.and_then(|valid| context.rollouts.hold(valid, deployment.as_deref())); // (pure)
     let mut outcome = match &verdict {
         Ok(valid) if stopped.is_ok() => {
-            reconcile_accepted(scope, valid, &mut observed, memory, others.present).await
+            let others = others.present;
+            reconcile_accepted(scope, valid, &mut observed, memory, others, hold.as_deref()).await
         }
         _ => ReconcileOutcome::untouched(stopped),
     };
-    (outcome.waiting_image, outcome.shared) = (waiting_image, others.shared);
+    (outcome.waiting_image, outcome.shared, outcome.hold) = (waiting_image, others.shared, hold);
     let waits_for_compiler = verdict
         .as_ref()
         .is_err_and(|rejection| rejection.reason == NOT_COMPILED);
@@ -185,12 +187,13 @@ async fn reconcile_accepted(
     observed: &mut Observed,
     memory: &mut GroupMemory,
     others: bool,
+    hold: Option<&str>,
 ) -> ReconcileOutcome {
     let provisioned = provision::provision(scope, valid, observed, memory, others).await; // (client)
     let earliest = valid.spec.consumer.start_position.kind == StartPositionType::Earliest;
     let started = observed.started.has_all(&valid.spec, observed.kafka.known());
     let running = observed.current_replicas().is_some_and(|replicas| replicas > 0);
-    if !started && !earliest && running && !provisioned.drain {
+    if !started && !earliest && running && !provisioned.drain && hold.is_none() {
         // Workers would read an added topic from elsewhere, so they keep their configuration until Kafka
         // answers.
         let facts = observed.kafka.known();
@@ -208,6 +211,7 @@ async fn reconcile_accepted(
             (false, true) => Start::Draining,
             (false, false) => Start::Waiting,
         },
+        hold,
     };
     let decision = scaling::decide(&valid.spec, facts); // (pure)
     let ours = observed.replicas_set_by.is_none();
@@ -227,36 +231,8 @@ async fn reconcile_accepted(
         waiting_image: None,
         withheld: Vec::new(),
         shared: None,
+        hold: None,
         reports: None,
-    }
-}
-
-/// What a reconcile did.
-struct ReconcileOutcome {
-    provisioned: ProvisionOutcome,
-    decision: Option<scaling::Decision>,
-    applied: Result<Option<Resources<Applied>>, ApplyError>,
-    /// The new default image, while other groups roll out first.
-    waiting_image: Option<String>,
-    /// Topics whose start position must be committed before the workers get their configuration.
-    withheld: Vec<String>,
-    /// Other members of the consumer group.
-    shared: Option<SharedGroup>,
-    /// What the workers report. None: they write it into the status themselves.
-    reports: Option<ReadReports>,
-}
-
-impl ReconcileOutcome {
-    fn untouched(stopped: Result<(), ApplyError>) -> Self {
-        Self {
-            provisioned: ProvisionOutcome::default(),
-            decision: None,
-            applied: stopped.map(|()| None),
-            waiting_image: None,
-            withheld: Vec::new(),
-            shared: None,
-            reports: None,
-        }
     }
 }
 
@@ -308,6 +284,7 @@ fn compute_status(
         acceptance: verdict.as_ref().map(|valid| valid.warning.as_ref()),
         kafka: &observed.kafka,
         shared: outcome.shared.as_ref(),
+        hold: outcome.hold.as_deref(),
         waiting_image: outcome.waiting_image.as_deref(),
         withheld: &outcome.withheld,
         unjudged_for: memory.unjudged_since.map(|since| now.duration_since(since)),
@@ -392,7 +369,7 @@ fn reconcile_isolated(guarded: Arc<Guarded>, scope: Arc<Scope>) -> Reconciling {
 fn error_policy(guarded: Arc<Guarded>, error: &ReconcileError, scope: Arc<Scope>) -> Action {
     let (namespace, name) = (guarded.namespace().unwrap_or_default(), guarded.name_any());
     let memory = scope.memory(&namespace, &name);
-    // Never locked here: a group is not reconciled twice at the same time.
+    // Locked only by an offset reset: a group is not reconciled twice at the same time.
     let wait = memory
         .try_lock()
         .map_or(Duration::from_secs(5), |mut memory| memory.backoff());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crds::KafkaConsumerGroup;
+use crds::{KafkaConsumerGroup, KafkaOffsetReset};
 use serde_json::json;
 
 use crate::compiler::Programs;
@@ -22,6 +22,23 @@ pub fn group() -> KafkaConsumerGroup {
             "kafka": {"bootstrapServers": ["kafka:9092"]},
             "writers": [{"name": "out", "type": "Stdout"}],
         },
+    }))
+    .unwrap()
+}
+
+/// A reset of [`group`] to Earliest, with these changes of its spec.
+pub fn reset(name: &str, changes: serde_json::Value) -> KafkaOffsetReset {
+    let mut spec = json!({"groupRef": {"name": "orders"}, "to": {"type": "Earliest"}});
+    for (field, value) in changes.as_object().into_iter().flatten() {
+        spec[field] = value.clone();
+    }
+    serde_json::from_value(json!({
+        "apiVersion": "kafka-consumer.dev/v1alpha1",
+        "kind": "KafkaOffsetReset",
+        "metadata": {
+            "name": name, "namespace": "shop", "uid": name, "creationTimestamp": "2026-01-01T00:00:00Z",
+        },
+        "spec": spec,
     }))
     .unwrap()
 }

@@ -4,8 +4,10 @@
 
 pub mod members;
 pub mod observed;
+pub mod offset_reset;
 pub mod references;
 pub mod rejection;
+pub mod reset_order;
 pub mod scaling;
 pub mod topics;
 pub mod validate;

@@ -1,7 +1,8 @@
 //! What the operator reads from Kafka, and the few changes that it makes there. In: `spec.kafka` with
 //! resolved credentials. Out: partition counts, lag and members of groups, each complete or unknown, never
-//! a guess; created topics and added partitions; committed start positions; members of dead processes taken
-//! out of their group. The operator never joins a group, never deletes a topic and never reads records.
+//! a guess; created topics and added partitions; committed start positions and resets; members of dead
+//! processes taken out of their group. The operator never joins a group, never deletes a topic, and of
+//! records reads only their times.
 //!
 //! The operator has its own small client: librdkafka's admin calls end the process when coordinators move,
 //! and block a thread per question.
@@ -9,7 +10,8 @@
 //! ```text
 //!   KafkaClients                          one refresher per cluster and credentials
 //!     refresher ── look ── facts          one look serves all groups of the cluster that are due
-//!     start, provision,  │                changes
+//!     start, reset,      │                changes; start and reset commit by commit
+//!     provision,         │
 //!     dead_members       │
 //!                  topics, groups         questions, each asked once per leader or coordinator
 //!                        │
@@ -21,6 +23,7 @@
 //! ```
 
 mod cluster;
+mod commit;
 mod connection;
 mod dead_members;
 pub mod embedded;
@@ -35,25 +38,28 @@ pub mod model;
 mod properties;
 mod protocol;
 mod provision;
+mod record_times;
 pub mod records;
 mod refresher;
+mod reset;
 mod scram;
 mod settings;
 mod start;
 mod topics;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use crds::client_config::{self, KafkaCredentials, Properties};
 use crds::spec::{GroupProtocol, Kafka, StartPosition};
+use jiff::Timestamp;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::sync::lock;
 use model::{
-    DeadProcess, FactsQuery, GroupKey, KafkaFacts, KafkaProblem, Provisioned, RemovedMember, StartOutcome,
-    WantedTopic,
+    DeadProcess, FactsQuery, GroupKey, KafkaFacts, KafkaProblem, Partition, Provisioned, RemovedMember,
+    ResetOutcome, ResetPositions, ResetQuery, StartOutcome, WantedTopic,
 };
 use refresher::{Refresher, Subscribers};
 
@@ -188,6 +194,40 @@ impl KafkaClients {
     ) -> Result<StartOutcome, KafkaProblem> {
         let cluster = self.refresher(kafka, credentials, None).cluster().await?;
         start::commit(&cluster, query, start).await
+    }
+
+    /// Committed offsets, log start, end and members of a group, all read now. Returns within 10 s.
+    pub async fn reset_positions(
+        &self,
+        kafka: &Kafka,
+        credentials: &KafkaCredentials,
+        query: &ResetQuery,
+    ) -> Result<ResetPositions, KafkaProblem> {
+        let cluster = self.refresher(kafka, credentials, None).cluster().await?;
+        reset::positions(&cluster, query).await
+    }
+
+    /// Times of the records at these offsets. Those that are not found within seconds are left out.
+    pub async fn record_times(
+        &self,
+        kafka: &Kafka,
+        credentials: &KafkaCredentials,
+        offsets: &BTreeMap<Partition, i64>,
+    ) -> Result<BTreeMap<Partition, Timestamp>, KafkaProblem> {
+        let cluster = self.refresher(kafka, credentials, None).cluster().await?;
+        record_times::record_times(&cluster, offsets).await
+    }
+
+    /// Commits these offsets, if the group has no members. May be repeated after any outcome.
+    pub async fn commit_reset(
+        &self,
+        kafka: &Kafka,
+        credentials: &KafkaCredentials,
+        group_id: &str,
+        offsets: &BTreeMap<Partition, i64>,
+    ) -> Result<ResetOutcome, KafkaProblem> {
+        let cluster = self.refresher(kafka, credentials, None).cluster().await?;
+        reset::commit(&cluster, group_id, offsets).await
     }
 
     /// Takes the members of dead processes out of a group, which probably uses `protocol`, so that their

@@ -8,7 +8,7 @@
 //!
 //! ```text
 //!  6  main  |  run
-//!  5  args
+//!  5  args  |  operations               siblings
 //!  4  controller  |  local                siblings: neither imports the other
 //!  3  group  |  api                       group is pure: what the resource means; no kube::Client, no rdkafka
 //!  2  telemetry  |  leader  |  compiler  |  reports
@@ -21,6 +21,7 @@
 //! | [`run`] | the command line from its start to its exit code |
 //! | [`args`] | flags and environment variables |
 //! | [`controller`] | the Kubernetes controller: watches, reconciles, writes children and status |
+//! | [`operations`] | resources that run once, such as a reset of offsets |
 //! | [`local`] | the same resources as processes of one machine |
 //! | [`api`] | the REST API and the dashboard: shows what others publish, passes on what users change |
 //! | [`group`] | what a resource means: references, validation, topics, number of workers |
@@ -51,6 +52,7 @@
 pub mod run;
 
 pub mod args;
+pub mod operations;
 
 pub mod controller;
 pub mod local;

@@ -6,6 +6,8 @@
 //!            ^                              ^                        │ /status
 //!          watch                    kafka::KafkaClients           screen, manage (the API)
 //! ```
+//!
+//! `reset` needs none of that: it asks Kafka, plans, and commits.
 
 mod args;
 mod base64;
@@ -18,6 +20,7 @@ mod plan;
 mod prepare;
 mod rates;
 mod refresh;
+mod reset;
 mod screen;
 mod session;
 mod stop;
@@ -29,7 +32,7 @@ mod watch;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-pub use args::{ApiListen, EmbeddedBrokerArgs, LocalArgs};
+pub use args::{ApiListen, EmbeddedBrokerArgs, LocalArgs, Operation};
 
 use crate::compiler::Programs;
 use screen::Screen;
@@ -38,6 +41,9 @@ use stop::StopSignals;
 
 /// Runs until Ctrl-C or SIGTERM, or in demo mode until all records are processed.
 pub async fn run(args: LocalArgs) -> anyhow::Result<ExitCode> {
+    if let Some(Operation::Reset(args)) = &args.operation {
+        return reset::run(args).await;
+    }
     if args.check {
         return Ok(check(&args).await);
     }

@@ -24,12 +24,13 @@ use self::api::RunningApi;
 use crate::args::{Args, Command, RunArgs};
 use crate::controller;
 use crate::controller::rollouts::Rollouts;
-use crate::controller::scope::{Context, Scope};
+use crate::controller::scope::{Context, Requests, Scope};
 use crate::controller::watches::ReconcileRequests;
 use crate::group::validate::WorkerDefaults;
 use crate::kafka::KafkaClients;
 use crate::leader::Elector;
 use crate::local;
+use crate::operations::offset_reset;
 use crate::telemetry::{self, Metrics, Readiness};
 
 /// Time between two checks for a missing CRD.
@@ -44,7 +45,9 @@ pub async fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
         Command::Run(args) => run(*args).await,
         Command::Local(args) => local::run(*args).await,
         Command::Crd => {
-            print!("{}", crds::crd::yaml()?);
+            for crd in crds::crd::all() {
+                print!("---\n{}", crds::crd::yaml(&crd)?);
+            }
             Ok(ExitCode::SUCCESS)
         }
         Command::EmbeddedBroker(args) => local::run_embedded_broker(args),
@@ -149,7 +152,7 @@ async fn work(
         format!("{lease_namespace}/{lease}"),
         Rollouts::new(usize::try_from(args.max_concurrent_rollouts).unwrap_or(usize::MAX)),
     ));
-    let scopes: Vec<(Arc<Scope>, ReconcileRequests)> = namespaces
+    let scopes: Vec<(Arc<Scope>, Requests)> = namespaces
         .iter()
         .map(|namespace| Scope::start(context.clone(), namespace.as_deref()))
         .collect();
@@ -192,7 +195,20 @@ async fn hold(elector: &mut Elector) -> crate::leader::Lost {
     elector.hold().await
 }
 
-async fn drive(scope: Arc<Scope>, requests: ReconcileRequests, stop: watch::Receiver<u8>) {
+/// Serves the groups of a scope and what runs once beside them.
+async fn drive(scope: Arc<Scope>, requests: Requests, stop: watch::Receiver<u8>) {
+    let deadline = signals(stop.clone(), 1).then(|()| tokio::time::sleep(SHUTDOWN));
+    let resets = offset_reset::run(scope.clone(), requests.resets, signals(stop.clone(), 1));
+    let resets = async move {
+        tokio::select! {
+            () = resets => {}
+            () = deadline => tracing::warn!("some resets did not finish within {} s, exiting", SHUTDOWN.as_secs()),
+        }
+    };
+    tokio::join!(drive_groups(scope, requests.groups, stop), resets);
+}
+
+async fn drive_groups(scope: Arc<Scope>, requests: ReconcileRequests, stop: watch::Receiver<u8>) {
     let mut reconciles = std::pin::pin!(controller::run(scope, requests, signals(stop.clone(), 1)));
     let deadline = signals(stop, 1).then(|()| tokio::time::sleep(SHUTDOWN));
     let mut deadline = std::pin::pin!(deadline);

@@ -79,6 +79,11 @@ struct ErrorLabels {
     kind: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
 /// The reasons of conditions Ready and Stalled.
 type Reasons = [Option<String>; 2];
 
@@ -95,6 +100,7 @@ pub struct Metrics {
     durations: Histogram,
     reconciles: Counter<u64, AtomicU64>,
     errors: Family<ErrorLabels, Counter>,
+    offset_resets: Family<OutcomeLabels, Counter>,
     leader: SecondsGauge,
     clients: SecondsGauge,
     /// Lag series of each group, to remove them with the group or the partition.
@@ -120,6 +126,7 @@ impl Default for Metrics {
             durations: Histogram::new(buckets),
             reconciles: Counter::default(),
             errors: Family::default(),
+            offset_resets: Family::default(),
             leader: Gauge::default(),
             clients: Gauge::default(),
             series: Mutex::default(),
@@ -166,6 +173,11 @@ impl Default for Metrics {
             metrics.errors.clone(),
         );
         registry.register(
+            "kcg_offset_resets",
+            "KafkaOffsetResets that have ended, by outcome",
+            metrics.offset_resets.clone(),
+        );
+        registry.register(
             "kcg_leader",
             "1 if this process is the leader",
             metrics.leader.clone(),
@@ -200,6 +212,11 @@ impl Metrics {
         };
         let members = u64::try_from(members).unwrap_or(u64::MAX);
         self.dead_members.get_or_create(&labels).inc_by(members);
+    }
+
+    /// A KafkaOffsetReset has ended.
+    pub fn offset_reset_ended(&self, outcome: &'static str) {
+        self.offset_resets.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
     /// Publishes the metrics of a group. Unknown lag has no series: it is not 0, and an old value would be

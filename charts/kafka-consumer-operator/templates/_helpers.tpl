@@ -71,6 +71,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [kafka-consumer.dev]
   resources: [kafkaconsumergroups/scale]
   verbs: [patch, update]
+# Changes of committed offsets. The operator deletes those whose ttlSecondsAfterFinished is over, and never writes
+# a spec.
+- apiGroups: [kafka-consumer.dev]
+  resources: [kafkaoffsetresets]
+  verbs: [get, list, watch, delete]
+- apiGroups: [kafka-consumer.dev]
+  resources: [kafkaoffsetresets/status]
+  verbs: [patch]
 # Children of a group: the configuration and the service account of its workers. The operator also reads
 # ConfigMaps that resources reference (VRL programs, certificate authorities).
 - apiGroups: [""]

@@ -81,18 +81,19 @@ pub async fn apply(
     })
 }
 
-/// Scales the Deployment to 0 if the group is to be stopped, before anything that may fail or be refused:
-/// stopping must always work. Everything else about the Deployment stays unchanged.
+/// Scales the Deployment to 0 if the group is to be stopped, or an offset reset holds it, before anything that
+/// may fail or be refused: stopping must always work. Everything else about the Deployment stays unchanged.
 pub async fn stop(
     scope: &Scope,
     group: &KafkaConsumerGroup,
+    held: bool,
     memory: &mut GroupMemory,
 ) -> Result<(), ApplyError> {
     let deployment = newest_deployment(scope, group, memory);
     let Some(deployment) = deployment.filter(|deployment| runs_workers_of(deployment, group.uid())) else {
         return Ok(());
     };
-    if group.spec.desired_state != DesiredState::Stopped {
+    if group.spec.desired_state != DesiredState::Stopped && !held {
         return Ok(());
     }
     let _slot = scope.api_slot().await;

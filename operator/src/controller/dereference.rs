@@ -2,6 +2,7 @@
 //! In: the resource. Out: [`Observed`]. Writes nothing; a missing object or an unreachable Kafka is part of
 //! the result, not an error.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use super::replicas;
 use super::scope::Scope;
 use crate::group::observed::{Observed, StartedTopics, query};
 use crate::group::references::{ObjectKind, ReferencedData, References, volume_sources};
+use crate::group::rejection::Rejection;
 use crate::kafka::model::{GroupKey, KafkaView};
 
 /// Facts are reused for this long while a group converges, and somewhat longer otherwise: one watch event is
@@ -62,7 +64,7 @@ pub async fn dereference(
             .map(|source| (source.kind, source.name)),
     );
     scope.index.update(&namespace, &name, watched);
-    let data = read_data(scope, &namespace, &references, memory).await?;
+    let data = read_data(scope, &namespace, references.objects(), memory).await?;
     let deployment = newest_deployment(scope, group, memory);
     drop(slot);
     let wanted = selector(&name);
@@ -103,6 +105,20 @@ pub async fn dereference(
         pods,
         started,
     })
+}
+
+/// What a Kafka client needs for the group, read now: for those who have no memory of it.
+pub async fn kafka_credentials(
+    scope: &Scope,
+    group: &KafkaConsumerGroup,
+) -> Result<Result<KafkaCredentials, Rejection>, DereferenceError> {
+    let namespace = group.namespace().unwrap_or_default();
+    let references = References::of(&group.spec);
+    let named = references.of_kafka();
+    let named = named.map(|reference| (reference.kind, reference.name.clone()));
+    let mut memory = GroupMemory::default();
+    let data = read_data(scope, &namespace, named.collect(), &mut memory).await?;
+    Ok(references.credentials(&group.spec, &namespace, &data))
 }
 
 async fn ask_kafka(
@@ -153,10 +169,9 @@ pub(super) fn newest_deployment(
 async fn read_data(
     scope: &Scope,
     namespace: &str,
-    references: &References,
+    named: BTreeSet<(ObjectKind, String)>,
     memory: &mut GroupMemory,
 ) -> Result<ReferencedData, DereferenceError> {
-    let named = references.objects();
     memory.data.retain(|object, _| named.contains(object));
     let mut found = ReferencedData::new();
     for (kind, object) in named {

@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::caches::{Caches, GroupRef};
 use super::leases::Leases;
 use super::memory::GroupMemory;
+use super::resets::{ResetRef, Resets};
 use super::rollouts::Rollouts;
 use super::watches::{self, ReconcileRequests, ReferenceIndex};
 use super::worker_reports::{ReadReports, Target, WorkerReports};
@@ -94,15 +95,22 @@ impl Context {
 pub struct Scope {
     pub context: Arc<Context>,
     pub caches: Caches,
+    pub resets: Resets,
     pub index: Arc<ReferenceIndex>,
     memories: Arc<Memories>,
+}
+
+/// What to reconcile in a scope.
+pub struct Requests {
+    pub groups: ReconcileRequests,
+    pub resets: UnboundedReceiver<ResetRef>,
 }
 
 type Memories = Mutex<HashMap<(String, String), Arc<tokio::sync::Mutex<GroupMemory>>>>;
 
 impl Scope {
     /// Starts the watches of one namespace, or of all.
-    pub fn start(context: Arc<Context>, namespace: Option<&str>) -> (Arc<Self>, ReconcileRequests) {
+    pub fn start(context: Arc<Context>, namespace: Option<&str>) -> (Arc<Self>, Requests) {
         let index = Arc::new(ReferenceIndex::default());
         let memories = Arc::new(Memories::default());
         let forget = {
@@ -115,16 +123,21 @@ impl Scope {
         let (caches, watched) = watches::watch(&context.client, namespace, &index, forget);
         let kafka = changes(context.kafka.changes(), namespace);
         let reports = changes(context.reports.changes(), namespace);
-        let requests = stream::select_all([watched, kafka, reports]).boxed();
-        (
-            Arc::new(Self {
-                context,
-                caches,
-                index,
-                memories,
-            }),
-            requests,
-        )
+        let (resets, changed) = Resets::start(watches::api(&context.client, namespace));
+        let holds = changes(changed.groups, namespace);
+        let groups = stream::select_all([watched, kafka, reports, holds]).boxed();
+        let requests = Requests {
+            groups,
+            resets: changed.resets,
+        };
+        let scope = Self {
+            context,
+            caches,
+            resets,
+            index,
+            memories,
+        };
+        (Arc::new(scope), requests)
     }
 
     /// Waits for a slot at the API server.
@@ -156,8 +169,8 @@ impl Scope {
         forget(&self.context, &self.index, &self.memories, namespace, name);
     }
 
-    /// The memory of one group.
-    pub(super) fn memory(&self, namespace: &str, name: &str) -> Arc<tokio::sync::Mutex<GroupMemory>> {
+    /// The memory of one group. Whoever holds its lock is alone: the group is not reconciled meanwhile.
+    pub fn memory(&self, namespace: &str, name: &str) -> Arc<tokio::sync::Mutex<GroupMemory>> {
         let mut memories = lock(&self.memories);
         memories
             .entry((namespace.to_string(), name.to_string()))

@@ -85,11 +85,7 @@ pub fn shared(
     if others.is_empty() {
         return None;
     }
-    let mut shown: Vec<String> = others.iter().take(MAX_SHOWN).map(|other| name(other)).collect();
-    if others.len() > MAX_SHOWN {
-        shown.push(format!("{} more", others.len() - MAX_SHOWN));
-    }
-    let shown = shown.join(", ");
+    let shown = names(&others);
     let number = count(others.len(), "member");
     let verb = if others.len() == 1 {
         "is not a worker"
@@ -133,6 +129,19 @@ fn refusal(protocol: GroupProtocol, group: &GroupFacts) -> Option<String> {
             Some("its members use the group protocol Consumer and workers use Classic".into())
         }
     }
+}
+
+/// The first members, each with its client id and host, and the number of others.
+pub fn names(members: &[&MemberFacts]) -> String {
+    let mut shown: Vec<String> = members
+        .iter()
+        .take(MAX_SHOWN)
+        .map(|member| name(member))
+        .collect();
+    if members.len() > MAX_SHOWN {
+        shown.push(format!("{} more", members.len() - MAX_SHOWN));
+    }
+    shown.join(", ")
 }
 
 fn name(member: &MemberFacts) -> String {

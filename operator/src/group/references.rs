@@ -145,6 +145,12 @@ impl References {
         self.0.iter()
     }
 
+    /// Those of `spec.kafka`.
+    pub fn of_kafka(&self) -> impl Iterator<Item = &Reference> {
+        self.iter()
+            .filter(|reference| reference.field.starts_with("spec.kafka."))
+    }
+
     /// Each referenced object once, in a stable order.
     pub fn objects(&self) -> BTreeSet<(ObjectKind, String)> {
         self.iter().map(Reference::object).collect()
@@ -171,10 +177,7 @@ impl References {
         data: &ReferencedData,
     ) -> Result<KafkaCredentials, Rejection> {
         let mut credentials = KafkaCredentials::default();
-        for reference in self
-            .iter()
-            .filter(|reference| reference.field.starts_with("spec.kafka."))
-        {
+        for reference in self.of_kafka() {
             let text = reference.text(data, namespace)?;
             let slot = match reference.field.as_str() {
                 "spec.kafka.tls.ca" => &mut credentials.ca_pem,

@@ -2,10 +2,10 @@
 //! [`Finding`] when it runs nevertheless. Each carries a reason in CamelCase and a message that ends with
 //! what to do.
 
-/// Why a group is not accepted.
+/// Why a group, or a reset of its offsets, is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// Of the condition `Accepted`.
+    /// Of the condition `Accepted` of a group, or `Failed` of a reset.
     pub reason: &'static str,
     pub message: String,
 }

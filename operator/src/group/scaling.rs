@@ -7,13 +7,15 @@ use super::wording::count;
 
 /// The input of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ScalingFacts {
+pub struct ScalingFacts<'a> {
     /// Partitions of all input topics; None: unknown.
     pub partitions: Option<i32>,
     /// Workers of the last decision; None: there is no earlier decision.
     pub current: Option<i32>,
     /// Whether workers would start where the spec says.
     pub start: Start,
+    /// The KafkaOffsetReset that sets the offsets of the group, which Kafka allows only without workers.
+    pub hold: Option<&'a str>,
 }
 
 /// Whether the start positions of all topics are committed.
@@ -63,18 +65,22 @@ pub struct Decision {
     pub reason: String,
 }
 
-/// Decides. `Stopped` has precedence, then an unknown partition count, then the limits.
-pub fn decide(spec: &KafkaConsumerGroupSpec, facts: ScalingFacts) -> Decision {
+/// Decides. `Stopped` has precedence, then an offset reset, then an unknown partition count, then the limits.
+pub fn decide(spec: &KafkaConsumerGroupSpec, facts: ScalingFacts<'_>) -> Decision {
     let scaling = &spec.scaling;
     let min = scaling.min_replicas;
     let recommended = recommend(spec, facts);
+    let none = |reason| Decision {
+        replicas: 0,
+        recommended,
+        limited_by: Limit::None,
+        reason,
+    };
     if spec.desired_state == DesiredState::Stopped {
-        return Decision {
-            replicas: 0,
-            recommended,
-            limited_by: Limit::None,
-            reason: "desiredState is Stopped".into(),
-        };
+        return none("desiredState is Stopped".into());
+    }
+    if let Some(reset) = facts.hold {
+        return none(held(reset));
     }
     let waits = |replicas, reason: &str| Decision {
         replicas,
@@ -146,8 +152,15 @@ pub fn decide(spec: &KafkaConsumerGroupSpec, facts: ScalingFacts) -> Decision {
     }
 }
 
+/// Why a group has no workers while an offset reset holds it.
+pub fn held(reset: &str) -> String {
+    format!(
+        "KafkaOffsetReset {reset} sets the offsets of the group, which has no workers until it ends; to cancel it: kubectl delete kor {reset}"
+    )
+}
+
 /// The recommendation of the mode, before limits.
-fn recommend(spec: &KafkaConsumerGroupSpec, facts: ScalingFacts) -> Option<i32> {
+fn recommend(spec: &KafkaConsumerGroupSpec, facts: ScalingFacts<'_>) -> Option<i32> {
     match spec.scaling.mode {
         // Cooperative-sticky distributes the partitions of all topics over the members, so their sum counts.
         ScalingMode::PartitionCount => facts
@@ -186,11 +199,12 @@ mod tests {
         spec
     }
 
-    fn facts(partitions: impl Into<Option<i32>>, current: impl Into<Option<i32>>) -> ScalingFacts {
+    fn facts(partitions: impl Into<Option<i32>>, current: impl Into<Option<i32>>) -> ScalingFacts<'static> {
         ScalingFacts {
             partitions: partitions.into(),
             current: current.into(),
             start: Start::Ready,
+            hold: None,
         }
     }
 
@@ -257,6 +271,25 @@ mod tests {
     fn stopped_means_none_even_when_nothing_is_known() {
         let spec = spec(|spec| spec.desired_state = DesiredState::Stopped);
         assert_eq!(decide(&spec, facts(None, 6)).replicas, 0);
+    }
+
+    #[test]
+    fn an_offset_reset_holds_the_group_at_no_worker_whatever_else_is_known() {
+        let held = |spec: &KafkaConsumerGroupSpec, partitions: Option<i32>, start| {
+            let hold = Some("again");
+            let facts = facts(partitions, 6);
+            decide(spec, ScalingFacts { start, hold, ..facts })
+        };
+        for start in [Start::Ready, Start::Waiting, Start::Draining] {
+            for partitions in [None, Some(6)] {
+                let decision = held(&spec(|_| {}), partitions, start);
+                assert_eq!((decision.replicas, decision.limited_by), (0, Limit::None));
+                assert!(decision.reason.contains("KafkaOffsetReset again"), "{decision:?}");
+            }
+        }
+        let stopped = spec(|spec| spec.desired_state = DesiredState::Stopped);
+        let decision = held(&stopped, Some(6), Start::Ready);
+        assert_eq!(decision.reason, "desiredState is Stopped");
     }
 
     #[test]

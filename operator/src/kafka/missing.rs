@@ -58,6 +58,14 @@ impl Missing {
         }
     }
 
+    /// The reason without advice.
+    pub(super) fn message(&self) -> String {
+        match self {
+            Self::Refused(problem) => problem.to_string(),
+            Self::Unreachable(message) | Self::Unknown(message) => message.clone(),
+        }
+    }
+
     fn may_pass(&self) -> bool {
         !matches!(self, Self::Refused(_))
     }

@@ -12,6 +12,20 @@ use jiff::Timestamp;
 /// A topic and the number of one of its partitions.
 pub type Partition = (String, i32);
 
+/// The first partitions as `topic-index`, and the number of others: a message has to stay readable.
+pub fn partition_names<'a>(partitions: impl Iterator<Item = &'a Partition>) -> String {
+    const NAMED: usize = 10;
+    let all: Vec<String> = partitions
+        .map(|(topic, index)| format!("{topic}-{index}"))
+        .collect();
+    let named = all.len().min(NAMED);
+    let more = match all.len() - named {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{}{more}", all[..named].join(", "))
+}
+
 /// What was read about one group at one time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KafkaFacts {
@@ -188,6 +202,75 @@ pub enum StartOutcome {
     Committed(usize),
     /// These topics have no committed offset, and the group has members, so Kafka takes none.
     Occupied(Vec<String>),
+}
+
+/// Where a group and its partitions are, for a reset of its offsets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResetQuery {
+    pub group_id: String,
+    /// Numbers of partitions by topic; empty: all partitions.
+    pub topics: BTreeMap<String, Vec<i32>>,
+    pub isolation: IsolationLevel,
+    /// The protocol that its members probably use.
+    pub protocol: GroupProtocol,
+    /// Also find the first record at or after this time, in Unix milliseconds.
+    pub at: Option<i64>,
+}
+
+/// The answer to a [`ResetQuery`]: complete, or there is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResetPositions {
+    /// Partitions of each requested topic; None: the topic does not exist.
+    pub topics: BTreeMap<String, Option<i32>>,
+    /// Requested partitions that exist.
+    pub partitions: BTreeMap<Partition, ResetPosition>,
+    /// Members of the group. Kafka takes offsets from others only while there are none.
+    pub members: Vec<MemberFacts>,
+}
+
+/// Offsets of one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResetPosition {
+    /// None: the group has committed nothing.
+    pub committed: Option<i64>,
+    /// First offset that Kafka still has.
+    pub log_start: i64,
+    /// Where a consumer with the requested isolation level would wait for the next record.
+    pub end: i64,
+    /// First record at or after the requested time; None: there is none, or no time was requested.
+    pub at: Option<i64>,
+}
+
+/// What became of a reset. It may be repeated: committing an offset again changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResetOutcome {
+    /// Every offset is committed.
+    Committed,
+    /// Nothing is committed, because the group has members. Empty: they have left meanwhile.
+    Members(Vec<MemberFacts>),
+    /// Some offsets are committed and others are not.
+    Partly(PartlyCommitted),
+}
+
+/// A reset that is done in part.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PartlyCommitted {
+    pub committed: Vec<Partition>,
+    /// Why not, for each of the other partitions.
+    pub failed: BTreeMap<Partition, String>,
+}
+
+impl fmt::Display for PartlyCommitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (done, all) = (self.committed.len(), self.committed.len() + self.failed.len());
+        let failed = partition_names(self.failed.keys());
+        write!(
+            f,
+            "{done} of {all} partitions are committed, these are not: {failed}"
+        )?;
+        let why = self.failed.values().next();
+        why.map_or(Ok(()), |why| write!(f, " ({why})"))
+    }
 }
 
 /// Why a request to the cluster failed. Each carries the message of the client library or the broker.

@@ -6,13 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crds::spec::{StartPosition, StartPositionType};
 
-use super::cluster::{ANSWER, Cluster};
+use super::cluster::Cluster;
+use super::commit::{self, Taken};
 use super::groups;
 use super::look::partitions;
-use super::missing::{Missing, Rounds, answer_of};
+use super::missing::{Missing, answer_of};
 use super::model::{FactsQuery, KafkaProblem, Partition, StartOutcome};
-use super::protocol::error_code::ErrorCode;
-use super::protocol::offsets::{OffsetCommit, by_topic};
 use super::topics::{self, At, Offsets, Topics};
 
 pub(super) async fn commit(
@@ -106,48 +105,18 @@ async fn positions(
 
 /// None: the group has members.
 async fn write(cluster: &Cluster, group: &str, offsets: &Offsets) -> Result<Option<usize>, KafkaProblem> {
-    let entries = offsets.iter();
-    let request = OffsetCommit {
-        group: group.into(),
-        topics: by_topic(entries.map(|((topic, index), offset)| (topic, (*index, *offset)))),
-    };
-    let mut rounds = Rounds::new(vec![()]);
-    while rounds.next().await.is_some() {
-        rounds.take([((), try_write(cluster, &request).await)]);
+    let answers = commit::commit(cluster, group, offsets).await;
+    let mut occupied = false;
+    for partition in offsets.keys() {
+        let taken = answer_of(&answers, partition).map_err(|missing| match missing.problem() {
+            KafkaProblem::Unreachable(message) => {
+                KafkaProblem::Unreachable(format!("committing the start position: {message}"))
+            }
+            problem => problem,
+        })?;
+        occupied |= taken == Taken::GroupHasMembers;
     }
-    answer_of(&rounds.answers, &()).map_err(|missing| match missing.problem() {
-        KafkaProblem::Unreachable(message) => {
-            KafkaProblem::Unreachable(format!("committing the start position: {message}"))
-        }
-        problem => problem,
-    })
-}
-
-async fn try_write(cluster: &Cluster, request: &OffsetCommit) -> Result<Option<usize>, Missing> {
-    let node = groups::coordinator(cluster, &request.group).await?;
-    let answer = cluster.node(node, request, ANSWER).await;
-    let topics = answer.map_err(|error| {
-        cluster.forget_coordinator(&request.group);
-        Missing::of_call(error)
-    })?;
-    let codes: Vec<ErrorCode> = topics
-        .iter()
-        .flat_map(|(_, partitions)| partitions.iter().map(|(_, code)| *code))
-        .collect();
-    match codes.iter().find(|code| !code.is_ok()) {
-        None => Ok(Some(codes.len())),
-        Some(
-            &ErrorCode::UNKNOWN_MEMBER_ID
-            | &ErrorCode::NON_EMPTY_GROUP
-            | &ErrorCode::REBALANCE_IN_PROGRESS
-            | &ErrorCode::ILLEGAL_GENERATION
-            | &ErrorCode::STALE_MEMBER_EPOCH,
-        ) => Ok(None),
-        Some(code) => {
-            cluster.forget_coordinator(&request.group);
-            Err(Missing::of_code(*code, &format!("group \"{}\"", request.group)))
-        }
-    }
+    Ok((!occupied).then_some(offsets.len()))
 }
 
 #[cfg(test)]

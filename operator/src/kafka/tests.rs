@@ -8,7 +8,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, RebalanceProtocol};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 
-use super::model::{ProvisionAction, StartOutcome};
+use super::model::{ProvisionAction, ResetPosition, StartOutcome};
 use super::*;
 
 type Mock = MockCluster<'static, DefaultProducerContext>;
@@ -178,6 +178,102 @@ async fn earliest_is_committed_as_the_log_start() {
     assert_eq!(committed, Ok(StartOutcome::Committed(1)));
     let read = facts(&clients, &kafka, &query).await.unwrap();
     assert_eq!(read.lag.unwrap().total, 4);
+}
+
+fn orders(index: i32) -> Partition {
+    ("orders".into(), index)
+}
+
+fn reset_query(topics: &[(&str, &[i32])]) -> ResetQuery {
+    let topics = topics
+        .iter()
+        .map(|(topic, partitions)| (topic.to_string(), partitions.to_vec()));
+    ResetQuery {
+        group_id: "g".into(),
+        topics: topics.collect(),
+        isolation: IsolationLevel::ReadCommitted,
+        protocol: GroupProtocol::Classic,
+        at: None,
+    }
+}
+
+#[tokio::test]
+async fn a_reset_reads_positions_and_commits_offsets() {
+    let (mock, kafka) = mock(&[("orders", 3)]);
+    produce(&mock, "orders", 1, 7);
+    let (clients, credentials) = (clients(), KafkaCredentials::default());
+    let read = async |topics: &[(&str, &[i32])]| {
+        let query = reset_query(topics);
+        let positions = clients.reset_positions(&kafka, &credentials, &query);
+        positions.await.unwrap()
+    };
+    let before = read(&[("orders", &[1, 2, 9]), ("missing", &[])]).await;
+    let counts = [("missing".to_string(), None), ("orders".to_string(), Some(3))];
+    assert_eq!(before.topics, counts.into());
+    let position = |committed, end| ResetPosition {
+        committed,
+        log_start: 0,
+        end,
+        at: None,
+    };
+    let expected = [(orders(1), position(None, 7)), (orders(2), position(None, 0))];
+    assert_eq!(before.partitions, expected.into());
+    assert!(before.members.is_empty());
+    // The second time changes nothing.
+    for _ in 0..2 {
+        let offsets = [(orders(1), 4), (orders(2), 0)].into();
+        let committed = clients.commit_reset(&kafka, &credentials, "g", &offsets).await;
+        assert_eq!(committed, Ok(ResetOutcome::Committed));
+        let after = read(&[("orders", &[])]).await;
+        assert_eq!(after.partitions[&orders(0)].committed, None);
+        assert_eq!(after.partitions[&orders(1)], position(Some(4), 7));
+        assert_eq!(after.partitions[&orders(2)].committed, Some(0));
+    }
+}
+
+#[tokio::test]
+async fn offsets_that_are_refused_are_distinguished_from_committed_ones() {
+    let (_mock, kafka) = mock(&[("orders", 1)]);
+    let (clients, credentials) = (clients(), KafkaCredentials::default());
+    let offsets = [(orders(0), 1), (orders(7), 2)].into();
+    let committed = clients.commit_reset(&kafka, &credentials, "g", &offsets).await;
+    let Ok(ResetOutcome::Partly(partly)) = committed else {
+        panic!("{committed:?}")
+    };
+    assert_eq!(partly.committed, [orders(0)]);
+    assert_eq!(partly.failed.keys().collect::<Vec<_>>(), [&orders(7)]);
+    let message = partly.to_string();
+    for part in ["1 of 2 partitions", "orders-7", "UNKNOWN_TOPIC_OR_PARTITION"] {
+        assert!(message.contains(part), "{message}");
+    }
+    let only = [(orders(7), 2)].into();
+    let problem = clients
+        .commit_reset(&kafka, &credentials, "g", &only)
+        .await
+        .unwrap_err();
+    assert!(
+        problem.to_string().contains("UNKNOWN_TOPIC_OR_PARTITION"),
+        "{problem}"
+    );
+}
+
+#[tokio::test]
+async fn offsets_of_a_group_with_members_are_not_set() {
+    let (mock, kafka) = mock(&[("orders", 1)]);
+    let (clients, credentials) = (clients(), KafkaCredentials::default());
+    let properties = client_config::consumer(&kafka, &credentials, "g", &Consumer::default());
+    let consumer: BaseConsumer = ClientConfig::from_iter(properties).create().unwrap();
+    consumer.subscribe(&["orders"]).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while consumer.assignment().unwrap().count() == 0 {
+        assert!(Instant::now() < deadline, "not assigned");
+        drop(consumer.poll(Duration::from_millis(100)));
+    }
+    let offsets = [(orders(0), 0)].into();
+    let refused = clients.commit_reset(&kafka, &credentials, "g", &offsets).await;
+    // This broker cannot name them.
+    assert_eq!(refused, Ok(ResetOutcome::Members(Vec::new())));
+    drop(mock);
 }
 
 #[tokio::test]

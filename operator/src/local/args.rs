@@ -4,12 +4,18 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::Args;
+use clap::{Args, Subcommand};
+
+use super::reset::args::ResetArgs;
 
 /// Run KafkaConsumerGroups without Kubernetes: the same resources, the same checks, the same number of
 /// workers, as processes of this machine.
 #[derive(Args, Clone, Debug)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct LocalArgs {
+    #[command(subcommand)]
+    pub operation: Option<Operation>,
+
     /// File or folder with KafkaConsumerGroups (YAML, also several documents in one file); may be repeated.
     /// The groups use Secrets and ConfigMaps from the same files. Files are watched: a valid change restarts
     /// the workers of the group.
@@ -80,6 +86,13 @@ pub struct LocalArgs {
     pub demo_records: u32,
 }
 
+/// What is done with a group instead of running it.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Operation {
+    /// Set the committed offsets of a group once, or show what that would change.
+    Reset(Box<ResetArgs>),
+}
+
 /// Where the API listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ApiListen {
@@ -136,6 +149,15 @@ mod tests {
         assert!(Cli::try_parse_from(["local"]).is_err());
         assert!(Cli::try_parse_from(["local", "--demo"]).is_ok());
         assert!(Cli::try_parse_from(["local", "-f", "a.yaml", "-f", "dir"]).is_ok());
+    }
+
+    #[test]
+    fn an_operation_has_its_own_flags() {
+        let reset = Cli::try_parse_from(["local", "reset", "-f", "a.yaml", "--to-latest"]).unwrap();
+        assert!(reset.local.operation.is_some() && reset.local.files.is_empty());
+        let mixed = Cli::try_parse_from(["local", "-f", "a.yaml", "reset", "--to-latest"]);
+        let error = mixed.map(drop).unwrap_err().to_string();
+        assert!(error.contains("reset"), "{error}");
     }
 
     #[test]

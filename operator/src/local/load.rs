@@ -162,6 +162,9 @@ fn sort(origin: String, object: Value, namespace: &str, loaded: &mut Loaded) {
         "" => loaded.problems.push(format!(
             "{origin}: no kind; a KafkaConsumerGroup starts with apiVersion: kafka-consumer.dev/v1alpha1 and kind: KafkaConsumerGroup"
         )),
+        "KafkaOffsetReset" => loaded.notes.push(format!(
+            "{origin}: KafkaOffsetReset \"{name}\" is ignored: local mode sets offsets with kafka-consumer-operator local reset"
+        )),
         other => loaded.notes.push(format!("{origin}: {other} \"{name}\" is ignored: local mode reads KafkaConsumerGroups, Secrets and ConfigMaps")),
     }
 }

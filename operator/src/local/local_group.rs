@@ -306,6 +306,7 @@ impl LocalGroup {
                 partitions,
                 current,
                 start,
+                hold: None,
             },
             max_workers,
         )

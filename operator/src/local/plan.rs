@@ -27,7 +27,7 @@ pub struct Size {
 }
 
 /// The decision of the operator, then the limit of this machine.
-pub fn size(spec: &KafkaConsumerGroupSpec, facts: ScalingFacts, max_workers: i32) -> Size {
+pub fn size(spec: &KafkaConsumerGroupSpec, facts: ScalingFacts<'_>, max_workers: i32) -> Size {
     let Decision { replicas, reason, .. } = decide(spec, facts);
     if replicas > max_workers {
         let reason = format!("{reason}; limited to {max_workers} on this machine by --max-workers");
@@ -153,6 +153,7 @@ mod tests {
             partitions: Some(6),
             current: None,
             start: Start::Ready,
+            hold: None,
         };
         assert_eq!(size(&spec(""), facts, 8).workers, 6);
         let limited = size(&spec(""), facts, 2);

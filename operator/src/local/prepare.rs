@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crds::client_config::KafkaCredentials;
 use crds::names;
 use crds::spec::{ClientConfigValue, GroupProtocol, Kafka};
 use crds::{KafkaConsumerGroup, WorkerConfig};
@@ -69,7 +70,7 @@ pub fn prepare(
     find_kafka(&mut group.spec.kafka, brokers, classic, &mut notes);
     let references = References::of(&group.spec);
     let namespace = group.namespace().unwrap_or_default();
-    let data = find_data(&references, loaded, folders, &namespace)?;
+    let data = find_data(references.iter(), loaded, folders, &namespace)?;
     let observed = Observed {
         credentials: references.credentials(&group.spec, &namespace, &data),
         references,
@@ -110,6 +111,23 @@ pub fn prepare(
         version,
         notes,
     })
+}
+
+/// How to reach the group's brokers: nothing but that has to be prepared for an operation on its offsets.
+pub fn connection(
+    group: &KafkaConsumerGroup,
+    loaded: &Loaded,
+    brokers: &Brokers,
+    folders: &Folders,
+) -> Result<(Kafka, KafkaCredentials), String> {
+    let mut kafka = group.spec.kafka.clone();
+    let classic = group.spec.consumer.group_protocol == GroupProtocol::Classic;
+    find_kafka(&mut kafka, brokers, classic, &mut Vec::new());
+    let references = References::of(&group.spec);
+    let namespace = group.namespace().unwrap_or_default();
+    let data = find_data(references.of_kafka(), loaded, folders, &namespace)?;
+    let credentials = references.credentials(&group.spec, &namespace, &data);
+    Ok((kafka, credentials.map_err(|rejection| rejection.message)?))
 }
 
 /// Programs in the resource or in the given ConfigMaps, each with the name of its transform.
@@ -187,9 +205,9 @@ fn find_kafka(kafka: &mut Kafka, brokers: &Brokers, classic: bool, notes: &mut V
     }
 }
 
-/// The data of everything referenced: from the given files first, then from the folders.
-fn find_data(
-    references: &References,
+/// The data of these references: from the given files first, then from the folders.
+fn find_data<'a>(
+    references: impl Iterator<Item = &'a Reference>,
     loaded: &Loaded,
     folders: &Folders,
     namespace: &str,
@@ -201,7 +219,7 @@ fn find_data(
         key,
         field,
         ..
-    } in references.iter()
+    } in references
     {
         let (given, folder, option) = match kind {
             ObjectKind::Secret => (&loaded.secrets, &folders.secrets, "--secrets-dir"),

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use anyhow::{Context, Result, bail};
-use crds::KafkaConsumerGroup;
+use crds::{KafkaConsumerGroup, KafkaOffsetReset};
 use kube::{Resource, api::PostParams, core::Request};
 use serde_json::Value;
 
@@ -33,9 +33,12 @@ impl fmt::Display for Refusal {
 }
 
 impl World {
-    /// Asks the API server to create a KafkaConsumerGroup: `Ok`, or the reason why not.
+    /// Asks the API server to create one of our resources: `Ok`, or the reason why not.
     pub async fn dry_run(&self, object: &Value) -> Result<Result<(), Refusal>> {
-        let url = KafkaConsumerGroup::url_path(&(), Some(&self.namespace));
+        let url = match object["kind"].as_str() {
+            Some("KafkaOffsetReset") => KafkaOffsetReset::url_path(&(), Some(&self.namespace)),
+            _ => KafkaConsumerGroup::url_path(&(), Some(&self.namespace)),
+        };
         let parameters = PostParams {
             dry_run: true,
             ..PostParams::default()

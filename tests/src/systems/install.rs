@@ -24,25 +24,27 @@ pub async fn operator(env: &Env) -> Result<()> {
         .map_err(|error| anyhow!("cannot install the operator: {error}"))
 }
 
-/// Makes sure that the CRD is installed. Helm takes it over if it installs the operator later.
-pub async fn crd(env: &Env) -> Result<()> {
-    const NAME: &str = "crd/kafkaconsumergroups.kafka-consumer.dev";
-    if command::run("kubectl", &["get", NAME], None).await?.success {
-        return Ok(());
-    }
-    let file = env.repository.join("crds/kafkaconsumergroups.yaml");
-    let file = file.to_string_lossy();
-    let release = format!("meta.helm.sh/release-name={OPERATOR}");
-    let namespace = format!("meta.helm.sh/release-namespace={OPERATOR}");
-    for arguments in [
-        &["create", "-f", &file][..],
-        &["label", NAME, "app.kubernetes.io/managed-by=Helm"],
-        &["annotate", NAME, &release, &namespace],
-        &["wait", "--for=condition=Established", NAME],
-    ] {
-        command::run("kubectl", arguments, None)
-            .await?
-            .ok("installing the CRD")?;
+/// Makes sure that the CRDs are installed. Helm takes them over if it installs the operator later.
+pub async fn crds(env: &Env) -> Result<()> {
+    for crd in crds::crd::all() {
+        let name = format!("crd/{}.{}", crd.spec.names.plural, crd.spec.group);
+        if command::run("kubectl", &["get", &name], None).await?.success {
+            continue;
+        }
+        let file = env.repository.join("crds").join(crds::crd::file_name(&crd));
+        let file = file.to_string_lossy();
+        let release = format!("meta.helm.sh/release-name={OPERATOR}");
+        let namespace = format!("meta.helm.sh/release-namespace={OPERATOR}");
+        for arguments in [
+            &["create", "-f", &file][..],
+            &["label", &name, "app.kubernetes.io/managed-by=Helm"],
+            &["annotate", &name, &release, &namespace],
+            &["wait", "--for=condition=Established", &name],
+        ] {
+            command::run("kubectl", arguments, None)
+                .await?
+                .ok("installing the CRDs")?;
+        }
     }
     Ok(())
 }

@@ -45,14 +45,14 @@ pub async fn scenario(name: &str, body: impl AsyncFnOnce(&World) -> Result<()>) 
     run(env, name, body).await
 }
 
-/// The same for a body that starts an operator of its own: only the CRD is installed, and no image is needed.
+/// The same for a body that starts an operator of its own: only the CRDs are installed, and no image is needed.
 pub async fn scenario_without_operator(
     name: &str,
     body: impl AsyncFnOnce(&World) -> Result<()>,
 ) -> Result<()> {
     let _one = ONE_AT_A_TIME.lock().await;
     let env = Env::read()?;
-    install::crd(&env).await?;
+    install::crds(&env).await?;
     run(env, name, body).await
 }
 
@@ -141,7 +141,7 @@ impl World {
     async fn report(&self) -> String {
         let mut text = String::new();
         for arguments in [
-            &["get", "kcg", "-o", "yaml"][..],
+            &["get", "kcg,kor", "-o", "yaml"][..],
             &["get", "pods,deployments,replicasets,configmaps", "-o", "wide"],
             &["get", "events", "--sort-by=.lastTimestamp"],
             &[
@@ -163,7 +163,7 @@ impl World {
         // They may not exist any more, so failures here mean nothing; the end of the namespace is what
         // counts.
         let _ = self
-            .kubectl(&["delete", "kcg", "--all", "--timeout=60s"], None)
+            .kubectl(&["delete", "kor,kcg", "--all", "--timeout=60s"], None)
             .await?;
         command::run(
             "kubectl",

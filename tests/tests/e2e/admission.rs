@@ -2,6 +2,7 @@
 //! rule, programs that do not compile. And what they accept: every example.
 
 mod cases;
+mod resets;
 mod schema;
 
 use std::collections::BTreeMap;
@@ -20,14 +21,18 @@ use cases::{Case, cases};
 #[tokio::test(flavor = "multi_thread")]
 async fn every_schema_rule_rejects_a_resource_that_breaks_it_and_names_the_field() -> Result<()> {
     scenario("schema", async |world| {
-        let crd = crd(world)?;
+        let crd = crd(world, FILE)?;
         let good = complete(world)?;
         accepted(world, "the complete example", &good).await?;
         let mut unset = good.clone();
         unset["spec"]["errorHandling"]["onExhausted"] = Value::Null;
         unset["spec"]["worker"]["imagePullPolicy"] = Value::Null;
         accepted(world, "an enum with an empty value", &unset).await?;
-        let broken = schema::broken(schema::schema(&crd)?, &good)?;
+        let mut broken = schema::broken(schema::schema(&crd)?, &good)?;
+        let good = resets::complete(world);
+        accepted(world, "the complete reset", &good).await?;
+        let resets = self::crd(world, resets::FILE)?;
+        broken.extend(schema::broken(schema::schema(&resets)?, &good)?);
         println!("  {} rules", broken.len());
         // At least as many as there are fields: each field has a type.
         assert!(
@@ -68,7 +73,7 @@ async fn every_schema_rule_rejects_a_resource_that_breaks_it_and_names_the_field
 async fn every_cel_rule_rejects_a_resource_that_breaks_it_with_its_message() -> Result<()> {
     scenario("cel", async |world| {
         accepted(world, "the good resource", &good(world, json!({}))).await?;
-        let crd = crd(world)?;
+        let crd = crd(world, FILE)?;
         let mut unhit = schema::cel_rules(schema::schema(&crd)?)?;
         println!("  {} rules", unhit.len());
         let mut faults = Vec::new();
@@ -82,6 +87,18 @@ async fn every_cel_rule_rejects_a_resource_that_breaks_it_with_its_message() -> 
         }
         faults.extend(group_id_cannot_change(world).await?);
         unhit.retain(|rule| !rule.message.contains(GROUP_ID));
+        let resets = self::crd(world, resets::FILE)?;
+        unhit.extend(schema::cel_rules(schema::schema(&resets)?)?);
+        for Case(name, changes, field, says) in resets::cases() {
+            unhit.retain(|rule| rule.path != field || !rule.message.contains(says));
+            match world.dry_run(&resets::manifest(world, changes)).await? {
+                Ok(()) => faults.push(format!("{name}: accepted")),
+                Err(refusal) if refusal.says(field, says) => {}
+                Err(refusal) => faults.push(format!("{name}: wanted {field} {says:?}, got {refusal}")),
+            }
+        }
+        faults.extend(resets::cannot_change(world).await?);
+        unhit.retain(|rule| !rule.message.contains(resets::IMMUTABLE));
         assert!(
             faults.is_empty(),
             "{} faults:\n{}",
@@ -309,9 +326,12 @@ fn named(world: &World, name: &str, changes: Value) -> Value {
     world.group_manifest(name, spec)
 }
 
-/// The committed CRD, which the chart installs.
-fn crd(world: &World) -> Result<Value> {
-    let text = std::fs::read_to_string(world.env.repository.join("crds/kafkaconsumergroups.yaml"))?;
+/// The file of the CRD of groups.
+const FILE: &str = "kafkaconsumergroups.yaml";
+
+/// A committed CRD, which the chart installs.
+fn crd(world: &World, file: &str) -> Result<Value> {
+    let text = std::fs::read_to_string(world.env.repository.join("crds").join(file))?;
     Ok(serde_yaml::from_str(&text)?)
 }
 

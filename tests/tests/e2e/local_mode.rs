@@ -78,6 +78,12 @@ async fn local_mode_with_a_real_kafka_loses_and_repeats_nothing_after_ctrl_c() -
         let mut local = start(&["-f", &file])?;
         world.kafka.until_drained(&group_id, &input).await?;
         local.until_prints("lag 0").await?;
+        let (code, printed) = reset(&file, &["--to-earliest", "--execute"]).await?;
+        println!("{printed}");
+        assert_eq!(code, 1, "{printed}");
+        for part in ["nothing is changed", &group_id, "client.id \"", "Ctrl-C"] {
+            assert!(printed.contains(part), "{part} is missing: {printed}");
+        }
         local.interrupt().await?;
         let (code, printed) = local.end().await?;
         assert_eq!(code, 0, "{printed}");
@@ -87,9 +93,43 @@ async fn local_mode_with_a_real_kafka_loses_and_repeats_nothing_after_ctrl_c() -
         assert!(verdict.complete(), "{verdict}");
         assert_eq!(verdict.duplicates(), 0, "{verdict}");
         assert_eq!(records[0].json()?["status"], "NEW", "the program has run");
-        Ok(())
+        resets_offsets(&world.kafka, &file, &group_id, &input).await
     })
     .await
+}
+
+/// Sets the offsets of the stopped group, which has finished every record.
+async fn resets_offsets(kafka: &Kafka, file: &str, group_id: &str, input: &str) -> Result<()> {
+    let ends = kafka.committed(group_id, input).await?;
+    let (code, printed) = reset(file, &["--to-datetime", "2020-01-01T00:00:00Z"]).await?;
+    println!("{printed}");
+    assert_eq!(code, 0, "{printed}");
+    let all: i64 = ends.values().sum();
+    for part in ["dry run", &format!("{all} offsets will be read again")] {
+        assert!(printed.contains(part), "{part} is missing: {printed}");
+    }
+    // A row ends with the time of its record.
+    let timed = printed.lines().filter(|line| line.ends_with('Z')).count();
+    assert_eq!(timed, ends.len(), "{printed}");
+    assert_eq!(kafka.committed(group_id, input).await?, ends, "a dry run");
+    let one = format!("{input}:0");
+    let (code, printed) = reset(file, &["--to-earliest", "--topic", &one, "--execute"]).await?;
+    assert_eq!(code, 0, "{printed}");
+    let (code, printed) = reset(file, &["--shift-by", "-5", "--execute"]).await?;
+    println!("{printed}");
+    assert_eq!(code, 0, "{printed}");
+    assert!(printed.contains("-5 is below the first offset"), "{printed}");
+    let expected = ends.iter().map(|(partition, end)| match partition {
+        0 => (0, 0),
+        other => (*other, end - 5),
+    });
+    assert_eq!(kafka.committed(group_id, input).await?, expected.collect());
+    Ok(())
+}
+
+/// `local reset` of the only group in this file.
+async fn reset(file: &str, arguments: &[&str]) -> Result<(i32, String)> {
+    start(&[&["reset", "-f", file], arguments].concat())?.end().await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,6 +15,7 @@ mod kafka_facts;
 mod kills;
 mod lifecycle;
 mod local_mode;
+mod offset_reset;
 mod operator_faults;
 mod outage;
 mod partitions;

@@ -5,7 +5,7 @@ use crds::KafkaConsumerGroupStatus;
 use crds::status::{PausedReason, condition};
 use kube::runtime::events::{Event, EventType};
 
-use super::compute::verdicts::{CLUSTER_CHANGED, GROUP_SHARED};
+use super::compute::verdicts::{CLUSTER_CHANGED, GROUP_SHARED, OFFSET_RESET};
 use super::conditions::{find, reason};
 use crate::digest::hash;
 use crate::group::wording::count;
@@ -51,7 +51,7 @@ pub fn events(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) ->
         && now.status == "False"
         && !matches!(
             now.reason.as_str(),
-            "Progressing" | "NotCreated" | "Stopping" | "NoWorkers"
+            "Progressing" | "NotCreated" | "Stopping" | "NoWorkers" | OFFSET_RESET
         )
     {
         events.push(warning(&now.reason, &now.message));
@@ -59,7 +59,7 @@ pub fn events(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) ->
     if let Some(now) = changed(condition::CONSUMING) {
         let before = was(condition::CONSUMING);
         match (before.as_str(), now.reason.as_str()) {
-            (_, "Paused" | "Stopped") => events.push(normal(&now.reason, &now.message)),
+            (_, "Paused" | "Stopped" | OFFSET_RESET) => events.push(normal(&now.reason, &now.message)),
             (_, reason) if is_hindered(reason) => {
                 events.push(warning(&now.reason, &now.message));
             }
@@ -68,6 +68,9 @@ pub fn events(old: &KafkaConsumerGroupStatus, new: &KafkaConsumerGroupStatus) ->
         match (before.as_str(), now.reason.as_str()) {
             ("Paused", reason) if !matches!(reason, "Paused" | "Stopped") => {
                 events.push(normal("Resumed", "desiredState is no longer Paused"));
+            }
+            (OFFSET_RESET, reason) if !matches!(reason, "Paused" | "Stopped") => {
+                events.push(normal("Started", "the offset reset has ended"));
             }
             ("Stopped", reason) if reason != "Stopped" => {
                 events.push(normal("Started", "desiredState is no longer Stopped"));
@@ -323,6 +326,16 @@ mod tests {
             reasons(&consuming("Stopped"), &consuming("PartitionsNotOwned")),
             ["Started"]
         );
+        assert_eq!(
+            reasons(&consuming("Consuming"), &consuming("OffsetReset")),
+            ["OffsetReset"]
+        );
+        assert_eq!(
+            reasons(&consuming("OffsetReset"), &consuming("PartitionsNotOwned")),
+            ["Started"]
+        );
+        let available = |reason| status(&[("WorkersAvailable", Truth::False, reason)], None);
+        assert!(reasons(&available("AllWorkersReady"), &available("OffsetReset")).is_empty());
     }
 
     #[test]

@@ -79,20 +79,33 @@ impl<'a> Reader<'a> {
     }
 
     pub fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
+        self.nullable_bytes()?
+            .ok_or_else(|| Malformed("a byte field is null".into()))
+    }
+
+    pub fn nullable_bytes(&mut self) -> Result<Option<&'a [u8]>, Malformed> {
         match self.length()? {
-            Some(length) => self.take(length),
-            None => Err(Malformed("a byte field is null".into())),
+            Some(length) => Ok(Some(self.take(length)?)),
+            None => Ok(None),
         }
     }
 
     /// An array; `element` reads one element and must consume at least one byte.
     pub fn array<T>(
         &mut self,
-        mut element: impl FnMut(&mut Self) -> Result<T, Malformed>,
+        element: impl FnMut(&mut Self) -> Result<T, Malformed>,
     ) -> Result<Vec<T>, Malformed> {
-        let length = self
-            .length()?
-            .ok_or_else(|| Malformed("an array is null".into()))?;
+        self.nullable_array(element)?
+            .ok_or_else(|| Malformed("an array is null".into()))
+    }
+
+    pub fn nullable_array<T>(
+        &mut self,
+        mut element: impl FnMut(&mut Self) -> Result<T, Malformed>,
+    ) -> Result<Option<Vec<T>>, Malformed> {
+        let Some(length) = self.length()? else {
+            return Ok(None);
+        };
         if length > self.remaining() {
             return Err(Malformed(format!(
                 "an array claims {length} elements in {} bytes",
@@ -103,7 +116,7 @@ impl<'a> Reader<'a> {
         for _ in 0..length {
             elements.push(element(self)?);
         }
-        Ok(elements)
+        Ok(Some(elements))
     }
 
     /// Skips the tagged fields of a flexible version; the messages here need none of them.

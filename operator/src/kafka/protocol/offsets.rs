@@ -197,7 +197,7 @@ impl Request for OffsetCommit {
     }
 }
 
-fn write_topics<T>(out: &mut Writer, topics: &[Topic<T>], mut entry: impl FnMut(&mut Writer, &T)) {
+pub(super) fn write_topics<T>(out: &mut Writer, topics: &[Topic<T>], mut entry: impl FnMut(&mut Writer, &T)) {
     out.array(topics, |out, (topic, entries)| {
         out.string(topic);
         out.array(entries, &mut entry);
@@ -205,7 +205,7 @@ fn write_topics<T>(out: &mut Writer, topics: &[Topic<T>], mut entry: impl FnMut(
     });
 }
 
-fn read_topics<T>(
+pub(super) fn read_topics<T>(
     reader: &mut Reader<'_>,
     mut entry: impl FnMut(&mut Reader<'_>) -> Result<T, Malformed>,
 ) -> Result<Vec<Topic<T>>, Malformed> {

@@ -10,6 +10,7 @@ use super::error_code::ErrorCode;
 use super::*;
 
 mod configs;
+mod fetch;
 mod groups;
 mod handshake;
 mod leaving;
@@ -108,12 +109,13 @@ fn message<R: Request>() -> Message {
     }
 }
 
-fn messages() -> [Message; 14] {
+fn messages() -> [Message; 15] {
     [
         message::<super::handshake::ApiVersions>(),
         message::<super::handshake::SaslHandshake>(),
         message::<super::handshake::SaslAuthenticate>(),
         message::<super::metadata::Metadata>(),
+        message::<super::fetch::Fetch>(),
         message::<super::offsets::ListOffsets>(),
         message::<super::offsets::OffsetFetch>(),
         message::<super::offsets::OffsetCommit>(),

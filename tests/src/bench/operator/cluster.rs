@@ -60,16 +60,17 @@ impl Cluster {
             .ok("kafka-consumer-operator crd")?;
         command::run("kubectl", &["apply", "--server-side", "-f", "-"], Some(&crd))
             .await?
-            .ok("kubectl apply of the CRD")?;
+            .ok("kubectl apply of the CRDs")?;
         let established = [
             "wait",
             "--for=condition=Established",
             "--timeout=60s",
             "crd/kafkaconsumergroups.kafka-consumer.dev",
+            "crd/kafkaoffsetresets.kafka-consumer.dev",
         ];
         command::run("kubectl", &established, None)
             .await?
-            .ok("kubectl wait for the CRD")?;
+            .ok("kubectl wait for the CRDs")?;
         let namespaces: Api<Namespace> = Api::all(kube.clone());
         ensure!(
             namespaces.get_opt(NAMESPACE).await?.is_none(),

@@ -321,7 +321,10 @@ fn items(schema: &Value, count: i64) -> Vec<Value> {
                 let named = of["properties"]["name"].is_object().then_some("name");
                 let keys = schema["x-kubernetes-list-map-keys"].as_array();
                 let keys = keys.into_iter().flatten().filter_map(Value::as_str);
-                let value = |key: &str| (key.to_owned(), json!(format!("item{index}")));
+                let value = |key: &str| match of["properties"][key]["type"] == "integer" {
+                    true => (key.to_owned(), json!(index)),
+                    false => (key.to_owned(), json!(format!("item{index}"))),
+                };
                 Value::Object(keys.chain(named).map(value).collect())
             }
         })

@@ -45,6 +45,8 @@ pub struct Inputs<'a> {
     pub unjudged_for: Option<Duration>,
     /// Other members of the consumer group.
     pub shared: Option<&'a SharedGroup>,
+    /// The offset reset that holds the group at 0 workers. None if the group is to be stopped anyway.
+    pub hold: Option<&'a str>,
     pub decision: Option<&'a Decision>,
     /// The Deployment as the API server returned it last.
     pub deployment: Option<&'a Deployment>,

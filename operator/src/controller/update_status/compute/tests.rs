@@ -22,6 +22,7 @@ struct Scenario {
     acceptance: Result<Option<Finding>, Rejection>,
     kafka: KafkaView,
     shared: Option<SharedGroup>,
+    hold: Option<&'static str>,
     waiting_image: Option<&'static str>,
     withheld: Vec<String>,
     unjudged_for: Option<Duration>,
@@ -82,6 +83,7 @@ impl Scenario {
             acceptance: Ok(None),
             kafka: KafkaView::Known(facts),
             shared: None,
+            hold: None,
             waiting_image: None,
             withheld: Vec::new(),
             unjudged_for: None,
@@ -144,6 +146,7 @@ impl Scenario {
             withheld: &self.withheld,
             unjudged_for: self.unjudged_for,
             shared: self.shared.as_ref(),
+            hold: self.hold,
             decision: self.decision.as_ref(),
             deployment: self.deployment.as_ref(),
             pods: &self.pods,
@@ -746,4 +749,44 @@ fn a_resource_that_does_not_parse_keeps_its_other_conditions() {
         Some("BrokersAnswer")
     );
     assert_eq!((status.observed_generation, status.replicas), (Some(3), Some(6)));
+}
+
+#[test]
+fn a_group_that_an_offset_reset_holds_is_in_progress_and_not_stalled() {
+    let mut scenario = Scenario::healthy();
+    (scenario.hold, scenario.deployment) = (Some("again"), Some(deployment(0, 0, 0)));
+    (scenario.pods, scenario.recently_healthy) = (vec![pod(0), pod(1)], true);
+    scenario.group_state("Stable", Some(6));
+    let computed = scenario.computed();
+    for (kind, expected) in [
+        ("Ready", "False/OffsetReset"),
+        ("Accepted", "True/Accepted"),
+        ("WorkersAvailable", "False/OffsetReset"),
+        ("Consuming", "False/OffsetReset"),
+        ("Reconciling", "True/OffsetReset"),
+        ("Stalled", "False/NotStalled"),
+    ] {
+        assert_eq!(condition_of(&computed, kind), expected, "{kind}");
+    }
+    let available = conditions::find(&computed.status.conditions, "WorkersAvailable").unwrap();
+    assert!(
+        available.message.contains("kubectl delete kor again")
+            && available.message.ends_with("2 workers left to drain"),
+        "{}",
+        available.message
+    );
+    assert!(computed.converging && !computed.healthy);
+    // It stays what it is without members, with others, and while Kafka does not answer.
+    scenario.pods = Vec::new();
+    scenario.group_state("Empty", None);
+    assert_eq!(condition_of(&scenario.computed(), "Ready"), "False/OffsetReset");
+    scenario.kafka = KafkaView::Failed(KafkaProblem::Unreachable("x".into()));
+    assert_eq!(condition_of(&scenario.computed(), "Stalled"), "False/NotStalled");
+    // What needs action is still shown.
+    scenario.acceptance = Err(Rejection::new("SecretMissing", "create it"));
+    assert_eq!(condition_of(&scenario.computed(), "Ready"), "False/SecretMissing");
+    assert_eq!(
+        condition_of(&scenario.computed(), "Stalled"),
+        "True/SecretMissing"
+    );
 }

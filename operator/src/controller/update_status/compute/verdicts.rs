@@ -1,6 +1,8 @@
 //! Each condition of a group. In: what a status is computed from. Out: whether it holds, why, and what to do.
 //! Pure; a message stays the same as long as nothing changes.
 
+mod kafka;
+
 use std::time::Duration;
 
 use crds::KafkaConsumerGroupStatus;
@@ -12,17 +14,20 @@ use super::super::workers;
 use super::counts::WorkerCounts;
 use super::inputs::Inputs;
 use crate::controller::names::child_name;
-use crate::group::scaling::Limit;
+use crate::group::scaling::{self, Limit};
 use crate::group::validate::NOT_COMPILED;
 use crate::group::wording::count;
 use crate::kafka::model::KafkaView;
-use crate::kafka::model::{GroupFacts, KafkaFacts, KafkaProblem};
+use crate::kafka::model::{GroupFacts, KafkaProblem};
+
+pub(in super::super) use self::kafka::CLUSTER_CHANGED;
+pub(super) use self::kafka::{lag_known, reachable};
 
 /// Reason while others are members of the consumer group.
 pub(in super::super) const GROUP_SHARED: &str = "GroupShared";
 
-/// Reason while the addresses lead to another cluster than before.
-pub(in super::super) const CLUSTER_CHANGED: &str = "ClusterChanged";
+/// Reason while an offset reset holds the group at 0 workers.
+pub(in super::super) const OFFSET_RESET: &str = "OffsetReset";
 
 /// Whether all partitions are assigned, according to the coordinator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,63 +102,6 @@ pub(super) fn accepted(inputs: &Inputs<'_>) -> Verdict {
     }
 }
 
-pub(super) fn reachable(inputs: &Inputs<'_>) -> Verdict {
-    match inputs.kafka {
-        KafkaView::Known(facts) => cluster_changed(inputs, facts)
-            .unwrap_or_else(|| Verdict::new(Truth::True, "BrokersAnswer", "the brokers respond")),
-        KafkaView::Failed(problem) => Verdict::new(
-            Truth::False,
-            problem.reason(),
-            conditions::without_volatile_parts(&problem.to_string()),
-        ),
-        KafkaView::NotAsked => Verdict::new(
-            Truth::Unknown,
-            "NotAsked",
-            "the spec is not accepted; see condition Accepted",
-        ),
-    }
-}
-
-/// The same addresses lead to another cluster than before. Nothing says whether that is meant, so it is shown
-/// until the user changes the spec.
-fn cluster_changed(inputs: &Inputs<'_>, facts: &KafkaFacts) -> Option<Verdict> {
-    if inputs.generation.is_none() || inputs.old.observed_generation != inputs.generation {
-        return None;
-    }
-    let was = kept(inputs, condition::KAFKA_REACHABLE).filter(|was| was.reason == CLUSTER_CHANGED);
-    match (&inputs.old.cluster_id, &facts.cluster_id) {
-        (Some(before), Some(now)) if before != now => Some(Verdict::new(
-            Truth::True,
-            CLUSTER_CHANGED,
-            format!(
-                "{} led to the cluster with id {before} and leads to another one now, with id {now}, which has its own topics and committed offsets; if that is not meant, check DNS, port forwarding and load balancers in front of the brokers, and whether the cluster lost its disks; if it is, nothing is to do, and any change of the spec ends this message",
-                inputs.spec.kafka.bootstrap_servers.join(", ")
-            ),
-        )),
-        _ => was,
-    }
-}
-
-pub(super) fn lag_known(facts: Option<&KafkaFacts>) -> Verdict {
-    match facts {
-        Some(facts) if facts.lag.is_some() => Verdict::new(
-            Truth::True,
-            "LagRead",
-            "committed offsets and end offsets of all partitions are known",
-        ),
-        Some(_) => Verdict::new(
-            Truth::False,
-            "LagUnknown",
-            "not all committed offsets and end offsets could be read; unknown lag is not counted as 0",
-        ),
-        None => Verdict::new(
-            Truth::False,
-            "KafkaNotRead",
-            "Kafka could not be queried; see condition KafkaReachable",
-        ),
-    }
-}
-
 pub(super) fn available(inputs: &Inputs<'_>, workers: &WorkerCounts) -> Verdict {
     let no = |reason: &str, message: String| Verdict::new(Truth::False, reason, message);
     let WorkerCounts {
@@ -173,6 +121,14 @@ pub(super) fn available(inputs: &Inputs<'_>, workers: &WorkerCounts) -> Verdict 
         } else {
             no("Stopping", format!("{} left to drain", count(draining, "worker")))
         };
+    }
+    if let Some(reset) = inputs.hold.filter(|_| wanted == 0) {
+        let draining = existing.max(i32::try_from(inputs.pods.len()).unwrap_or(i32::MAX));
+        let mut message = scaling::held(reset);
+        if draining > 0 {
+            message.push_str(&format!("; {} left to drain", count(draining, "worker")));
+        }
+        return no(OFFSET_RESET, message);
     }
     if workers.observed && ready >= wanted && updated >= wanted && existing == wanted {
         return match wanted {
@@ -237,6 +193,10 @@ pub(super) fn consuming(
                 "Stopped",
                 "desiredState is Stopped; committed offsets are kept",
             );
+        }
+        _ if inputs.hold.is_some() => {
+            let message = inputs.hold.map(scaling::held).unwrap_or_default();
+            return Verdict::new(Truth::False, OFFSET_RESET, message);
         }
         _ if inputs.shared.is_some() => {
             let message = inputs.shared.map(|shared| shared.message.clone());
@@ -324,7 +284,7 @@ pub(super) fn stalled(
     if !available.is_true()
         && !matches!(
             available.reason.as_str(),
-            "Progressing" | "NotCreated" | "NoWorkers"
+            "Progressing" | "NotCreated" | "NoWorkers" | OFFSET_RESET
         )
     {
         return yes(available);
@@ -358,6 +318,9 @@ pub(super) fn ready(
         } else {
             no(available)
         };
+    }
+    if inputs.hold.is_some() {
+        return no(consuming);
     }
     // A single request without an answer is no outage.
     let unreachable = matches!(inputs.kafka, KafkaView::Failed(KafkaProblem::Unreachable(_)));

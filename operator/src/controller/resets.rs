@@ -1,0 +1,355 @@
+//! The KafkaOffsetResets of a scope. In: a client. Out: a cache, the reset that holds a group, and which groups
+//! and resets a change concerns. Groups are served without it: a cluster whose CRD is not installed yet, or
+//! where the operator may not watch resets, has none, and this looks again every minute.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crds::spec::DesiredState;
+use crds::{KafkaConsumerGroup, KafkaOffsetReset};
+use futures::StreamExt;
+use kube::api::ListParams;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Resource, ResourceExt};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
+
+use crate::group::reset_order;
+use crate::kafka::model::GroupKey;
+
+/// Time between two attempts while the resource does not exist or may not be watched.
+const UNAVAILABLE_RETRY: Duration = Duration::from_secs(60);
+/// Other failures pass by themselves.
+const RETRY: Duration = Duration::from_secs(2);
+/// Groups wait for the first list for this long. Without it, a restarted operator would start workers that a
+/// reset holds.
+const FIRST_LIST: Duration = Duration::from_secs(30);
+
+/// A resource that may fail to parse.
+pub type GuardedReset = DeserializeGuard<KafkaOffsetReset>;
+/// The key of a reset in the queue.
+pub type ResetRef = ObjectRef<GuardedReset>;
+
+/// The resets of one scope, without their plans.
+#[derive(Clone)]
+pub struct Resets {
+    pub store: Store<GuardedReset>,
+    /// Whether the cluster has been asked.
+    known: watch::Receiver<bool>,
+}
+
+/// What a change of a reset concerns.
+pub struct Changes {
+    /// Groups that are held from now on, or no longer.
+    pub groups: UnboundedReceiver<GroupKey>,
+    pub resets: UnboundedReceiver<ResetRef>,
+}
+
+impl Resets {
+    /// Watches in the background.
+    pub fn start(api: Api<GuardedReset>) -> (Self, Changes) {
+        let (store, writer) = reflector::store();
+        let (known_sender, known) = watch::channel(false);
+        let (group_sender, groups) = unbounded_channel();
+        let (reset_sender, resets) = unbounded_channel();
+        let watched = Watched {
+            store: store.clone(),
+            writer,
+            holds: BTreeMap::new(),
+            groups: group_sender,
+            resets: reset_sender,
+        };
+        tokio::spawn(watched.run(api, known_sender));
+        (Self { store, known }, Changes { groups, resets })
+    }
+
+    /// Waits until the resets are known, or known not to be readable.
+    pub async fn ready(&self) {
+        let mut known = self.known.clone();
+        // An error means that the watch has ended, and with it the process.
+        let _ = known.wait_for(|known| *known).await;
+    }
+
+    /// The reset that holds the group at 0 workers, unless it is to be stopped anyway.
+    pub fn hold_of(&self, group: &KafkaConsumerGroup) -> Option<String> {
+        if group.spec.desired_state == DesiredState::Stopped {
+            return None;
+        }
+        let name = group.name_any();
+        let resets = self.of(&group.namespace().unwrap_or_default(), &name);
+        reset_order::hold(&name, resets.iter().filter_map(|reset| reset.0.as_ref().ok()))
+    }
+
+    /// The resets of a group.
+    pub fn of(&self, namespace: &str, group: &str) -> Vec<Arc<GuardedReset>> {
+        of(&self.store, namespace, group)
+    }
+}
+
+fn of(store: &Store<GuardedReset>, namespace: &str, group: &str) -> Vec<Arc<GuardedReset>> {
+    store.state_filter(|reset| {
+        let spec = reset.0.as_ref().ok().map(|reset| &reset.spec);
+        reset.namespace().as_deref() == Some(namespace)
+            && spec.is_some_and(|spec| spec.group_ref.name == group)
+    })
+}
+
+/// The side that watches.
+struct Watched {
+    store: Store<GuardedReset>,
+    writer: Writer<GuardedReset>,
+    /// The reset that holds a group, as the group has been asked to reconcile.
+    holds: BTreeMap<GroupKey, String>,
+    groups: UnboundedSender<GroupKey>,
+    resets: UnboundedSender<ResetRef>,
+}
+
+impl Watched {
+    async fn run(mut self, api: Api<GuardedReset>, known: watch::Sender<bool>) {
+        let mut logged = None;
+        loop {
+            let why = self.watch(&api, &known, &mut logged).await;
+            // What nobody can see or delete must not hold a group.
+            self.take(&watcher::Event::Init);
+            self.take(&watcher::Event::InitDone);
+            known.send_replace(true);
+            if logged != Some(why) {
+                let seconds = UNAVAILABLE_RETRY.as_secs();
+                tracing::warn!("KafkaOffsetResets are not served: {why}; looking again every {seconds} s");
+                logged = Some(why);
+            }
+            tokio::time::sleep(UNAVAILABLE_RETRY).await;
+        }
+    }
+
+    /// Watches until the resource does not exist or may not be watched. Returns what to do about that.
+    async fn watch(
+        &mut self,
+        api: &Api<GuardedReset>,
+        known: &watch::Sender<bool>,
+        logged: &mut Option<&'static str>,
+    ) -> &'static str {
+        // Asked first, because the watcher logs each refusal as a warning.
+        if let Err(kube::Error::Api(status)) = api.list_metadata(&ListParams::default().limit(1)).await
+            && let Some(why) = advice(status.code)
+        {
+            return why;
+        }
+        let events = watcher(api.clone(), watcher::Config::default()).modify(drop_plan);
+        let mut events = std::pin::pin!(events);
+        let started = Instant::now();
+        loop {
+            match events.next().await {
+                Some(Ok(event)) => {
+                    self.take(&event);
+                    if matches!(event, watcher::Event::InitDone) {
+                        known.send_replace(true);
+                        if logged.take().is_some() {
+                            tracing::info!("KafkaOffsetResets are served now");
+                        }
+                    }
+                }
+                Some(Err(error)) => {
+                    if let Some(why) = unavailable(&error) {
+                        return why;
+                    }
+                    tracing::warn!(%error, "the watch of KafkaOffsetResets failed, retrying");
+                    if started.elapsed() > FIRST_LIST {
+                        known.send_replace(true);
+                    }
+                    tokio::time::sleep(RETRY).await;
+                }
+                // The watcher never ends; if it did, this starts another one.
+                None => return "the watch has ended",
+            }
+        }
+    }
+
+    /// Takes in an event, and passes on what it concerns.
+    fn take(&mut self, event: &watcher::Event<GuardedReset>) {
+        self.writer.apply_watcher_event(event);
+        match event {
+            watcher::Event::Apply(reset) | watcher::Event::Delete(reset) => {
+                let namespace = reset.namespace().unwrap_or_default();
+                let _ = self.resets.send(ResetRef::from_obj(reset));
+                let Ok(reset) = &reset.0 else { return };
+                let group = GroupKey::new(&namespace, &reset.spec.group_ref.name);
+                // Others may wait for this one.
+                for other in of(&self.store, &group.namespace, &group.name) {
+                    let _ = self.resets.send(ResetRef::from_obj(&*other));
+                }
+                self.update_hold(&group);
+            }
+            watcher::Event::InitDone => {
+                let all = self.store.state();
+                let mut groups: BTreeSet<GroupKey> = self.holds.keys().cloned().collect();
+                for reset in all {
+                    let _ = self.resets.send(ResetRef::from_obj(&*reset));
+                    if let Ok(known) = &reset.0 {
+                        let namespace = reset.namespace().unwrap_or_default();
+                        groups.insert(GroupKey::new(&namespace, &known.spec.group_ref.name));
+                    }
+                }
+                for group in groups {
+                    self.update_hold(&group);
+                }
+            }
+            watcher::Event::Init | watcher::Event::InitApply(_) => {}
+        }
+    }
+
+    fn update_hold(&mut self, group: &GroupKey) {
+        let resets = of(&self.store, &group.namespace, &group.name);
+        let resets = resets.iter().filter_map(|reset| reset.0.as_ref().ok());
+        let now = reset_order::hold(&group.name, resets);
+        let before = match &now {
+            Some(now) => self.holds.insert(group.clone(), now.clone()),
+            None => self.holds.remove(group),
+        };
+        if before != now {
+            let _ = self.groups.send(group.clone());
+        }
+    }
+}
+
+/// The plan can have thousands of partitions; who needs it reads the resource.
+fn drop_plan(reset: &mut GuardedReset) {
+    reset.meta_mut().managed_fields = None;
+    if let Ok(reset) = &mut reset.0
+        && let Some(status) = &mut reset.status
+    {
+        status.partitions = Vec::new();
+    }
+}
+
+/// What to do, if the resource does not exist or may not be watched.
+fn unavailable(error: &watcher::Error) -> Option<&'static str> {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => advice(status.code),
+        _ => None,
+    }
+}
+
+/// What to do about an answer of the API server that waiting does not change.
+fn advice(code: u16) -> Option<&'static str> {
+    match code {
+        404 => Some(
+            "the CRD kafkaoffsetresets.kafka-consumer.dev is not installed; install it: kafka-consumer-operator crd | kubectl apply --server-side -f -",
+        ),
+        403 => Some(
+            "the operator may not watch kafkaoffsetresets; grant get, list, watch and delete on kafkaoffsetresets, and patch on kafkaoffsetresets/status",
+        ),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crds::offset_reset::ResetPhase;
+
+    use super::*;
+    use crate::fixtures::reset;
+
+    fn watched() -> (Watched, Changes) {
+        let (store, writer) = reflector::store();
+        let (group_sender, groups) = unbounded_channel();
+        let (reset_sender, resets) = unbounded_channel();
+        let watched = Watched {
+            store,
+            writer,
+            holds: BTreeMap::new(),
+            groups: group_sender,
+            resets: reset_sender,
+        };
+        (watched, Changes { groups, resets })
+    }
+
+    fn in_phase(name: &str, phase: ResetPhase) -> GuardedReset {
+        let mut reset = reset(name, serde_json::json!({"stopGroup": true}));
+        reset.status = Some(crds::KafkaOffsetResetStatus {
+            phase: Some(phase),
+            partitions: vec![crds::offset_reset::PlannedPartition {
+                topic: "orders".into(),
+                partition: 0,
+                committed: None,
+                new: 0,
+                difference: None,
+                log_start: 0,
+                end: 0,
+                record_time: None,
+                note: None,
+            }],
+            ..Default::default()
+        });
+        DeserializeGuard(Ok(reset))
+    }
+
+    fn groups(changes: &mut Changes) -> usize {
+        std::iter::from_fn(|| changes.groups.try_recv().ok()).count()
+    }
+
+    #[test]
+    fn a_group_is_reconciled_when_a_hold_starts_and_ends_and_not_otherwise() {
+        let (mut watched, mut changes) = watched();
+        let apply = |phase| watcher::Event::Apply(in_phase("again", phase));
+        watched.take(&apply(ResetPhase::Pending));
+        assert_eq!(groups(&mut changes), 0);
+        watched.take(&apply(ResetPhase::Stopping));
+        assert_eq!(groups(&mut changes), 1);
+        watched.take(&apply(ResetPhase::Resetting));
+        assert_eq!(groups(&mut changes), 0);
+        watched.take(&apply(ResetPhase::Succeeded));
+        assert_eq!(groups(&mut changes), 1);
+        watched.take(&apply(ResetPhase::Stopping));
+        watched.take(&watcher::Event::Delete(in_phase("again", ResetPhase::Stopping)));
+        assert_eq!(groups(&mut changes), 2);
+        // Deleted while the watch was interrupted, or the CRD was removed.
+        watched.take(&apply(ResetPhase::Stopping));
+        watched.take(&watcher::Event::Init);
+        watched.take(&watcher::Event::InitDone);
+        assert_eq!(groups(&mut changes), 2);
+        assert!(watched.store.state().is_empty());
+    }
+
+    #[test]
+    fn the_end_of_a_reset_requests_those_that_wait_for_it() {
+        let (mut watched, mut changes) = watched();
+        watched.take(&watcher::Event::Apply(in_phase("second", ResetPhase::Pending)));
+        watched.take(&watcher::Event::Apply(in_phase("first", ResetPhase::Stopping)));
+        while changes.resets.try_recv().is_ok() {}
+        watched.take(&watcher::Event::Delete(in_phase("first", ResetPhase::Stopping)));
+        let requested: BTreeSet<String> = std::iter::from_fn(|| changes.resets.try_recv().ok())
+            .map(|reset| reset.name)
+            .collect();
+        assert_eq!(requested, ["first".to_string(), "second".to_string()].into());
+    }
+
+    #[test]
+    fn the_cache_has_no_plans() {
+        let mut reset = in_phase("again", ResetPhase::Succeeded);
+        drop_plan(&mut reset);
+        assert!(reset.0.unwrap().status.unwrap().partitions.is_empty());
+    }
+
+    #[test]
+    fn a_missing_crd_and_a_missing_right_say_what_to_do() {
+        let failed = |code: u16| {
+            let status = serde_json::json!({"status": "Failure", "message": "no", "code": code});
+            watcher::Error::InitialListFailed(kube::Error::Api(serde_json::from_value(status).unwrap()))
+        };
+        assert!(unavailable(&failed(404)).unwrap().contains("install it"));
+        assert!(
+            unavailable(&failed(403))
+                .unwrap()
+                .contains("grant get, list, watch")
+        );
+        assert_eq!(unavailable(&failed(500)), None);
+    }
+}

@@ -1,0 +1,323 @@
+//! Plans a reset of committed offsets. In: what a user wants, the group, its positions in Kafka. Out: the offset
+//! of each partition with its effect, or why the reset is refused. Pure; on Kubernetes and on one machine the
+//! same. Never plans an offset outside of the log.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crds::KafkaOffsetResetSpec;
+use crds::offset_reset::{MAX_PARTITIONS, PlannedPartition, ResetTotals, ResetType};
+use crds::spec::{DeliveryGuarantee, KafkaConsumerGroupSpec, PostgresWriter};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::rejection::Rejection;
+use super::wording::count;
+use crate::kafka::model::{Partition, ResetPosition, ResetPositions, ResetQuery, partition_names};
+
+/// What a reset will do.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// In the order of topics and partitions.
+    pub partitions: Vec<PlannedPartition>,
+    pub totals: ResetTotals,
+    /// What the user should know beside the notes of the partitions, as sentences.
+    pub notes: Vec<String>,
+}
+
+/// The question to Kafka that [`plan`] needs the answer to. Refuses topics that the group does not have.
+pub fn query(
+    reset: &KafkaOffsetResetSpec,
+    group_id: &str,
+    group: &KafkaConsumerGroupSpec,
+) -> Result<ResetQuery, Rejection> {
+    let topics = selected(reset, group)?;
+    let at = match reset.to.kind {
+        ResetType::Timestamp => reset.to.timestamp.map(|time| time.as_millisecond()),
+        _ => None,
+    };
+    Ok(ResetQuery {
+        group_id: group_id.into(),
+        topics,
+        isolation: group.consumer.isolation_level,
+        protocol: group.consumer.group_protocol,
+        at,
+    })
+}
+
+/// Numbers of partitions by topic; empty: all.
+fn selected(
+    reset: &KafkaOffsetResetSpec,
+    group: &KafkaConsumerGroupSpec,
+) -> Result<BTreeMap<String, Vec<i32>>, Rejection> {
+    let own: BTreeSet<&String> = group.topics.iter().map(|topic| &topic.name).collect();
+    let mut topics: BTreeMap<String, Vec<i32>> = BTreeMap::new();
+    for entry in &reset.topics {
+        let same = reset.topics.iter().filter(|other| other.topic == entry.topic);
+        let whole = same.clone().any(|other| other.partitions.is_empty());
+        let partitions = same.filter(|_| !whole).flat_map(|other| &other.partitions);
+        topics.insert(entry.topic.clone(), partitions.copied().collect());
+    }
+    if let (ResetType::Offsets, Some(offsets)) = (reset.to.kind, &reset.to.offsets) {
+        let mut listed: BTreeMap<String, Vec<i32>> = BTreeMap::new();
+        for offset in offsets {
+            let selection = topics.get(&offset.topic);
+            let is_selected = topics.is_empty()
+                || selection.is_some_and(|some| some.is_empty() || some.contains(&offset.partition));
+            if !is_selected {
+                return Err(Rejection::new(
+                    "PartitionNotSelected",
+                    format!(
+                        "there is an offset for partition {} of topic \"{}\", which is not among the selected topics and partitions; select it, or remove its offset",
+                        offset.partition, offset.topic
+                    ),
+                ));
+            }
+            listed
+                .entry(offset.topic.clone())
+                .or_default()
+                .push(offset.partition);
+        }
+        topics = listed;
+    } else if topics.is_empty() {
+        topics = own.iter().map(|topic| ((*topic).clone(), Vec::new())).collect();
+    }
+    for partitions in topics.values_mut() {
+        partitions.sort_unstable();
+        partitions.dedup();
+    }
+    if let Some(foreign) = topics.keys().find(|topic| !own.contains(topic)) {
+        let own: Vec<&str> = own.iter().map(|topic| topic.as_str()).collect();
+        return Err(Rejection::new(
+            "TopicNotInGroup",
+            format!(
+                "topic \"{foreign}\" is not a topic of the group; it has {}",
+                own.join(", ")
+            ),
+        ));
+    }
+    Ok(topics)
+}
+
+/// The plan. Nothing may be committed if this is an error.
+pub fn plan(
+    reset: &KafkaOffsetResetSpec,
+    group: &KafkaConsumerGroupSpec,
+    positions: &ResetPositions,
+) -> Result<Plan, Rejection> {
+    let selected = selected(reset, group)?;
+    check_existence(&selected, positions)?;
+    let is_selected = |(topic, index): &Partition| {
+        let partitions = selected.get(topic);
+        partitions.is_some_and(|some| some.is_empty() || some.contains(index))
+    };
+    let wanted: Vec<(&Partition, &ResetPosition)> = positions
+        .partitions
+        .iter()
+        .filter(|(partition, _)| is_selected(partition))
+        .collect();
+    if wanted.len() > MAX_PARTITIONS {
+        return Err(Rejection::new(
+            "TooManyPartitions",
+            format!(
+                "these are {} partitions, and a reset has at most {MAX_PARTITIONS}; select some of the topics or partitions, and reset the others after it",
+                wanted.len()
+            ),
+        ));
+    }
+    let mut plan = Plan::default();
+    let mut without_commit = Vec::new();
+    for (partition, position) in wanted {
+        match target(reset, partition, position) {
+            Some(target) => plan.partitions.push(planned(partition, position, target)),
+            None => without_commit.push(partition),
+        }
+    }
+    if let Some(first) = without_commit.first() {
+        let message = format!(
+            "a committed offset to move from is missing: {}",
+            partition_names(without_commit.iter().copied())
+        );
+        if plan.partitions.is_empty() {
+            return Err(Rejection::new(
+                "NothingCommitted",
+                format!(
+                    "{message}; use another type than Shift, for example Offsets with an offset for partition {} of topic \"{}\"",
+                    first.1, first.0
+                ),
+            ));
+        }
+        let left_out = count(
+            i64::try_from(without_commit.len()).unwrap_or(i64::MAX),
+            "partition",
+        );
+        plan.notes.push(format!("{left_out} left out, because {message}"));
+    }
+    plan.totals = totals(&plan.partitions);
+    if let Some(postgres) = offsets_in_postgres(group)
+        && let Some(refused) = going_back(&plan, postgres)
+    {
+        match reset.dry_run {
+            true => plan
+                .notes
+                .push(format!("this reset will be refused: {}", refused.message)),
+            false => return Err(refused),
+        }
+    }
+    Ok(plan)
+}
+
+/// The offsets to commit. A partition whose offset stays is left out: its commit may list records above the
+/// offset that are finished, and those would be read again.
+pub fn changes(partitions: &[PlannedPartition]) -> BTreeMap<Partition, i64> {
+    let changed = partitions.iter().filter(|planned| is_changed(planned));
+    changed
+        .map(|planned| ((planned.topic.clone(), planned.partition), planned.new))
+        .collect()
+}
+
+/// The new offsets at which there is a record, whose time [`set_record_times`] adds.
+pub fn record_offsets(plan: &Plan) -> BTreeMap<Partition, i64> {
+    let readable = plan.partitions.iter().filter(|planned| planned.new < planned.end);
+    readable
+        .map(|planned| ((planned.topic.clone(), planned.partition), planned.new))
+        .collect()
+}
+
+/// Adds the times that are known.
+pub fn set_record_times(plan: &mut Plan, times: &BTreeMap<Partition, Timestamp>) {
+    for planned in &mut plan.partitions {
+        let time = times.get(&(planned.topic.clone(), planned.partition));
+        planned.record_time = time.copied().map(Time);
+    }
+}
+
+fn is_changed(planned: &PlannedPartition) -> bool {
+    planned.committed != Some(planned.new)
+}
+
+/// Every selected topic and partition exists.
+fn check_existence(
+    selected: &BTreeMap<String, Vec<i32>>,
+    positions: &ResetPositions,
+) -> Result<(), Rejection> {
+    for (topic, partitions) in selected {
+        let Some(existing) = positions.topics.get(topic).copied().flatten() else {
+            return Err(Rejection::new(
+                "TopicMissing",
+                format!(
+                    "topic \"{topic}\" does not exist in Kafka; create it, or select the topics that exist"
+                ),
+            ));
+        };
+        let exists = |index: &&i32| positions.partitions.contains_key(&(topic.clone(), **index));
+        if let Some(missing) = partitions.iter().find(|index| !exists(index)) {
+            return Err(Rejection::new(
+                "PartitionMissing",
+                format!(
+                    "topic \"{topic}\" has no partition {missing}; its partitions are 0 to {}",
+                    existing.saturating_sub(1)
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The offset that was asked for, and why it is another one than the user might expect.
+struct Target {
+    offset: i64,
+    note: Option<String>,
+}
+
+/// None: the partition has no committed offset to shift.
+fn target(reset: &KafkaOffsetResetSpec, partition: &Partition, at: &ResetPosition) -> Option<Target> {
+    let exact = |offset| Target { offset, note: None };
+    Some(match reset.to.kind {
+        ResetType::Earliest => exact(at.log_start),
+        ResetType::Latest => exact(at.end),
+        ResetType::Timestamp => match at.at {
+            Some(offset) => exact(offset),
+            None => Target {
+                offset: at.end,
+                note: Some("no record at or after that time, so this is the end".into()),
+            },
+        },
+        ResetType::Offsets => {
+            let mut offsets = reset.to.offsets.iter().flatten();
+            let found = offsets.find(|given| (&given.topic, given.partition) == (&partition.0, partition.1));
+            exact(found?.offset)
+        }
+        ResetType::Shift => exact(at.committed?.saturating_add(reset.to.by.unwrap_or_default())),
+    })
+}
+
+fn planned((topic, partition): &Partition, at: &ResetPosition, target: Target) -> PlannedPartition {
+    let (first, end) = (at.log_start, at.end.max(at.log_start));
+    let new = target.offset.clamp(first, end);
+    let outside = match target.offset {
+        wanted if wanted < first => Some(format!(
+            "{wanted} is below the first offset that Kafka still has, so this is {first}"
+        )),
+        wanted if wanted > end => Some(format!("{wanted} is beyond the end, so this is {end}")),
+        _ => None,
+    };
+    PlannedPartition {
+        topic: topic.clone(),
+        partition: *partition,
+        committed: at.committed,
+        new,
+        difference: at.committed.map(|committed| new.saturating_sub(committed)),
+        log_start: first,
+        end,
+        record_time: None,
+        note: outside.or(target.note),
+    }
+}
+
+fn totals(partitions: &[PlannedPartition]) -> ResetTotals {
+    let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+    let mut totals = ResetTotals {
+        partitions: number(partitions.len()),
+        changed: number(partitions.iter().filter(|planned| is_changed(planned)).count()),
+        ..ResetTotals::default()
+    };
+    for difference in partitions.iter().filter_map(|planned| planned.difference) {
+        match difference {
+            back if back < 0 => totals.again = totals.again.saturating_sub(back),
+            forth => totals.skipped = totals.skipped.saturating_add(forth),
+        }
+    }
+    totals
+}
+
+/// The writer whose database has the group's offsets too.
+fn offsets_in_postgres(group: &KafkaConsumerGroupSpec) -> Option<&PostgresWriter> {
+    let exactly_once = group.processing.delivery_guarantee == DeliveryGuarantee::ExactlyOnce;
+    let mut writers = group.writers.iter().filter(|_| exactly_once);
+    writers.find_map(|writer| writer.postgres.as_ref())
+}
+
+/// The table lists finished records, and Kafka's offsets only say where reading starts. A later start is
+/// therefore followed; from an earlier one, workers would leave out all records that the table lists.
+fn going_back(plan: &Plan, postgres: &PostgresWriter) -> Option<Rejection> {
+    let back = |planned: &&PlannedPartition| planned.difference.is_some_and(|difference| difference < 0);
+    let back: Vec<Partition> = plan
+        .partitions
+        .iter()
+        .filter(back)
+        .map(|planned| (planned.topic.clone(), planned.partition))
+        .collect();
+    let table = &postgres.offsets_table;
+    (!back.is_empty()).then(|| {
+        Rejection::new(
+            "OffsetsInDatabase",
+            format!(
+                "{} would go back, but with deliveryGuarantee ExactlyOnce the table {table} in PostgreSQL lists the records that are finished, so workers would not write them again; stop the group, delete the rows of its group_id and these topics from {table}, and set the offsets with kafka-consumer-groups.sh --reset-offsets",
+                partition_names(back.iter())
+            ),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,323 @@
+use crds::offset_reset::{PartitionOffset, ResetTopic};
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn group() -> KafkaConsumerGroupSpec {
+    group_with(json!({"name": "out", "type": "Stdout"}), "AtLeastOnce")
+}
+
+fn group_with(writer: Value, guarantee: &str) -> KafkaConsumerGroupSpec {
+    let spec = json!({
+        "topics": [{"name": "orders"}, {"name": "returns"}],
+        "kafka": {"bootstrapServers": ["k:1"]},
+        "writers": [writer],
+        "processing": {"deliveryGuarantee": guarantee},
+    });
+    serde_json::from_value(spec).unwrap()
+}
+
+fn exactly_once_into_postgres() -> KafkaConsumerGroupSpec {
+    let postgres = json!({
+        "connection": {"secretName": "db", "key": "url"},
+        "table": "orders",
+        "recordIdColumn": "id",
+        "offsetsTable": "shop.offsets",
+    });
+    group_with(
+        json!({"name": "db", "type": "Postgres", "postgres": postgres}),
+        "ExactlyOnce",
+    )
+}
+
+fn reset(to: Value) -> KafkaOffsetResetSpec {
+    serde_json::from_value(json!({"groupRef": {"name": "orders"}, "to": to})).unwrap()
+}
+
+fn of_topics(to: Value, topics: &[(&str, &[i32])]) -> KafkaOffsetResetSpec {
+    let topics = topics.iter().map(|(topic, partitions)| ResetTopic {
+        topic: topic.to_string(),
+        partitions: partitions.to_vec(),
+    });
+    KafkaOffsetResetSpec {
+        topics: topics.collect(),
+        ..reset(to)
+    }
+}
+
+fn at(committed: Option<i64>, log_start: i64, end: i64) -> ResetPosition {
+    ResetPosition {
+        committed,
+        log_start,
+        end,
+        at: None,
+    }
+}
+
+/// Positions of partitions 0, 1, ... of topic orders, and of partition 0 of topic returns.
+fn positions(orders: &[ResetPosition]) -> ResetPositions {
+    let of_orders = (0..)
+        .zip(orders)
+        .map(|(index, at)| (("orders".to_string(), index), *at));
+    let returns = (("returns".to_string(), 0), at(None, 0, 0));
+    ResetPositions {
+        topics: [
+            ("orders".to_string(), Some(i32::try_from(orders.len()).unwrap())),
+            ("returns".to_string(), Some(1)),
+        ]
+        .into(),
+        partitions: of_orders.chain([returns]).collect(),
+        members: Vec::new(),
+    }
+}
+
+/// New offsets and notes of topic orders.
+fn orders(to: Value, positions: &ResetPositions) -> Vec<(i64, Option<String>)> {
+    let plan = plan(&of_topics(to, &[("orders", &[])]), &group(), positions).unwrap();
+    let planned = plan
+        .partitions
+        .into_iter()
+        .map(|planned| (planned.new, planned.note));
+    planned.collect()
+}
+
+fn new(to: Value, positions: &ResetPositions) -> Vec<i64> {
+    orders(to, positions).into_iter().map(|(new, _)| new).collect()
+}
+
+#[test]
+fn each_type_finds_its_offset() {
+    let mut known = positions(&[at(Some(40), 10, 100), at(None, 0, 7)]);
+    assert_eq!(new(json!({"type": "Earliest"}), &known), [10, 0]);
+    assert_eq!(new(json!({"type": "Latest"}), &known), [100, 7]);
+    known.partitions.get_mut(&("orders".to_string(), 0)).unwrap().at = Some(55);
+    let time = json!({"type": "Timestamp", "timestamp": "2026-01-31T00:00:00Z"});
+    let found = orders(time, &known);
+    assert_eq!(found[0], (55, None));
+    assert!(found[1].0 == 7 && found[1].1.as_ref().unwrap().contains("this is the end"));
+    let offsets = json!({"type": "Offsets", "offsets": [{"topic": "orders", "partition": 1, "offset": 3}]});
+    let plan = plan(&reset(offsets), &group(), &known).unwrap();
+    assert_eq!(plan.partitions.len(), 1, "partitions that are not listed stay");
+    assert_eq!((plan.partitions[0].partition, plan.partitions[0].new), (1, 3));
+    assert_eq!(plan.partitions[0].difference, None);
+}
+
+#[test]
+fn offsets_outside_of_the_log_become_its_ends_with_a_note() {
+    let known = positions(&[at(Some(40), 10, 100)]);
+    let offset = |offset: i64| json!({"type": "Offsets", "offsets": [{"topic": "orders", "partition": 0, "offset": offset}]});
+    for (to, expected, note) in [
+        (offset(3), 10, Some("3 is below")),
+        (offset(10), 10, None),
+        (offset(100), 100, None),
+        (offset(101), 100, Some("101 is beyond the end")),
+        (json!({"type": "Shift", "by": -31}), 10, Some("9 is below")),
+        (json!({"type": "Shift", "by": -30}), 10, None),
+        (json!({"type": "Shift", "by": 60}), 100, None),
+        (json!({"type": "Shift", "by": 61}), 100, Some("101 is beyond")),
+        (json!({"type": "Shift", "by": i64::MIN}), 10, Some("below")),
+        (json!({"type": "Shift", "by": i64::MAX}), 100, Some("beyond")),
+    ] {
+        let (new, found) = orders(to.clone(), &known).remove(0);
+        assert_eq!(new, expected, "{to}");
+        match note {
+            None => assert_eq!(found, None, "{to}"),
+            Some(note) => assert!(found.as_ref().unwrap().contains(note), "{to}: {found:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_partition_without_a_committed_offset_is_not_shifted_and_the_plan_says_so() {
+    let shift = json!({"type": "Shift", "by": -5});
+    let both = positions(&[at(Some(40), 10, 100), at(None, 0, 7)]);
+    let plan = plan(&of_topics(shift.clone(), &[("orders", &[])]), &group(), &both).unwrap();
+    assert_eq!(plan.partitions.len(), 1);
+    assert!(plan.notes[0].contains("orders-1"), "{:?}", plan.notes);
+    let none = positions(&[at(None, 0, 7)]);
+    let refused = super::plan(&reset(shift), &group(), &none).unwrap_err();
+    assert_eq!(refused.reason, "NothingCommitted");
+    assert!(
+        refused.message.contains("orders-0, returns-0"),
+        "{}",
+        refused.message
+    );
+}
+
+#[test]
+fn totals_say_what_is_read_again_and_what_is_skipped() {
+    let known = positions(&[at(Some(40), 10, 100), at(Some(100), 0, 100), at(None, 0, 7)]);
+    let plan = plan(&reset(json!({"type": "Latest"})), &group(), &known).unwrap();
+    let expected = ResetTotals {
+        partitions: 4,
+        changed: 3,
+        again: 0,
+        skipped: 60,
+    };
+    assert_eq!(plan.totals, expected);
+    let changed: Vec<Partition> = changes(&plan.partitions).into_keys().collect();
+    let names = [("orders", 0), ("orders", 2), ("returns", 0)];
+    assert_eq!(changed, names.map(|(topic, index)| (topic.to_string(), index)));
+}
+
+#[test]
+fn topics_and_partitions_are_selected() {
+    let known = positions(&[at(Some(4), 0, 9), at(Some(4), 0, 9), at(Some(4), 0, 9)]);
+    let planned = |topics: &[(&str, &[i32])]| -> Vec<String> {
+        let reset = of_topics(json!({"type": "Earliest"}), topics);
+        let query = query(&reset, "g", &group()).unwrap();
+        let plan = plan(&reset, &group(), &known).unwrap().partitions;
+        let names = plan.iter().map(|it| format!("{}-{}", it.topic, it.partition));
+        let asked: Vec<&String> = query.topics.keys().collect();
+        assert!(plan.iter().all(|planned| asked.contains(&&planned.topic)));
+        names.collect()
+    };
+    assert_eq!(planned(&[]).len(), 4);
+    assert_eq!(planned(&[("returns", &[])]), ["returns-0"]);
+    assert_eq!(planned(&[("orders", &[2, 0, 2])]), ["orders-0", "orders-2"]);
+    assert_eq!(planned(&[("orders", &[2]), ("orders", &[])]).len(), 3);
+    assert_eq!(
+        planned(&[("orders", &[2]), ("orders", &[1])]),
+        ["orders-1", "orders-2"]
+    );
+}
+
+#[test]
+fn what_does_not_exist_is_refused_by_its_name() {
+    let earliest = || json!({"type": "Earliest"});
+    let refused = query(&of_topics(earliest(), &[("payments", &[])]), "g", &group()).unwrap_err();
+    assert_eq!(refused.reason, "TopicNotInGroup");
+    assert!(refused.message.contains("\"payments\"") && refused.message.contains("orders, returns"));
+    let mut known = positions(&[at(None, 0, 9)]);
+    let refused = plan(&of_topics(earliest(), &[("orders", &[0, 7])]), &group(), &known).unwrap_err();
+    assert_eq!(refused.reason, "PartitionMissing");
+    assert!(refused.message.contains("no partition 7") && refused.message.contains("0 to 0"));
+    known.topics.insert("returns".into(), None);
+    known.partitions.remove(&("returns".to_string(), 0));
+    let refused = plan(&reset(earliest()), &group(), &known).unwrap_err();
+    assert_eq!(refused.reason, "TopicMissing");
+    assert!(refused.message.contains("\"returns\""), "{}", refused.message);
+    let mut conflict = of_topics(
+        json!({"type": "Offsets", "offsets": [{"topic": "orders", "partition": 1, "offset": 3}]}),
+        &[("orders", &[0])],
+    );
+    let refused = query(&conflict, "g", &group()).unwrap_err();
+    assert_eq!(refused.reason, "PartitionNotSelected");
+    conflict.topics.clear();
+    assert!(query(&conflict, "g", &group()).is_ok());
+}
+
+#[test]
+fn a_plan_has_no_more_partitions_than_a_resource_can_hold() {
+    let partitions = MAX_PARTITIONS + 1;
+    let known = positions(&vec![at(None, 0, 9); partitions]);
+    let refused = plan(&reset(json!({"type": "Earliest"})), &group(), &known).unwrap_err();
+    assert_eq!(refused.reason, "TooManyPartitions");
+    assert!(refused.message.contains("4098 partitions"), "{}", refused.message);
+    assert!(
+        plan(
+            &of_topics(json!({"type": "Earliest"}), &[("returns", &[])]),
+            &group(),
+            &known
+        )
+        .is_ok()
+    );
+}
+
+#[test]
+fn offsets_in_postgres_do_not_go_back() {
+    let group = exactly_once_into_postgres();
+    let known = positions(&[at(Some(4), 0, 9), at(Some(0), 0, 9)]);
+    let mut back = reset(json!({"type": "Earliest"}));
+    let refused = plan(&back, &group, &known).unwrap_err();
+    assert_eq!(refused.reason, "OffsetsInDatabase");
+    for part in ["orders-0 would go back", "shop.offsets", "--reset-offsets"] {
+        assert!(refused.message.contains(part), "{} lacks {part}", refused.message);
+    }
+    back.dry_run = true;
+    let shown = plan(&back, &group, &known).unwrap();
+    assert!(shown.notes[0].contains("will be refused"), "{:?}", shown.notes);
+    assert!(plan(&reset(json!({"type": "Latest"})), &group, &known).is_ok());
+    // Only this combination keeps offsets in the database.
+    let kafka = json!({"name": "out", "type": "Kafka", "kafka": {"topic": "clean"}});
+    assert!(
+        plan(
+            &reset(json!({"type": "Earliest"})),
+            &group_with(kafka, "ExactlyOnce"),
+            &known
+        )
+        .is_ok()
+    );
+}
+
+fn any_position() -> impl Strategy<Value = ResetPosition> {
+    let offset = || prop_oneof![4 => 0..200_i64, 1 => Just(i64::MAX), 1 => 0..=i64::MAX];
+    let maybe = || proptest::option::of(offset());
+    (maybe(), offset(), offset(), maybe()).prop_map(|(committed, log_start, end, at)| ResetPosition {
+        committed,
+        log_start,
+        end,
+        at,
+    })
+}
+
+fn any_positions() -> impl Strategy<Value = ResetPositions> {
+    vec(any_position(), 1..6).prop_map(|orders| positions(&orders))
+}
+
+fn any_reset() -> impl Strategy<Value = KafkaOffsetResetSpec> {
+    let by = prop_oneof![Just(i64::MIN), Just(i64::MAX), -300..300_i64, any::<i64>()];
+    let offsets = btree_map(0..1_i32, prop_oneof![0..300_i64, Just(i64::MAX)], 1..2);
+    let offsets = offsets.prop_map(|offsets| {
+        let offset = |(partition, offset)| PartitionOffset {
+            topic: "orders".into(),
+            partition,
+            offset,
+        };
+        let offsets: Vec<_> = offsets.into_iter().map(offset).collect();
+        json!({"type": "Offsets", "offsets": offsets})
+    });
+    prop_oneof![
+        Just(json!({"type": "Earliest"})),
+        Just(json!({"type": "Latest"})),
+        Just(json!({"type": "Timestamp", "timestamp": "2026-01-31T00:00:00Z"})),
+        by.prop_map(|by| json!({"type": "Shift", "by": by})),
+        offsets,
+    ]
+    .prop_map(reset)
+}
+
+proptest! {
+    #[test]
+    fn a_plan_stays_inside_the_log_adds_up_and_is_final(reset in any_reset(), known in any_positions()) {
+        let Ok(first) = plan(&reset, &group(), &known) else {
+            let nothing_to_shift = known.partitions.values().all(|at| at.committed.is_none());
+            prop_assert!(reset.to.kind == ResetType::Shift && nothing_to_shift);
+            return Ok(());
+        };
+        for planned in &first.partitions {
+            prop_assert!(planned.log_start <= planned.new && planned.new <= planned.end);
+            let difference = planned.committed.map(|committed| planned.new - committed);
+            prop_assert_eq!(planned.difference, difference);
+        }
+        let sum = |sign: i64| {
+            let differences = first.partitions.iter().filter_map(|planned| planned.difference);
+            let some = differences.filter(|difference| difference.signum() == sign);
+            some.fold(0_i64, |sum, difference| sum.saturating_add(difference.saturating_abs()))
+        };
+        prop_assert_eq!((first.totals.again, first.totals.skipped), (sum(-1), sum(1)));
+        prop_assert_eq!(first.totals.partitions as usize, first.partitions.len());
+        let changes = changes(&first.partitions);
+        prop_assert_eq!(first.totals.changed as usize, changes.len());
+        let mut after = known.clone();
+        for (partition, offset) in &changes {
+            after.partitions.get_mut(partition).unwrap().committed = Some(*offset);
+        }
+        if reset.to.kind != ResetType::Shift {
+            let second = plan(&reset, &group(), &after).unwrap();
+            prop_assert_eq!(second.totals.changed, 0);
+        }
+    }
+}

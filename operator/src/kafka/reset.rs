@@ -1,0 +1,171 @@
+//! Resets of committed offsets. In: a cluster and a query, or a group and the offsets to set. Out: all
+//! positions that a plan needs, complete or an error; what was committed and what was not. Decides nothing:
+//! `group::offset_reset` does. Never changes a group with members.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crds::spec::GroupProtocol;
+
+use super::cluster::Cluster;
+use super::commit::{self, Taken};
+use super::facts;
+use super::groups;
+use super::missing::{Answers, Missing, answer_of};
+use super::model::{
+    KafkaProblem, MemberFacts, Partition, PartlyCommitted, ResetOutcome, ResetPosition, ResetPositions,
+    ResetQuery,
+};
+use super::topics::{self, At, Offsets, Topics};
+
+/// Timeout of a read; the caller tries again later.
+const READ: Duration = Duration::from_secs(10);
+
+/// Reads everything that a plan needs.
+pub(super) async fn positions(cluster: &Cluster, query: &ResetQuery) -> Result<ResetPositions, KafkaProblem> {
+    let read = tokio::time::timeout(READ, read(cluster, query));
+    read.await.unwrap_or_else(|_| {
+        let seconds = READ.as_secs();
+        Err(KafkaProblem::Unreachable(format!("no answer within {seconds} s")))
+    })
+}
+
+async fn read(cluster: &Cluster, query: &ResetQuery) -> Result<ResetPositions, KafkaProblem> {
+    let names: BTreeSet<String> = query.topics.keys().cloned().collect();
+    let topics = topics::topics(cluster, &names).await?;
+    let mut counts = BTreeMap::new();
+    for name in names {
+        let found = answer_of(&topics, &name).map_err(Missing::problem)?;
+        counts.insert(name, found.map(|topic| topic.partitions()));
+    }
+    let wanted = wanted(query, &topics);
+    let offsets = |at| topics::offsets(cluster, &topics, wanted.clone(), at);
+    let at_time = async {
+        match query.at {
+            Some(time) => offsets(At::Time(time)).await,
+            None => Answers::new(),
+        }
+    };
+    let of_group = BTreeMap::from([(query.group_id.clone(), wanted.clone())]);
+    let (starts, ends, at_time, committed, members) = futures::join!(
+        offsets(At::Start),
+        offsets(At::end(query.isolation)),
+        at_time,
+        groups::committed(cluster, &of_group),
+        members(
+            cluster,
+            &query.group_id,
+            query.protocol,
+            query.topics.keys().cloned().collect()
+        ),
+    );
+    let committed = answer_of(&committed, &query.group_id).map_err(Missing::problem)?;
+    let mut partitions = BTreeMap::new();
+    for partition in wanted {
+        let log_start = known(&starts, &partition)?;
+        let position = ResetPosition {
+            committed: committed.get(&partition).copied(),
+            log_start,
+            // Retention may have removed records between the two answers.
+            end: known(&ends, &partition)?.max(log_start),
+            at: match query.at {
+                Some(_) => answer_of(&at_time, &partition).map_err(Missing::problem)?,
+                None => None,
+            },
+        };
+        partitions.insert(partition, position);
+    }
+    Ok(ResetPositions {
+        topics: counts,
+        partitions,
+        members: members?,
+    })
+}
+
+/// The requested partitions that exist.
+fn wanted(query: &ResetQuery, topics: &Topics) -> Vec<Partition> {
+    let of_topic = |(name, selected): (&String, &Vec<i32>)| -> Vec<Partition> {
+        let Some(Ok(Some(topic))) = topics.get(name) else {
+            return Vec::new();
+        };
+        let is_wanted = |index: &&i32| selected.is_empty() || selected.contains(index);
+        let indexes = topic.leaders.keys().filter(is_wanted);
+        indexes.map(|index| (name.clone(), *index)).collect()
+    };
+    query.topics.iter().flat_map(of_topic).collect()
+}
+
+fn known(offsets: &Answers<Partition, Option<i64>>, partition: &Partition) -> Result<i64, KafkaProblem> {
+    answer_of(offsets, partition)
+        .map_err(Missing::problem)?
+        .ok_or_else(|| {
+            let (topic, index) = partition;
+            KafkaProblem::Unreachable(format!("topic \"{topic}\" partition {index}: no offset"))
+        })
+}
+
+/// None of a group that does not exist. A broker that does not describe groups refuses the commit itself.
+async fn members(
+    cluster: &Cluster,
+    group: &str,
+    protocol: GroupProtocol,
+    topics: Vec<String>,
+) -> Result<Vec<MemberFacts>, KafkaProblem> {
+    let protocols = BTreeMap::from([(group.to_string(), protocol)]);
+    let described = groups::describe(cluster, &protocols).await;
+    let described = answer_of(&described, group).map_err(Missing::problem)?;
+    let members = described.map(|group| facts::group_facts(&group, &topics).members);
+    Ok(members.unwrap_or_default())
+}
+
+/// Commits the offsets, or says what is in the way.
+pub(super) async fn commit(
+    cluster: &Cluster,
+    group: &str,
+    offsets: &Offsets,
+) -> Result<ResetOutcome, KafkaProblem> {
+    if offsets.is_empty() {
+        return Ok(ResetOutcome::Committed);
+    }
+    let names: BTreeSet<String> = offsets.keys().map(|(topic, _)| topic.clone()).collect();
+    // Only to learn the brokers: after a restart, this may be the first request.
+    topics::topics(cluster, &names).await?;
+    let answers = commit::commit(cluster, group, offsets).await;
+    let mut done = PartlyCommitted::default();
+    let (mut occupied, mut problem) = (false, None);
+    for partition in offsets.keys() {
+        let why = match answer_of(&answers, partition) {
+            Ok(Taken::Committed) => {
+                done.committed.push(partition.clone());
+                continue;
+            }
+            Ok(Taken::GroupHasMembers) => {
+                occupied = true;
+                "the group has members".to_string()
+            }
+            Err(missing) => {
+                let why = missing.message();
+                problem.get_or_insert(missing.problem());
+                why
+            }
+        };
+        done.failed.insert(partition.clone(), why);
+    }
+    if done.failed.is_empty() {
+        return Ok(ResetOutcome::Committed);
+    }
+    match problem {
+        _ if !done.committed.is_empty() => Ok(ResetOutcome::Partly(done)),
+        Some(problem) if !occupied => Err(problem),
+        _ => {
+            // If the group uses the other protocol, the coordinator is asked for that too.
+            let members = members(
+                cluster,
+                group,
+                GroupProtocol::Classic,
+                names.into_iter().collect(),
+            );
+            Ok(ResetOutcome::Members(members.await.unwrap_or_default()))
+        }
+    }
+}

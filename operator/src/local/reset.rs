@@ -1,0 +1,204 @@
+//! `local reset`: sets the committed offsets of a group once, as a KafkaOffsetReset does in a cluster. In:
+//! arguments. Out: the plan as a table and, with `--execute`, committed offsets. Stops no worker: a group with
+//! members is refused, with their names.
+
+pub mod args;
+mod table;
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{anyhow, bail};
+use crds::KafkaConsumerGroup;
+use crds::client_config::KafkaCredentials;
+use crds::spec::Kafka;
+use crds::worker_config::group_id;
+use kube::ResourceExt;
+
+use super::load::{Document, Loaded, load};
+use super::prepare::{self, Brokers, Folders};
+use super::session::documents;
+use super::validate::Rules;
+use crate::group::members;
+use crate::group::offset_reset::{changes, plan, query, record_offsets, set_record_times};
+use crate::group::rejection::Rejection;
+use crate::group::wording::count;
+use crate::kafka::KafkaClients;
+use crate::kafka::model::{MemberFacts, Partition, PartlyCommitted, ResetOutcome};
+use args::ResetArgs;
+
+/// This client reads once, so nothing is refreshed.
+const REFRESH: Duration = Duration::from_secs(3600);
+
+/// Plans the reset, prints it, and commits it if asked to. Errors are printed by `main`, with exit code 1.
+pub async fn run(args: &ResetArgs) -> anyhow::Result<ExitCode> {
+    let Target {
+        group,
+        group_id,
+        kafka,
+        credentials,
+    } = find(args).await?;
+    let reset = args.spec(&group.name_any()).map_err(|problem| anyhow!(problem))?;
+    let refused = |rejection: Rejection| anyhow!(rejection.message);
+    let query = query(&reset, &group_id, &group.spec).map_err(refused)?;
+    let clients = KafkaClients::new(REFRESH);
+    let positions = clients.reset_positions(&kafka, &credentials, &query).await?;
+    let mut plan = plan(&reset, &group.spec, &positions).map_err(refused)?;
+    let records = record_offsets(&plan);
+    // Only for the eye of the user: without times the plan is the same.
+    if let Ok(times) = clients.record_times(&kafka, &credentials, &records).await {
+        set_record_times(&mut plan, &times);
+    }
+    print!("{}{}", table::table(&plan), table::summary(&plan, &group_id));
+    if !args.execute {
+        if !positions.members.is_empty() {
+            println!("note: {}", occupied(&group_id, &positions.members));
+        }
+        println!(
+            "nothing is changed: this is a dry run; run it again with --execute to commit the new offsets"
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !positions.members.is_empty() {
+        bail!("nothing is changed: {}", occupied(&group_id, &positions.members));
+    }
+    let offsets = changes(&plan.partitions);
+    if offsets.is_empty() {
+        println!("nothing is changed: the committed offsets are the new ones already");
+        return Ok(ExitCode::SUCCESS);
+    }
+    match clients
+        .commit_reset(&kafka, &credentials, &group_id, &offsets)
+        .await?
+    {
+        ResetOutcome::Committed => println!("committed {}", count(plan.totals.changed, "offset")),
+        ResetOutcome::Members(members) => bail!("nothing is changed: {}", occupied(&group_id, &members)),
+        ResetOutcome::Partly(partly) => bail!("{partly}; {}", rest(&partly, &offsets)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The group to reset, and how to reach its brokers.
+struct Target {
+    group: KafkaConsumerGroup,
+    group_id: String,
+    kafka: Kafka,
+    credentials: KafkaCredentials,
+}
+
+async fn find(args: &ResetArgs) -> anyhow::Result<Target> {
+    let loaded = load(&args.files, &args.namespace);
+    if !loaded.problems.is_empty() {
+        bail!("{}", loaded.problems.join("\n"));
+    }
+    let brokers = match args.bootstrap_servers.is_empty() {
+        true => Brokers::AsWritten,
+        false => Brokers::At(args.bootstrap_servers.clone()),
+    };
+    let folders = Folders {
+        secrets: args.secrets_dir.clone(),
+        config_maps: args.config_maps_dir.clone(),
+    };
+    let document = select(&loaded, args)?;
+    let rules = Rules::without_containers();
+    let prepared = documents::check(
+        &rules,
+        document,
+        None,
+        async |group| {
+            let (kafka, credentials) = prepare::connection(&group, &loaded, &brokers, &folders)?;
+            Ok(Target {
+                group_id: id(&group),
+                group,
+                kafka,
+                credentials,
+            })
+        },
+        &args.namespace,
+    );
+    prepared.await.map_err(|problem| anyhow!(problem))
+}
+
+/// The document of the group with the requested name or group id.
+fn select<'a>(loaded: &'a Loaded, args: &ResetArgs) -> anyhow::Result<&'a Document> {
+    let text = |document: &Document, path: &str| -> Option<String> {
+        Some(document.object.pointer(path)?.as_str()?.to_string())
+    };
+    let name = |document: &Document| text(document, "/metadata/name").unwrap_or_default();
+    let matches = |document: &&Document, wanted: &str| {
+        let namespace = text(document, "/metadata/namespace").unwrap_or_else(|| args.namespace.clone());
+        let id = text(document, "/spec/groupId").unwrap_or_else(|| format!("{namespace}.{}", name(document)));
+        wanted == name(document) || wanted == id
+    };
+    let found: Vec<&Document> = match &args.group {
+        Some(wanted) => loaded
+            .groups
+            .iter()
+            .filter(|group| matches(group, wanted))
+            .collect(),
+        None => loaded.groups.iter().collect(),
+    };
+    let names: Vec<String> = loaded.groups.iter().map(name).collect();
+    match (&found[..], &args.group) {
+        ([only], _) => Ok(only),
+        ([], Some(wanted)) => bail!(
+            "--group {wanted}: no such KafkaConsumerGroup in the files, which have {}",
+            names.join(", ")
+        ),
+        (_, Some(wanted)) => bail!(
+            "--group {wanted}: {} in the files match; use the consumer group id, NAMESPACE.NAME or spec.groupId",
+            count(found.len() as u64, "KafkaConsumerGroup")
+        ),
+        (_, None) => bail!(
+            "the files have several KafkaConsumerGroups; choose one with --group: {}",
+            names.join(", ")
+        ),
+    }
+}
+
+fn id(group: &KafkaConsumerGroup) -> String {
+    group_id(
+        &group.namespace().unwrap_or_default(),
+        &group.name_any(),
+        &group.spec,
+    )
+}
+
+fn occupied(group_id: &str, members: &[MemberFacts]) -> String {
+    let named: Vec<&MemberFacts> = members.iter().collect();
+    let named = match members {
+        [] => String::new(),
+        _ => format!(" ({})", members::names(&named)),
+    };
+    format!(
+        "consumer group {group_id} has members{named}, and Kafka sets offsets only for a group without; stop its workers: Ctrl-C in kafka-consumer-operator local, Stop in its dashboard, or desiredState: Stopped in a cluster. Members of killed processes leave after the session timeout, 45 s by default"
+    )
+}
+
+/// A shift must not be applied twice, so the rest is named by its offsets.
+fn rest(partly: &PartlyCommitted, offsets: &BTreeMap<Partition, i64>) -> String {
+    let arguments = partly.failed.keys().filter_map(|partition| {
+        let (topic, index) = partition;
+        Some(format!("--to-offset {topic}:{index}={}", offsets.get(partition)?))
+    });
+    let arguments: Vec<String> = arguments.collect();
+    format!("commit the others with {} --execute", arguments.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rest_of_a_partial_reset_is_named_by_its_offsets() {
+        let partition = |index| ("orders".to_string(), index);
+        let partly = PartlyCommitted {
+            committed: vec![partition(0)],
+            failed: [(partition(1), "NOT_COORDINATOR".to_string())].into(),
+        };
+        let offsets = [(partition(0), 5), (partition(1), 7)].into();
+        let expected = "commit the others with --to-offset orders:1=7 --execute";
+        assert_eq!(rest(&partly, &offsets), expected);
+    }
+}

@@ -1,0 +1,414 @@
+//! Reconciles KafkaOffsetResets. In: a reset, its group, the group's positions in Kafka. Out: committed offsets,
+//! and a status with the plan and what became of it. The plan is stored before anything is committed, so that an
+//! operator that is killed commits the same plan again and never makes another one. Stops no worker itself: the
+//! phase of a reset holds its group ([`crate::group::reset_order::hold`]).
+
+pub mod next_step;
+pub mod report;
+pub mod stored;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crds::KafkaOffsetReset;
+use crds::worker_config::group_id;
+use futures::{FutureExt, StreamExt, stream};
+use jiff::Timestamp;
+use kube::api::{DeleteParams, Preconditions};
+use kube::runtime::controller::{Action, Error as QueueError};
+use kube::runtime::{Config, applier, watcher};
+use kube::{Resource, ResourceExt};
+use thiserror::Error;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::controller::apply::error::{in_words, is_not_found};
+use crate::controller::dereference::{DereferenceError, kafka_credentials};
+use crate::controller::resets::{GuardedReset, ResetRef};
+use crate::controller::scope::Scope;
+use crate::group::offset_reset::{changes, record_offsets, set_record_times};
+use crate::group::reset_order::{first_before, phase};
+use crate::kafka::model::{GroupKey, KafkaProblem};
+use crate::sync::lock;
+use next_step::{GroupState, Question, Situation, Step};
+use stored::{ReadError, StoredGroup};
+
+/// One change of a reset is followed by others.
+const DEBOUNCE: Duration = Duration::from_millis(100);
+/// Resets that are reconciled at the same time.
+const CONCURRENCY: u16 = 4;
+/// Timeout of one reconcile. A commit may wait for a reconcile of the group, and Kafka twice.
+const TIMEOUT: Duration = Duration::from_secs(180);
+/// Kafka gets this long for one answer.
+const ANSWER: Duration = Duration::from_secs(20);
+/// The times of records are read for this long.
+const TIMES: Duration = Duration::from_secs(5);
+/// Time until the next look at a reset whose group another operator serves, or none yet.
+const SERVED_ELSEWHERE: Duration = Duration::from_secs(10);
+const UNSERVED: Duration = Duration::from_secs(1);
+
+/// Why a reconcile failed. It is retried with growing pauses.
+#[derive(Debug, Error)]
+pub enum ResetError {
+    #[error(transparent)]
+    Dereference(#[from] DereferenceError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("cannot write the status: {}", in_words(.0))]
+    Status(Box<kube::Error>),
+    #[error("cannot delete the reset, whose ttlSecondsAfterFinished is over: {}", in_words(.0))]
+    Delete(Box<kube::Error>),
+    #[error("the reconcile did not finish within {} s", TIMEOUT.as_secs())]
+    Timeout,
+    #[error("the reconcile panicked: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// What the reconciles of one scope share.
+struct OffsetResets {
+    scope: Arc<Scope>,
+    memories: Mutex<HashMap<ResetRef, ResetMemory>>,
+}
+
+/// What is remembered of a reset. Losing it costs time only.
+#[derive(Clone, Debug, Default)]
+struct ResetMemory {
+    /// Since when something else than the workers of the group is in the way.
+    obstructed_since: Option<Instant>,
+    /// Attempts in a row that failed or had no answer.
+    failures: u32,
+}
+
+impl ResetMemory {
+    /// 1 s doubling to a minute.
+    fn backoff(&mut self) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        Duration::from_secs(1 << self.failures.saturating_sub(1).min(6)).min(Duration::from_secs(60))
+    }
+}
+
+/// Reconciles the resets of a scope until `stop` resolves, then finishes the running reconciles.
+pub async fn run(
+    scope: Arc<Scope>,
+    requests: UnboundedReceiver<ResetRef>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) {
+    let store = scope.resets.store.clone();
+    let requests = stream::unfold(requests, async |mut requests| {
+        Some((Ok::<_, watcher::Error>(requests.recv().await?), requests))
+    });
+    let config = Config::default().debounce(DEBOUNCE).concurrency(CONCURRENCY);
+    let resets = Arc::new(OffsetResets {
+        scope,
+        memories: Mutex::default(),
+    });
+    let requests = requests.boxed().take_until(stop.boxed());
+    let mut reconciles = std::pin::pin!(applier(
+        reconcile_isolated,
+        error_policy,
+        resets,
+        store,
+        requests,
+        config
+    ));
+    while let Some(reconcile) = reconciles.next().await {
+        match reconcile {
+            Ok((reset, action)) => tracing::debug!(%reset, ?action, "reconciled"),
+            // The error policy has logged it, with the time of the next attempt.
+            Err(QueueError::ReconcilerFailed(..)) => {}
+            Err(QueueError::ObjectNotFound(reset)) => tracing::debug!(%reset, "deleted"),
+            Err(error) => tracing::error!(%error, "the controller of offset resets failed"),
+        }
+    }
+}
+
+type Reconciling = Pin<Box<dyn Future<Output = Result<Action, ResetError>> + Send>>;
+
+/// Runs each reconcile in a separate task, so that a panic affects only its own reset.
+fn reconcile_isolated(guarded: Arc<GuardedReset>, resets: Arc<OffsetResets>) -> Reconciling {
+    let task = async move {
+        let key = ResetRef::from_obj(&*guarded);
+        let reconcile = resets.reconcile(&key, &guarded);
+        let done = tokio::time::timeout(TIMEOUT, reconcile).await;
+        done.unwrap_or(Err(ResetError::Timeout))
+    };
+    Box::pin(tokio::spawn(task).map(|joined| joined.map_err(ResetError::Task)?))
+}
+
+fn error_policy(guarded: Arc<GuardedReset>, error: &ResetError, resets: Arc<OffsetResets>) -> Action {
+    let key = ResetRef::from_obj(&*guarded);
+    let wait = resets.remember(&key, ResetMemory::backoff);
+    let (namespace, name) = (guarded.namespace().unwrap_or_default(), guarded.name_any());
+    tracing::warn!(namespace, name, %error, wait_seconds = wait.as_secs(), "offset reset: reconcile failed");
+    Action::requeue(wait)
+}
+
+impl OffsetResets {
+    async fn reconcile(&self, key: &ResetRef, guarded: &GuardedReset) -> Result<Action, ResetError> {
+        let cached = match &guarded.0 {
+            Ok(reset) => reset,
+            Err(invalid) => {
+                tracing::warn!(reset = %key, problem = %invalid.error, "the stored reset does not fit its schema");
+                return Ok(Action::await_change());
+            }
+        };
+        if cached.metadata.deletion_timestamp.is_some() {
+            return Ok(Action::await_change());
+        }
+        self.scope.caches.ready().await.map_err(DereferenceError::from)?;
+        if phase(cached).is_final() {
+            lock(&self.memories).remove(key);
+            return self.expire(cached).await; // (client)
+        }
+        // The cache may be behind: a stored plan must never be made again, and a group that was stopped just
+        // before the reset was created is stopped.
+        let Some(reset) = stored::reset(&self.scope, cached).await? else {
+            return Ok(Action::await_change());
+        };
+        if phase(&reset).is_final() {
+            return self.expire(&reset).await; // (client)
+        }
+        let group = stored::group(&self.scope, &reset).await?; // (client)
+        if let Some(group) = &group
+            && group.operator.as_ref() != Some(&self.scope.context.installation)
+        {
+            let again = group.operator.as_ref().map_or(UNSERVED, |_| SERVED_ELSEWHERE);
+            return Ok(Action::requeue(again));
+        }
+        let situation = self.situation(key, &reset, group.as_ref()); // (pure)
+        let step = match situation.question() {
+            Ok(question) => self.ask(&situation, question).await?, // (client)
+            Err(step) => step,
+        };
+        let step = report::fitting(step);
+        self.carry_out(key, &reset, group.as_ref(), step).await // (client)
+    }
+
+    fn situation<'a>(
+        &self,
+        key: &ResetRef,
+        reset: &'a KafkaOffsetReset,
+        group: Option<&'a StoredGroup>,
+    ) -> Situation<'a> {
+        let (namespace, name) = (reset.namespace().unwrap_or_default(), &reset.spec.group_ref.name);
+        let siblings = self.scope.resets.of(&namespace, name);
+        let siblings = siblings.iter().filter_map(|sibling| sibling.0.as_ref().ok());
+        let started = reset
+            .status
+            .as_ref()
+            .and_then(|status| status.start_time.as_ref());
+        let known_for = started.map_or(Duration::ZERO, |started| {
+            Duration::try_from(Timestamp::now().duration_since(started.0)).unwrap_or_default()
+        });
+        let obstructed_since = self.remember(key, |memory| memory.obstructed_since);
+        Situation {
+            reset,
+            group: match group.map(|group| &group.parsed) {
+                None => GroupState::Missing,
+                Some(Ok(group)) => GroupState::Present(group),
+                Some(Err(problem)) => GroupState::Unreadable(problem),
+            },
+            before: first_before(reset, siblings),
+            known_for,
+            workers: stored::workers(&self.scope, &namespace, name),
+            obstructed_for: obstructed_since.map_or(Duration::ZERO, |since| since.elapsed()),
+        }
+    }
+
+    /// Asks Kafka.
+    async fn ask(&self, situation: &Situation<'_>, question: Question<'_>) -> Result<Step, ResetError> {
+        let kafka = &self.scope.context.kafka;
+        let (Question::Positions(group, _) | Question::Commit(group)) = &question;
+        let credentials = match kafka_credentials(&self.scope, group).await? {
+            Ok(credentials) => credentials,
+            Err(missing) => return Ok(situation.appears(missing)),
+        };
+        match question {
+            Question::Positions(group, query) => {
+                let answer = kafka.reset_positions(&group.spec.kafka, &credentials, &query);
+                let mut step = situation.after_positions(group, bounded(answer).await);
+                if let Step::Show(plan) | Step::Store(plan) = &mut step {
+                    let records = record_offsets(plan);
+                    let times = kafka.record_times(&group.spec.kafka, &credentials, &records);
+                    // Only shown, so a plan without them is good enough.
+                    if let Ok(Ok(times)) = tokio::time::timeout(TIMES, times).await {
+                        set_record_times(plan, &times);
+                    }
+                }
+                Ok(step)
+            }
+            Question::Commit(group) => {
+                let (namespace, name) = (group.namespace().unwrap_or_default(), group.name_any());
+                // Alone: a reconcile of the group may be committing start positions.
+                let memory = self.scope.memory(&namespace, &name);
+                let _alone = memory.lock().await;
+                let stored = situation.reset.status.as_ref();
+                let offsets = changes(stored.map_or(&[], |status| &status.partitions));
+                let id = group_id(&namespace, &name, &group.spec);
+                let answer = kafka.commit_reset(&group.spec.kafka, &credentials, &id, &offsets);
+                let answer = bounded(answer).await;
+                kafka.invalidate(&GroupKey::new(&namespace, &name));
+                Ok(situation.after_commit(answer))
+            }
+        }
+    }
+
+    /// Writes the status if it changed, and commits a plan as soon as it is stored.
+    async fn carry_out(
+        &self,
+        key: &ResetRef,
+        reset: &KafkaOffsetReset,
+        group: Option<&StoredGroup>,
+        step: Step,
+    ) -> Result<Action, ResetError> {
+        let id = group.and_then(|group| group.parsed.as_ref().ok()).map(|group| {
+            group_id(
+                &group.namespace().unwrap_or_default(),
+                &group.name_any(),
+                &group.spec,
+            )
+        });
+        let new = report::status(reset, id, &step, Timestamp::now());
+        if reset.status.as_ref() != Some(&new) {
+            let slot = self.scope.api_slot().await;
+            let written = report::write(&self.scope.context.client, reset, &new).await;
+            drop(slot);
+            match written {
+                Ok(_) => {}
+                Err(error) if is_not_found(&error) => return Ok(Action::await_change()),
+                Err(error) => return Err(ResetError::Status(Box::new(error))),
+            }
+            self.publish(reset, group, report::events(reset, &new, &step))
+                .await;
+        }
+        Ok(self.remember(key, |memory| match &step {
+            Step::Wait(waiting) => {
+                let since = memory.obstructed_since.unwrap_or_else(Instant::now);
+                memory.obstructed_since = waiting.obstructed.then_some(since);
+                match waiting.again {
+                    Some(again) => {
+                        memory.failures = 0;
+                        Action::requeue(again)
+                    }
+                    None => Action::requeue(memory.backoff()),
+                }
+            }
+            // The write requests the next reconcile, too.
+            Step::Store(_) => Action::requeue(Duration::ZERO),
+            Step::Fail(_) | Step::Show(_) | Step::Succeed => {
+                *memory = ResetMemory::default();
+                Action::await_change()
+            }
+        }))
+    }
+
+    async fn publish(&self, reset: &KafkaOffsetReset, group: Option<&StoredGroup>, events: report::Events) {
+        let (namespace, name) = (reset.namespace().unwrap_or_default(), reset.name_any());
+        if let Some(event) = events.reset {
+            tracing::info!(
+                namespace,
+                name,
+                reason = event.reason,
+                note = event.note,
+                "offset reset"
+            );
+            self.scope.publish(&event, &reset.object_ref(&())).await;
+        }
+        if let (Some(event), Some(group)) = (events.group, group) {
+            self.scope.publish(&event, &group.reference).await;
+        }
+        if let Some(outcome) = events.outcome {
+            self.scope.context.metrics.offset_reset_ended(outcome);
+        }
+    }
+
+    /// Deletes a reset whose time to live is over.
+    async fn expire(&self, reset: &KafkaOffsetReset) -> Result<Action, ResetError> {
+        let Some(left) = time_left(reset, Timestamp::now()) else {
+            return Ok(Action::await_change());
+        };
+        if !left.is_zero() {
+            return Ok(Action::requeue(left));
+        }
+        let parameters = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: reset.uid(),
+                resource_version: None,
+            }),
+            ..DeleteParams::default()
+        };
+        match stored::api(&self.scope, reset)
+            .delete(&reset.name_any(), &parameters)
+            .await
+        {
+            Ok(_) => Ok(Action::await_change()),
+            Err(error) if is_not_found(&error) => Ok(Action::await_change()),
+            // Another one has the name now.
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(Action::await_change()),
+            Err(error) => Err(ResetError::Delete(Box::new(error))),
+        }
+    }
+
+    fn remember<T>(&self, key: &ResetRef, with: impl FnOnce(&mut ResetMemory) -> T) -> T {
+        with(lock(&self.memories).entry(key.clone()).or_default())
+    }
+}
+
+/// Time until a reset that has ended is deleted. None: it stays.
+fn time_left(reset: &KafkaOffsetReset, now: Timestamp) -> Option<Duration> {
+    let ttl = reset.spec.ttl_seconds_after_finished?;
+    let ended = reset.status.as_ref()?.completion_time.as_ref()?;
+    let over = ended.0.as_second().saturating_add(ttl);
+    let left = over.saturating_sub(now.as_second());
+    Some(Duration::from_secs(u64::try_from(left).unwrap_or(0)))
+}
+
+async fn bounded<T>(answer: impl Future<Output = Result<T, KafkaProblem>>) -> Result<T, KafkaProblem> {
+    tokio::time::timeout(ANSWER, answer).await.unwrap_or_else(|_| {
+        let message = format!("no answer within {} s", ANSWER.as_secs());
+        Err(KafkaProblem::Unreachable(message))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use crds::KafkaOffsetResetStatus;
+    use crds::offset_reset::ResetPhase;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use serde_json::json;
+
+    use super::*;
+    use crate::fixtures::reset;
+
+    #[test]
+    fn a_reset_is_deleted_when_its_time_to_live_is_over() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let ended = |ttl: Option<i64>| {
+            let mut reset = reset("again", json!({"ttlSecondsAfterFinished": ttl}));
+            reset.status = Some(KafkaOffsetResetStatus {
+                phase: Some(ResetPhase::Succeeded),
+                completion_time: Some(Time(at(100))),
+                ..Default::default()
+            });
+            reset
+        };
+        let left = |ttl, now| time_left(&ended(ttl), at(now)).map(|left| left.as_secs());
+        assert_eq!(left(None, 1000), None);
+        assert_eq!(left(Some(60), 100), Some(60));
+        assert_eq!(left(Some(60), 160), Some(0));
+        assert_eq!(left(Some(0), 90), Some(10));
+        assert_eq!(
+            left(Some(i64::MAX), 200),
+            Some(u64::try_from(i64::MAX - 200).unwrap())
+        );
+    }
+
+    #[test]
+    fn pauses_grow_to_a_minute() {
+        let mut memory = ResetMemory::default();
+        let pauses: Vec<u64> = (0..8).map(|_| memory.backoff().as_secs()).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+    }
+}

@@ -1,0 +1,336 @@
+//! The status of a reset. In: the old status and a step. Out: the new status, Events, one patch. Pure except for
+//! the patch, which applies only to the version that was read: of two writers one fails, and looks again.
+
+use crds::names::OPERATOR_MANAGER;
+use crds::offset_reset::{ResetPhase, ResetTotals};
+use crds::{KafkaOffsetReset, KafkaOffsetResetStatus};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::events::Event;
+use kube::{Api, Client, Resource, ResourceExt};
+use serde_json::json;
+
+use super::next_step::{Step, Waiting};
+use crate::controller::update_status::conditions::{Truth, Verdict, merge, whole_seconds};
+use crate::controller::update_status::events::{normal, warning};
+use crate::group::offset_reset::Plan;
+use crate::group::rejection::Rejection;
+use crate::group::reset_order::phase;
+use crate::group::wording::count;
+
+/// Condition types of a reset.
+const COMPLETE: &str = "Complete";
+const FAILED: &str = "Failed";
+
+/// Most bytes of a plan as JSON. etcd accepts 1.5 MiB for the whole resource.
+const MAX_PLAN: usize = 1024 * 1024;
+
+/// The status after a step.
+pub fn status(
+    reset: &KafkaOffsetReset,
+    group_id: Option<String>,
+    step: &Step,
+    now: Timestamp,
+) -> KafkaOffsetResetStatus {
+    let now = whole_seconds(now);
+    let old = reset.status.clone().unwrap_or_default();
+    let mut new = KafkaOffsetResetStatus {
+        group_id: group_id.or_else(|| old.group_id.clone()),
+        start_time: old.start_time.clone().or(Some(Time(now))),
+        ..old.clone()
+    };
+    let (phase, reason, message) = match step {
+        Step::Wait(Waiting {
+            phase,
+            reason,
+            message,
+            ..
+        }) => (*phase, *reason, message.clone()),
+        Step::Fail(Rejection { reason, message }) => (ResetPhase::Failed, *reason, message.clone()),
+        Step::Store(plan) => {
+            keep(&mut new, plan);
+            let partitions = count(plan.totals.changed, "partition");
+            let message = format!("setting the offsets of {partitions}");
+            (ResetPhase::Resetting, "Resetting", message)
+        }
+        Step::Show(plan) => {
+            keep(&mut new, plan);
+            let message = summary(&plan.totals, &plan.notes, true);
+            (ResetPhase::Succeeded, "DryRun", message)
+        }
+        Step::Succeed => {
+            let totals = old.totals.clone().unwrap_or_default();
+            let message = summary(&totals, &old.notes, false);
+            (ResetPhase::Succeeded, "OffsetsReset", message)
+        }
+    };
+    let truth = |holds| if holds { Truth::True } else { Truth::False };
+    let verdicts = vec![
+        (
+            COMPLETE,
+            Verdict::new(truth(phase == ResetPhase::Succeeded), reason, message.clone()),
+        ),
+        (
+            FAILED,
+            Verdict::new(truth(phase == ResetPhase::Failed), reason, message.clone()),
+        ),
+    ];
+    new.conditions = merge(&old.conditions, verdicts, reset.metadata.generation, now);
+    new.phase = Some(phase);
+    new.message = Some(message);
+    new.completion_time = phase.is_final().then_some(Time(now));
+    new
+}
+
+fn keep(status: &mut KafkaOffsetResetStatus, plan: &Plan) {
+    status.partitions.clone_from(&plan.partitions);
+    status.totals = Some(plan.totals.clone());
+    status.notes.clone_from(&plan.notes);
+}
+
+/// What a reset did, or would do.
+fn summary(totals: &ResetTotals, notes: &[String], dry_run: bool) -> String {
+    let verb = if dry_run { "would change" } else { "changed" };
+    let mut message = format!(
+        "{verb} the offsets of {} of {}: {} to read again, {} skipped",
+        totals.changed,
+        count(totals.partitions, "partition"),
+        count(totals.again, "offset"),
+        totals.skipped,
+    );
+    for note in notes {
+        message.push_str("; ");
+        message.push_str(note);
+    }
+    message
+}
+
+/// A step whose plan is too large for the resource fails instead.
+pub fn fitting(step: Step) -> Step {
+    let (Step::Store(plan) | Step::Show(plan)) = &step else {
+        return step;
+    };
+    let size = serde_json::to_vec(&plan.partitions).map_or(0, |json| json.len());
+    if size <= MAX_PLAN {
+        return step;
+    }
+    Step::Fail(Rejection::new(
+        "PlanTooLarge",
+        format!(
+            "the plan of {} does not fit into the resource; select some of the topics, and reset the others after it",
+            count(plan.totals.partitions, "partition")
+        ),
+    ))
+}
+
+/// What is published about the reset, and about its group.
+#[derive(Default)]
+pub struct Events {
+    pub reset: Option<Event>,
+    pub group: Option<Event>,
+    /// Label of the metric, once the reset has ended.
+    pub outcome: Option<&'static str>,
+}
+
+/// Events of a transition.
+pub fn events(reset: &KafkaOffsetReset, new: &KafkaOffsetResetStatus, step: &Step) -> Events {
+    let message = new.message.as_deref().unwrap_or_default();
+    match step {
+        Step::Wait(waiting) if waiting.phase == ResetPhase::Stopping => {
+            let entered = phase(reset) != ResetPhase::Stopping;
+            Events {
+                reset: entered.then(|| normal("Stopping", message)),
+                ..Events::default()
+            }
+        }
+        Step::Wait(_) | Step::Store(_) => Events::default(),
+        Step::Fail(failure) => Events {
+            reset: Some(warning(failure.reason, message)),
+            group: None,
+            outcome: Some("failed"),
+        },
+        Step::Show(_) => Events {
+            reset: Some(normal("DryRun", message)),
+            group: None,
+            outcome: Some("dry_run"),
+        },
+        Step::Succeed => Events {
+            reset: Some(normal("OffsetsReset", message)),
+            group: Some(normal(
+                "OffsetsReset",
+                &format!("KafkaOffsetReset {}: {message}", reset.name_any()),
+            )),
+            outcome: Some("succeeded"),
+        },
+    }
+}
+
+/// Applies the status to the version of the reset that was read.
+pub async fn write(
+    client: &Client,
+    reset: &KafkaOffsetReset,
+    status: &KafkaOffsetResetStatus,
+) -> Result<KafkaOffsetReset, kube::Error> {
+    let api: Api<KafkaOffsetReset> = Api::namespaced(client.clone(), &reset.namespace().unwrap_or_default());
+    let patch = json!({
+        "apiVersion": KafkaOffsetReset::api_version(&()),
+        "kind": KafkaOffsetReset::kind(&()),
+        "metadata": {"name": reset.name_any(), "resourceVersion": reset.resource_version()},
+        "status": status,
+    });
+    let parameters = PatchParams::apply(OPERATOR_MANAGER).force();
+    api.patch_status(&reset.name_any(), &parameters, &Patch::Apply(patch))
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::reset;
+    use crds::offset_reset::PlannedPartition;
+
+    fn plan() -> Plan {
+        Plan {
+            partitions: vec![PlannedPartition {
+                topic: "orders".into(),
+                partition: 0,
+                committed: Some(7),
+                new: 0,
+                difference: Some(-7),
+                log_start: 0,
+                end: 9,
+                record_time: None,
+                note: None,
+            }],
+            totals: ResetTotals {
+                partitions: 1,
+                changed: 1,
+                again: 7,
+                skipped: 0,
+            },
+            notes: vec!["1 partition left out".into()],
+        }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn after(reset: &KafkaOffsetReset, step: &Step, second: i64) -> KafkaOffsetReset {
+        let mut reset = reset.clone();
+        reset.status = Some(status(&reset, Some("shop.orders".into()), step, at(second)));
+        reset
+    }
+
+    fn conditions(reset: &KafkaOffsetReset) -> Vec<(String, String, String)> {
+        let status = reset.status.clone().unwrap();
+        let conditions = status.conditions.into_iter();
+        conditions.map(|it| (it.type_, it.status, it.reason)).collect()
+    }
+
+    #[test]
+    fn a_reset_keeps_its_plan_from_the_commit_to_the_end() {
+        let stored = after(&reset("again", json!({})), &Step::Store(plan()), 5);
+        let status = stored.status.clone().unwrap();
+        assert_eq!(
+            (status.phase, status.partitions.len()),
+            (Some(ResetPhase::Resetting), 1)
+        );
+        assert_eq!(
+            (status.start_time, status.completion_time),
+            (Some(Time(at(5))), None)
+        );
+        let ended = after(&stored, &Step::Succeed, 9);
+        let status = ended.status.clone().unwrap();
+        assert_eq!(status.partitions, plan().partitions);
+        assert_eq!(
+            (status.start_time, status.completion_time),
+            (Some(Time(at(5))), Some(Time(at(9))))
+        );
+        assert_eq!(
+            status.message.as_deref(),
+            Some(
+                "changed the offsets of 1 of 1 partition: 7 offsets to read again, 0 skipped; 1 partition left out"
+            )
+        );
+        let expected =
+            |kind: &str, status: &str| (kind.to_string(), status.to_string(), "OffsetsReset".to_string());
+        assert_eq!(
+            conditions(&ended),
+            [expected("Complete", "True"), expected("Failed", "False")]
+        );
+    }
+
+    #[test]
+    fn a_failure_is_a_condition_with_its_reason_and_a_wait_is_neither() {
+        let waiting = Step::Wait(Waiting {
+            phase: ResetPhase::Stopping,
+            reason: "WaitingForMembers",
+            message: "2 workers left".into(),
+            again: None,
+            obstructed: false,
+        });
+        let waits = after(&reset("again", json!({})), &waiting, 1);
+        let truths = |reset: &KafkaOffsetReset| -> Vec<String> {
+            conditions(reset)
+                .into_iter()
+                .map(|(_, status, _)| status)
+                .collect()
+        };
+        assert_eq!(truths(&waits), ["False", "False"]);
+        // Nothing new is no write.
+        assert_eq!(after(&waits, &waiting, 2), waits);
+        let failed = after(&waits, &Step::Fail(Rejection::new("GroupNotEmpty", "x")), 3);
+        assert_eq!(truths(&failed), ["False", "True"]);
+        let status = failed.status.unwrap();
+        assert_eq!(status.phase, Some(ResetPhase::Failed));
+        assert!(status.partitions.is_empty() && status.completion_time.is_some());
+    }
+
+    #[test]
+    fn a_dry_run_ends_with_its_plan() {
+        let shown = after(&reset("look", json!({"dryRun": true})), &Step::Show(plan()), 1);
+        let status = shown.status.unwrap();
+        assert_eq!(
+            (status.phase, status.partitions),
+            (Some(ResetPhase::Succeeded), plan().partitions)
+        );
+        assert!(
+            status
+                .message
+                .unwrap()
+                .starts_with("would change the offsets of 1 of 1 partition")
+        );
+    }
+
+    #[test]
+    fn a_plan_that_does_not_fit_fails_before_anything_is_committed() {
+        let mut large = plan();
+        large.partitions = vec![large.partitions[0].clone(); 12_000];
+        assert!(
+            matches!(fitting(Step::Store(large)), Step::Fail(failure) if failure.reason == "PlanTooLarge")
+        );
+        assert_eq!(fitting(Step::Store(plan())), Step::Store(plan()));
+    }
+
+    #[test]
+    fn each_end_has_one_event_and_success_one_at_the_group() {
+        let reset = reset("again", json!({}));
+        let of = |step: &Step| {
+            let new = status(&reset, None, step, at(1));
+            let events = events(&reset, &new, step);
+            let reason = |event: Option<Event>| event.map(|event| event.reason);
+            (reason(events.reset), reason(events.group), events.outcome)
+        };
+        let named = |reason: &str| Some(reason.to_string());
+        assert_eq!(of(&Step::Store(plan())), (None, None, None));
+        assert_eq!(
+            of(&Step::Succeed),
+            (named("OffsetsReset"), named("OffsetsReset"), Some("succeeded"))
+        );
+        assert_eq!(of(&Step::Show(plan())), (named("DryRun"), None, Some("dry_run")));
+        let failure = Step::Fail(Rejection::new("GroupNotEmpty", "x"));
+        assert_eq!(of(&failure), (named("GroupNotEmpty"), None, Some("failed")));
+    }
+}
