@@ -62,6 +62,17 @@ pub fn reason<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a str> {
     find(conditions, kind).map(|condition| condition.reason.as_str())
 }
 
+/// A condition as it was.
+pub fn kept(conditions: &[Condition], kind: &str) -> Option<Verdict> {
+    let old = find(conditions, kind)?;
+    let truth = match old.status.as_str() {
+        "True" => Truth::True,
+        "False" => Truth::False,
+        _ => Truth::Unknown,
+    };
+    Some(Verdict::new(truth, &old.reason, old.message.clone()))
+}
+
 /// Replaces the conditions with the verdicts, in their order.
 pub fn merge(
     old: &[Condition],

@@ -73,19 +73,10 @@ fn never_judged(inputs: &Inputs<'_>) -> bool {
     inputs.unjudged_for.is_some_and(|waited| waited >= KEPT)
 }
 
-/// A condition as it was.
-fn kept(inputs: &Inputs<'_>, kind: &str) -> Option<Verdict> {
-    let old = conditions::find(&inputs.old.conditions, kind)?;
-    let truth = match old.status.as_str() {
-        "True" => Truth::True,
-        "False" => Truth::False,
-        _ => Truth::Unknown,
-    };
-    Some(Verdict::new(truth, &old.reason, old.message.clone()))
-}
-
 pub(super) fn accepted(inputs: &Inputs<'_>) -> Verdict {
-    if let Some(kept) = kept(inputs, condition::ACCEPTED).filter(|_| not_judged_yet(inputs)) {
+    if let Some(kept) =
+        conditions::kept(&inputs.old.conditions, condition::ACCEPTED).filter(|_| not_judged_yet(inputs))
+    {
         return kept;
     }
     match inputs.acceptance {
@@ -412,7 +403,9 @@ pub(super) fn limited(inputs: &Inputs<'_>) -> Verdict {
     let Some(decision) = inputs.decision else {
         // Also while running workers keep their configuration until Kafka answers.
         let undecided = not_judged_yet(inputs) || inputs.acceptance.is_ok();
-        if let Some(kept) = kept(inputs, condition::SCALING_LIMITED).filter(|_| undecided) {
+        if let Some(kept) =
+            conditions::kept(&inputs.old.conditions, condition::SCALING_LIMITED).filter(|_| undecided)
+        {
             return kept;
         }
         return Verdict::new(

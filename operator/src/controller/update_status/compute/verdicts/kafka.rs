@@ -2,15 +2,14 @@
 
 use crds::status::condition;
 
-use super::super::super::conditions::{self, Truth, Verdict};
-use super::super::inputs::Inputs;
-use super::kept;
+use crate::controller::update_status::compute::inputs::Inputs;
+use crate::controller::update_status::conditions::{self, Truth, Verdict};
 use crate::kafka::model::{KafkaFacts, KafkaView};
 
 /// Reason while the addresses lead to another cluster than before.
-pub(in super::super::super) const CLUSTER_CHANGED: &str = "ClusterChanged";
+pub const CLUSTER_CHANGED: &str = "ClusterChanged";
 
-pub(in super::super) fn reachable(inputs: &Inputs<'_>) -> Verdict {
+pub fn reachable(inputs: &Inputs<'_>) -> Verdict {
     match inputs.kafka {
         KafkaView::Known(facts) => cluster_changed(inputs, facts)
             .unwrap_or_else(|| Verdict::new(Truth::True, "BrokersAnswer", "the brokers respond")),
@@ -33,7 +32,8 @@ fn cluster_changed(inputs: &Inputs<'_>, facts: &KafkaFacts) -> Option<Verdict> {
     if inputs.generation.is_none() || inputs.old.observed_generation != inputs.generation {
         return None;
     }
-    let was = kept(inputs, condition::KAFKA_REACHABLE).filter(|was| was.reason == CLUSTER_CHANGED);
+    let was = conditions::kept(&inputs.old.conditions, condition::KAFKA_REACHABLE)
+        .filter(|was| was.reason == CLUSTER_CHANGED);
     match (&inputs.old.cluster_id, &facts.cluster_id) {
         (Some(before), Some(now)) if before != now => Some(Verdict::new(
             Truth::True,
@@ -47,7 +47,7 @@ fn cluster_changed(inputs: &Inputs<'_>, facts: &KafkaFacts) -> Option<Verdict> {
     }
 }
 
-pub(in super::super) fn lag_known(facts: Option<&KafkaFacts>) -> Verdict {
+pub fn lag_known(facts: Option<&KafkaFacts>) -> Verdict {
     match facts {
         Some(facts) if facts.lag.is_some() => Verdict::new(
             Truth::True,
