@@ -533,7 +533,7 @@ async fn reset_offsets(browser: &Browser) -> Result<()> {
     browser
         .until(
             "the offsets are reset",
-            "[...document.querySelectorAll('dialog.wide button')].some((it) => it.innerText === 'Close')",
+            "document.querySelector('dialog.wide [role=status]').innerText.includes('changed the offsets')",
         )
         .await?;
     let text = browser

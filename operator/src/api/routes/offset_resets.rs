@@ -16,7 +16,7 @@ use super::groups::find;
 use super::lists::List;
 use crate::api::caller::{Caller, Session};
 use crate::api::cluster::Cluster;
-use crate::api::parameters::{GroupPath, ResetPath};
+use crate::api::parameters::{GroupPath, ResetPath, group_key};
 use crate::api::problem::Problem;
 use crate::api::shared::{Backend, Shared};
 use crate::kafka::model::GroupKey;
@@ -55,7 +55,7 @@ pub struct OffsetResets {
     items: Vec<OffsetReset>,
 }
 
-/// The body of a request for a reset: the spec of a KafkaOffsetReset without groupRef.
+/// The body of a request for a reset: the spec of a KafkaOffsetReset without groupRef, and its name.
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[expect(
@@ -63,6 +63,9 @@ pub struct OffsetResets {
     reason = "documents the body, which is read as the spec of the resource"
 )]
 pub struct OffsetResetRequest {
+    /// Name of the resource. Default: the name of the group and a random suffix. A request that is repeated
+    /// with the same name is answered by 409 instead of a second reset.
+    name: Option<String>,
     /// `{"type": "Earliest"}`, `Latest`, `Timestamp` with `timestamp`, `Offsets` with `offsets`, or `Shift` with
     /// `by`.
     #[schema(value_type = Object)]
@@ -105,11 +108,15 @@ pub async fn post(
     let (session, cluster) = in_cluster(&caller, &shared)?;
     let _slot = cluster.write_slot()?;
     find(&shared, &caller, &key).await?;
-    let spec = spec(&key, &body.bytes().await?)?;
+    let (name, spec) = parsed(&key, &body.bytes().await?)?;
+    let metadata = match name {
+        Some(name) => json!({"name": name}),
+        None => json!({"generateName": format!("{}-", key.name)}),
+    };
     let resource = json!({
         "apiVersion": format!("{API_GROUP}/v1alpha1"),
         "kind": "KafkaOffsetReset",
-        "metadata": {"generateName": format!("{}-", key.name)},
+        "metadata": metadata,
         "spec": spec,
     });
     let created = session
@@ -269,8 +276,8 @@ async fn read(session: &Session, key: &GroupKey, reset: &str) -> Result<Value, P
     }
 }
 
-/// The spec from a body. Its rules are checked by the API server.
-fn spec(key: &GroupKey, body: &[u8]) -> Result<KafkaOffsetResetSpec, Problem> {
+/// The name and the spec from a body. The rules of the spec are checked by the API server.
+fn parsed(key: &GroupKey, body: &[u8]) -> Result<(Option<String>, KafkaOffsetResetSpec), Problem> {
     let invalid = |why: String| Problem::bad_request("InvalidBody", format!("{why}; {EXPECTED}"));
     let mut value: Value =
         serde_json::from_slice(body).map_err(|error| invalid(format!("the body is not JSON: {error}")))?;
@@ -282,13 +289,18 @@ fn spec(key: &GroupKey, body: &[u8]) -> Result<KafkaOffsetResetSpec, Problem> {
             "the path names the group, so groupRef is not allowed".into(),
         ));
     }
+    let name = match object.remove("name") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(name)) => Some(group_key(&key.namespace, &name).map_err(invalid)?.name),
+        Some(_) => return Err(invalid("name is not a string".into())),
+    };
     object.insert("groupRef".into(), json!({"name": key.name}));
     let mut spec: KafkaOffsetResetSpec =
         serde_json::from_value(value).map_err(|error| invalid(error.to_string()))?;
     if spec.dry_run {
         spec.ttl_seconds_after_finished.get_or_insert(DRY_RUN_SECONDS);
     }
-    Ok(spec)
+    Ok((name, spec))
 }
 
 #[cfg(test)]
@@ -298,7 +310,9 @@ mod tests {
     #[test]
     fn a_body_is_the_spec_without_the_group() {
         let key = GroupKey::new("shop", "orders");
-        let of = |body: &str| spec(&key, body.as_bytes());
+        let of = |body: &str| parsed(&key, body.as_bytes()).map(|(_, spec)| spec);
+        let named = parsed(&key, br#"{"name": "again", "to": {"type": "Latest"}}"#).unwrap();
+        assert_eq!(named.0.as_deref(), Some("again"));
         let dry = of(r#"{"to": {"type": "Shift", "by": -5}, "dryRun": true}"#).unwrap();
         assert_eq!(
             (
@@ -319,6 +333,8 @@ mod tests {
                 r#"{"to": {"type": "Latest"}, "force": true}"#,
                 "unknown field `force`",
             ),
+            (r#"{"name": "A", "to": {"type": "Latest"}}"#, "DNS subdomain"),
+            (r#"{"name": 1, "to": {"type": "Latest"}}"#, "not a string"),
             (
                 r#"{"to": {"type": "Latest"}, "groupRef": {"name": "other"}}"#,
                 "groupRef is not allowed",

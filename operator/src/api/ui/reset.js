@@ -18,6 +18,8 @@ const KINDS = [
 /** True if the reset stays as it is. */
 const isFinal = (reset) => ["Succeeded", "Failed"].includes(reset?.status?.phase);
 
+const pause = () => new Promise((resolve) => setTimeout(resolve, POLL_MS));
+
 export class Reset extends Component {
   constructor(props) {
     super(props);
@@ -25,11 +27,14 @@ export class Reset extends Component {
   }
 
   closed() {
-    return { kind: "Earliest", at: "", by: "", topic: "", stop: true, busy: false, problem: "", plan: null, reset: null };
+    return {
+      kind: "Earliest", at: "", by: "", topic: "", stop: true,
+      busy: false, problem: "", plan: null, reset: null, waited: 0,
+    };
   }
 
   componentWillUnmount() {
-    this.ended = true;
+    this.forget();
   }
 
   resets() {
@@ -37,8 +42,24 @@ export class Reset extends Component {
     return `/api/v1/groups/${[group.namespace, group.name].map(encodeURIComponent).join("/")}/offset-resets`;
   }
 
+  one(name) {
+    return `${this.resets()}/${encodeURIComponent(name)}`;
+  }
+
   open() {
+    this.forget();
     this.setState(this.closed(), () => this.dialog.showModal());
+  }
+
+  /** What a request that still runs answers is not shown any more. */
+  forget() {
+    this.current = null;
+  }
+
+  /** A field of the form has changed, so the plan is not what the form says. */
+  edited(field, value) {
+    this.forget();
+    this.setState({ [field]: value, plan: null, problem: "", busy: false });
   }
 
   /** What the form asks for. */
@@ -50,80 +71,117 @@ export class Reset extends Component {
     return { to, ...(topic ? { topics: [{ topic }] } : {}), stopGroup: stop };
   }
 
-  /** Creates a reset and follows it to its end. @param {boolean} dryRun @param {(reset: any) => void} show */
-  async run(dryRun, show) {
-    this.setState({ busy: true, problem: "" });
+  /** Creates a reset and follows it to its end. @param {() => Promise<any>} create @param {(reset: any) => void} show */
+  async run(create, show) {
+    const mine = (this.current = {});
+    const shown = (state) => this.current === mine && this.setState(state);
+    shown({ busy: true, problem: "", waited: 0 });
     try {
-      const body = dryRun ? { ...this.wanted(), dryRun } : this.wanted();
-      let reset = await change("POST", this.resets(), body);
-      show(reset);
-      while (!isFinal(reset) && !this.ended && this.dialog.open) {
-        await new Promise((resolve) => setTimeout(resolve, POLL_MS));
-        reset = await read(`${this.resets()}/${encodeURIComponent(reset.name)}`);
-        show(reset);
+      let reset = await create();
+      for (let polls = 0; this.current === mine; polls++) {
+        show(reset, shown);
+        if (isFinal(reset)) break;
+        await pause();
+        shown({ waited: polls });
+        reset = await read(this.one(reset.name));
       }
     } catch (error) {
-      const text = error.status ? error.message : `The request did not reach the server: ${error.message}`;
-      this.setState({ problem: text });
+      const text = error.status ? error.message : `No answer from the server: ${error.message}`;
+      shown({ problem: text });
     }
-    this.setState({ busy: false });
+    shown({ busy: false });
+  }
+
+  /** Creates a reset with a name, which cannot happen twice: one that exists already is this one. */
+  async create(body) {
+    try {
+      return await change("POST", this.resets(), body);
+    } catch (error) {
+      // Refused for another reason than that it exists, or that the answer is missing.
+      if (error.status && ![409, 503].includes(error.status)) throw error;
+      return read(this.one(body.name)).catch(() => {
+        throw error;
+      });
+    }
+  }
+
+  async cancel() {
+    try {
+      this.setState({ reset: await change("DELETE", this.one(this.state.reset.name), {}), busy: false });
+      this.forget();
+      this.setState({ problem: "The reset was cancelled. Offsets that it has set stay; the group starts again." });
+    } catch (error) {
+      this.setState({ problem: error.message });
+    }
   }
 
   planned(event) {
     event.preventDefault();
-    if (!this.state.busy) this.run(true, (plan) => this.setState({ plan }));
+    if (this.state.busy || this.state.reset) return;
+    const body = { ...this.wanted(), dryRun: true };
+    this.run(() => change("POST", this.resets(), body), (plan, shown) => shown({ plan }));
   }
 
+  /** Does what the plan shows, not what the form may say meanwhile. */
   confirmed() {
-    if (!this.state.busy) this.run(false, (reset) => this.setState({ reset }));
+    const { busy, plan } = this.state;
+    if (busy) return;
+    const { to, topics, stopGroup } = plan.spec;
+    const body = { name: `${plan.name}-reset`, to, ...(topics ? { topics } : {}), stopGroup };
+    this.run(() => this.create(body), (reset, shown) => shown({ reset }));
   }
 
   render({ group, disabled }, state) {
-    const { busy, problem, plan, reset } = state;
-    const change = (field, value) => this.setState({ [field]: value, plan: null, reset: null, problem: "" });
+    const { busy, problem, plan, reset, waited } = state;
+    const edited = (field, value) => this.edited(field, value);
     const done = plan?.status?.phase === "Succeeded";
+    const runs = reset && !isFinal(reset) && busy;
     return html`
       <div class="buttons"><button type="button" aria-disabled=${disabled ? "true" : "false"}
         onClick=${() => !disabled && this.open()}>Reset offsets …</button></div>
-      <dialog class="wide" ref=${(dialog) => (this.dialog = dialog)} aria-labelledby="reset-title">
+      <dialog class="wide" ref=${(dialog) => (this.dialog = dialog)} aria-labelledby="reset-title" onClose=${() => this.forget()}>
         <h2 id="reset-title">Reset the offsets of ${group.name}</h2>
-        <form class="fields" onSubmit=${(event) => this.planned(event)}>
+        ${!reset && html`<form class="fields" onSubmit=${(event) => this.planned(event)}>
           <label>Continue at
-            <select value=${state.kind} onChange=${(event) => change("kind", event.target.value)}>
+            <select value=${state.kind} onChange=${(event) => edited("kind", event.target.value)}>
               ${KINDS.map(([kind, text]) => html`<option value=${kind}>${text}</option>`)}
             </select></label>
           ${state.kind === "Timestamp" &&
           html`<label>Time, in your time zone <input type="datetime-local" step="1" required value=${state.at}
-            onInput=${(event) => change("at", event.target.value)} /></label>`}
+            onInput=${(event) => edited("at", event.target.value)} /></label>`}
           ${state.kind === "Shift" &&
           html`<label>Offsets, negative to read again <input type="number" step="1" required value=${state.by}
-            onInput=${(event) => change("by", event.target.value)} /></label>`}
+            onInput=${(event) => edited("by", event.target.value)} /></label>`}
           <label>Topic
-            <select value=${state.topic} onChange=${(event) => change("topic", event.target.value)}>
+            <select value=${state.topic} onChange=${(event) => edited("topic", event.target.value)}>
               <option value="">All topics</option>
               ${group.topics.map(({ name }) => html`<option value=${name}>${name}</option>`)}
             </select></label>
           <label class="check"><input type="checkbox" checked=${state.stop}
-            onChange=${(event) => change("stop", event.target.checked)} /> Stop the workers for it, and start them again</label>
+            onChange=${(event) => edited("stop", event.target.checked)} /> Stop the workers for it, and start them again</label>
           <button type="submit" aria-disabled=${busy ? "true" : "false"}>Show what would change</button>
-        </form>
-        <p role="status" class=${problem ? "bad" : "note"}>${problem || progress(reset ?? plan, busy)}</p>
+        </form>`}
+        <p role="status" class=${problem ? "bad" : "note"}>${problem || progress(reset ?? plan, busy, waited)}</p>
         ${plan && !reset && html`<${Plan} reset=${plan} />`}
         ${reset && html`<${Plan} reset=${reset} />`}
+        ${runs && html`<p class="note">The reset goes on when this dialog is closed.</p>`}
         <div class="buttons">
           ${done && !reset &&
           html`<button type="button" class="danger" aria-disabled=${busy ? "true" : "false"} onClick=${() => this.confirmed()}>
             Reset ${number(plan.status.totals?.changed ?? 0)} partitions</button>`}
-          <button type="button" onClick=${() => this.dialog.close()}>${isFinal(reset) ? "Close" : "Cancel"}</button>
+          ${runs && html`<button type="button" class="danger" onClick=${() => this.cancel()}>Cancel the reset</button>`}
+          <button type="button" onClick=${() => this.dialog.close()}>Close</button>
         </div>
       </dialog>`;
   }
 }
 
 /** One sentence: how far it is. */
-function progress(reset, busy) {
+function progress(reset, busy, waited) {
   if (!reset) return busy ? "Asking …" : "";
   const { phase, message } = reset.status ?? {};
+  if (!phase && waited > 15)
+    return "The operator has not looked at the reset yet. It may miss the CRD of KafkaOffsetReset or the right to watch it; its log says so.";
   return `${phase ?? "Pending"}${message ? `: ${message}` : " …"}`;
 }
 

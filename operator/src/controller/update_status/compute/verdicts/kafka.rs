@@ -27,7 +27,7 @@ pub fn reachable(inputs: &Inputs<'_>) -> Verdict {
 }
 
 /// The same addresses lead to another cluster than before. Nothing says whether that is meant, so it is shown
-/// until the user changes the spec.
+/// until the user changes the spec, or the condition has another reason. The Event remains.
 fn cluster_changed(inputs: &Inputs<'_>, facts: &KafkaFacts) -> Option<Verdict> {
     if inputs.generation.is_none() || inputs.old.observed_generation != inputs.generation {
         return None;
