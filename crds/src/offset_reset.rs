@@ -34,7 +34,7 @@ pub const MAX_PARTITIONS: usize = 4096;
         name = "Partitions",
         type_ = "integer",
         json_path = ".status.totals.changed",
-        description = "Partitions whose offset changes"
+        description = "Partitions whose commit changes"
     ),
     printcolumn(
         name = "Again",
@@ -243,11 +243,11 @@ impl fmt::Display for ResetPhase {
 pub struct ResetTotals {
     /// Partitions in the plan.
     pub partitions: i32,
-    /// Partitions whose offset changes.
+    /// Partitions whose commit changes: its offset, or only its metadata (clearsMetadata).
     pub changed: i32,
     /// Offsets that will be read again.
     pub again: i64,
-    /// Offsets that will not be read.
+    /// Offsets that will not be read. Without a committed offset, counted from the first offset that Kafka has.
     pub skipped: i64,
 }
 
@@ -267,6 +267,10 @@ pub struct PlannedPartition {
     /// new minus committed. Absent if nothing was committed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub difference: Option<i64>,
+    /// The commit before the reset also lists finished records above its offset, or belongs to another topic
+    /// with this name. The new commit says neither, so it is made even if the offset stays. Default: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clears_metadata: bool,
     /// First offset that Kafka still has.
     pub log_start: i64,
     /// End of the partition.
@@ -274,7 +278,7 @@ pub struct PlannedPartition {
     /// Time of the record at the new offset. Absent if there is no record yet, or its time is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record_time: Option<Time>,
-    /// Why the new offset is not the one that was asked for.
+    /// What else to know, such as why the new offset is not the one that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }

@@ -13,7 +13,8 @@
 //!     start, reset,      │                changes; start and reset commit by commit
 //!     provision,         │
 //!     dead_members       │
-//!                  topics, groups         questions, each asked once per leader or coordinator
+//!                  topics, groups,        questions, each asked once per leader or coordinator
+//!                    committed
 //!                        │
 //!                     cluster             brokers, one connection to each
 //!                        │
@@ -24,6 +25,7 @@
 
 mod cluster;
 mod commit;
+mod committed;
 mod connection;
 mod dead_members;
 pub mod embedded;

@@ -281,6 +281,7 @@ mod tests {
                 committed: None,
                 new: 0,
                 difference: None,
+                clears_metadata: false,
                 log_start: 0,
                 end: 0,
                 record_time: None,

@@ -12,7 +12,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::rejection::Rejection;
 use super::wording::count;
-use crate::kafka::model::{Partition, ResetPosition, ResetPositions, ResetQuery, partition_names};
+use crate::kafka::model::{
+    CommitMetadata, Partition, ResetPosition, ResetPositions, ResetQuery, partition_names,
+};
 
 /// What a reset will do.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -41,6 +43,8 @@ pub fn query(
         isolation: group.consumer.isolation_level,
         protocol: group.consumer.group_protocol,
         at,
+        // Workers that run may always have a transaction open, and a look changes nothing.
+        stable: !reset.dry_run,
     })
 }
 
@@ -124,11 +128,23 @@ pub fn plan(
             ),
         ));
     }
+    let postgres = offsets_in_postgres(group);
     let mut plan = Plan::default();
     let mut without_commit = Vec::new();
     for (partition, position) in wanted {
         match target(reset, partition, position) {
-            Some(target) => plan.partitions.push(planned(partition, position, target)),
+            Some(target) => {
+                let metadata = CommitMetadata {
+                    // The table lists finished records, and a reset does not change it.
+                    finished_above: position.metadata.finished_above && postgres.is_none(),
+                    ..position.metadata
+                };
+                let position = ResetPosition {
+                    metadata,
+                    ..*position
+                };
+                plan.partitions.push(planned(partition, &position, target));
+            }
             None => without_commit.push(partition),
         }
     }
@@ -153,8 +169,8 @@ pub fn plan(
         plan.notes.push(format!("{left_out} left out, because {message}"));
     }
     plan.totals = totals(&plan.partitions);
-    if let Some(postgres) = offsets_in_postgres(group)
-        && let Some(refused) = going_back(&plan, postgres)
+    if let Some(postgres) = postgres
+        && let Some(refused) = going_back(&plan, positions, postgres)
     {
         match reset.dry_run {
             true => plan
@@ -166,8 +182,8 @@ pub fn plan(
     Ok(plan)
 }
 
-/// The offsets to commit. A partition whose offset stays is left out: its commit may list records above the
-/// offset that are finished, and those would be read again.
+/// The offsets to commit. A partition whose offset stays is left out, unless its commit says more than the
+/// offset: that would count on, and the group would not continue at the offset.
 pub fn changes(partitions: &[PlannedPartition]) -> BTreeMap<Partition, i64> {
     let changed = partitions.iter().filter(|planned| is_changed(planned));
     changed
@@ -192,7 +208,7 @@ pub fn set_record_times(plan: &mut Plan, times: &BTreeMap<Partition, Timestamp>)
 }
 
 fn is_changed(planned: &PlannedPartition) -> bool {
-    planned.committed != Some(planned.new)
+    planned.clears_metadata || planned.committed != Some(planned.new)
 }
 
 /// Every selected topic and partition exists.
@@ -251,6 +267,10 @@ fn target(reset: &KafkaOffsetResetSpec, partition: &Partition, at: &ResetPositio
     })
 }
 
+/// Notes of a partition, short because a plan has thousands of them.
+const OTHER_TOPIC: &str = "committed is of another topic with this name, such as a deleted one";
+const FINISHED: &str = "records above committed that are finished already are read again";
+
 fn planned((topic, partition): &Partition, at: &ResetPosition, target: Target) -> PlannedPartition {
     let (first, end) = (at.log_start, at.end.max(at.log_start));
     let new = target.offset.clamp(first, end);
@@ -261,16 +281,21 @@ fn planned((topic, partition): &Partition, at: &ResetPosition, target: Target) -
         wanted if wanted > end => Some(format!("{wanted} is beyond the end, so this is {end}")),
         _ => None,
     };
+    let other_topic = at.metadata.other_topic.then_some(OTHER_TOPIC);
+    let finished = (at.metadata.finished_above && !at.metadata.other_topic && new < end).then_some(FINISHED);
+    let of_metadata = [other_topic, finished].into_iter().flatten().map(String::from);
+    let notes: Vec<String> = outside.or(target.note).into_iter().chain(of_metadata).collect();
     PlannedPartition {
         topic: topic.clone(),
         partition: *partition,
         committed: at.committed,
         new,
         difference: at.committed.map(|committed| new.saturating_sub(committed)),
+        clears_metadata: at.metadata.matters(),
         log_start: first,
         end,
         record_time: None,
-        note: outside.or(target.note),
+        note: (!notes.is_empty()).then(|| notes.join("; ")),
     }
 }
 
@@ -281,8 +306,10 @@ fn totals(partitions: &[PlannedPartition]) -> ResetTotals {
         changed: number(partitions.iter().filter(|planned| is_changed(planned)).count()),
         ..ResetTotals::default()
     };
-    for difference in partitions.iter().filter_map(|planned| planned.difference) {
-        match difference {
+    for planned in partitions {
+        // Without a commit, nothing is known to be read, so whatever is left out is skipped.
+        let from_start = || planned.new.saturating_sub(planned.log_start);
+        match planned.difference.unwrap_or_else(from_start) {
             back if back < 0 => totals.again = totals.again.saturating_sub(back),
             forth => totals.skipped = totals.skipped.saturating_add(forth),
         }
@@ -298,21 +325,26 @@ fn offsets_in_postgres(group: &KafkaConsumerGroupSpec) -> Option<&PostgresWriter
 }
 
 /// The table lists finished records, and Kafka's offsets only say where reading starts. A later start is
-/// therefore followed; from an earlier one, workers would leave out all records that the table lists.
-fn going_back(plan: &Plan, postgres: &PostgresWriter) -> Option<Rejection> {
-    let back = |planned: &&PlannedPartition| planned.difference.is_some_and(|difference| difference < 0);
-    let back: Vec<Partition> = plan
-        .partitions
-        .iter()
-        .filter(back)
-        .map(|planned| (planned.topic.clone(), planned.partition))
-        .collect();
+/// therefore followed; from an earlier one, workers would leave out all records that the table lists. Without a
+/// commit in Kafka, the table may still list any record. It does not list those of another topic.
+fn going_back(plan: &Plan, positions: &ResetPositions, postgres: &PostgresWriter) -> Option<Rejection> {
+    let of = |planned: &PlannedPartition| (planned.topic.clone(), planned.partition);
+    let back = |planned: &&PlannedPartition| {
+        let position = positions.partitions.get(&of(planned));
+        let other_topic = position.is_some_and(|position| position.metadata.other_topic);
+        let may_be_listed = || planned.new < planned.end;
+        !other_topic
+            && planned
+                .difference
+                .map_or_else(may_be_listed, |difference| difference < 0)
+    };
+    let back: Vec<Partition> = plan.partitions.iter().filter(back).map(of).collect();
     let table = &postgres.offsets_table;
     (!back.is_empty()).then(|| {
         Rejection::new(
             "OffsetsInDatabase",
             format!(
-                "{} would go back, but with deliveryGuarantee ExactlyOnce the table {table} in PostgreSQL lists the records that are finished, so workers would not write them again; stop the group, delete the rows of its group_id and these topics from {table}, and set the offsets with kafka-consumer-groups.sh --reset-offsets",
+                "{} would go back, or has no committed offset to compare with, but with deliveryGuarantee ExactlyOnce the table {table} in PostgreSQL lists the records that are finished, so workers would not write them again; stop the group, delete the rows of its group_id and these topics from {table}, and set the offsets with kafka-consumer-groups.sh --reset-offsets",
                 partition_names(back.iter())
             ),
         )

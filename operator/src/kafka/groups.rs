@@ -1,5 +1,5 @@
-//! Reads groups: their coordinators, committed offsets and members. In: a cluster, group ids. Out: one answer
-//! for each group. Asks each coordinator once for all of its groups, where the broker can do that.
+//! Reads groups: their coordinators and members. In: a cluster, group ids. Out: one answer for each group. Asks
+//! each coordinator once for all of its groups, where the broker can do that.
 
 use std::collections::BTreeMap;
 
@@ -15,12 +15,9 @@ use super::protocol::error_code::ErrorCode;
 use super::protocol::groups::{
     CONSUMER, ConsumerGroupDescribe, DescribeGroups, DescribedGroup, FindCoordinator,
 };
-use super::protocol::offsets::{FetchedOffsets, OffsetFetch, OffsetFetchGroup, by_topic};
-use super::topics::Offsets;
 
-/// Groups of one request to a coordinator, and partitions of one OffsetFetch.
-const GROUPS: usize = 200;
-const PARTITIONS: usize = 4000;
+/// Groups of one request to a coordinator.
+pub(super) const GROUPS: usize = 200;
 
 /// Requests at the same time to a broker that takes one group per request.
 const SINGLES: usize = 16;
@@ -46,21 +43,6 @@ pub(super) struct GroupMember {
     pub(super) assigned: Option<Vec<Partition>>,
 }
 
-/// Offsets that groups have committed for these partitions; partitions without one are left out.
-pub(super) async fn committed(
-    cluster: &Cluster,
-    wanted: &BTreeMap<String, Vec<Partition>>,
-) -> Answers<String, Offsets> {
-    by_coordinator(cluster, wanted.keys().cloned().collect(), |node, groups| {
-        Box::pin(async move {
-            let chunks = chunks(groups, wanted);
-            let asked = chunks.into_iter().map(|chunk| fetch(cluster, node, chunk));
-            join_all(asked).await.into_iter().flatten().collect()
-        })
-    })
-    .await
-}
-
 /// State and members of groups, each with the protocol that it probably uses. None: the broker cannot
 /// describe groups.
 pub(super) async fn describe(
@@ -77,10 +59,10 @@ pub(super) async fn describe(
     .await
 }
 
-type GroupAnswers<T> = Vec<(String, Result<T, Missing>)>;
+pub(super) type GroupAnswers<T> = Vec<(String, Result<T, Missing>)>;
 
 /// Finds the coordinators and lets `ask` ask each of them for its groups; again, if a coordinator has moved.
-async fn by_coordinator<'a, T: Send>(
+pub(super) async fn by_coordinator<'a, T: Send>(
     cluster: &'a Cluster,
     groups: Vec<String>,
     ask: impl Fn(i32, Vec<String>) -> BoxFuture<'a, GroupAnswers<T>> + Send + Sync,
@@ -163,7 +145,7 @@ fn find(cluster: &Cluster, request: FindCoordinator) -> BoxFuture<'_, GroupAnswe
 }
 
 /// For brokers that take one group per request.
-async fn one_by_one<'a, G, T>(
+pub(super) async fn one_by_one<'a, G, T>(
     groups: impl Iterator<Item = G>,
     alone: impl Fn(G) -> BoxFuture<'a, GroupAnswers<T>>,
 ) -> GroupAnswers<T> {
@@ -181,91 +163,6 @@ fn node(group: &str, error: ErrorCode, node: i32) -> (String, Result<i32, Missin
         ))
     };
     (group.into(), node)
-}
-
-/// Groups with their partitions, in pieces that one request takes.
-fn chunks(groups: Vec<String>, wanted: &BTreeMap<String, Vec<Partition>>) -> Vec<Vec<OffsetFetchGroup>> {
-    let mut chunks: Vec<Vec<OffsetFetchGroup>> = Vec::new();
-    let mut size = 0;
-    for group in groups {
-        let partitions = wanted.get(&group).map(Vec::as_slice).unwrap_or_default();
-        let fetch = OffsetFetchGroup {
-            group,
-            topics: by_topic(partitions.iter().map(|(topic, index)| (topic, *index))),
-        };
-        size += partitions.len();
-        match chunks.last_mut() {
-            Some(chunk) if chunk.len() < GROUPS && size <= PARTITIONS => chunk.push(fetch),
-            _ => {
-                size = partitions.len();
-                chunks.push(vec![fetch]);
-            }
-        }
-    }
-    chunks
-}
-
-fn fetch(
-    cluster: &Cluster,
-    node: i32,
-    groups: Vec<OffsetFetchGroup>,
-) -> BoxFuture<'_, GroupAnswers<Offsets>> {
-    async move {
-        let request = OffsetFetch { groups };
-        let answers = match cluster.node(node, &request, ANSWER).await {
-            Ok(answers) => answers,
-            Err(error) => {
-                let names = request.groups.into_iter().map(|group| group.group);
-                return all_missing(names, &Missing::of_call(error));
-            }
-        };
-        // A broker before 3.0 answers for the first group only, and does not name it.
-        if let [only] = &answers[..]
-            && only.group.is_empty()
-        {
-            let mut groups = request.groups.into_iter();
-            let first = groups.next().map(|first| {
-                let offsets = offsets_of(only, &first);
-                (first.group, offsets)
-            });
-            let alone = |group| fetch(cluster, node, vec![group]);
-            return first.into_iter().chain(one_by_one(groups, alone).await).collect();
-        }
-        let asked = |name: &String| request.groups.iter().find(|asked| asked.group == *name);
-        let named = answers.iter().filter_map(|answer| {
-            let asked = asked(&answer.group)?;
-            Some((answer.group.clone(), offsets_of(answer, asked)))
-        });
-        named.collect()
-    }
-    .boxed()
-}
-
-/// A partition that the broker leaves out is not one without a commit.
-fn offsets_of(answer: &FetchedOffsets, asked: &OffsetFetchGroup) -> Result<Offsets, Missing> {
-    let what = "committed offsets";
-    if !answer.error.is_ok() {
-        return Err(Missing::of_code(answer.error, what));
-    }
-    let wanted: usize = asked.topics.iter().map(|(_, indexes)| indexes.len()).sum();
-    let answered: usize = answer.topics.iter().map(|(_, partitions)| partitions.len()).sum();
-    if answered != wanted {
-        let message = format!("{what}: {answered} of {wanted} partitions were answered");
-        return Err(Missing::Unknown(message));
-    }
-    let mut offsets = Offsets::new();
-    for (topic, partitions) in &answer.topics {
-        for partition in partitions {
-            if !partition.error.is_ok() {
-                let what = format!("{what} of topic \"{topic}\" partition {}", partition.index);
-                return Err(Missing::of_code(partition.error, &what));
-            }
-            if partition.offset >= 0 {
-                offsets.insert((topic.clone(), partition.index), partition.offset);
-            }
-        }
-    }
-    Ok(offsets)
 }
 
 /// A broker knows a group by the protocol that its members use. The other protocol answers that there is no

@@ -8,6 +8,7 @@ use crds::spec::IsolationLevel;
 use jiff::Timestamp;
 
 use super::cluster::Cluster;
+use super::committed;
 use super::facts;
 use super::groups::{self, GroupDescription};
 use super::missing::{Answers, Missing, answer_of};
@@ -69,7 +70,7 @@ async fn read(cluster: &Cluster, queries: &[FactsQuery], topics: Topics) -> Find
         topics::offsets(cluster, &topics, all.into_iter().collect(), At::Start),
         ends(IsolationLevel::ReadCommitted),
         ends(IsolationLevel::ReadUncommitted),
-        groups::committed(cluster, &wanted),
+        committed::offsets(cluster, &wanted),
         groups::describe(cluster, &protocols),
     );
     Findings {

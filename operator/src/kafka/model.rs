@@ -215,6 +215,8 @@ pub struct ResetQuery {
     pub protocol: GroupProtocol,
     /// Also find the first record at or after this time, in Unix milliseconds.
     pub at: Option<i64>,
+    /// Fail while a transaction with newer commits is open.
+    pub stable: bool,
 }
 
 /// The answer to a [`ResetQuery`]: complete, or there is none.
@@ -233,12 +235,29 @@ pub struct ResetPositions {
 pub struct ResetPosition {
     /// None: the group has committed nothing.
     pub committed: Option<i64>,
+    pub metadata: CommitMetadata,
     /// First offset that Kafka still has.
     pub log_start: i64,
     /// Where a consumer with the requested isolation level would wait for the next record.
     pub end: i64,
     /// First record at or after the requested time; None: there is none, or no time was requested.
     pub at: Option<i64>,
+}
+
+/// What the metadata of a commit says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CommitMetadata {
+    /// Records above the offset are finished, too.
+    pub finished_above: bool,
+    /// The offset belongs to another topic with this name, for example to one that was deleted.
+    pub other_topic: bool,
+}
+
+impl CommitMetadata {
+    /// True if a commit of the same offset without metadata has an effect.
+    pub fn matters(self) -> bool {
+        self.finished_above || self.other_topic
+    }
 }
 
 /// What became of a reset. It may be repeated: committing an offset again changes nothing.

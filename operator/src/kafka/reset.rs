@@ -9,12 +9,13 @@ use crds::spec::GroupProtocol;
 
 use super::cluster::Cluster;
 use super::commit::{self, Taken};
+use super::committed;
 use super::facts;
 use super::groups;
 use super::missing::{Answers, Missing, answer_of};
 use super::model::{
-    KafkaProblem, MemberFacts, Partition, PartlyCommitted, ResetOutcome, ResetPosition, ResetPositions,
-    ResetQuery,
+    CommitMetadata, KafkaProblem, MemberFacts, Partition, PartlyCommitted, ResetOutcome, ResetPosition,
+    ResetPositions, ResetQuery,
 };
 use super::topics::{self, At, Offsets, Topics};
 
@@ -51,7 +52,7 @@ async fn read(cluster: &Cluster, query: &ResetQuery) -> Result<ResetPositions, K
         offsets(At::Start),
         offsets(At::end(query.isolation)),
         at_time,
-        groups::committed(cluster, &of_group),
+        committed::commits(cluster, &of_group, query.stable),
         members(
             cluster,
             &query.group_id,
@@ -63,8 +64,11 @@ async fn read(cluster: &Cluster, query: &ResetQuery) -> Result<ResetPositions, K
     let mut partitions = BTreeMap::new();
     for partition in wanted {
         let log_start = known(&starts, &partition)?;
+        let commit = committed.get(&partition);
+        let id = topic_id(&topics, &partition.0);
         let position = ResetPosition {
-            committed: committed.get(&partition).copied(),
+            committed: commit.map(|commit| commit.offset),
+            metadata: commit.map_or_else(CommitMetadata::default, |commit| said(&commit.metadata, id)),
             log_start,
             // Retention may have removed records between the two answers.
             end: known(&ends, &partition)?.max(log_start),
@@ -102,6 +106,27 @@ fn known(offsets: &Answers<Partition, Option<i64>>, partition: &Partition) -> Re
             let (topic, index) = partition;
             KafkaProblem::Unreachable(format!("topic \"{topic}\" partition {index}: no offset"))
         })
+}
+
+/// None: the brokers have no topic ids.
+fn topic_id<'a>(topics: &'a Topics, name: &str) -> Option<&'a str> {
+    topics.get(name)?.as_ref().ok()?.as_ref()?.id.as_deref()
+}
+
+/// Reads metadata as workers write it: `t1:`, the id of the topic, `.`, a checksum of the cluster and `;`, then
+/// `k1:` and the finished records. Each part may be absent. What other programs wrote says nothing.
+fn said(metadata: &str, topic: Option<&str>) -> CommitMetadata {
+    const ID: usize = 22;
+    let tagged = || {
+        let (tag, rest) = metadata.strip_prefix("t1:")?.split_once(';')?;
+        let (id, _cluster) = tag.split_once('.')?;
+        (id.len() == ID).then_some((Some(id), rest))
+    };
+    let (id, rest) = tagged().unwrap_or((None, metadata));
+    CommitMetadata {
+        finished_above: rest.starts_with("k1:"),
+        other_topic: id.is_some() && id != topic,
+    }
 }
 
 /// None of a group that does not exist. A broker that does not describe groups refuses the commit itself.
@@ -167,5 +192,34 @@ pub(super) async fn commit(
             );
             Ok(ResetOutcome::Members(members.await.unwrap_or_default()))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_of_workers_is_read_and_that_of_others_says_nothing() {
+        let id = "ZD6bC7i9QUO1dWlbyS9QNg";
+        let of = |metadata: &str| {
+            let said = said(metadata, Some(id));
+            (said.finished_above, said.other_topic)
+        };
+        assert_eq!(of(""), (false, false));
+        assert_eq!(of("k1:AQE"), (true, false));
+        assert_eq!(of(&format!("t1:{id}.1f3e88a2;")), (false, false));
+        assert_eq!(of(&format!("t1:{id}.1f3e88a2;k1:AQE")), (true, false));
+        assert_eq!(of("t1:AAAAAAAAAAAAAAAAAAAAAA.1f3e88a2;"), (false, true));
+        assert_eq!(of("t1:AAAAAAAAAAAAAAAAAAAAAA.1f3e88a2;k1:AQE"), (true, true));
+        for other in ["deployed by hand; k1:", "t1:", "t1:;", "t1:by.hand;k1:", "K1:AQE"] {
+            assert_eq!(of(other), (false, false), "{other}");
+        }
+    }
+
+    #[test]
+    fn metadata_with_a_topic_is_of_another_one_if_the_brokers_have_no_ids() {
+        assert!(said("t1:ZD6bC7i9QUO1dWlbyS9QNg.1f3e88a2;", None).other_topic);
+        assert!(!said("k1:AQE", None).other_topic);
     }
 }

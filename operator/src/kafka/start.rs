@@ -8,6 +8,7 @@ use crds::spec::{StartPosition, StartPositionType};
 
 use super::cluster::Cluster;
 use super::commit::{self, Taken};
+use super::committed;
 use super::groups;
 use super::look::partitions;
 use super::missing::{Missing, answer_of};
@@ -31,7 +32,7 @@ pub(super) async fn commit(
     }
     let group = &query.group_id;
     let wanted = BTreeMap::from([(group.clone(), partitions(&topics, &query.topics))]);
-    let committed = groups::committed(cluster, &wanted).await;
+    let committed = committed::offsets(cluster, &wanted).await;
     let committed = answer_of(&committed, group).map_err(Missing::problem)?;
     let all = wanted.get(group).map(Vec::as_slice).unwrap_or_default();
     let (new_topics, new_partitions) = without_offset(all, &committed);

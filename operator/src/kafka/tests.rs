@@ -8,7 +8,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, RebalanceProtocol};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 
-use super::model::{ProvisionAction, ResetPosition, StartOutcome};
+use super::model::{CommitMetadata, ProvisionAction, ResetPosition, StartOutcome};
 use super::*;
 
 type Mock = MockCluster<'static, DefaultProducerContext>;
@@ -194,6 +194,7 @@ fn reset_query(topics: &[(&str, &[i32])]) -> ResetQuery {
         isolation: IsolationLevel::ReadCommitted,
         protocol: GroupProtocol::Classic,
         at: None,
+        stable: true,
     }
 }
 
@@ -212,6 +213,7 @@ async fn a_reset_reads_positions_and_commits_offsets() {
     assert_eq!(before.topics, counts.into());
     let position = |committed, end| ResetPosition {
         committed,
+        metadata: CommitMetadata::default(),
         log_start: 0,
         end,
         at: None,

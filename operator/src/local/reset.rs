@@ -70,11 +70,14 @@ pub async fn run(args: &ResetArgs) -> anyhow::Result<ExitCode> {
     }
     match clients
         .commit_reset(&kafka, &credentials, &group_id, &offsets)
-        .await?
+        .await
     {
-        ResetOutcome::Committed => println!("committed {}", count(plan.totals.changed, "offset")),
-        ResetOutcome::Members(members) => bail!("nothing is changed: {}", occupied(&group_id, &members)),
-        ResetOutcome::Partly(partly) => bail!("{partly}; {}", rest(&partly, &offsets)),
+        Ok(ResetOutcome::Committed) => println!("committed {}", count(plan.totals.changed, "offset")),
+        Ok(ResetOutcome::Partly(partly)) => bail!("{partly}; {}", rest(&partly, &offsets)),
+        Ok(ResetOutcome::Members(members)) => {
+            bail!("{}. {}", occupied(&group_id, &members), unconfirmed(&offsets))
+        }
+        Err(problem) => bail!("{problem}. {}", unconfirmed(&offsets)),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -178,12 +181,26 @@ fn occupied(group_id: &str, members: &[MemberFacts]) -> String {
 
 /// A shift must not be applied twice, so the rest is named by its offsets.
 fn rest(partly: &PartlyCommitted, offsets: &BTreeMap<Partition, i64>) -> String {
-    let arguments = partly.failed.keys().filter_map(|partition| {
-        let (topic, index) = partition;
-        Some(format!("--to-offset {topic}:{index}={}", offsets.get(partition)?))
-    });
-    let arguments: Vec<String> = arguments.collect();
-    format!("commit the others with {} --execute", arguments.join(" "))
+    let failed = offsets
+        .iter()
+        .filter(|(partition, _)| partly.failed.contains_key(*partition));
+    format!("commit the others with {} --execute", arguments(failed))
+}
+
+/// For a commit without an answer that counts: a broker may have stored the offsets and the answer was lost.
+fn unconfirmed(offsets: &BTreeMap<Partition, i64>) -> String {
+    format!(
+        "Kafka has not confirmed the new offsets, and some may be set already; run it again with exactly these: {} --execute",
+        arguments(offsets.iter())
+    )
+}
+
+/// The offsets as arguments of this command.
+fn arguments<'a>(offsets: impl Iterator<Item = (&'a Partition, &'a i64)>) -> String {
+    let argument =
+        |((topic, index), offset): (&Partition, &i64)| format!("--to-offset {topic}:{index}={offset}");
+    let arguments: Vec<String> = offsets.map(argument).collect();
+    arguments.join(" ")
 }
 
 #[cfg(test)]
@@ -200,5 +217,12 @@ mod tests {
         let offsets = [(partition(0), 5), (partition(1), 7)].into();
         let expected = "commit the others with --to-offset orders:1=7 --execute";
         assert_eq!(rest(&partly, &offsets), expected);
+        let lost = unconfirmed(&offsets);
+        for part in [
+            "some may be set already",
+            "--to-offset orders:0=5 --to-offset orders:1=7 --execute",
+        ] {
+            assert!(lost.contains(part), "{lost}");
+        }
     }
 }

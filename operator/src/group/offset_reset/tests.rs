@@ -1,6 +1,6 @@
-use crds::offset_reset::{PartitionOffset, ResetTopic};
-use proptest::collection::{btree_map, vec};
-use proptest::prelude::*;
+mod properties;
+
+use crds::offset_reset::ResetTopic;
 use serde_json::{Value, json};
 
 use super::*;
@@ -50,10 +50,20 @@ fn of_topics(to: Value, topics: &[(&str, &[i32])]) -> KafkaOffsetResetSpec {
 fn at(committed: Option<i64>, log_start: i64, end: i64) -> ResetPosition {
     ResetPosition {
         committed,
+        metadata: CommitMetadata::default(),
         log_start,
         end,
         at: None,
     }
+}
+
+/// A position whose commit lists finished records above it, or is of another topic.
+fn with_metadata(finished_above: bool, other_topic: bool, at: ResetPosition) -> ResetPosition {
+    let metadata = CommitMetadata {
+        finished_above,
+        other_topic,
+    };
+    ResetPosition { metadata, ..at }
 }
 
 /// Positions of partitions 0, 1, ... of topic orders, and of partition 0 of topic returns.
@@ -147,14 +157,70 @@ fn a_partition_without_a_committed_offset_is_not_shifted_and_the_plan_says_so() 
 }
 
 #[test]
+fn a_commit_of_a_deleted_topic_is_replaced_even_if_its_offset_stays() {
+    let known = positions(&[with_metadata(false, true, at(Some(0), 0, 9)), at(Some(0), 0, 9)]);
+    let earliest = json!({"type": "Earliest"});
+    for group in [group(), exactly_once_into_postgres()] {
+        let plan = plan(&of_topics(earliest.clone(), &[("orders", &[])]), &group, &known).unwrap();
+        assert_eq!(changes(&plan.partitions), [(("orders".to_string(), 0), 0)].into());
+        assert_eq!(plan.totals.changed, 1);
+        let note = plan.partitions[0].note.as_ref().unwrap();
+        assert!(note.contains("another topic with this name"), "{note}");
+        // It is what an operator that is killed finds again.
+        let stored = serde_json::to_value(&plan.partitions).unwrap();
+        let stored: Vec<PlannedPartition> = serde_json::from_value(stored).unwrap();
+        assert_eq!(changes(&stored), changes(&plan.partitions));
+    }
+}
+
+#[test]
+fn finished_records_above_a_commit_are_read_again_and_the_plan_says_so() {
+    let finished = || with_metadata(true, false, at(Some(4), 4, 9));
+    let known = positions(&[finished(), finished()]);
+    let offset = |offset| json!({"type": "Offsets", "offsets": [{"topic": "orders", "partition": 0, "offset": offset}]});
+    for to in [json!({"type": "Earliest"}), offset(4), offset(8)] {
+        let plan = plan(&reset(to.clone()), &group(), &known).unwrap();
+        assert!(
+            changes(&plan.partitions).contains_key(&("orders".to_string(), 0)),
+            "{to}"
+        );
+        let note = plan.partitions[0].note.as_ref().unwrap();
+        assert!(note.contains("are read again"), "{to}: {note}");
+    }
+    let clamped = orders(offset(2), &known).remove(0).1.unwrap();
+    assert!(
+        clamped.contains("2 is below") && clamped.contains("; records above"),
+        "{clamped}"
+    );
+    let latest = orders(json!({"type": "Latest"}), &known);
+    assert!(
+        latest.iter().all(|(_, note)| note.is_none()),
+        "nothing is read again"
+    );
+    // The table in the database lists them, too, and is not changed.
+    let group = exactly_once_into_postgres();
+    let plan = plan(&reset(offset(4)), &group, &known).unwrap();
+    assert!(changes(&plan.partitions).is_empty() && plan.partitions[0].note.is_none());
+}
+
+#[test]
+fn only_a_reset_that_changes_something_waits_for_transactions() {
+    let mut reset = reset(json!({"type": "Earliest"}));
+    assert!(query(&reset, "g", &group()).unwrap().stable);
+    reset.dry_run = true;
+    assert!(!query(&reset, "g", &group()).unwrap().stable);
+}
+
+#[test]
 fn totals_say_what_is_read_again_and_what_is_skipped() {
-    let known = positions(&[at(Some(40), 10, 100), at(Some(100), 0, 100), at(None, 0, 7)]);
+    let known = positions(&[at(Some(40), 10, 100), at(Some(100), 0, 100), at(None, 2, 7)]);
     let plan = plan(&reset(json!({"type": "Latest"})), &group(), &known).unwrap();
     let expected = ResetTotals {
         partitions: 4,
         changed: 3,
         again: 0,
-        skipped: 60,
+        // Nothing is committed of the third, whose 5 records are skipped.
+        skipped: 65,
     };
     assert_eq!(plan.totals, expected);
     let changed: Vec<Partition> = changes(&plan.partitions).into_keys().collect();
@@ -240,6 +306,19 @@ fn offsets_in_postgres_do_not_go_back() {
     let shown = plan(&back, &group, &known).unwrap();
     assert!(shown.notes[0].contains("will be refused"), "{:?}", shown.notes);
     assert!(plan(&reset(json!({"type": "Latest"})), &group, &known).is_ok());
+    // Kafka removes commits of a group that is unused for long, and the table keeps its rows.
+    let expired = positions(&[at(Some(0), 0, 9), at(None, 0, 9)]);
+    let refused = plan(&reset(json!({"type": "Earliest"})), &group, &expired).unwrap_err();
+    assert_eq!(refused.reason, "OffsetsInDatabase");
+    for part in ["orders-1 would go back", "no committed offset"] {
+        assert!(refused.message.contains(part), "{} lacks {part}", refused.message);
+    }
+    let shown = plan(&back, &group, &expired).unwrap();
+    assert!(shown.notes[0].contains("will be refused"), "{:?}", shown.notes);
+    assert!(plan(&reset(json!({"type": "Latest"})), &group, &expired).is_ok());
+    // Rows of a deleted topic do not count.
+    let other = positions(&[with_metadata(false, true, at(Some(4), 0, 9))]);
+    assert!(plan(&reset(json!({"type": "Earliest"})), &group, &other).is_ok());
     // Only this combination keeps offsets in the database.
     let kafka = json!({"name": "out", "type": "Kafka", "kafka": {"topic": "clean"}});
     assert!(
@@ -250,74 +329,4 @@ fn offsets_in_postgres_do_not_go_back() {
         )
         .is_ok()
     );
-}
-
-fn any_position() -> impl Strategy<Value = ResetPosition> {
-    let offset = || prop_oneof![4 => 0..200_i64, 1 => Just(i64::MAX), 1 => 0..=i64::MAX];
-    let maybe = || proptest::option::of(offset());
-    (maybe(), offset(), offset(), maybe()).prop_map(|(committed, log_start, end, at)| ResetPosition {
-        committed,
-        log_start,
-        end,
-        at,
-    })
-}
-
-fn any_positions() -> impl Strategy<Value = ResetPositions> {
-    vec(any_position(), 1..6).prop_map(|orders| positions(&orders))
-}
-
-fn any_reset() -> impl Strategy<Value = KafkaOffsetResetSpec> {
-    let by = prop_oneof![Just(i64::MIN), Just(i64::MAX), -300..300_i64, any::<i64>()];
-    let offsets = btree_map(0..1_i32, prop_oneof![0..300_i64, Just(i64::MAX)], 1..2);
-    let offsets = offsets.prop_map(|offsets| {
-        let offset = |(partition, offset)| PartitionOffset {
-            topic: "orders".into(),
-            partition,
-            offset,
-        };
-        let offsets: Vec<_> = offsets.into_iter().map(offset).collect();
-        json!({"type": "Offsets", "offsets": offsets})
-    });
-    prop_oneof![
-        Just(json!({"type": "Earliest"})),
-        Just(json!({"type": "Latest"})),
-        Just(json!({"type": "Timestamp", "timestamp": "2026-01-31T00:00:00Z"})),
-        by.prop_map(|by| json!({"type": "Shift", "by": by})),
-        offsets,
-    ]
-    .prop_map(reset)
-}
-
-proptest! {
-    #[test]
-    fn a_plan_stays_inside_the_log_adds_up_and_is_final(reset in any_reset(), known in any_positions()) {
-        let Ok(first) = plan(&reset, &group(), &known) else {
-            let nothing_to_shift = known.partitions.values().all(|at| at.committed.is_none());
-            prop_assert!(reset.to.kind == ResetType::Shift && nothing_to_shift);
-            return Ok(());
-        };
-        for planned in &first.partitions {
-            prop_assert!(planned.log_start <= planned.new && planned.new <= planned.end);
-            let difference = planned.committed.map(|committed| planned.new - committed);
-            prop_assert_eq!(planned.difference, difference);
-        }
-        let sum = |sign: i64| {
-            let differences = first.partitions.iter().filter_map(|planned| planned.difference);
-            let some = differences.filter(|difference| difference.signum() == sign);
-            some.fold(0_i64, |sum, difference| sum.saturating_add(difference.saturating_abs()))
-        };
-        prop_assert_eq!((first.totals.again, first.totals.skipped), (sum(-1), sum(1)));
-        prop_assert_eq!(first.totals.partitions as usize, first.partitions.len());
-        let changes = changes(&first.partitions);
-        prop_assert_eq!(first.totals.changed as usize, changes.len());
-        let mut after = known.clone();
-        for (partition, offset) in &changes {
-            after.partitions.get_mut(partition).unwrap().committed = Some(*offset);
-        }
-        if reset.to.kind != ResetType::Shift {
-            let second = plan(&reset, &group(), &after).unwrap();
-            prop_assert_eq!(second.totals.changed, 0);
-        }
-    }
 }

@@ -78,6 +78,9 @@ impl Request for ListOffsets {
 pub(in crate::kafka) struct OffsetFetch {
     /// Version 5 has room for the first one only, so the caller sends one at a time.
     pub groups: Vec<OffsetFetchGroup>,
+    /// A partition with an offset in an open transaction is then answered with UNSTABLE_OFFSET_COMMIT. Version 5
+    /// cannot request that.
+    pub require_stable: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -100,6 +103,8 @@ pub(in crate::kafka) struct FetchedOffset {
     pub index: i32,
     /// -1: the group has committed no offset.
     pub offset: i64,
+    /// What the commit says beside the offset; empty: nothing.
+    pub metadata: String,
     pub error: ErrorCode,
 }
 
@@ -127,8 +132,7 @@ impl Request for OffsetFetch {
             write_topics(out, &group.topics, write_partition);
             out.end_of_struct();
         });
-        let require_stable = false;
-        out.bool(require_stable);
+        out.bool(self.require_stable);
     }
 
     fn read(version: i16, reader: &mut Reader<'_>) -> Result<Self::Answer, Malformed> {
@@ -155,10 +159,15 @@ fn fetched_offset(reader: &mut Reader<'_>) -> Result<FetchedOffset, Malformed> {
     let index = reader.i32()?;
     let offset = reader.i64()?;
     let _leader_epoch = reader.i32()?;
-    let _metadata = reader.nullable_string()?;
+    let metadata = reader.nullable_string()?.unwrap_or_default();
     let error = ErrorCode(reader.i16()?);
     reader.end_of_struct()?;
-    Ok(FetchedOffset { index, offset, error })
+    Ok(FetchedOffset {
+        index,
+        offset,
+        metadata,
+        error,
+    })
 }
 
 /// Commits offsets.

@@ -198,6 +198,7 @@ mod tests {
                 committed: Some(7),
                 new: 0,
                 difference: Some(-7),
+                clears_metadata: false,
                 log_start: 0,
                 end: 9,
                 record_time: None,

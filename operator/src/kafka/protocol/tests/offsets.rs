@@ -44,9 +44,10 @@ fn listed_offsets() -> impl Strategy<Value = ListedOffset> {
 }
 
 fn fetched_offsets() -> impl Strategy<Value = FetchedOffset> {
-    any::<(i32, i64, i16)>().prop_map(|(index, offset, error)| FetchedOffset {
+    (any::<(i32, i64, i16)>(), texts()).prop_map(|((index, offset, error), metadata)| FetchedOffset {
         index,
         offset,
+        metadata,
         error: ErrorCode(error),
     })
 }
@@ -117,7 +118,7 @@ proptest! {
                 },
                 |partition| *partition,
             )));
-        let request: theirs::OffsetFetchRequest = written(&OffsetFetch { groups: vec![group] }, 5);
+        let request: theirs::OffsetFetchRequest = written(&OffsetFetch { groups: vec![group], require_stable: true }, 5);
         prop_assert_eq!(request, expected);
 
         let theirs = theirs::OffsetFetchResponse::default()
@@ -134,7 +135,7 @@ proptest! {
                         .with_partition_index(offset.index)
                         .with_committed_offset(offset.offset)
                         .with_committed_leader_epoch(3)
-                        .with_metadata(Some(text("metadata")))
+                        .with_metadata(Some(text(&offset.metadata)))
                         .with_error_code(offset.error.0)
                 },
             ));
@@ -143,7 +144,11 @@ proptest! {
     }
 
     #[test]
-    fn offset_fetch_of_several_groups(groups in few(requested_groups()), answer in few(fetched_groups())) {
+    fn offset_fetch_of_several_groups(
+        require_stable: bool,
+        groups in few(requested_groups()),
+        answer in few(fetched_groups()),
+    ) {
         let group = |group: &OffsetFetchGroup| {
             OffsetFetchRequestGroup::default()
                 .with_group_id(group_id(&group.group))
@@ -158,8 +163,10 @@ proptest! {
                 )))
         };
         let expected =
-            theirs::OffsetFetchRequest::default().with_groups(groups.iter().map(group).collect());
-        let request: theirs::OffsetFetchRequest = written(&OffsetFetch { groups }, 8);
+            theirs::OffsetFetchRequest::default()
+                .with_groups(groups.iter().map(group).collect())
+                .with_require_stable(require_stable);
+        let request: theirs::OffsetFetchRequest = written(&OffsetFetch { groups, require_stable }, 8);
         prop_assert_eq!(request, expected);
 
         let group = |group: &FetchedOffsets| {
@@ -177,7 +184,7 @@ proptest! {
                         OffsetFetchResponsePartitions::default()
                             .with_partition_index(offset.index)
                             .with_committed_offset(offset.offset)
-                            .with_metadata(None)
+                            .with_metadata((!offset.metadata.is_empty()).then(|| text(&offset.metadata)))
                             .with_error_code(offset.error.0)
                             .with_unknown_tagged_field(1, vec![1, 2, 3].into())
                     },
@@ -232,6 +239,12 @@ proptest! {
 
 #[test]
 fn an_offset_fetch_without_groups_is_still_a_valid_request() {
-    let request: theirs::OffsetFetchRequest = written(&OffsetFetch { groups: Vec::new() }, 5);
+    let request: theirs::OffsetFetchRequest = written(
+        &OffsetFetch {
+            groups: Vec::new(),
+            require_stable: false,
+        },
+        5,
+    );
     assert_eq!(request, theirs::OffsetFetchRequest::default());
 }

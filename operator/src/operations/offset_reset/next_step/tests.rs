@@ -94,6 +94,7 @@ impl Scenario {
 fn positions() -> ResetPositions {
     let position = ResetPosition {
         committed: Some(7),
+        metadata: Default::default(),
         log_start: 2,
         end: 9,
         at: None,
@@ -121,6 +122,7 @@ fn planned() -> PlannedPartition {
         committed: Some(7),
         new: 2,
         difference: Some(-5),
+        clears_metadata: false,
         log_start: 2,
         end: 9,
         record_time: None,
