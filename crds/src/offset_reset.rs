@@ -209,6 +209,9 @@ pub struct KafkaOffsetResetStatus {
     /// Sums over status.partitions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub totals: Option<ResetTotals>,
+    /// What the stored plan was made for. It is committed nowhere else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned_for: Option<PlannedFor>,
     /// The plan, one entry per partition. It is stored before anything is committed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub partitions: Vec<PlannedPartition>,
@@ -249,6 +252,20 @@ pub struct ResetTotals {
     pub again: i64,
     /// Offsets that will not be read.
     pub skipped: i64,
+}
+
+/// The group and the Kafka cluster of a plan.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedFor {
+    /// UID of the KafkaConsumerGroup.
+    pub group_uid: String,
+    /// Id of the Kafka cluster. Absent if the operator did not know it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_id: Option<String>,
+    /// spec.kafka.bootstrapServers of the group.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bootstrap_servers: Vec<String>,
 }
 
 /// What happens to one partition.

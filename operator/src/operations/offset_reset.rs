@@ -4,6 +4,7 @@
 //! phase of a reset holds its group ([`crate::group::reset_order::hold`]).
 
 pub mod next_step;
+pub mod planned_for;
 pub mod report;
 pub mod stored;
 
@@ -14,7 +15,6 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crds::KafkaOffsetReset;
-use crds::worker_config::group_id;
 use futures::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
 use kube::api::{DeleteParams, Preconditions};
@@ -33,6 +33,7 @@ use crate::group::reset_order::{first_before, phase};
 use crate::kafka::model::{GroupKey, KafkaProblem};
 use crate::sync::lock;
 use next_step::{GroupState, Question, Situation, Step};
+use planned_for::id_of;
 use stored::{ReadError, StoredGroup};
 
 /// One change of a reset is followed by others.
@@ -246,7 +247,7 @@ impl OffsetResets {
                 let _alone = memory.lock().await;
                 let stored = situation.reset.status.as_ref();
                 let offsets = changes(stored.map_or(&[], |status| &status.partitions));
-                let id = group_id(&namespace, &name, &group.spec);
+                let id = id_of(group);
                 let answer = kafka.commit_reset(&group.spec.kafka, &credentials, &id, &offsets);
                 let answer = bounded(answer).await;
                 kafka.invalidate(&GroupKey::new(&namespace, &name));
@@ -263,14 +264,8 @@ impl OffsetResets {
         group: Option<&StoredGroup>,
         step: Step,
     ) -> Result<Action, ResetError> {
-        let id = group.and_then(|group| group.parsed.as_ref().ok()).map(|group| {
-            group_id(
-                &group.namespace().unwrap_or_default(),
-                &group.name_any(),
-                &group.spec,
-            )
-        });
-        let new = report::status(reset, id, &step, Timestamp::now());
+        let parsed = group.and_then(|group| group.parsed.as_ref().ok());
+        let new = report::status(reset, parsed, &step, Timestamp::now());
         if reset.status.as_ref() != Some(&new) {
             let slot = self.scope.api_slot().await;
             let written = report::write(&self.scope.context.client, reset, &new).await;

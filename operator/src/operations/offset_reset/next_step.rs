@@ -6,10 +6,10 @@ use std::time::Duration;
 use crds::offset_reset::ResetPhase;
 use crds::spec::DesiredState;
 use crds::status::condition::ACCEPTED;
-use crds::worker_config::group_id;
 use crds::{KafkaConsumerGroup, KafkaOffsetReset};
 use kube::ResourceExt;
 
+use super::planned_for::{difference, id_of};
 use crate::controller::update_status::conditions::{find, without_volatile_parts};
 use crate::group::members::names;
 use crate::group::offset_reset::{self, Plan};
@@ -28,6 +28,9 @@ pub const LEAVES_WITHIN: Duration = Duration::from_secs(120);
 const OFTEN: Duration = Duration::from_secs(2);
 /// While nothing is expected to happen soon; whatever it is requests a reconcile.
 const SELDOM: Duration = Duration::from_secs(30);
+/// A failure in phase Resetting says so.
+const MAY_BE_SET: &str =
+    "offsets of some partitions may be set: compare status.partitions with the committed offsets";
 
 /// What happens next.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,8 +111,14 @@ impl<'a> Situation<'a> {
         let group = self.group()?;
         let spec = &self.reset.spec;
         let (namespace, name) = (group.namespace().unwrap_or_default(), group.name_any());
-        if phase(self.reset) == ResetPhase::Resetting && self.has_plan() {
-            return Ok(Question::Commit(group));
+        if let Some(status) = &self.reset.status
+            && phase(self.reset) == ResetPhase::Resetting
+            && !status.partitions.is_empty()
+        {
+            return match difference(status, group) {
+                Some(why) => Err(self.other_group(&why)),
+                None => Ok(Question::Commit(group)),
+            };
         }
         if !spec.dry_run {
             if let Some(first) = &self.before {
@@ -135,8 +144,7 @@ impl<'a> Situation<'a> {
                 ));
             }
         }
-        let id = group_id(&namespace, &name, &group.spec);
-        let query = offset_reset::query(spec, &id, &group.spec).map_err(Step::Fail)?;
+        let query = offset_reset::query(spec, &id_of(group), &group.spec).map_err(Step::Fail)?;
         Ok(Question::Positions(group, query))
     }
 
@@ -144,18 +152,37 @@ impl<'a> Situation<'a> {
         let name = &self.reset.spec.group_ref.name;
         match self.group {
             GroupState::Present(group) => Ok(group),
+            GroupState::Missing if phase(self.reset) == ResetPhase::Resetting => {
+                Err(self.other_group(&format!("KafkaConsumerGroup {name} was deleted")))
+            }
             GroupState::Missing => Err(self.appears(Rejection::new(
                 "GroupNotFound",
                 format!(
                     "there is no KafkaConsumerGroup {name} in this namespace; correct groupRef.name, or create the group"
                 ),
             ))),
-            GroupState::Unreadable(problem) => Err(fail(
+            GroupState::Unreadable(problem) => Err(self.fail(
                 "GroupUnreadable",
-                format!(
+                &format!(
                     "the stored KafkaConsumerGroup {name} does not fit its schema: {problem}; correct it with kubectl edit kcg {name}"
                 ),
             )),
+        }
+    }
+
+    /// The stored plan is for another group, or another cluster.
+    fn other_group(&self, why: &str) -> Step {
+        self.fail(
+            "GroupChanged",
+            &format!("{why} since the plan was made; create the reset again, if it is still wanted"),
+        )
+    }
+
+    /// Ends it. In phase Resetting, an attempt to commit may have come before.
+    fn fail(&self, reason: &'static str, message: &str) -> Step {
+        match phase(self.reset) {
+            ResetPhase::Resetting => fail(reason, format!("{message}; {MAY_BE_SET}")),
+            _ => fail(reason, message),
         }
     }
 
@@ -274,13 +301,7 @@ impl<'a> Situation<'a> {
         let message = without_volatile_parts(&problem.to_string());
         match problem {
             KafkaProblem::Unreachable(_) => self.wait(problem.reason(), message, None),
-            _ if phase(self.reset) == ResetPhase::Resetting => fail(
-                problem.reason(),
-                format!(
-                    "{message}; offsets of some partitions may be set: compare status.partitions with the committed offsets"
-                ),
-            ),
-            _ => fail(problem.reason(), message),
+            _ => self.fail(problem.reason(), &message),
         }
     }
 
@@ -303,11 +324,6 @@ impl<'a> Situation<'a> {
             again,
             obstructed: false,
         })
-    }
-
-    fn has_plan(&self) -> bool {
-        let status = self.reset.status.as_ref();
-        status.is_some_and(|status| !status.partitions.is_empty())
     }
 }
 

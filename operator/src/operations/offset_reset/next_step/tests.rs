@@ -8,7 +8,9 @@ use serde_json::json;
 
 use super::*;
 use crate::fixtures::{group, reset};
-use crate::kafka::model::{PartlyCommitted, ResetPosition};
+use crate::kafka::model::ResetPosition;
+
+mod stored_plan;
 
 /// Owned form of [`Situation`]: a stopped group, and a reset that nobody has looked at.
 struct Scenario {
@@ -358,43 +360,4 @@ fn an_unreachable_kafka_is_waited_for_in_every_phase_and_a_refusal_fails() {
         message(failed).contains("may be set"),
         "says what may have changed"
     );
-}
-
-#[test]
-fn a_stored_plan_is_committed_whatever_has_changed_meanwhile() {
-    for changes in [
-        json!({}),
-        json!({"stopGroup": true}),
-        json!({"to": {"type": "Shift", "by": -3}}),
-    ] {
-        let mut scenario = Scenario::new(changes).phase(ResetPhase::Resetting);
-        scenario.desired(DesiredState::Running);
-        scenario.before = Some("first");
-        let situation = scenario.situation();
-        assert!(matches!(situation.question(), Ok(Question::Commit(_))));
-    }
-}
-
-#[test]
-fn a_commit_succeeds_waits_for_members_or_names_what_is_missing() {
-    let mut scenario = Scenario::new(json!({})).phase(ResetPhase::Resetting);
-    let committed = |scenario: &Scenario, outcome| short(&scenario.situation().after_commit(Ok(outcome)));
-    let members = || ResetOutcome::Members(vec![member()]);
-    let partly = || {
-        ResetOutcome::Partly(PartlyCommitted {
-            committed: vec![("orders".into(), 0)],
-            failed: BTreeMap::from([(("orders".to_string(), 1), "denied".to_string())]),
-        })
-    };
-    assert_eq!(committed(&scenario, ResetOutcome::Committed), "succeed");
-    assert_eq!(committed(&scenario, members()), "Resetting WaitingForMembers");
-    assert_eq!(committed(&scenario, partly()), "Resetting PartlyCommitted");
-    scenario.obstructed_for = LEAVES_WITHIN;
-    assert_eq!(committed(&scenario, members()), "Failed GroupNotEmpty");
-    assert_eq!(committed(&scenario, partly()), "Failed PartlyCommitted");
-    let failed = scenario.situation().after_commit(Ok(partly()));
-    assert!(message(failed).contains("orders-1"), "names the partition");
-    // A worker that is still there has joined before the group was held.
-    scenario.workers.left = 1;
-    assert_eq!(committed(&scenario, members()), "Resetting WaitingForMembers");
 }
