@@ -180,10 +180,11 @@ impl<'a> Situation<'a> {
 
     /// Ends it. In phase Resetting, an attempt to commit may have come before.
     fn fail(&self, reason: &'static str, message: &str) -> Step {
-        match phase(self.reset) {
-            ResetPhase::Resetting => fail(reason, format!("{message}; {MAY_BE_SET}")),
-            _ => fail(reason, message),
-        }
+        let changed = match phase(self.reset) {
+            ResetPhase::Resetting => MAY_BE_SET,
+            _ => "nothing was changed",
+        };
+        fail(reason, format!("{message}; {changed}"))
     }
 
     /// What is missing may have been applied together with the reset.
@@ -280,10 +281,10 @@ impl<'a> Situation<'a> {
         }
         let shown = names(&members.iter().collect::<Vec<_>>());
         if self.obstructed_for >= LEAVES_WITHIN {
-            return fail(
+            return self.fail(
                 "GroupNotEmpty",
-                format!(
-                    "other members stay in the consumer group, and Kafka sets offsets only for a group without members: {shown}; nothing was changed; stop them, then create the reset again"
+                &format!(
+                    "other members stay in the consumer group, and Kafka sets offsets only for a group without members: {shown}; stop them, then create the reset again"
                 ),
             );
         }

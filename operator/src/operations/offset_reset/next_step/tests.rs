@@ -224,7 +224,7 @@ fn other_members_are_waited_for_and_then_named() {
     assert_eq!(short(&failed), "Failed GroupNotEmpty");
     let why = message(failed);
     assert!(
-        why.contains("console-consumer") && why.contains("10.0.0.9"),
+        why.contains("console-consumer") && why.contains("10.0.0.9") && why.contains("nothing was changed"),
         "{why}"
     );
     // As long as a worker drains, nothing else is in the way.

@@ -50,6 +50,12 @@ fn a_commit_succeeds_waits_for_members_or_names_what_is_missing() {
     assert_eq!(committed(&scenario, partly()), "Resetting PartlyCommitted");
     scenario.obstructed_for = LEAVES_WITHIN;
     assert_eq!(committed(&scenario, members()), "Failed GroupNotEmpty");
+    let failed = message(scenario.situation().after_commit(Ok(members())));
+    // An attempt before this one may have set some.
+    assert!(
+        failed.contains("may be set") && !failed.contains("nothing was changed"),
+        "{failed}"
+    );
     assert_eq!(committed(&scenario, partly()), "Failed PartlyCommitted");
     let failed = scenario.situation().after_commit(Ok(partly()));
     assert!(message(failed).contains("orders-1"), "names the partition");
