@@ -126,7 +126,6 @@ pub struct ResetTarget {
     /// One offset per partition. Required with type Offsets, not allowed otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["topic".to_string(), "partition".to_string()]))]
     pub offsets: Option<Vec<PartitionOffset>>,
     /// Number of offsets to move by: negative to read records again, positive to skip some. Required with type
     /// Shift, not allowed otherwise. Kafka may need offsets for markers of transactions, and compaction removes

@@ -10,6 +10,7 @@ use crds::{KafkaConsumerGroup, KafkaOffsetReset};
 use kube::ResourceExt;
 
 use super::planned_for::{difference, id_of};
+use super::size;
 use crate::controller::update_status::conditions::{find, without_volatile_parts};
 use crate::group::members::names;
 use crate::group::offset_reset::{self, Plan};
@@ -222,6 +223,10 @@ impl<'a> Situation<'a> {
             Err(missing) if missing.reason == "TopicMissing" => return self.appears(missing),
             Err(refused) => return Step::Fail(refused),
         };
+        // Before the group is stopped for it.
+        if let Err(too_large) = size::fits(self.reset, &plan) {
+            return Step::Fail(too_large);
+        }
         if self.reset.spec.dry_run {
             return Step::Show(plan);
         }

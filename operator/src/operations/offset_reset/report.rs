@@ -24,9 +24,6 @@ use crate::group::wording::count;
 const COMPLETE: &str = "Complete";
 const FAILED: &str = "Failed";
 
-/// Most bytes of a plan as JSON. etcd accepts 1.5 MiB for the whole resource.
-const MAX_PLAN: usize = 1024 * 1024;
-
 /// The status after a step.
 pub fn status(
     reset: &KafkaOffsetReset,
@@ -108,24 +105,6 @@ fn summary(totals: &ResetTotals, notes: &[String], dry_run: bool) -> String {
         message.push_str(note);
     }
     message
-}
-
-/// A step whose plan is too large for the resource fails instead.
-pub fn fitting(step: Step) -> Step {
-    let (Step::Store(plan) | Step::Show(plan)) = &step else {
-        return step;
-    };
-    let size = serde_json::to_vec(&plan.partitions).map_or(0, |json| json.len());
-    if size <= MAX_PLAN {
-        return step;
-    }
-    Step::Fail(Rejection::new(
-        "PlanTooLarge",
-        format!(
-            "the plan of {} does not fit into the resource; select some of the topics, and reset the others after it",
-            count(plan.totals.partitions, "partition")
-        ),
-    ))
 }
 
 /// What is published about the reset, and about its group.
@@ -315,16 +294,6 @@ mod tests {
                 .unwrap()
                 .starts_with("would change the offsets of 1 of 1 partition")
         );
-    }
-
-    #[test]
-    fn a_plan_that_does_not_fit_fails_before_anything_is_committed() {
-        let mut large = plan();
-        large.partitions = vec![large.partitions[0].clone(); 12_000];
-        assert!(
-            matches!(fitting(Step::Store(large)), Step::Fail(failure) if failure.reason == "PlanTooLarge")
-        );
-        assert_eq!(fitting(Step::Store(plan())), Step::Store(plan()));
     }
 
     #[test]
