@@ -167,7 +167,8 @@ impl OffsetResets {
         }
         // The cache may be behind: a stored plan must never be made again, and a group that was stopped just
         // before the reset was created is stopped.
-        let Some(reset) = stored::reset(&self.scope, cached).await? else {
+        let stored = stored::reset(&self.scope, cached).await?; // (client)
+        let Some(reset) = stored.filter(|reset| reset.metadata.deletion_timestamp.is_none()) else {
             return Ok(Action::await_change());
         };
         if phase(&reset).is_final() {
