@@ -1,6 +1,7 @@
 //! The KafkaOffsetResets of a scope. In: a client. Out: a cache, the reset that holds a group, and which groups
 //! and resets a change concerns. Groups are served without it: a cluster whose CRD is not installed yet, or
-//! where the operator may not watch resets, has none, and this looks again every minute.
+//! where the operator may not watch resets, has none, and this looks again every minute. Resets that were listed
+//! once hold their groups through refusals of a few minutes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,11 +24,19 @@ use crate::kafka::model::GroupKey;
 
 /// Time between two attempts while the resource does not exist or may not be watched.
 const UNAVAILABLE_RETRY: Duration = Duration::from_secs(60);
+/// A refusal of what was listed before usually passes: API servers answer 403 and 404 while they start, and
+/// roles are replaced. The holds end after this time, because what nobody can see or delete must not hold a group.
+const GIVE_UP: Duration = Duration::from_secs(300);
+/// Time between two attempts until then.
+const REFUSED_RETRY: Duration = Duration::from_secs(5);
 /// Other failures pass by themselves.
 const RETRY: Duration = Duration::from_secs(2);
 /// Groups wait for the first list for this long. Without it, a restarted operator would start workers that a
 /// reset holds.
 const FIRST_LIST: Duration = Duration::from_secs(30);
+
+/// Resets of one page of a list: one with its plan has up to 1.5 MiB.
+const PAGE: u32 = 20;
 
 /// A resource that may fail to parse.
 pub type GuardedReset = DeserializeGuard<KafkaOffsetReset>;
@@ -98,6 +107,29 @@ fn of(store: &Store<GuardedReset>, namespace: &str, group: &str) -> Vec<Arc<Guar
     })
 }
 
+/// Refusals in a row.
+#[derive(Default)]
+struct Refusals {
+    /// Whether the resets were known before.
+    listed: bool,
+    since: Option<Instant>,
+}
+
+impl Refusals {
+    fn end(&mut self) {
+        *self = Self {
+            listed: true,
+            since: None,
+        };
+    }
+
+    /// Counts one. Returns whether the resets are given up.
+    fn count(&mut self, now: Instant) -> bool {
+        let since = *self.since.get_or_insert(now);
+        !self.listed || now.duration_since(since) > GIVE_UP
+    }
+}
+
 /// The side that watches.
 struct Watched {
     store: Store<GuardedReset>,
@@ -111,9 +143,14 @@ struct Watched {
 impl Watched {
     async fn run(mut self, api: Api<GuardedReset>, known: watch::Sender<bool>) {
         let mut logged = None;
+        let mut refusals = Refusals::default();
         loop {
-            let why = self.watch(&api, &known, &mut logged).await;
-            // What nobody can see or delete must not hold a group.
+            let why = self.watch(&api, &known, &mut logged, &mut refusals).await;
+            if !refusals.count(Instant::now()) {
+                tracing::warn!("the watch of KafkaOffsetResets was refused, retrying: {why}");
+                tokio::time::sleep(REFUSED_RETRY).await;
+                continue;
+            }
             self.take(&watcher::Event::Init);
             self.take(&watcher::Event::InitDone);
             known.send_replace(true);
@@ -132,6 +169,7 @@ impl Watched {
         api: &Api<GuardedReset>,
         known: &watch::Sender<bool>,
         logged: &mut Option<&'static str>,
+        refusals: &mut Refusals,
     ) -> &'static str {
         // Asked first, because the watcher logs each refusal as a warning.
         if let Err(kube::Error::Api(status)) = api.list_metadata(&ListParams::default().limit(1)).await
@@ -147,6 +185,7 @@ impl Watched {
                 Some(Ok(event)) => {
                     self.take(&event);
                     if matches!(event, watcher::Event::InitDone) {
+                        refusals.end();
                         known.send_replace(true);
                         if logged.take().is_some() {
                             tracing::info!("KafkaOffsetResets are served now");
@@ -316,6 +355,19 @@ mod tests {
         watched.take(&watcher::Event::InitDone);
         assert_eq!(groups(&mut changes), 2);
         assert!(watched.store.state().is_empty());
+    }
+
+    #[test]
+    fn resets_that_were_listed_are_given_up_only_after_minutes_of_refusals() {
+        let start = Instant::now();
+        let mut refusals = Refusals::default();
+        assert!(refusals.count(start), "the CRD is not installed");
+        refusals.end();
+        assert!(!refusals.count(start));
+        assert!(!refusals.count(start + GIVE_UP));
+        refusals.end();
+        assert!(!refusals.count(start + GIVE_UP + REFUSED_RETRY), "counted anew");
+        assert!(refusals.count(start + GIVE_UP * 2 + REFUSED_RETRY * 2));
     }
 
     #[test]
