@@ -21,13 +21,13 @@ use tokio::sync::watch;
 
 use crate::group::reset_order;
 use crate::kafka::model::GroupKey;
+use refusals::{Refusals, advice, unavailable};
+
+mod refusals;
 
 /// Time between two attempts while the resource does not exist or may not be watched.
 const UNAVAILABLE_RETRY: Duration = Duration::from_secs(60);
-/// A refusal of what was listed before usually passes: API servers answer 403 and 404 while they start, and
-/// roles are replaced. The holds end after this time, because what nobody can see or delete must not hold a group.
-const GIVE_UP: Duration = Duration::from_secs(300);
-/// Time between two attempts until then.
+/// Time between two attempts while the holds stay through refusals.
 const REFUSED_RETRY: Duration = Duration::from_secs(5);
 /// Other failures pass by themselves.
 const RETRY: Duration = Duration::from_secs(2);
@@ -43,7 +43,7 @@ pub type GuardedReset = DeserializeGuard<KafkaOffsetReset>;
 /// The key of a reset in the queue.
 pub type ResetRef = ObjectRef<GuardedReset>;
 
-/// The resets of one scope, without their plans.
+/// The resets of one scope, without their plans and lists of offsets.
 #[derive(Clone)]
 pub struct Resets {
     pub store: Store<GuardedReset>,
@@ -107,29 +107,6 @@ fn of(store: &Store<GuardedReset>, namespace: &str, group: &str) -> Vec<Arc<Guar
     })
 }
 
-/// Refusals in a row.
-#[derive(Default)]
-struct Refusals {
-    /// Whether the resets were known before.
-    listed: bool,
-    since: Option<Instant>,
-}
-
-impl Refusals {
-    fn end(&mut self) {
-        *self = Self {
-            listed: true,
-            since: None,
-        };
-    }
-
-    /// Counts one. Returns whether the resets are given up.
-    fn count(&mut self, now: Instant) -> bool {
-        let since = *self.since.get_or_insert(now);
-        !self.listed || now.duration_since(since) > GIVE_UP
-    }
-}
-
 /// The side that watches.
 struct Watched {
     store: Store<GuardedReset>,
@@ -177,7 +154,7 @@ impl Watched {
         {
             return why;
         }
-        let events = watcher(api.clone(), watcher::Config::default()).modify(drop_plan);
+        let events = watcher(api.clone(), watcher::Config::default().page_size(PAGE)).modify(drop_lists);
         let mut events = std::pin::pin!(events);
         let started = Instant::now();
         loop {
@@ -255,37 +232,17 @@ impl Watched {
     }
 }
 
-/// The plan can have thousands of partitions; who needs it reads the resource.
-fn drop_plan(reset: &mut GuardedReset) {
-    reset.meta_mut().managed_fields = None;
-    if let Ok(reset) = &mut reset.0
-        && let Some(status) = &mut reset.status
-    {
+/// The plan and the offsets that were asked for can have thousands of partitions; who needs them reads the
+/// resource.
+fn drop_lists(reset: &mut GuardedReset) {
+    let metadata = reset.meta_mut();
+    metadata.managed_fields = None;
+    // Of kubectl apply; it has the whole spec.
+    metadata.annotations = None;
+    let Ok(reset) = &mut reset.0 else { return };
+    reset.spec.to.offsets = None;
+    if let Some(status) = &mut reset.status {
         status.partitions = Vec::new();
-    }
-}
-
-/// What to do, if the resource does not exist or may not be watched.
-fn unavailable(error: &watcher::Error) -> Option<&'static str> {
-    match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => advice(status.code),
-        _ => None,
-    }
-}
-
-/// What to do about an answer of the API server that waiting does not change.
-fn advice(code: u16) -> Option<&'static str> {
-    match code {
-        404 => Some(
-            "the CRD kafkaoffsetresets.kafka-consumer.dev is not installed; install it: kafka-consumer-operator crd | kubectl apply --server-side -f -",
-        ),
-        403 => Some(
-            "the operator may not watch kafkaoffsetresets; grant get, list, watch and delete on kafkaoffsetresets, and patch on kafkaoffsetresets/status",
-        ),
-        _ => None,
     }
 }
 
@@ -358,19 +315,6 @@ mod tests {
     }
 
     #[test]
-    fn resets_that_were_listed_are_given_up_only_after_minutes_of_refusals() {
-        let start = Instant::now();
-        let mut refusals = Refusals::default();
-        assert!(refusals.count(start), "the CRD is not installed");
-        refusals.end();
-        assert!(!refusals.count(start));
-        assert!(!refusals.count(start + GIVE_UP));
-        refusals.end();
-        assert!(!refusals.count(start + GIVE_UP + REFUSED_RETRY), "counted anew");
-        assert!(refusals.count(start + GIVE_UP * 2 + REFUSED_RETRY * 2));
-    }
-
-    #[test]
     fn the_end_of_a_reset_requests_those_that_wait_for_it() {
         let (mut watched, mut changes) = watched();
         watched.take(&watcher::Event::Apply(in_phase("second", ResetPhase::Pending)));
@@ -384,24 +328,17 @@ mod tests {
     }
 
     #[test]
-    fn the_cache_has_no_plans() {
+    fn the_cache_has_no_long_lists() {
         let mut reset = in_phase("again", ResetPhase::Succeeded);
-        drop_plan(&mut reset);
-        assert!(reset.0.unwrap().status.unwrap().partitions.is_empty());
-    }
-
-    #[test]
-    fn a_missing_crd_and_a_missing_right_say_what_to_do() {
-        let failed = |code: u16| {
-            let status = serde_json::json!({"status": "Failure", "message": "no", "code": code});
-            watcher::Error::InitialListFailed(kube::Error::Api(serde_json::from_value(status).unwrap()))
+        let offset = crds::offset_reset::PartitionOffset {
+            topic: "orders".into(),
+            partition: 0,
+            offset: 1,
         };
-        assert!(unavailable(&failed(404)).unwrap().contains("install it"));
-        assert!(
-            unavailable(&failed(403))
-                .unwrap()
-                .contains("grant get, list, watch")
-        );
-        assert_eq!(unavailable(&failed(500)), None);
+        reset.0.as_mut().unwrap().spec.to.offsets = Some(vec![offset]);
+        drop_lists(&mut reset);
+        let reset = reset.0.unwrap();
+        assert_eq!(reset.spec.to.offsets, None);
+        assert!(reset.status.unwrap().partitions.is_empty());
     }
 }
