@@ -178,8 +178,8 @@ pub struct ResetTopic {
 pub struct KafkaOffsetResetStatus {
     /// How far it is. Succeeded and Failed are final. To cancel, delete the resource.
     ///
-    /// - Pending: the group does not exist yet, or Kafka cannot be reached, or another reset of the group is
-    ///   first.
+    /// - Pending: the group does not exist yet or its spec has not been checked yet, or Kafka cannot be reached,
+    ///   or another reset of the group is first.
     /// - Stopping: waits until the group has no members.
     /// - Resetting: the plan is stored and is being committed.
     /// - Succeeded: the offsets are committed; with dryRun: the plan is complete.

@@ -136,6 +136,12 @@ impl<'a> Situation<'a> {
                     ),
                 ));
             }
+            if self.is_unseen(group) {
+                let message = format!(
+                    "the operator has not checked the current spec of KafkaConsumerGroup {name} yet, and stops its workers only if it can start them again"
+                );
+                return Err(self.wait("WaitingForGroup", message, Some(OFTEN)));
+            }
             if let Some(why) = self.not_accepted(group) {
                 return Err(fail(
                     "GroupNotAccepted",
@@ -197,15 +203,24 @@ impl<'a> Situation<'a> {
         }
     }
 
+    /// Whether the spec of a group that is to be stopped for the reset has not been checked.
+    fn is_unseen(&self, group: &KafkaConsumerGroup) -> bool {
+        let observed = group
+            .status
+            .as_ref()
+            .and_then(|status| status.observed_generation);
+        self.is_to_stop(group) && observed != group.metadata.generation
+    }
+
     /// Why the operator could not start the workers of a group again that it has to stop for the reset.
     fn not_accepted(&self, group: &KafkaConsumerGroup) -> Option<String> {
-        let runs = group.spec.desired_state != DesiredState::Stopped;
-        let status = group.status.as_ref()?;
-        let accepted = find(&status.conditions, ACCEPTED)?;
-        let is_current = status.observed_generation == group.metadata.generation;
-        let refused = runs && is_current && accepted.status == "False";
-        let waits = phase(self.reset) == ResetPhase::Pending;
-        (refused && waits).then(|| accepted.message.clone())
+        let accepted = find(&group.status.as_ref()?.conditions, ACCEPTED)?;
+        let is_refused = self.is_to_stop(group) && accepted.status == "False";
+        is_refused.then(|| accepted.message.clone())
+    }
+
+    fn is_to_stop(&self, group: &KafkaConsumerGroup) -> bool {
+        group.spec.desired_state != DesiredState::Stopped && phase(self.reset) == ResetPhase::Pending
     }
 
     /// The next step after the question for positions.

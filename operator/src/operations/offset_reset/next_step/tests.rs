@@ -27,6 +27,10 @@ impl Scenario {
     fn new(changes: serde_json::Value) -> Self {
         let mut group = group();
         group.spec.desired_state = DesiredState::Stopped;
+        group.status = Some(crds::KafkaConsumerGroupStatus {
+            observed_generation: group.metadata.generation,
+            ..Default::default()
+        });
         Self {
             reset: reset("again", changes),
             group: Some(group),
@@ -315,6 +319,23 @@ fn a_group_that_could_not_start_again_is_not_stopped() {
     let mut stopped = Scenario::new(json!({}));
     stopped.group.as_mut().unwrap().status = scenario.group.and_then(|group| group.status);
     assert_eq!(short(&stopped.step()), "store");
+}
+
+#[test]
+fn a_group_whose_spec_is_not_checked_yet_is_not_stopped() {
+    let mut scenario = Scenario::running();
+    scenario.group.as_mut().unwrap().metadata.generation = Some(3);
+    assert_eq!(short(&scenario.step()), "Pending WaitingForGroup");
+    let status = scenario.group.as_mut().unwrap().status.take();
+    assert_eq!(short(&scenario.step()), "Pending WaitingForGroup");
+    // Neither does a stopped group wait, nor one that is stopped for the reset already.
+    scenario.desired(DesiredState::Stopped);
+    scenario.workers = Workers::default();
+    scenario.positions.members = Vec::new();
+    assert_eq!(short(&scenario.step()), "store");
+    scenario.group.as_mut().unwrap().status = status;
+    scenario.desired(DesiredState::Running);
+    assert_eq!(short(&scenario.phase(ResetPhase::Stopping).step()), "store");
 }
 
 #[test]
