@@ -72,7 +72,7 @@ mod tests {
         assert!(!refusals.count(start));
         assert!(!refusals.count(start + GIVE_UP));
         refusals.end();
-        assert!(!refusals.count(start + GIVE_UP + SECOND), "counted anew");
+        assert!(!refusals.count(start + GIVE_UP + SECOND));
         assert!(refusals.count(start + GIVE_UP * 2 + SECOND * 2));
     }
 
