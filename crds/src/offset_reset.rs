@@ -126,7 +126,6 @@ pub struct ResetTarget {
     /// One offset per partition. Required with type Offsets, not allowed otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["topic".to_string(), "partition".to_string()]))]
     pub offsets: Option<Vec<PartitionOffset>>,
     /// Number of offsets to move by: negative to read records again, positive to skip some. Required with type
     /// Shift, not allowed otherwise. Kafka may need offsets for markers of transactions, and compaction removes
@@ -179,8 +178,8 @@ pub struct ResetTopic {
 pub struct KafkaOffsetResetStatus {
     /// How far it is. Succeeded and Failed are final. To cancel, delete the resource.
     ///
-    /// - Pending: the group does not exist yet, or Kafka cannot be reached, or another reset of the group is
-    ///   first.
+    /// - Pending: the group does not exist yet or its spec has not been checked yet, or Kafka cannot be reached,
+    ///   or another reset of the group is first.
     /// - Stopping: waits until the group has no members.
     /// - Resetting: the plan is stored and is being committed.
     /// - Succeeded: the offsets are committed; with dryRun: the plan is complete.
@@ -209,6 +208,9 @@ pub struct KafkaOffsetResetStatus {
     /// Sums over status.partitions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub totals: Option<ResetTotals>,
+    /// What the stored plan was made for. It is committed nowhere else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned_for: Option<PlannedFor>,
     /// The plan, one entry per partition. It is stored before anything is committed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub partitions: Vec<PlannedPartition>,
@@ -249,6 +251,20 @@ pub struct ResetTotals {
     pub again: i64,
     /// Offsets that will not be read. Without a committed offset, counted from the first offset that Kafka has.
     pub skipped: i64,
+}
+
+/// The group and the Kafka cluster of a plan.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedFor {
+    /// UID of the KafkaConsumerGroup.
+    pub group_uid: String,
+    /// Id of the Kafka cluster. Absent if the operator did not know it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_id: Option<String>,
+    /// spec.kafka.bootstrapServers of the group.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bootstrap_servers: Vec<String>,
 }
 
 /// What happens to one partition.

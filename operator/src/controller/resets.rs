@@ -1,6 +1,7 @@
 //! The KafkaOffsetResets of a scope. In: a client. Out: a cache, the reset that holds a group, and which groups
 //! and resets a change concerns. Groups are served without it: a cluster whose CRD is not installed yet, or
-//! where the operator may not watch resets, has none, and this looks again every minute.
+//! where the operator may not watch resets, has none, and this looks again every minute. Resets that were listed
+//! once hold their groups through refusals of a few minutes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,21 +21,29 @@ use tokio::sync::watch;
 
 use crate::group::reset_order;
 use crate::kafka::model::GroupKey;
+use refusals::{Refusals, advice, unavailable};
+
+mod refusals;
 
 /// Time between two attempts while the resource does not exist or may not be watched.
 const UNAVAILABLE_RETRY: Duration = Duration::from_secs(60);
+/// Time between two attempts while the holds stay through refusals.
+const REFUSED_RETRY: Duration = Duration::from_secs(5);
 /// Other failures pass by themselves.
 const RETRY: Duration = Duration::from_secs(2);
 /// Groups wait for the first list for this long. Without it, a restarted operator would start workers that a
 /// reset holds.
 const FIRST_LIST: Duration = Duration::from_secs(30);
 
+/// Resets of one page of a list: one with its plan has up to 1.5 MiB.
+const PAGE: u32 = 20;
+
 /// A resource that may fail to parse.
 pub type GuardedReset = DeserializeGuard<KafkaOffsetReset>;
 /// The key of a reset in the queue.
 pub type ResetRef = ObjectRef<GuardedReset>;
 
-/// The resets of one scope, without their plans.
+/// The resets of one scope, without their plans and lists of offsets.
 #[derive(Clone)]
 pub struct Resets {
     pub store: Store<GuardedReset>,
@@ -111,9 +120,14 @@ struct Watched {
 impl Watched {
     async fn run(mut self, api: Api<GuardedReset>, known: watch::Sender<bool>) {
         let mut logged = None;
+        let mut refusals = Refusals::default();
         loop {
-            let why = self.watch(&api, &known, &mut logged).await;
-            // What nobody can see or delete must not hold a group.
+            let why = self.watch(&api, &known, &mut logged, &mut refusals).await;
+            if !refusals.count(Instant::now()) {
+                tracing::warn!("the watch of KafkaOffsetResets was refused, retrying: {why}");
+                tokio::time::sleep(REFUSED_RETRY).await;
+                continue;
+            }
             self.take(&watcher::Event::Init);
             self.take(&watcher::Event::InitDone);
             known.send_replace(true);
@@ -132,6 +146,7 @@ impl Watched {
         api: &Api<GuardedReset>,
         known: &watch::Sender<bool>,
         logged: &mut Option<&'static str>,
+        refusals: &mut Refusals,
     ) -> &'static str {
         // Asked first, because the watcher logs each refusal as a warning.
         if let Err(kube::Error::Api(status)) = api.list_metadata(&ListParams::default().limit(1)).await
@@ -139,7 +154,7 @@ impl Watched {
         {
             return why;
         }
-        let events = watcher(api.clone(), watcher::Config::default()).modify(drop_plan);
+        let events = watcher(api.clone(), watcher::Config::default().page_size(PAGE)).modify(drop_lists);
         let mut events = std::pin::pin!(events);
         let started = Instant::now();
         loop {
@@ -147,6 +162,7 @@ impl Watched {
                 Some(Ok(event)) => {
                     self.take(&event);
                     if matches!(event, watcher::Event::InitDone) {
+                        refusals.end();
                         known.send_replace(true);
                         if logged.take().is_some() {
                             tracing::info!("KafkaOffsetResets are served now");
@@ -216,37 +232,17 @@ impl Watched {
     }
 }
 
-/// The plan can have thousands of partitions; who needs it reads the resource.
-fn drop_plan(reset: &mut GuardedReset) {
-    reset.meta_mut().managed_fields = None;
-    if let Ok(reset) = &mut reset.0
-        && let Some(status) = &mut reset.status
-    {
+/// The plan and the offsets that were asked for can have thousands of partitions; who needs them reads the
+/// resource.
+fn drop_lists(reset: &mut GuardedReset) {
+    let metadata = reset.meta_mut();
+    metadata.managed_fields = None;
+    // Of kubectl apply; it has the whole spec.
+    metadata.annotations = None;
+    let Ok(reset) = &mut reset.0 else { return };
+    reset.spec.to.offsets = None;
+    if let Some(status) = &mut reset.status {
         status.partitions = Vec::new();
-    }
-}
-
-/// What to do, if the resource does not exist or may not be watched.
-fn unavailable(error: &watcher::Error) -> Option<&'static str> {
-    match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => advice(status.code),
-        _ => None,
-    }
-}
-
-/// What to do about an answer of the API server that waiting does not change.
-fn advice(code: u16) -> Option<&'static str> {
-    match code {
-        404 => Some(
-            "the CRD kafkaoffsetresets.kafka-consumer.dev is not installed; install it: kafka-consumer-operator crd | kubectl apply --server-side -f -",
-        ),
-        403 => Some(
-            "the operator may not watch kafkaoffsetresets; grant get, list, watch and delete on kafkaoffsetresets, and patch on kafkaoffsetresets/status",
-        ),
-        _ => None,
     }
 }
 
@@ -333,24 +329,17 @@ mod tests {
     }
 
     #[test]
-    fn the_cache_has_no_plans() {
+    fn the_cache_has_no_long_lists() {
         let mut reset = in_phase("again", ResetPhase::Succeeded);
-        drop_plan(&mut reset);
-        assert!(reset.0.unwrap().status.unwrap().partitions.is_empty());
-    }
-
-    #[test]
-    fn a_missing_crd_and_a_missing_right_say_what_to_do() {
-        let failed = |code: u16| {
-            let status = serde_json::json!({"status": "Failure", "message": "no", "code": code});
-            watcher::Error::InitialListFailed(kube::Error::Api(serde_json::from_value(status).unwrap()))
+        let offset = crds::offset_reset::PartitionOffset {
+            topic: "orders".into(),
+            partition: 0,
+            offset: 1,
         };
-        assert!(unavailable(&failed(404)).unwrap().contains("install it"));
-        assert!(
-            unavailable(&failed(403))
-                .unwrap()
-                .contains("grant get, list, watch")
-        );
-        assert_eq!(unavailable(&failed(500)), None);
+        reset.0.as_mut().unwrap().spec.to.offsets = Some(vec![offset]);
+        drop_lists(&mut reset);
+        let reset = reset.0.unwrap();
+        assert_eq!(reset.spec.to.offsets, None);
+        assert!(reset.status.unwrap().partitions.is_empty());
     }
 }

@@ -63,7 +63,17 @@ fn selected(
     }
     if let (ResetType::Offsets, Some(offsets)) = (reset.to.kind, &reset.to.offsets) {
         let mut listed: BTreeMap<String, Vec<i32>> = BTreeMap::new();
+        let mut seen = BTreeSet::new();
         for offset in offsets {
+            if !seen.insert((&offset.topic, offset.partition)) {
+                return Err(Rejection::new(
+                    "DuplicateOffset",
+                    format!(
+                        "to.offsets has more than one offset for partition {} of topic \"{}\"; keep one",
+                        offset.partition, offset.topic
+                    ),
+                ));
+            }
             let selection = topics.get(&offset.topic);
             let is_selected = topics.is_empty()
                 || selection.is_some_and(|some| some.is_empty() || some.contains(&offset.partition));

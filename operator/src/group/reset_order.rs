@@ -12,9 +12,9 @@ pub fn phase(reset: &KafkaOffsetReset) -> ResetPhase {
     phase.unwrap_or(ResetPhase::Pending)
 }
 
-/// Whether it will commit offsets, or does.
+/// Whether it will commit offsets, or does. A finalizer may keep one that is deleted.
 fn is_open(reset: &KafkaOffsetReset) -> bool {
-    !reset.spec.dry_run && !phase(reset).is_final()
+    !reset.spec.dry_run && !phase(reset).is_final() && reset.metadata.deletion_timestamp.is_none()
 }
 
 /// A plan that is stored precedes, because it may be committed in part. Then the oldest, then the name.
@@ -50,7 +50,7 @@ pub fn hold<'a>(group: &str, resets: impl IntoIterator<Item = &'a KafkaOffsetRes
             ResetPhase::Resetting => true,
             ResetPhase::Pending | ResetPhase::Succeeded | ResetPhase::Failed => false,
         };
-        holds && !reset.spec.dry_run && reset.spec.group_ref.name == group
+        holds && is_open(reset) && reset.spec.group_ref.name == group
     });
     holding
         .min_by_key(|reset| rank(reset))
@@ -99,6 +99,18 @@ mod tests {
         dry.spec.dry_run = true;
         let all = [elsewhere, other_group, dry];
         assert_eq!(first_before(&with("last", late, Pending), &all), None);
+    }
+
+    #[test]
+    fn a_reset_that_is_deleted_neither_holds_nor_precedes() {
+        for phase in [ResetPhase::Pending, ResetPhase::Stopping, ResetPhase::Resetting] {
+            let mut deleted = with("deleted", "2026-01-01T00:00:00Z", phase);
+            deleted.metadata.finalizers = Some(vec!["example.com/audit".into()]);
+            deleted.metadata.deletion_timestamp = deleted.metadata.creation_timestamp.clone();
+            let next = with("next", "2026-01-02T00:00:00Z", ResetPhase::Pending);
+            assert_eq!(hold("orders", [&deleted]), None, "{phase}");
+            assert_eq!(first_before(&next, [&deleted, &next]), None, "{phase}");
+        }
     }
 
     #[test]

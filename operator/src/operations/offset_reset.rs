@@ -3,8 +3,11 @@
 //! operator that is killed commits the same plan again and never makes another one. Stops no worker itself: the
 //! phase of a reset holds its group ([`crate::group::reset_order::hold`]).
 
+pub mod expiry;
 pub mod next_step;
+pub mod planned_for;
 pub mod report;
+pub mod size;
 pub mod stored;
 
 use std::collections::HashMap;
@@ -13,11 +16,9 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crds::KafkaOffsetReset;
-use crds::worker_config::group_id;
+use crds::{KafkaOffsetReset, KafkaOffsetResetStatus};
 use futures::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
-use kube::api::{DeleteParams, Preconditions};
 use kube::runtime::controller::{Action, Error as QueueError};
 use kube::runtime::{Config, applier, watcher};
 use kube::{Resource, ResourceExt};
@@ -32,7 +33,9 @@ use crate::group::offset_reset::{changes, record_offsets, set_record_times};
 use crate::group::reset_order::{first_before, phase};
 use crate::kafka::model::{GroupKey, KafkaProblem};
 use crate::sync::lock;
+use expiry::expire;
 use next_step::{GroupState, Question, Situation, Step};
+use planned_for::id_of;
 use stored::{ReadError, StoredGroup};
 
 /// One change of a reset is followed by others.
@@ -160,15 +163,16 @@ impl OffsetResets {
         self.scope.caches.ready().await.map_err(DereferenceError::from)?;
         if phase(cached).is_final() {
             lock(&self.memories).remove(key);
-            return self.expire(cached).await; // (client)
+            return expire(&self.scope, cached).await; // (client)
         }
         // The cache may be behind: a stored plan must never be made again, and a group that was stopped just
         // before the reset was created is stopped.
-        let Some(reset) = stored::reset(&self.scope, cached).await? else {
+        let stored = stored::reset(&self.scope, cached).await?; // (client)
+        let Some(reset) = stored.filter(|reset| reset.metadata.deletion_timestamp.is_none()) else {
             return Ok(Action::await_change());
         };
         if phase(&reset).is_final() {
-            return self.expire(&reset).await; // (client)
+            return expire(&self.scope, &reset).await; // (client)
         }
         let group = stored::group(&self.scope, &reset).await?; // (client)
         if let Some(group) = &group
@@ -182,7 +186,6 @@ impl OffsetResets {
             Ok(question) => self.ask(&situation, question).await?, // (client)
             Err(step) => step,
         };
-        let step = report::fitting(step);
         self.carry_out(key, &reset, group.as_ref(), step).await // (client)
     }
 
@@ -246,7 +249,7 @@ impl OffsetResets {
                 let _alone = memory.lock().await;
                 let stored = situation.reset.status.as_ref();
                 let offsets = changes(stored.map_or(&[], |status| &status.partitions));
-                let id = group_id(&namespace, &name, &group.spec);
+                let id = id_of(group);
                 let answer = kafka.commit_reset(&group.spec.kafka, &credentials, &id, &offsets);
                 let answer = bounded(answer).await;
                 kafka.invalidate(&GroupKey::new(&namespace, &name));
@@ -263,18 +266,18 @@ impl OffsetResets {
         group: Option<&StoredGroup>,
         step: Step,
     ) -> Result<Action, ResetError> {
-        let id = group.and_then(|group| group.parsed.as_ref().ok()).map(|group| {
-            group_id(
-                &group.namespace().unwrap_or_default(),
-                &group.name_any(),
-                &group.spec,
-            )
-        });
-        let new = report::status(reset, id, &step, Timestamp::now());
+        let parsed = group.and_then(|group| group.parsed.as_ref().ok());
+        let mut step = step;
+        let mut new = report::status(reset, parsed, &step, Timestamp::now());
         if reset.status.as_ref() != Some(&new) {
-            let slot = self.scope.api_slot().await;
-            let written = report::write(&self.scope.context.client, reset, &new).await;
-            drop(slot);
+            let mut written = self.write(reset, &new).await;
+            if let (Err(error), Step::Store(plan) | Step::Show(plan)) = (&written, &step)
+                && let Some(refused) = size::refused(plan, error)
+            {
+                step = Step::Fail(refused);
+                new = report::status(reset, parsed, &step, Timestamp::now());
+                written = self.write(reset, &new).await;
+            }
             match written {
                 Ok(_) => {}
                 Err(error) if is_not_found(&error) => return Ok(Action::await_change()),
@@ -304,6 +307,15 @@ impl OffsetResets {
         }))
     }
 
+    async fn write(
+        &self,
+        reset: &KafkaOffsetReset,
+        status: &KafkaOffsetResetStatus,
+    ) -> Result<KafkaOffsetReset, kube::Error> {
+        let _slot = self.scope.api_slot().await;
+        report::write(&self.scope.context.client, reset, status).await
+    }
+
     async fn publish(&self, reset: &KafkaOffsetReset, group: Option<&StoredGroup>, events: report::Events) {
         let (namespace, name) = (reset.namespace().unwrap_or_default(), reset.name_any());
         if let Some(event) = events.reset {
@@ -324,45 +336,9 @@ impl OffsetResets {
         }
     }
 
-    /// Deletes a reset whose time to live is over.
-    async fn expire(&self, reset: &KafkaOffsetReset) -> Result<Action, ResetError> {
-        let Some(left) = time_left(reset, Timestamp::now()) else {
-            return Ok(Action::await_change());
-        };
-        if !left.is_zero() {
-            return Ok(Action::requeue(left));
-        }
-        let parameters = DeleteParams {
-            preconditions: Some(Preconditions {
-                uid: reset.uid(),
-                resource_version: None,
-            }),
-            ..DeleteParams::default()
-        };
-        match stored::api(&self.scope, reset)
-            .delete(&reset.name_any(), &parameters)
-            .await
-        {
-            Ok(_) => Ok(Action::await_change()),
-            Err(error) if is_not_found(&error) => Ok(Action::await_change()),
-            // Another one has the name now.
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(Action::await_change()),
-            Err(error) => Err(ResetError::Delete(Box::new(error))),
-        }
-    }
-
     fn remember<T>(&self, key: &ResetRef, with: impl FnOnce(&mut ResetMemory) -> T) -> T {
         with(lock(&self.memories).entry(key.clone()).or_default())
     }
-}
-
-/// Time until a reset that has ended is deleted. None: it stays.
-fn time_left(reset: &KafkaOffsetReset, now: Timestamp) -> Option<Duration> {
-    let ttl = reset.spec.ttl_seconds_after_finished?;
-    let ended = reset.status.as_ref()?.completion_time.as_ref()?;
-    let over = ended.0.as_second().saturating_add(ttl);
-    let left = over.saturating_sub(now.as_second());
-    Some(Duration::from_secs(u64::try_from(left).unwrap_or(0)))
 }
 
 async fn bounded<T>(answer: impl Future<Output = Result<T, KafkaProblem>>) -> Result<T, KafkaProblem> {
@@ -374,36 +350,7 @@ async fn bounded<T>(answer: impl Future<Output = Result<T, KafkaProblem>>) -> Re
 
 #[cfg(test)]
 mod tests {
-    use crds::KafkaOffsetResetStatus;
-    use crds::offset_reset::ResetPhase;
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-    use serde_json::json;
-
     use super::*;
-    use crate::fixtures::reset;
-
-    #[test]
-    fn a_reset_is_deleted_when_its_time_to_live_is_over() {
-        let at = |second| Timestamp::from_second(second).unwrap();
-        let ended = |ttl: Option<i64>| {
-            let mut reset = reset("again", json!({"ttlSecondsAfterFinished": ttl}));
-            reset.status = Some(KafkaOffsetResetStatus {
-                phase: Some(ResetPhase::Succeeded),
-                completion_time: Some(Time(at(100))),
-                ..Default::default()
-            });
-            reset
-        };
-        let left = |ttl, now| time_left(&ended(ttl), at(now)).map(|left| left.as_secs());
-        assert_eq!(left(None, 1000), None);
-        assert_eq!(left(Some(60), 100), Some(60));
-        assert_eq!(left(Some(60), 160), Some(0));
-        assert_eq!(left(Some(0), 90), Some(10));
-        assert_eq!(
-            left(Some(i64::MAX), 200),
-            Some(u64::try_from(i64::MAX - 200).unwrap())
-        );
-    }
 
     #[test]
     fn pauses_grow_to_a_minute() {

@@ -276,6 +276,21 @@ fn what_does_not_exist_is_refused_by_its_name() {
 }
 
 #[test]
+fn two_offsets_for_one_partition_are_refused() {
+    let offset =
+        |partition: i32, offset: i64| json!({"topic": "orders", "partition": partition, "offset": offset});
+    let given = |second: i32| reset(json!({"type": "Offsets", "offsets": [offset(0, 3), offset(second, 4)]}));
+    assert!(query(&given(1), "g", &group()).is_ok());
+    let refused = query(&given(0), "g", &group()).unwrap_err();
+    assert_eq!(refused.reason, "DuplicateOffset");
+    assert!(
+        refused.message.contains("partition 0 of topic \"orders\""),
+        "{}",
+        refused.message
+    );
+}
+
+#[test]
 fn a_plan_has_no_more_partitions_than_a_resource_can_hold() {
     let partitions = MAX_PARTITIONS + 1;
     let known = positions(&vec![at(None, 0, 9); partitions]);

@@ -6,10 +6,11 @@ use std::time::Duration;
 use crds::offset_reset::ResetPhase;
 use crds::spec::DesiredState;
 use crds::status::condition::ACCEPTED;
-use crds::worker_config::group_id;
 use crds::{KafkaConsumerGroup, KafkaOffsetReset};
 use kube::ResourceExt;
 
+use super::planned_for::{difference, id_of};
+use super::size;
 use crate::controller::update_status::conditions::{find, without_volatile_parts};
 use crate::group::members::names;
 use crate::group::offset_reset::{self, Plan};
@@ -28,6 +29,9 @@ pub const LEAVES_WITHIN: Duration = Duration::from_secs(120);
 const OFTEN: Duration = Duration::from_secs(2);
 /// While nothing is expected to happen soon; whatever it is requests a reconcile.
 const SELDOM: Duration = Duration::from_secs(30);
+/// A failure in phase Resetting says so.
+const MAY_BE_SET: &str =
+    "offsets of some partitions may be set: compare status.partitions with the committed offsets";
 
 /// What happens next.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,8 +112,14 @@ impl<'a> Situation<'a> {
         let group = self.group()?;
         let spec = &self.reset.spec;
         let (namespace, name) = (group.namespace().unwrap_or_default(), group.name_any());
-        if phase(self.reset) == ResetPhase::Resetting && self.has_plan() {
-            return Ok(Question::Commit(group));
+        if let Some(status) = &self.reset.status
+            && phase(self.reset) == ResetPhase::Resetting
+            && !status.partitions.is_empty()
+        {
+            return match difference(status, group) {
+                Some(why) => Err(self.other_group(&why)),
+                None => Ok(Question::Commit(group)),
+            };
         }
         if !spec.dry_run {
             if let Some(first) = &self.before {
@@ -126,6 +136,12 @@ impl<'a> Situation<'a> {
                     ),
                 ));
             }
+            if self.is_unseen(group) {
+                let message = format!(
+                    "the operator has not checked the current spec of KafkaConsumerGroup {name} yet, and stops its workers only if it can start them again"
+                );
+                return Err(self.wait("WaitingForGroup", message, Some(OFTEN)));
+            }
             if let Some(why) = self.not_accepted(group) {
                 return Err(fail(
                     "GroupNotAccepted",
@@ -135,8 +151,7 @@ impl<'a> Situation<'a> {
                 ));
             }
         }
-        let id = group_id(&namespace, &name, &group.spec);
-        let query = offset_reset::query(spec, &id, &group.spec).map_err(Step::Fail)?;
+        let query = offset_reset::query(spec, &id_of(group), &group.spec).map_err(Step::Fail)?;
         Ok(Question::Positions(group, query))
     }
 
@@ -144,19 +159,39 @@ impl<'a> Situation<'a> {
         let name = &self.reset.spec.group_ref.name;
         match self.group {
             GroupState::Present(group) => Ok(group),
+            GroupState::Missing if phase(self.reset) == ResetPhase::Resetting => {
+                Err(self.other_group(&format!("KafkaConsumerGroup {name} was deleted")))
+            }
             GroupState::Missing => Err(self.appears(Rejection::new(
                 "GroupNotFound",
                 format!(
                     "there is no KafkaConsumerGroup {name} in this namespace; correct groupRef.name, or create the group"
                 ),
             ))),
-            GroupState::Unreadable(problem) => Err(fail(
+            GroupState::Unreadable(problem) => Err(self.fail(
                 "GroupUnreadable",
-                format!(
+                &format!(
                     "the stored KafkaConsumerGroup {name} does not fit its schema: {problem}; correct it with kubectl edit kcg {name}"
                 ),
             )),
         }
+    }
+
+    /// The stored plan is for another group, or another cluster.
+    fn other_group(&self, why: &str) -> Step {
+        self.fail(
+            "GroupChanged",
+            &format!("{why} since the plan was made; create the reset again, if it is still wanted"),
+        )
+    }
+
+    /// Ends it. In phase Resetting, an attempt to commit may have come before.
+    fn fail(&self, reason: &'static str, message: &str) -> Step {
+        let changed = match phase(self.reset) {
+            ResetPhase::Resetting => MAY_BE_SET,
+            _ => "nothing was changed",
+        };
+        fail(reason, format!("{message}; {changed}"))
     }
 
     /// What is missing may have been applied together with the reset.
@@ -168,15 +203,24 @@ impl<'a> Situation<'a> {
         }
     }
 
+    /// Whether the spec of a group that is to be stopped for the reset has not been checked.
+    fn is_unseen(&self, group: &KafkaConsumerGroup) -> bool {
+        let observed = group
+            .status
+            .as_ref()
+            .and_then(|status| status.observed_generation);
+        self.is_to_stop(group) && observed != group.metadata.generation
+    }
+
     /// Why the operator could not start the workers of a group again that it has to stop for the reset.
     fn not_accepted(&self, group: &KafkaConsumerGroup) -> Option<String> {
-        let runs = group.spec.desired_state != DesiredState::Stopped;
-        let status = group.status.as_ref()?;
-        let accepted = find(&status.conditions, ACCEPTED)?;
-        let is_current = status.observed_generation == group.metadata.generation;
-        let refused = runs && is_current && accepted.status == "False";
-        let waits = phase(self.reset) == ResetPhase::Pending;
-        (refused && waits).then(|| accepted.message.clone())
+        let accepted = find(&group.status.as_ref()?.conditions, ACCEPTED)?;
+        let is_refused = self.is_to_stop(group) && accepted.status == "False";
+        is_refused.then(|| accepted.message.clone())
+    }
+
+    fn is_to_stop(&self, group: &KafkaConsumerGroup) -> bool {
+        group.spec.desired_state != DesiredState::Stopped && phase(self.reset) == ResetPhase::Pending
     }
 
     /// The next step after the question for positions.
@@ -194,6 +238,10 @@ impl<'a> Situation<'a> {
             Err(missing) if missing.reason == "TopicMissing" => return self.appears(missing),
             Err(refused) => return Step::Fail(refused),
         };
+        // Before the group is stopped for it.
+        if let Err(too_large) = size::fits(self.reset, &plan) {
+            return Step::Fail(too_large);
+        }
         if self.reset.spec.dry_run {
             return Step::Show(plan);
         }
@@ -253,10 +301,10 @@ impl<'a> Situation<'a> {
         }
         let shown = names(&members.iter().collect::<Vec<_>>());
         if self.obstructed_for >= LEAVES_WITHIN {
-            return fail(
+            return self.fail(
                 "GroupNotEmpty",
-                format!(
-                    "other members stay in the consumer group, and Kafka sets offsets only for a group without members: {shown}; nothing was changed; stop them, then create the reset again"
+                &format!(
+                    "other members stay in the consumer group, and Kafka sets offsets only for a group without members: {shown}; stop them, then create the reset again"
                 ),
             );
         }
@@ -274,13 +322,7 @@ impl<'a> Situation<'a> {
         let message = without_volatile_parts(&problem.to_string());
         match problem {
             KafkaProblem::Unreachable(_) => self.wait(problem.reason(), message, None),
-            _ if phase(self.reset) == ResetPhase::Resetting => fail(
-                problem.reason(),
-                format!(
-                    "{message}; offsets of some partitions may be set: compare status.partitions with the committed offsets"
-                ),
-            ),
-            _ => fail(problem.reason(), message),
+            _ => self.fail(problem.reason(), &message),
         }
     }
 
@@ -303,11 +345,6 @@ impl<'a> Situation<'a> {
             again,
             obstructed: false,
         })
-    }
-
-    fn has_plan(&self) -> bool {
-        let status = self.reset.status.as_ref();
-        status.is_some_and(|status| !status.partitions.is_empty())
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crds::names::OPERATOR_MANAGER;
 use crds::offset_reset::{ResetPhase, ResetTotals};
-use crds::{KafkaOffsetReset, KafkaOffsetResetStatus};
+use crds::{KafkaConsumerGroup, KafkaOffsetReset, KafkaOffsetResetStatus};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams};
@@ -12,6 +12,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
 use super::next_step::{Step, Waiting};
+use super::planned_for::{id_of, planned_for};
 use crate::controller::update_status::conditions::{Truth, Verdict, merge, whole_seconds};
 use crate::controller::update_status::events::{normal, warning};
 use crate::group::offset_reset::Plan;
@@ -23,20 +24,19 @@ use crate::group::wording::count;
 const COMPLETE: &str = "Complete";
 const FAILED: &str = "Failed";
 
-/// Most bytes of a plan as JSON. etcd accepts 1.5 MiB for the whole resource.
-const MAX_PLAN: usize = 1024 * 1024;
-
 /// The status after a step.
 pub fn status(
     reset: &KafkaOffsetReset,
-    group_id: Option<String>,
+    group: Option<&KafkaConsumerGroup>,
     step: &Step,
     now: Timestamp,
 ) -> KafkaOffsetResetStatus {
     let now = whole_seconds(now);
     let old = reset.status.clone().unwrap_or_default();
+    // A stored plan stays with the group id that it was made for.
+    let current = group.filter(|_| old.planned_for.is_none()).map(id_of);
     let mut new = KafkaOffsetResetStatus {
-        group_id: group_id.or_else(|| old.group_id.clone()),
+        group_id: current.or_else(|| old.group_id.clone()),
         start_time: old.start_time.clone().or(Some(Time(now))),
         ..old.clone()
     };
@@ -50,6 +50,7 @@ pub fn status(
         Step::Fail(Rejection { reason, message }) => (ResetPhase::Failed, *reason, message.clone()),
         Step::Store(plan) => {
             keep(&mut new, plan);
+            new.planned_for = group.map(planned_for);
             let partitions = count(plan.totals.changed, "partition");
             let message = format!("setting the offsets of {partitions}");
             (ResetPhase::Resetting, "Resetting", message)
@@ -104,24 +105,6 @@ fn summary(totals: &ResetTotals, notes: &[String], dry_run: bool) -> String {
         message.push_str(note);
     }
     message
-}
-
-/// A step whose plan is too large for the resource fails instead.
-pub fn fitting(step: Step) -> Step {
-    let (Step::Store(plan) | Step::Show(plan)) = &step else {
-        return step;
-    };
-    let size = serde_json::to_vec(&plan.partitions).map_or(0, |json| json.len());
-    if size <= MAX_PLAN {
-        return step;
-    }
-    Step::Fail(Rejection::new(
-        "PlanTooLarge",
-        format!(
-            "the plan of {} does not fit into the resource; select some of the topics, and reset the others after it",
-            count(plan.totals.partitions, "partition")
-        ),
-    ))
 }
 
 /// What is published about the reset, and about its group.
@@ -187,7 +170,7 @@ pub async fn write(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::reset;
+    use crate::fixtures::{group, reset};
     use crds::offset_reset::PlannedPartition;
 
     fn plan() -> Plan {
@@ -220,7 +203,7 @@ mod tests {
 
     fn after(reset: &KafkaOffsetReset, step: &Step, second: i64) -> KafkaOffsetReset {
         let mut reset = reset.clone();
-        reset.status = Some(status(&reset, Some("shop.orders".into()), step, at(second)));
+        reset.status = Some(status(&reset, Some(&group()), step, at(second)));
         reset
     }
 
@@ -241,6 +224,15 @@ mod tests {
         assert_eq!(
             (status.start_time, status.completion_time),
             (Some(Time(at(5))), None)
+        );
+        assert_eq!(status.planned_for, Some(planned_for(&group())));
+        // Whatever the group is by then.
+        let mut renamed = group();
+        renamed.spec.group_id = Some("other".into());
+        let later = super::status(&stored, Some(&renamed), &Step::Succeed, at(9));
+        assert_eq!(
+            (later.group_id.as_deref(), later.planned_for),
+            (Some("shop.orders"), Some(planned_for(&group())))
         );
         let ended = after(&stored, &Step::Succeed, 9);
         let status = ended.status.clone().unwrap();
@@ -303,16 +295,6 @@ mod tests {
                 .unwrap()
                 .starts_with("would change the offsets of 1 of 1 partition")
         );
-    }
-
-    #[test]
-    fn a_plan_that_does_not_fit_fails_before_anything_is_committed() {
-        let mut large = plan();
-        large.partitions = vec![large.partitions[0].clone(); 12_000];
-        assert!(
-            matches!(fitting(Step::Store(large)), Step::Fail(failure) if failure.reason == "PlanTooLarge")
-        );
-        assert_eq!(fitting(Step::Store(plan())), Step::Store(plan()));
     }
 
     #[test]

@@ -8,7 +8,9 @@ use serde_json::json;
 
 use super::*;
 use crate::fixtures::{group, reset};
-use crate::kafka::model::{PartlyCommitted, ResetPosition};
+use crate::kafka::model::ResetPosition;
+
+mod stored_plan;
 
 /// Owned form of [`Situation`]: a stopped group, and a reset that nobody has looked at.
 struct Scenario {
@@ -25,6 +27,10 @@ impl Scenario {
     fn new(changes: serde_json::Value) -> Self {
         let mut group = group();
         group.spec.desired_state = DesiredState::Stopped;
+        group.status = Some(crds::KafkaConsumerGroupStatus {
+            observed_generation: group.metadata.generation,
+            ..Default::default()
+        });
         Self {
             reset: reset("again", changes),
             group: Some(group),
@@ -224,7 +230,7 @@ fn other_members_are_waited_for_and_then_named() {
     assert_eq!(short(&failed), "Failed GroupNotEmpty");
     let why = message(failed);
     assert!(
-        why.contains("console-consumer") && why.contains("10.0.0.9"),
+        why.contains("console-consumer") && why.contains("10.0.0.9") && why.contains("nothing was changed"),
         "{why}"
     );
     // As long as a worker drains, nothing else is in the way.
@@ -318,6 +324,23 @@ fn a_group_that_could_not_start_again_is_not_stopped() {
 }
 
 #[test]
+fn a_group_whose_spec_is_not_checked_yet_is_not_stopped() {
+    let mut scenario = Scenario::running();
+    scenario.group.as_mut().unwrap().metadata.generation = Some(3);
+    assert_eq!(short(&scenario.step()), "Pending WaitingForGroup");
+    let status = scenario.group.as_mut().unwrap().status.take();
+    assert_eq!(short(&scenario.step()), "Pending WaitingForGroup");
+    // Neither does a stopped group wait, nor one that is stopped for the reset already.
+    scenario.desired(DesiredState::Stopped);
+    scenario.workers = Workers::default();
+    scenario.positions.members = Vec::new();
+    assert_eq!(short(&scenario.step()), "store");
+    scenario.group.as_mut().unwrap().status = status;
+    scenario.desired(DesiredState::Running);
+    assert_eq!(short(&scenario.phase(ResetPhase::Stopping).step()), "store");
+}
+
+#[test]
 fn an_unreadable_group_fails() {
     let scenario = Scenario::new(json!({}));
     let mut situation = scenario.situation();
@@ -360,43 +383,4 @@ fn an_unreachable_kafka_is_waited_for_in_every_phase_and_a_refusal_fails() {
         message(failed).contains("may be set"),
         "says what may have changed"
     );
-}
-
-#[test]
-fn a_stored_plan_is_committed_whatever_has_changed_meanwhile() {
-    for changes in [
-        json!({}),
-        json!({"stopGroup": true}),
-        json!({"to": {"type": "Shift", "by": -3}}),
-    ] {
-        let mut scenario = Scenario::new(changes).phase(ResetPhase::Resetting);
-        scenario.desired(DesiredState::Running);
-        scenario.before = Some("first");
-        let situation = scenario.situation();
-        assert!(matches!(situation.question(), Ok(Question::Commit(_))));
-    }
-}
-
-#[test]
-fn a_commit_succeeds_waits_for_members_or_names_what_is_missing() {
-    let mut scenario = Scenario::new(json!({})).phase(ResetPhase::Resetting);
-    let committed = |scenario: &Scenario, outcome| short(&scenario.situation().after_commit(Ok(outcome)));
-    let members = || ResetOutcome::Members(vec![member()]);
-    let partly = || {
-        ResetOutcome::Partly(PartlyCommitted {
-            committed: vec![("orders".into(), 0)],
-            failed: BTreeMap::from([(("orders".to_string(), 1), "denied".to_string())]),
-        })
-    };
-    assert_eq!(committed(&scenario, ResetOutcome::Committed), "succeed");
-    assert_eq!(committed(&scenario, members()), "Resetting WaitingForMembers");
-    assert_eq!(committed(&scenario, partly()), "Resetting PartlyCommitted");
-    scenario.obstructed_for = LEAVES_WITHIN;
-    assert_eq!(committed(&scenario, members()), "Failed GroupNotEmpty");
-    assert_eq!(committed(&scenario, partly()), "Failed PartlyCommitted");
-    let failed = scenario.situation().after_commit(Ok(partly()));
-    assert!(message(failed).contains("orders-1"), "names the partition");
-    // A worker that is still there has joined before the group was held.
-    scenario.workers.left = 1;
-    assert_eq!(committed(&scenario, members()), "Resetting WaitingForMembers");
 }
