@@ -69,6 +69,7 @@ mod tests {
             log_start: 0,
             end: 9,
             record_time: None,
+            clears_metadata: false,
             note: None,
         };
         Plan {
