@@ -227,9 +227,10 @@ impl KafkaClients {
         credentials: &KafkaCredentials,
         group_id: &str,
         offsets: &BTreeMap<Partition, i64>,
+        cluster_id: Option<&str>,
     ) -> Result<ResetOutcome, KafkaProblem> {
         let cluster = self.refresher(kafka, credentials, None).cluster().await?;
-        reset::commit(&cluster, group_id, offsets).await
+        reset::commit(&cluster, group_id, offsets, cluster_id).await
     }
 
     /// Takes the members of dead processes out of a group, which probably uses `protocol`, so that their

@@ -24,6 +24,8 @@ pub struct Plan {
     pub totals: ResetTotals,
     /// What the user should know beside the notes of the partitions, as sentences.
     pub notes: Vec<String>,
+    /// The Kafka cluster that it is for, if the brokers report it.
+    pub cluster_id: Option<String>,
 }
 
 /// The question to Kafka that [`plan`] needs the answer to. Refuses topics that the group does not have.
@@ -139,7 +141,10 @@ pub fn plan(
         ));
     }
     let postgres = offsets_in_postgres(group);
-    let mut plan = Plan::default();
+    let mut plan = Plan {
+        cluster_id: positions.cluster_id.clone(),
+        ..Plan::default()
+    };
     let mut without_commit = Vec::new();
     for (partition, position) in wanted {
         match target(reset, partition, position) {
@@ -273,8 +278,13 @@ fn target(reset: &KafkaOffsetResetSpec, partition: &Partition, at: &ResetPositio
             let found = offsets.find(|given| (&given.topic, given.partition) == (&partition.0, partition.1));
             exact(found?.offset)
         }
-        ResetType::Shift => exact(at.committed?.saturating_add(reset.to.by.unwrap_or_default())),
+        ResetType::Shift => exact(comparable(at)?.saturating_add(reset.to.by.unwrap_or_default())),
     })
+}
+
+/// The committed offset, if it is one of this topic.
+fn comparable(at: &ResetPosition) -> Option<i64> {
+    at.committed.filter(|_| !at.metadata.other_topic)
 }
 
 /// Notes of a partition, short because a plan has thousands of them.
@@ -300,7 +310,7 @@ fn planned((topic, partition): &Partition, at: &ResetPosition, target: Target) -
         partition: *partition,
         committed: at.committed,
         new,
-        difference: at.committed.map(|committed| new.saturating_sub(committed)),
+        difference: comparable(at).map(|committed| new.saturating_sub(committed)),
         clears_metadata: at.metadata.matters(),
         log_start: first,
         end,

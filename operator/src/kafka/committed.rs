@@ -10,7 +10,6 @@ use super::cluster::{ANSWER, Cluster};
 use super::groups::{GROUPS, GroupAnswers, by_coordinator, one_by_one};
 use super::missing::{Answers, Missing, all_missing};
 use super::model::Partition;
-use super::protocol::error_code::ErrorCode;
 use super::protocol::offsets::{FetchedOffsets, OffsetFetch, OffsetFetchGroup, by_topic};
 use super::topics::Offsets;
 
@@ -142,10 +141,7 @@ fn commits_of(answer: &FetchedOffsets, asked: &OffsetFetchGroup) -> Result<Commi
     for (topic, partitions) in &answer.topics {
         for partition in partitions {
             if !partition.error.is_ok() {
-                let mut what = format!("{what} of topic \"{topic}\" partition {}", partition.index);
-                if partition.error == ErrorCode::UNSTABLE_OFFSET_COMMIT {
-                    what.push_str(" are still part of an open transaction");
-                }
+                let what = format!("{what} of topic \"{topic}\" partition {}", partition.index);
                 return Err(Missing::of_code(partition.error, &what));
             }
             if partition.offset >= 0 {
@@ -162,6 +158,7 @@ fn commits_of(answer: &FetchedOffsets, asked: &OffsetFetchGroup) -> Result<Commi
 
 #[cfg(test)]
 mod tests {
+    use super::super::protocol::error_code::ErrorCode;
     use super::super::protocol::offsets::FetchedOffset;
     use super::*;
 
@@ -202,10 +199,10 @@ mod tests {
 
     #[test]
     fn an_open_transaction_is_asked_for_again_and_named() {
-        let Err(Missing::Unknown(message)) = answered(ErrorCode::UNSTABLE_OFFSET_COMMIT) else {
+        let Err(Missing::Unstable(message)) = answered(ErrorCode::UNSTABLE_OFFSET_COMMIT) else {
             panic!("what may pass is asked for again")
         };
-        for part in ["partition 1", "open transaction", "UNSTABLE_OFFSET_COMMIT"] {
+        for part in ["partition 1", "UNSTABLE_OFFSET_COMMIT"] {
             assert!(message.contains(part), "{message}");
         }
     }

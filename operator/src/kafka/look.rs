@@ -167,7 +167,7 @@ fn all_of(partitions: &[Partition], answers: &Answers<Partition, Option<i64>>) -
             Ok(Some(offset)) => drop(offsets.insert(partition.clone(), offset)),
             Err(refused @ Missing::Refused(_)) => return Err(refused),
             Err(missing @ Missing::Unreachable(_)) => unreachable = Some(missing),
-            Err(missing @ Missing::Unknown(_)) => other = Some(missing),
+            Err(missing @ (Missing::Unknown(_) | Missing::Unstable(_))) => other = Some(missing),
             Ok(None) => {
                 let (topic, index) = partition;
                 other = Some(Missing::Unknown(format!(
@@ -192,7 +192,7 @@ fn known<T>(answer: Result<T, Missing>) -> Result<Option<T>, KafkaProblem> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
         Err(Missing::Refused(problem)) => Err(problem),
-        Err(Missing::Unreachable(message) | Missing::Unknown(message)) => {
+        Err(Missing::Unreachable(message) | Missing::Unknown(message) | Missing::Unstable(message)) => {
             tracing::debug!("a fact is unknown: {message}");
             Ok(None)
         }

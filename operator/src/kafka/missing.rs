@@ -26,6 +26,8 @@ pub(super) enum Missing {
     Unreachable(String),
     /// This time, for example during an election.
     Unknown(String),
+    /// While a transaction is open.
+    Unstable(String),
 }
 
 impl Missing {
@@ -38,6 +40,7 @@ impl Missing {
             | ErrorCode::CLUSTER_AUTHORIZATION_FAILED => {
                 Self::Refused(KafkaProblem::AuthorizationFailed(message))
             }
+            ErrorCode::UNSTABLE_OFFSET_COMMIT => Self::Unstable(message),
             _ => Self::Unknown(message),
         }
     }
@@ -55,6 +58,7 @@ impl Missing {
         match self {
             Self::Refused(problem) => problem,
             Self::Unreachable(message) | Self::Unknown(message) => KafkaProblem::Unreachable(message),
+            Self::Unstable(message) => KafkaProblem::TransactionOpen(message),
         }
     }
 
@@ -62,7 +66,7 @@ impl Missing {
     pub(super) fn message(&self) -> String {
         match self {
             Self::Refused(problem) => problem.to_string(),
-            Self::Unreachable(message) | Self::Unknown(message) => message.clone(),
+            Self::Unreachable(message) | Self::Unknown(message) | Self::Unstable(message) => message.clone(),
         }
     }
 

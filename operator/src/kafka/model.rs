@@ -222,6 +222,8 @@ pub struct ResetQuery {
 /// The answer to a [`ResetQuery`]: complete, or there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResetPositions {
+    /// None: the brokers do not report it.
+    pub cluster_id: Option<String>,
     /// Partitions of each requested topic; None: the topic does not exist.
     pub topics: BTreeMap<String, Option<i32>>,
     /// Requested partitions that exist.
@@ -267,6 +269,9 @@ pub enum ResetOutcome {
     Committed,
     /// Nothing is committed, because the group has members. Empty: they have left meanwhile.
     Members(Vec<MemberFacts>),
+    /// Nothing is committed, because the addresses lead to the cluster with this id, which is not the expected
+    /// one.
+    OtherCluster(String),
     /// Some offsets are committed and others are not.
     Partly(PartlyCommitted),
 }
@@ -301,6 +306,8 @@ pub enum KafkaProblem {
     InvalidConfiguration(String),
     /// The brokers respond but refuse to create the topic or to add partitions as requested.
     ProvisionRefused(String),
+    /// A transaction of the group may still commit newer offsets.
+    TransactionOpen(String),
 }
 
 impl KafkaProblem {
@@ -312,6 +319,7 @@ impl KafkaProblem {
             Self::AuthorizationFailed(_) => "AuthorizationFailed",
             Self::InvalidConfiguration(_) => "InvalidClientConfig",
             Self::ProvisionRefused(_) => "ProvisionRefused",
+            Self::TransactionOpen(_) => "TransactionOpen",
         }
     }
 }
@@ -338,6 +346,10 @@ impl fmt::Display for KafkaProblem {
             Self::ProvisionRefused(message) => write!(
                 f,
                 "the brokers refuse to provision the topic ({message}); correct provision.partitions, provision.replicationFactor (at most the number of brokers) and provision.config, or create the topic yourself and remove provision"
+            ),
+            Self::TransactionOpen(message) => write!(
+                f,
+                "{message}: a transaction of the group may still commit newer offsets; it ends with its worker, or when the brokers end it after its timeout"
             ),
         }
     }

@@ -47,25 +47,29 @@ async fn read(cluster: &Cluster, query: &ResetQuery) -> Result<ResetPositions, K
             None => Answers::new(),
         }
     };
+    let members = members(
+        cluster,
+        &query.group_id,
+        query.protocol,
+        query.topics.keys().cloned().collect(),
+    )
+    .await?;
+    // Workers that run may always have a transaction open, and what they commit comes before the reset anyway.
+    let stable = query.stable && members.is_empty();
     let of_group = BTreeMap::from([(query.group_id.clone(), wanted.clone())]);
-    let (starts, ends, at_time, committed, members) = futures::join!(
+    let (starts, ends, at_time, committed) = futures::join!(
         offsets(At::Start),
         offsets(At::end(query.isolation)),
         at_time,
-        committed::commits(cluster, &of_group, query.stable),
-        members(
-            cluster,
-            &query.group_id,
-            query.protocol,
-            query.topics.keys().cloned().collect()
-        ),
+        committed::commits(cluster, &of_group, stable),
     );
+    let cluster_id = cluster.id();
     let committed = answer_of(&committed, &query.group_id).map_err(Missing::problem)?;
     let mut partitions = BTreeMap::new();
     for partition in wanted {
         let log_start = known(&starts, &partition)?;
         let commit = committed.get(&partition);
-        let id = topic_id(&topics, &partition.0);
+        let id = topic_id(&topics, &partition.0).zip(cluster_id.as_deref());
         let position = ResetPosition {
             committed: commit.map(|commit| commit.offset),
             metadata: commit.map_or_else(CommitMetadata::default, |commit| said(&commit.metadata, id)),
@@ -80,9 +84,10 @@ async fn read(cluster: &Cluster, query: &ResetQuery) -> Result<ResetPositions, K
         partitions.insert(partition, position);
     }
     Ok(ResetPositions {
+        cluster_id,
         topics: counts,
         partitions,
-        members: members?,
+        members,
     })
 }
 
@@ -114,19 +119,31 @@ fn topic_id<'a>(topics: &'a Topics, name: &str) -> Option<&'a str> {
 }
 
 /// Reads metadata as workers write it: `t1:`, the id of the topic, `.`, a checksum of the cluster and `;`, then
-/// `k1:` and the finished records. Each part may be absent. What other programs wrote says nothing.
-fn said(metadata: &str, topic: Option<&str>) -> CommitMetadata {
+/// `k1:` and the finished records. Each part may be absent. What other programs wrote says nothing. `present` is
+/// the id of the topic and that of the cluster, if the brokers report both.
+fn said(metadata: &str, present: Option<(&str, &str)>) -> CommitMetadata {
     const ID: usize = 22;
     let tagged = || {
         let (tag, rest) = metadata.strip_prefix("t1:")?.split_once(';')?;
-        let (id, _cluster) = tag.split_once('.')?;
-        (id.len() == ID).then_some((Some(id), rest))
+        let (id, cluster) = tag.split_once('.')?;
+        (id.len() == ID).then_some((Some((id, cluster)), rest))
     };
-    let (id, rest) = tagged().unwrap_or((None, metadata));
+    let (tag, rest) = tagged().unwrap_or((None, metadata));
+    // A commit that was mirrored from another cluster counts, as it does for workers.
+    let other_topic = tag.zip(present).is_some_and(|((id, cluster), (topic, here))| {
+        id != topic && cluster == format!("{:08x}", checksum(here.as_bytes()))
+    });
     CommitMetadata {
         finished_above: rest.starts_with("k1:"),
-        other_topic: id.is_some() && id != topic,
+        other_topic,
     }
+}
+
+/// FNV-1a, 32 bits, as workers write it.
+fn checksum(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+    })
 }
 
 /// None of a group that does not exist. A broker that does not describe groups refuses the commit itself.
@@ -148,13 +165,19 @@ pub(super) async fn commit(
     cluster: &Cluster,
     group: &str,
     offsets: &Offsets,
+    expected: Option<&str>,
 ) -> Result<ResetOutcome, KafkaProblem> {
     if offsets.is_empty() {
         return Ok(ResetOutcome::Committed);
     }
     let names: BTreeSet<String> = offsets.keys().map(|(topic, _)| topic.clone()).collect();
-    // Only to learn the brokers: after a restart, this may be the first request.
+    // To learn the brokers, and which cluster they are: after a restart, this may be the first request.
     topics::topics(cluster, &names).await?;
+    if let Some((expected, found)) = expected.zip(cluster.id())
+        && expected != found
+    {
+        return Ok(ResetOutcome::OtherCluster(found));
+    }
     let answers = commit::commit(cluster, group, offsets).await;
     let mut done = PartlyCommitted::default();
     let (mut occupied, mut problem) = (false, None);
@@ -203,23 +226,28 @@ mod tests {
     fn metadata_of_workers_is_read_and_that_of_others_says_nothing() {
         let id = "ZD6bC7i9QUO1dWlbyS9QNg";
         let of = |metadata: &str| {
-            let said = said(metadata, Some(id));
+            // The checksum of "a" is a published test vector.
+            let said = said(metadata, Some((id, "a")));
             (said.finished_above, said.other_topic)
         };
         assert_eq!(of(""), (false, false));
         assert_eq!(of("k1:AQE"), (true, false));
-        assert_eq!(of(&format!("t1:{id}.1f3e88a2;")), (false, false));
-        assert_eq!(of(&format!("t1:{id}.1f3e88a2;k1:AQE")), (true, false));
-        assert_eq!(of("t1:AAAAAAAAAAAAAAAAAAAAAA.1f3e88a2;"), (false, true));
-        assert_eq!(of("t1:AAAAAAAAAAAAAAAAAAAAAA.1f3e88a2;k1:AQE"), (true, true));
+        assert_eq!(of(&format!("t1:{id}.e40c292c;")), (false, false));
+        assert_eq!(of(&format!("t1:{id}.e40c292c;k1:AQE")), (true, false));
+        assert_eq!(of("t1:AAAAAAAAAAAAAAAAAAAAAA.e40c292c;"), (false, true));
+        assert_eq!(of("t1:AAAAAAAAAAAAAAAAAAAAAA.e40c292c;k1:AQE"), (true, true));
         for other in ["deployed by hand; k1:", "t1:", "t1:;", "t1:by.hand;k1:", "K1:AQE"] {
             assert_eq!(of(other), (false, false), "{other}");
         }
     }
 
     #[test]
-    fn metadata_with_a_topic_is_of_another_one_if_the_brokers_have_no_ids() {
-        assert!(said("t1:ZD6bC7i9QUO1dWlbyS9QNg.1f3e88a2;", None).other_topic);
-        assert!(!said("k1:AQE", None).other_topic);
+    fn a_topic_that_cannot_be_compared_is_not_another_one() {
+        let metadata = "t1:ZD6bC7i9QUO1dWlbyS9QNg.e40c292c;k1:AQE";
+        for present in [None, Some(("AAAAAAAAAAAAAAAAAAAAAA", "another cluster"))] {
+            let said = said(metadata, present);
+            assert!(said.finished_above && !said.other_topic, "{present:?}");
+        }
+        assert!(said(metadata, Some(("AAAAAAAAAAAAAAAAAAAAAA", "a"))).other_topic);
     }
 }

@@ -224,7 +224,9 @@ async fn a_reset_reads_positions_and_commits_offsets() {
     // The second time changes nothing.
     for _ in 0..2 {
         let offsets = [(orders(1), 4), (orders(2), 0)].into();
-        let committed = clients.commit_reset(&kafka, &credentials, "g", &offsets).await;
+        let committed = clients
+            .commit_reset(&kafka, &credentials, "g", &offsets, None)
+            .await;
         assert_eq!(committed, Ok(ResetOutcome::Committed));
         let after = read(&[("orders", &[])]).await;
         assert_eq!(after.partitions[&orders(0)].committed, None);
@@ -238,7 +240,9 @@ async fn offsets_that_are_refused_are_distinguished_from_committed_ones() {
     let (_mock, kafka) = mock(&[("orders", 1)]);
     let (clients, credentials) = (clients(), KafkaCredentials::default());
     let offsets = [(orders(0), 1), (orders(7), 2)].into();
-    let committed = clients.commit_reset(&kafka, &credentials, "g", &offsets).await;
+    let committed = clients
+        .commit_reset(&kafka, &credentials, "g", &offsets, None)
+        .await;
     let Ok(ResetOutcome::Partly(partly)) = committed else {
         panic!("{committed:?}")
     };
@@ -250,7 +254,7 @@ async fn offsets_that_are_refused_are_distinguished_from_committed_ones() {
     }
     let only = [(orders(7), 2)].into();
     let problem = clients
-        .commit_reset(&kafka, &credentials, "g", &only)
+        .commit_reset(&kafka, &credentials, "g", &only, None)
         .await
         .unwrap_err();
     assert!(
@@ -272,7 +276,9 @@ async fn offsets_of_a_group_with_members_are_not_set() {
         drop(consumer.poll(Duration::from_millis(100)));
     }
     let offsets = [(orders(0), 0)].into();
-    let refused = clients.commit_reset(&kafka, &credentials, "g", &offsets).await;
+    let refused = clients
+        .commit_reset(&kafka, &credentials, "g", &offsets, None)
+        .await;
     // This broker cannot name them.
     assert_eq!(refused, Ok(ResetOutcome::Members(Vec::new())));
     drop(mock);

@@ -69,10 +69,19 @@ pub async fn run(args: &ResetArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     match clients
-        .commit_reset(&kafka, &credentials, &group_id, &offsets)
+        .commit_reset(
+            &kafka,
+            &credentials,
+            &group_id,
+            &offsets,
+            plan.cluster_id.as_deref(),
+        )
         .await
     {
         Ok(ResetOutcome::Committed) => println!("committed {}", count(plan.totals.changed, "offset")),
+        Ok(ResetOutcome::OtherCluster(now)) => {
+            bail!("nothing is changed: the addresses lead to another Kafka cluster now, with id {now}")
+        }
         Ok(ResetOutcome::Partly(partly)) => bail!("{partly}; {}", rest(&partly, &offsets)),
         Ok(ResetOutcome::Members(members)) => {
             bail!("{}. {}", occupied(&group_id, &members), unconfirmed(&offsets))

@@ -78,6 +78,8 @@ struct OffsetResets {
 /// What is remembered of a reset. Losing it costs time only.
 #[derive(Clone, Debug, Default)]
 struct ResetMemory {
+    /// Another reset may get the name of one that was deleted.
+    uid: Option<String>,
     /// Since when something else than the workers of the group is in the way.
     obstructed_since: Option<Instant>,
     /// Attempts in a row that failed or had no answer.
@@ -85,6 +87,16 @@ struct ResetMemory {
 }
 
 impl ResetMemory {
+    /// Forgets what belongs to another reset.
+    fn is_of(&mut self, uid: Option<String>) {
+        if self.uid != uid {
+            *self = Self {
+                uid,
+                ..Self::default()
+            };
+        }
+    }
+
     /// 1 s doubling to a minute.
     fn backoff(&mut self) -> Duration {
         self.failures = self.failures.saturating_add(1);
@@ -160,6 +172,7 @@ impl OffsetResets {
         if cached.metadata.deletion_timestamp.is_some() {
             return Ok(Action::await_change());
         }
+        self.remember(key, |memory| memory.is_of(cached.uid()));
         self.scope.caches.ready().await.map_err(DereferenceError::from)?;
         if phase(cached).is_final() {
             lock(&self.memories).remove(key);
@@ -250,7 +263,9 @@ impl OffsetResets {
                 let stored = situation.reset.status.as_ref();
                 let offsets = changes(stored.map_or(&[], |status| &status.partitions));
                 let id = id_of(group);
-                let answer = kafka.commit_reset(&group.spec.kafka, &credentials, &id, &offsets);
+                let planned = stored.and_then(|status| status.planned_for.as_ref());
+                let cluster = planned.and_then(|planned| planned.cluster_id.as_deref());
+                let answer = kafka.commit_reset(&group.spec.kafka, &credentials, &id, &offsets, cluster);
                 let answer = bounded(answer).await;
                 kafka.invalidate(&GroupKey::new(&namespace, &name));
                 Ok(situation.after_commit(answer))

@@ -6,6 +6,8 @@ import { change, read } from "./session.js";
 
 /** Time between two questions how far a reset is. */
 const POLL_MS = 1000;
+/** Questions whether a reset was created whose request had no answer. */
+const ATTEMPTS = 30;
 /** Rows of a plan that are shown; the resource has all. */
 const ROWS = 200;
 const KINDS = [
@@ -20,21 +22,26 @@ const isFinal = (reset) => ["Succeeded", "Failed"].includes(reset?.status?.phase
 
 const pause = () => new Promise((resolve) => setTimeout(resolve, POLL_MS));
 
+/** True for an error that may pass: no answer, too many requests, a server that restarts. */
+const mayPass = (error) => !error.status || error.status === 429 || error.status >= 500;
+
+const words = (error) => (error.status ? error.message : `No answer from the server: ${error.message}`);
+
 export class Reset extends Component {
   constructor(props) {
     super(props);
-    this.state = this.closed();
+    this.state = this.empty();
   }
 
-  closed() {
+  empty() {
     return {
       kind: "Earliest", at: "", by: "", topic: "", stop: true,
-      busy: false, problem: "", plan: null, reset: null, waited: 0,
+      busy: false, problem: "", note: "", plan: null, reset: null, over: false, waited: 0,
     };
   }
 
   componentWillUnmount() {
-    this.forget();
+    this.current = null;
   }
 
   resets() {
@@ -46,20 +53,30 @@ export class Reset extends Component {
     return `${this.resets()}/${encodeURIComponent(name)}`;
   }
 
+  /** A reset that is not finished is shown again, so that no second one is made. */
   open() {
-    this.forget();
-    this.setState(this.closed(), () => this.dialog.showModal());
+    const { reset } = this.state;
+    if (this.runs()) {
+      this.dialog.showModal();
+      this.run(() => read(this.one(reset.name)), (it, shown) => shown({ reset: it }));
+    } else this.setState(this.empty(), () => this.dialog.showModal());
+  }
+
+  runs() {
+    const { reset, over } = this.state;
+    return reset !== null && !over && !isFinal(reset);
   }
 
   /** What a request that still runs answers is not shown any more. */
   forget() {
     this.current = null;
+    this.setState({ busy: false });
   }
 
   /** A field of the form has changed, so the plan is not what the form says. */
   edited(field, value) {
     this.forget();
-    this.setState({ [field]: value, plan: null, problem: "", busy: false });
+    this.setState({ [field]: value, plan: null, problem: "" });
   }
 
   /** What the form asks for. */
@@ -71,23 +88,28 @@ export class Reset extends Component {
     return { to, ...(topic ? { topics: [{ topic }] } : {}), stopGroup: stop };
   }
 
-  /** Creates a reset and follows it to its end. @param {() => Promise<any>} create @param {(reset: any) => void} show */
-  async run(create, show) {
+  /** Gets a reset and follows it to its end. @param {() => Promise<any>} first @param {(reset: any, shown: any) => void} show */
+  async run(first, show) {
     const mine = (this.current = {});
     const shown = (state) => this.current === mine && this.setState(state);
-    shown({ busy: true, problem: "", waited: 0 });
+    shown({ busy: true, problem: "", note: "", waited: 0 });
     try {
-      let reset = await create();
+      let reset = await first();
       for (let polls = 0; this.current === mine; polls++) {
         show(reset, shown);
         if (isFinal(reset)) break;
         await pause();
         shown({ waited: polls });
-        reset = await read(this.one(reset.name));
+        try {
+          reset = await read(this.one(reset.name));
+          shown({ problem: "" });
+        } catch (error) {
+          if (!mayPass(error)) throw error;
+          shown({ problem: words(error) });
+        }
       }
     } catch (error) {
-      const text = error.status ? error.message : `No answer from the server: ${error.message}`;
-      shown({ problem: text });
+      shown({ problem: words(error), over: true });
     }
     shown({ busy: false });
   }
@@ -97,22 +119,32 @@ export class Reset extends Component {
     try {
       return await change("POST", this.resets(), body);
     } catch (error) {
-      // Refused for another reason than that it exists, or that the answer is missing.
-      if (error.status && ![409, 503].includes(error.status)) throw error;
-      return read(this.one(body.name)).catch(() => {
-        throw error;
-      });
+      if (error.status !== 409 && !mayPass(error)) throw error;
+      for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+        try {
+          return await read(this.one(body.name));
+        } catch (missing) {
+          // It was not created.
+          if (!mayPass(missing)) throw error;
+        }
+        await pause();
+      }
+      throw error;
     }
   }
 
   async cancel() {
+    if (this.cancelling) return;
+    this.cancelling = true;
     try {
-      this.setState({ reset: await change("DELETE", this.one(this.state.reset.name), {}), busy: false });
+      const last = await change("DELETE", this.one(this.state.reset.name), {});
       this.forget();
-      this.setState({ problem: "The reset was cancelled. Offsets that it has set stay; the group starts again." });
+      if (isFinal(last)) this.setState({ reset: last, note: "It had ended before." });
+      else this.setState({ over: true, note: "The reset was cancelled. Offsets that it has set stay; the group starts again." });
     } catch (error) {
-      this.setState({ problem: error.message });
+      this.setState({ note: `It could not be cancelled: ${words(error)}` });
     }
+    this.cancelling = false;
   }
 
   planned(event) {
@@ -124,18 +156,20 @@ export class Reset extends Component {
 
   /** Does what the plan shows, not what the form may say meanwhile. */
   confirmed() {
-    const { busy, plan } = this.state;
-    if (busy) return;
+    const { busy, plan, reset } = this.state;
+    if (busy || reset) return;
     const { to, topics, stopGroup } = plan.spec;
     const body = { name: `${plan.name}-reset`, to, ...(topics ? { topics } : {}), stopGroup };
-    this.run(() => this.create(body), (reset, shown) => shown({ reset }));
+    // From here on the dialog is about this reset.
+    this.setState({ reset: { name: body.name } });
+    this.run(() => this.create(body), (created, shown) => shown({ reset: created }));
   }
 
   render({ group, disabled }, state) {
-    const { busy, problem, plan, reset, waited } = state;
+    const { busy, problem, note, plan, reset, waited } = state;
     const edited = (field, value) => this.edited(field, value);
     const done = plan?.status?.phase === "Succeeded";
-    const runs = reset && !isFinal(reset) && busy;
+    const runs = this.runs();
     return html`
       <div class="buttons"><button type="button" aria-disabled=${disabled ? "true" : "false"}
         onClick=${() => !disabled && this.open()}>Reset offsets …</button></div>
@@ -164,6 +198,7 @@ export class Reset extends Component {
         <p role="status" class=${problem ? "bad" : "note"}>${problem || progress(reset ?? plan, busy, waited)}</p>
         ${plan && !reset && html`<${Plan} reset=${plan} />`}
         ${reset && html`<${Plan} reset=${reset} />`}
+        ${note && html`<p role="status">${note}</p>`}
         ${runs && html`<p class="note">The reset goes on when this dialog is closed.</p>`}
         <div class="buttons">
           ${done && !reset &&

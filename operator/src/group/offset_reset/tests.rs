@@ -73,6 +73,7 @@ fn positions(orders: &[ResetPosition]) -> ResetPositions {
         .map(|(index, at)| (("orders".to_string(), index), *at));
     let returns = (("returns".to_string(), 0), at(None, 0, 0));
     ResetPositions {
+        cluster_id: Some("here".into()),
         topics: [
             ("orders".to_string(), Some(i32::try_from(orders.len()).unwrap())),
             ("returns".to_string(), Some(1)),
@@ -171,6 +172,24 @@ fn a_commit_of_a_deleted_topic_is_replaced_even_if_its_offset_stays() {
         let stored: Vec<PlannedPartition> = serde_json::from_value(stored).unwrap();
         assert_eq!(changes(&stored), changes(&plan.partitions));
     }
+}
+
+#[test]
+fn a_commit_of_a_deleted_topic_is_nothing_to_shift_from_or_to_compare_with() {
+    let old = with_metadata(false, true, at(Some(1_000_000), 0, 500));
+    let known = positions(&[old, at(Some(40), 0, 100)]);
+    let shifted = plan(&reset(json!({"type": "Shift", "by": -10})), &group(), &known).unwrap();
+    assert_eq!(
+        changes(&shifted.partitions),
+        [(("orders".to_string(), 1), 30)].into()
+    );
+    assert!(shifted.notes[0].contains("orders-0"), "{:?}", shifted.notes);
+    let earliest = plan(&reset(json!({"type": "Earliest"})), &group(), &known).unwrap();
+    assert_eq!(
+        (earliest.partitions[0].difference, earliest.totals.again),
+        (None, 40)
+    );
+    assert_eq!(earliest.cluster_id.as_deref(), Some("here"));
 }
 
 #[test]

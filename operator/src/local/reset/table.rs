@@ -114,6 +114,7 @@ mod tests {
                 skipped: 0,
             },
             notes: vec!["1 partition is left out".into()],
+            cluster_id: None,
         };
         let table = table(&plan);
         let rows: Vec<Vec<&str>> = table

@@ -260,6 +260,9 @@ impl<'a> Situation<'a> {
     pub fn after_commit(&self, answer: Result<ResetOutcome, KafkaProblem>) -> Step {
         match answer {
             Ok(ResetOutcome::Committed) => Step::Succeed,
+            Ok(ResetOutcome::OtherCluster(now)) => self.other_group(&format!(
+                "the addresses of the group lead to another Kafka cluster, with id {now},"
+            )),
             Ok(ResetOutcome::Members(members)) => self.occupied(&members, ResetPhase::Resetting),
             Ok(ResetOutcome::Partly(partly)) if self.obstructed_for >= LEAVES_WITHIN => fail(
                 "PartlyCommitted",
@@ -322,6 +325,7 @@ impl<'a> Situation<'a> {
         let message = without_volatile_parts(&problem.to_string());
         match problem {
             KafkaProblem::Unreachable(_) => self.wait(problem.reason(), message, None),
+            KafkaProblem::TransactionOpen(_) => self.wait(problem.reason(), message, Some(OFTEN)),
             _ => self.fail(problem.reason(), &message),
         }
     }

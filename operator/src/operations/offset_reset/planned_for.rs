@@ -18,70 +18,52 @@ pub fn id_of(group: &KafkaConsumerGroup) -> String {
 }
 
 /// What a plan is stored with.
-pub fn planned_for(group: &KafkaConsumerGroup) -> PlannedFor {
+pub fn planned_for(group: &KafkaConsumerGroup, cluster_id: Option<String>) -> PlannedFor {
     PlannedFor {
         group_uid: group.uid().unwrap_or_default(),
-        cluster_id: cluster_of(group).cloned(),
+        cluster_id,
         bootstrap_servers: group.spec.kafka.bootstrap_servers.clone(),
     }
 }
 
-/// Why the plan of this status must not be committed for this group. None: it is for this group.
+/// Why the plan of this status must not be committed for this group. None: it is for this group. Its cluster is
+/// compared with the brokers that answer.
 pub fn difference(status: &KafkaOffsetResetStatus, group: &KafkaConsumerGroup) -> Option<String> {
     let name = group.name_any();
-    let planned = status.planned_for.as_ref()?;
-    if group.uid().as_ref() != Some(&planned.group_uid) {
-        return Some(format!("KafkaConsumerGroup {name} was deleted and created again"));
-    }
     let id = id_of(group);
     if let Some(before) = status.group_id.as_ref().filter(|before| **before != id) {
         return Some(format!(
             "KafkaConsumerGroup {name} has another consumer group id now: {id} instead of {before}"
         ));
     }
-    let servers = |servers: &[String]| servers.iter().cloned().collect::<BTreeSet<_>>();
-    if servers(&planned.bootstrap_servers) != servers(&group.spec.kafka.bootstrap_servers) {
-        return Some(format!(
-            "kafka.bootstrapServers of KafkaConsumerGroup {name} was changed"
-        ));
+    let planned = status.planned_for.as_ref()?;
+    if group.uid().as_ref() != Some(&planned.group_uid) {
+        return Some(format!("KafkaConsumerGroup {name} was deleted and created again"));
     }
-    let clusters = planned.cluster_id.as_ref().zip(cluster_of(group));
-    clusters.filter(|(before, now)| before != now).map(|(before, now)| {
-        format!(
-            "the addresses of KafkaConsumerGroup {name} lead to another Kafka cluster now: {now} instead of {before}"
-        )
-    })
-}
-
-fn cluster_of(group: &KafkaConsumerGroup) -> Option<&String> {
-    group.status.as_ref()?.cluster_id.as_ref()
+    let servers = |servers: &[String]| servers.iter().cloned().collect::<BTreeSet<_>>();
+    // The id of the cluster says more, if it is known.
+    let is_changed = servers(&planned.bootstrap_servers) != servers(&group.spec.kafka.bootstrap_servers);
+    (is_changed && planned.cluster_id.is_none())
+        .then(|| format!("kafka.bootstrapServers of KafkaConsumerGroup {name} was changed"))
 }
 
 #[cfg(test)]
 mod tests {
-    use crds::KafkaConsumerGroupStatus;
-
     use super::*;
     use crate::fixtures::group;
 
-    fn in_cluster(id: Option<&str>) -> KafkaConsumerGroup {
-        let mut group = group();
-        group.spec.kafka.bootstrap_servers = vec!["a:9092".into(), "b:9092".into()];
-        group.status = Some(KafkaConsumerGroupStatus {
-            cluster_id: id.map(String::from),
+    fn status(group: &KafkaConsumerGroup, cluster_id: Option<&str>) -> KafkaOffsetResetStatus {
+        KafkaOffsetResetStatus {
+            group_id: Some(id_of(group)),
+            planned_for: Some(planned_for(group, cluster_id.map(String::from))),
             ..Default::default()
-        });
-        group
+        }
     }
 
     #[test]
-    fn a_plan_is_for_one_group_resource_one_group_id_and_one_cluster() {
-        let planned = in_cluster(Some("here"));
-        let status = KafkaOffsetResetStatus {
-            group_id: Some(id_of(&planned)),
-            planned_for: Some(planned_for(&planned)),
-            ..Default::default()
-        };
+    fn a_plan_is_for_one_group_resource_and_one_group_id() {
+        let planned = group();
+        let status = status(&planned, Some("here"));
         let changed = |change: &dyn Fn(&mut KafkaConsumerGroup)| {
             let mut group = planned.clone();
             change(&mut group);
@@ -96,32 +78,29 @@ mod tests {
             &|group| group.spec.group_id = Some("other".into()),
             "other instead of shop.orders",
         );
-        differs(
-            &|group| group.spec.kafka.bootstrap_servers = vec!["c:9092".into()],
-            "bootstrapServers",
-        );
-        differs(
-            &|group| group.status = in_cluster(Some("there")).status,
-            "there instead of here",
-        );
         assert_eq!(changed(&|_| {}), None);
-        // The order of the addresses says nothing, and neither does a cluster that is not known.
-        assert_eq!(
-            changed(&|group| group.spec.kafka.bootstrap_servers.reverse()),
-            None
-        );
-        assert_eq!(changed(&|group| group.status = None), None);
         assert_eq!(changed(&|group| group.metadata.generation = Some(9)), None);
+        // A plan that somebody else has stored.
+        let foreign = KafkaOffsetResetStatus {
+            planned_for: None,
+            group_id: Some("other".into()),
+            ..Default::default()
+        };
+        assert!(difference(&foreign, &planned).is_some());
     }
 
     #[test]
-    fn a_cluster_that_was_not_known_is_not_compared() {
-        let planned = in_cluster(None);
-        let status = KafkaOffsetResetStatus {
-            group_id: Some(id_of(&planned)),
-            planned_for: Some(planned_for(&planned)),
-            ..Default::default()
+    fn other_addresses_are_another_cluster_unless_its_id_is_known() {
+        let mut planned = group();
+        planned.spec.kafka.bootstrap_servers = vec!["a:9092".into(), "b:9092".into()];
+        let after = |servers: &[&str], cluster_id| {
+            let mut group = planned.clone();
+            group.spec.kafka.bootstrap_servers = servers.iter().map(|it| it.to_string()).collect();
+            difference(&status(&planned, cluster_id), &group)
         };
-        assert_eq!(difference(&status, &in_cluster(Some("here"))), None);
+        assert!(after(&["c:9092"], None).unwrap().contains("bootstrapServers"));
+        assert_eq!(after(&["b:9092", "a:9092"], None), None);
+        // One broker more, or a correction.
+        assert_eq!(after(&["c:9092"], Some("here")), None);
     }
 }

@@ -50,7 +50,7 @@ pub fn status(
         Step::Fail(Rejection { reason, message }) => (ResetPhase::Failed, *reason, message.clone()),
         Step::Store(plan) => {
             keep(&mut new, plan);
-            new.planned_for = group.map(planned_for);
+            new.planned_for = group.map(|group| planned_for(group, plan.cluster_id.clone()));
             let partitions = count(plan.totals.changed, "partition");
             let message = format!("setting the offsets of {partitions}");
             (ResetPhase::Resetting, "Resetting", message)
@@ -194,6 +194,7 @@ mod tests {
                 skipped: 0,
             },
             notes: vec!["1 partition left out".into()],
+            cluster_id: Some("here".into()),
         }
     }
 
@@ -225,14 +226,15 @@ mod tests {
             (status.start_time, status.completion_time),
             (Some(Time(at(5))), None)
         );
-        assert_eq!(status.planned_for, Some(planned_for(&group())));
+        let expected = Some(planned_for(&group(), Some("here".into())));
+        assert_eq!(status.planned_for, expected);
         // Whatever the group is by then.
         let mut renamed = group();
         renamed.spec.group_id = Some("other".into());
         let later = super::status(&stored, Some(&renamed), &Step::Succeed, at(9));
         assert_eq!(
             (later.group_id.as_deref(), later.planned_for),
-            (Some("shop.orders"), Some(planned_for(&group())))
+            (Some("shop.orders"), expected)
         );
         let ended = after(&stored, &Step::Succeed, 9);
         let status = ended.status.clone().unwrap();

@@ -106,6 +106,7 @@ fn positions() -> ResetPositions {
         at: None,
     };
     ResetPositions {
+        cluster_id: None,
         topics: BTreeMap::from([("orders".to_string(), Some(1))]),
         partitions: BTreeMap::from([(("orders".to_string(), 0), position)]),
         members: Vec::new(),
@@ -355,6 +356,9 @@ fn an_unreadable_group_fails() {
 fn an_unreachable_kafka_is_waited_for_in_every_phase_and_a_refusal_fails() {
     let unreachable = || KafkaProblem::Unreachable("no answer (after 5ms in state CONNECT)".into());
     let denied = || KafkaProblem::AuthorizationFailed("group".into());
+    let open = KafkaProblem::TransactionOpen("offsets".into());
+    let stopping = Scenario::new(json!({})).phase(ResetPhase::Stopping);
+    assert_eq!(short(&stopping.step_with(Err(open))), "Stopping TransactionOpen");
     for phase in [ResetPhase::Pending, ResetPhase::Stopping] {
         let scenario = Scenario::new(json!({})).phase(phase);
         let Step::Wait(waiting) = scenario.step_with(Err(unreachable())) else {

@@ -22,7 +22,7 @@ fn a_stored_plan_is_committed_whatever_has_changed_meanwhile() {
 #[test]
 fn a_stored_plan_is_committed_for_no_other_group() {
     let mut scenario = Scenario::new(json!({})).phase(ResetPhase::Resetting);
-    scenario.reset.status.as_mut().unwrap().planned_for = Some(planned_for(&group()));
+    scenario.reset.status.as_mut().unwrap().planned_for = Some(planned_for(&group(), None));
     assert!(matches!(scenario.situation().question(), Ok(Question::Commit(_))));
     scenario.group.as_mut().unwrap().metadata.uid = Some("4-5-6".into());
     assert_eq!(short(&scenario.step()), "Failed GroupChanged");
@@ -46,6 +46,8 @@ fn a_commit_succeeds_waits_for_members_or_names_what_is_missing() {
         })
     };
     assert_eq!(committed(&scenario, ResetOutcome::Committed), "succeed");
+    let elsewhere = ResetOutcome::OtherCluster("there".into());
+    assert_eq!(committed(&scenario, elsewhere), "Failed GroupChanged");
     assert_eq!(committed(&scenario, members()), "Resetting WaitingForMembers");
     assert_eq!(committed(&scenario, partly()), "Resetting PartlyCommitted");
     scenario.obstructed_for = LEAVES_WITHIN;
