@@ -160,7 +160,11 @@ impl Drop for Browser {
         let end = || -> std::io::Result<()> {
             let mut stream = TcpStream::connect(address)?;
             stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-            write!(stream, "DELETE /{path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+            // The driver ignores requests of HTTP/1.0.
+            write!(
+                stream,
+                "DELETE /{path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+            )?;
             stream.read(&mut [0]).map(drop)
         };
         if let Err(error) = end() {
