@@ -92,7 +92,7 @@ export class Reset extends Component {
   async run(first, show) {
     const mine = (this.current = {});
     const shown = (state) => this.current === mine && this.setState(state);
-    shown({ busy: true, problem: "", note: "", waited: 0 });
+    shown({ busy: true, problem: "", note: "", over: false, waited: 0 });
     try {
       let reset = await first();
       for (let polls = 0; this.current === mine; polls++) {
