@@ -36,12 +36,12 @@ use std::time::{Duration, Instant};
 use crds::KafkaConsumerGroup;
 use crds::spec::StartPositionType;
 use crds::status::condition::READY;
-use crds::worker_config::group_id;
 use futures::{FutureExt, Stream, StreamExt};
 use kube::runtime::controller::{Action, Error as QueueError};
 use kube::runtime::{Config, applier, watcher};
 use kube::{Resource, ResourceExt};
 
+use crate::group::id::id_of;
 use crate::group::observed::Observed;
 use crate::group::rejection::Rejection;
 use crate::group::scaling::{self, Start};
@@ -275,11 +275,7 @@ fn compute_status(
         name: &group.name_any(),
         generation: group.metadata.generation,
         spec: &group.spec,
-        group_id: group_id(
-            &group.namespace().unwrap_or_default(),
-            &group.name_any(),
-            &group.spec,
-        ),
+        group_id: id_of(group),
         image: verdict.as_ref().ok().map(|valid| valid.image.as_str()),
         acceptance: verdict.as_ref().map(|valid| valid.warning.as_ref()),
         kafka: &observed.kafka,

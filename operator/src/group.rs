@@ -2,6 +2,7 @@
 //! it is valid, which topics it needs, how many workers it gets. Pure: no Kubernetes client, no Kafka client,
 //! no clock.
 
+pub mod id;
 pub mod members;
 pub mod observed;
 pub mod offset_reset;

@@ -13,13 +13,13 @@ use anyhow::{anyhow, bail};
 use crds::KafkaConsumerGroup;
 use crds::client_config::KafkaCredentials;
 use crds::spec::Kafka;
-use crds::worker_config::group_id;
 use kube::ResourceExt;
 
 use super::load::{Document, Loaded, load};
 use super::prepare::{self, Brokers, Folders};
 use super::session::documents;
 use super::validate::Rules;
+use crate::group::id::id_of;
 use crate::group::members;
 use crate::group::offset_reset::{changes, plan, query, record_offsets, set_record_times};
 use crate::group::rejection::Rejection;
@@ -121,7 +121,7 @@ async fn find(args: &ResetArgs) -> anyhow::Result<Target> {
         async |group| {
             let (kafka, credentials) = prepare::connection(&group, &loaded, &brokers, &folders)?;
             Ok(Target {
-                group_id: id(&group),
+                group_id: id_of(&group),
                 group,
                 kafka,
                 credentials,
@@ -167,14 +167,6 @@ fn select<'a>(loaded: &'a Loaded, args: &ResetArgs) -> anyhow::Result<&'a Docume
             names.join(", ")
         ),
     }
-}
-
-fn id(group: &KafkaConsumerGroup) -> String {
-    group_id(
-        &group.namespace().unwrap_or_default(),
-        &group.name_any(),
-        &group.spec,
-    )
 }
 
 fn occupied(group_id: &str, members: &[MemberFacts]) -> String {

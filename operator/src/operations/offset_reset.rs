@@ -29,13 +29,13 @@ use crate::controller::apply::error::{in_words, is_not_found};
 use crate::controller::dereference::{DereferenceError, kafka_credentials};
 use crate::controller::resets::{GuardedReset, ResetRef};
 use crate::controller::scope::Scope;
+use crate::group::id::id_of;
 use crate::group::offset_reset::{changes, record_offsets, set_record_times};
 use crate::group::reset_order::{first_before, phase};
 use crate::kafka::model::{GroupKey, KafkaProblem};
 use crate::sync::lock;
 use expiry::expire;
 use next_step::{GroupState, Question, Situation, Step};
-use planned_for::id_of;
 use stored::{ReadError, StoredGroup};
 
 /// One change of a reset is followed by others.

@@ -9,9 +9,10 @@ use crds::status::condition::ACCEPTED;
 use crds::{KafkaConsumerGroup, KafkaOffsetReset};
 use kube::ResourceExt;
 
-use super::planned_for::{difference, id_of};
+use super::planned_for::difference;
 use super::size;
 use crate::controller::update_status::conditions::{find, without_volatile_parts};
+use crate::group::id::id_of;
 use crate::group::members::names;
 use crate::group::offset_reset::{self, Plan};
 use crate::group::rejection::Rejection;

@@ -4,18 +4,10 @@
 use std::collections::BTreeSet;
 
 use crds::offset_reset::PlannedFor;
-use crds::worker_config::group_id;
 use crds::{KafkaConsumerGroup, KafkaOffsetResetStatus};
 use kube::ResourceExt;
 
-/// The Kafka consumer group id of a group.
-pub fn id_of(group: &KafkaConsumerGroup) -> String {
-    group_id(
-        &group.namespace().unwrap_or_default(),
-        &group.name_any(),
-        &group.spec,
-    )
-}
+use crate::group::id::id_of;
 
 /// What a plan is stored with.
 pub fn planned_for(group: &KafkaConsumerGroup, cluster_id: Option<String>) -> PlannedFor {

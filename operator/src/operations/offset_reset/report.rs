@@ -12,9 +12,10 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
 use super::next_step::{Step, Waiting};
-use super::planned_for::{id_of, planned_for};
+use super::planned_for::planned_for;
 use crate::controller::update_status::conditions::{Truth, Verdict, merge, whole_seconds};
 use crate::controller::update_status::events::{normal, warning};
+use crate::group::id::id_of;
 use crate::group::offset_reset::Plan;
 use crate::group::rejection::Rejection;
 use crate::group::reset_order::phase;
