@@ -26,7 +26,7 @@ need_libraries
 if [[ -x $folder/kafka-consumer-operator ]]; then
     say "Building what has changed in the operator and the worker ..."
 else
-    say "Building the operator and the worker. The first build takes about 8 minutes on 2 cores ..."
+    say "Building the operator and the worker. The first build takes 4 to 8 minutes on 2 cores ..."
 fi
 cargo build --profile "$profile" --locked --workspace \
     --bin kafka-consumer-operator --bin kafka-consumer-worker

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # test.sh [unit|e2e]: runs the tests, both kinds without an argument. The last line is "N passed, N failed"
 # for all of them; the exit code is an error if any test failed. Settings from the environment:
+#   E2E_THREADS  end-to-end tests that run at the same time, default 2
 #   FILTER   run only end-to-end tests whose name contains this
 #   PROFILE  profile of the tested images, default release: the tested build is the released one
 #   KCG_EXTERNAL=1 KUBECONFIG=... KAFKA_BOOTSTRAP_SERVERS=...  use that cluster instead of creating one
@@ -96,7 +97,7 @@ if [[ $what != unit ]]; then
     if [[ ${KCG_EXTERNAL:-} != 1 ]]; then
         step "images into the cluster" tests/cluster/load-image.sh "$CARGO_TARGET_DIR"/image/*.tar
     fi
-    # One test at a time: they share two cores, and some of them kill processes.
+    # Most tests wait for something nearly all of the time. The harness keeps those apart that disturb others.
     tests "end-to-end tests" tests/cluster/exec.sh cargo test --workspace --locked --offline --no-fail-fast \
-        "${targets[@]}" -- --test-threads=1 ${FILTER:+"$FILTER"}
+        "${targets[@]}" -- --test-threads="${E2E_THREADS:-2}" ${FILTER:+"$FILTER"}
 fi

@@ -25,6 +25,6 @@ pub use systems::{
     env::Env,
     kafka::{Kafka, Message, Record},
     wait::{until, until_within},
-    world::{World, scenario},
+    world::{World, alone, beside_others, scenario, scenario_alone},
 };
 pub use verify::{check::check, checker::Verdict, ledger::Ledger, load::Load};

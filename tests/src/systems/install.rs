@@ -2,7 +2,7 @@
 //! another install is harmless. The images must be in the cluster already (`scripts/test.sh` loads them).
 
 use anyhow::{Context, Result, anyhow};
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 use crate::systems::{command, env::Env};
 
@@ -15,8 +15,12 @@ pub const OPERATOR_USER: &str = "system:serviceaccount:kafka-consumer-operator:k
 /// Keeps a failure too: every test of the binary then fails at once with the same reason.
 static INSTALLED: OnceCell<Result<(), String>> = OnceCell::const_new();
 
+/// Helm must not find CRDs that another test is about to label.
+static ONE_INSTALLATION: Mutex<()> = Mutex::const_new(());
+
 /// Makes sure that the operator is installed and ready.
 pub async fn operator(env: &Env) -> Result<()> {
+    let _one = ONE_INSTALLATION.lock().await;
     INSTALLED
         .get_or_init(|| async { helm_install(env).await.map_err(|error| format!("{error:#}")) })
         .await
@@ -26,6 +30,7 @@ pub async fn operator(env: &Env) -> Result<()> {
 
 /// Makes sure that the CRDs are installed. Helm takes them over if it installs the operator later.
 pub async fn crds(env: &Env) -> Result<()> {
+    let _one = ONE_INSTALLATION.lock().await;
     for crd in crds::crd::all() {
         let name = format!("crd/{}.{}", crd.spec.names.plural, crd.spec.group);
         if command::run("kubectl", &["get", &name], None).await?.success {

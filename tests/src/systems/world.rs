@@ -1,7 +1,7 @@
 //! The scenario around a test body: installs the operator, creates a namespace (with the restricted Pod
 //! Security standard enforced, as users do), runs the body, prints what explains a failure, and deletes
-//! everything that was created. The scenarios of one binary run one after the other, whatever number of
-//! threads the test runner has: some of them kill the operator.
+//! everything that was created. Scenarios run beside each other, except those that disturb others or need both
+//! cores: whatever number of threads the test runner has, they have the cluster alone.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -11,20 +11,27 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 use futures::FutureExt;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::systems::{
     command, consumer_groups, env::Env, install, kafka::Kafka, postgres::Postgres, wait::until,
 };
 
-/// One scenario at a time. The longest has 30 kills and their recoveries; a hanging scenario must not use up
-/// the time of the whole run.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+/// Who uses the cluster. Fair: a test that wants it alone waits only for the tests that run.
+static CLUSTER: RwLock<()> = RwLock::const_new(());
+
+/// The longest scenario has 30 kills and their recoveries; a hanging one must not use up the time of the whole
+/// run.
 const LONGEST: Duration = Duration::from_secs(900);
 
-/// For tests that need no operator and must not run while another test kills processes.
-pub async fn alone() -> MutexGuard<'static, ()> {
-    ONE_AT_A_TIME.lock().await
+/// For tests that kill or stop what others use, that see what others do, or that need both cores.
+pub async fn alone() -> RwLockWriteGuard<'static, ()> {
+    CLUSTER.write().await
+}
+
+/// For tests that disturb no other.
+pub async fn beside_others() -> RwLockReadGuard<'static, ()> {
+    CLUSTER.read().await
 }
 
 /// What a test body works with.
@@ -37,22 +44,33 @@ pub struct World {
     topics: StdMutex<Vec<String>>,
 }
 
-/// Runs a test body in its own [`World`]. `name` becomes part of the namespace: short, lower case.
+/// Runs a test body in its own [`World`], beside others. `name` becomes part of the namespace: short, lower case.
 pub async fn scenario(name: &str, body: impl AsyncFnOnce(&World) -> Result<()>) -> Result<()> {
-    let _one = ONE_AT_A_TIME.lock().await;
-    let env = Env::read()?;
-    install::operator(&env).await?;
-    run(env, name, body).await
+    let _cluster = beside_others().await;
+    with_operator(name, body).await
 }
 
-/// The same for a body that starts an operator of its own: only the CRDs are installed, and no image is needed.
+/// The same, [`alone`].
+pub async fn scenario_alone(name: &str, body: impl AsyncFnOnce(&World) -> Result<()>) -> Result<()> {
+    let _cluster = alone().await;
+    with_operator(name, body).await
+}
+
+/// For a body that starts an operator of its own, beside others: only the CRDs are installed, and no image is
+/// needed.
 pub async fn scenario_without_operator(
     name: &str,
     body: impl AsyncFnOnce(&World) -> Result<()>,
 ) -> Result<()> {
-    let _one = ONE_AT_A_TIME.lock().await;
+    let _cluster = beside_others().await;
     let env = Env::read()?;
     install::crds(&env).await?;
+    run(env, name, body).await
+}
+
+async fn with_operator(name: &str, body: impl AsyncFnOnce(&World) -> Result<()>) -> Result<()> {
+    let env = Env::read()?;
+    install::operator(&env).await?;
     run(env, name, body).await
 }
 

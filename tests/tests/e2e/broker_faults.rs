@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use harness::{
-    Env, Kafka, Load,
+    Env, Kafka, Load, alone,
     systems::{
         brokers::Brokers,
         local::{Process, program},
@@ -24,6 +24,7 @@ const RECOVERED: Duration = Duration::from_secs(90);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn local_mode_survives_the_loss_of_each_broker() -> Result<()> {
+    let _alone = alone().await;
     let env = Env::read()?;
     let brokers = Brokers::start(&env).await?;
     let kafka = Kafka::new(&brokers.bootstrap);

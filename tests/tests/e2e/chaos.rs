@@ -4,8 +4,9 @@
 
 use anyhow::Result;
 use harness::{
+    alone,
     chaos::{self, SESSION_OF_A_CRASH, Scenario, Site, seeded_bugs},
-    systems::{env::KafkaEnv, local::program, world::alone},
+    systems::{env::KafkaEnv, local::program},
     verify::checker::{Guarantee, Ordering, Sink},
 };
 

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use harness::alone;
 use harness::systems::browser::{Browser, keys};
 use harness::systems::local::Process;
 use serde_json::{Value, json};
@@ -19,6 +20,7 @@ const MARKUP: &str = "<img id=markup src=x onerror=document.title='broken'>";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_dashboard_shows_a_group_and_changes_its_state() -> Result<()> {
+    let _alone = alone().await;
     let folder = TempDir::new()?;
     let source = format!("assert!(.bad == false, message: \"{MARKUP}\")");
     let file = write(

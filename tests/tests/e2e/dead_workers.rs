@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use harness::{
     Kafka, Load,
-    systems::{consumer_groups, env::Env, kafka::Record, local_workers::LocalWorker, world::alone},
+    systems::{consumer_groups, env::Env, kafka::Record, local_workers::LocalWorker},
     until,
     verify::{check::check_records, load::RunningLoad},
 };

@@ -3,7 +3,7 @@
 
 use anyhow::{Result, ensure};
 use harness::{
-    Load, World, scenario,
+    Load, World, beside_others, scenario,
     systems::{consumer_groups, kubernetes::summary},
     until,
     verify::{check::check_records, load::RunningLoad},
@@ -83,6 +83,7 @@ async fn a_running_group_changes_its_protocol_and_back_and_loses_nothing() -> Re
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_embedded_broker_assigns_a_consumer_protocol_group_that_is_scaled_under_load() -> Result<()> {
+    let _beside_others = beside_others().await;
     let folder = TempDir::new()?;
     let manifest = |replicas: i32| {
         local_mode::group(json!({

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
 use harness::{
-    Load, scenario,
+    Load, scenario_alone,
     systems::{consumer_groups, kubernetes::summary},
     until,
     verify::{check::check_records, load},
@@ -17,7 +17,7 @@ const RECORDS: u64 = 100_000;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_helm_install_and_one_apply_bring_100000_records_transformed_to_kafka_and_postgresql() -> Result<()>
 {
-    scenario("install", async |world| {
+    scenario_alone("install", async |world| {
         let input = world.topic("orders", 6).await?;
         let output = world.topic("shipped", 6).await?;
         let ledger = Load::new(&input, "first", 0..6).produce(&world.kafka, RECORDS).await?;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use crds::client_config::KafkaCredentials;
 use crds::spec::{GroupProtocol, IsolationLevel};
 use harness::systems::consumer_groups;
-use harness::{Env, Kafka, Message, until};
+use harness::{Env, Kafka, Message, beside_others, until};
 use operator::kafka::KafkaClients;
 use operator::kafka::model::{FactsQuery, GroupKey, KafkaFacts, StartOutcome};
 use rdkafka::config::ClientConfig;
@@ -68,6 +68,7 @@ impl Reader {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_operator_reads_what_kafkas_own_tools_say() -> Result<()> {
+    let _beside_others = beside_others().await;
     let env = Env::read()?;
     let kafka = Kafka::new(&env.kafka);
     let reader = Reader {
@@ -251,6 +252,7 @@ fn join(env: &Env, group: &str, protocol: &str, topics: &[&str]) -> Result<BaseC
 /// The commonest mistakes in `spec.kafka`, and the words that lead to their correction.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_wrong_address_or_security_setting_is_reported_with_its_likely_cause() -> Result<()> {
+    let _beside_others = beside_others().await;
     let env = Env::read()?;
     let (sasl, mtls) = (
         env.variable("KAFKA_SASL_BOOTSTRAP_SERVERS")?,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use harness::{
-    Kafka, Load, scenario,
+    Kafka, Load, alone, beside_others, scenario,
     systems::local::{Process, program},
     until,
     verify::{check::check_records, load},
@@ -134,6 +134,7 @@ async fn reset(file: &str, arguments: &[&str]) -> Result<(i32, String)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_embedded_broker_serves_a_group_with_its_dead_letters() -> Result<()> {
+    let _beside_others = beside_others().await;
     let folder = TempDir::new()?;
     let file = write(
         &folder,
@@ -177,6 +178,7 @@ async fn the_embedded_broker_serves_a_group_with_its_dead_letters() -> Result<()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_custom_worker_runs_its_transform_and_its_writer() -> Result<()> {
+    let _beside_others = beside_others().await;
     // The example unchanged, and a second writer to see the output of its transform.
     let example = repository()?.join("deploy/examples/custom-worker.yaml");
     let mut object: Value = serde_yaml::from_str(&std::fs::read_to_string(&example)?)?;
@@ -230,6 +232,7 @@ async fn a_custom_worker_runs_its_transform_and_its_writer() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_ends_on_its_own_with_correct_sums() -> Result<()> {
+    let _alone = alone().await;
     let local = start(&["--demo", "--demo-records", "5000"])?;
     let (code, printed) = local.end().await?;
     println!("{printed}");
@@ -240,6 +243,7 @@ async fn the_demo_ends_on_its_own_with_correct_sums() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn local_mode_check_accepts_every_example() -> Result<()> {
+    let _beside_others = beside_others().await;
     let mut checked = 0;
     for entry in std::fs::read_dir(repository()?.join("deploy/examples"))? {
         let path = entry?.path();
@@ -254,6 +258,7 @@ async fn local_mode_check_accepts_every_example() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_error_of_an_invalid_file_names_the_file_and_the_field() -> Result<()> {
+    let _beside_others = beside_others().await;
     let folder = TempDir::new()?;
     let spec = |changes: Value| {
         let mut spec = json!({

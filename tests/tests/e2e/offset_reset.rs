@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use crds::KafkaOffsetReset;
 use crds::offset_reset::ResetPhase;
 use harness::{
-    Load, World, scenario,
+    Load, World, scenario_alone,
     systems::kubernetes::{identities, summary},
     until,
 };
@@ -19,7 +19,7 @@ const RECORDS: u64 = 400;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn offset_resets_are_planned_refused_and_applied_once_also_if_the_operator_is_killed() -> Result<()> {
-    scenario("reset", async |world| {
+    scenario_alone("reset", async |world| {
         let input = world.topic("orders", PARTITIONS).await?;
         let output = world.topic("copy", PARTITIONS).await?;
         Load::new(&input, "first", 0..PARTITIONS)

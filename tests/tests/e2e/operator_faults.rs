@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 use harness::{
-    World, scenario,
+    World, scenario_alone,
     systems::{
         audit::{Mark, Write},
         install::OPERATOR_USER,
@@ -28,7 +28,7 @@ const WATCHED: Duration = Duration::from_secs(40);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_killed_repeatedly_disturbs_no_worker_and_completes_every_change() -> Result<()> {
-    scenario("kill-op", async |world| {
+    scenario_alone("kill-op", async |world| {
         let steady = world.topic("steady", 2).await?;
         let changing = world.topic("changing", 4).await?;
         world.apply_group("steady", blackhole(&steady)).await?;
@@ -75,7 +75,7 @@ async fn an_operator_killed_repeatedly_disturbs_no_worker_and_completes_every_ch
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_reconcile_writes_nothing() -> Result<()> {
-    scenario("steady", async |world| {
+    scenario_alone("steady", async |world| {
         let input = world.topic("orders", 2).await?;
         world.apply_group("orders", blackhole(&input)).await?;
         world.until_ready("orders", 2).await?;

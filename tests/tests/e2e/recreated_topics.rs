@@ -3,11 +3,10 @@
 
 use anyhow::{Context, Result, ensure};
 use harness::{
-    Env, Kafka, Ledger, Load,
+    Env, Kafka, Ledger, Load, beside_others,
     systems::{
         local::{Process, program},
         postgres::Postgres,
-        world::alone,
     },
     until,
     verify::{
@@ -147,7 +146,7 @@ impl Test {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recreated_topic_is_read_from_its_first_record() -> Result<()> {
-    let _alone = alone().await;
+    let _beside_others = beside_others().await;
     let env = Env::read()?;
     let test = Test::new(&env).await?;
     test.write("stopped", &test.group(&env, "stopped", "Stop"))?;

@@ -75,7 +75,7 @@ struct Attempt {
 /// An attempt that finds out whether the system works.
 #[derive(Clone, Copy, Debug)]
 enum Probe {
-    /// Outputs that are written before their turn, with their place on the stack.
+    /// Outputs of one record that are written before their turn, with their place on the stack.
     Early(usize),
     /// An output that is written already.
     Again,
@@ -113,6 +113,11 @@ impl Delivery<'_> {
         while let Some(mut attempt) = state.stack.pop() {
             let waiting = |error: &str| wait_for_writer(self.reporter, state.outage.failures, error);
             let pass = self.breaker.admit(waiting).await;
+            if self.is_superfluous(&attempt, &pass) {
+                drop(pass);
+                self.return_probe(attempt, &mut state);
+                continue;
+            }
             attempt.attempts += 1;
             match self.call_writer(&attempt).await {
                 Ok(_) if matches!(attempt.probe, Some(Probe::Again)) => {
@@ -168,7 +173,7 @@ impl Delivery<'_> {
         // A probe is written again in its turn. What the writer rejects counts only then: it must not be
         // handled before the outputs that come first.
         if attempt.probe.is_some() {
-            return self.return_written_probe(attempt, state);
+            return self.return_probe(attempt, state);
         }
         let (retry_here, in_doubt) = self.sort_rejected(&attempt, rejected, &mut state.outcome);
         if in_doubt > 0 {

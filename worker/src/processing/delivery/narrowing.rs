@@ -7,9 +7,10 @@
 //!   suspicion ends at one record. If the system is unavailable, that costs nothing: only the first records of
 //!   the batch are written in small parts afterwards.
 //! - A record that fails alone proves nothing as long as the writer answers no call at all. In between, the
-//!   record that was written last is written again. If there is none, other parts of the batch are attempted
+//!   record that was written last is written again. If there is none, other records of the batch are attempted
 //!   before their turn, one at a time, and written again in their turn: twice in the right order is better
-//!   than once in the wrong order.
+//!   than once in the wrong order. So an outage repeats at most one record of a batch, and only if no other
+//!   call shows earlier that the system is available again.
 //! - While the writer answers other calls, each failure of the record alone is one of its attempts.
 
 use super::{Attempt, Delivery, DeliveryState, Pass, Probe, RetryMode, WriteError};
@@ -86,10 +87,12 @@ impl Delivery<'_> {
             return;
         };
         if let Some(output) = state.last_written {
+            let answers = alone.answers;
             state.stack.push(alone);
             return state.stack.push(Attempt {
                 outputs: vec![output],
                 probe: Some(Probe::Again),
+                answers,
                 ..Attempt::default()
             });
         }
@@ -97,32 +100,44 @@ impl Delivery<'_> {
         if others == 0 {
             return state.stack.push(alone);
         }
-        // Another one each time: those tried so far may have a record of that kind as well.
+        // Another one each time: those tried so far may be of that kind as well.
         let place = others - 1 - state.probes % others;
         state.probes += 1;
-        let probe = state.stack.remove(place);
+        let (probe, place) = self.first_record(place, state);
+        let answers = alone.answers;
         state.stack.push(alone);
         state.stack.push(Attempt {
             probe: Some(Probe::Early(place)),
+            // Shows whether another call makes it superfluous.
+            answers,
             ..probe
         });
     }
 
-    /// Puts a probe that was not written back into its place, in two parts if possible.
-    pub(super) fn return_probe(&self, probe: Attempt, state: &mut DeliveryState) {
-        let Some(Probe::Early(place)) = probe.probe else {
-            return;
+    /// Takes the first record of the attempt at `place` off the stack. Returns it and the place where it belongs.
+    fn first_record(&self, place: usize, state: &mut DeliveryState) -> (Attempt, usize) {
+        let mut probe = state.stack.remove(place);
+        let first = self.batch.source(probe.outputs[0]);
+        let end = (probe.outputs.iter()).position(|output| self.batch.source(*output) != first);
+        let Some(end) = end else {
+            return (probe, place);
         };
-        let after = state.stack.split_off(place.min(state.stack.len()));
-        let probe = Attempt { probe: None, ..probe };
-        if let Err(alone) = self.halve(probe, state) {
-            state.stack.push(alone);
-        }
-        state.stack.extend(after);
+        let outputs = probe.outputs.split_off(end);
+        let rest = Attempt {
+            outputs,
+            ..Attempt::default()
+        };
+        state.stack.insert(place, rest);
+        (probe, place + 1)
     }
 
-    /// Puts a written probe back into its place, to be written again in its turn.
-    pub(super) fn return_written_probe(&self, probe: Attempt, state: &mut DeliveryState) {
+    /// True for a probe if the writer has answered another call since it was planned: the system is available.
+    pub(super) fn is_superfluous(&self, attempt: &Attempt, pass: &Pass<'_>) -> bool {
+        attempt.probe.is_some() && attempt.answers.is_some_and(|answers| answers < pass.answers())
+    }
+
+    /// Puts a probe back into its place. Written or not, it is written in its turn.
+    pub(super) fn return_probe(&self, probe: Attempt, state: &mut DeliveryState) {
         let Some(Probe::Early(place)) = probe.probe else {
             return;
         };

@@ -6,6 +6,7 @@ use std::{
 };
 
 use futures::future::BoxFuture;
+use tokio::sync::Notify;
 
 use crate::{
     health::problems::Problems,
@@ -34,6 +35,8 @@ struct Faults<'a> {
     up: u32,
     /// then it fails for this number of calls.
     down_again: u32,
+    /// Another call is answered as soon as it works.
+    answers_another: bool,
 }
 
 struct Server {
@@ -43,13 +46,21 @@ struct Server {
     down: Mutex<Vec<bool>>,
     /// Offsets in the order in which they were written.
     written: Mutex<Vec<Offset>>,
+    /// Notified when it works.
+    works: Notify,
 }
 
 impl Writer for Server {
     fn write<'a>(&'a self, batch: WriteBatch<'a>) -> BoxFuture<'a, Result<Vec<Rejected>, WriteError>> {
         Box::pin(async move {
             tokio::task::yield_now().await;
-            let down = self.down.lock().unwrap().pop().unwrap_or_default();
+            let (down, works) = {
+                let mut down = self.down.lock().unwrap();
+                (down.pop().unwrap_or_default(), down.is_empty())
+            };
+            if works {
+                self.works.notify_one();
+            }
             let poison = |offset: Offset| self.poison.contains(&offset);
             if down || batch.records().any(|record| poison(record.offset())) {
                 return Err(WriteError::Inconclusive("status 500".into()));
@@ -82,6 +93,17 @@ fn poison(poison: &[Offset]) -> Faults<'_> {
 
 /// Delivers the records 0 to 7. Returns the outcome, and the offsets in the order of their last write.
 async fn deliver(faults: Faults<'_>, retry_mode: RetryMode) -> (WriteOutcome, Vec<Offset>) {
+    let (outcome, written) = deliver_all(faults, retry_mode).await;
+    let mut last: Vec<Offset> = Vec::new();
+    for offset in written {
+        last.retain(|earlier| *earlier != offset);
+        last.push(offset);
+    }
+    (outcome, last)
+}
+
+/// The same, with every write.
+async fn deliver_all(faults: Faults<'_>, retry_mode: RetryMode) -> (WriteOutcome, Vec<Offset>) {
     let calls = [(faults.down_again, true), (faults.up, false), (faults.down, true)];
     let calls = calls.map(|(calls, down)| vec![down; calls as usize]);
     let server = Arc::new(Server {
@@ -89,12 +111,14 @@ async fn deliver(faults: Faults<'_>, retry_mode: RetryMode) -> (WriteOutcome, Ve
         busy: faults.busy.to_vec(),
         down: Mutex::new(calls.concat()),
         written: Mutex::default(),
+        works: Notify::new(),
     });
     let metrics = Metrics::new();
     let mut chunk = Chunk::new(TopicPartition::new("orders", 0), 1);
     for offset in 0..RECORDS {
         chunk.push(offset, 0, None, Some(b"value"), []);
     }
+    let breaker = WriterBreaker::new("http".into(), metrics.clone());
     let (batch, problems) = (Batch::identity(Arc::new(chunk)), Problems::default());
     let delivery = Delivery {
         transaction: 0,
@@ -103,7 +127,7 @@ async fn deliver(faults: Faults<'_>, retry_mode: RetryMode) -> (WriteOutcome, Ve
             name: "http".into(),
             writer: server.clone(),
         },
-        breaker: &WriterBreaker::new("http".into(), metrics.clone()),
+        breaker: &breaker,
         batch: &batch,
         retry_mode,
         retry: &RetryPolicy {
@@ -115,19 +139,20 @@ async fn deliver(faults: Faults<'_>, retry_mode: RetryMode) -> (WriteOutcome, Ve
         reporter: &problems.at(0),
         metrics: &metrics,
     };
-    let outcome = delivery
-        .run(&PendingWrite {
-            writer: 0,
-            outputs: (0..RECORDS as u32).collect(),
-            attempts: 0,
-        })
-        .await;
-    let mut last: Vec<Offset> = Vec::new();
-    for offset in server.written.lock().unwrap().iter() {
-        last.retain(|earlier| earlier != offset);
-        last.push(*offset);
-    }
-    (outcome, last)
+    let pending = PendingWrite {
+        writer: 0,
+        outputs: (0..RECORDS as u32).collect(),
+        attempts: 0,
+    };
+    let another = async {
+        if faults.answers_another {
+            server.works.notified().await;
+            breaker.admit(|_| {}).await.answered();
+        }
+    };
+    let (outcome, ()) = tokio::join!(delivery.run(&pending), another);
+    let written = server.written.lock().unwrap().clone();
+    (outcome, written)
 }
 
 #[tokio::test]
@@ -174,6 +199,31 @@ async fn an_outage_fails_no_record_and_keeps_the_order() {
             assert!(outcome.rejected.is_empty(), "{calls}: {outcome:?}");
             assert_eq!(last, Vec::from_iter(0..RECORDS), "{calls}");
         }
+    }
+}
+
+#[tokio::test]
+async fn an_outage_repeats_at_most_one_record() {
+    for calls in 1..60 {
+        let faults = Faults {
+            down: calls,
+            ..Faults::default()
+        };
+        let (_, written) = deliver_all(faults, RetryMode::RequeueWithFollowers).await;
+        assert!(written.len() <= RECORDS as usize + 1, "{calls}: {written:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_record_is_written_before_its_turn_when_another_call_was_answered() {
+    for calls in 1..60 {
+        let faults = Faults {
+            down: calls,
+            answers_another: true,
+            ..Faults::default()
+        };
+        let (_, written) = deliver_all(faults, RetryMode::RequeueWithFollowers).await;
+        assert_eq!(written, Vec::from_iter(0..RECORDS), "{calls}");
     }
 }
 
