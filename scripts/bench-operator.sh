@@ -6,6 +6,7 @@
 #   --quick          100 groups, short rests, 10 trials
 #   --trials N       single changes of each kind, default 30
 #   --running        groups that run, with one worker each whose pod matches no node; by default they are stopped
+#   --workers N      instead: one group with N busy workers, whose pods run on a node without a kubelet
 #   --update-docs    write the result into docs/benchmarks.md
 # Results: target/bench-operator/. Settings from the environment:
 #   KCG_OPERATOR_BINARY  measure this operator instead of building the one of the working tree
@@ -51,6 +52,9 @@ cargo build --profile "$profile" --locked --workspace "${binaries[@]}"
 cluster=1
 tests/cluster/up.sh
 if [[ -f $KCG_STATE/pids/kafka ]]; then arguments+=(--broker-pid "$(<"$KCG_STATE/pids/kafka")"); fi
+if [[ -f $KCG_STATE/pids/kube-apiserver ]]; then
+    arguments+=(--api-server-pid "$(<"$KCG_STATE/pids/kube-apiserver")")
+fi
 # In the background, so that the script handles a signal at once.
 tests/cluster/exec.sh "$CARGO_TARGET_DIR/$folder/bench-operator" "${arguments[@]}" \
     --command-line "scripts/bench-operator.sh${*:+ $*}" "$@" &

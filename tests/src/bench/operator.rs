@@ -8,6 +8,7 @@
 //! reported. Needs no worker: the groups are stopped, or their pods match no node.
 
 mod cluster;
+mod fake_node;
 mod groups;
 mod phases;
 mod process;
@@ -15,6 +16,7 @@ mod report;
 mod sockets;
 mod topics;
 mod trials;
+mod workers;
 
 use std::{
     fs,
@@ -55,6 +57,16 @@ struct Options {
     #[arg(long)]
     running: bool,
 
+    /// Measure one group with this number of busy workers instead: what the API server does for it. Creates a
+    /// Node without a kubelet; `/status` of the workers comes from this process.
+    #[arg(long, value_name = "N", conflicts_with_all = ["groups", "running", "trials", "update_docs"],
+        requires = "api_server_pid", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    workers: Option<u32>,
+
+    /// Process id of the API server, to measure its CPU time.
+    #[arg(long, value_name = "PID")]
+    api_server_pid: Option<u32>,
+
     /// Write machine, command and tables into docs/benchmarks.md.
     #[arg(long)]
     update_docs: bool,
@@ -79,6 +91,10 @@ impl Options {
             (true, true) => vec![100],
             (true, false) => vec![100, 1000],
         }
+    }
+
+    fn pace(&self) -> Pace {
+        if self.quick { Pace::QUICK } else { Pace::FULL }
     }
 
     fn trials(&self) -> u32 {
@@ -114,7 +130,8 @@ async fn run(options: &Options) -> Result<()> {
     let cluster = Cluster::prepare(&env, &binary).await?;
     let mut sizes = Vec::new();
     let measured = tokio::select! {
-        measured = measure(options, &cluster, &binary, &results, &mut sizes) => measured,
+        measured = measure_workers(options, &cluster, &binary, &results), if options.workers.is_some() => measured,
+        measured = measure(options, &cluster, &binary, &results, &mut sizes), if options.workers.is_none() => measured,
         interrupted = stop_signal() => interrupted.and(Err(anyhow!("interrupted"))),
     };
     let cleaned = cluster.clean_up(&options.sizes()).await;
@@ -137,6 +154,26 @@ async fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Measures a group with many workers.
+async fn measure_workers(options: &Options, cluster: &Cluster, binary: &Path, results: &Path) -> Result<()> {
+    let (Some(workers), Some(api_server)) = (options.workers, options.api_server_pid) else {
+        return Ok(());
+    };
+    let log = results.join(format!("operator-{workers}-workers.log"));
+    let subject = workers::Subject {
+        binary,
+        log: &log,
+        workers,
+        api_server,
+        pace: options.pace(),
+    };
+    let measured = workers::measure(cluster, &subject)
+        .await
+        .with_context(|| format!("see {}", log.display()))?;
+    measured.print();
+    Ok(())
+}
+
 /// Measures every size and adds it to `sizes`.
 async fn measure(
     options: &Options,
@@ -145,7 +182,7 @@ async fn measure(
     results: &Path,
     sizes: &mut Vec<Size>,
 ) -> Result<()> {
-    let pace = if options.quick { Pace::QUICK } else { Pace::FULL };
+    let pace = options.pace();
     let servers = Servers {
         broker: options.broker_pid,
         database: None,

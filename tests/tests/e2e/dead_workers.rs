@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use harness::{
-    Kafka, Load,
+    Kafka, Load, alone,
     systems::{consumer_groups, env::Env, kafka::Record, local_workers::LocalWorker},
     until,
     verify::{check::check_records, load::RunningLoad},

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Result, ensure};
@@ -25,6 +25,8 @@ use serde_json::{Value, json};
 
 /// How long a group at rest is watched: longer than every interval of the operator (partitions every 30 s).
 const WATCHED: Duration = Duration::from_secs(40);
+/// Longer than the operator takes to write what a worker reports.
+const AT_REST: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_killed_repeatedly_disturbs_no_worker_and_completes_every_change() -> Result<()> {
@@ -81,26 +83,31 @@ async fn a_second_reconcile_writes_nothing() -> Result<()> {
         world.until_ready("orders", 2).await?;
         // The last reports of the start have been written when there was no write for a while: the operator
         // reads reports every 15 s.
+        let (mut mark, mut since) = (Mark::now(&world.env)?, Instant::now());
         until("the operator is at rest", async || {
-            let mark = Mark::now(&world.env)?;
-            tokio::time::sleep(Duration::from_secs(20)).await;
-            nothing_written(&mark)
+            if let Err(written) = nothing_written(&mark) {
+                (mark, since) = (Mark::now(&world.env)?, Instant::now());
+                return Err(written);
+            }
+            ensure!(
+                since.elapsed() >= AT_REST,
+                "at rest for {} s",
+                since.elapsed().as_secs()
+            );
+            Ok(())
         })
         .await?;
         let before = children(world).await?;
         let kinds = before.len();
         assert!(kinds >= 6, "{before:?}");
 
+        // A change without effect triggers the reconcile; afterwards nothing changes.
         let mark = Mark::now(&world.env)?;
-        tokio::time::sleep(WATCHED).await;
-        nothing_written(&mark)?;
-
-        // A change without effect triggers the reconcile.
         world
             .kubectl(&["annotate", "kcg", "orders", "example.com/poke=1"], None)
             .await?
             .ok("kubectl annotate")?;
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        tokio::time::sleep(WATCHED).await;
         nothing_written(&mark)?;
         assert_eq!(
             children(world).await?,

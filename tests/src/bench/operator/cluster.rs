@@ -35,8 +35,8 @@ const NAMESPACE_GONE: Duration = Duration::from_secs(900);
 /// The cluster of the environment, prepared.
 pub(super) struct Cluster {
     pub kafka: Kafka,
+    pub kube: kube::Client,
     bootstrap: String,
-    kube: kube::Client,
 }
 
 impl Cluster {
@@ -84,6 +84,11 @@ impl Cluster {
             bootstrap: env.kafka.clone(),
             kube,
         })
+    }
+
+    /// The servers of `spec.kafka`.
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
     }
 
     /// The groups of a measurement; none exists yet.

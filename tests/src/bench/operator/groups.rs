@@ -206,7 +206,7 @@ pub(super) fn is_reachable(group: &KafkaConsumerGroup) -> bool {
 
 /// Start position Latest: the operator commits it, so that every group has committed offsets, as a group in
 /// use has. A worker, if there is one, matches no node.
-fn manifest(name: &str, topic: &str, bootstrap: &str, running: bool) -> Value {
+pub(super) fn manifest(name: &str, topic: &str, bootstrap: &str, running: bool) -> Value {
     let mut manifest = json!({
         "apiVersion": format!("{API_GROUP}/v1alpha1"),
         "kind": "KafkaConsumerGroup",

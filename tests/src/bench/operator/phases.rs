@@ -21,8 +21,8 @@ pub(super) struct Pace {
     /// From ready to the measurement of the idle process.
     idle: Duration,
     /// From the last group to the window.
-    rest: Duration,
-    window: Duration,
+    pub rest: Duration,
+    pub window: Duration,
     /// From the moment at which all groups are forgotten to the last measurement: allocators return memory
     /// with a delay.
     after: Duration,
@@ -136,7 +136,7 @@ impl Phases<'_> {
 }
 
 /// Waits, with progress lines.
-async fn rest(what: &str, length: Duration) {
+pub(super) async fn rest(what: &str, length: Duration) {
     let (mut progress, started) = (Progress::start(), Instant::now());
     while started.elapsed() < length {
         progress.say(|| format!("{what}: {} s in all", length.as_secs()));
