@@ -4,7 +4,7 @@
 
 use anyhow::Result;
 use harness::{
-    alone,
+    alone, beside_others,
     chaos::{self, SESSION_OF_A_CRASH, Scenario, Site, seeded_bugs},
     systems::{env::KafkaEnv, local::program},
     verify::checker::{Guarantee, Ordering, Sink},
@@ -146,7 +146,7 @@ fn aborts(sink: Sink) -> Scenario {
 
 /// Runs a scenario; its promise must be kept. The workers' logs are kept if it was not.
 async fn run(scenario: &Scenario) -> Result<()> {
-    let _alone = alone().await;
+    let _beside_others = beside_others().await;
     let env = KafkaEnv::read()?;
     let folder = tempfile::tempdir()?;
     let site = Site {
