@@ -4,19 +4,21 @@
 //! A program is text of a user, and compiling it can take all memory, all time, or overflow the stack. So the
 //! operator compiles in a process of its own (`process`), which is killed when it exceeds a limit, and never
 //! while another group waits for a lock. A program first gets a short time, then a longer one in another
-//! queue: programs that compile quickly do not wait behind slow ones.
+//! queue: programs that compile quickly do not wait behind slow ones. In both, namespaces take turns (`queue`).
 
 #[cfg(feature = "vrl")]
 pub mod process;
+#[cfg(feature = "vrl")]
+mod queue;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 #[cfg(feature = "vrl")]
 use std::time::Duration;
 
-use tokio::sync::OnceCell;
 #[cfg(feature = "vrl")]
-use tokio::sync::Semaphore;
+use queue::FairQueue;
+use tokio::sync::OnceCell;
 
 use crate::digest::hash;
 use crate::sync::lock;
@@ -78,8 +80,8 @@ struct Program {
 struct Processes {
     program: std::path::PathBuf,
     kill_after: Duration,
-    quick: Semaphore,
-    slow: Semaphore,
+    quick: FairQueue,
+    slow: FairQueue,
 }
 
 impl Default for Programs {
@@ -108,8 +110,8 @@ impl Programs {
         let processes = Processes {
             program,
             kill_after,
-            quick: Semaphore::new(QUICK_PROCESSES),
-            slow: Semaphore::new(SLOW_PROCESSES),
+            quick: FairQueue::new(QUICK_PROCESSES),
+            slow: FairQueue::new(SLOW_PROCESSES),
         };
         Self {
             processes: Some(processes),
@@ -164,13 +166,13 @@ impl Programs {
 
     /// Compiles `sources`, unless their verdicts are known. Waits a limited time; the compilation continues.
     #[cfg(feature = "vrl")]
-    pub async fn prepare(self: &Arc<Self>, sources: Vec<String>) {
-        drop(tokio::time::timeout(PATIENCE, self.prepare_all(sources)).await);
+    pub async fn prepare(self: &Arc<Self>, namespace: &str, sources: Vec<String>) {
+        drop(tokio::time::timeout(PATIENCE, self.prepare_all(namespace, sources)).await);
     }
 
-    /// Compiles `sources`, unless their verdicts are known.
+    /// Compiles `sources`, unless their verdicts are known. Programs of other namespaces take turns with them.
     #[cfg(feature = "vrl")]
-    pub async fn prepare_all(self: &Arc<Self>, sources: Vec<String>) {
+    pub async fn prepare_all(self: &Arc<Self>, namespace: &str, sources: Vec<String>) {
         if self.processes.is_none() {
             return;
         }
@@ -182,10 +184,10 @@ impl Programs {
             return;
         }
         // A task of its own: it continues when the caller stops waiting.
-        let programs = self.clone();
+        let (programs, namespace) = (self.clone(), namespace.to_string());
         let work = tokio::spawn(async move {
             for source in unknown {
-                programs.compile(&source).await;
+                programs.compile(&namespace, &source).await;
             }
         });
         // An error is a panic: the verdict stays unknown.
@@ -193,18 +195,18 @@ impl Programs {
     }
 
     #[cfg(not(feature = "vrl"))]
-    pub async fn prepare(self: &Arc<Self>, _: Vec<String>) {}
+    pub async fn prepare(self: &Arc<Self>, _: &str, _: Vec<String>) {}
 
     #[cfg(not(feature = "vrl"))]
-    pub async fn prepare_all(self: &Arc<Self>, _: Vec<String>) {}
+    pub async fn prepare_all(self: &Arc<Self>, _: &str, _: Vec<String>) {}
 
     #[cfg(feature = "vrl")]
-    async fn compile(self: &Arc<Self>, source: &str) {
+    async fn compile(self: &Arc<Self>, namespace: &str, source: &str) {
         let Some(processes) = &self.processes else { return };
         let program = self.program(source);
         let mut killed = false;
         let verdict = program.verdict.get_or_try_init(async || {
-            let verdict = processes.compile(source).await;
+            let verdict = processes.compile(namespace, source).await;
             let Err(process::Error::Timeout(after)) = verdict else {
                 return verdict;
             };
@@ -248,12 +250,12 @@ impl Programs {
 #[cfg(feature = "vrl")]
 impl Processes {
     /// Err: nothing is known, and another try may succeed.
-    async fn compile(&self, source: &str) -> Result<Verdict, process::Error> {
+    async fn compile(&self, namespace: &str, source: &str) -> Result<Verdict, process::Error> {
         let limits = crds::vrl_program::Limits::OPERATOR;
         let short = crds::vrl_program::Limits { cpu: QUICK, ..limits };
         let compile = |limits| process::compile(&self.program, source, limits, self.kill_after);
         let outcome = {
-            let _slot = self.quick.acquire().await;
+            let _turn = self.quick.turn(namespace).await;
             compile(short).await
         };
         let killed = |outcome: &Result<_, _>| matches!(outcome, Err(process::Error::Timeout(_)));
@@ -264,7 +266,7 @@ impl Processes {
             Ok(process::Outcome::TooSlow(_)) | Err(process::Error::Timeout(_)) => {}
             Err(error) => return Err(error),
         }
-        let _slot = self.slow.acquire().await;
+        let _turn = self.slow.turn(namespace).await;
         let mut outcome = compile(limits).await;
         // The machine may be busy, as when many programs start: only a second timeout counts.
         if killed(&outcome) && !killed_before {

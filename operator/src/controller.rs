@@ -90,7 +90,8 @@ async fn reconcile(
     let removal_due = dead_workers::remove(scope, group, &observed, memory).await; // (client)
     let others = members::others_of(scope, group, &observed, memory); // (pure)
     let sources = sources(group, &observed);
-    context.programs.prepare(sources).await; // (process)
+    let namespace = group.namespace().unwrap_or_default();
+    context.programs.prepare(&namespace, sources).await; // (process)
     let mut verdict = validate(group, &observed, &context.programs, &context.defaults); // (pure)
     let deployment = observed.deployment.clone();
     let valid = verdict.as_mut().ok();

@@ -91,7 +91,7 @@ async fn check(args: &LocalArgs) -> ExitCode {
             async |group| {
                 let found = prepare::programs(&group, &loaded, &folders);
                 let sources = found.iter().map(|(_, source)| source.clone());
-                programs.prepare_all(sources.collect()).await;
+                programs.prepare_all(&args.namespace, sources.collect()).await;
                 prepare::without_secrets(&found, &programs)?;
                 prepare::given_postgres_urls(&group, &loaded, &folders)
             },

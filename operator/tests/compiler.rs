@@ -14,7 +14,7 @@ fn programs() -> Arc<Programs> {
 }
 
 async fn verdict(programs: &Arc<Programs>, source: &str) -> Verdict {
-    programs.prepare_all(vec![source.into()]).await;
+    programs.prepare_all("default", vec![source.into()]).await;
     programs.verdict(source)
 }
 
@@ -54,13 +54,35 @@ async fn a_quick_program_does_not_wait_for_slow_ones() {
     let hostile: Vec<String> = (1..7).map(slow).collect();
     for source in hostile.clone() {
         let programs = programs.clone();
-        tokio::spawn(async move { programs.prepare_all(vec![source]).await });
+        tokio::spawn(async move { programs.prepare_all("default", vec![source]).await });
     }
     assert_eq!(verdict(&programs, ".a = 1").await, Verdict::Valid);
     let known = hostile
         .iter()
         .filter(|source| !matches!(programs.verdict(source), Verdict::Unknown(_)));
     assert!(known.count() < hostile.len());
+}
+
+#[tokio::test]
+async fn a_program_does_not_wait_for_many_of_another_namespace() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("compiler");
+    std::fs::write(&path, "#!/bin/sh\nsleep 0.2\n").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let programs = Arc::new(Programs::isolated(path));
+    let many: Vec<String> = (0..20).map(|n| format!(".x = {n}")).collect();
+    for source in many.clone() {
+        let programs = programs.clone();
+        tokio::spawn(async move { programs.prepare_all("hostile", vec![source]).await });
+    }
+    tokio::task::yield_now().await;
+    programs.prepare_all("shop", vec![".a = 1".into()]).await;
+    assert_eq!(programs.verdict(".a = 1"), Verdict::Valid);
+    let known = many
+        .iter()
+        .filter(|source| programs.verdict(source) == Verdict::Valid);
+    let known = known.count();
+    assert!(known <= 2, "{known} of the others came first");
 }
 
 #[tokio::test]

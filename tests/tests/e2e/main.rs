@@ -10,6 +10,7 @@ mod dead_letters;
 mod dead_workers;
 mod exactly_once;
 mod group_protocol;
+mod hostile;
 mod install;
 mod kafka_facts;
 mod kills;

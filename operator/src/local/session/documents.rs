@@ -67,7 +67,9 @@ impl Session {
             async |group| {
                 let found = programs(&group, loaded, &self.folders);
                 let sources = found.into_iter().map(|(_, source)| source);
-                self.programs.prepare_all(sources.collect()).await;
+                self.programs
+                    .prepare_all(&self.namespace, sources.collect())
+                    .await;
                 prepare(group, loaded, &self.brokers, &self.folders, &self.programs)
             },
             &self.namespace,
