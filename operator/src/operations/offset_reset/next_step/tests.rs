@@ -107,6 +107,7 @@ fn positions() -> ResetPositions {
     };
     ResetPositions {
         cluster_id: None,
+        topic_ids: BTreeMap::new(),
         topics: BTreeMap::from([("orders".to_string(), Some(1))]),
         partitions: BTreeMap::from([(("orders".to_string(), 0), position)]),
         members: Vec::new(),
