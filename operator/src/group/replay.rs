@@ -18,6 +18,13 @@ use super::rejection::Rejection;
 use super::wording::count;
 use crate::kafka::model::{Partition, ResetPosition, ResetPositions, ResetQuery};
 
+/// The consumer group id of a replay. It has a part of the uid: a later replay with this name must not continue at
+/// the offsets of this one.
+pub fn group_id_of(group_id: &str, name: &str, uid: &str) -> String {
+    let part: String = uid.chars().take(8).collect();
+    format!("{group_id}.replay.{name}.{part}")
+}
+
 /// What a replay will do.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
@@ -96,7 +103,11 @@ fn query(group_id: &str, group: &KafkaConsumerGroupSpec, topics: Selection) -> R
 /// The writers of the group that get the records, in its order.
 pub fn writers(replay: &KafkaReplaySpec, group: &KafkaConsumerGroupSpec) -> Result<Vec<Writer>, Rejection> {
     let names = || group.writers.iter().map(|writer| writer.name.as_str());
-    if let Some(foreign) = replay.writers.iter().find(|wanted| !names().any(|name| name == *wanted)) {
+    if let Some(foreign) = replay
+        .writers
+        .iter()
+        .find(|wanted| !names().any(|name| name == *wanted))
+    {
         return Err(Rejection::new(
             "WriterNotInGroup",
             format!(
@@ -200,7 +211,11 @@ fn workers(replay: &KafkaReplaySpec, partitions: i32) -> (i32, Vec<String>) {
             true => format!("recordsPerSecond is {allowed}"),
             false => format!("{} to process", count(partitions, "partition")),
         };
-        notes.push(format!("{} instead of {}: {why}", count(workers, "worker"), replay.workers));
+        notes.push(format!(
+            "{} instead of {}: {why}",
+            count(workers, "worker"),
+            replay.workers
+        ));
     }
     (workers, notes)
 }

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crds::KafkaOffsetResetStatus;
-use crds::offset_reset::PlannedPartition;
 use serde_json::json;
 
 use super::*;
