@@ -4,19 +4,18 @@
 use std::time::Duration;
 
 use crds::replay::{ReplayPartition, ReplayPhase};
-use crds::{KafkaConsumerGroup, KafkaReplay, WorkerConfig};
+use crds::{KafkaConsumerGroup, KafkaReplay};
 use kube::ResourceExt;
 
+use super::configuration::{configuration, fits_config_map};
+use super::progress::{Running, SOON, ending, failure, interval, running, with_positions};
 use super::workers::{Job, PodEnd};
-use crate::controller::build::replay::document;
 use crate::controller::update_status::conditions::without_volatile_parts;
 use crate::group::id::id_of;
 use crate::group::rejection::Rejection;
 use crate::group::replay::{self, Answers, Plan, Queries, group_id_of};
-use crate::group::validate::configuration::MAX_BYTES;
 use crate::group::validate::{NOT_COMPILED, ValidatedGroup};
-use crate::group::wording::count;
-use crate::kafka::model::{Deleted, KafkaProblem, Partition, ResetOutcome, ResetPositions, ResetQuery};
+use crate::kafka::model::{Deleted, KafkaProblem, ResetOutcome, ResetPositions, ResetQuery};
 use crate::operations::planned_for::difference;
 use crate::operations::stored::GroupState;
 use crate::operations::too_large::{self, Planned};
@@ -27,8 +26,6 @@ pub const APPEARS_WITHIN: Duration = Duration::from_secs(30);
 /// After the end, the workers have this long to leave the consumer group. The session timeout of one that was
 /// killed is 45 s by default.
 pub const LEAVES_WITHIN: Duration = Duration::from_secs(120);
-/// Time until the next look at what no watch reports.
-const SOON: Duration = Duration::from_secs(2);
 /// Bytes that are added to each partition of the plan later: its position, and the time of a record.
 const ADDED: usize = 88;
 
@@ -56,15 +53,6 @@ pub struct Waiting {
     pub message: String,
     /// When to look again. None: with growing pauses, because nothing answers.
     pub again: Option<Duration>,
-}
-
-/// How far the workers are.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Running {
-    /// The plan with the positions that are known.
-    pub partitions: Vec<ReplayPartition>,
-    pub message: String,
-    pub again: Duration,
 }
 
 /// What has to be asked before the next step is known.
@@ -255,8 +243,8 @@ impl<'a> Situation<'a> {
         let is_done = partitions.iter().all(ReplayPartition::is_finished);
         match look.job {
             Job::Complete => Next::Finish,
-            Job::Active(_) if is_done => Next::Settle(ends(partitions)),
-            _ if is_done && look.alive > 0 => Next::Settle(ends(partitions)),
+            Job::Active(_) if is_done => Next::Settle(Step::Run(ending(partitions))),
+            _ if is_done && look.alive > 0 => Next::Settle(Step::Run(ending(partitions))),
             _ if is_done => Next::Finish,
             Job::Missing => Next::Launch,
             Job::Failed(message) => Next::Step(Step::Fail(failure(group, &message, &look.ends))),
@@ -377,107 +365,6 @@ impl<'a> Situation<'a> {
             again,
         })
     }
-}
-
-/// The group as the replay uses it: with its writers only.
-pub fn narrowed(replay: &KafkaReplay, valid: &ValidatedGroup) -> Result<ValidatedGroup, Rejection> {
-    let mut group = valid.clone();
-    group.spec.writers = replay::writers(&replay.spec, &group.spec)?;
-    group.references = crate::group::references::References::of(&group.spec);
-    Ok(group)
-}
-
-/// The configuration of the workers. `group` is narrowed to what the replay uses.
-pub fn configuration(
-    replay: &KafkaReplay,
-    group: &ValidatedGroup,
-    partitions: &[ReplayPartition],
-    workers: i32,
-    group_id: &str,
-) -> WorkerConfig {
-    let transforms = group.transforms.clone();
-    let config = WorkerConfig::from_spec(&group.namespace, &group.name, &group.spec, transforms);
-    let until = replay::until(partitions, replay.spec.records_per_second, workers);
-    replay::bounded(config, group_id, until)
-}
-
-fn fits_config_map(config: &WorkerConfig) -> Result<(), Rejection> {
-    let bytes = document(config).len();
-    match bytes <= MAX_BYTES {
-        true => Ok(()),
-        false => Err(too_large::too_large(
-            &format!(
-                "the workers' configuration with the plan has {bytes} bytes, and a ConfigMap holds at most {MAX_BYTES}"
-            ),
-            "replay",
-        )),
-    }
-}
-
-/// The plan with the positions that are known now. A commit that is gone does not undo progress.
-fn with_positions(planned: &[ReplayPartition], now: &ResetPositions) -> Vec<ReplayPartition> {
-    let mut partitions = planned.to_vec();
-    for planned in &mut partitions {
-        let key: Partition = (planned.topic.clone(), planned.partition);
-        let committed = now.partitions.get(&key).and_then(|position| position.committed);
-        planned.position = committed.or(planned.position);
-    }
-    partitions
-}
-
-fn ends(partitions: Vec<ReplayPartition>) -> Step {
-    Step::Run(Running {
-        message: "everything is processed; waiting for the workers to end".into(),
-        again: SOON,
-        partitions,
-    })
-}
-
-/// Thousands of partitions are half a megabyte of status, so they are looked at less often.
-fn interval(partitions: usize) -> Duration {
-    Duration::from_secs(3 + u64::try_from(partitions).unwrap_or(0) / 128)
-}
-
-fn running(workers: i32, partitions: &[ReplayPartition], ends: &[PodEnd]) -> String {
-    let totals = replay::totals(partitions);
-    let mut message = format!(
-        "{} for {} of {}",
-        count(workers, "worker"),
-        count(totals.records, "offset"),
-        count(totals.partitions, "partition")
-    );
-    if let Some(problem) = ends
-        .iter()
-        .find_map(|end| end.problem.as_ref().map(|problem| (end, problem)))
-    {
-        message.push_str(&format!("; pod {}: {}", problem.0.name, problem.1));
-    }
-    message
-}
-
-/// Why the Job has given up.
-fn failure(group: &KafkaConsumerGroup, message: &str, ends: &[PodEnd]) -> Rejection {
-    let code = |end: &&PodEnd| end.exit_code == Some(crds::worker_config::exit_code::PLAN_OUTDATED.into());
-    if let Some(outdated) = ends.iter().find(code) {
-        let said = outdated.problem.as_deref().unwrap_or_default();
-        return Rejection::new(
-            "PlanOutdated",
-            format!(
-                "a topic was deleted, or created again, since the plan was made ({said}); create the replay again, if it is still wanted"
-            ),
-        );
-    }
-    let mut why = format!("the Job has given up: {message}");
-    if let Some(problem) = ends.iter().find_map(|end| end.problem.as_ref()) {
-        why.push_str(&format!("; a worker {problem}"));
-    }
-    Rejection::new(
-        "WorkersFailed",
-        format!(
-            "{why}; correct the cause, for example in KafkaConsumerGroup {}, and create the replay again",
-            group.name_any()
-        ),
-    )
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use kube::runtime::events::Event;
 
-use super::next_step::{Running, Step, group_id, phase};
+use super::next_step::{Step, group_id, phase};
+use super::progress::Running;
 use super::rate::Rate;
 use crate::controller::names::replay_name;
 use crate::controller::update_status::conditions::whole_seconds;
