@@ -20,4 +20,5 @@ mod operator_faults;
 mod outage;
 mod partitions;
 mod recreated_topics;
+mod replay;
 mod security;

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use crds::WorkerConfig;
-use crds::names::{CONTROL_KEY, GROUP_LABEL, OPERATOR_MANAGER, REPLAY_APP, REPLAY_LABEL, WORKER_CONFIG_KEY};
+use crds::names::{CONTROL_KEY, OPERATOR_MANAGER, REPLAY_APP, REPLAY_LABEL, WORKER_CONFIG_KEY};
 use crds::worker_config::{Control, exit_code};
 use k8s_openapi::api::batch::v1::{
     Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement,
@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use super::deployment::{self, CONTAINER};
 use super::volumes;
-use crate::controller::names::{group_label, replay_label, replay_name};
+use crate::controller::names::{replay_label, replay_name};
 use crate::group::validate::{ReportMode, ValidatedGroup};
 
 /// Failed pods after which the Job gives up. Outages of systems do not end a worker, so a pod that fails has
@@ -84,11 +84,12 @@ pub fn selector(replay: &str) -> BTreeMap<String, String> {
     .into()
 }
 
-fn labels(group: &ValidatedGroup, replay: &ReplayWorkers) -> BTreeMap<String, String> {
+/// Without the label of the group, by which users select its workers, for example to spread them or to read their
+/// logs.
+fn labels(replay: &ReplayWorkers) -> BTreeMap<String, String> {
     let mut labels = selector(&replay.name);
     labels.insert("app.kubernetes.io/instance".into(), replay_label(&replay.name));
     labels.insert("app.kubernetes.io/managed-by".into(), OPERATOR_MANAGER.into());
-    labels.insert(GROUP_LABEL.into(), group_label(&group.name));
     labels
 }
 
@@ -96,7 +97,7 @@ fn metadata(group: &ValidatedGroup, replay: &ReplayWorkers) -> ObjectMeta {
     ObjectMeta {
         name: Some(replay_name(&replay.name)),
         namespace: Some(group.namespace.clone()),
-        labels: Some(labels(group, replay)),
+        labels: Some(labels(replay)),
         owner_references: Some(vec![replay.owner.clone()]),
         ..ObjectMeta::default()
     }
@@ -154,7 +155,7 @@ fn template(group: &ValidatedGroup, replay: &ReplayWorkers) -> PodTemplateSpec {
     annotations.extend(group.spec.worker.annotations.clone());
     // The user's entries come first, so that ours override them.
     let mut all_labels = group.spec.worker.labels.clone();
-    all_labels.extend(labels(&group, replay));
+    all_labels.extend(labels(replay));
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(all_labels),
@@ -233,7 +234,7 @@ mod tests {
                 .iter()
                 .all(|(key, value)| labels.get(key) == Some(value))
         );
-        assert_eq!(labels[GROUP_LABEL], "orders");
+        assert!(!labels.contains_key(crds::names::GROUP_LABEL), "{labels:?}");
     }
 
     #[test]
