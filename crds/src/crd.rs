@@ -8,6 +8,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 
 use crate::offset_reset::KafkaOffsetReset;
+use crate::replay::KafkaReplay;
 use crate::spec::KafkaConsumerGroup;
 
 /// Fields of `spec.worker` whose schema comes from Kubernetes.
@@ -25,8 +26,12 @@ const MAX_ENV_NAME: i64 = 256;
 const MAX_ENV_VALUE: i64 = 65_536;
 
 /// Every CRD to install.
-pub fn all() -> [CustomResourceDefinition; 2] {
-    [crd(), edited(KafkaOffsetReset::crd(), |_| {})]
+pub fn all() -> [CustomResourceDefinition; 3] {
+    [
+        crd(),
+        edited(KafkaOffsetReset::crd(), |_| {}),
+        edited(KafkaReplay::crd(), |_| {}),
+    ]
 }
 
 /// The CRD of `KafkaConsumerGroup`.

@@ -1,5 +1,5 @@
-//! The contract between users, operator and workers: the resources (`KafkaConsumerGroup`,
-//! `KafkaOffsetReset`), the configuration document that the operator writes for its workers, and the
+//! The contract between users, operator and workers: the resources (`KafkaConsumerGroup`, `KafkaOffsetReset`,
+//! `KafkaReplay`), the configuration document that the operator writes for its workers, and the
 //! librdkafka properties that both derive from the group. Pure data and pure functions: this crate never connects to Kafka or Kubernetes.
 //!
 //! ```text
@@ -17,6 +17,7 @@
 //! | 3 | [`client_config`] | the librdkafka properties of a group |
 //! | 2 | [`spec`] | the desired state, with the rules beside the fields |
 //! | 1 | [`offset_reset`] | the `KafkaOffsetReset` resource |
+//! | 1 | [`replay`] | the `KafkaReplay` resource |
 //! | 1 | [`status`] | the observed state: conditions, lag, workers |
 //! | 1 | [`incarnation`] | one run of a worker process: the `client.id` of its consumer |
 //! | 1 | [`names`] | names, labels and paths that operator, worker, chart and tests share |
@@ -29,6 +30,7 @@ pub mod incarnation;
 pub mod names;
 pub mod offset_reset;
 pub mod postgres_url;
+pub mod replay;
 pub mod spec;
 pub mod status;
 #[cfg(feature = "vrl")]
@@ -36,6 +38,7 @@ pub mod vrl_program;
 pub mod worker_config;
 
 pub use offset_reset::{KafkaOffsetReset, KafkaOffsetResetSpec, KafkaOffsetResetStatus};
+pub use replay::{KafkaReplay, KafkaReplaySpec, KafkaReplayStatus};
 pub use spec::{KafkaConsumerGroup, KafkaConsumerGroupSpec};
 pub use status::KafkaConsumerGroupStatus;
 pub use worker_config::WorkerConfig;

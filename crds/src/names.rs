@@ -6,6 +6,11 @@ pub const API_GROUP: &str = "kafka-consumer.dev";
 pub const GROUP_LABEL: &str = "kafka-consumer.dev/group";
 /// `app.kubernetes.io/name` of worker pods.
 pub const WORKER_APP: &str = "kafka-consumer-worker";
+/// Label on the children of a `KafkaReplay`: its name.
+pub const REPLAY_LABEL: &str = "kafka-consumer.dev/replay";
+/// `app.kubernetes.io/name` of the pods of a replay. It differs from [`WORKER_APP`], so that nothing that selects
+/// the workers of a group selects them.
+pub const REPLAY_APP: &str = "kafka-consumer-replay";
 /// Field manager of the operator's server-side applies.
 pub const OPERATOR_MANAGER: &str = "kafka-consumer-operator";
 /// Annotation on the pod template: hash of the worker configuration. A change starts a rolling update.

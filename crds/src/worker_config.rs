@@ -46,6 +46,47 @@ pub struct WorkerConfig {
     pub error_handling: ErrorHandling,
     /// Seconds that a stopping worker has to finish its records in flight.
     pub drain_seconds: i64,
+    /// The part of the log to process, after which the worker ends. Absent: it runs until it is stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Until>,
+}
+
+/// A bounded part of the log. The worker is an ordinary member of the consumer group, but it reads only these
+/// partitions, each from its committed offset, and nothing at or beyond `to`. It ends with code 0 when every
+/// partition, and not only its own, is committed up to `to`.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Until {
+    /// The partitions. Each one is listed once.
+    pub partitions: Vec<BoundedPartition>,
+    /// Most records per second of this worker. Absent: only the limit of `processing`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records_per_second: Option<i32>,
+}
+
+/// The offsets of one partition, `from <= to`.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BoundedPartition {
+    /// Name of the topic.
+    pub topic: String,
+    /// Id of the topic that the offsets are of, as Kafka prints it. Absent if the brokers have no topic ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic_id: Option<String>,
+    /// Number of the partition.
+    pub partition: i32,
+    /// First offset. The worker starts here if the group has no committed offset.
+    pub from: i64,
+    /// First offset that is not part of it.
+    pub to: i64,
+}
+
+/// Exit codes of a worker with [`WorkerConfig::until`], beside 0 (finished) and those of every worker.
+pub mod exit_code {
+    /// The worker was stopped before the end. Another one continues from the committed offsets.
+    pub const UNFINISHED: u8 = 6;
+    /// A topic was deleted or created again, so the offsets no longer fit. Running again cannot help.
+    pub const PLAN_OUTDATED: u8 = 7;
 }
 
 impl WorkerConfig {
@@ -70,6 +111,7 @@ impl WorkerConfig {
             writers: spec.writers.clone(),
             error_handling: spec.error_handling.clone(),
             drain_seconds: spec.worker.termination_grace_period_seconds - LEAVE_SECONDS,
+            until: None,
         }
     }
 }

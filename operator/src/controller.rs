@@ -16,15 +16,18 @@ pub mod leases;
 pub mod members;
 pub mod memory;
 pub mod names;
+mod optional_watch;
 pub mod outcome;
 pub mod pods;
 pub mod provision;
+pub mod replays;
 pub mod replicas;
 pub mod resets;
 pub mod rollouts;
 pub mod scope;
 pub mod terminations;
 pub mod update_status;
+pub mod validated;
 pub mod watches;
 pub mod worker_reports;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crds::{KafkaConsumerGroup, KafkaOffsetReset};
+use crds::{KafkaConsumerGroup, KafkaOffsetReset, KafkaReplay};
 use serde_json::json;
 
 use crate::compiler::Programs;
@@ -37,6 +37,23 @@ pub fn reset(name: &str, changes: serde_json::Value) -> KafkaOffsetReset {
         "kind": "KafkaOffsetReset",
         "metadata": {
             "name": name, "namespace": "shop", "uid": name, "creationTimestamp": "2026-01-01T00:00:00Z",
+        },
+        "spec": spec,
+    }))
+    .unwrap()
+}
+
+/// A replay of all records of [`group`], with these changes of its spec.
+pub fn replay(name: &str, changes: serde_json::Value) -> KafkaReplay {
+    let mut spec = json!({"groupRef": {"name": "orders"}, "from": {"type": "Earliest"}});
+    for (field, value) in changes.as_object().into_iter().flatten() {
+        spec[field] = value.clone();
+    }
+    serde_json::from_value(json!({
+        "apiVersion": "kafka-consumer.dev/v1alpha1",
+        "kind": "KafkaReplay",
+        "metadata": {
+            "name": name, "namespace": "shop", "uid": "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9", "generation": 1,
         },
         "spec": spec,
     }))

@@ -1,8 +1,8 @@
 //! What the operator reads from Kafka, and the few changes that it makes there. In: `spec.kafka` with
 //! resolved credentials. Out: partition counts, lag and members of groups, each complete or unknown, never
 //! a guess; created topics and added partitions; committed start positions and resets; members of dead
-//! processes taken out of their group. The operator never joins a group, never deletes a topic, and of
-//! records reads only their times.
+//! processes taken out of their group; groups of its replays deleted. The operator never joins a group, never
+//! deletes a topic, and of records reads only their times.
 //!
 //! The operator has its own small client: librdkafka's admin calls end the process when coordinators move,
 //! and block a thread per question.
@@ -12,7 +12,8 @@
 //!     refresher ── look ── facts          one look serves all groups of the cluster that are due
 //!     start, reset,      │                changes; start and reset commit by commit
 //!     provision,         │
-//!     dead_members       │
+//!     dead_members,      │
+//!     delete_group       │
 //!                  topics, groups,        questions, each asked once per leader or coordinator
 //!                    committed
 //!                        │
@@ -28,6 +29,7 @@ mod commit;
 mod committed;
 mod connection;
 mod dead_members;
+mod delete_group;
 pub mod embedded;
 mod facts;
 mod frames;
@@ -60,8 +62,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::sync::lock;
 use model::{
-    DeadProcess, FactsQuery, GroupKey, KafkaFacts, KafkaProblem, Partition, Provisioned, RemovedMember,
-    ResetOutcome, ResetPositions, ResetQuery, StartOutcome, WantedTopic,
+    DeadProcess, Deleted, FactsQuery, GroupKey, KafkaFacts, KafkaProblem, Partition, Provisioned,
+    RemovedMember, ResetOutcome, ResetPositions, ResetQuery, StartOutcome, WantedTopic,
 };
 use refresher::{Refresher, Subscribers};
 
@@ -231,6 +233,17 @@ impl KafkaClients {
     ) -> Result<ResetOutcome, KafkaProblem> {
         let cluster = self.refresher(kafka, credentials, None).cluster().await?;
         reset::commit(&cluster, group_id, offsets, cluster_id).await
+    }
+
+    /// Deletes a consumer group with its committed offsets, unless it has members. May be repeated.
+    pub async fn delete_group(
+        &self,
+        kafka: &Kafka,
+        credentials: &KafkaCredentials,
+        group_id: &str,
+    ) -> Result<Deleted, KafkaProblem> {
+        let cluster = self.refresher(kafka, credentials, None).cluster().await?;
+        delete_group::delete(&cluster, group_id).await
     }
 
     /// Takes the members of dead processes out of a group, which probably uses `protocol`, so that their

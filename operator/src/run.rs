@@ -4,6 +4,7 @@
 
 mod api;
 
+use std::future::Future;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +31,7 @@ use crate::group::validate::WorkerDefaults;
 use crate::kafka::KafkaClients;
 use crate::leader::Elector;
 use crate::local;
-use crate::operations::offset_reset;
+use crate::operations::{offset_reset, replay};
 use crate::telemetry::{self, Metrics, Readiness};
 
 /// Time between two checks for a missing CRD.
@@ -197,15 +198,22 @@ async fn hold(elector: &mut Elector) -> crate::leader::Lost {
 
 /// Serves the groups of a scope and what runs once beside them.
 async fn drive(scope: Arc<Scope>, requests: Requests, stop: watch::Receiver<u8>) {
-    let deadline = signals(stop.clone(), 1).then(|()| tokio::time::sleep(SHUTDOWN));
     let resets = offset_reset::run(scope.clone(), requests.resets, signals(stop.clone(), 1));
-    let resets = async move {
-        tokio::select! {
-            () = resets => {}
-            () = deadline => tracing::warn!("some resets did not finish within {} s, exiting", SHUTDOWN.as_secs()),
-        }
-    };
-    tokio::join!(drive_groups(scope, requests.groups, stop), resets);
+    let replays = replay::run(scope.clone(), requests.replays, signals(stop.clone(), 1));
+    tokio::join!(
+        until_deadline("resets", resets, stop.clone()),
+        until_deadline("replays", replays, stop.clone()),
+        drive_groups(scope, requests.groups, stop),
+    );
+}
+
+/// Gives running reconciles of operations some time after the first signal.
+async fn until_deadline(what: &str, operations: impl Future<Output = ()>, stop: watch::Receiver<u8>) {
+    let deadline = signals(stop, 1).then(|()| tokio::time::sleep(SHUTDOWN));
+    tokio::select! {
+        () = operations => {}
+        () = deadline => tracing::warn!("some {what} did not finish within {} s, exiting", SHUTDOWN.as_secs()),
+    }
 }
 
 async fn drive_groups(scope: Arc<Scope>, requests: ReconcileRequests, stop: watch::Receiver<u8>) {

@@ -101,6 +101,7 @@ pub struct Metrics {
     reconciles: Counter<u64, AtomicU64>,
     errors: Family<ErrorLabels, Counter>,
     offset_resets: Family<OutcomeLabels, Counter>,
+    replays: Family<OutcomeLabels, Counter>,
     leader: SecondsGauge,
     clients: SecondsGauge,
     /// Lag series of each group, to remove them with the group or the partition.
@@ -127,6 +128,7 @@ impl Default for Metrics {
             reconciles: Counter::default(),
             errors: Family::default(),
             offset_resets: Family::default(),
+            replays: Family::default(),
             leader: Gauge::default(),
             clients: Gauge::default(),
             series: Mutex::default(),
@@ -178,6 +180,11 @@ impl Default for Metrics {
             metrics.offset_resets.clone(),
         );
         registry.register(
+            "kcg_replays",
+            "KafkaReplays that have ended, by outcome",
+            metrics.replays.clone(),
+        );
+        registry.register(
             "kcg_leader",
             "1 if this process is the leader",
             metrics.leader.clone(),
@@ -212,6 +219,11 @@ impl Metrics {
         };
         let members = u64::try_from(members).unwrap_or(u64::MAX);
         self.dead_members.get_or_create(&labels).inc_by(members);
+    }
+
+    /// A KafkaReplay has ended.
+    pub fn replay_ended(&self, outcome: &'static str) {
+        self.replays.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
     /// A KafkaOffsetReset has ended.

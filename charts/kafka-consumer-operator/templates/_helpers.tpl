@@ -79,6 +79,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [kafka-consumer.dev]
   resources: [kafkaoffsetresets/status]
   verbs: [patch]
+# Replays of a part of the log. The operator deletes those whose ttlSecondsAfterFinished is over, and never writes a
+# spec.
+- apiGroups: [kafka-consumer.dev]
+  resources: [kafkareplays]
+  verbs: [get, list, watch, delete]
+- apiGroups: [kafka-consumer.dev]
+  resources: [kafkareplays/status]
+  verbs: [patch]
+# Children of a replay: its workers.
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [create, get, delete]
 # Children of a group: the configuration and the service account of its workers. The operator also reads
 # ConfigMaps that resources reference (VRL programs, certificate authorities).
 - apiGroups: [""]

@@ -6,6 +6,7 @@ pub mod deployment;
 pub mod disruption_budget;
 mod metadata;
 pub mod rbac;
+pub mod replay;
 pub mod volumes;
 
 use std::marker::PhantomData;

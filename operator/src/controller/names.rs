@@ -32,6 +32,16 @@ pub fn group_label(group: &str) -> String {
     shorten(group, MAX_LABEL)
 }
 
+/// The name of the ConfigMap and the Job of a KafkaReplay. Children of groups end differently.
+pub fn replay_name(replay: &str) -> String {
+    shorten(&format!("{replay}-replay"), MAX_CHILD_NAME)
+}
+
+/// The value of [`crds::names::REPLAY_LABEL`] for a KafkaReplay.
+pub fn replay_label(replay: &str) -> String {
+    shorten(replay, MAX_LABEL)
+}
+
 /// The selector of the worker pods of a group. It must never change: the selector of a Deployment is
 /// immutable.
 pub fn selector(group: &str) -> BTreeMap<String, String> {

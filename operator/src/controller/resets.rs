@@ -1,42 +1,31 @@
 //! The KafkaOffsetResets of a scope. In: a client. Out: a cache, the reset that holds a group, and which groups
 //! and resets a change concerns. Groups are served without it: a cluster whose CRD is not installed yet, or
-//! where the operator may not watch resets, has none, and this looks again every minute. Resets that were listed
-//! once hold their groups through refusals of a few minutes.
+//! where the operator may not watch resets, has none. Resets that were listed once hold their groups through
+//! refusals of a few minutes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use crds::spec::DesiredState;
 use crds::{KafkaConsumerGroup, KafkaOffsetReset};
-use futures::StreamExt;
-use kube::api::ListParams;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Resource, ResourceExt};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
+use super::optional_watch::{self, About};
 use crate::group::reset_order;
 use crate::kafka::model::GroupKey;
-use refusals::{Refusals, advice, unavailable};
 
-mod refusals;
-
-/// Time between two attempts while the resource does not exist or may not be watched.
-const UNAVAILABLE_RETRY: Duration = Duration::from_secs(60);
-/// Time between two attempts while the holds stay through refusals.
-const REFUSED_RETRY: Duration = Duration::from_secs(5);
-/// Other failures pass by themselves.
-const RETRY: Duration = Duration::from_secs(2);
-/// Groups wait for the first list for this long. Without it, a restarted operator would start workers that a
-/// reset holds.
-const FIRST_LIST: Duration = Duration::from_secs(30);
-
-/// Resets of one page of a list: one with its plan has up to 1.5 MiB.
-const PAGE: u32 = 20;
+/// The kind, in messages.
+const ABOUT: About = About {
+    kinds: "KafkaOffsetResets",
+    missing: "the CRD kafkaoffsetresets.kafka-consumer.dev is not installed; install it: kafka-consumer-operator crd | kubectl apply --server-side -f -",
+    forbidden: "the operator may not watch kafkaoffsetresets; grant get, list, watch and delete on kafkaoffsetresets, and patch on kafkaoffsetresets/status",
+};
 
 /// A resource that may fail to parse.
 pub type GuardedReset = DeserializeGuard<KafkaOffsetReset>;
@@ -65,14 +54,20 @@ impl Resets {
         let (known_sender, known) = watch::channel(false);
         let (group_sender, groups) = unbounded_channel();
         let (reset_sender, resets) = unbounded_channel();
-        let watched = Watched {
+        let mut watched = Watched {
             store: store.clone(),
             writer,
             holds: BTreeMap::new(),
             groups: group_sender,
             resets: reset_sender,
         };
-        tokio::spawn(watched.run(api, known_sender));
+        tokio::spawn(optional_watch::run(
+            api,
+            &ABOUT,
+            known_sender,
+            drop_lists,
+            move |event| watched.take(event),
+        ));
         (Self { store, known }, Changes { groups, resets })
     }
 
@@ -118,73 +113,6 @@ struct Watched {
 }
 
 impl Watched {
-    async fn run(mut self, api: Api<GuardedReset>, known: watch::Sender<bool>) {
-        let mut logged = None;
-        let mut refusals = Refusals::default();
-        loop {
-            let why = self.watch(&api, &known, &mut logged, &mut refusals).await;
-            if !refusals.count(Instant::now()) {
-                tracing::warn!("the watch of KafkaOffsetResets was refused, retrying: {why}");
-                tokio::time::sleep(REFUSED_RETRY).await;
-                continue;
-            }
-            self.take(&watcher::Event::Init);
-            self.take(&watcher::Event::InitDone);
-            known.send_replace(true);
-            if logged != Some(why) {
-                let seconds = UNAVAILABLE_RETRY.as_secs();
-                tracing::warn!("KafkaOffsetResets are not served: {why}; looking again every {seconds} s");
-                logged = Some(why);
-            }
-            tokio::time::sleep(UNAVAILABLE_RETRY).await;
-        }
-    }
-
-    /// Watches until the resource does not exist or may not be watched. Returns what to do about that.
-    async fn watch(
-        &mut self,
-        api: &Api<GuardedReset>,
-        known: &watch::Sender<bool>,
-        logged: &mut Option<&'static str>,
-        refusals: &mut Refusals,
-    ) -> &'static str {
-        // Asked first, because the watcher logs each refusal as a warning.
-        if let Err(kube::Error::Api(status)) = api.list_metadata(&ListParams::default().limit(1)).await
-            && let Some(why) = advice(status.code)
-        {
-            return why;
-        }
-        let events = watcher(api.clone(), watcher::Config::default().page_size(PAGE)).modify(drop_lists);
-        let mut events = std::pin::pin!(events);
-        let started = Instant::now();
-        loop {
-            match events.next().await {
-                Some(Ok(event)) => {
-                    self.take(&event);
-                    if matches!(event, watcher::Event::InitDone) {
-                        refusals.end();
-                        known.send_replace(true);
-                        if logged.take().is_some() {
-                            tracing::info!("KafkaOffsetResets are served now");
-                        }
-                    }
-                }
-                Some(Err(error)) => {
-                    if let Some(why) = unavailable(&error) {
-                        return why;
-                    }
-                    tracing::warn!(%error, "the watch of KafkaOffsetResets failed, retrying");
-                    if started.elapsed() > FIRST_LIST {
-                        known.send_replace(true);
-                    }
-                    tokio::time::sleep(RETRY).await;
-                }
-                // The watcher never ends; if it did, this starts another one.
-                None => return "the watch has ended",
-            }
-        }
-    }
-
     /// Takes in an event, and passes on what it concerns.
     fn take(&mut self, event: &watcher::Event<GuardedReset>) {
         self.writer.apply_watcher_event(event);

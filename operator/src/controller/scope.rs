@@ -11,6 +11,7 @@ use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::events::{Event, Recorder, Reporter};
+use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -18,6 +19,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::caches::{Caches, GroupRef};
 use super::leases::Leases;
 use super::memory::GroupMemory;
+use super::replays::{self, GuardedReplay};
 use super::resets::{ResetRef, Resets};
 use super::rollouts::Rollouts;
 use super::watches::{self, ReconcileRequests, ReferenceIndex};
@@ -96,6 +98,7 @@ pub struct Scope {
     pub context: Arc<Context>,
     pub caches: Caches,
     pub resets: Resets,
+    pub replays: Store<GuardedReplay>,
     pub index: Arc<ReferenceIndex>,
     memories: Arc<Memories>,
 }
@@ -104,6 +107,7 @@ pub struct Scope {
 pub struct Requests {
     pub groups: ReconcileRequests,
     pub resets: UnboundedReceiver<ResetRef>,
+    pub replays: replays::Changes,
 }
 
 type Memories = Mutex<HashMap<(String, String), Arc<tokio::sync::Mutex<GroupMemory>>>>;
@@ -124,16 +128,19 @@ impl Scope {
         let kafka = changes(context.kafka.changes(), namespace);
         let reports = changes(context.reports.changes(), namespace);
         let (resets, changed) = Resets::start(watches::api(&context.client, namespace));
+        let (replays, of_replays) = replays::start(watches::api(&context.client, namespace));
         let holds = changes(changed.groups, namespace);
         let groups = stream::select_all([watched, kafka, reports, holds]).boxed();
         let requests = Requests {
             groups,
             resets: changed.resets,
+            replays: of_replays,
         };
         let scope = Self {
             context,
             caches,
             resets,
+            replays,
             index,
             memories,
         };

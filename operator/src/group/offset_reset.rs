@@ -2,14 +2,15 @@
 //! of each partition with its effect, or why the reset is refused. Pure; on Kubernetes and on one machine the
 //! same. Never plans an offset outside of the log.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crds::KafkaOffsetResetSpec;
-use crds::offset_reset::{MAX_PARTITIONS, PlannedPartition, ResetTotals, ResetType};
+use crds::offset_reset::{MAX_PARTITIONS, PartitionOffset, PlannedPartition, ResetTotals, ResetType};
 use crds::spec::{DeliveryGuarantee, KafkaConsumerGroupSpec, PostgresWriter};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::partition_selection::{self, Selection};
 use super::rejection::Rejection;
 use super::wording::count;
 use crate::kafka::model::{
@@ -51,67 +52,29 @@ pub fn query(
 }
 
 /// Numbers of partitions by topic; empty: all.
-fn selected(
-    reset: &KafkaOffsetResetSpec,
-    group: &KafkaConsumerGroupSpec,
-) -> Result<BTreeMap<String, Vec<i32>>, Rejection> {
-    let own: BTreeSet<&String> = group.topics.iter().map(|topic| &topic.name).collect();
-    let mut topics: BTreeMap<String, Vec<i32>> = BTreeMap::new();
-    for entry in &reset.topics {
-        let same = reset.topics.iter().filter(|other| other.topic == entry.topic);
-        let whole = same.clone().any(|other| other.partitions.is_empty());
-        let partitions = same.filter(|_| !whole).flat_map(|other| &other.partitions);
-        topics.insert(entry.topic.clone(), partitions.copied().collect());
-    }
+fn selected(reset: &KafkaOffsetResetSpec, group: &KafkaConsumerGroupSpec) -> Result<Selection, Rejection> {
+    let mut topics = partition_selection::of_topics(&reset.topics);
     if let (ResetType::Offsets, Some(offsets)) = (reset.to.kind, &reset.to.offsets) {
-        let mut listed: BTreeMap<String, Vec<i32>> = BTreeMap::new();
-        let mut seen = BTreeSet::new();
-        for offset in offsets {
-            if !seen.insert((&offset.topic, offset.partition)) {
-                return Err(Rejection::new(
-                    "DuplicateOffset",
-                    format!(
-                        "to.offsets has more than one offset for partition {} of topic \"{}\"; keep one",
-                        offset.partition, offset.topic
-                    ),
-                ));
-            }
+        let listed = partition_selection::of_offsets(offsets, "to.offsets")?;
+        let is_selected = |offset: &&PartitionOffset| {
             let selection = topics.get(&offset.topic);
-            let is_selected = topics.is_empty()
-                || selection.is_some_and(|some| some.is_empty() || some.contains(&offset.partition));
-            if !is_selected {
-                return Err(Rejection::new(
-                    "PartitionNotSelected",
-                    format!(
-                        "there is an offset for partition {} of topic \"{}\", which is not among the selected topics and partitions; select it, or remove its offset",
-                        offset.partition, offset.topic
-                    ),
-                ));
-            }
-            listed
-                .entry(offset.topic.clone())
-                .or_default()
-                .push(offset.partition);
+            topics.is_empty()
+                || selection.is_some_and(|some| some.is_empty() || some.contains(&offset.partition))
+        };
+        if let Some(offset) = offsets.iter().find(|offset| !is_selected(offset)) {
+            return Err(Rejection::new(
+                "PartitionNotSelected",
+                format!(
+                    "there is an offset for partition {} of topic \"{}\", which is not among the selected topics and partitions; select it, or remove its offset",
+                    offset.partition, offset.topic
+                ),
+            ));
         }
         topics = listed;
     } else if topics.is_empty() {
-        topics = own.iter().map(|topic| ((*topic).clone(), Vec::new())).collect();
+        topics = partition_selection::of_group(group);
     }
-    for partitions in topics.values_mut() {
-        partitions.sort_unstable();
-        partitions.dedup();
-    }
-    if let Some(foreign) = topics.keys().find(|topic| !own.contains(topic)) {
-        let own: Vec<&str> = own.iter().map(|topic| topic.as_str()).collect();
-        return Err(Rejection::new(
-            "TopicNotInGroup",
-            format!(
-                "topic \"{foreign}\" is not a topic of the group; it has {}",
-                own.join(", ")
-            ),
-        ));
-    }
-    Ok(topics)
+    partition_selection::check_topics(topics, group)
 }
 
 /// The plan. Nothing may be committed if this is an error.
@@ -121,7 +84,7 @@ pub fn plan(
     positions: &ResetPositions,
 ) -> Result<Plan, Rejection> {
     let selected = selected(reset, group)?;
-    check_existence(&selected, positions)?;
+    partition_selection::check_existence(&selected, positions)?;
     let is_selected = |(topic, index): &Partition| {
         let partitions = selected.get(topic);
         partitions.is_some_and(|some| some.is_empty() || some.contains(index))
@@ -131,15 +94,7 @@ pub fn plan(
         .iter()
         .filter(|(partition, _)| is_selected(partition))
         .collect();
-    if wanted.len() > MAX_PARTITIONS {
-        return Err(Rejection::new(
-            "TooManyPartitions",
-            format!(
-                "these are {} partitions, and a reset has at most {MAX_PARTITIONS}; select some of the topics or partitions, and reset the others after it",
-                wanted.len()
-            ),
-        ));
-    }
+    partition_selection::check_number(wanted.len(), MAX_PARTITIONS, "reset")?;
     let postgres = offsets_in_postgres(group);
     let mut plan = Plan {
         cluster_id: positions.cluster_id.clone(),
@@ -226,34 +181,6 @@ fn is_changed(planned: &PlannedPartition) -> bool {
     planned.clears_metadata || planned.committed != Some(planned.new)
 }
 
-/// Every selected topic and partition exists.
-fn check_existence(
-    selected: &BTreeMap<String, Vec<i32>>,
-    positions: &ResetPositions,
-) -> Result<(), Rejection> {
-    for (topic, partitions) in selected {
-        let Some(existing) = positions.topics.get(topic).copied().flatten() else {
-            return Err(Rejection::new(
-                "TopicMissing",
-                format!(
-                    "topic \"{topic}\" does not exist in Kafka; create it, or select the topics that exist"
-                ),
-            ));
-        };
-        let exists = |index: &&i32| positions.partitions.contains_key(&(topic.clone(), **index));
-        if let Some(missing) = partitions.iter().find(|index| !exists(index)) {
-            return Err(Rejection::new(
-                "PartitionMissing",
-                format!(
-                    "topic \"{topic}\" has no partition {missing}; its partitions are 0 to {}",
-                    existing.saturating_sub(1)
-                ),
-            ));
-        }
-    }
-    Ok(())
-}
-
 /// The offset that was asked for, and why it is another one than the user might expect.
 struct Target {
     offset: i64,
@@ -338,7 +265,7 @@ fn totals(partitions: &[PlannedPartition]) -> ResetTotals {
 }
 
 /// The writer whose database has the group's offsets too.
-fn offsets_in_postgres(group: &KafkaConsumerGroupSpec) -> Option<&PostgresWriter> {
+pub(super) fn offsets_in_postgres(group: &KafkaConsumerGroupSpec) -> Option<&PostgresWriter> {
     let exactly_once = group.processing.delivery_guarantee == DeliveryGuarantee::ExactlyOnce;
     let mut writers = group.writers.iter().filter(|_| exactly_once);
     writers.find_map(|writer| writer.postgres.as_ref())

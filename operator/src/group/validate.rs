@@ -3,7 +3,7 @@
 //! to write instead. Pure; the API server checks the structural rules (schema and CEL), which are not
 //! repeated here.
 
-mod configuration;
+pub mod configuration;
 mod warnings;
 mod worker;
 

@@ -226,6 +226,8 @@ pub struct ResetPositions {
     pub cluster_id: Option<String>,
     /// Partitions of each requested topic; None: the topic does not exist.
     pub topics: BTreeMap<String, Option<i32>>,
+    /// Id of each requested topic that has one, as Kafka's tools show it.
+    pub topic_ids: BTreeMap<String, String>,
     /// Requested partitions that exist.
     pub partitions: BTreeMap<Partition, ResetPosition>,
     /// Members of the group. Kafka takes offsets from others only while there are none.
@@ -274,6 +276,15 @@ pub enum ResetOutcome {
     OtherCluster(String),
     /// Some offsets are committed and others are not.
     Partly(PartlyCommitted),
+}
+
+/// What became of a consumer group that was to be deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deleted {
+    /// It does not exist, or not any more.
+    Gone,
+    /// It stays, because it has members.
+    HasMembers,
 }
 
 /// A reset that is done in part.

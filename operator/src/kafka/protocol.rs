@@ -11,6 +11,7 @@
 
 pub(in crate::kafka) mod codec;
 pub(in crate::kafka) mod configs;
+pub(in crate::kafka) mod delete_groups;
 pub(in crate::kafka) mod error_code;
 pub(in crate::kafka) mod fetch;
 pub(in crate::kafka) mod groups;

@@ -65,6 +65,9 @@ async fn read(cluster: &Cluster, query: &ResetQuery) -> Result<ResetPositions, K
     );
     let cluster_id = cluster.id();
     let committed = answer_of(&committed, &query.group_id).map_err(Missing::problem)?;
+    let topic_ids = counts.keys();
+    let topic_ids = topic_ids.filter_map(|name| Some((name.clone(), topic_id(&topics, name)?.to_string())));
+    let topic_ids = topic_ids.collect();
     let mut partitions = BTreeMap::new();
     for partition in wanted {
         let log_start = known(&starts, &partition)?;
@@ -86,6 +89,7 @@ async fn read(cluster: &Cluster, query: &ResetQuery) -> Result<ResetPositions, K
     Ok(ResetPositions {
         cluster_id,
         topics: counts,
+        topic_ids,
         partitions,
         members,
     })

@@ -3,25 +3,19 @@
 //! operator that is killed commits the same plan again and never makes another one. Stops no worker itself: the
 //! phase of a reset holds its group ([`crate::group::reset_order::hold`]).
 
-pub mod expiry;
 pub mod next_step;
-pub mod planned_for;
 pub mod report;
-pub mod size;
-pub mod stored;
+pub mod workers;
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crds::{KafkaOffsetReset, KafkaOffsetResetStatus};
-use futures::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
-use kube::runtime::controller::{Action, Error as QueueError};
-use kube::runtime::{Config, applier, watcher};
-use kube::{Resource, ResourceExt};
+use kube::runtime::controller::Action;
+use kube::{Api, Resource, ResourceExt};
 use thiserror::Error;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -32,20 +26,13 @@ use crate::controller::scope::Scope;
 use crate::group::id::id_of;
 use crate::group::offset_reset::{changes, record_offsets, set_record_times};
 use crate::group::reset_order::{first_before, phase};
-use crate::kafka::model::{GroupKey, KafkaProblem};
+use crate::kafka::model::GroupKey;
+use crate::operations::queue::{self, Backoff, Interrupted, Operation, bounded};
+use crate::operations::stored::{self, GroupState, ReadError, StoredGroup};
+use crate::operations::{expiry, status, too_large};
 use crate::sync::lock;
-use expiry::expire;
-use next_step::{GroupState, Question, Situation, Step};
-use stored::{ReadError, StoredGroup};
+use next_step::{Question, Situation, Step};
 
-/// One change of a reset is followed by others.
-const DEBOUNCE: Duration = Duration::from_millis(100);
-/// Resets that are reconciled at the same time.
-const CONCURRENCY: u16 = 4;
-/// Timeout of one reconcile. A commit may wait for a reconcile of the group, and Kafka twice.
-const TIMEOUT: Duration = Duration::from_secs(180);
-/// Kafka gets this long for one answer.
-const ANSWER: Duration = Duration::from_secs(20);
 /// The times of records are read for this long.
 const TIMES: Duration = Duration::from_secs(5);
 /// Time until the next look at a reset whose group another operator serves, or none yet.
@@ -63,10 +50,8 @@ pub enum ResetError {
     Status(Box<kube::Error>),
     #[error("cannot delete the reset, whose ttlSecondsAfterFinished is over: {}", in_words(.0))]
     Delete(Box<kube::Error>),
-    #[error("the reconcile did not finish within {} s", TIMEOUT.as_secs())]
-    Timeout,
-    #[error("the reconcile panicked: {0}")]
-    Task(#[from] tokio::task::JoinError),
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
 }
 
 /// What the reconciles of one scope share.
@@ -83,7 +68,7 @@ struct ResetMemory {
     /// Since when something else than the workers of the group is in the way.
     obstructed_since: Option<Instant>,
     /// Attempts in a row that failed or had no answer.
-    failures: u32,
+    failures: Backoff,
 }
 
 impl ResetMemory {
@@ -96,12 +81,6 @@ impl ResetMemory {
             };
         }
     }
-
-    /// 1 s doubling to a minute.
-    fn backoff(&mut self) -> Duration {
-        self.failures = self.failures.saturating_add(1);
-        Duration::from_secs(1 << self.failures.saturating_sub(1).min(6)).min(Duration::from_secs(60))
-    }
 }
 
 /// Reconciles the resets of a scope until `stop` resolves, then finishes the running reconciles.
@@ -111,57 +90,29 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send + 'static,
 ) {
     let store = scope.resets.store.clone();
-    let requests = stream::unfold(requests, async |mut requests| {
-        Some((Ok::<_, watcher::Error>(requests.recv().await?), requests))
-    });
-    let config = Config::default().debounce(DEBOUNCE).concurrency(CONCURRENCY);
     let resets = Arc::new(OffsetResets {
         scope,
         memories: Mutex::default(),
     });
-    let requests = requests.boxed().take_until(stop.boxed());
-    let mut reconciles = std::pin::pin!(applier(
-        reconcile_isolated,
-        error_policy,
-        resets,
-        store,
-        requests,
-        config
-    ));
-    while let Some(reconcile) = reconciles.next().await {
-        match reconcile {
-            Ok((reset, action)) => tracing::debug!(%reset, ?action, "reconciled"),
-            // The error policy has logged it, with the time of the next attempt.
-            Err(QueueError::ReconcilerFailed(..)) => {}
-            Err(QueueError::ObjectNotFound(reset)) => tracing::debug!(%reset, "deleted"),
-            Err(error) => tracing::error!(%error, "the controller of offset resets failed"),
-        }
+    queue::run(resets, store, requests, stop).await;
+}
+
+impl Operation for OffsetResets {
+    type Object = GuardedReset;
+    type Error = ResetError;
+    const KIND: &'static str = "offset reset";
+
+    async fn reconcile(&self, key: &ResetRef, guarded: &GuardedReset) -> Result<Action, ResetError> {
+        self.next(key, guarded).await
+    }
+
+    fn backoff(&self, key: &ResetRef) -> Duration {
+        self.remember(key, |memory| memory.failures.pause())
     }
 }
 
-type Reconciling = Pin<Box<dyn Future<Output = Result<Action, ResetError>> + Send>>;
-
-/// Runs each reconcile in a separate task, so that a panic affects only its own reset.
-fn reconcile_isolated(guarded: Arc<GuardedReset>, resets: Arc<OffsetResets>) -> Reconciling {
-    let task = async move {
-        let key = ResetRef::from_obj(&*guarded);
-        let reconcile = resets.reconcile(&key, &guarded);
-        let done = tokio::time::timeout(TIMEOUT, reconcile).await;
-        done.unwrap_or(Err(ResetError::Timeout))
-    };
-    Box::pin(tokio::spawn(task).map(|joined| joined.map_err(ResetError::Task)?))
-}
-
-fn error_policy(guarded: Arc<GuardedReset>, error: &ResetError, resets: Arc<OffsetResets>) -> Action {
-    let key = ResetRef::from_obj(&*guarded);
-    let wait = resets.remember(&key, ResetMemory::backoff);
-    let (namespace, name) = (guarded.namespace().unwrap_or_default(), guarded.name_any());
-    tracing::warn!(namespace, name, %error, wait_seconds = wait.as_secs(), "offset reset: reconcile failed");
-    Action::requeue(wait)
-}
-
 impl OffsetResets {
-    async fn reconcile(&self, key: &ResetRef, guarded: &GuardedReset) -> Result<Action, ResetError> {
+    async fn next(&self, key: &ResetRef, guarded: &GuardedReset) -> Result<Action, ResetError> {
         let cached = match &guarded.0 {
             Ok(reset) => reset,
             Err(invalid) => {
@@ -176,18 +127,20 @@ impl OffsetResets {
         self.scope.caches.ready().await.map_err(DereferenceError::from)?;
         if phase(cached).is_final() {
             lock(&self.memories).remove(key);
-            return expire(&self.scope, cached).await; // (client)
+            return self.expire(cached).await; // (client)
         }
         // The cache may be behind: a stored plan must never be made again, and a group that was stopped just
         // before the reset was created is stopped.
-        let stored = stored::reset(&self.scope, cached).await?; // (client)
+        let api = self.api(cached);
+        let stored = stored::object(&self.scope, &api, &cached.name_any(), "the reset").await?; // (client)
         let Some(reset) = stored.filter(|reset| reset.metadata.deletion_timestamp.is_none()) else {
             return Ok(Action::await_change());
         };
         if phase(&reset).is_final() {
-            return expire(&self.scope, &reset).await; // (client)
+            return self.expire(&reset).await; // (client)
         }
-        let group = stored::group(&self.scope, &reset).await?; // (client)
+        let namespace = reset.namespace().unwrap_or_default();
+        let group = stored::group(&self.scope, &namespace, &reset.spec.group_ref.name).await?; // (client)
         if let Some(group) = &group
             && group.operator.as_ref() != Some(&self.scope.context.installation)
         {
@@ -221,14 +174,10 @@ impl OffsetResets {
         let obstructed_since = self.remember(key, |memory| memory.obstructed_since);
         Situation {
             reset,
-            group: match group.map(|group| &group.parsed) {
-                None => GroupState::Missing,
-                Some(Ok(group)) => GroupState::Present(group),
-                Some(Err(problem)) => GroupState::Unreadable(problem),
-            },
+            group: GroupState::of(group),
             before: first_before(reset, siblings),
             known_for,
-            workers: stored::workers(&self.scope, &namespace, name),
+            workers: workers::workers(&self.scope, &namespace, name),
             obstructed_for: obstructed_since.map_or(Duration::ZERO, |since| since.elapsed()),
         }
     }
@@ -287,7 +236,7 @@ impl OffsetResets {
         if reset.status.as_ref() != Some(&new) {
             let mut written = self.write(reset, &new).await;
             if let (Err(error), Step::Store(plan) | Step::Show(plan)) = (&written, &step)
-                && let Some(refused) = size::refused(plan, error)
+                && let Some(refused) = too_large::refused(plan.partitions.len(), "reset", error)
             {
                 step = Step::Fail(refused);
                 new = report::status(reset, parsed, &step, Timestamp::now());
@@ -307,10 +256,10 @@ impl OffsetResets {
                 memory.obstructed_since = waiting.obstructed.then_some(since);
                 match waiting.again {
                     Some(again) => {
-                        memory.failures = 0;
+                        memory.failures.end();
                         Action::requeue(again)
                     }
-                    None => Action::requeue(memory.backoff()),
+                    None => Action::requeue(memory.failures.pause()),
                 }
             }
             // The write requests the next reconcile, too.
@@ -322,13 +271,28 @@ impl OffsetResets {
         }))
     }
 
+    fn api(&self, reset: &KafkaOffsetReset) -> Api<KafkaOffsetReset> {
+        let namespace = reset.namespace().unwrap_or_default();
+        Api::namespaced(self.scope.context.client.clone(), &namespace)
+    }
+
     async fn write(
         &self,
         reset: &KafkaOffsetReset,
         status: &KafkaOffsetResetStatus,
     ) -> Result<KafkaOffsetReset, kube::Error> {
-        let _slot = self.scope.api_slot().await;
-        report::write(&self.scope.context.client, reset, status).await
+        status::write(&self.scope, &self.api(reset), reset, status).await
+    }
+
+    /// Deletes it when its time to live is over.
+    async fn expire(&self, reset: &KafkaOffsetReset) -> Result<Action, ResetError> {
+        let ended = reset
+            .status
+            .as_ref()
+            .and_then(|status| status.completion_time.as_ref());
+        let ttl = reset.spec.ttl_seconds_after_finished;
+        let expired = expiry::expire(&self.api(reset), reset, ttl, ended).await;
+        expired.map_err(|error| ResetError::Delete(Box::new(error)))
     }
 
     async fn publish(&self, reset: &KafkaOffsetReset, group: Option<&StoredGroup>, events: report::Events) {
@@ -353,24 +317,5 @@ impl OffsetResets {
 
     fn remember<T>(&self, key: &ResetRef, with: impl FnOnce(&mut ResetMemory) -> T) -> T {
         with(lock(&self.memories).entry(key.clone()).or_default())
-    }
-}
-
-async fn bounded<T>(answer: impl Future<Output = Result<T, KafkaProblem>>) -> Result<T, KafkaProblem> {
-    tokio::time::timeout(ANSWER, answer).await.unwrap_or_else(|_| {
-        let message = format!("no answer within {} s", ANSWER.as_secs());
-        Err(KafkaProblem::Unreachable(message))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_to_a_minute() {
-        let mut memory = ResetMemory::default();
-        let pauses: Vec<u64> = (0..8).map(|_| memory.backoff().as_secs()).collect();
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
     }
 }

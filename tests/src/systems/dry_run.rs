@@ -4,7 +4,7 @@
 use std::fmt;
 
 use anyhow::{Context, Result, bail};
-use crds::{KafkaConsumerGroup, KafkaOffsetReset};
+use crds::{KafkaConsumerGroup, KafkaOffsetReset, KafkaReplay};
 use kube::{Resource, api::PostParams, core::Request};
 use serde_json::Value;
 
@@ -37,6 +37,7 @@ impl World {
     pub async fn dry_run(&self, object: &Value) -> Result<Result<(), Refusal>> {
         let url = match object["kind"].as_str() {
             Some("KafkaOffsetReset") => KafkaOffsetReset::url_path(&(), Some(&self.namespace)),
+            Some("KafkaReplay") => KafkaReplay::url_path(&(), Some(&self.namespace)),
             _ => KafkaConsumerGroup::url_path(&(), Some(&self.namespace)),
         };
         let parameters = PostParams {

@@ -2,6 +2,7 @@
 //! rule, programs that do not compile. And what they accept: every example.
 
 mod cases;
+mod replays;
 mod resets;
 mod schema;
 
@@ -33,6 +34,10 @@ async fn every_schema_rule_rejects_a_resource_that_breaks_it_and_names_the_field
         accepted(world, "the complete reset", &good).await?;
         let resets = self::crd(world, resets::FILE)?;
         broken.extend(schema::broken(schema::schema(&resets)?, &good)?);
+        let good = replays::complete(world);
+        accepted(world, "the complete replay", &good).await?;
+        let replays = self::crd(world, replays::FILE)?;
+        broken.extend(schema::broken(schema::schema(&replays)?, &good)?);
         println!("  {} rules", broken.len());
         // At least as many as there are fields: each field has a type.
         assert!(
@@ -99,6 +104,18 @@ async fn every_cel_rule_rejects_a_resource_that_breaks_it_with_its_message() -> 
         }
         faults.extend(resets::cannot_change(world).await?);
         unhit.retain(|rule| !rule.message.contains(resets::IMMUTABLE));
+        let replays = self::crd(world, replays::FILE)?;
+        unhit.extend(schema::cel_rules(schema::schema(&replays)?)?);
+        for Case(name, changes, field, says) in replays::cases() {
+            unhit.retain(|rule| rule.path != field || !rule.message.contains(says));
+            match world.dry_run(&replays::manifest(world, changes)).await? {
+                Ok(()) => faults.push(format!("{name}: accepted")),
+                Err(refusal) if refusal.says(field, says) => {}
+                Err(refusal) => faults.push(format!("{name}: wanted {field} {says:?}, got {refusal}")),
+            }
+        }
+        faults.extend(replays::cannot_change(world).await?);
+        unhit.retain(|rule| !rule.message.contains(replays::IMMUTABLE));
         assert!(
             faults.is_empty(),
             "{} faults:\n{}",

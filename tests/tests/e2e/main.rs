@@ -21,4 +21,5 @@ mod operator_faults;
 mod outage;
 mod partitions;
 mod recreated_topics;
+mod replay;
 mod security;

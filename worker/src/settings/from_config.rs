@@ -42,6 +42,7 @@ impl Settings {
             writers,
             error_handling,
             drain_seconds,
+            until: _,
         } = config;
         let concurrency = concurrency(&processing, &writers);
         let milliseconds = |value: i32| Duration::from_millis(value as u64);

@@ -25,7 +25,8 @@ use crate::group::validate::{ReportMode, ValidatedGroup};
 const NON_ROOT: i64 = 65532;
 /// Volumes whose loss is harmless: without this the cluster autoscaler does not remove a node with such a
 /// pod.
-const LOCAL_VOLUMES_ANNOTATION: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes";
+pub(super) const LOCAL_VOLUMES_ANNOTATION: &str =
+    "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes";
 /// Name of the only container.
 pub const CONTAINER: &str = "worker";
 
@@ -79,7 +80,7 @@ fn template_metadata(group: &ValidatedGroup, config_map: &ConfigMap) -> ObjectMe
     }
 }
 
-fn pod_spec(group: &ValidatedGroup) -> PodSpec {
+pub(super) fn pod_spec(group: &ValidatedGroup) -> PodSpec {
     let worker = &group.spec.worker;
     let id = |chosen: Option<i64>| match worker.run_as.assigned_by {
         AssignedBy::Operator => Some(chosen.unwrap_or(NON_ROOT)),
@@ -110,7 +111,7 @@ fn pod_spec(group: &ValidatedGroup) -> PodSpec {
             worker
                 .affinity
                 .clone()
-                .unwrap_or_else(|| prefer_different_nodes(group)),
+                .unwrap_or_else(|| prefer_different_nodes(child_names::selector(&group.name))),
         ),
         topology_spread_constraints: some(worker.topology_spread_constraints.clone()),
         priority_class_name: worker.priority_class_name.clone(),
@@ -215,14 +216,15 @@ fn default_resources() -> ResourceRequirements {
     }
 }
 
-fn prefer_different_nodes(group: &ValidatedGroup) -> Affinity {
+/// Pods with these labels are not put on the same node, if there are others.
+pub(super) fn prefer_different_nodes(labels: BTreeMap<String, String>) -> Affinity {
     Affinity {
         pod_anti_affinity: Some(PodAntiAffinity {
             preferred_during_scheduling_ignored_during_execution: Some(vec![WeightedPodAffinityTerm {
                 weight: 100,
                 pod_affinity_term: PodAffinityTerm {
                     label_selector: Some(LabelSelector {
-                        match_labels: Some(child_names::selector(&group.name)),
+                        match_labels: Some(labels),
                         ..LabelSelector::default()
                     }),
                     topology_key: "kubernetes.io/hostname".into(),

@@ -17,9 +17,11 @@ use crate::group::validate::ValidatedGroup;
 const TMP: &str = "/tmp";
 /// Name of the volume for temporary files.
 pub const TMP_VOLUME: &str = "kcg-tmp";
+/// Name of the volume with the worker's configuration.
+pub const CONFIG_VOLUME: &str = "kcg-config";
 
 pub fn volumes(group: &ValidatedGroup) -> Vec<Volume> {
-    let mut volumes = vec![config_map_volume("kcg-config", &child_name(&group.name))];
+    let mut volumes = vec![config_map_volume(CONFIG_VOLUME, &child_name(&group.name))];
     for (kind, name) in group.references.mounted_objects() {
         volumes.push(match kind {
             ObjectKind::Secret => secret_volume(&volume_name("kcg-secret", &name), &name),
@@ -38,7 +40,7 @@ pub fn volumes(group: &ValidatedGroup) -> Vec<Volume> {
 }
 
 pub fn mounts(group: &ValidatedGroup) -> Vec<VolumeMount> {
-    let mut mounts = vec![mount("kcg-config", CONFIG_DIR, true)];
+    let mut mounts = vec![mount(CONFIG_VOLUME, CONFIG_DIR, true)];
     for (kind, name) in group.references.mounted_objects() {
         mounts.push(match kind {
             ObjectKind::Secret => mount(

@@ -74,6 +74,7 @@ fn positions(orders: &[ResetPosition]) -> ResetPositions {
     let returns = (("returns".to_string(), 0), at(None, 0, 0));
     ResetPositions {
         cluster_id: Some("here".into()),
+        topic_ids: BTreeMap::new(),
         topics: [
             ("orders".to_string(), Some(i32::try_from(orders.len()).unwrap())),
             ("returns".to_string(), Some(1)),

@@ -7,7 +7,7 @@ use crds::spec::{KafkaConsumerGroupSpec, Transform};
 use crate::group::rejection::Rejection;
 
 /// Kubernetes' limit for a ConfigMap is 1 MiB; the rest is for metadata and the control document.
-const MAX_BYTES: usize = (1 << 20) - (16 << 10);
+pub const MAX_BYTES: usize = (1 << 20) - (16 << 10);
 
 pub(super) fn check(
     namespace: &str,

@@ -10,6 +10,7 @@ use super::error_code::ErrorCode;
 use super::*;
 
 mod configs;
+mod delete_groups;
 mod fetch;
 mod groups;
 mod handshake;
@@ -109,7 +110,7 @@ fn message<R: Request>() -> Message {
     }
 }
 
-fn messages() -> [Message; 15] {
+fn messages() -> [Message; 16] {
     [
         message::<super::handshake::ApiVersions>(),
         message::<super::handshake::SaslHandshake>(),
@@ -122,6 +123,7 @@ fn messages() -> [Message; 15] {
         message::<super::groups::FindCoordinator>(),
         message::<super::groups::DescribeGroups>(),
         message::<super::groups::ConsumerGroupDescribe>(),
+        message::<super::delete_groups::DeleteGroups>(),
         message::<super::leaving::LeaveGroup>(),
         message::<super::leaving::LeavingHeartbeat>(),
         message::<super::topics::CreateTopics>(),

@@ -3,14 +3,12 @@
 
 use std::time::Duration;
 
-use crds::offset_reset::ResetPhase;
+use crds::offset_reset::{PlannedPartition, ResetPhase};
 use crds::spec::DesiredState;
 use crds::status::condition::ACCEPTED;
-use crds::{KafkaConsumerGroup, KafkaOffsetReset};
+use crds::{KafkaConsumerGroup, KafkaOffsetReset, KafkaOffsetResetStatus};
 use kube::ResourceExt;
 
-use super::planned_for::difference;
-use super::size;
 use crate::controller::update_status::conditions::{find, without_volatile_parts};
 use crate::group::id::id_of;
 use crate::group::members::names;
@@ -19,6 +17,9 @@ use crate::group::rejection::Rejection;
 use crate::group::reset_order::phase;
 use crate::group::wording::count;
 use crate::kafka::model::{KafkaProblem, MemberFacts, ResetOutcome, ResetPositions, ResetQuery};
+use crate::operations::planned_for;
+use crate::operations::stored::GroupState;
+use crate::operations::too_large::{self, Planned};
 
 /// What may be applied together with a reset (its group, a Secret, a topic with provision) may appear this much
 /// later.
@@ -76,15 +77,6 @@ pub struct Situation<'a> {
     pub obstructed_for: Duration,
 }
 
-/// The group that a reset names, as the API server has it now.
-#[derive(Clone, Debug)]
-pub enum GroupState<'a> {
-    Missing,
-    /// The stored resource does not parse.
-    Unreadable(&'a str),
-    Present(&'a KafkaConsumerGroup),
-}
-
 /// The workers of the group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Workers {
@@ -101,6 +93,30 @@ pub enum Question<'a> {
     Positions(&'a KafkaConsumerGroup, ResetQuery),
     /// Nothing: the stored plan is to be committed.
     Commit(&'a KafkaConsumerGroup),
+}
+
+/// Bytes of the time of a record, which is added to each partition of the plan later.
+const RECORD_TIME: usize = 48;
+
+/// What the plan needs in the resource.
+fn stored_as(plan: &Plan) -> Planned<'_, PlannedPartition> {
+    Planned {
+        partitions: &plan.partitions,
+        added: RECORD_TIME,
+        verb: "reset",
+    }
+}
+
+/// Why the stored plan must not be committed for this group.
+fn difference(status: &KafkaOffsetResetStatus, group: &KafkaConsumerGroup) -> Option<String> {
+    let id = id_of(group);
+    if let Some(before) = status.group_id.as_ref().filter(|before| **before != id) {
+        return Some(format!(
+            "KafkaConsumerGroup {} has another consumer group id now: {id} instead of {before}",
+            group.name_any()
+        ));
+    }
+    planned_for::difference(status.planned_for.as_ref()?, group)
 }
 
 fn fail(reason: &'static str, message: impl Into<String>) -> Step {
@@ -240,7 +256,7 @@ impl<'a> Situation<'a> {
             Err(refused) => return Step::Fail(refused),
         };
         // Before the group is stopped for it.
-        if let Err(too_large) = size::fits(self.reset, &plan) {
+        if let Err(too_large) = too_large::fits(self.reset, &stored_as(&plan)) {
             return Step::Fail(too_large);
         }
         if self.reset.spec.dry_run {

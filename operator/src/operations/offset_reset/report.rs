@@ -1,29 +1,22 @@
-//! The status of a reset. In: the old status and a step. Out: the new status, Events, one patch. Pure except for
-//! the patch, which applies only to the version that was read: of two writers one fails, and looks again.
+//! The status of a reset. In: the old status and a step. Out: the new status, Events. Pure.
 
-use crds::names::OPERATOR_MANAGER;
 use crds::offset_reset::{ResetPhase, ResetTotals};
 use crds::{KafkaConsumerGroup, KafkaOffsetReset, KafkaOffsetResetStatus};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::{Patch, PatchParams};
+use kube::ResourceExt;
 use kube::runtime::events::Event;
-use kube::{Api, Client, Resource, ResourceExt};
-use serde_json::json;
 
 use super::next_step::{Step, Waiting};
-use super::planned_for::planned_for;
-use crate::controller::update_status::conditions::{Truth, Verdict, merge, whole_seconds};
+use crate::controller::update_status::conditions::whole_seconds;
 use crate::controller::update_status::events::{normal, warning};
 use crate::group::id::id_of;
 use crate::group::offset_reset::Plan;
 use crate::group::rejection::Rejection;
 use crate::group::reset_order::phase;
 use crate::group::wording::count;
-
-/// Condition types of a reset.
-const COMPLETE: &str = "Complete";
-const FAILED: &str = "Failed";
+use crate::operations::planned_for::planned_for;
+use crate::operations::status::{End, conditions};
 
 /// The status after a step.
 pub fn status(
@@ -67,18 +60,13 @@ pub fn status(
             (ResetPhase::Succeeded, "OffsetsReset", message)
         }
     };
-    let truth = |holds| if holds { Truth::True } else { Truth::False };
-    let verdicts = vec![
-        (
-            COMPLETE,
-            Verdict::new(truth(phase == ResetPhase::Succeeded), reason, message.clone()),
-        ),
-        (
-            FAILED,
-            Verdict::new(truth(phase == ResetPhase::Failed), reason, message.clone()),
-        ),
-    ];
-    new.conditions = merge(&old.conditions, verdicts, reset.metadata.generation, now);
+    let end = match phase {
+        ResetPhase::Succeeded => Some(End::Complete),
+        ResetPhase::Failed => Some(End::Failed),
+        ResetPhase::Pending | ResetPhase::Stopping | ResetPhase::Resetting => None,
+    };
+    let generation = reset.metadata.generation;
+    new.conditions = conditions(&old.conditions, end, reason, &message, generation, now);
     new.phase = Some(phase);
     new.message = Some(message);
     new.completion_time = phase.is_final().then_some(Time(now));
@@ -150,26 +138,10 @@ pub fn events(reset: &KafkaOffsetReset, new: &KafkaOffsetResetStatus, step: &Ste
     }
 }
 
-/// Applies the status to the version of the reset that was read.
-pub async fn write(
-    client: &Client,
-    reset: &KafkaOffsetReset,
-    status: &KafkaOffsetResetStatus,
-) -> Result<KafkaOffsetReset, kube::Error> {
-    let api: Api<KafkaOffsetReset> = Api::namespaced(client.clone(), &reset.namespace().unwrap_or_default());
-    let patch = json!({
-        "apiVersion": KafkaOffsetReset::api_version(&()),
-        "kind": KafkaOffsetReset::kind(&()),
-        "metadata": {"name": reset.name_any(), "resourceVersion": reset.resource_version()},
-        "status": status,
-    });
-    let parameters = PatchParams::apply(OPERATOR_MANAGER).force();
-    api.patch_status(&reset.name_any(), &parameters, &Patch::Apply(patch))
-        .await
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::fixtures::{group, reset};
     use crds::offset_reset::PlannedPartition;

@@ -67,6 +67,7 @@ impl Cluster {
             "--timeout=60s",
             "crd/kafkaconsumergroups.kafka-consumer.dev",
             "crd/kafkaoffsetresets.kafka-consumer.dev",
+            "crd/kafkareplays.kafka-consumer.dev",
         ];
         command::run("kubectl", &established, None)
             .await?

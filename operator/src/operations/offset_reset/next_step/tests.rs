@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crds::KafkaOffsetResetStatus;
-use crds::offset_reset::PlannedPartition;
 use serde_json::json;
 
 use super::*;
@@ -107,6 +105,7 @@ fn positions() -> ResetPositions {
     };
     ResetPositions {
         cluster_id: None,
+        topic_ids: BTreeMap::new(),
         topics: BTreeMap::from([("orders".to_string(), Some(1))]),
         partitions: BTreeMap::from([(("orders".to_string(), 0), position)]),
         members: Vec::new(),

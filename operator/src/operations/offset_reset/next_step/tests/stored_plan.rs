@@ -1,8 +1,8 @@
 //! A reset in phase Resetting: its plan is stored, and may be committed in part.
 
-use super::super::super::planned_for::planned_for;
 use super::*;
 use crate::kafka::model::PartlyCommitted;
+use crate::operations::planned_for::planned_for;
 
 #[test]
 fn a_stored_plan_is_committed_whatever_has_changed_meanwhile() {

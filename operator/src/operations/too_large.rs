@@ -1,33 +1,38 @@
-//! Whether a plan fits into its reset. In: a reset and a plan, or why the API server has not stored it. Out: a
-//! refusal that ends the reset, because no later attempt could succeed. Pure.
+//! Whether a plan fits into its resource. In: a resource and a plan, or why the API server has not stored it. Out: a
+//! refusal that ends the operation, because no later attempt could succeed. Pure.
 
-use crds::KafkaOffsetReset;
+use serde::Serialize;
 
 use crate::controller::apply::error::in_words;
-use crate::group::offset_reset::Plan;
 use crate::group::rejection::Rejection;
 use crate::group::wording::count;
 
-/// Most bytes of a reset as JSON. etcd accepts 1.5 MiB; the rest is for the end of the reset, and managedFields.
-const MAX_RESET: usize = 1280 * 1024;
-/// Bytes of the time of a record, which is added to the plan later.
-const RECORD_TIME: usize = 48;
+/// Most bytes of a resource as JSON. etcd accepts 1.5 MiB; the rest is for the end of the operation, and
+/// managedFields.
+const MAX_RESOURCE: usize = 1280 * 1024;
 
-/// Refuses a plan that does not fit into the resource.
-pub fn fits(reset: &KafkaOffsetReset, plan: &Plan) -> Result<(), Rejection> {
-    let length = |json: Result<Vec<u8>, serde_json::Error>| json.map_or(0, |json| json.len());
-    let plan_size = length(serde_json::to_vec(&plan.partitions)) + plan.partitions.len() * RECORD_TIME;
-    if length(serde_json::to_vec(reset)) + plan_size <= MAX_RESET {
-        return Ok(());
-    }
-    let partitions = count(plan.totals.partitions, "partition");
-    Err(too_large(&format!(
-        "the plan of {partitions} does not fit into the resource"
-    )))
+/// A plan as it is to be stored: its partitions, and the bytes of what is added to each of them later.
+pub struct Planned<'a, P> {
+    pub partitions: &'a [P],
+    pub added: usize,
+    /// What the user can do, such as "reset".
+    pub verb: &'static str,
 }
 
-/// Why the API server will never store the plan. None: another attempt may succeed.
-pub fn refused(plan: &Plan, error: &kube::Error) -> Option<Rejection> {
+/// Refuses a plan that does not fit into the resource.
+pub fn fits<P: Serialize>(resource: &impl Serialize, plan: &Planned<'_, P>) -> Result<(), Rejection> {
+    let length = |json: Result<Vec<u8>, serde_json::Error>| json.map_or(0, |json| json.len());
+    let plan_size = length(serde_json::to_vec(plan.partitions)) + plan.partitions.len() * plan.added;
+    if length(serde_json::to_vec(resource)) + plan_size <= MAX_RESOURCE {
+        return Ok(());
+    }
+    let partitions = count(plan.partitions.len(), "partition");
+    let why = format!("the plan of {partitions} does not fit into the resource");
+    Err(too_large(&why, plan.verb))
+}
+
+/// Why the API server will never store a plan of this number of partitions. None: another attempt may succeed.
+pub fn refused(partitions: usize, verb: &str, error: &kube::Error) -> Option<Rejection> {
     let kube::Error::Api(status) = error else {
         return None;
     };
@@ -36,18 +41,22 @@ pub fn refused(plan: &Plan, error: &kube::Error) -> Option<Rejection> {
     let is_final = matches!(status.code, 413 | 422)
         || (status.code != 409 && final_words.iter().any(|words| status.message.contains(words)));
     is_final.then(|| {
-        let partitions = count(plan.totals.partitions, "partition");
-        too_large(&format!(
+        let partitions = count(partitions, "partition");
+        let why = format!(
             "the API server does not store the plan of {partitions}: {}",
             in_words(error)
-        ))
+        );
+        too_large(&why, verb)
     })
 }
 
-fn too_large(why: &str) -> Rejection {
+/// The refusal of a plan that is too large.
+pub fn too_large(why: &str, verb: &str) -> Rejection {
     Rejection::new(
         "PlanTooLarge",
-        format!("{why}; nothing was changed; select some of the topics, and reset the others after it"),
+        format!(
+            "{why}; nothing was changed; select some of the topics or partitions, and {verb} the others after it"
+        ),
     )
 }
 
@@ -59,7 +68,7 @@ mod tests {
     use crate::fixtures::reset;
     use crds::offset_reset::{PartitionOffset, PlannedPartition};
 
-    fn plan(partitions: usize) -> Plan {
+    fn plan(partitions: usize) -> Vec<PlannedPartition> {
         let planned = PlannedPartition {
             topic: "o".repeat(150),
             partition: 0,
@@ -72,18 +81,26 @@ mod tests {
             clears_metadata: false,
             note: None,
         };
-        Plan {
-            partitions: vec![planned; partitions],
-            ..Plan::default()
-        }
+        vec![planned; partitions]
     }
 
     #[test]
-    fn a_plan_fits_together_with_its_reset() {
+    fn a_plan_fits_together_with_its_resource() {
         let mut reset = reset("again", json!({}));
-        assert_eq!(fits(&reset, &plan(4096)), Ok(()));
-        let why = fits(&reset, &plan(6000)).unwrap_err();
+        let judge = |reset: &_, partitions, added| {
+            let partitions = plan(partitions);
+            let planned = Planned {
+                partitions: &partitions,
+                added,
+                verb: "reset",
+            };
+            fits(reset, &planned)
+        };
+        assert_eq!(judge(&reset, 4096, 48), Ok(()));
+        assert!(judge(&reset, 4096, 480).is_err(), "what is added later counts");
+        let why = judge(&reset, 6000, 48).unwrap_err();
         assert_eq!(why.reason, "PlanTooLarge");
+        assert!(why.message.contains("6000 partitions") && why.message.contains("reset the others"));
         // The offsets that were asked for are in the same object.
         let given = PartitionOffset {
             topic: "o".repeat(150),
@@ -91,15 +108,15 @@ mod tests {
             offset: 1,
         };
         reset.spec.to.offsets = Some(vec![given; 4096]);
-        assert!(fits(&reset, &plan(4096)).is_err());
+        assert!(judge(&reset, 4096, 48).is_err());
     }
 
     #[test]
-    fn an_answer_that_no_attempt_changes_ends_the_reset() {
+    fn an_answer_that_no_attempt_changes_ends_the_operation() {
         let answered = |code: u16, message: &str| {
             let status = json!({"status": "Failure", "message": message, "code": code});
             let error = kube::Error::Api(serde_json::from_value(status).unwrap());
-            refused(&plan(1), &error)
+            refused(1, "reset", &error)
         };
         for (code, message) in [
             (413, "Request entity too large: limit is 3145728"),

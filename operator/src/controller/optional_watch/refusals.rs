@@ -1,24 +1,27 @@
-//! Refusals of the API server to list or watch resets. In: its answers, the time. Out: what to do about one, and
-//! whether the resets that are known are given up. Pure.
+//! Refusals of the API server to list or watch a kind. In: its answers, the time. Out: what to do about one, and
+//! whether the objects that are known are given up. Pure.
 
 use std::time::{Duration, Instant};
 
 use kube::runtime::watcher;
 
+use super::About;
+
 /// A refusal of what was listed before usually passes: API servers answer 403 and 404 while they start, and
-/// roles are replaced. The holds end after this time, because what nobody can see or delete must not hold a group.
+/// roles are replaced. Afterwards they have no effect, because what nobody can see or delete must not, for example,
+/// hold a group.
 const GIVE_UP: Duration = Duration::from_secs(300);
 
 /// Refusals in a row.
 #[derive(Default)]
 pub(super) struct Refusals {
-    /// Whether the resets were known before.
+    /// Whether the objects were known before.
     listed: bool,
     since: Option<Instant>,
 }
 
 impl Refusals {
-    /// The resets are known.
+    /// The objects are known.
     pub(super) fn end(&mut self) {
         *self = Self {
             listed: true,
@@ -26,7 +29,7 @@ impl Refusals {
         };
     }
 
-    /// Counts one. Returns whether the resets are given up.
+    /// Counts one. Returns whether the objects are given up.
     pub(super) fn count(&mut self, now: Instant) -> bool {
         let since = *self.since.get_or_insert(now);
         !self.listed || now.duration_since(since) > GIVE_UP
@@ -34,25 +37,21 @@ impl Refusals {
 }
 
 /// What to do, if the resource does not exist or may not be watched.
-pub(super) fn unavailable(error: &watcher::Error) -> Option<&'static str> {
+pub(super) fn unavailable(about: &About, error: &watcher::Error) -> Option<&'static str> {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
         | watcher::Error::WatchFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => advice(status.code),
+        | watcher::Error::WatchError(status) => advice(about, status.code),
         _ => None,
     }
 }
 
 /// What to do about an answer of the API server that waiting does not change.
-pub(super) fn advice(code: u16) -> Option<&'static str> {
+pub(super) fn advice(about: &About, code: u16) -> Option<&'static str> {
     match code {
-        404 => Some(
-            "the CRD kafkaoffsetresets.kafka-consumer.dev is not installed; install it: kafka-consumer-operator crd | kubectl apply --server-side -f -",
-        ),
-        403 => Some(
-            "the operator may not watch kafkaoffsetresets; grant get, list, watch and delete on kafkaoffsetresets, and patch on kafkaoffsetresets/status",
-        ),
+        404 => Some(about.missing),
+        403 => Some(about.forbidden),
         _ => None,
     }
 }
@@ -62,9 +61,14 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+    const ABOUT: About = About {
+        kinds: "KafkaThings",
+        missing: "install it",
+        forbidden: "grant get, list, watch",
+    };
 
     #[test]
-    fn resets_that_were_listed_are_given_up_only_after_minutes_of_refusals() {
+    fn objects_that_were_listed_are_given_up_only_after_minutes_of_refusals() {
         let start = Instant::now();
         let mut refusals = Refusals::default();
         assert!(refusals.count(start), "the CRD is not installed");
@@ -82,12 +86,12 @@ mod tests {
             let status = serde_json::json!({"status": "Failure", "message": "no", "code": code});
             watcher::Error::InitialListFailed(kube::Error::Api(serde_json::from_value(status).unwrap()))
         };
-        assert!(unavailable(&failed(404)).unwrap().contains("install it"));
+        assert!(unavailable(&ABOUT, &failed(404)).unwrap().contains("install it"));
         assert!(
-            unavailable(&failed(403))
+            unavailable(&ABOUT, &failed(403))
                 .unwrap()
                 .contains("grant get, list, watch")
         );
-        assert_eq!(unavailable(&failed(500)), None);
+        assert_eq!(unavailable(&ABOUT, &failed(500)), None);
     }
 }

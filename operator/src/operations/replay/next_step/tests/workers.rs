@@ -1,0 +1,176 @@
+//! A replay whose workers run, or have run.
+
+use super::super::super::configuration::narrowed;
+use super::*;
+use crate::fixtures::validated;
+
+#[test]
+fn progress_is_what_is_committed_and_what_is_unknown_stays_as_it_was() {
+    let mut scenario = Scenario::in_phase(ReplayPhase::Running);
+    scenario.replay.status.as_mut().unwrap().partitions[1].position = Some(8);
+    let Next::Step(Step::Run(running)) = scenario.after_look(look([Some(3), None], Job::Active(2))) else {
+        panic!("it runs");
+    };
+    let known: Vec<_> = running
+        .partitions
+        .iter()
+        .map(|planned| planned.position)
+        .collect();
+    assert_eq!(known, [Some(3), Some(8)]);
+    assert!(
+        running
+            .message
+            .starts_with("2 workers for 20 offsets of 2 partitions"),
+        "{}",
+        running.message
+    );
+}
+
+#[test]
+fn a_worker_that_cannot_start_is_named() {
+    let scenario = Scenario::in_phase(ReplayPhase::Running);
+    let mut look = look([None, None], Job::Active(1));
+    look.ends = vec![PodEnd {
+        name: "again-replay-x".into(),
+        exit_code: None,
+        problem: Some("image registry/worker:1 cannot be pulled".into()),
+    }];
+    let Next::Step(Step::Run(running)) = scenario.after_look(look) else {
+        panic!("it may start later");
+    };
+    assert!(
+        running
+            .message
+            .ends_with("; pod again-replay-x: image registry/worker:1 cannot be pulled"),
+        "{}",
+        running.message
+    );
+}
+
+#[test]
+fn the_consumer_group_is_deleted_only_when_no_worker_can_start_any_more() {
+    let scenario = Scenario::in_phase(ReplayPhase::Running);
+    let all = [Some(10), Some(15)];
+    // The Job would replace a pod, and the new worker would find nothing committed.
+    assert!(matches!(
+        scenario.after_look(look(all, Job::Active(1))),
+        Next::Settle(_)
+    ));
+    assert!(matches!(
+        scenario.after_look(look(all, Job::Active(0))),
+        Next::Settle(_)
+    ));
+    let mut stopping = look(all, Job::Missing);
+    stopping.alive = 1;
+    assert!(matches!(scenario.after_look(stopping), Next::Settle(_)));
+    assert_eq!(scenario.after_look(look(all, Job::Missing)), Next::Finish);
+    assert_eq!(scenario.after_look(look(all, Job::Complete)), Next::Finish);
+    // The group was deleted before the status was written.
+    assert_eq!(
+        scenario.after_look(look([None, None], Job::Complete)),
+        Next::Finish
+    );
+}
+
+#[test]
+fn a_replay_without_records_needs_no_worker() {
+    let mut scenario = Scenario::in_phase(ReplayPhase::Planned);
+    scenario.replay.status.as_mut().unwrap().partitions = vec![planned(0, 4, 4)];
+    assert_eq!(
+        scenario.after_look(look([None, None], Job::Missing)),
+        Next::Finish
+    );
+}
+
+#[test]
+fn a_plan_that_does_not_fit_any_more_ends_the_replay() {
+    let scenario = Scenario::in_phase(ReplayPhase::Running);
+    let after = |edit: fn(&mut ResetPositions)| {
+        let mut look = look([None, None], Job::Active(2));
+        edit(&mut look.positions);
+        match scenario.after_look(look) {
+            Next::Step(step) => reason(&step),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(after(|_| {}), "Run");
+    assert_eq!(
+        after(|now| now.cluster_id = Some("elsewhere".into())),
+        "GroupChanged"
+    );
+    assert_eq!(after(|now| now.cluster_id = None), "Run");
+    assert_eq!(
+        after(|now| drop(now.topic_ids.insert("orders".into(), "id-2".into()))),
+        "PlanOutdated"
+    );
+    assert_eq!(after(|now| now.topic_ids.clear()), "Run");
+    assert_eq!(
+        after(|now| now.topics = BTreeMap::from([("orders".to_string(), None)])),
+        "PlanOutdated"
+    );
+}
+
+#[test]
+fn a_job_that_has_given_up_says_why() {
+    let scenario = Scenario::in_phase(ReplayPhase::Running);
+    let fails = |code: i32, said: &str| {
+        let mut look = look([None, None], Job::Failed("BackoffLimitExceeded: too many".into()));
+        look.ends = vec![PodEnd {
+            name: "again-replay-x".into(),
+            exit_code: Some(code),
+            problem: Some(said.into()),
+        }];
+        match scenario.after_look(look) {
+            Next::Step(Step::Fail(refused)) => refused,
+            other => panic!("{other:?}"),
+        }
+    };
+    let outdated = fails(7, "topic orders was deleted");
+    assert_eq!(outdated.reason, "PlanOutdated");
+    assert!(
+        outdated.message.contains("topic orders was deleted"),
+        "{}",
+        outdated.message
+    );
+    let crashed = fails(101, "ended with exit code 101: panicked");
+    assert_eq!(crashed.reason, "WorkersFailed");
+    for part in [
+        "BackoffLimitExceeded: too many",
+        "panicked",
+        "KafkaConsumerGroup orders",
+    ] {
+        assert!(crashed.message.contains(part), "{}", crashed.message);
+    }
+}
+
+#[test]
+fn a_replay_uses_only_its_writers_and_what_they_reference() {
+    let only = replay_of("again", json!({"writers": ["db"]}));
+    let group = narrowed(&only, &validated()).unwrap();
+    let names: Vec<_> = group
+        .spec
+        .writers
+        .iter()
+        .map(|writer| writer.name.as_str())
+        .collect();
+    assert_eq!(names, ["db"]);
+    let mounted: Vec<String> = group
+        .references
+        .mounted_objects()
+        .into_iter()
+        .map(|(_, name)| name)
+        .collect();
+    assert!(
+        mounted.contains(&"db".to_string()) && !mounted.contains(&"api".to_string()),
+        "{mounted:?}"
+    );
+    let config = configuration(&only, &group, &[planned(0, 0, 10)], 1, "g");
+    assert_eq!((config.group_id.as_str(), config.writers.len()), ("g", 1));
+    assert_eq!(config.until.unwrap().partitions.len(), 1);
+}
+
+#[test]
+fn large_plans_are_looked_at_less_often() {
+    assert_eq!(interval(1).as_secs(), 3);
+    assert_eq!(interval(4096).as_secs(), 35);
+}
