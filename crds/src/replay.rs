@@ -49,12 +49,7 @@ pub const MAX_PARTITIONS: usize = 4096;
         description = "Offsets per second"
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(
-        name = "DryRun",
-        type_ = "boolean",
-        json_path = ".spec.dryRun",
-        priority = 1
-    ),
+    printcolumn(name = "DryRun", type_ = "boolean", json_path = ".spec.dryRun", priority = 1),
     printcolumn(
         name = "Ends",
         type_ = "string",

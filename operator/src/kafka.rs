@@ -62,8 +62,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::sync::lock;
 use model::{
-    DeadProcess, Deleted, FactsQuery, GroupKey, KafkaFacts, KafkaProblem, Partition, Provisioned, RemovedMember,
-    ResetOutcome, ResetPositions, ResetQuery, StartOutcome, WantedTopic,
+    DeadProcess, Deleted, FactsQuery, GroupKey, KafkaFacts, KafkaProblem, Partition, Provisioned,
+    RemovedMember, ResetOutcome, ResetPositions, ResetQuery, StartOutcome, WantedTopic,
 };
 use refresher::{Refresher, Subscribers};
 

@@ -96,7 +96,11 @@ fn query(group_id: &str, group: &KafkaConsumerGroupSpec, topics: Selection) -> R
 /// The writers of the group that get the records, in its order.
 pub fn writers(replay: &KafkaReplaySpec, group: &KafkaConsumerGroupSpec) -> Result<Vec<Writer>, Rejection> {
     let names = || group.writers.iter().map(|writer| writer.name.as_str());
-    if let Some(foreign) = replay.writers.iter().find(|wanted| !names().any(|name| name == *wanted)) {
+    if let Some(foreign) = replay
+        .writers
+        .iter()
+        .find(|wanted| !names().any(|name| name == *wanted))
+    {
         return Err(Rejection::new(
             "WriterNotInGroup",
             format!(
@@ -200,7 +204,11 @@ fn workers(replay: &KafkaReplaySpec, partitions: i32) -> (i32, Vec<String>) {
             true => format!("recordsPerSecond is {allowed}"),
             false => format!("{} to process", count(partitions, "partition")),
         };
-        notes.push(format!("{} instead of {}: {why}", count(workers, "worker"), replay.workers));
+        notes.push(format!(
+            "{} instead of {}: {why}",
+            count(workers, "worker"),
+            replay.workers
+        ));
     }
     (workers, notes)
 }

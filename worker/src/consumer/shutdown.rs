@@ -49,10 +49,11 @@ impl PollLoop {
         self.assigned.iter().all(|entry| entry.has_ended()) || Instant::now() >= deadline
     }
 
-    /// True when the process was asked to stop, or when too many transforms do not return: only a restart
+    /// True when the process was asked to stop, when a bounded run is at its end, or when too many transforms do not return: only a restart
     /// ends those.
     fn must_stop(&self) -> bool {
-        *self.handles.shutdown.borrow() || self.shared.pipeline.too_many_abandoned().is_some()
+        let done = self.bounded.as_ref().is_some_and(|run| run.done);
+        done || *self.handles.shutdown.borrow() || self.shared.pipeline.too_many_abandoned().is_some()
     }
 
     /// Commits the rest. The inner result is what [`PollLoop::run`] returns after the worker has left the
@@ -75,11 +76,12 @@ impl PollLoop {
         // librdkafka waits for an answer to every rebalance that it has reported, so closing would hang
         // without one.
         self.answer_open_rebalances()?;
+        let ended = self.bounded_outcome();
         self.phase = Phase::Stopped;
         self.publish();
         Ok(match (stuck, unfinished) {
             (Some(threads), _) => Err(PollError::TransformsStuck { threads, limit }),
-            (None, 0) => Ok(()),
+            (None, 0) => ended,
             (None, partitions) => Err(PollError::DrainTimeout { partitions, budget }),
         })
     }

@@ -70,7 +70,14 @@ fn refused(changes: Value, answers: &Answers) -> Rejection {
 fn bounds(plan: &Plan) -> Vec<(&str, i32, i64, i64)> {
     let partitions = plan.partitions.iter();
     partitions
-        .map(|planned| (planned.topic.as_str(), planned.partition, planned.from, planned.to))
+        .map(|planned| {
+            (
+                planned.topic.as_str(),
+                planned.partition,
+                planned.from,
+                planned.to,
+            )
+        })
         .collect()
 }
 
@@ -115,7 +122,11 @@ fn times_are_asked_for_and_a_time_after_the_last_record_is_the_end() {
     let plan = planned(changes, &answers);
     assert_eq!(
         bounds(&plan)[..3],
-        [("orders", 0, 40, 60), ("orders", 1, 50, 100), ("orders", 2, 100, 100)]
+        [
+            ("orders", 0, 40, 60),
+            ("orders", 1, 50, 100),
+            ("orders", 2, 100, 100)
+        ]
     );
     let note = plan.partitions[2].note.as_deref().unwrap();
     assert!(note.contains("from.timestamp"), "{note}");
@@ -128,9 +139,15 @@ fn given_offsets_select_their_partitions_and_stay_inside_the_log() {
     assert_eq!(bounds(&plan), [("orders", 0, 12, 20), ("orders", 1, 10, 20)]);
     assert_eq!(plan.partitions[0].note, None);
     let note = plan.partitions[1].note.as_deref().unwrap();
-    assert!(note.contains("from 5 is below the first offset") && note.contains("10"), "{note}");
+    assert!(
+        note.contains("from 5 is below the first offset") && note.contains("10"),
+        "{note}"
+    );
 
-    let plan = planned(json!({"from": offsets(&[(0, 12)]), "to": offsets(&[(0, 15)])}), &answers);
+    let plan = planned(
+        json!({"from": offsets(&[(0, 12)]), "to": offsets(&[(0, 15)])}),
+        &answers,
+    );
     assert_eq!(bounds(&plan), [("orders", 0, 12, 15)]);
 
     let plan = planned(json!({"to": offsets(&[(2, 99), (0, 3)])}), &answers);
@@ -162,11 +179,31 @@ fn an_end_before_the_start_is_empty_and_says_so() {
 fn each_refusal_says_what_is_wrong_and_where() {
     let answers = answers(&[at(0, 9), at(0, 9)]);
     for (changes, reason, says) in [
-        (json!({"topics": [{"topic": "retruns"}]}), "TopicNotInGroup", "orders, returns"),
-        (json!({"topics": [{"topic": "orders", "partitions": [0, 7]}]}), "PartitionMissing", "0 to 1"),
-        (json!({"writers": ["out", "cpoy"]}), "WriterNotInGroup", "\"cpoy\" is not a writer of the group; it has out, copy"),
-        (json!({"from": offsets(&[(0, 1), (0, 2)])}), "DuplicateOffset", "from.offsets"),
-        (json!({"to": offsets(&[(0, 1), (0, 2)])}), "DuplicateOffset", "to.offsets"),
+        (
+            json!({"topics": [{"topic": "retruns"}]}),
+            "TopicNotInGroup",
+            "orders, returns",
+        ),
+        (
+            json!({"topics": [{"topic": "orders", "partitions": [0, 7]}]}),
+            "PartitionMissing",
+            "0 to 1",
+        ),
+        (
+            json!({"writers": ["out", "cpoy"]}),
+            "WriterNotInGroup",
+            "\"cpoy\" is not a writer of the group; it has out, copy",
+        ),
+        (
+            json!({"from": offsets(&[(0, 1), (0, 2)])}),
+            "DuplicateOffset",
+            "from.offsets",
+        ),
+        (
+            json!({"to": offsets(&[(0, 1), (0, 2)])}),
+            "DuplicateOffset",
+            "to.offsets",
+        ),
         (
             json!({"from": offsets(&[(0, 1), (1, 1)]), "to": offsets(&[(0, 2)])}),
             "OffsetMissing",
@@ -197,9 +234,15 @@ fn topics_and_writers_are_refused_before_kafka_is_asked() {
     let asked = |changes| queries(&replay(changes), "g", &group());
     let foreign = asked(json!({"topics": [{"topic": "retruns"}]})).unwrap_err();
     assert_eq!(foreign.reason, "TopicNotInGroup");
-    assert_eq!(asked(json!({"writers": ["cpoy"]})).unwrap_err().reason, "WriterNotInGroup");
+    assert_eq!(
+        asked(json!({"writers": ["cpoy"]})).unwrap_err().reason,
+        "WriterNotInGroup"
+    );
     let only = writers(&replay(json!({"writers": ["copy"]})), &group()).unwrap();
-    assert_eq!(only.iter().map(|writer| writer.name.as_str()).collect::<Vec<_>>(), ["copy"]);
+    assert_eq!(
+        only.iter().map(|writer| writer.name.as_str()).collect::<Vec<_>>(),
+        ["copy"]
+    );
     assert_eq!(writers(&replay(json!({})), &group()).unwrap().len(), 2);
 }
 
@@ -222,11 +265,17 @@ fn no_worker_is_without_a_partition_or_without_a_record_per_second() {
     assert_eq!(of(json!({"workers": 2})), (2, vec![]));
     assert_eq!(
         of(json!({"workers": 5})),
-        (2, vec!["2 workers instead of 5: 2 partitions to process".to_string()])
+        (
+            2,
+            vec!["2 workers instead of 5: 2 partitions to process".to_string()]
+        )
     );
     assert_eq!(
         of(json!({"workers": 2, "recordsPerSecond": 1})),
-        (1, vec!["1 worker instead of 2: recordsPerSecond is 1".to_string()])
+        (
+            1,
+            vec!["1 worker instead of 2: recordsPerSecond is 1".to_string()]
+        )
     );
 }
 
@@ -235,7 +284,11 @@ fn workers_share_the_rate_and_get_only_what_is_to_be_processed() {
     let plan = planned(json!({"workers": 2}), &answers(&[at(0, 9), at(0, 9), at(4, 4)]));
     let until = until(&plan.partitions, Some(101), plan.workers);
     assert_eq!(until.records_per_second, Some(50));
-    let listed: Vec<_> = until.partitions.iter().map(|it| (&*it.topic, it.partition, it.from, it.to)).collect();
+    let listed: Vec<_> = until
+        .partitions
+        .iter()
+        .map(|it| (&*it.topic, it.partition, it.from, it.to))
+        .collect();
     assert_eq!(listed, [("orders", 0, 0, 9), ("orders", 1, 0, 9)]);
     let config = WorkerConfig::from_spec("shop", "orders", &group(), Vec::new());
     let config = bounded(config, "shop.orders.replay.again", until.clone());
