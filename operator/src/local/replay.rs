@@ -38,6 +38,8 @@ const REFRESH: Duration = Duration::from_secs(3600);
 const TICK: Duration = Duration::from_millis(200);
 /// Time between two reads of the committed offsets.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long a read may take: the processes and Ctrl-C wait for it.
+const ANSWER: Duration = Duration::from_secs(3);
 /// Added to a worker's drain time, for its last commit and for leaving the group.
 const MARGIN: Duration = Duration::from_secs(10);
 /// How long the members of the last workers may take to disappear from the consumer group.
@@ -86,7 +88,7 @@ pub async fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         .iter()
         .for_each(|note| screen.say(&format!("note: {note}")));
     screen.say(table::table(&plan).trim_end());
-    screen.say(table::summary(&plan, &names).trim_end());
+    screen.say(table::summary(&plan, &names, &own_group).trim_end());
     if replay.dry_run {
         screen.say("nothing is replayed: this is a dry run; run it again without --dry-run");
         return Ok(ExitCode::SUCCESS);
@@ -112,7 +114,7 @@ pub async fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         screen,
         reached: None,
     };
-    run.to_its_end().await
+    run.supervise().await
 }
 
 /// The consumer group of a replay. Each one has another, because the offsets of an earlier one must not count.
@@ -203,7 +205,7 @@ struct Run {
 }
 
 impl Run {
-    async fn to_its_end(&mut self) -> anyhow::Result<ExitCode> {
+    async fn supervise(&mut self) -> anyhow::Result<ExitCode> {
         let mut stop = StopSignals::new()?;
         let mut looked = Instant::now();
         loop {
@@ -266,7 +268,7 @@ impl Run {
         let read = self
             .clients
             .reset_positions(&valid.spec.kafka, &valid.credentials, &query);
-        let Ok(positions) = read.await else {
+        let Ok(Ok(positions)) = tokio::time::timeout(ANSWER, read).await else {
             return false;
         };
         for planned in &mut self.plan.partitions {

@@ -51,9 +51,9 @@ pub fn table(plan: &Plan) -> String {
 }
 
 /// What the plan amounts to, and its notes.
-pub fn summary(plan: &Plan, writers: &[&str]) -> String {
+pub fn summary(plan: &Plan, writers: &[&str], group_id: &str) -> String {
     let mut text = format!(
-        "{} of {} through {} into {}\n",
+        "{} of {} through {} into {}, with consumer group {group_id}\n",
         count(plan.totals.records.unsigned_abs(), "offset"),
         count(plan.totals.partitions.unsigned_abs(), "partition"),
         count(plan.workers.unsigned_abs(), "worker"),
@@ -153,10 +153,10 @@ mod tests {
             rows[2],
             ["orders", "1", "7", "7", "0", "-", "nothing", "to", "replay"]
         );
-        let summary = summary(&plan, &["clean", "audit"]);
+        let summary = summary(&plan, &["clean", "audit"], "g.replay");
         assert_eq!(
             summary,
-            "20 offsets of 2 partitions through 1 worker into clean, audit\nnote: one more thing\n"
+            "20 offsets of 2 partitions through 1 worker into clean, audit, with consumer group g.replay\nnote: one more thing\n"
         );
     }
 
