@@ -12,6 +12,7 @@ pub mod handles;
 mod assigned;
 mod backpressure;
 mod bounded;
+mod bounded_run;
 pub mod bounds;
 mod commit;
 mod commit_schedule;
@@ -49,7 +50,7 @@ use tokio::sync::oneshot;
 
 use self::{
     assigned::{AssignedPartition, Counters},
-    bounded::BoundedRun,
+    bounded_run::{BoundedRun, denies_existence},
     commit_schedule::CommitSchedule,
     config::Config,
     error::PollError,
@@ -167,13 +168,13 @@ impl PollLoop {
 
     /// Runs until the worker is asked to stop or a bounded run is at its end, and everything is drained, or until
     /// an error makes it impossible to continue. `closing` gets a message before the consumer closes without being
-    /// asked to.
-    pub fn run(mut self, closing: oneshot::Sender<()>) -> Result<(), PollError> {
+    /// asked to: how long that may take beyond the usual.
+    pub fn run(mut self, closing: oneshot::Sender<Duration>) -> Result<(), PollError> {
         let mut closing = Some(closing);
-        let mut announce = || closing.take().map(|closing| closing.send(()));
+        let mut announce = |budget| closing.take().map(|closing| closing.send(budget));
         let served = self.serve();
         if self.bounded.as_ref().is_some_and(|run| run.done) {
-            announce();
+            announce(self.drain_budget());
         }
         match served.and_then(|()| self.close()) {
             Ok(outcome) => {
@@ -182,7 +183,7 @@ impl PollLoop {
             }
             Err(error) => {
                 tracing::error!("{error}");
-                announce();
+                announce(Duration::ZERO);
                 self.release_uncommitted();
                 self.leave();
                 Err(error)
@@ -242,7 +243,7 @@ impl PollLoop {
                         self.housekeeping.reminder.brokers_down();
                     }
                     if let Some(run) = &mut self.bounded {
-                        run.suspects_gone |= code.is_some_and(bounded::denies_existence);
+                        run.suspects_gone |= code.is_some_and(denies_existence);
                     }
                     self.errors.note(&error.to_string());
                 }

@@ -154,12 +154,12 @@ fn poll_config(settings: Settings, transactions: Option<Transactional>, headers:
 }
 
 /// Returns when a poll loop that cannot continue, or whose bounded run is at its end, has not left the group after
-/// [`CLOSE_BUDGET`]. The loop has logged why it closes.
-async fn after_closing(closes: oneshot::Receiver<()>) {
-    if closes.await.is_err() {
-        std::future::pending::<()>().await;
+/// [`CLOSE_BUDGET`] and the budget of its message. The loop has logged why it closes.
+async fn after_closing(closes: oneshot::Receiver<Duration>) {
+    match closes.await {
+        Ok(budget) => tokio::time::sleep(budget + CLOSE_BUDGET).await,
+        Err(_) => std::future::pending().await,
     }
-    tokio::time::sleep(CLOSE_BUDGET).await;
 }
 
 /// Returns `budget` after the shutdown started.

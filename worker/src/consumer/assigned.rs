@@ -2,6 +2,7 @@
 //! rdkafka calls.
 
 mod bound;
+mod bounded_read;
 mod commit_state;
 mod commits;
 mod life;
@@ -24,7 +25,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 
 use self::{
-    bound::BoundedRead,
+    bounded_read::BoundedRead,
     commit_state::CommitState,
     life::Life,
     open_chunk::OpenChunk,

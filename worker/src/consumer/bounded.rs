@@ -4,20 +4,18 @@
 
 use std::{
     collections::HashMap,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use rdkafka::{
     consumer::Consumer,
-    error::RDKafkaErrorCode,
     topic_partition_list::{Offset as KafkaOffset, TopicPartitionList},
 };
 
 use super::{
     PollLoop,
     assigned::AssignedPartition,
-    bounds::{Bounds, GoneTopics},
+    bounded_run::{BoundedRun, denies_existence},
     error::PollError,
     transactions::END_BUDGET,
 };
@@ -26,73 +24,8 @@ use crate::{
     record::{Offset, TopicPartition},
 };
 
-/// Time between two looks at what the group has committed: soon enough for a user, and cheap for the coordinator.
-const CHECK: Duration = Duration::from_secs(2);
-
 /// Time limit of a request. The worker has nothing else to do then, and it must still react to a stop.
 const ANSWER: Duration = Duration::from_secs(1);
-
-/// The state of a bounded run.
-pub(super) struct BoundedRun {
-    pub bounds: Arc<Bounds>,
-    checked: Instant,
-    /// At the last turn, this worker had finished its own partitions.
-    was_finished: bool,
-    /// The whole plan is committed.
-    pub done: bool,
-    /// Why the plan no longer fits.
-    outdated: Option<String>,
-    gone: GoneTopics,
-    /// Kafka has denied that a topic or a partition exists.
-    pub suspects_gone: bool,
-}
-
-impl BoundedRun {
-    pub fn new(bounds: Arc<Bounds>, now: Instant) -> Self {
-        Self {
-            bounds,
-            checked: now,
-            was_finished: false,
-            done: false,
-            outdated: None,
-            gone: GoneTopics::default(),
-            suspects_gone: false,
-        }
-    }
-
-    /// The offsets of the plan belong to another topic than the present one of this name.
-    pub fn recreated(&mut self, topic: &str) {
-        self.outdated.get_or_insert_with(|| {
-            format!(
-                "topic {topic:?} was deleted and created again after the run was planned, so its offsets do not \
-                 fit any more"
-            )
-        });
-    }
-
-    /// True when it is time to look at what the group has committed.
-    fn is_due(&mut self, finished: bool, has_partitions: bool, now: Instant) -> bool {
-        let first = finished && has_partitions && !self.was_finished;
-        self.was_finished = finished;
-        let elapsed = now.duration_since(self.checked) >= CHECK;
-        let due = first || elapsed && (finished || self.suspects_gone);
-        if due {
-            self.checked = now;
-        }
-        due
-    }
-}
-
-/// True if Kafka says that what it was asked about does not exist.
-pub(super) fn denies_existence(code: RDKafkaErrorCode) -> bool {
-    matches!(
-        code,
-        RDKafkaErrorCode::UnknownTopicOrPartition
-            | RDKafkaErrorCode::UnknownTopic
-            | RDKafkaErrorCode::UnknownPartition
-            | RDKafkaErrorCode::UnknownTopicId
-    )
-}
 
 impl PollLoop {
     /// Completes partitions that are read to their end, and finds out whether the whole run is at its end.
@@ -108,7 +41,7 @@ impl PollLoop {
                 run.recreated(topic);
             }
         }
-        if let Some(why) = run.outdated.take() {
+        if let Some(why) = run.take_outdated() {
             return Err(self.plan_outdated(why));
         }
         self.assigned.iter_mut().for_each(AssignedPartition::finish_bound);
@@ -170,7 +103,7 @@ impl PollLoop {
                 }
             }
         }
-        if let Some(why) = run.outdated.take() {
+        if let Some(why) = run.take_outdated() {
             return Err(self.plan_outdated(why));
         }
         let left = bounds.unfinished(&committed);
@@ -183,7 +116,7 @@ impl PollLoop {
             partitions = left.len(),
             "partitions of the plan are not finished yet"
         );
-        let Some(topic) = run.gone.next(&left) else {
+        let Some(topic) = run.next_topic(&left) else {
             return Ok(());
         };
         // The client asks for no topic to be created.
@@ -194,12 +127,9 @@ impl PollLoop {
         let exists = known
             .and_then(|found| found.error())
             .is_none_or(|error| !denies_existence(error.into()));
-        if run.gone.answered(topic, exists, Instant::now()) {
+        if run.topic_is_gone(topic, exists, Instant::now()) {
             let why = format!("topic {topic:?} does not exist any more");
             return Err(self.plan_outdated(why));
-        }
-        if exists {
-            run.suspects_gone = false;
         }
         Ok(())
     }

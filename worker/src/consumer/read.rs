@@ -9,7 +9,9 @@ use rdkafka::{
     topic_partition_list::{Offset as KafkaOffset, TopicPartitionList},
 };
 
-use super::{PollLoop, TICK, assigned::AssignedPartition, bounded::denies_existence, rewind::SEEK_BUDGET};
+use super::{
+    PollLoop, TICK, assigned::AssignedPartition, bounded_run::denies_existence, rewind::SEEK_BUDGET,
+};
 use crate::kafka::ffi::Read;
 
 impl PollLoop {

@@ -231,6 +231,9 @@ impl PollLoop {
                 }
                 Err(unreadable) => {
                     tracing::warn!(%partition, offset, "{unreadable}");
+                    if self.bounded.is_none() {
+                        continue;
+                    }
                     let metadata = element.metadata().to_owned();
                     earlier.insert(
                         partition,

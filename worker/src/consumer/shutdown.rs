@@ -14,6 +14,8 @@ const COORDINATOR_REQUEST: Duration = Duration::from_secs(1);
 const JOIN_WAIT: Duration = Duration::from_millis(200);
 /// Minimum time for leaving the group.
 const LEAVE_MINIMUM: Duration = Duration::from_secs(1);
+/// Time limit for leaving the group at the end of a bounded run. A group in a rebalance may take longer.
+const LEAVE_BUDGET: Duration = Duration::from_secs(10);
 /// Time between two checks whether the worker has left the group.
 const LEAVE_CHECK: Duration = Duration::from_millis(10);
 
@@ -25,7 +27,7 @@ impl PollLoop {
             Some(stopping) => stopping.deadline,
             None if self.must_stop() => {
                 tracing::info!(
-                    budget_seconds = self.config.drain.as_secs(),
+                    budget_seconds = self.drain_budget().as_secs(),
                     "stopping: draining the work in flight"
                 );
                 self.phase = Phase::Draining;
@@ -39,7 +41,7 @@ impl PollLoop {
                 }
                 self.publish();
                 let stopping = Stopping {
-                    deadline: Instant::now() + self.config.drain,
+                    deadline: Instant::now() + self.drain_budget(),
                     stuck,
                 };
                 self.stopping.insert(stopping).deadline
@@ -47,6 +49,14 @@ impl PollLoop {
             None => return false,
         };
         self.assigned.iter().all(|entry| entry.has_ended()) || Instant::now() >= deadline
+    }
+
+    /// How long the stop may take. At the end of a bounded run everything is committed, and only the group is left.
+    pub(super) fn drain_budget(&self) -> Duration {
+        match &self.bounded {
+            Some(run) if run.done => self.config.drain.min(LEAVE_BUDGET),
+            _ => self.config.drain,
+        }
     }
 
     /// True when the process was asked to stop, when a bounded run is at its end, or when too many transforms do not return: only a restart

@@ -1,36 +1,7 @@
-//! A partition of a bounded run: which records belong to the run, and when everything in it was read. Pure, except
-//! for the state of the partition. Never admits a record outside of the bounds.
+//! An assigned partition of a bounded run: what its bounds mean for the records that arrive, and for the last commit.
 
-use super::AssignedPartition;
-use crate::{consumer::bounds::Bound, record::Offset};
-
-/// How far a bounded partition is read.
-pub struct BoundedRead {
-    bound: Bound,
-    /// Everything below the end was read, or does not exist any more.
-    read_out: bool,
-}
-
-impl BoundedRead {
-    /// Reading starts at this offset; None: where Kafka says, which is not known yet.
-    pub fn new(bound: Bound, start: Option<Offset>) -> Self {
-        let read_out = bound.is_finished(start);
-        Self { bound, read_out }
-    }
-
-    /// True for a record of the run. The first record behind the end shows that all before were read, because
-    /// Kafka returns the records of a partition in the order of their offsets.
-    fn admits(&mut self, offset: Offset) -> bool {
-        self.read_out |= offset >= self.bound.to;
-        !self.read_out && offset >= self.bound.from
-    }
-
-    /// The part of these offsets that belongs to the run.
-    fn clamp(&self, from: Offset, to: Offset) -> (Offset, Offset) {
-        let Bound { from: first, to: end } = self.bound;
-        (from.clamp(first, end), to.clamp(first, end))
-    }
-}
+use super::{AssignedPartition, bounded_read::BoundedRead};
+use crate::record::Offset;
 
 impl AssignedPartition {
     /// False for a record outside of the bounds. Records that arrive before a seek is done say nothing of the end.
@@ -53,7 +24,7 @@ impl AssignedPartition {
         let Some(bound) = &mut self.bound else {
             return false;
         };
-        bound.read_out |= offset >= bound.bound.to;
+        bound.log_ends(offset);
         if self.is_read_out() {
             self.end_if_read_out();
             return false;
@@ -70,7 +41,7 @@ impl AssignedPartition {
 
     /// True if everything below the end of the bounds was read, so that nothing more is read.
     pub fn is_read_out(&self) -> bool {
-        self.bound.as_ref().is_some_and(|bound| bound.read_out)
+        self.bound.as_ref().is_some_and(BoundedRead::is_read_out)
     }
 
     /// Lets the next commit cover the end of the bounds once all records before are finished. The last offsets
@@ -78,8 +49,8 @@ impl AssignedPartition {
     /// retention has removed.
     pub fn finish_bound(&mut self) {
         let Some(bound) = &self.bound else { return };
-        if bound.read_out && self.is_idle() && !self.has_ended() {
-            let end = bound.bound.to;
+        if bound.is_read_out() && self.is_idle() && !self.has_ended() {
+            let end = bound.end();
             self.cursor.pass(end);
             self.tracker.deliver_end(end);
         }
@@ -90,7 +61,7 @@ impl AssignedPartition {
         let committed = self.commit_state.committed_offset();
         self.bound
             .as_ref()
-            .is_some_and(|bound| bound.bound.is_finished(committed))
+            .is_some_and(|bound| bound.is_finished(committed))
     }
 
     /// True if only the commit is left to do.
@@ -107,7 +78,7 @@ impl AssignedPartition {
 
     /// Where the run ends for this partition, instead of the end of the log.
     pub(super) fn bounded_end(&self) -> Option<Offset> {
-        self.bound.as_ref().map(|bound| bound.bound.to)
+        self.bound.as_ref().map(BoundedRead::end)
     }
 }
 
