@@ -7,7 +7,8 @@
 //!          watch                    kafka::KafkaClients           screen, manage (the API)
 //! ```
 //!
-//! `reset` needs none of that: it asks Kafka, plans, and commits.
+//! `reset` needs none of that: it asks Kafka, plans, and commits. `replay` plans, and supervises workers that end by
+//! themselves.
 
 mod args;
 mod base64;
@@ -16,13 +17,16 @@ mod embedded;
 mod load;
 mod local_group;
 mod manage;
+mod offsets;
 mod plan;
 mod prepare;
 mod rates;
 mod refresh;
+mod replay;
 mod reset;
 mod screen;
 mod session;
+mod source;
 mod stop;
 mod supervise;
 mod table;
@@ -41,8 +45,10 @@ use stop::StopSignals;
 
 /// Runs until Ctrl-C or SIGTERM, or in demo mode until all records are processed.
 pub async fn run(args: LocalArgs) -> anyhow::Result<ExitCode> {
-    if let Some(Operation::Reset(args)) = &args.operation {
-        return reset::run(args).await;
+    match &args.operation {
+        Some(Operation::Reset(args)) => return reset::run(args).await,
+        Some(Operation::Replay(args)) => return replay::run(args).await,
+        None => {}
     }
     if args.check {
         return Ok(check(&args).await);
@@ -76,14 +82,11 @@ pub fn run_embedded_broker(args: EmbeddedBrokerArgs) -> anyhow::Result<ExitCode>
 /// Checks the files and prints every problem. Secrets need not exist: the API server does not check them
 /// either.
 async fn check(args: &LocalArgs) -> ExitCode {
-    let loaded = load::load(&args.files, &args.namespace);
+    let loaded = load::load(&args.files, &args.source.namespace);
     let (rules, programs) = (validate::Rules::new(), Arc::new(Programs::of_this_program()));
     let mut problems = loaded.problems.clone();
     for document in &loaded.groups {
-        let folders = prepare::Folders {
-            secrets: args.secrets_dir.clone(),
-            config_maps: args.config_maps_dir.clone(),
-        };
+        let folders = args.source.folders();
         let checked = session::documents::check(
             &rules,
             document,
@@ -95,7 +98,7 @@ async fn check(args: &LocalArgs) -> ExitCode {
                 prepare::without_secrets(&found, &programs)?;
                 prepare::given_postgres_urls(&group, &loaded, &folders)
             },
-            &args.namespace,
+            &args.source.namespace,
         )
         .await;
         match checked {

@@ -9,12 +9,14 @@ use crds::names;
 
 const EXIT_CODES: &str = "\
 Exit codes:
-    0  stopped on request: drained, committed, left the group
+    0  stopped on request: drained, committed, left the group; a bounded run: all of its plan is finished
     1  could not start, for example the HTTP address is in use
     2  invalid flags, or an invalid configuration document
     3  a Secret or ConfigMap file is missing, unreadable or has invalid content
     4  Kafka permanently refuses this member (fenced, fatal error)
     5  the drain budget ran out, transforms do not return, the process was stuck, or it received a second stop signal
+    6  a bounded run was stopped before its end
+    7  a topic of a bounded run was deleted or created again
   101  a panic, which is a bug";
 
 /// Consumes the topics of one KafkaConsumerGroup: transforms and writes each record, then commits its offset.
@@ -136,6 +138,8 @@ mod tests {
             "3  a Secret",
             "4  Kafka",
             "5  the drain",
+            "6  a bounded run",
+            "7  a topic",
             "101  a panic",
         ] {
             assert!(help.contains(code), "{code} is not in\n{help}");

@@ -11,6 +11,9 @@ pub mod handles;
 
 mod assigned;
 mod backpressure;
+mod bounded;
+mod bounded_run;
+pub mod bounds;
 mod commit;
 mod commit_schedule;
 mod completions;
@@ -47,6 +50,7 @@ use tokio::sync::oneshot;
 
 use self::{
     assigned::{AssignedPartition, Counters},
+    bounded_run::{BoundedRun, denies_existence},
     commit_schedule::CommitSchedule,
     config::Config,
     error::PollError,
@@ -97,6 +101,8 @@ pub(crate) struct PollLoop {
     transactions: Option<TransactionDriver>,
     housekeeping: Housekeeping,
     recreated: RecreatedTopics,
+    /// Set if the worker processes a part of the log and then ends.
+    bounded: Option<BoundedRun>,
     errors: ErrorLog,
     counters: Counters,
     stalls: Stalls,
@@ -130,6 +136,7 @@ impl PollLoop {
         let (event_sender, events) = std_mpsc::channel();
         let now = Instant::now();
         let paused = *handles.paused.borrow();
+        let bounded = config.bounds.clone().map(|bounds| BoundedRun::new(bounds, now));
         let transactions = TransactionDriver::start(&config, shared.gate.as_ref(), &runtime, &event_sender);
         Ok(Self {
             callbacks: consumer.client().context().clone(),
@@ -150,6 +157,7 @@ impl PollLoop {
             transactions,
             housekeeping: Housekeeping::new(now),
             recreated: RecreatedTopics::new(now),
+            bounded,
             errors: ErrorLog::default(),
             counters: Counters::default(),
             phase: Phase::Joining,
@@ -158,17 +166,24 @@ impl PollLoop {
         })
     }
 
-    /// Runs until the worker is asked to stop and everything is drained, or until an error makes it
-    /// impossible to continue. In that case `failing` gets a message before the consumer closes.
-    pub fn run(mut self, failing: oneshot::Sender<()>) -> Result<(), PollError> {
-        match self.serve().and_then(|()| self.close()) {
+    /// Runs until the worker is asked to stop or a bounded run is at its end, and everything is drained, or until
+    /// an error makes it impossible to continue. `closing` gets a message before the consumer closes without being
+    /// asked to: how long that may take beyond the usual.
+    pub fn run(mut self, closing: oneshot::Sender<Duration>) -> Result<(), PollError> {
+        let mut closing = Some(closing);
+        let mut announce = |budget| closing.take().map(|closing| closing.send(budget));
+        let served = self.serve();
+        if self.bounded.as_ref().is_some_and(|run| run.done) {
+            announce(self.drain_budget());
+        }
+        match served.and_then(|()| self.close()) {
             Ok(outcome) => {
                 self.leave();
                 outcome
             }
             Err(error) => {
                 tracing::error!("{error}");
-                let _ = failing.send(());
+                announce(Duration::ZERO);
                 self.release_uncommitted();
                 self.leave();
                 Err(error)
@@ -190,6 +205,7 @@ impl PollLoop {
         self.serve_recreated_topics()?;
         self.serve_out_of_range();
         self.serve_rebalance()?;
+        self.serve_bounds()?;
         self.take_events()?;
         self.dispatch_due_chunks();
         self.serve_commits();
@@ -222,8 +238,12 @@ impl PollLoop {
             match event {
                 Err(error @ KafkaError::MessageConsumptionFatal(_)) => return Err(PollError::Fatal(error)),
                 Err(error) => {
-                    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+                    let code = error.rdkafka_error_code();
+                    if code == Some(RDKafkaErrorCode::AllBrokersDown) {
                         self.housekeeping.reminder.brokers_down();
+                    }
+                    if let Some(run) = &mut self.bounded {
+                        run.suspects_gone |= code.is_some_and(denies_existence);
                     }
                     self.errors.note(&error.to_string());
                 }

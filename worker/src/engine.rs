@@ -3,12 +3,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crds::spec::OnExhausted;
+use crds::spec::{OnExhausted, OnOffsetOutOfRange};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::{
     consumer::{
         PollLoop,
+        bounds::Bounds,
         config::Config,
         error::PollError,
         handles::{Flag, Handles},
@@ -96,12 +97,12 @@ pub async fn run(settings: Settings, parts: Parts, handles: Handles) -> Result<(
     let mut shutdown = handles.shutdown.clone();
     let runtime = tokio::runtime::Handle::current();
     let (send, mut ended) = oneshot::channel();
-    let (failing, failed) = oneshot::channel();
+    let (closing, closes) = oneshot::channel();
     std::thread::Builder::new()
         .name("poll".into())
         .spawn(move || {
             // The consumer is created here because it stays on this thread.
-            let outcome = PollLoop::new(config, shared, handles, runtime).and_then(|poll| poll.run(failing));
+            let outcome = PollLoop::new(config, shared, handles, runtime).and_then(|poll| poll.run(closing));
             // The receiver is dropped only if the watchdog has ended the wait.
             let _ = send.send(outcome);
         })
@@ -109,7 +110,7 @@ pub async fn run(settings: Settings, parts: Parts, handles: Handles) -> Result<(
     let outcome = tokio::select! {
         outcome = &mut ended => outcome,
         () = watchdog(&mut shutdown, drain + CLOSE_BUDGET) => return Err(EngineError::CloseHung),
-        () = after_failure(failed) => return Err(EngineError::CloseHung),
+        () = after_closing(closes) => return Err(EngineError::CloseHung),
     };
     for writer in &writers {
         writer.writer.close().await;
@@ -123,15 +124,22 @@ pub async fn run(settings: Settings, parts: Parts, handles: Handles) -> Result<(
 /// `headers` is true if a transform or a writer reads headers, or if failed records are copied to the dead
 /// letter topic.
 fn poll_config(settings: Settings, transactions: Option<Transactional>, headers: bool) -> Config {
+    let bounds = settings.until.as_ref().map(Bounds::new);
+    let on_offset_out_of_range = match bounds {
+        None => settings.on_offset_out_of_range,
+        // A bounded run reads what is left of its part, and never records behind it.
+        Some(_) => OnOffsetOutOfRange::Earliest,
+    };
     Config {
         headers,
+        bounds: bounds.map(Arc::new),
         worker: settings.worker_name,
         group: settings.group_id,
         topics: settings.topics,
         properties: settings.consumer_properties,
         start_time: settings.start_time,
         on_topic_recreated: settings.on_topic_recreated,
-        on_offset_out_of_range: settings.on_offset_out_of_range,
+        on_offset_out_of_range,
         commit_interval: settings.commit_interval,
         drain: settings.drain,
         max_records: settings.batch.max_records,
@@ -145,13 +153,13 @@ fn poll_config(settings: Settings, transactions: Option<Transactional>, headers:
     }
 }
 
-/// Returns when a poll loop that cannot continue has not left the group after [`CLOSE_BUDGET`]. The loop has
-/// logged why it cannot continue.
-async fn after_failure(failed: oneshot::Receiver<()>) {
-    if failed.await.is_err() {
-        std::future::pending::<()>().await;
+/// Returns when a poll loop that cannot continue, or whose bounded run is at its end, has not left the group after
+/// [`CLOSE_BUDGET`] and the budget of its message. The loop has logged why it closes.
+async fn after_closing(closes: oneshot::Receiver<Duration>) {
+    match closes.await {
+        Ok(budget) => tokio::time::sleep(budget + CLOSE_BUDGET).await,
+        Err(_) => std::future::pending().await,
     }
-    tokio::time::sleep(CLOSE_BUDGET).await;
 }
 
 /// Returns `budget` after the shutdown started.

@@ -1,7 +1,7 @@
 //! Exit codes of the worker process.
 
 /// Stopped on request (SIGTERM, SIGINT, or the end of stdin with `--exit-on-stdin-eof`): drained, committed,
-/// left the group.
+/// left the group. A bounded run: every partition of its plan is finished.
 pub const CLEAN: u8 = 0;
 /// Could not start, for a reason that a restart may fix and that has no separate code: the HTTP port is in
 /// use, a thread cannot be started.
@@ -16,5 +16,11 @@ pub const KAFKA_FATAL: u8 = 4;
 /// signal. The offsets of records finished in time are committed; the next owner reads the other records
 /// again.
 pub const STUCK: u8 = 5;
+/// A bounded run was stopped on request before its end: drained, committed, left the group. A worker that starts
+/// again continues from the committed offsets.
+pub const UNFINISHED: u8 = crds::worker_config::exit_code::UNFINISHED;
+/// A topic of a bounded run was deleted or created again, so the offsets of its plan do not fit any more. Running
+/// again cannot help.
+pub const PLAN_OUTDATED: u8 = crds::worker_config::exit_code::PLAN_OUTDATED;
 /// A panic outside transforms and writers. Rust sets this code.
 pub const PANIC: u8 = 101;

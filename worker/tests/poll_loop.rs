@@ -2,6 +2,8 @@
 //! assigned, revoked and assigned again, and to workers that cannot continue.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "poll_loop/bounded.rs"]
+mod bounded;
 #[path = "poll_loop/fixture.rs"]
 mod fixture;
 #[path = "poll_loop/worker.rs"]

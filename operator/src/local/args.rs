@@ -6,7 +6,9 @@ use std::str::FromStr;
 
 use clap::{Args, Subcommand};
 
+use super::replay::args::ReplayArgs;
 use super::reset::args::ResetArgs;
+use super::source::Source;
 
 /// Run KafkaConsumerGroups without Kubernetes: the same resources, the same checks, the same number of
 /// workers, as processes of this machine.
@@ -32,26 +34,12 @@ pub struct LocalArgs {
     #[arg(long, conflicts_with = "bootstrap_servers")]
     pub embedded_kafka: bool,
 
-    /// Use these brokers instead of spec.kafka.bootstrapServers, "host:port", separated by commas.
-    #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',')]
-    pub bootstrap_servers: Vec<String>,
-
     /// The worker program. Default: kafka-consumer-worker beside this program, then in PATH.
     #[arg(long, value_name = "PATH", env = "KAFKA_CONSUMER_WORKER")]
     pub worker_binary: Option<PathBuf>,
 
-    /// Folder with Secrets as files, DIR/SECRET/KEY, for Secrets that are not in the given files.
-    #[arg(long, value_name = "DIR")]
-    pub secrets_dir: Option<PathBuf>,
-
-    /// Folder with ConfigMaps as files, DIR/CONFIGMAP/KEY, for ConfigMaps that are not in the given
-    /// files.
-    #[arg(long, value_name = "DIR")]
-    pub config_maps_dir: Option<PathBuf>,
-
-    /// Namespace of resources that set none; part of the default group id "NAMESPACE.NAME".
-    #[arg(short = 'n', long, default_value = "default", value_name = "NAME")]
-    pub namespace: String,
+    #[command(flatten)]
+    pub source: Source,
 
     /// Maximum number of workers per group on this machine. Default: the number of processor cores.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=1000))]
@@ -91,6 +79,8 @@ pub struct LocalArgs {
 pub enum Operation {
     /// Set the committed offsets of a group once, or show what that would change.
     Reset(Box<ResetArgs>),
+    /// Run a part of the log through a group once more, beside the running group.
+    Replay(Box<ReplayArgs>),
 }
 
 /// Where the API listens.
@@ -172,7 +162,7 @@ mod tests {
         ];
         assert!(Cli::try_parse_from(both).is_err());
         let cli = Cli::try_parse_from(["local", "-f", "a", "--bootstrap-servers", "a:1,b:2"]).unwrap();
-        assert_eq!(cli.local.bootstrap_servers, ["a:1", "b:2"]);
+        assert_eq!(cli.local.source.bootstrap_servers, ["a:1", "b:2"]);
     }
 
     #[test]

@@ -77,6 +77,7 @@ impl LocalGroup {
             folder,
             env: Vec::new(),
             version: String::new(),
+            bounded: false,
             share_stdout: false,
             stop_timeout: Duration::ZERO,
         };

@@ -15,8 +15,7 @@ use crds::client_config::KafkaCredentials;
 use crds::spec::Kafka;
 use kube::ResourceExt;
 
-use super::load::{Document, Loaded, load};
-use super::prepare::{self, Brokers, Folders};
+use super::prepare;
 use super::session::documents;
 use super::validate::Rules;
 use crate::group::id::id_of;
@@ -100,19 +99,10 @@ struct Target {
 }
 
 async fn find(args: &ResetArgs) -> anyhow::Result<Target> {
-    let loaded = load(&args.files, &args.namespace);
-    if !loaded.problems.is_empty() {
-        bail!("{}", loaded.problems.join("\n"));
-    }
-    let brokers = match args.bootstrap_servers.is_empty() {
-        true => Brokers::AsWritten,
-        false => Brokers::At(args.bootstrap_servers.clone()),
-    };
-    let folders = Folders {
-        secrets: args.secrets_dir.clone(),
-        config_maps: args.config_maps_dir.clone(),
-    };
-    let document = select(&loaded, args)?;
+    let loaded = args.group.load()?;
+    let source = &args.group.source;
+    let (brokers, folders) = (source.brokers(), source.folders());
+    let document = args.group.select(&loaded)?;
     let rules = Rules::without_containers();
     let prepared = documents::check(
         &rules,
@@ -127,46 +117,9 @@ async fn find(args: &ResetArgs) -> anyhow::Result<Target> {
                 credentials,
             })
         },
-        &args.namespace,
+        &source.namespace,
     );
     prepared.await.map_err(|problem| anyhow!(problem))
-}
-
-/// The document of the group with the requested name or group id.
-fn select<'a>(loaded: &'a Loaded, args: &ResetArgs) -> anyhow::Result<&'a Document> {
-    let text = |document: &Document, path: &str| -> Option<String> {
-        Some(document.object.pointer(path)?.as_str()?.to_string())
-    };
-    let name = |document: &Document| text(document, "/metadata/name").unwrap_or_default();
-    let matches = |document: &&Document, wanted: &str| {
-        let namespace = text(document, "/metadata/namespace").unwrap_or_else(|| args.namespace.clone());
-        let id = text(document, "/spec/groupId").unwrap_or_else(|| format!("{namespace}.{}", name(document)));
-        wanted == name(document) || wanted == id
-    };
-    let found: Vec<&Document> = match &args.group {
-        Some(wanted) => loaded
-            .groups
-            .iter()
-            .filter(|group| matches(group, wanted))
-            .collect(),
-        None => loaded.groups.iter().collect(),
-    };
-    let names: Vec<String> = loaded.groups.iter().map(name).collect();
-    match (&found[..], &args.group) {
-        ([only], _) => Ok(only),
-        ([], Some(wanted)) => bail!(
-            "--group {wanted}: no such KafkaConsumerGroup in the files, which have {}",
-            names.join(", ")
-        ),
-        (_, Some(wanted)) => bail!(
-            "--group {wanted}: {} in the files match; use the consumer group id, NAMESPACE.NAME or spec.groupId",
-            count(found.len() as u64, "KafkaConsumerGroup")
-        ),
-        (_, None) => bail!(
-            "the files have several KafkaConsumerGroups; choose one with --group: {}",
-            names.join(", ")
-        ),
-    }
 }
 
 fn occupied(group_id: &str, members: &[MemberFacts]) -> String {

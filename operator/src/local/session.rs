@@ -81,11 +81,8 @@ pub struct Session {
 impl Session {
     /// Reads and checks everything; starts no worker. The error lists every reason.
     pub async fn open(args: &LocalArgs, mut screen: Screen) -> anyhow::Result<Self> {
-        let folders = Folders {
-            secrets: args.secrets_dir.clone(),
-            config_maps: args.config_maps_dir.clone(),
-        };
-        let loaded = load(&args.files, &args.namespace);
+        let folders = args.source.folders();
+        let loaded = load(&args.files, &args.source.namespace);
         anyhow::ensure!(loaded.problems.is_empty(), "{}", loaded.problems.join("\n"));
         loaded.notes.iter().for_each(|note| screen.say(note));
         let program = worker_program(args.worker_binary.as_deref())?;
@@ -96,10 +93,8 @@ impl Session {
             screen.say(&format!("{} ({})", embedded::ABOUT, broker.bootstrap));
             let brokers = Brokers::Embedded(broker.bootstrap.clone());
             (Some(broker), brokers, clients)
-        } else if args.bootstrap_servers.is_empty() {
-            (None, Brokers::AsWritten, clients)
         } else {
-            (None, Brokers::At(args.bootstrap_servers.clone()), clients)
+            (None, args.source.brokers(), clients)
         };
         let cores =
             std::thread::available_parallelism().map_or(1, |cores| i32::try_from(cores.get()).unwrap_or(1));
@@ -112,7 +107,7 @@ impl Session {
         let mut session = Self {
             watch: Watch::new(&args.files, watched),
             files: args.files.clone(),
-            namespace: args.namespace.clone(),
+            namespace: args.source.namespace.clone(),
             folders,
             max_workers: args.max_workers.unwrap_or(cores),
             program,
@@ -302,7 +297,7 @@ fn views(groups: &BTreeMap<GroupKey, LocalGroup>, running: bool) -> Vec<GroupVie
 }
 
 /// The worker program: the given one, else the one beside this program, else from PATH.
-fn worker_program(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+pub fn worker_program(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     const NAME: &str = "kafka-consumer-worker";
     if let Some(given) = given {
         anyhow::ensure!(

@@ -11,6 +11,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use crds::incarnation::Incarnation;
+use crds::worker_config::exit_code;
 use tokio::process::{Child, ChildStdin, Command};
 
 use super::plan::{SlotState, Step, backoff, steps};
@@ -33,6 +34,8 @@ pub struct WorkerCommand {
     pub folder: PathBuf,
     pub env: Vec<(String, String)>,
     pub version: String,
+    /// The workers end by themselves: they process a part of the log.
+    pub bounded: bool,
     /// Records of a Stdout writer go to the standard output of this process.
     pub share_stdout: bool,
     /// The worker is killed if it has not stopped after this time: its drain time and a margin.
@@ -67,6 +70,8 @@ pub struct WorkerProcesses {
     dead: Vec<DeadProcess>,
     /// Ends that were not asked for, without what the process has printed: that may contain records.
     exits: Vec<String>,
+    /// Exit codes of workers that have ended by themselves and are not restarted.
+    ends: Vec<u8>,
     /// Every process that was started, with its start in Unix milliseconds.
     started: HashSet<Incarnation>,
 }
@@ -158,6 +163,11 @@ impl WorkerProcesses {
     /// Ends of processes since the last call, for events.
     pub fn take_exits(&mut self) -> Vec<String> {
         std::mem::take(&mut self.exits)
+    }
+
+    /// Exit codes since the last call of bounded workers for which a restart has no use.
+    pub fn take_ends(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.ends)
     }
 
     /// Whether this process was started here. It may have ended.
@@ -276,8 +286,20 @@ impl WorkerProcesses {
             let version = worker.version.clone();
             let started_at = worker.started_at;
             slot.worker = None;
-            if asked && status.success() {
+            let code = status.code().and_then(|code| u8::try_from(code).ok());
+            let left_the_group = status.success() || command.bounded && code == Some(exit_code::UNFINISHED);
+            if asked && left_the_group {
                 slot.exits = 0;
+                continue;
+            }
+            if let Some(end) =
+                code.filter(|code| command.bounded && [0, exit_code::PLAN_OUTDATED].contains(code))
+            {
+                self.ends.push(end);
+                slot.waiting = Some((now + command.stop_timeout, version));
+                if end != 0 {
+                    messages.push(format!("{}-{index} {}{last}", command.name, describe(status)));
+                }
                 continue;
             }
             let name = format!("{}-{index}", command.name);

@@ -93,9 +93,88 @@ async fn local_mode_with_a_real_kafka_loses_and_repeats_nothing_after_ctrl_c() -
         assert!(verdict.complete(), "{verdict}");
         assert_eq!(verdict.duplicates(), 0, "{verdict}");
         assert_eq!(records[0].json()?["status"], "NEW", "the program has run");
+        replays_a_range(&world.kafka, &file, &group_id, (&input, &output)).await?;
         resets_offsets(&world.kafka, &file, &group_id, &input).await
     })
     .await
+}
+
+/// Runs some offsets of two partitions through the group once more. The group has finished every record.
+async fn replays_a_range(
+    kafka: &Kafka,
+    file: &str,
+    group_id: &str,
+    (input, output): (&str, &str),
+) -> Result<()> {
+    let committed = kafka.committed(group_id, input).await?;
+    let before = kafka.end_offsets(output).await?;
+    let bounds = [(0, 5, 25), (1, 0, 3)];
+    let offsets = bounds.map(|(partition, from, to)| {
+        [
+            "--from-offset".to_string(),
+            format!("{input}:{partition}={from}"),
+            "--to-offset".to_string(),
+            format!("{input}:{partition}={to}"),
+        ]
+    });
+    let arguments: Vec<&str> = offsets.iter().flatten().map(String::as_str).collect();
+    let (code, printed) = replay(file, &[&arguments[..], &["--dry-run"]].concat()).await?;
+    assert_eq!(code, 0, "{printed}");
+    for part in ["23 offsets of 2 partitions through 1 worker", "dry run"] {
+        assert!(printed.contains(part), "{part} is missing: {printed}");
+    }
+    assert_eq!(kafka.end_offsets(output).await?, before, "a dry run");
+    let (code, printed) = replay(file, &[&arguments[..], &["--workers", "2"]].concat()).await?;
+    println!("{printed}");
+    assert_eq!(code, 0, "{printed}");
+    for part in ["2 workers", "100 %: 23 of 23 offsets processed", "done"] {
+        assert!(printed.contains(part), "{part} is missing: {printed}");
+    }
+    assert!(!printed.contains("is still in Kafka"), "{printed}");
+
+    let id = |record: &harness::Record| -> Result<String> { Ok(record.json()?["id"].to_string()) };
+    let records = kafka.read_all(input).await?;
+    let in_bounds = |record: &&harness::Record| {
+        let of = |(partition, from, to): &(i32, i64, i64)| {
+            record.partition == *partition && (*from..*to).contains(&record.offset)
+        };
+        bounds.iter().any(of)
+    };
+    let mut expected = records
+        .iter()
+        .filter(in_bounds)
+        .map(id)
+        .collect::<Result<Vec<_>>>()?;
+    let records = kafka.read_all(output).await?;
+    let is_new = |record: &&harness::Record| record.offset >= before[&record.partition];
+    let mut written = records
+        .iter()
+        .filter(is_new)
+        .map(id)
+        .collect::<Result<Vec<_>>>()?;
+    expected.sort();
+    written.sort();
+    assert_eq!(written, expected, "exactly the range, once");
+    assert_eq!(
+        kafka.committed(group_id, input).await?,
+        committed,
+        "the group's own offsets"
+    );
+    let replays = printed
+        .split_whitespace()
+        .find(|word| word.contains(".replay.local-"))
+        .context("the consumer group of the replay is named")?;
+    let group = kafka.group(replays).await?;
+    assert!(group.is_none_or(|(state, _)| state == "Dead"), "it is removed");
+    let (code, printed) = replay(file, &["--from-earliest", "--writer", "nobody"]).await?;
+    assert_eq!(code, 1, "{printed}");
+    assert!(printed.contains("is not a writer of the group"), "{printed}");
+    Ok(())
+}
+
+/// `local replay` of the only group in this file.
+async fn replay(file: &str, arguments: &[&str]) -> Result<(i32, String)> {
+    start(&[&["replay", "-f", file], arguments].concat())?.end().await
 }
 
 /// Sets the offsets of the stopped group, which has finished every record.

@@ -1,6 +1,8 @@
 //! The assigned partitions as the poll loop keeps them: tracker, in-flight bytes, task. This file makes no
 //! rdkafka calls.
 
+mod bound;
+mod bounded_read;
 mod commit_state;
 mod commits;
 mod life;
@@ -23,6 +25,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 
 use self::{
+    bounded_read::BoundedRead,
     commit_state::CommitState,
     life::Life,
     open_chunk::OpenChunk,
@@ -31,7 +34,7 @@ use self::{
     read_cursor::{ReadCursor, ReadVerdict},
 };
 pub(super) use self::{parked::OutOfRange, position::Position};
-use super::dispatch::Dispatcher;
+use super::{bounds::Bound, dispatch::Dispatcher};
 use crate::{
     health::{problems::Problems, snapshot::SkippedRange},
     offsets::{Sequence, Tracker},
@@ -95,6 +98,8 @@ pub(super) struct Start {
     /// Park it, with this message: its topic was deleted and created again. The topic id is then that of the
     /// deleted one.
     pub parked: Option<String>,
+    /// In a bounded run: its bounds, and where reading starts, if known.
+    pub bound: Option<(Bound, Option<Offset>)>,
 }
 
 /// One assigned partition.
@@ -120,6 +125,8 @@ pub(super) struct AssignedPartition {
     open_chunk: OpenChunk,
     /// Where the loop reads.
     cursor: ReadCursor,
+    /// In a bounded run: its bounds.
+    bound: Option<BoundedRead>,
     /// Nothing is read until the user decides.
     parked: Option<Parked>,
     /// The position that was out of range, until it is known what that meant.
@@ -152,6 +159,7 @@ impl AssignedPartition {
             one_at_a_time,
             topic_id,
             parked,
+            bound,
         } = start;
         let (input, receiver) = mpsc::unbounded_channel();
         let (drain, draining) = watch::channel(false);
@@ -172,6 +180,9 @@ impl AssignedPartition {
         let mut tracker = Tracker::default();
         if let Some(position) = &committed {
             tracker.deliver_end(position.offset);
+        }
+        if let Some((_, Some(at))) = bound {
+            tracker.deliver_end(at);
         }
         let dispatcher = match shared.guarantee {
             DeliveryGuarantee::AtMostOnce if !seeded_bug("at-most-once-commits-later") => {
@@ -200,6 +211,7 @@ impl AssignedPartition {
             problems,
             one_at_a_time,
             max_chunk: if one_at_a_time { 1 } else { usize::MAX },
+            bound: bound.map(|(bound, start)| BoundedRead::new(bound, start)),
             parked,
             out_of_range: None,
             skipped_by_retention: None,
@@ -263,6 +275,8 @@ impl AssignedPartition {
     /// Everything below `position` was read. Has an effect only while idle: the position must not pass
     /// records in flight.
     pub fn read_up_to(&mut self, position: Offset) {
+        // The client's position may be outside of the bounds, where its records are not admitted.
+        let (position, _) = self.within_bound(position, position);
         if self.is_idle() && self.cursor.pending_seek().is_none() {
             self.tracker.deliver_end(position);
         }

@@ -45,7 +45,7 @@ impl PollLoop {
             // pause it.
             let failing = entry.problems.oldest().attempts > 0;
             let greedy = several && (bytes > limit / part || failing && entry.in_flight() > most / part);
-            let fetch_paused = self.paused || stuck || greedy;
+            let fetch_paused = self.paused || stuck || greedy || entry.is_read_out();
             if fetch_paused != entry.fetch_paused {
                 entry.fetch_paused = fetch_paused;
                 let list = if fetch_paused { &mut pause } else { &mut resume };

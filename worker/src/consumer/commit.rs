@@ -39,7 +39,9 @@ impl PollLoop {
             self.take_committed(outcome);
         }
         // With AtMostOnce, records wait for the commit. After a refusal, the next attempt waits a moment.
-        let urgent = self.assigned.iter().any(AssignedPartition::waits_for_commit);
+        // At the end of a bounded run, nothing else is left to do.
+        let urgent =
+            self.assigned.iter().any(AssignedPartition::waits_for_commit) || self.waits_for_last_commit();
         if self
             .commits
             .take_due(Instant::now(), self.config.commit_interval, urgent)

@@ -1,13 +1,14 @@
 //! The configuration of the poll loop: plain values. The engine makes them from the settings, so this room
 //! does not know the resource.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crds::{
     client_config::Properties,
     spec::{OnOffsetOutOfRange, OnTopicRecreated},
 };
 
+use super::bounds::Bounds;
 use crate::{retry::RetryPolicy, transaction::Transactional};
 
 /// The settings that the poll loop reads.
@@ -25,6 +26,8 @@ pub struct Config {
     pub on_topic_recreated: OnTopicRecreated,
     /// Where to continue when the position of a partition is out of range.
     pub on_offset_out_of_range: OnOffsetOutOfRange,
+    /// The part of the log to process, after which the worker ends. None: it runs until it is stopped.
+    pub bounds: Option<Arc<Bounds>>,
     /// librdkafka's properties for the consumer; they contain credentials.
     pub properties: Properties,
     /// Time between commits.

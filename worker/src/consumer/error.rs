@@ -44,6 +44,15 @@ pub enum PollError {
         /// The budget.
         budget: Duration,
     },
+    /// A bounded run was stopped before its end.
+    #[error(
+        "stopped before the end of the run: everything processed so far is committed, and a worker that starts \
+         again continues from there"
+    )]
+    Unfinished,
+    /// The plan of a bounded run does not fit any more.
+    #[error("{0}; nothing more is committed. Plan the run again: repeating this one cannot help")]
+    PlanOutdated(String),
     /// Abandoned transforms occupy CPU cores.
     #[error(
         "{threads} transform calls have not returned within {} s each, and only a restart ends them; \
@@ -69,6 +78,8 @@ impl PollError {
             | PollError::TopicRecreated(_)
             | PollError::TaskDied(_) => exit::KAFKA_FATAL,
             PollError::DrainTimeout { .. } | PollError::TransformsStuck { .. } => exit::STUCK,
+            PollError::Unfinished => exit::UNFINISHED,
+            PollError::PlanOutdated(_) => exit::PLAN_OUTDATED,
             PollError::TransactorDied => exit::PANIC,
         }
     }

@@ -5,10 +5,13 @@ use std::time::Duration;
 use crds::spec::OnOffsetOutOfRange;
 use rdkafka::{
     consumer::Consumer,
+    error::RDKafkaErrorCode,
     topic_partition_list::{Offset as KafkaOffset, TopicPartitionList},
 };
 
-use super::{PollLoop, TICK, assigned::AssignedPartition, rewind::SEEK_BUDGET};
+use super::{
+    PollLoop, TICK, assigned::AssignedPartition, bounded_run::denies_existence, rewind::SEEK_BUDGET,
+};
 use crate::kafka::ffi::Read;
 
 impl PollLoop {
@@ -23,13 +26,14 @@ impl PollLoop {
             callbacks,
             assigned,
             config,
+            bounded,
             ..
         } = self;
         let continues_out_of_range = config.on_offset_out_of_range == OnOffsetOutOfRange::Earliest;
         let mut recreated = Vec::new();
         let mut run: Option<(usize, i32, Option<usize>)> = None;
         let mut errors = Vec::new();
-        let mut bytes = 0;
+        let (mut bytes, mut outside, mut seek_again, mut denied) = (0, 0, false, false);
         let read = client.drain(wait, limit, |read| match read {
             Read::Record(message) => {
                 let (topic, partition) = (message.topic_id(), message.partition());
@@ -42,7 +46,10 @@ impl PollLoop {
                     _ => {
                         let found = position(assigned, message.topic(), partition).filter(|index| {
                             let present = callbacks.topic_ids.of(message.topic());
-                            let continues = assigned[*index].continues(present.as_ref());
+                            let fits = bounded
+                                .as_ref()
+                                .is_none_or(|run| run.bounds.fits(message.topic(), present.as_ref()));
+                            let continues = fits && assigned[*index].continues(present.as_ref());
                             if !continues {
                                 recreated.push(message.topic().to_owned());
                             } else if let Some(at) =
@@ -61,8 +68,13 @@ impl PollLoop {
                 // starts again.
                 bytes += message.bytes();
                 let Some(entry) = index.and_then(|index| assigned.get_mut(index)) else {
+                    outside += 1;
                     return;
                 };
+                if !entry.admits(message.offset()) {
+                    outside += 1;
+                    return;
+                }
                 if entry.continues_at(message.offset()) && !continues_out_of_range {
                     return;
                 }
@@ -83,7 +95,13 @@ impl PollLoop {
                     entry.dispatch();
                 }
             }
+            Read::Error(topic, partition, offset, RDKafkaErrorCode::PartitionEOF) => {
+                if let Some(index) = position(assigned, topic, partition) {
+                    seek_again |= assigned[index].log_ends(offset);
+                }
+            }
             Read::Error(topic, partition, offset, code) => {
+                denied |= denies_existence(code);
                 errors.push(format!("reading {topic}-{partition}: {code}"));
                 // The batch call moves the position behind everything that it returns, so also behind an
                 // error at the next record.
@@ -94,12 +112,25 @@ impl PollLoop {
                 }
             }
         });
-        self.pace.took(read, bytes);
+        self.pace.took(read, bytes, outside);
         for topic in recreated {
             self.topic_recreated(&topic, None);
         }
         for error in errors {
             self.errors.note(&error);
+        }
+        let Some(run) = &mut self.bounded else { return };
+        run.suspects_gone |= denied;
+        if seek_again {
+            self.seek();
+        }
+        if self
+            .assigned
+            .iter()
+            .any(|entry| entry.is_read_out() && !entry.fetch_paused)
+        {
+            // Soon, because what the client fetches now is not needed.
+            self.pause_and_resume();
         }
     }
 
@@ -140,7 +171,8 @@ impl PollLoop {
     }
 
     /// Updates how far idle partitions are read. That may be behind their last record, because transaction
-    /// markers are not records. End-of-partition events are no source for it: for one at offset n, the batch
+    /// markers are not records. End-of-partition events, which only bounded runs
+    /// have, are no source for it: for one at offset n, the batch
     /// call moves the position to n + 1, and reading would continue there after a pause, without record n.
     pub(super) fn advance_past_markers(&mut self) {
         if !self.assigned.iter().any(AssignedPartition::is_idle) {

@@ -37,13 +37,14 @@ impl ReadPace {
         limit.min((budget / self.record_bytes.max(1)).max(1))
     }
 
-    /// A read has returned this many records, with this many bytes in total.
-    pub fn took(&mut self, records: usize, bytes: usize) {
+    /// A read has returned this many records, with this many bytes in total. Those that are `outside` of a bounded
+    /// run do not count against the rate.
+    pub fn took(&mut self, records: usize, bytes: usize, outside: usize) {
         if let Some(mean) = bytes.checked_div(records) {
             self.record_bytes = mean;
         }
         if let Some(limiter) = &mut self.rate_limiter {
-            limiter.take(records);
+            limiter.take(records - outside.min(records));
         }
     }
 }
@@ -57,11 +58,11 @@ mod tests {
         let mut pace = ReadPace::new(None, Instant::now());
         assert_eq!(pace.available(Instant::now()), usize::MAX);
         assert_eq!(pace.fitting(1000, 10 * EXPECTED_BYTES), 10);
-        pace.took(4, 400);
+        pace.took(4, 400, 0);
         assert_eq!(pace.fitting(1000, 5000), 50);
         assert_eq!(pace.fitting(7, 5000), 7);
         assert_eq!(pace.fitting(1000, 1), 1);
-        pace.took(0, 0);
+        pace.took(0, 0, 0);
         assert_eq!(
             pace.fitting(1000, 5000),
             50,

@@ -15,7 +15,8 @@ use rdkafka::{
 
 use super::{
     PollLoop,
-    assigned::{AssignedPartition, Start},
+    assigned::{AssignedPartition, Position, Start},
+    bounds::Bound,
     error::PollError,
     revocation::{Revocation, describe, list},
 };
@@ -46,6 +47,7 @@ struct Earlier {
     /// Finished ranges above the committed offset.
     finished: Vec<Range<Offset>>,
     topic_id: Option<TopicId>,
+    committed: Option<Position>,
 }
 
 impl PollLoop {
@@ -85,6 +87,7 @@ impl PollLoop {
             self.errors.note(&format!("resume: {error}"));
         }
         let mut unknown = None;
+        let (mut targets, mut outside) = (list.clone(), TopicPartitionList::new());
         if self.stopping.is_none() {
             let mut earlier = self.by_earlier_owners(&list).unwrap_or_else(|error| {
                 unknown = Some(error);
@@ -93,7 +96,34 @@ impl PollLoop {
             for (topic, partition) in partitions {
                 let partition = TopicPartition::new(topic.as_str(), *partition);
                 self.assigned.retain(|entry| entry.partition != partition);
-                let Earlier { finished, topic_id } = earlier.remove(&partition).unwrap_or_default();
+                let earlier = earlier.remove(&partition).unwrap_or_default();
+                let bound = match &mut self.bounded {
+                    None => None,
+                    Some(run) => {
+                        let Some(bound) = run.bounds.of(&partition) else {
+                            outside.add_partition(topic, partition.partition);
+                            continue;
+                        };
+                        if !run.bounds.fits(topic, earlier.topic_id.as_ref()) {
+                            run.recreated(topic);
+                        }
+                        let start = unknown.is_none().then(|| start(bound, &earlier));
+                        if let Some(start) = start {
+                            // Fails only for partitions that are not in the list.
+                            let _ = targets.set_partition_offset(
+                                topic,
+                                partition.partition,
+                                KafkaOffset::Offset(start),
+                            );
+                        }
+                        Some((bound, start))
+                    }
+                };
+                let Earlier {
+                    finished,
+                    topic_id,
+                    committed,
+                } = earlier;
                 let start = Start {
                     task_epoch: self.next_task_epoch,
                     assignment_epoch: self.next_task_epoch,
@@ -101,7 +131,9 @@ impl PollLoop {
                     topic_id,
                     parked: None,
                     partition,
-                    committed: None,
+                    // What the broker has matters only for knowing when a bounded run ends.
+                    committed: committed.filter(|_| bound.is_some()),
+                    bound,
                     fetch_paused: false,
                     one_at_a_time: false,
                 };
@@ -112,9 +144,14 @@ impl PollLoop {
                 self.assigned.push(entry);
             }
         }
-        // Partitions start at their committed offsets: librdkafka fetches them.
-        if let Err(error) = self.client.consumer().incremental_assign(&list) {
+        // Partitions start at their committed offsets: librdkafka fetches them, except in a bounded run.
+        if let Err(error) = self.client.consumer().incremental_assign(&targets) {
             self.errors.note(&format!("assign: {error}"));
+        }
+        if outside.count() > 0
+            && let Err(error) = self.client.consumer().pause(&outside)
+        {
+            self.errors.note(&format!("pause: {error}"));
         }
         match unknown {
             // The loop starts the partitions again after the abort, once it knows what is finished.
@@ -140,7 +177,10 @@ impl PollLoop {
         if list.count() == 0 {
             return Ok(earlier);
         }
-        let in_order = self.shared.ordering == Ordering::PerPartition && self.transactions.is_none();
+        // A bounded run needs the offsets themselves.
+        let in_order = self.shared.ordering == Ordering::PerPartition
+            && self.transactions.is_none()
+            && self.bounded.is_none();
         let budget = if in_order {
             TOPIC_ID_BUDGET
         } else {
@@ -182,10 +222,28 @@ impl PollLoop {
                         Earlier {
                             finished: ranges,
                             topic_id,
+                            committed: Some(Position {
+                                offset,
+                                metadata: element.metadata().to_owned(),
+                            }),
                         },
                     );
                 }
-                Err(unreadable) => tracing::warn!(%partition, offset, "{unreadable}"),
+                Err(unreadable) => {
+                    tracing::warn!(%partition, offset, "{unreadable}");
+                    if self.bounded.is_none() {
+                        continue;
+                    }
+                    let metadata = element.metadata().to_owned();
+                    earlier.insert(
+                        partition,
+                        Earlier {
+                            topic_id,
+                            committed: Some(Position { offset, metadata }),
+                            ..Earlier::default()
+                        },
+                    );
+                }
             }
         }
         Ok(earlier)
@@ -299,4 +357,9 @@ impl PollLoop {
             }
         }
     }
+}
+
+/// Where a partition of a bounded run starts.
+fn start(bound: Bound, earlier: &Earlier) -> Offset {
+    bound.start(earlier.committed.as_ref().map(|position| position.offset))
 }

@@ -27,6 +27,16 @@ impl PollLoop {
     /// Takes what the client has noticed, and starts partitions of recreated topics again.
     pub(super) fn serve_recreated_topics(&mut self) -> Result<(), PollError> {
         let stuck = self.callbacks.topic_ids.take_stuck();
+        if let Some(run) = &mut self.bounded {
+            // Recreated while this worker runs; of a topic without an id in the plan nothing else is known.
+            for (topic, _) in self.callbacks.topic_ids.take_recreated() {
+                let is_planned = run.bounds.identified_topics().any(|planned| *planned == *topic);
+                if run.bounds.has_topic(&topic) && !is_planned {
+                    run.recreated(&topic);
+                }
+            }
+            return Ok(());
+        }
         if let Some(topic) = stuck.filter(|_| self.config.on_topic_recreated == OnTopicRecreated::Restart) {
             return Err(PollError::TopicRecreated(topic));
         }
@@ -44,6 +54,9 @@ impl PollLoop {
     /// Drops the work in flight of the topic's partitions that belong to a deleted topic. `deleted` is its id
     /// if the client was reading it when it was deleted.
     pub(super) fn topic_recreated(&mut self, topic: &str, deleted: Option<TopicId>) {
+        if let Some(run) = &mut self.bounded {
+            return run.recreated(topic);
+        }
         let present = self.callbacks.topic_ids.of(topic);
         let is_old = |entry: &AssignedPartition| {
             let reads = *entry.partition.topic == *topic && entry.is_read();

@@ -13,6 +13,7 @@ use rdkafka::{
 use super::{
     PollLoop,
     assigned::{AssignedPartition, Position, Start},
+    bounds::Bound,
     rebalance::COMMITTED_BUDGET,
     transaction_driver::TransactionState,
 };
@@ -37,6 +38,8 @@ struct Restart {
     present: Option<TopicId>,
     /// The committed offset belonged to a deleted topic, with this id if known.
     deleted: Option<Option<TopicId>>,
+    /// In a bounded run.
+    bound: Option<Bound>,
 }
 
 impl PollLoop {
@@ -109,6 +112,7 @@ impl PollLoop {
         let mut starts = Vec::new();
         let mut of_new_topics = Vec::new();
         let mut targets = TopicPartitionList::new();
+        let bounds = self.bounded.as_ref().map(|run| run.bounds.clone());
         for element in committed.elements() {
             element.error()?;
             let (topic, number) = (element.topic(), element.partition());
@@ -125,13 +129,23 @@ impl PollLoop {
                 .recreated
                 .deleted(topic, present.as_ref(), element.metadata())
                 .or_else(still_parked);
+            let bound = bounds
+                .as_ref()
+                .and_then(|bounds| bounds.of(&TopicPartition::new(topic, number)));
+            if deleted.is_some()
+                && let Some(run) = &mut self.bounded
+            {
+                run.recreated(topic);
+                return Ok(Vec::new());
+            }
             let committed = match element.offset() {
                 KafkaOffset::Offset(offset) if deleted.is_none() => {
                     let id = commit_metadata::topic_id(element.metadata());
                     let elsewhere = id.is_some_and(|id| self.callbacks.topic_ids.is_elsewhere(&id));
                     // What was mirrored from another cluster lists offsets of that cluster.
                     let metadata = if elsewhere { "" } else { element.metadata() }.to_owned();
-                    targets.add_partition_offset(topic, number, KafkaOffset::Offset(offset))?;
+                    let start = bound.map_or(offset, |bound| bound.start(Some(offset)));
+                    targets.add_partition_offset(topic, number, KafkaOffset::Offset(start))?;
                     Some(Position { offset, metadata })
                 }
                 _ if deleted.is_some() => {
@@ -141,7 +155,8 @@ impl PollLoop {
                 // Nothing was ever committed: start at the beginning, as at the first start
                 // (client_config.rs).
                 _ => {
-                    targets.add_partition_offset(topic, number, KafkaOffset::Beginning)?;
+                    let start = bound.map_or(KafkaOffset::Beginning, |bound| KafkaOffset::Offset(bound.from));
+                    targets.add_partition_offset(topic, number, start)?;
                     None
                 }
             };
@@ -150,6 +165,7 @@ impl PollLoop {
                 committed,
                 present,
                 deleted,
+                bound,
             });
         }
         let offsets = self.start_offsets(&of_new_topics)?;
@@ -183,6 +199,7 @@ impl PollLoop {
             committed,
             present,
             deleted,
+            bound,
         } = restart;
         if deleted.is_some()
             && let Some(transactions) = &mut self.transactions
@@ -218,6 +235,10 @@ impl PollLoop {
             .is_some_and(|transactions| transactions.one_at_a_time.contains(&partition));
         let start = Start {
             assignment_epoch: old.assignment_epoch,
+            bound: bound.map(|bound| {
+                let start = bound.start(committed.as_ref().map(|position| position.offset));
+                (bound, Some(start))
+            }),
             fetch_paused: old.fetch_paused,
             task_epoch: self.next_task_epoch,
             finished: finished.unwrap_or_default(),

@@ -14,6 +14,8 @@ const COORDINATOR_REQUEST: Duration = Duration::from_secs(1);
 const JOIN_WAIT: Duration = Duration::from_millis(200);
 /// Minimum time for leaving the group.
 const LEAVE_MINIMUM: Duration = Duration::from_secs(1);
+/// Time limit for leaving the group at the end of a bounded run. A group in a rebalance may take longer.
+const LEAVE_BUDGET: Duration = Duration::from_secs(10);
 /// Time between two checks whether the worker has left the group.
 const LEAVE_CHECK: Duration = Duration::from_millis(10);
 
@@ -25,7 +27,7 @@ impl PollLoop {
             Some(stopping) => stopping.deadline,
             None if self.must_stop() => {
                 tracing::info!(
-                    budget_seconds = self.config.drain.as_secs(),
+                    budget_seconds = self.drain_budget().as_secs(),
                     "stopping: draining the work in flight"
                 );
                 self.phase = Phase::Draining;
@@ -39,7 +41,7 @@ impl PollLoop {
                 }
                 self.publish();
                 let stopping = Stopping {
-                    deadline: Instant::now() + self.config.drain,
+                    deadline: Instant::now() + self.drain_budget(),
                     stuck,
                 };
                 self.stopping.insert(stopping).deadline
@@ -49,10 +51,19 @@ impl PollLoop {
         self.assigned.iter().all(|entry| entry.has_ended()) || Instant::now() >= deadline
     }
 
-    /// True when the process was asked to stop, or when too many transforms do not return: only a restart
+    /// How long the stop may take. At the end of a bounded run everything is committed, and only the group is left.
+    pub(super) fn drain_budget(&self) -> Duration {
+        match &self.bounded {
+            Some(run) if run.done => self.config.drain.min(LEAVE_BUDGET),
+            _ => self.config.drain,
+        }
+    }
+
+    /// True when the process was asked to stop, when a bounded run is at its end, or when too many transforms do not return: only a restart
     /// ends those.
     fn must_stop(&self) -> bool {
-        *self.handles.shutdown.borrow() || self.shared.pipeline.too_many_abandoned().is_some()
+        let done = self.bounded.as_ref().is_some_and(|run| run.done);
+        done || *self.handles.shutdown.borrow() || self.shared.pipeline.too_many_abandoned().is_some()
     }
 
     /// Commits the rest. The inner result is what [`PollLoop::run`] returns after the worker has left the
@@ -75,11 +86,12 @@ impl PollLoop {
         // librdkafka waits for an answer to every rebalance that it has reported, so closing would hang
         // without one.
         self.answer_open_rebalances()?;
+        let ended = self.bounded_outcome();
         self.phase = Phase::Stopped;
         self.publish();
         Ok(match (stuck, unfinished) {
             (Some(threads), _) => Err(PollError::TransformsStuck { threads, limit }),
-            (None, 0) => Ok(()),
+            (None, 0) => ended,
             (None, partitions) => Err(PollError::DrainTimeout { partitions, budget }),
         })
     }

@@ -39,7 +39,8 @@ impl PollLoop {
         let Some(transactions) = &self.transactions else {
             return;
         };
-        let due = transactions.open_since.elapsed() >= self.config.commit_interval;
+        let elapsed = transactions.open_since.elapsed() >= self.config.commit_interval;
+        let due = elapsed || self.waits_for_last_commit();
         match transactions.state {
             TransactionState::Open if due && self.is_uncommitted() && !self.must_stay_open() => {
                 self.start_ending()

@@ -39,6 +39,11 @@ impl TopicId {
         &self.0
     }
 
+    /// The id of the topic alone, as Kafka prints it.
+    pub fn topic(&self) -> &str {
+        &self.0[..ID]
+    }
+
     /// True if both topics are in the same cluster.
     pub fn shares_cluster(&self, other: &TopicId) -> bool {
         self.0[ID..] == other.0[ID..]
@@ -68,6 +73,7 @@ mod tests {
         // The checksum of "a" is a published test vector of FNV-1a.
         assert_eq!(id.as_str(), "ZD6b-7i9QUO1dW_byS9QNg.e40c292c");
         assert_eq!(id.as_str().len(), TopicId::LENGTH);
+        assert_eq!(id.topic(), "ZD6b-7i9QUO1dW_byS9QNg");
         assert_eq!(TopicId::parse(id.as_str()), Some(id.clone()));
         let other = TopicId::new("pSwp9nH_SBuNVFtWXg-ZcA", "a").unwrap();
         let elsewhere = TopicId::new("ZD6b+7i9QUO1dW/byS9QNg", "b").unwrap();

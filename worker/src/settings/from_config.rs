@@ -42,15 +42,24 @@ impl Settings {
             writers,
             error_handling,
             drain_seconds,
-            until: _,
+            until,
         } = config;
         let concurrency = concurrency(&processing, &writers);
+        let mut consumer_properties = client_config::consumer(&kafka, credentials, &group_id, &consumer);
+        let mut topics = topics;
+        if let Some(until) = &until {
+            // The last offsets of a part of the log may belong to no record.
+            consumer_properties.insert("enable.partition.eof".into(), "true".into());
+            topics.retain(|topic| until.partitions.iter().any(|planned| planned.topic == *topic));
+        }
+        let of_run = until.as_ref().and_then(|until| until.records_per_second);
+        let records_per_second = processing.records_per_second.into_iter().chain(of_run).min();
         let milliseconds = |value: i32| Duration::from_millis(value as u64);
         Self {
             worker_name: worker_name.into(),
             namespace,
             name,
-            consumer_properties: client_config::consumer(&kafka, credentials, &group_id, &consumer),
+            consumer_properties,
             producer_properties: client_config::producer(&kafka, credentials, Compression::default()),
             group_id,
             topics,
@@ -60,13 +69,14 @@ impl Settings {
                 .map(|time| time.as_millisecond()),
             on_topic_recreated: consumer.on_topic_recreated,
             on_offset_out_of_range: consumer.on_offset_out_of_range,
+            until,
             concurrency,
             batch: BatchLimits {
                 max_records: processing.batch.max_records as usize,
                 max_bytes: processing.batch.max_bytes as usize,
                 linger: processing.batch.linger_milliseconds.map(milliseconds),
             },
-            records_per_second: processing.records_per_second.map(|limit| limit as u64),
+            records_per_second: records_per_second.map(|limit| limit as u64),
             guarantee: processing.delivery_guarantee,
             ordering: processing.ordering,
             memory: MemoryBudget::new(None),

@@ -533,3 +533,78 @@ async fn a_program_that_does_not_compile_is_named_with_the_compilers_message() {
     );
     assert_eq!(error.exit_code(), exit::CONFIG);
 }
+
+fn with_until(until: Value) -> Value {
+    let mut document = document();
+    document["topics"] = json!(["orders", "returns"]);
+    document["until"] = until;
+    document
+}
+
+#[tokio::test]
+async fn a_bounded_run_reads_only_its_topics_and_at_the_lower_of_two_rates() {
+    let mut bounded = with_until(json!({
+        "partitions": [{"topic": "returns", "partition": 1, "from": 3, "to": 9}],
+        "recordsPerSecond": 20,
+    }));
+    let (settings, _) = built(&bounded, &Extensions::new()).await.unwrap();
+    assert_eq!(settings.topics, ["returns"]);
+    assert_eq!(settings.records_per_second, Some(20));
+    assert_eq!(settings.consumer_properties["enable.partition.eof"], "true");
+    bounded["processing"]["recordsPerSecond"] = json!(5);
+    let (settings, _) = built(&bounded, &Extensions::new()).await.unwrap();
+    assert_eq!(settings.records_per_second, Some(5));
+    let (settings, _) = built(&document(), &Extensions::new()).await.unwrap();
+    assert_eq!(settings.records_per_second, None);
+    assert_eq!(settings.consumer_properties["enable.partition.eof"], "false");
+}
+
+#[test]
+fn each_mistake_in_the_bounds_of_a_run_is_named_with_its_field() {
+    let bounds = |from: i64, to: i64| json!({"topic": "orders", "partition": 0, "from": from, "to": to});
+    let two = |first: Value, second: Value| json!({"partitions": [first, second]});
+    let id = |topic_id: &str, partition: i32| json!({"topic": "orders", "topicId": topic_id, "partition": partition, "from": 0, "to": 1});
+    for (until, expected) in [
+        (
+            json!({"partitions": []}),
+            "until.partitions: is empty; write at least one",
+        ),
+        (
+            json!({"partitions": [bounds(0, 1)], "recordsPerSecond": 0}),
+            "until.recordsPerSecond: 0 is out of range; write a number from 1",
+        ),
+        (
+            json!({"partitions": [{"topic": "payments", "partition": 0, "from": 0, "to": 1}]}),
+            "until.partitions[0].topic: \"payments\" is not in topics",
+        ),
+        (
+            json!({"partitions": [{"topic": "orders", "partition": -1, "from": 0, "to": 1}]}),
+            "until.partitions[0].partition: -1 is negative",
+        ),
+        (
+            two(bounds(0, 1), bounds(5, 6)),
+            "until.partitions[1].partition: partition 0 of topic \"orders\" occurs twice",
+        ),
+        (
+            json!({"partitions": [bounds(-2, 1)]}),
+            "until.partitions[0].from: -2 is negative",
+        ),
+        (
+            json!({"partitions": [bounds(5, 4)]}),
+            "until.partitions[0].to: 4 is less than from, 5; swap them",
+        ),
+        (
+            json!({"partitions": [id("short", 0)]}),
+            "until.partitions[0].topicId: \"short\" is no topic id",
+        ),
+        (
+            two(id("ZD6b-7i9QUO1dW_byS9QNg", 0), id("pSwp9nH_SBuNVFtWXg-ZcA", 1)),
+            "until.partitions[1].topicId: topic \"orders\" has two ids",
+        ),
+    ] {
+        let error = parsed(&with_until(until)).unwrap_err();
+        assert_eq!(error.exit_code(), exit::CONFIG);
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    assert!(parsed(&with_until(two(bounds(7, 7), id("ZD6b-7i9QUO1dW_byS9QNg", 1)))).is_ok());
+}

@@ -3,6 +3,7 @@
 
 mod fields;
 mod outputs;
+mod until;
 
 use std::{collections::HashSet, fmt, ops::RangeInclusive};
 
@@ -87,6 +88,7 @@ pub(super) fn check(config: &WorkerConfig) -> Vec<FieldError> {
     check.unique("writers", config.writers.iter().map(|writer| &*writer.name));
     check.range("drainSeconds", config.drain_seconds, 1..=86_400);
     fields::check(config, &mut check);
+    until::check(config, &mut check);
     connection(config, &mut check);
     processing(config, &mut check);
     failures(config, &mut check);

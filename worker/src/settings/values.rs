@@ -5,6 +5,7 @@ use std::time::Duration;
 use crds::{
     client_config::Properties,
     spec::{DeliveryGuarantee, OnExhausted, OnOffsetOutOfRange, OnTopicRecreated, Ordering},
+    worker_config::Until,
 };
 
 use super::memory::MemoryBudget;
@@ -33,6 +34,8 @@ pub struct Settings {
     pub on_topic_recreated: OnTopicRecreated,
     /// Where to continue when the position of a partition is out of range.
     pub on_offset_out_of_range: OnOffsetOutOfRange,
+    /// The part of the log to process, after which the worker ends.
+    pub until: Option<Until>,
     /// Number of partitions processed at the same time.
     pub concurrency: usize,
     /// How many records are transformed and written together.

@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use kafka_consumer_worker::{
     Extensions, WriteBatch, WriteError, Writer, health::snapshot::Snapshot, writer::Rejected,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::worker::{Cluster, Worker};
 
@@ -58,9 +58,14 @@ impl Fixture {
     }
 
     pub async fn start(&self, name: &str) -> Worker {
+        self.start_with(name, json!({})).await
+    }
+
+    /// A worker with these fields of its configuration besides, or instead.
+    pub async fn start_with(&self, name: &str, fields: Value) -> Worker {
         let written = self.written.clone();
         let extensions = Extensions::new().writer("list", move |_| Ok(written.clone()));
-        let config = self.cluster.config(json!({
+        let mut config = json!({
             // A rebalance of the mock cluster lasts as long as the session timeout, less one second.
             "kafka": {
                 "bootstrapServers": [self.cluster.server],
@@ -70,7 +75,11 @@ impl Fixture {
             "transforms": [],
             "writers": [{"name": "out", "type": "Custom", "custom": {"name": "list"}}],
             "drainSeconds": 30,
-        }));
+        });
+        if let (Some(config), Value::Object(fields)) = (config.as_object_mut(), fields) {
+            config.extend(fields);
+        }
+        let config = self.cluster.config(config);
         Worker::start(config, name, &extensions).await
     }
 

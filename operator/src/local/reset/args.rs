@@ -1,25 +1,20 @@
 //! The command line of `local reset`. In: arguments. Out: a [`KafkaOffsetResetSpec`], the same that a cluster
 //! takes as a resource. The flags have the names that users of `kafka-consumer-groups.sh --reset-offsets` know.
 
-use std::path::PathBuf;
-use std::str::FromStr;
-
 use clap::Args;
 use crds::KafkaOffsetResetSpec;
-use crds::offset_reset::{GroupReference, PartitionOffset, ResetTarget, ResetTopic, ResetType};
+use crds::offset_reset::{GroupReference, ResetTarget, ResetType};
 use jiff::Timestamp;
+
+use crate::local::offsets::{GivenOffset, Selection, of_partitions, parse_time};
+use crate::local::source::GroupSource;
 
 /// Set the committed offsets of a group once. Without --execute, only show what would change. The group must
 /// have no members: stop its workers first.
 #[derive(Args, Clone, Debug)]
 pub struct ResetArgs {
-    /// File or folder with the KafkaConsumerGroup, and its Secrets and ConfigMaps; may be repeated.
-    #[arg(short = 'f', long = "file", value_name = "FILE|DIR", required = true)]
-    pub files: Vec<PathBuf>,
-
-    /// Name of the KafkaConsumerGroup, or its consumer group id. Default: the only group in the files.
-    #[arg(long, value_name = "NAME")]
-    pub group: Option<String>,
+    #[command(flatten)]
+    pub group: GroupSource,
 
     #[command(flatten)]
     pub to: To,
@@ -36,22 +31,6 @@ pub struct ResetArgs {
     /// Commit the new offsets.
     #[arg(long)]
     pub execute: bool,
-
-    /// Use these brokers instead of spec.kafka.bootstrapServers, "host:port", separated by commas.
-    #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',')]
-    pub bootstrap_servers: Vec<String>,
-
-    /// Folder with Secrets as files, DIR/SECRET/KEY, for Secrets that are not in the given files.
-    #[arg(long, value_name = "DIR")]
-    pub secrets_dir: Option<PathBuf>,
-
-    /// Folder with ConfigMaps as files, DIR/CONFIGMAP/KEY, for ConfigMaps that are not in the given files.
-    #[arg(long, value_name = "DIR")]
-    pub config_maps_dir: Option<PathBuf>,
-
-    /// Namespace of resources that set none; part of the default group id "NAMESPACE.NAME".
-    #[arg(short = 'n', long, default_value = "default", value_name = "NAME")]
-    pub namespace: String,
 }
 
 /// Where the group is to continue.
@@ -78,75 +57,6 @@ pub struct To {
     /// This number of offsets from the committed one: negative to read records again, positive to skip some.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_shift)]
     pub shift_by: Option<i64>,
-}
-
-/// A value of `--topic`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Selection(ResetTopic);
-
-impl FromStr for Selection {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("\"{text}\" is neither a topic nor topic:partitions, for example orders:0,1");
-        let (topic, partitions) = match text.split_once(':') {
-            None => (text, Vec::new()),
-            Some((topic, list)) => {
-                let partitions = list.split(',').map(number::<i32>);
-                (topic, partitions.collect::<Option<_>>().ok_or_else(wrong)?)
-            }
-        };
-        if topic.is_empty() {
-            return Err(wrong());
-        }
-        Ok(Self(ResetTopic {
-            topic: topic.into(),
-            partitions,
-        }))
-    }
-}
-
-/// A value of `--to-offset`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GivenOffset {
-    /// Of each partition that `--topic` lists.
-    Each(i64),
-    Of(PartitionOffset),
-}
-
-impl FromStr for GivenOffset {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parse = || {
-            let Some((partition, offset)) = text.split_once('=') else {
-                return Some(Self::Each(number(text)?));
-            };
-            let (topic, partition) = partition.split_once(':')?;
-            let given = PartitionOffset {
-                topic: topic.into(),
-                partition: number(partition)?,
-                offset: number(offset)?,
-            };
-            (!topic.is_empty()).then_some(Self::Of(given))
-        };
-        parse().ok_or_else(|| {
-            format!(
-                "\"{text}\" is neither an offset from 0 nor topic:partition=offset, for example orders:0=100"
-            )
-        })
-    }
-}
-
-/// Partitions and offsets count from 0.
-fn number<N: FromStr + PartialOrd + Default>(text: &str) -> Option<N> {
-    text.parse().ok().filter(|number| *number >= N::default())
-}
-
-fn parse_time(text: &str) -> Result<Timestamp, String> {
-    text.parse().map_err(|_| {
-        format!("\"{text}\" is not a time with its zone, for example 2026-01-31T00:00:00Z or 2026-01-31T01:00:00+01:00")
-    })
 }
 
 fn parse_shift(text: &str) -> Result<i64, String> {
@@ -184,7 +94,7 @@ impl ResetArgs {
         } = &self.to;
         let offsets = match to_offset.is_empty() {
             true => None,
-            false => Some(self.offsets(to_offset)?),
+            false => Some(of_partitions("--to-offset", to_offset, &self.topics)?),
         };
         let kind = match (to_datetime, &offsets, shift_by) {
             (Some(_), ..) => ResetType::Timestamp,
@@ -199,48 +109,6 @@ impl ResetArgs {
             offsets,
             by: *shift_by,
         })
-    }
-
-    fn offsets(&self, given: &[GivenOffset]) -> Result<Vec<PartitionOffset>, String> {
-        let mut offsets: Vec<PartitionOffset> = Vec::new();
-        for given in given {
-            let more = match given {
-                GivenOffset::Of(offset) => vec![offset.clone()],
-                GivenOffset::Each(offset) => self.of_each(*offset)?,
-            };
-            for offset in more {
-                let PartitionOffset { topic, partition, .. } = &offset;
-                if offsets
-                    .iter()
-                    .any(|other| (&other.topic, other.partition) == (topic, *partition))
-                {
-                    return Err(format!(
-                        "--to-offset: two offsets for partition {partition} of topic \"{topic}\"; keep one"
-                    ));
-                }
-                offsets.push(offset);
-            }
-        }
-        Ok(offsets)
-    }
-
-    /// The number of partitions of a topic is not known here, so they have to be listed.
-    fn of_each(&self, offset: i64) -> Result<Vec<PartitionOffset>, String> {
-        let selected = self.topics.iter().map(|Selection(topic)| topic);
-        if selected.clone().next().is_none() || selected.clone().any(|topic| topic.partitions.is_empty()) {
-            return Err(format!(
-                "--to-offset {offset}: for which partitions? List them with --topic TOPIC:PARTITION,..., or write --to-offset TOPIC:PARTITION={offset}"
-            ));
-        }
-        let of_topic = |topic: &ResetTopic| -> Vec<PartitionOffset> {
-            let offset = |partition: &i32| PartitionOffset {
-                topic: topic.topic.clone(),
-                partition: *partition,
-                offset,
-            };
-            topic.partitions.iter().map(offset).collect()
-        };
-        Ok(selected.flat_map(of_topic).collect())
     }
 }
 

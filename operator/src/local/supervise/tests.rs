@@ -14,6 +14,7 @@ fn command(dir: &std::path::Path, script: &str) -> WorkerCommand {
         folder: dir.into(),
         env: vec![("GREETING".into(), "hello".into())],
         version: "1".into(),
+        bounded: false,
         share_stdout: false,
         stop_timeout: Duration::from_secs(30),
     }
@@ -136,4 +137,40 @@ async fn a_worker_that_does_not_stop_is_killed_and_reported() {
         "{messages:?}"
     );
     assert_eq!(workers.take_dead().len(), 1);
+}
+
+#[tokio::test]
+async fn bounded_workers_that_end_by_themselves_are_not_restarted() {
+    for code in [0, 7] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = command(dir.path(), &format!("echo x >>\"$0.starts\"; exit {code}"));
+        command.bounded = true;
+        let mut workers = WorkerProcesses::default();
+        let mut ends = Vec::new();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while ends.is_empty() {
+            assert!(Instant::now() < deadline);
+            workers.tick(&command, 1);
+            ends = workers.take_ends();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(ends, [code]);
+        workers.tick(&command, 1);
+        assert_eq!(workers.alive(), 0);
+        assert!(workers.take_dead().is_empty(), "it has left the group");
+        let starts = std::fs::read_to_string(dir.path().join("worker.sh.starts")).unwrap();
+        assert_eq!(starts.lines().count(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_bounded_worker_that_is_stopped_before_its_end_causes_no_message() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = command(dir.path(), "cat >/dev/null; exit 6");
+    command.bounded = true;
+    let mut workers = WorkerProcesses::default();
+    workers.tick(&command, 1);
+    let messages = until(&mut workers, &command, 0, |workers, _| workers.alive() == 0).await;
+    assert_eq!(messages, Vec::<String>::new());
+    assert!(workers.take_dead().is_empty() && workers.take_ends().is_empty());
 }

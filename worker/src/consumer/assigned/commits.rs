@@ -17,7 +17,11 @@ impl AssignedPartition {
         if let Some(instead) = self.instead_of_position() {
             return instead;
         }
-        let dispatched = self.dispatcher.to_commit();
+        // Behind the last record of a bounded run, the tracker knows more than the dispatcher.
+        let dispatched = self
+            .dispatcher
+            .to_commit()
+            .filter(|_| !(self.is_read_out() && self.in_flight() == 0));
         self.commit_state
             .uncommitted(&self.tracker, &self.cursor, dispatched)
     }

@@ -89,6 +89,11 @@ impl ReadCursor {
         self.finished.front().is_some_and(|range| range.contains(&offset))
     }
 
+    /// Everything below `offset` was read or does not exist.
+    pub fn pass(&mut self, offset: Offset) {
+        self.read_to = self.read_to.max(offset);
+    }
+
     /// True if the cursor has read nothing, or has read a record at or above `offset`.
     pub fn is_new_or_above(&self, offset: Offset) -> bool {
         self.read_to == 0 || offset < self.read_to

@@ -12,7 +12,7 @@ use crate::{
 
 impl AssignedPartition {
     /// What status shows, and the error that belongs to the reason, also while no record is in flight. `end`
-    /// is the end offset of the partition, if known. `outage` is what keeps transactions from being
+    /// is the end offset of the partition, if known; in a bounded run its end counts instead. `outage` is what keeps transactions from being
     /// committed.
     pub fn snapshot(
         &self,
@@ -41,7 +41,9 @@ impl AssignedPartition {
                 // below is about this record, too.
                 error_offset: at.filter(|at| *at > offset),
             });
-        let lag = end
+        let lag = self
+            .bounded_end()
+            .or(end)
             .zip(watermark)
             .map(|(end, watermark)| (end - watermark).max(0));
         self.metrics.state(lag, self.in_flight());

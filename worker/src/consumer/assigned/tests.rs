@@ -40,6 +40,7 @@ fn start_on(
         one_at_a_time,
         topic_id: None,
         parked: None,
+        bound: None,
     };
     let (events, _) = std_mpsc::channel();
     AssignedPartition::start(start, &shared, runtime, &events)

@@ -55,6 +55,9 @@ impl AssignedPartition {
     /// librdkafka found its position out of range, and continues at the first record. Records before the
     /// position may still be in its queue.
     pub fn was_out_of_range(&mut self, offset: Offset) {
+        if self.is_read_out() {
+            return;
+        }
         self.out_of_range = Some(offset);
         self.is_past_range = false;
     }
@@ -114,6 +117,11 @@ impl AssignedPartition {
     pub fn resolve_out_of_range(&mut self, first: Offset, end: Offset) -> Option<OutOfRange> {
         let at = self.out_of_range?;
         let meaning = if first > at {
+            let (at, first) = self.within_bound(at, first);
+            if at >= first {
+                self.out_of_range = None;
+                return None;
+            }
             OutOfRange::Removed {
                 records: self.was_removed_unread(at, first),
             }
