@@ -5,7 +5,7 @@
 use super::orders::{Order, number_in, order, poison_count};
 
 /// Prefix of the headers that contain the reason of a dead letter.
-const HEADER_PREFIX: &str = "kafka-consumer.dev/";
+use crds::dead_letter::HEADER_PREFIX;
 /// Maximum number of wrong records and of dead letters that are shown.
 const EXAMPLES: usize = 3;
 
