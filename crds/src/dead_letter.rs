@@ -108,7 +108,9 @@ pub enum NotADeadLetter {
 impl fmt::Display for NotADeadLetter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Foreign => f.write_str("the record has no headers of a dead letter: another program wrote it"),
+            Self::Foreign => {
+                f.write_str("the record has no headers of a dead letter: another program wrote it")
+            }
             Self::Invalid(name) => write!(f, "the header {name} is missing or cannot be read"),
         }
     }

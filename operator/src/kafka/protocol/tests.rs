@@ -16,6 +16,7 @@ mod handshake;
 mod leaving;
 mod metadata;
 mod offsets;
+mod records;
 mod topics;
 
 const CORRELATION: i32 = 0x0102_0304;
@@ -109,13 +110,14 @@ fn message<R: Request>() -> Message {
     }
 }
 
-fn messages() -> [Message; 15] {
+fn messages() -> [Message; 16] {
     [
         message::<super::handshake::ApiVersions>(),
         message::<super::handshake::SaslHandshake>(),
         message::<super::handshake::SaslAuthenticate>(),
         message::<super::metadata::Metadata>(),
         message::<super::fetch::Fetch>(),
+        message::<super::fetch::FetchRecords>(),
         message::<super::offsets::ListOffsets>(),
         message::<super::offsets::OffsetFetch>(),
         message::<super::offsets::OffsetCommit>(),
