@@ -1,7 +1,8 @@
 //! Headers of style Connect. In: an origin or headers. Out: the other. All values are text. The headers of a
 //! connector can be read as well: its stages that no worker has are unknown.
 
-use super::{DeadLetterOrigin, Found, Header, NotADeadLetter, Stage, text, trace};
+use super::origin::{DeadLetterOrigin, Found, Header, NotADeadLetter, Stage, text};
+use super::trace;
 use crate::spec::HeaderStyle;
 
 pub(super) const TOPIC: &str = "__connect.errors.topic";

@@ -1,6 +1,6 @@
 //! Headers of style Native. In: an origin or headers. Out: the other. All values are text.
 
-use super::{DeadLetterOrigin, Found, Header, NotADeadLetter, Stage, text};
+use super::origin::{DeadLetterOrigin, Found, Header, NotADeadLetter, Stage, text};
 use crate::spec::HeaderStyle;
 
 pub(super) const TOPIC: &str = "kafka-consumer.dev/topic";

@@ -1,7 +1,7 @@
 //! Headers that say what of a record is missing in its dead letter, in every style. In: headers. Out: the
 //! missing parts. All values are text.
 
-use super::{Found, RawHeader};
+use super::origin::{Found, RawHeader};
 
 /// The names of these headers.
 pub mod part {

@@ -1,7 +1,8 @@
 //! Headers of style Spring. In: an origin or headers. Out: the other. Partition, offset and timestamp are
 //! big-endian numbers of 4, 8 and 8 bytes; the rest is text.
 
-use super::{DeadLetterOrigin, Found, Header, NotADeadLetter, Stage, TimestampType, text, trace};
+use super::origin::{DeadLetterOrigin, Found, Header, NotADeadLetter, Stage, TimestampType, text};
+use super::trace;
 use crate::spec::HeaderStyle;
 
 pub(super) const TOPIC: &str = "kafka_dlt-original-topic";

@@ -6,6 +6,7 @@
 mod chunk;
 mod one;
 mod partition;
+mod question;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,11 +17,13 @@ use futures::stream::FuturesUnordered;
 
 use super::cluster::Cluster;
 use super::missing::{Missing, answer_of};
-use super::model::{KafkaProblem, Partition};
-use super::topics::{self, At, FoundTopic, Topics};
+use super::model::Partition;
+use super::topics::{self, At};
 use partition::Reading;
+use question::{find, within};
 
 pub use self::one::One;
+pub use self::question::{Entry, NewestFirst, Page, ReadProblem, Shown, Take};
 pub use super::protocol::records::Record;
 
 pub(super) use self::one::one;
@@ -31,86 +34,8 @@ const BUDGET_TIME: Duration = Duration::from_secs(2);
 const BUDGET_BYTES: usize = 16 << 20;
 /// Partitions that are read at the same time. A connection carries 8 requests.
 const AT_ONCE: usize = 8;
-/// Time for everything, with brokers that hang.
-const LONGEST: Duration = Duration::from_secs(12);
-
-/// What a reader keeps of a record; None: the record is not shown. Called once for each record that is looked at.
-pub type Take<T> = Arc<dyn Fn(i32, &Record<'_>) -> Option<T> + Send + Sync>;
-
-/// Which records a page has.
-#[derive(Clone, Debug)]
-pub struct NewestFirst {
-    pub topic: String,
-    /// Only this partition.
-    pub partition: Option<i32>,
-    /// Records below these offsets, of these partitions; None: from the end of all partitions.
-    pub below: Option<BTreeMap<i32, i64>>,
-    /// Records of the page.
-    pub limit: usize,
-    /// Look at this many records at least, if they cost little.
-    pub look: usize,
-}
-
-/// What is at an offset.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Shown<T> {
-    Record(T),
-    /// Records from this offset on cannot be read.
-    Unreadable {
-        first: i64,
-        why: String,
-    },
-}
-
-/// An entry of a page.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Entry<T> {
-    pub partition: i32,
-    /// Offset of the record, or of the last one that cannot be read.
-    pub offset: i64,
-    /// Unix milliseconds; negative: none.
-    pub timestamp: i64,
-    pub shown: Shown<T>,
-}
-
-/// One page.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Page<T> {
-    /// The newest first; of one partition, in the order of their offsets.
-    pub entries: Vec<Entry<T>>,
-    /// Where the next page begins; empty: there are no older records.
-    pub below: BTreeMap<i32, i64>,
-    /// The budget has ended before the page was full.
-    pub partial: bool,
-    /// Number of records that were looked at.
-    pub looked: usize,
-    /// Partitions that cannot be read now, and why.
-    pub problems: BTreeMap<i32, String>,
-}
-
-/// Why there is no page, or no record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ReadProblem {
-    Kafka(KafkaProblem),
-    /// The topic does not exist.
-    NoTopic,
-    /// The topic has only this many partitions.
-    NoPartition(i32),
-    /// The page begins at an offset that this partition never had: the topic was created again.
-    OtherTopic(i32),
-}
-
-impl From<KafkaProblem> for ReadProblem {
-    fn from(problem: KafkaProblem) -> Self {
-        Self::Kafka(problem)
-    }
-}
-
-impl From<Missing> for ReadProblem {
-    fn from(missing: Missing) -> Self {
-        Self::Kafka(missing.problem())
-    }
-}
+/// Where a partition begins whose end could not be read.
+const FROM_END: i64 = i64::MAX;
 
 /// Reads one page.
 pub(super) async fn newest_first<T: Send + 'static>(
@@ -119,14 +44,6 @@ pub(super) async fn newest_first<T: Send + 'static>(
     take: Take<T>,
 ) -> Result<Page<T>, ReadProblem> {
     within(read(cluster, query, take)).await
-}
-
-/// The answer, or that the brokers do not respond.
-async fn within<T>(answer: impl Future<Output = Result<T, ReadProblem>>) -> Result<T, ReadProblem> {
-    tokio::time::timeout(LONGEST, answer).await.unwrap_or_else(|_| {
-        let seconds = LONGEST.as_secs();
-        Err(KafkaProblem::Unreachable(format!("no answer within {seconds} s")).into())
-    })
 }
 
 async fn read<T: Send + 'static>(
@@ -148,7 +65,7 @@ async fn read<T: Send + 'static>(
             page.looked < query.look && bytes < BUDGET_BYTES / 4 && started.elapsed() < BUDGET_TIME / 2;
         let wanted: Vec<&mut Reading<T>> = readings
             .iter_mut()
-            .filter(|it| it.may_read() && (more_looks || it.is_empty()))
+            .filter(|it| it.must_read() || more_looks && it.may_read())
             .collect();
         if wanted.is_empty() {
             if emit(&mut readings, &mut page, query.limit, false) {
@@ -185,7 +102,7 @@ async fn read<T: Send + 'static>(
     page.problems = readings.iter().filter_map(Reading::problem).collect();
     let failed = readings.iter_mut().filter_map(Reading::failure);
     let failed: Vec<Missing> = failed.collect();
-    if !readings.is_empty() && failed.len() == readings.len() {
+    if page.entries.is_empty() && !readings.is_empty() && failed.len() == readings.len() {
         // None could be read: why is worth more than an empty page.
         if let Some(first) = failed.into_iter().next() {
             return Err(first.into());
@@ -199,7 +116,7 @@ async fn read<T: Send + 'static>(
 /// partition whose next entry is not known.
 fn emit<T>(readings: &mut [Reading<T>], page: &mut Page<T>, limit: usize, anyway: bool) -> bool {
     while page.entries.len() < limit {
-        if !anyway && readings.iter().any(|it| it.is_empty() && it.may_read()) {
+        if !anyway && readings.iter().any(Reading::must_read) {
             return false;
         }
         // The first of several that are equal, so that the order does not depend on chance.
@@ -240,30 +157,19 @@ async fn readings<T>(cluster: &Cluster, query: &NewestFirst) -> Result<Vec<Readi
             let unknown = || Missing::Unknown("the broker has not answered".into());
             Ok((start.ok_or_else(unknown)?, end.ok_or_else(unknown)?))
         });
+        let below = query.below.as_ref().and_then(|below| below.get(&index)).copied();
         readings.push(match bounds {
-            Err(missing) => Reading::failed(partition, missing),
+            Err(missing) => Reading::failed(partition, below.unwrap_or(FROM_END), missing),
             Ok((start, end)) => {
-                let below = query.below.as_ref().and_then(|below| below.get(&index));
-                if below.is_some_and(|below| *below > end) {
+                let below = below.filter(|below| *below != FROM_END);
+                if below.is_some_and(|below| below > end) {
                     return Err(ReadProblem::OtherTopic(index));
                 }
-                Reading::new(
-                    partition,
-                    leader,
-                    start,
-                    below.copied().unwrap_or(end),
-                    first_step,
-                )
+                Reading::new(partition, leader, start, below.unwrap_or(end), first_step)
             }
         });
     }
     Ok(readings)
-}
-
-async fn find(cluster: &Cluster, name: &str) -> Result<(Topics, FoundTopic), ReadProblem> {
-    let topics = topics::topics(cluster, &[name.to_string()].into()).await?;
-    let found = answer_of(&topics, name)?.ok_or(ReadProblem::NoTopic)?;
-    Ok((topics, found))
 }
 
 #[cfg(test)]

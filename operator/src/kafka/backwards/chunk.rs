@@ -5,9 +5,9 @@ use std::collections::HashSet;
 
 use tokio::sync::Semaphore;
 
-use super::{Entry, Shown, Take};
+use super::question::{Entry, Shown, Take};
 use crate::kafka::protocol::fetch::FetchedRecords;
-use crate::kafka::protocol::records::{Batch, Batches};
+use crate::kafka::protocol::records::{Batch, Batches, Record};
 
 /// Largest batch, decompressed.
 pub(super) const LARGEST: usize = 32 << 20;
@@ -66,9 +66,12 @@ pub(super) async fn decode<T: Send + 'static>(
 ) -> Decoded<T> {
     // The semaphore is never closed.
     let slot = DECODING.acquire().await.ok();
-    let decoded = tokio::task::spawn_blocking(move || decode_now(&answer, partition, start, end, &*take));
+    let decoded = tokio::task::spawn_blocking(move || {
+        // Kept to the end, also if the request is gone meanwhile.
+        let _slot = slot;
+        decode_now(&answer, partition, start, end, &*take)
+    });
     let decoded = decoded.await;
-    drop(slot);
     decoded.unwrap_or_else(|error| Decoded {
         entries: vec![unreadable(
             partition,
@@ -88,7 +91,7 @@ pub(super) fn decode_now<T>(
     partition: i32,
     start: i64,
     end: i64,
-    take: &dyn Fn(i32, &super::Record<'_>) -> Option<T>,
+    take: &dyn Fn(i32, &Record<'_>) -> Option<T>,
 ) -> Decoded<T> {
     let mut decoded = Decoded {
         entries: Vec::new(),

@@ -1,7 +1,7 @@
 //! Reads one record. In: a cluster, a topic, a partition, an offset. Out: the record, or why there is none.
 
 use super::partition::Reading;
-use super::{ReadProblem, Shown, Take, find, within};
+use super::question::{ReadProblem, Shown, Take, find, within};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::missing::{Missing, answer_of};
 use crate::kafka::topics::{self, At};

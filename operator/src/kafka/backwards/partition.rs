@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::chunk::{self, Reach};
-use super::{Entry, Shown, Take};
+use super::question::{Entry, Shown, Take};
 use crate::kafka::cluster::{ANSWER, Cluster};
 use crate::kafka::missing::{Missing, answer_of};
 use crate::kafka::model::Partition;
@@ -226,11 +226,11 @@ impl<T> Reading<T> {
         }
     }
 
-    /// A partition that cannot be read.
-    pub fn failed(partition: Partition, missing: Missing) -> Self {
+    /// A partition that cannot be read. The next page tries it again, below `end`.
+    pub fn failed(partition: Partition, end: i64, missing: Missing) -> Self {
         Self {
             failed: Some(missing),
-            ..Self::new(partition, -1, 0, 0, 1)
+            ..Self::new(partition, -1, 0, end, 1)
         }
     }
 
@@ -244,9 +244,14 @@ impl<T> Reading<T> {
         self.entries.is_empty()
     }
 
-    /// There are older records, and they may be useful for this page.
+    /// There are older records.
     pub fn may_read(&self) -> bool {
-        self.failed.is_none() && !self.dropped && self.read_from > self.start
+        self.failed.is_none() && self.read_from > self.start
+    }
+
+    /// The next entry is not known, and older records may have one.
+    pub fn must_read(&self) -> bool {
+        self.is_empty() && !self.dropped && self.may_read()
     }
 
     /// Of the next entry.
