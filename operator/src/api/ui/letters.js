@@ -130,7 +130,8 @@ function said(pages, items, busy, filtered) {
   if (items.length === 0 && last.nextCursor)
     return `None of the newest ${number(looked)} dead letters match; there are older ones.`;
   if (items.length === 0) return filtered ? "No dead letter matches." : "There are no dead letters.";
-  const partial = last.partial ? " The time for one request ended before the list was full; load older ones to continue." : "";
+  const ended = last.partial && last.unreadablePartitions.length === 0;
+  const partial = ended ? " The time for one request ended before the list was full; load older ones to continue." : "";
   return `${number(items.length)} dead letters ${which}are shown${last.nextCursor ? "; there may be older ones" : ", which are all"}.${partial}`;
 }
 
