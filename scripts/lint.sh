@@ -252,6 +252,8 @@ chart() {
     for values in tokenreviews subjectaccessreviews api-listen=0.0.0.0:8081 'sessionAffinity: ClientIP'; do
         grep -q "$values" "$rendered" || complain "with api.enabled the chart lacks $values"
     done
+    [[ $(grep -c 'kafkaconsumergroups/deadletters' "$rendered") == 1 ]] ||
+        complain "exactly one role may have the right to see dead letters: api-payload-reader"
     # What must be refused.
     for values in replica=2 image.pullPolicy=Sometimes image.digest=sha256:abc watchNamespaces=shop replicas=-1 \
         api.enabled=true,api.port=8080 replicas=2,leaderElection.enabled=false serviceAccount.create=false \

@@ -15,6 +15,7 @@
 //! | 3 | [`crd`] | the CustomResourceDefinitions as they are committed and installed |
 //! | 3 | [`worker_config`] | the document that the operator renders and the worker reads |
 //! | 3 | [`client_config`] | the librdkafka properties of a group |
+//! | 3 | [`dead_letter`] | the headers of dead letters: names, forms, a parser |
 //! | 2 | [`spec`] | the desired state, with the rules beside the fields |
 //! | 1 | [`offset_reset`] | the `KafkaOffsetReset` resource |
 //! | 1 | [`replay`] | the `KafkaReplay` resource |
@@ -26,6 +27,7 @@
 
 pub mod client_config;
 pub mod crd;
+pub mod dead_letter;
 pub mod incarnation;
 pub mod names;
 pub mod offset_reset;

@@ -1,19 +1,22 @@
 //! The REST API and the dashboard. In: what is known of the groups, as plain values on a [`board::Board`] that
 //! local mode or the controller fills. Out: HTTP answers. Changes are [`command`]s for local mode, and requests
-//! to the API server in the name of the user in a cluster. Reads nothing from Kafka, and from Kubernetes only
-//! who sends a request, what they may do, and what they want to change. Never has the payload of a record.
+//! to the API server in the name of the user in a cluster. Reads from Kafka only dead letters, and from
+//! Kubernetes only who sends a request, what they may do, and what they want to change. The payload of a record is
+//! shown to those who have the right for it, and never logged.
 //!
 //! ```text
 //!  local, controller ── board ──> routes (JSON) ──┐
 //!                         └─────> watch (SSE) ────┼── caller (token, rights) ── guard (limits) ── server
 //!  local <── command <──────────  PUT, POST ──────┤
-//!  API server <── as the user <───────────────────┘
+//!  API server <── as the user <───────────────────┤
+//!  Kafka <── dead_letters <── GET ────────────────┘
 //! ```
 
 pub mod board;
 pub mod catch_up;
 pub mod command;
 pub mod model;
+pub mod places;
 pub mod series;
 pub mod unknown;
 
@@ -23,6 +26,12 @@ mod as_user;
 mod caller;
 #[cfg(feature = "api")]
 pub mod cluster;
+#[cfg(feature = "api")]
+#[allow(
+    unused_qualifications,
+    reason = "utoipa's macros write the paths of types again"
+)]
+pub mod dead_letters;
 #[cfg(feature = "api")]
 mod guard;
 #[cfg(feature = "api")]

@@ -7,6 +7,7 @@ pub mod board;
 pub mod build;
 pub mod caches;
 pub mod claims;
+pub mod dead_letter_places;
 pub mod dead_workers;
 pub mod dereference;
 pub mod diff;

@@ -1,8 +1,8 @@
 //! What the operator reads from Kafka, and the few changes that it makes there. In: `spec.kafka` with
 //! resolved credentials. Out: partition counts, lag and members of groups, each complete or unknown, never
 //! a guess; created topics and added partitions; committed start positions and resets; members of dead
-//! processes taken out of their group; groups of its replays deleted. The operator never joins a group, never
-//! deletes a topic, and of records reads only their times.
+//! processes taken out of their group; groups of its replays deleted; records of a topic for people who may see
+//! them. The operator never joins a group and never deletes a topic.
 //!
 //! The operator has its own small client: librdkafka's admin calls end the process when coordinators move,
 //! and block a thread per question.
@@ -24,6 +24,7 @@
 //!                    protocol             messages as bytes
 //! ```
 
+pub mod backwards;
 mod cluster;
 mod commit;
 mod committed;
@@ -61,6 +62,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::sync::lock;
+use backwards::{NewestFirst, One, Page, ReadProblem, Take};
 use model::{
     DeadProcess, Deleted, FactsQuery, GroupKey, KafkaFacts, KafkaProblem, Partition, Provisioned,
     RemovedMember, ResetOutcome, ResetPositions, ResetQuery, StartOutcome, WantedTopic,
@@ -222,6 +224,31 @@ impl KafkaClients {
         record_times::record_times(&cluster, offsets).await
     }
 
+    /// A page of a topic, the newest record first. Returns within some seconds, whatever the brokers do.
+    pub async fn newest_first<T: Send + 'static>(
+        &self,
+        kafka: &Kafka,
+        credentials: &KafkaCredentials,
+        query: &NewestFirst,
+        take: Take<T>,
+    ) -> Result<Page<T>, ReadProblem> {
+        let cluster = self.refresher(kafka, credentials, None).cluster().await?;
+        backwards::newest_first(&cluster, query, take).await
+    }
+
+    /// The record of a topic at this partition and offset.
+    pub async fn record_at<T: Send + 'static>(
+        &self,
+        kafka: &Kafka,
+        credentials: &KafkaCredentials,
+        topic: &str,
+        (partition, offset): (i32, i64),
+        take: Take<T>,
+    ) -> Result<One<T>, ReadProblem> {
+        let cluster = self.refresher(kafka, credentials, None).cluster().await?;
+        backwards::one(&cluster, topic, partition, offset, take).await
+    }
+
     /// Commits these offsets, if the group has no members. May be repeated after any outcome.
     pub async fn commit_reset(
         &self,
@@ -287,5 +314,7 @@ impl KafkaClients {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -100,6 +100,41 @@ impl<S: Send + Sync> FromRequestParts<S> for ResetPath {
     }
 }
 
+/// The group, the partition and the offset that a path names.
+pub struct RecordPath(pub GroupKey, pub i32, pub i64);
+
+impl<S: Send + Sync> FromRequestParts<S> for RecordPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        type Names = (String, String, String, String);
+        let invalid = |why: String| Problem::bad_request("InvalidPath", why);
+        let names = Path::<Names>::from_request_parts(parts, state).await;
+        let Path((namespace, name, partition, offset)) = names.map_err(|rejection| {
+            invalid(format!(
+                "{}; write the path as /api/v1/groups/NAMESPACE/NAME/dead-letters/PARTITION/OFFSET, in UTF-8",
+                rejection.body_text()
+            ))
+        })?;
+        let key = group_key(&namespace, &name).map_err(invalid)?;
+        let number = |what: &str, text: &str| match text.parse::<i64>() {
+            Ok(number) if number >= 0 => Ok(number),
+            _ => Err(invalid(format!(
+                "the {what} \"{}\" is not a number from 0 on",
+                short(text)
+            ))),
+        };
+        let offset = number("offset", &offset)?;
+        let number = number("partition", &partition)?;
+        let large = || {
+            invalid(format!(
+                "the partition {number} does not exist: write a smaller one"
+            ))
+        };
+        Ok(Self(key, i32::try_from(number).map_err(|_| large())?, offset))
+    }
+}
+
 /// Query parameters; a wrong one is a problem that names it.
 pub struct Parameters<T>(pub T);
 

@@ -2,6 +2,7 @@
 //! shows, or a problem.
 
 mod change;
+mod dead_letters;
 mod events;
 mod groups;
 mod lists;
@@ -29,11 +30,12 @@ use super::watch;
 #[openapi(
     info(
         title = "Kafka consumer operator",
-        description = "What is known of KafkaConsumerGroups, and how to start, pause, stop, scale and restart them, and to reset their offsets. A value that is not known is null, and `unknown` says why. Errors are problems (RFC 9457) with a `reason`. Records are never shown."
+        description = "What is known of KafkaConsumerGroups, and how to start, pause, stop, scale and restart them, and to reset their offsets. A value that is not known is null, and `unknown` says why. Errors are problems (RFC 9457) with a `reason`. Records are shown only as dead letters, to those who have the right for it."
     ),
     tags(
         (name = "groups", description = "Groups, their partitions, workers, events and history"),
         (name = "offsets", description = "Resets of committed offsets"),
+        (name = "dead letters", description = "Records that failed; with payload, so they need a separate right"),
         (name = "about", description = "This server")
     )
 )]
@@ -63,6 +65,8 @@ pub fn router() -> OpenApiRouter<Shared> {
         .routes(routes!(restart::post))
         .routes(routes!(offset_resets::list, offset_resets::post))
         .routes(routes!(offset_resets::get, offset_resets::delete))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::get))
         .routes(routes!(watch::watch));
     OpenApiRouter::new().nest("/api/v1", api)
 }

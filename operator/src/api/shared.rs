@@ -10,6 +10,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::board::Board;
 use super::cluster::Cluster;
 use super::command::Commands;
+use super::dead_letters::DeadLetters;
+use super::places::Find;
 use super::problem::Problem;
 use crate::sync::lock;
 
@@ -32,14 +34,17 @@ pub enum Backend {
 pub struct Shared {
     pub board: Arc<Board>,
     pub backend: Backend,
+    pub(super) dead_letters: Arc<DeadLetters>,
     pub(super) streams: Streams,
 }
 
 impl Shared {
-    pub fn new(board: Arc<Board>, backend: Backend) -> Self {
+    /// `find` says where the dead letters of a group are.
+    pub fn new(board: Arc<Board>, backend: Backend, find: Find) -> Self {
         Self {
             board,
             backend,
+            dead_letters: Arc::new(DeadLetters::new(find)),
             streams: Streams::default(),
         }
     }

@@ -28,7 +28,7 @@ const SVG: &str = "image/svg+xml";
 
 const INDEX: &[u8] = include_bytes!("ui/index.html");
 
-static FILES: [File; 18] = files! {
+static FILES: [File; 20] = files! {
     "app.js": JS,
     "chart.js": JS,
     "format.js": JS,
@@ -36,9 +36,11 @@ static FILES: [File; 18] = files! {
     "groups.js": JS,
     "html.js": JS,
     "icon.svg": SVG,
+    "letters.js": JS,
     "live.js": JS,
     "login.js": JS,
     "parts.js": JS,
+    "pretty.js": JS,
     "reset.js": JS,
     "session.js": JS,
     "state.js": JS,
@@ -55,7 +57,8 @@ pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     // The page reads its own path: a link to a group can be shared and reloaded.
     let mut router = Router::new()
         .route("/", get(index))
-        .route("/groups/{namespace}/{name}", get(index));
+        .route("/groups/{namespace}/{name}", get(index))
+        .route("/groups/{namespace}/{name}/dead-letters", get(index));
     for file in &FILES {
         let send = move |headers: HeaderMap| async move { answer(&headers, file.kind, file.bytes) };
         router = router.route(file.path, get(send));

@@ -3,6 +3,7 @@
 mod board;
 mod changes;
 mod cluster;
+mod dead_letters;
 mod fake_api_server;
 mod limits;
 mod offset_resets;
@@ -24,6 +25,7 @@ use tokio::sync::mpsc;
 use super::board::Board;
 use super::command::{self, Changed, Refusal, SetState};
 use super::model::{Condition, Group, Summary, Topic, Truth};
+use super::places::{Find, NoPlace};
 use super::server;
 use super::shared::{Backend, Shared};
 use super::unknown::Unknown;
@@ -133,9 +135,19 @@ impl Server {
 
 /// A server on a free port.
 async fn serve(board: &Arc<Board>, backend: Backend) -> SocketAddr {
+    serve_at(
+        board,
+        backend,
+        Arc::new(|_| Box::pin(async { Err(NoPlace::NoTopic) })),
+    )
+    .await
+}
+
+/// The same, with dead letters.
+async fn serve_at(board: &Arc<Board>, backend: Backend, find: Find) -> SocketAddr {
     let listener = server::bind("127.0.0.1:0".parse().unwrap(), false).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let shared = Shared::new(Arc::clone(board), backend);
+    let shared = Shared::new(Arc::clone(board), backend, find);
     tokio::spawn(server::serve(listener, shared));
     address
 }

@@ -13,7 +13,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::reflector::ObjectRef;
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
@@ -183,7 +183,7 @@ async fn read_data(
         let data = match (version, memory.data.get(&key)) {
             (None, _) => None,
             (Some(version), Some((read, data))) if *read == version => Some(data.clone()),
-            _ => read(scope, namespace, kind, &key.1)
+            _ => read(&scope.context.client, namespace, kind, &key.1)
                 .await?
                 .map(|(version, data)| {
                     memory.data.insert(key.clone(), (version, data.clone()));
@@ -210,8 +210,9 @@ where
         .clone()
 }
 
-async fn read(
-    scope: &Scope,
+/// Reads an object now; None: it does not exist.
+pub(super) async fn read(
+    client: &Client,
     namespace: &str,
     kind: ObjectKind,
     name: &str,
@@ -223,7 +224,7 @@ async fn read(
     };
     Ok(match kind {
         ObjectKind::Secret => {
-            let secret: Option<Secret> = get(scope, namespace, name).await.map_err(failed)?;
+            let secret: Option<Secret> = get(client, namespace, name).await.map_err(failed)?;
             secret.map(|secret| {
                 let data = secret.data.unwrap_or_default();
                 let data = data.into_iter().map(|(key, bytes)| (key, bytes.0)).collect();
@@ -231,7 +232,7 @@ async fn read(
             })
         }
         ObjectKind::ConfigMap => {
-            let map: Option<ConfigMap> = get(scope, namespace, name).await.map_err(failed)?;
+            let map: Option<ConfigMap> = get(client, namespace, name).await.map_err(failed)?;
             map.map(|map| {
                 let text = map.data.unwrap_or_default();
                 let binary = map.binary_data.unwrap_or_default();
@@ -246,14 +247,14 @@ async fn read(
     })
 }
 
-async fn get<K>(scope: &Scope, namespace: &str, name: &str) -> Result<Option<K>, kube::Error>
+async fn get<K>(client: &Client, namespace: &str, name: &str) -> Result<Option<K>, kube::Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
         + DeserializeOwned
         + std::fmt::Debug,
 {
-    Api::<K>::namespaced(scope.context.client.clone(), namespace)
+    Api::<K>::namespaced(client.clone(), namespace)
         .get_opt(name)
         .await
 }

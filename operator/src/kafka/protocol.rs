@@ -19,6 +19,7 @@ pub(in crate::kafka) mod handshake;
 pub(in crate::kafka) mod leaving;
 pub(in crate::kafka) mod metadata;
 pub(in crate::kafka) mod offsets;
+pub(in crate::kafka) mod records;
 pub(in crate::kafka) mod topics;
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The API of a session: its address, what it shows, and what users change through it. In: groups and messages
 //! of the session. Out: commands of users. Without the feature `api`, nothing listens.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -12,10 +13,12 @@ use super::args::{ApiListen, LocalArgs};
 use crate::api::board::Board;
 use crate::api::command::{self, SetState};
 use crate::api::model::{EventKind, Group};
+use crate::api::places::{Place, Places};
 use crate::kafka::model::GroupKey;
 
 pub struct Manage {
     pub board: Arc<Board>,
+    places: Places,
     commands: mpsc::Receiver<SetState>,
     server: Option<(SocketAddr, JoinHandle<()>)>,
 }
@@ -28,12 +31,14 @@ impl Manage {
         if let Some(ApiListen::At(address)) = args.api_listen {
             anyhow::ensure!(
                 address.ip().is_loopback() || args.api_allow_remote,
-                "--api-listen {address} can be reached from other machines, and there is no login: use 127.0.0.1, or add --api-allow-remote if everybody who reaches it may read it and stop groups"
+                "--api-listen {address} can be reached from other machines, and there is no login: use 127.0.0.1, or add --api-allow-remote if everybody who reaches it may read it, also the records in dead letter topics, and stop groups"
             );
         }
-        let server = serve(args.api_listen, &board, sender).await?;
+        let places = Places::default();
+        let server = serve(args.api_listen, &board, sender, &places).await?;
         Ok(Self {
             board,
+            places,
             commands,
             server,
         })
@@ -50,7 +55,9 @@ impl Manage {
         Some(format!("http://{shown}/"))
     }
 
-    pub fn publish(&self, groups: Vec<Group>) {
+    /// Shows these groups, whose dead letters are at these places.
+    pub fn publish(&self, groups: Vec<Group>, places: BTreeMap<GroupKey, Option<Place>>) {
+        self.places.set(places);
         self.board.publish(groups, Timestamp::now());
     }
 
@@ -82,6 +89,7 @@ async fn serve(
     listen: Option<ApiListen>,
     board: &Arc<Board>,
     commands: command::Commands,
+    places: &Places,
 ) -> anyhow::Result<Option<(SocketAddr, JoinHandle<()>)>> {
     use anyhow::Context as _;
 
@@ -100,7 +108,7 @@ async fn serve(
         format!("cannot listen on {address}; choose another address with --api-listen, or off")
     })?;
     let address = listener.local_addr()?;
-    let shared = Shared::new(Arc::clone(board), Backend::Local(commands));
+    let shared = Shared::new(Arc::clone(board), Backend::Local(commands), places.find());
     let mut first = board.subscribe();
     let served = tokio::spawn(async move {
         // Until something is known, connections wait: no groups would look like an empty session.
@@ -116,6 +124,7 @@ async fn serve(
     listen: Option<ApiListen>,
     _: &Arc<Board>,
     _: command::Commands,
+    _: &Places,
 ) -> anyhow::Result<Option<(SocketAddr, JoinHandle<()>)>> {
     match listen {
         Some(ApiListen::At(_)) => {

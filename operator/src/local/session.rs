@@ -166,8 +166,12 @@ impl Session {
                     self.manage.event(key, EventKind::Warning, reason, &message);
                 }
             }
-            self.manage
-                .publish(self.groups.values().map(LocalGroup::known).collect());
+            let places = self
+                .groups
+                .iter()
+                .map(|(key, group)| (key.clone(), group.dead_letter_place()));
+            let known = self.groups.values().map(LocalGroup::known);
+            self.manage.publish(known.collect(), places.collect());
         }
         self.take_commands();
         self.start_refreshes();

@@ -84,8 +84,10 @@ async fn serve(address: SocketAddr, config: &Config, parts: &Parts) -> anyhow::R
     use anyhow::Context as _;
 
     use crate::api::cluster::{Cluster, Times};
+    use crate::api::places::Find;
     use crate::api::server;
     use crate::api::shared::{Backend, Shared};
+    use crate::controller::dead_letter_places;
 
     let listener = server::bind(address, false)
         .await
@@ -94,7 +96,13 @@ async fn serve(address: SocketAddr, config: &Config, parts: &Parts) -> anyhow::R
         .context("cannot create the Kubernetes client of the API")?;
     tracing::info!("REST API and dashboard: http://{}/", listener.local_addr()?);
     let backend = Backend::Cluster(Arc::new(cluster));
-    let shared = Shared::new(Arc::clone(&parts.board), backend);
+    let client =
+        Client::try_from(config.clone()).context("cannot create the Kubernetes client of the API")?;
+    let find: Find = Arc::new(move |key| {
+        let client = client.clone();
+        Box::pin(async move { dead_letter_places::find(&client, &key).await })
+    });
+    let shared = Shared::new(Arc::clone(&parts.board), backend, find);
     tokio::spawn(server::serve(listener, shared));
     tokio::spawn(publish(Arc::clone(&parts.board), parts.sources.subscribe()));
     Ok(())

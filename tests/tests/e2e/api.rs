@@ -22,6 +22,7 @@ use crate::dashboard::{axe, picture};
 async fn users_see_and_change_what_their_token_allows_and_the_audit_log_names_them() -> Result<()> {
     scenario_without_operator("api", async |world| {
         let topic = world.topic("orders", 2).await?;
+        let letters = world.topic("orders.dlq", 1).await?;
         world
             .apply_group(
                 "orders",
@@ -29,6 +30,7 @@ async fn users_see_and_change_what_their_token_allows_and_the_audit_log_names_th
                     "topics": [{"name": topic}],
                     "writers": [{"name": "nowhere", "type": "Blackhole"}],
                     "scaling": {"mode": "Manual"}, "replicas": 1,
+                    "errorHandling": {"deadLetter": {"topic": letters}},
                 }),
             )
             .await?;
@@ -90,11 +92,13 @@ impl Users {
         let read = json!({"apiGroups": ["kafka-consumer.dev"], "resources": ["kafkaconsumergroups", "kafkaoffsetresets"], "verbs": ["get", "list"]});
         let reset = json!({"apiGroups": ["kafka-consumer.dev"], "resources": ["kafkaoffsetresets"], "verbs": ["create", "delete"]});
         let events = json!({"apiGroups": [""], "resources": ["events"], "verbs": ["list"]});
+        let letters = json!({"apiGroups": ["kafka-consumer.dev"], "resources": ["kafkaconsumergroups/deadletters"], "verbs": ["get"]});
         let patch = |group: &str, resource: &str| json!({"apiGroups": [group], "resources": [resource], "verbs": ["patch"]});
         let write = json!([
             read,
             events,
             reset,
+            letters,
             patch("kafka-consumer.dev", "kafkaconsumergroups"),
             patch("kafka-consumer.dev", "kafkaconsumergroups/scale"),
             patch("apps", "deployments"),
@@ -282,7 +286,8 @@ async fn matrix(api: &Api, users: &mut Users) -> Result<()> {
             let path = path
                 .replace("{namespace}", &api.namespace)
                 .replace("{name}", "orders")
-                .replace("{reset}", "none");
+                .replace("{reset}", "none")
+                .replace("{partition}/{offset}", "0/0");
             // A list of all namespaces has those that the user may see.
             for (token, read, write) in [
                 ("", 401, 401),
@@ -301,7 +306,11 @@ async fn matrix(api: &Api, users: &mut Users) -> Result<()> {
                     },
                 ),
             ] {
+                let letters = path.contains("/dead-letters");
                 let expected = match (is_read, path.ends_with("/none")) {
+                    // To see records is a separate right, and there are none.
+                    _ if letters && token == users.reader => 403,
+                    _ if path.ends_with("/dead-letters/0/0") && read == 200 => 404,
                     (_, true) if read == 200 => 404,
                     (true, _) => read,
                     (false, _) => write,

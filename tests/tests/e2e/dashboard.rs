@@ -219,9 +219,75 @@ async fn the_demo(browser: &Browser) -> Result<()> {
         )
         .await?;
     picture(browser, "demo").await?;
+    dead_letters(browser, &url).await?;
     demo.interrupt().await?;
     let (code, printed) = demo.end().await?;
     assert_eq!(code, 0, "{printed}");
+    Ok(())
+}
+
+/// The 600 dead letters of the demo: listed, counted, filtered, one of them opened.
+async fn dead_letters(browser: &Browser, url: &str) -> Result<()> {
+    println!("dead letters: list, counts, filters, one record");
+    browser.size(1280, 1400).await?;
+    browser.run("[...document.querySelectorAll('a')].find((it) => it.innerText === 'Look at the dead letters').click()").await?;
+    browser
+        .until(
+            "the newest 50 are listed, and the errors are counted",
+            "document.querySelectorAll('[aria-label=Records] tbody tr').length === 50 && document.querySelector('[aria-label=Errors] tbody tr')",
+        )
+        .await?;
+    check_page(browser, "dead-letters").await?;
+    browser.run("[...document.querySelectorAll('button')].find((it) => it.innerText === 'Load older ones').click()").await?;
+    browser
+        .until(
+            "50 older ones follow",
+            "document.querySelectorAll('[aria-label=Records] tbody tr').length === 100",
+        )
+        .await?;
+    browser
+        .open(&format!(
+            "{url}groups/shop/orders/dead-letters?stage=decode&search=o-0000"
+        ))
+        .await?;
+    browser
+        .until(
+            "the filters of the address are in the form, and only matching ones are listed",
+            "document.querySelector('select').value === 'decode' && [...document.querySelectorAll('[aria-label=Records] tbody tr')].every((it) => it.innerText.includes('Undecodable, decode, value')) && document.querySelectorAll('[aria-label=Records] tbody tr').length > 0",
+        )
+        .await?;
+    browser
+        .run("document.querySelector('[aria-label=Records] tbody button').focus()")
+        .await?;
+    browser.key(keys::ENTER).await?;
+    browser
+        .until(
+            "the dialog shows the error and the value",
+            "document.querySelector('dialog')?.open && document.querySelector('dialog .error')?.innerText.length > 5 && document.querySelector('dialog pre[aria-label=Value]')?.innerText.includes('o-0000')",
+        )
+        .await?;
+    assert_eq!(
+        browser.run("return location.search.includes('record=')").await?,
+        true
+    );
+    axe(browser, "a dead letter").await?;
+    picture(browser, "dead-letter").await?;
+    browser
+        .run("[...document.querySelectorAll('dialog button')].filter((it) => it.innerText === 'Bytes').pop().click()")
+        .await?;
+    browser
+        .until(
+            "the bytes are shown",
+            "document.querySelector('dialog pre[aria-label=Value]').innerText.startsWith('000000  ')",
+        )
+        .await?;
+    browser.key(keys::ESCAPE).await?;
+    browser
+        .until(
+            "the focus is back on the record",
+            "!document.querySelector('dialog') && document.activeElement.closest('[aria-label=Records] tbody') && !location.search.includes('record=')",
+        )
+        .await?;
     Ok(())
 }
 

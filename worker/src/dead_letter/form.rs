@@ -2,6 +2,7 @@
 //! the record byte for byte, or as much of it as the topic accepts, with headers that say what is missing and
 //! identify it. Pure.
 
+use crds::dead_letter::part;
 use sha2::{Digest, Sha256};
 
 use super::headers::{HEADER_PREFIX, Header};
@@ -113,29 +114,29 @@ impl<'a> Letter<'a> {
         if let (Some(whole), Some(kept)) = (record.value, value)
             && whole.len() != kept.len()
         {
-            headers.push(("kafka-consumer.dev/value-size", text(whole.len())));
-            headers.push(("kafka-consumer.dev/value-kept", text(kept.len())));
-            headers.push(("kafka-consumer.dev/value-sha256", hash([whole])));
+            headers.push((part::VALUE_SIZE, text(whole.len())));
+            headers.push((part::VALUE_KEPT, text(kept.len())));
+            headers.push((part::VALUE_SHA256, hash([whole])));
         }
         if own_key {
             let size = record.key.map_or("null".into(), |key| key.len().to_string());
-            headers.push(("kafka-consumer.dev/key-size", text(size)));
+            headers.push((part::KEY_SIZE, text(size)));
         }
         if let (true, Some(key)) = (own_key, record.key) {
-            headers.push(("kafka-consumer.dev/key-sha256", hash([key])));
+            headers.push((part::KEY_SHA256, hash([key])));
         }
         if form.now {
-            headers.push(("kafka-consumer.dev/timestamp-refused", text(record.timestamp)));
+            headers.push((part::TIMESTAMP_REFUSED, text(record.timestamp)));
         }
         let dropped: Vec<&[u8]> = (record.headers())
             .filter(|(name, _)| !form.keeps(name) && !name.starts_with(HEADER_PREFIX.as_bytes()))
             .flat_map(|(name, value)| [name, value.unwrap_or_default()])
             .collect();
         if !dropped.is_empty() {
-            headers.push(("kafka-consumer.dev/headers-dropped", text(dropped.len() / 2)));
+            headers.push((part::HEADERS_DROPPED, text(dropped.len() / 2)));
             let size: usize = dropped.iter().map(|part| part.len()).sum();
-            headers.push(("kafka-consumer.dev/headers-size", text(size)));
-            headers.push(("kafka-consumer.dev/headers-sha256", hash(dropped)));
+            headers.push((part::HEADERS_SIZE, text(size)));
+            headers.push((part::HEADERS_SHA256, hash(dropped)));
         }
         Self {
             form,

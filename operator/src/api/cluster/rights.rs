@@ -15,13 +15,15 @@ pub enum Right {
     /// To restart its workers: that is a change of their Deployment.
     PatchDeployment,
     CreateOffsetReset,
+    /// To see records: a subresource that exists only in rules of RBAC.
+    GetDeadLetters,
 }
 
 impl Right {
     fn verb(self) -> &'static str {
         match self {
             Self::ListGroups => "list",
-            Self::GetGroup => "get",
+            Self::GetGroup | Self::GetDeadLetters => "get",
             Self::PatchGroup | Self::ScaleGroup | Self::PatchDeployment => "patch",
             Self::CreateOffsetReset => "create",
         }
@@ -33,6 +35,7 @@ impl Right {
         match self {
             Self::ListGroups | Self::GetGroup | Self::PatchGroup => (group, "kafkaconsumergroups", ""),
             Self::ScaleGroup => (group, "kafkaconsumergroups", "scale"),
+            Self::GetDeadLetters => (group, "kafkaconsumergroups", "deadletters"),
             Self::PatchDeployment => ("apps", "deployments", ""),
             Self::CreateOffsetReset => (group, "kafkaoffsetresets", ""),
         }
@@ -87,6 +90,10 @@ mod tests {
         assert_eq!(
             Right::ScaleGroup.to_string(),
             "patch kafkaconsumergroups.kafka-consumer.dev/scale"
+        );
+        assert_eq!(
+            Right::GetDeadLetters.to_string(),
+            "get kafkaconsumergroups.kafka-consumer.dev/deadletters"
         );
         assert_eq!(Right::PatchDeployment.to_string(), "patch deployments.apps");
     }

@@ -49,6 +49,8 @@ pub struct Actions {
     restart: Action,
     /// To reset the committed offsets.
     reset: Action,
+    /// To see its dead letters, with their payload.
+    dead_letters: Action,
 }
 
 /// Whether a user may do something.
@@ -104,6 +106,7 @@ pub async fn get(
                     scale: Action::no("local mode runs as many workers as the file and --max-workers say"),
                     restart: Action::no("local mode restarts workers when the file changes"),
                     reset: Action::no("end local mode and run `kafka-consumer-operator local reset`"),
+                    dead_letters: Action::allowed(),
                 },
                 Caller::User(session) => {
                     actions(session, &key, group.deployment.as_deref().unwrap_or_default()).await?
@@ -137,6 +140,7 @@ async fn actions(session: &Session, key: &GroupKey, deployment: &str) -> Result<
     let restart = may(Right::PatchDeployment, deployment).await?;
     // Kubernetes cannot restrict create to a name.
     let reset = may(Right::CreateOffsetReset, "").await?;
+    let dead_letters = may(Right::GetDeadLetters, &key.name).await?;
     if state.allowed || scale.allowed {
         let resource: Value = session.api_server().get(&resource_path(key)).await?;
         let tool = |field| owner(&resource, field).map(|owner| owner.tool.to_string());
@@ -153,5 +157,6 @@ async fn actions(session: &Session, key: &GroupKey, deployment: &str) -> Result<
         scale,
         restart,
         reset,
+        dead_letters,
     })
 }

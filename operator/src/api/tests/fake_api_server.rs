@@ -92,7 +92,7 @@ async fn answer(State(fake): State<Arc<Fake>>, request: Request) -> Response {
         };
         return (StatusCode::CREATED, Json(review)).into_response();
     }
-    if !["reader", "writer", "admin"].contains(&asked.token.as_str()) {
+    if !["viewer", "reader", "writer", "admin"].contains(&asked.token.as_str()) {
         return status(401, "Unauthorized");
     }
     if asked.path.contains("/events?") {
@@ -162,7 +162,7 @@ fn status(code: u16, message: &str) -> Response {
 /// The status of a TokenReview.
 fn token(token: &str) -> Value {
     match token {
-        "nobody" | "reader" | "writer" | "admin" => json!({
+        "nobody" | "viewer" | "reader" | "writer" | "admin" => json!({
             "authenticated": true,
             "user": {"username": token, "uid": "1", "groups": ["system:authenticated"], "extra": {"a": ["b"]}},
         }),
@@ -171,7 +171,8 @@ fn token(token: &str) -> Value {
     }
 }
 
-/// As RBAC would answer: `reader` and `writer` have rights in the namespace shop.
+/// As RBAC would answer: `viewer`, `reader` and `writer` have rights in the namespace shop; `viewer` may not see
+/// records.
 fn allowed(spec: &Value) -> bool {
     let wanted = &spec["resourceAttributes"];
     let write = ["create", "patch"].contains(&wanted["verb"].as_str().unwrap_or_default());
@@ -182,6 +183,7 @@ fn allowed(spec: &Value) -> bool {
             Some("admin") => true,
             Some("writer") => shop,
             Some("reader") => shop && !write,
+            Some("viewer") => shop && !write && wanted["subresource"] != "deadletters",
             _ => false,
         }
 }

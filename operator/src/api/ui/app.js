@@ -4,6 +4,7 @@ import { Live } from "./live.js";
 import { Login } from "./login.js";
 import { Groups } from "./groups.js";
 import { Group } from "./group.js";
+import { Letters } from "./letters.js";
 import { read, session } from "./session.js";
 
 const root = document.getElementById("app");
@@ -16,12 +17,13 @@ function decoded(part) {
   }
 }
 
-const [, first, namespace, name] = location.pathname.split("/").map(decoded);
+const [, first, namespace, name, part] = location.pathname.split("/").map(decoded);
 const one = first === "groups";
+const letters = one && part === "dead-letters";
 const key = `${namespace}/${name}`;
 const url = one ? `/api/v1/watch?groups=${encodeURIComponent(key)}` : "/api/v1/watch";
 
-document.title = one ? `${key} – Kafka consumers` : "Kafka consumers";
+document.title = letters ? `Dead letters of ${key} – Kafka consumers` : one ? `${key} – Kafka consumers` : "Kafka consumers";
 
 const frame = (me, content) => html`
   <a class="skip" href="#content">Skip to the content</a>
@@ -36,7 +38,7 @@ const frame = (me, content) => html`
   <div id="content" tabindex="-1">${content}</div>`;
 
 const page = (live, me) =>
-  frame(me, one ? html`<${Group} live=${live} me=${me} name=${key} />` : html`<${Groups} live=${live} me=${me} />`);
+  frame(me, letters ? html`<${Letters} name=${key} />` : one ? html`<${Group} live=${live} me=${me} name=${key} />` : html`<${Groups} live=${live} me=${me} />`);
 
 let live = null;
 

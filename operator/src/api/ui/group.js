@@ -76,6 +76,7 @@ export class Group extends Component {
         <div><dt>Workers</dt><dd><${Value} of=${group} field="workers" show=${number} />/<${Value} of=${group} field="workersDesired" show=${number} /></dd></div>
       </dl>
       <p class="note">${group.workersReason}</p>
+      ${group.deadLetterTopic && html`<p><a href=${`/groups/${this.path()}/dead-letters`}>Look at the dead letters</a></p>`}
       <${Stalled} partitions=${group.partitionList} />
       <section><h2 id="history">History</h2><${Chart} path=${this.path()} /></section>
       <${Conditions} conditions=${group.conditions} />
@@ -88,7 +89,7 @@ export class Group extends Component {
           <dt>Consumer group id</dt><dd><code>${group.groupId}</code></dd>
           <dt>Topics</dt><dd>${group.topics.map(({ name: topic, partitions: count }) => `${topic} (${count == null ? "unknown partitions" : `${count} partitions`})`).join(", ")}</dd>
           <dt>Writers</dt><dd>${group.writers.join(", ")}</dd>
-          <dt>Dead letter topic</dt><dd>${group.deadLetterTopic ?? "none"}</dd>
+          <dt>Dead letter topic</dt><dd>${group.deadLetterTopic ? html`<a href=${`/groups/${this.path()}/dead-letters`}>${group.deadLetterTopic}</a>` : "none"}</dd>
           <dt>Resource</dt><dd>${group.origin}</dd>
         </dl>
       </section>

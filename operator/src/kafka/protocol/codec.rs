@@ -166,6 +166,34 @@ impl<'a> Reader<'a> {
         Ok(value)
     }
 
+    /// A number whose small values have few bytes, also negative ones, as records have them.
+    pub fn varlong(&mut self) -> Result<i64, Malformed> {
+        let mut value = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let [byte] = self.chunk()?;
+            // The tenth byte has room for one bit.
+            if shift == 63 && byte > 1 {
+                break;
+            }
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok((value >> 1) as i64 ^ -((value & 1) as i64));
+            }
+        }
+        Err(Malformed("a varint is longer than 64 bits".into()))
+    }
+
+    /// Bytes with their length as a varint, as records have them; None: the length is -1.
+    pub fn varbytes(&mut self) -> Result<Option<&'a [u8]>, Malformed> {
+        match self.varlong()? {
+            -1 => Ok(None),
+            length => match usize::try_from(length) {
+                Ok(length) => Ok(Some(self.take(length)?)),
+                Err(_) => Err(Malformed(format!("the length {length} is negative"))),
+            },
+        }
+    }
+
     fn chunk<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         let Some((chunk, rest)) = self.rest.split_first_chunk() else {
             return Err(self.too_short(N));
@@ -174,7 +202,7 @@ impl<'a> Reader<'a> {
         Ok(*chunk)
     }
 
-    fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
+    pub fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
         let Some((taken, rest)) = self.rest.split_at_checked(length) else {
             return Err(self.too_short(length));
         };

@@ -10,6 +10,7 @@ pub(in crate::kafka) struct ErrorCode(pub i16);
 
 impl ErrorCode {
     pub const NONE: Self = Self(0);
+    pub const OFFSET_OUT_OF_RANGE: Self = Self(1);
     pub const UNKNOWN_TOPIC_OR_PARTITION: Self = Self(3);
     pub const REQUEST_TIMED_OUT: Self = Self(7);
     pub const ILLEGAL_GENERATION: Self = Self(22);

@@ -1,5 +1,5 @@
-//! Fetch, for the times of records: what follows the header of a batch is not read. In and out: see
-//! [`Request`].
+//! Fetch: for the times of records, where what follows the header of a batch is not read, and for the records of one
+//! partition, as bytes. In and out: see [`Request`].
 
 use super::Request;
 use super::codec::{Malformed, Reader, Writer};
@@ -45,55 +45,139 @@ impl Request for Fetch {
     type Answer = Vec<Topic<FetchedPartition>>;
 
     fn write(&self, _version: i16, out: &mut Writer) {
-        let (replica, wait, min_bytes, read_uncommitted) = (-1, 0, 0, 0);
-        out.i32(replica);
-        out.i32(wait);
-        out.i32(min_bytes);
-        out.i32(self.max_bytes);
-        out.i8(read_uncommitted);
-        let (no_session, final_epoch) = (0, -1);
-        out.i32(no_session);
-        out.i32(final_epoch);
-        write_topics(out, &self.topics, |out, &(partition, offset)| {
-            let (leader_epoch, log_start) = (-1, -1);
-            out.i32(partition);
-            out.i32(leader_epoch);
-            out.i64(offset);
-            out.i64(log_start);
-            out.i32(self.partition_max_bytes);
-        });
-        let (forgotten, rack): (&[Topic<i32>], _) = (&[], "");
-        write_topics(out, forgotten, |out, partition| out.i32(*partition));
-        out.string(rack);
+        let limits = (self.max_bytes, self.partition_max_bytes);
+        write_fetch(out, false, limits, &self.topics);
     }
 
     fn read(_version: i16, reader: &mut Reader<'_>) -> Result<Self::Answer, Malformed> {
-        let _throttle_time = reader.i32()?;
-        let error = ErrorCode(reader.i16()?);
-        let _session = reader.i32()?;
-        let mut topics = read_topics(reader, |reader| {
-            let (index, error) = (reader.i32()?, ErrorCode(reader.i16()?));
-            let _high_watermark = reader.i64()?;
-            let _last_stable_offset = reader.i64()?;
-            let _log_start = reader.i64()?;
-            let _aborted = reader.nullable_array(|reader| {
-                let _producer = reader.i64()?;
-                reader.i64()
-            })?;
-            let _preferred_replica = reader.i32()?;
-            let records = reader.nullable_bytes()?.unwrap_or_default();
+        let partition = |reader: &mut Reader<'_>| {
+            let (index, error, _, records) = read_partition(reader)?;
+            let batches = batches(records);
             Ok(FetchedPartition {
                 index,
                 error,
-                batches: batches(records),
+                batches,
             })
-        })?;
+        };
+        let (error, mut topics) = read_fetch(reader, partition)?;
         if !error.is_ok() {
             let partitions = topics.iter_mut().flat_map(|(_, partitions)| partitions);
             partitions.for_each(|partition| partition.error = error);
         }
         Ok(topics)
     }
+}
+
+/// Asks the leader of a partition for its committed records, which it returns at once or not at all.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::kafka) struct FetchRecords {
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+    /// Limit of the records in bytes. A longer first batch comes whole nevertheless.
+    pub max_bytes: i32,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::kafka) struct FetchedRecords {
+    pub error: ErrorCode,
+    /// First offset that the broker still has; -1: unknown.
+    pub log_start: i64,
+    /// Producer and first offset of each aborted transaction that touches the records.
+    pub aborted: Vec<(i64, i64)>,
+    /// Whole batches, and the beginning of one more.
+    pub records: Vec<u8>,
+}
+
+impl Request for FetchRecords {
+    const KEY: i16 = Fetch::KEY;
+    const NAME: &'static str = Fetch::NAME;
+    const VERSIONS: &'static [i16] = Fetch::VERSIONS;
+    const FLEXIBLE_FROM: i16 = Fetch::FLEXIBLE_FROM;
+    type Answer = FetchedRecords;
+
+    fn write(&self, _version: i16, out: &mut Writer) {
+        let topics = [(self.topic.clone(), vec![(self.partition, self.offset)])];
+        write_fetch(out, true, (self.max_bytes, self.max_bytes), &topics);
+    }
+
+    fn read(_version: i16, reader: &mut Reader<'_>) -> Result<Self::Answer, Malformed> {
+        let partition = |reader: &mut Reader<'_>| {
+            let (_, error, (log_start, aborted), records) = read_partition(reader)?;
+            Ok(FetchedRecords {
+                error,
+                log_start,
+                aborted,
+                records: records.to_vec(),
+            })
+        };
+        let (error, topics) = read_fetch(reader, partition)?;
+        let only = topics.into_iter().flat_map(|(_, partitions)| partitions).next();
+        match only {
+            _ if !error.is_ok() => Ok(FetchedRecords {
+                error,
+                log_start: -1,
+                aborted: Vec::new(),
+                records: Vec::new(),
+            }),
+            Some(only) => Ok(only),
+            None => Err(Malformed("the answer has no partition".into())),
+        }
+    }
+}
+
+/// The limits are those of the answer and of each partition, in bytes.
+fn write_fetch(
+    out: &mut Writer,
+    read_committed: bool,
+    (max_bytes, partition_max_bytes): (i32, i32),
+    topics: &[Topic<(i32, i64)>],
+) {
+    let (replica, wait, min_bytes) = (-1, 0, 0);
+    out.i32(replica);
+    out.i32(wait);
+    out.i32(min_bytes);
+    out.i32(max_bytes);
+    out.i8(read_committed.into());
+    let (no_session, final_epoch) = (0, -1);
+    out.i32(no_session);
+    out.i32(final_epoch);
+    write_topics(out, topics, |out, &(partition, offset)| {
+        let (leader_epoch, log_start) = (-1, -1);
+        out.i32(partition);
+        out.i32(leader_epoch);
+        out.i64(offset);
+        out.i64(log_start);
+        out.i32(partition_max_bytes);
+    });
+    let (forgotten, rack): (&[Topic<i32>], _) = (&[], "");
+    write_topics(out, forgotten, |out, partition| out.i32(*partition));
+    out.string(rack);
+}
+
+/// The error of the whole answer, and its partitions.
+fn read_fetch<'a, T>(
+    reader: &mut Reader<'a>,
+    partition: impl FnMut(&mut Reader<'a>) -> Result<T, Malformed>,
+) -> Result<(ErrorCode, Vec<Topic<T>>), Malformed> {
+    let _throttle_time = reader.i32()?;
+    let error = ErrorCode(reader.i16()?);
+    let _session = reader.i32()?;
+    Ok((error, read_topics(reader, partition)?))
+}
+
+/// Index, error, log start and aborted transactions, records.
+type ReadPartition<'a> = (i32, ErrorCode, (i64, Vec<(i64, i64)>), &'a [u8]);
+
+fn read_partition<'a>(reader: &mut Reader<'a>) -> Result<ReadPartition<'a>, Malformed> {
+    let (index, error) = (reader.i32()?, ErrorCode(reader.i16()?));
+    let _high_watermark = reader.i64()?;
+    let _last_stable_offset = reader.i64()?;
+    let log_start = reader.i64()?;
+    let aborted = reader.nullable_array(|reader| Ok((reader.i64()?, reader.i64()?)))?;
+    let _preferred_replica = reader.i32()?;
+    let records = reader.nullable_bytes()?.unwrap_or_default();
+    Ok((index, error, (log_start, aborted.unwrap_or_default()), records))
 }
 
 /// Bytes before the length of a batch and the length itself.

@@ -214,9 +214,9 @@ pub(super) fn write_topics<T>(out: &mut Writer, topics: &[Topic<T>], mut entry: 
     });
 }
 
-pub(super) fn read_topics<T>(
-    reader: &mut Reader<'_>,
-    mut entry: impl FnMut(&mut Reader<'_>) -> Result<T, Malformed>,
+pub(super) fn read_topics<'a, T>(
+    reader: &mut Reader<'a>,
+    mut entry: impl FnMut(&mut Reader<'a>) -> Result<T, Malformed>,
 ) -> Result<Vec<Topic<T>>, Malformed> {
     reader.array(|reader| {
         let topic = (reader.string()?, reader.array(&mut entry)?);

@@ -17,6 +17,7 @@ mod handshake;
 mod leaving;
 mod metadata;
 mod offsets;
+mod records;
 mod topics;
 
 const CORRELATION: i32 = 0x0102_0304;
@@ -117,6 +118,7 @@ fn messages() -> [Message; 16] {
         message::<super::handshake::SaslAuthenticate>(),
         message::<super::metadata::Metadata>(),
         message::<super::fetch::Fetch>(),
+        message::<super::fetch::FetchRecords>(),
         message::<super::offsets::ListOffsets>(),
         message::<super::offsets::OffsetFetch>(),
         message::<super::offsets::OffsetCommit>(),

@@ -2,10 +2,10 @@
 //! topic. Out: whether every order is in the right topic, at least once, with the right content. Pure; uses
 //! no data of the workers.
 
+use crds::dead_letter::HEADER_PREFIX;
+
 use super::orders::{Order, number_in, order, poison_count};
 
-/// Prefix of the headers that contain the reason of a dead letter.
-const HEADER_PREFIX: &str = "kafka-consumer.dev/";
 /// Maximum number of wrong records and of dead letters that are shown.
 const EXAMPLES: usize = 3;
 

@@ -10,6 +10,7 @@ use super::LocalGroup;
 use super::conditions::{Inputs, conditions};
 use crate::api::catch_up::catch_up;
 use crate::api::model::{Group, Oldest, Partition, Summary, Topic, Truth, Worker};
+use crate::api::places::Place;
 use crate::api::unknown::Unknown;
 use crate::local::supervise::WorkerView;
 use crate::reports::{PartitionReport, WorkerReport};
@@ -27,6 +28,17 @@ const OF_REPORT: [&str; 6] = [
 const TOO_SHORT: &str = "measured for less than a second";
 
 impl LocalGroup {
+    /// Where its dead letters are; None: it has no dead letter topic.
+    pub fn dead_letter_place(&self) -> Option<Place> {
+        let valid = &self.prepared.valid;
+        let letters = valid.spec.error_handling.dead_letter.as_ref()?;
+        Some(Place {
+            topic: letters.topic.clone(),
+            kafka: valid.spec.kafka.clone(),
+            credentials: valid.credentials.clone(),
+        })
+    }
+
     pub fn known(&self) -> Group {
         let valid = &self.prepared.valid;
         let workers = self.workers.workers(&self.command.name);
