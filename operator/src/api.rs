@@ -14,6 +14,8 @@ pub mod board;
 pub mod catch_up;
 pub mod command;
 pub mod model;
+pub mod ownership;
+pub mod resource;
 pub mod series;
 pub mod unknown;
 
@@ -27,8 +29,6 @@ pub mod cluster;
 mod guard;
 #[cfg(feature = "api")]
 mod list;
-#[cfg(feature = "api")]
-mod ownership;
 #[cfg(feature = "api")]
 mod parameters;
 #[cfg(feature = "api")]
