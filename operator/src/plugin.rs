@@ -11,6 +11,7 @@ mod advice;
 mod args;
 mod changes;
 mod cluster;
+mod complete;
 mod detail;
 mod error;
 mod logs;
@@ -58,12 +59,21 @@ pub async fn run(args: Args) -> ExitCode {
 }
 
 async fn execute(args: Args, terminal: &mut Terminal) -> Result<u8, Error> {
-    if let Command::Version = args.command {
-        terminal.print(&format!("kubectl-kcg {}", env!("CARGO_PKG_VERSION")))?;
-        return Ok(DONE);
+    match &args.command {
+        Command::Version => {
+            terminal.print(&format!("kubectl-kcg {}", env!("CARGO_PKG_VERSION")))?;
+            Ok(DONE)
+        }
+        Command::Completion => {
+            terminal.print(complete::SCRIPT)?;
+            Ok(DONE)
+        }
+        Command::Complete { words } => complete::run(words, terminal).await,
+        _ => {
+            let cluster = Cluster::connect(&args.target).await?;
+            command(&cluster, args.command, terminal).await
+        }
     }
-    let cluster = Cluster::connect(&args.target).await?;
-    command(&cluster, args.command, terminal).await
 }
 
 async fn command(cluster: &Cluster, command: Command, terminal: &mut Terminal) -> Result<u8, Error> {
@@ -81,7 +91,7 @@ async fn command(cluster: &Cluster, command: Command, terminal: &mut Terminal) -
         Command::Logs(args) => logs::run(cluster, &args, terminal).await,
         Command::Report(args) => report::run(cluster, &args, terminal).await,
         // Answered before the cluster is asked.
-        Command::Version => Ok(DONE),
+        Command::Version | Command::Completion | Command::Complete { .. } => Ok(DONE),
     }
 }
 

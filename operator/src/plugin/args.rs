@@ -70,8 +70,16 @@ pub enum Command {
     Logs(LogsArgs),
     /// Collect what a bug report needs: resources, Events and logs, without Secrets.
     Report(ReportArgs),
+    /// Print a program that completes `kubectl kcg` in every shell that completes kubectl.
+    Completion,
     /// Print the version of the plugin.
     Version,
+    /// What can follow these words.
+    #[command(name = "__complete", hide = true)]
+    Complete {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
 }
 
 /// A group.

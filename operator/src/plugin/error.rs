@@ -24,7 +24,7 @@ pub enum Error {
         hint: String,
     },
     #[error(
-        "this cluster has no resource {0}: the Kafka Consumer Operator is not installed in it, or only in part; check the context, or install the operator with its CRDs (docs/quickstart in its repository)"
+        "this cluster has no resource {0}: the Kafka Consumer Operator is not installed in it, or only in part; check the context, or install the operator with its CRDs (README.md of its repository)"
     )]
     NotInstalled(String),
     #[error("{0}")]

@@ -18,7 +18,7 @@ use super::cluster::{Cluster, escaped};
 use super::detail::detail;
 use super::error::Error;
 use super::logs::{path, pods};
-use super::status::{beside, events};
+use super::status::beside;
 use super::terminal::Terminal;
 use super::view::{GroupView, named};
 use crate::api::resource::{deployment_path, resets_path};
@@ -121,8 +121,22 @@ async fn resources(cluster: &Cluster, group: &GroupView, now: Timestamp, report:
     let of_group = |reset: &Value| reset["spec"]["groupRef"]["name"] == group.key.name.as_str();
     let resets = resets.map(|resets| resets.into_iter().filter(of_group).collect());
     report.add_list("offset-resets.yaml", resets);
-    report.add_list("events.yaml", events(cluster, &group.key).await);
+    let events = cluster
+        .list(&format!("/api/v1/namespaces/{namespace}/events"), "")
+        .await;
+    let events = events.map(|events| events.into_iter().filter(|event| is_of(event, group)).collect());
+    report.add_list("events.yaml", events);
     report.add("cluster-version.json", cluster.text("/version").await);
+}
+
+/// Whether an Event is of the group, or of its Deployment or a ReplicaSet or pod of it.
+fn is_of(event: &Value, group: &GroupView) -> bool {
+    let name = event["involvedObject"]["name"].as_str().unwrap_or_default();
+    let child = group.deployment().name;
+    name == group.key.name
+        || name
+            .strip_prefix(&child)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
 async fn worker_logs(cluster: &Cluster, group: &GroupView, report: &mut Report) {

@@ -148,9 +148,14 @@ async fn once(
         terminal.note(&format!("created kafkaoffsetreset {name}"))?;
     }
     let path = format!("{collection}/{name}");
-    let followed = tokio::select! {
-        followed = follow(cluster, &path, timeout, terminal) => followed,
-        stopped = tokio::signal::ctrl_c() => stopped.map(|()| None).map_err(Error::from),
+    let followed = follow(cluster, &path, timeout, terminal);
+    let followed = match spec.dry_run {
+        // Ctrl-C ends the program, also at the question that follows: nothing is changed yet.
+        true => followed.await,
+        false => tokio::select! {
+            followed = followed => followed,
+            stopped = tokio::signal::ctrl_c() => stopped.map(|()| None).map_err(Error::from),
+        },
     };
     match followed {
         Ok(Some(end)) => Ok(end),

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::args::{Output, StatusArgs};
 use super::cluster::{Cluster, escaped};
-use super::detail::{Beside, Found, detail};
+use super::detail::detail;
+use super::detail::found::{Beside, Found};
 use super::error::Error;
 use super::overview::overview;
 use super::terminal::Terminal;
@@ -87,7 +88,7 @@ pub async fn beside(cluster: &Cluster, group: &GroupView) -> Beside {
 }
 
 /// The Events of a group.
-pub async fn events(cluster: &Cluster, group: &GroupKey) -> Result<Vec<Value>, Error> {
+async fn events(cluster: &Cluster, group: &GroupKey) -> Result<Vec<Value>, Error> {
     let path = format!("/api/v1/namespaces/{}/events", group.namespace);
     let selector = format!(
         "involvedObject.kind=KafkaConsumerGroup,involvedObject.name={}",

@@ -20,20 +20,7 @@ const SECRET_WORDS: [&str; 9] = [
     "api.key",
 ];
 /// Fields whose value only names a Secret or a key in it.
-const NAMES: [&str; 12] = [
-    "secretName",
-    "passwordKey",
-    "usernameKey",
-    "secretKeyRef",
-    "secretRef",
-    "imagePullSecrets",
-    "bearerToken",
-    "credentials",
-    "secret",
-    "secrets",
-    "automountServiceAccountToken",
-    "serviceAccountToken",
-];
+const NAMES: [&str; 3] = ["secretName", "passwordKey", "usernameKey"];
 
 /// A resource without what nobody else should read.
 pub fn redacted(mut resource: Value) -> Value {

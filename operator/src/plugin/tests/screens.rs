@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{condition, failing, group};
-use crate::plugin::detail::{Beside, Found, detail};
+use crate::plugin::detail::detail;
+use crate::plugin::detail::found::{Beside, Found};
 use crate::plugin::overview::overview;
 use crate::plugin::partitions::partitions;
 use crate::plugin::view::GroupView;
