@@ -127,7 +127,7 @@ WORKER_WITHOUT_BUGS='decode kafka offsets health seeded_bugs record retry secret
 
 # The operator's floors, from the highest to the lowest: a room imports only from lower floors.
 OPERATOR_FLOORS='
-run
+run plugin
 args operations
 controller local
 group api

@@ -16,7 +16,9 @@ pub mod board;
 pub mod catch_up;
 pub mod command;
 pub mod model;
+pub mod ownership;
 pub mod places;
+pub mod resource;
 pub mod series;
 pub mod unknown;
 
@@ -36,8 +38,6 @@ pub mod dead_letters;
 mod guard;
 #[cfg(feature = "api")]
 mod list;
-#[cfg(feature = "api")]
-mod ownership;
 #[cfg(feature = "api")]
 mod parameters;
 #[cfg(feature = "api")]

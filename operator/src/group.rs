@@ -6,6 +6,7 @@ pub mod id;
 pub mod members;
 pub mod observed;
 pub mod offset_reset;
+pub mod partition_flags;
 pub mod partition_selection;
 pub mod references;
 pub mod rejection;

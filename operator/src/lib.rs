@@ -7,7 +7,7 @@
 //! other.
 //!
 //! ```text
-//!  6  main  |  run
+//!  6  main  |  run  |  plugin
 //!  5  args  |  operations               siblings
 //!  4  controller  |  local                siblings: neither imports the other
 //!  3  group  |  api                       group is pure: what the resource means; no kube::Client, no rdkafka
@@ -19,6 +19,7 @@
 //! | room | what it does |
 //! |---|---|
 //! | [`run`] | the command line from its start to its exit code |
+//! | [`plugin`] | the kubectl plugin `kubectl kcg`: another program, which needs only the API server |
 //! | [`args`] | flags and environment variables |
 //! | [`controller`] | the Kubernetes controller: watches, reconciles, writes children and status |
 //! | [`operations`] | resources that run once, such as a reset of offsets |
@@ -49,6 +50,7 @@
 //!            -> status      (pure + one patch when something changed)
 //! ```
 
+pub mod plugin;
 pub mod run;
 
 pub mod args;

@@ -17,7 +17,6 @@ mod embedded;
 mod load;
 mod local_group;
 mod manage;
-mod offsets;
 mod plan;
 mod prepare;
 mod rates;
@@ -94,7 +93,9 @@ async fn check(args: &LocalArgs) -> ExitCode {
             async |group| {
                 let found = prepare::programs(&group, &loaded, &folders);
                 let sources = found.iter().map(|(_, source)| source.clone());
-                programs.prepare_all(&args.namespace, sources.collect()).await;
+                programs
+                    .prepare_all(&args.source.namespace, sources.collect())
+                    .await;
                 prepare::without_secrets(&found, &programs)?;
                 prepare::given_postgres_urls(&group, &loaded, &folders)
             },

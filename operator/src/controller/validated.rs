@@ -2,6 +2,7 @@
 //! has it. Out: what everything can be built from, or why not. Changes nothing.
 
 use crds::KafkaConsumerGroup;
+use kube::ResourceExt;
 
 use super::dereference::{DereferenceError, dereference};
 use super::memory::GroupMemory;
@@ -17,6 +18,10 @@ pub async fn validated(
     let context = &scope.context;
     // Nothing is remembered: that is for the reconciles of the group.
     let observed = dereference(scope, group, &mut GroupMemory::default()).await?;
-    context.programs.prepare(sources(group, &observed)).await;
+    let namespace = group.namespace().unwrap_or_default();
+    context
+        .programs
+        .prepare(&namespace, sources(group, &observed))
+        .await;
     Ok(validate(group, &observed, &context.programs, &context.defaults))
 }

@@ -2,6 +2,9 @@
 //! of each partition with its effect, or why the reset is refused. Pure; on Kubernetes and on one machine the
 //! same. Never plans an offset outside of the log.
 
+pub mod flags;
+pub mod table;
+
 use std::collections::BTreeMap;
 
 use crds::KafkaOffsetResetSpec;

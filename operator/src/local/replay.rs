@@ -136,7 +136,9 @@ async fn prepared(args: &ReplayArgs) -> anyhow::Result<PreparedGroup> {
         async |group| {
             let found = prepare::programs(&group, &loaded, &folders);
             let sources = found.into_iter().map(|(_, source)| source);
-            programs.prepare_all(sources.collect()).await;
+            programs
+                .prepare_all(&args.group.source.namespace, sources.collect())
+                .await;
             prepare::prepare(group, &loaded, &brokers, &folders, &programs)
         },
         &source.namespace,

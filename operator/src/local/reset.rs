@@ -3,7 +3,6 @@
 //! members is refused, with their names.
 
 pub mod args;
-mod table;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -20,7 +19,7 @@ use super::session::documents;
 use super::validate::Rules;
 use crate::group::id::id_of;
 use crate::group::members;
-use crate::group::offset_reset::{changes, plan, query, record_offsets, set_record_times};
+use crate::group::offset_reset::{changes, plan, query, record_offsets, set_record_times, table};
 use crate::group::rejection::Rejection;
 use crate::group::wording::count;
 use crate::kafka::KafkaClients;
@@ -49,7 +48,11 @@ pub async fn run(args: &ResetArgs) -> anyhow::Result<ExitCode> {
     if let Ok(times) = clients.record_times(&kafka, &credentials, &records).await {
         set_record_times(&mut plan, &times);
     }
-    print!("{}{}", table::table(&plan), table::summary(&plan, &group_id));
+    print!(
+        "{}{}",
+        table::table(&plan.partitions),
+        table::summary(&plan.totals, &plan.notes, &group_id)
+    );
     if !args.execute {
         if !positions.members.is_empty() {
             println!("note: {}", occupied(&group_id, &positions.members));

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::systems::{
     command::{self, CommandOutput},
     install,
+    local::program,
     wait::until,
     world::World,
 };
@@ -28,6 +29,12 @@ impl World {
             input,
         )
         .await
+    }
+
+    /// `kubectl kcg ARGUMENTS` in the scenario's namespace, with the plugin of this workspace.
+    pub async fn kcg(&self, arguments: &[&str]) -> Result<CommandOutput> {
+        let namespace = ["--namespace", self.namespace.as_str()];
+        command::run(program("kubectl-kcg")?, &[arguments, &namespace].concat(), None).await
     }
 
     /// `kubectl apply --server-side` of YAML or JSON; the output shows whether the API server accepted it.

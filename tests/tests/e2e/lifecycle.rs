@@ -22,10 +22,11 @@ async fn a_paused_group_keeps_its_members_and_reads_nothing_until_it_is_resumed(
             .await?;
         world.kafka.until_drained(&group_id, &input).await?;
         let pods = identities(&world.workers("orders").await?);
+        let shown = world.kcg(&["status", "orders"]).await?.ok("kubectl kcg status")?;
+        assert!(shown.contains("AllPartitionsConsumed"), "{shown}");
 
-        world
-            .patch_group("orders", json!({"spec": {"desiredState": "Paused"}}))
-            .await?;
+        let paused = world.kcg(&["pause", "orders"]).await?.ok("kubectl kcg pause")?;
+        assert!(paused.contains("orders: paused"), "{paused}");
         until("all workers report that they are paused", async || {
             let group = world.group("orders").await?;
             let workers = group.status.clone().unwrap_or_default().workers;
@@ -83,10 +84,25 @@ async fn a_paused_group_keeps_its_members_and_reads_nothing_until_it_is_resumed(
             text.contains("Paused"),
             "kubectl get shows that it is paused: {text}"
         );
+        let shown = world.kcg(&["status", "orders"]).await?.ok("kubectl kcg status")?;
+        assert!(shown.contains("Paused"), "{shown}");
+        let plan = ["reset", "orders", "--to-earliest", "--dry-run"];
+        let plan = world.kcg(&plan).await?.ok("kubectl kcg reset")?;
+        for part in [
+            input.as_str(),
+            "300 offsets will be read again",
+            "this is a dry run",
+        ] {
+            assert!(plan.contains(part), "{part}: {plan}");
+        }
+        assert_eq!(
+            world.kafka.lag(&group_id, &input).await?,
+            300,
+            "a dry run commits nothing"
+        );
 
-        world
-            .patch_group("orders", json!({"spec": {"desiredState": "Running"}}))
-            .await?;
+        let resumed = world.kcg(&["resume", "orders"]).await?.ok("kubectl kcg resume")?;
+        assert!(resumed.contains("orders: running"), "{resumed}");
         world.kafka.until_drained(&group_id, &input).await?;
         world.until_ready("orders", PARTITIONS).await?;
         let verdict = check_records(&second, &world.kafka.read_all(&output).await?)?;

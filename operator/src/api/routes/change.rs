@@ -19,6 +19,7 @@ use crate::api::model::Group;
 use crate::api::ownership::owner;
 use crate::api::parameters::short;
 use crate::api::problem::Problem;
+use crate::api::resource::resource_path;
 use crate::api::shared::Shared;
 use crate::kafka::model::GroupKey;
 
@@ -173,14 +174,4 @@ impl<'a> GroupChange<'a> {
             warning: None,
         })
     }
-}
-
-/// The path of a group at the API server.
-pub fn resource_path(key: &GroupKey) -> String {
-    format!(
-        "/apis/{}/v1alpha1/namespaces/{}/kafkaconsumergroups/{}",
-        crds::names::API_GROUP,
-        key.namespace,
-        key.name
-    )
 }

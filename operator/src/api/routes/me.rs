@@ -6,15 +6,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
-use super::change::resource_path;
 use super::groups::find;
-use super::scale::not_manual;
 use crate::api::caller::{Caller, Session};
 use crate::api::cluster::Right;
 use crate::api::model::Role;
 use crate::api::ownership::owner;
 use crate::api::parameters::{Parameters, group_of};
 use crate::api::problem::Problem;
+use crate::api::resource::{not_manual, resource_path};
 use crate::api::shared::Shared;
 use crate::kafka::model::GroupKey;
 

@@ -18,6 +18,7 @@ use crate::api::caller::{Caller, Session};
 use crate::api::cluster::Cluster;
 use crate::api::parameters::{GroupPath, ResetPath, group_key};
 use crate::api::problem::Problem;
+use crate::api::resource::resets_path;
 use crate::api::shared::{Backend, Shared};
 use crate::kafka::model::GroupKey;
 
@@ -121,7 +122,7 @@ pub async fn post(
     });
     let created = session
         .api_server()
-        .create(&path_of(&key.namespace), &resource)
+        .create(&resets_path(&key.namespace), &resource)
         .await?;
     let reset = OffsetReset::of(created);
     let location = format!(
@@ -149,7 +150,7 @@ pub async fn list(
 ) -> Result<Json<OffsetResets>, Problem> {
     let (session, _) = in_cluster(&caller, &shared)?;
     find(&shared, &caller, &key).await?;
-    let path = format!("{}?limit={PAGE}", path_of(&key.namespace));
+    let path = format!("{}?limit={PAGE}", resets_path(&key.namespace));
     let list = List {
         path: &path,
         most: PAGES,
@@ -209,7 +210,7 @@ pub async fn delete(
     let _slot = cluster.write_slot()?;
     find(&shared, &caller, &key).await?;
     let found = read(session, &key, &reset).await?;
-    let path = format!("{}/{reset}", path_of(&key.namespace));
+    let path = format!("{}/{reset}", resets_path(&key.namespace));
     session.api_server().delete(&path).await?;
     Ok(Json(OffsetReset::of(found)))
 }
@@ -247,11 +248,6 @@ fn in_cluster<'a>(caller: &'a Caller, shared: &'a Shared) -> Result<(&'a Session
     }
 }
 
-/// The resets of a namespace at the API server.
-fn path_of(namespace: &str) -> String {
-    format!("/apis/{API_GROUP}/v1alpha1/namespaces/{namespace}/kafkaoffsetresets")
-}
-
 fn is_of(resource: &Value, key: &GroupKey) -> bool {
     resource["spec"]["groupRef"]["name"] == key.name.as_str()
 }
@@ -267,7 +263,7 @@ async fn read(session: &Session, key: &GroupKey, reset: &str) -> Result<Value, P
             ),
         )
     };
-    let path = format!("{}/{reset}", path_of(&key.namespace));
+    let path = format!("{}/{reset}", resets_path(&key.namespace));
     match session.api_server().get(&path).await {
         Ok(resource) if is_of(&resource, key) => Ok(resource),
         Ok(_) => Err(not_found()),

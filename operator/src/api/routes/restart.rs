@@ -4,7 +4,6 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use jiff::Timestamp;
-use serde_json::json;
 
 use super::change::{Change, GroupChange};
 use crate::api::caller::Caller;
@@ -12,11 +11,9 @@ use crate::api::cluster::Right;
 use crate::api::command::Changed;
 use crate::api::parameters::GroupPath;
 use crate::api::problem::Problem;
+use crate::api::resource::{deployment_path, restart_patch};
 use crate::api::shared::{Backend, Shared};
 use crate::kafka::model::GroupKey;
-
-/// As `kubectl rollout restart` writes it.
-const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
 
 /// Restarts the workers of a group one after the other, as `kubectl rollout restart` does.
 #[utoipa::path(post, path = "/groups/{namespace}/{name}/restart", tag = "groups",
@@ -53,13 +50,10 @@ pub async fn post(
             "the group is stopped, so there are no workers to restart; request the state Running instead",
         ));
     }
-    let annotations = json!({RESTARTED_AT: Timestamp::now()});
-    let patch = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
-    let path = format!(
-        "/apis/apps/v1/namespaces/{}/deployments/{deployment}",
-        key.namespace
-    );
-    session.api_server().patch(&path, &patch).await?;
+    session
+        .api_server()
+        .patch(&deployment_path(&workers), &restart_patch(Timestamp::now()))
+        .await?;
     let done = Changed {
         changed: true,
         warning: None,

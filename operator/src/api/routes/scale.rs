@@ -12,6 +12,7 @@ use crate::api::cluster::Right;
 use crate::api::command::Changed;
 use crate::api::parameters::{GroupPath, Parameters, short};
 use crate::api::problem::Problem;
+use crate::api::resource::not_manual;
 use crate::api::shared::{Backend, Shared};
 
 /// The body of a request for a number of workers.
@@ -71,18 +72,6 @@ pub async fn put(
     let mut answer = Change::of(&key, done);
     answer.1.replicas = Some(replicas);
     Ok(answer)
-}
-
-/// Why the number of workers cannot be set.
-pub fn not_manual(resource: &serde_json::Value) -> Option<String> {
-    let mode = resource["spec"]["scaling"]["mode"]
-        .as_str()
-        .unwrap_or("PartitionCount");
-    (mode != "Manual").then(|| {
-        format!(
-            "the operator decides about the number of workers, because spec.scaling.mode is {mode}; set it to Manual, or change spec.scaling"
-        )
-    })
 }
 
 fn replicas(body: &[u8]) -> Result<u32, Problem> {

@@ -111,7 +111,7 @@ fn message<R: Request>() -> Message {
     }
 }
 
-fn messages() -> [Message; 16] {
+fn messages() -> [Message; 17] {
     [
         message::<super::handshake::ApiVersions>(),
         message::<super::handshake::SaslHandshake>(),

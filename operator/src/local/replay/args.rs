@@ -9,7 +9,7 @@ use crds::offset_reset::{GroupReference, PartitionOffset};
 use crds::replay::{ReplayFrom, ReplayFromType, ReplayTo, ReplayToType};
 use jiff::Timestamp;
 
-use crate::local::offsets::{GivenOffset, Selection, of_partitions, parse_time};
+use crate::group::partition_flags::{GivenOffset, Selection, of_partitions, parse_time};
 use crate::local::source::GroupSource;
 
 /// Run a part of the log through the transforms and writers of a group once more, in its own consumer group. The

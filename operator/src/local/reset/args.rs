@@ -1,12 +1,11 @@
 //! The command line of `local reset`. In: arguments. Out: a [`KafkaOffsetResetSpec`], the same that a cluster
-//! takes as a resource. The flags have the names that users of `kafka-consumer-groups.sh --reset-offsets` know.
+//! takes as a resource.
 
 use clap::Args;
 use crds::KafkaOffsetResetSpec;
-use crds::offset_reset::{GroupReference, ResetTarget, ResetType};
-use jiff::Timestamp;
+use crds::offset_reset::GroupReference;
 
-use crate::local::offsets::{GivenOffset, Selection, of_partitions, parse_time};
+use crate::group::offset_reset::flags::ResetFlags;
 use crate::local::source::GroupSource;
 
 /// Set the committed offsets of a group once. Without --execute, only show what would change. The group must
@@ -17,12 +16,7 @@ pub struct ResetArgs {
     pub group: GroupSource,
 
     #[command(flatten)]
-    pub to: To,
-
-    /// Topic, or some of its partitions: "orders" or "orders:0,1"; may be repeated. Default: all partitions of
-    /// all topics of the group.
-    #[arg(long = "topic", value_name = "TOPIC[:PARTITION,...]")]
-    pub topics: Vec<Selection>,
+    pub reset: ResetFlags,
 
     /// Only show what would change. This is the default.
     #[arg(long, conflicts_with = "execute")]
@@ -33,81 +27,16 @@ pub struct ResetArgs {
     pub execute: bool,
 }
 
-/// Where the group is to continue.
-#[derive(Args, Clone, Debug)]
-#[group(required = true, multiple = false)]
-pub struct To {
-    /// The first record that Kafka still has.
-    #[arg(long)]
-    pub to_earliest: bool,
-
-    /// The end: records that are there now are not read.
-    #[arg(long)]
-    pub to_latest: bool,
-
-    /// The first record at or after this time, for example 2026-01-31T00:00:00Z; the end, if there is none.
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    pub to_datetime: Option<Timestamp>,
-
-    /// This offset of one partition; may be repeated, other partitions stay. An offset alone is for the
-    /// partitions that --topic lists.
-    #[arg(long, value_name = "[TOPIC:PARTITION=]OFFSET", allow_negative_numbers = true)]
-    pub to_offset: Vec<GivenOffset>,
-
-    /// This number of offsets from the committed one: negative to read records again, positive to skip some.
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_shift)]
-    pub shift_by: Option<i64>,
-}
-
-fn parse_shift(text: &str) -> Result<i64, String> {
-    match text.parse() {
-        Ok(0) => Err(
-            "0 changes nothing; use a negative number to read records again, a positive number to skip some"
-                .into(),
-        ),
-        Ok(by) => Ok(by),
-        Err(_) => Err(format!("\"{text}\" is not a number of offsets, for example -100")),
-    }
-}
-
 impl ResetArgs {
     /// What the arguments say about the group of this name.
     pub fn spec(&self, group: &str) -> Result<KafkaOffsetResetSpec, String> {
-        let topics = self.topics.iter().map(|Selection(topic)| topic.clone());
         Ok(KafkaOffsetResetSpec {
             group_ref: GroupReference { name: group.into() },
-            to: self.target()?,
-            topics: topics.collect(),
+            to: self.reset.target()?,
+            topics: self.reset.topics(),
             dry_run: !self.execute,
             stop_group: false,
             ttl_seconds_after_finished: None,
-        })
-    }
-
-    fn target(&self) -> Result<ResetTarget, String> {
-        let To {
-            to_earliest,
-            to_datetime,
-            to_offset,
-            shift_by,
-            ..
-        } = &self.to;
-        let offsets = match to_offset.is_empty() {
-            true => None,
-            false => Some(of_partitions("--to-offset", to_offset, &self.topics)?),
-        };
-        let kind = match (to_datetime, &offsets, shift_by) {
-            (Some(_), ..) => ResetType::Timestamp,
-            (_, Some(_), _) => ResetType::Offsets,
-            (.., Some(_)) => ResetType::Shift,
-            _ if *to_earliest => ResetType::Earliest,
-            _ => ResetType::Latest,
-        };
-        Ok(ResetTarget {
-            kind,
-            timestamp: *to_datetime,
-            offsets,
-            by: *shift_by,
         })
     }
 }

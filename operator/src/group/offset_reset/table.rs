@@ -1,9 +1,8 @@
-//! The text of a plan. In: a plan. Out: a table with one row per partition, and a summary. Pure.
+//! The text of a plan. In: a plan, or the status of a reset. Out: a table with one row per partition, and a summary. Pure.
 
 use comfy_table::{CellAlignment, Table, presets};
-use crds::offset_reset::PlannedPartition;
+use crds::offset_reset::{PlannedPartition, ResetTotals};
 
-use crate::group::offset_reset::Plan;
 use crate::group::wording::count;
 
 const HEADER: [&str; 9] = [
@@ -21,11 +20,11 @@ const HEADER: [&str; 9] = [
 const NUMBERS: std::ops::RangeInclusive<usize> = 1..=6;
 
 /// One row per partition. Numbers have no separators, so that they can be copied.
-pub fn table(plan: &Plan) -> String {
+pub fn table(partitions: &[PlannedPartition]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(HEADER);
-    for planned in &plan.partitions {
+    for planned in partitions {
         table.add_row(row(planned));
     }
     for index in NUMBERS {
@@ -57,8 +56,7 @@ fn row(planned: &PlannedPartition) -> [String; HEADER.len()] {
 }
 
 /// The effect of the plan, and its notes.
-pub fn summary(plan: &Plan, group_id: &str) -> String {
-    let totals = &plan.totals;
+pub fn summary(totals: &ResetTotals, notes: &[String], group_id: &str) -> String {
     let mut text = format!(
         "consumer group {group_id}: {} of {} partitions change, {} will be read again, {} will not be read\n",
         totals.changed,
@@ -66,7 +64,7 @@ pub fn summary(plan: &Plan, group_id: &str) -> String {
         count(totals.again, "offset"),
         count(totals.skipped, "offset"),
     );
-    for note in &plan.notes {
+    for note in notes {
         text.push_str(&format!("note: {note}\n"));
     }
     text
@@ -74,13 +72,11 @@ pub fn summary(plan: &Plan, group_id: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crds::offset_reset::ResetTotals;
-
     use super::*;
 
     #[test]
     fn every_partition_has_a_row_and_the_summary_says_what_it_means() {
-        let plan = Plan {
+        let plan = crate::group::offset_reset::Plan {
             partitions: vec![
                 PlannedPartition {
                     topic: "orders".into(),
@@ -116,7 +112,7 @@ mod tests {
             notes: vec!["1 partition is left out".into()],
             cluster_id: None,
         };
-        let table = table(&plan);
+        let table = table(&plan.partitions);
         let rows: Vec<Vec<&str>> = table
             .lines()
             .map(|line| line.split_whitespace().collect())
@@ -127,7 +123,7 @@ mod tests {
         );
         assert_eq!(rows[2][..7], ["orders", "1", "-", "0", "-", "0", "0"]);
         assert!(table.contains("900 is below"), "{table}");
-        let summary = summary(&plan, "shop.orders");
+        let summary = summary(&plan.totals, &plan.notes, "shop.orders");
         for part in [
             "shop.orders: 2 of 2 partitions",
             "500 offsets will be read again",
