@@ -62,7 +62,10 @@ async fn a_replay_processes_its_part_of_the_log_beside_the_group_also_after_kill
         assert_eq!((look.phase, totals.records), (Some(ReplayPhase::Succeeded), all));
         for planned in &look.partitions {
             assert_eq!((planned.from, planned.to), (0, RECORDS), "{planned:?}");
-            assert!(planned.from_time.is_some() && planned.topic_id.is_some(), "{planned:?}");
+            assert!(
+                planned.from_time.is_some() && planned.topic_id.is_some(),
+                "{planned:?}"
+            );
         }
         assert_eq!(look.job_name, None);
         let typo = until_ended(world, "typo").await?.status.context("a status")?;
@@ -89,11 +92,18 @@ async fn a_replay_processes_its_part_of_the_log_beside_the_group_also_after_kill
         })
         .await?;
         let replay_id = running.group_id.context("a group id")?;
-        assert!(replay_id.starts_with(&format!("{id}.replay.middle.")), "{replay_id}");
+        assert!(
+            replay_id.starts_with(&format!("{id}.replay.middle.")),
+            "{replay_id}"
+        );
         assert_eq!(running.workers, Some(2));
         let pods = until("both workers of the replay run", async || {
             let pods = world.pods(&format!("{REPLAY_LABEL}=middle")).await?;
-            ensure!(pods.iter().filter(|pod| pod_ready(pod)).count() == 2, "{:?}", identities(&pods));
+            ensure!(
+                pods.iter().filter(|pod| pod_ready(pod)).count() == 2,
+                "{:?}",
+                identities(&pods)
+            );
             Ok(pods)
         })
         .await?;
@@ -110,7 +120,10 @@ async fn a_replay_processes_its_part_of_the_log_beside_the_group_also_after_kill
         assert_eq!(done.phase, Some(ReplayPhase::Succeeded), "{:?}", done.message);
         let totals = done.totals.context("totals")?;
         let wanted = (TO - FROM) * i64::from(PARTITIONS);
-        assert_eq!((totals.records, totals.processed, totals.percent), (wanted, wanted, 100));
+        assert_eq!(
+            (totals.records, totals.processed, totals.percent),
+            (wanted, wanted, 100)
+        );
         assert!(done.notes.is_empty(), "{:?}", done.notes);
         assert_replayed(world, &input, &output, &written).await?;
 
@@ -120,10 +133,19 @@ async fn a_replay_processes_its_part_of_the_log_beside_the_group_also_after_kill
         assert_eq!(world.group("orders").await?.metadata.generation, generation);
         // The broker shows no group that was deleted, or one that is Dead.
         let left = world.kafka.group(&replay_id).await?;
-        assert!(left.is_none_or(|(state, _)| state == "Dead"), "{replay_id} was not deleted");
+        assert!(
+            left.is_none_or(|(state, _)| state == "Dead"),
+            "{replay_id} was not deleted"
+        );
         let events = ["get", "events", "-o", "jsonpath={.items[*].reason}"];
         let events = world.kubectl(&events, None).await?.ok("kubectl get events")?;
-        for reason in ["DryRun", "WriterNotInGroup", "Started", "ReplayStarted", "Replayed"] {
+        for reason in [
+            "DryRun",
+            "WriterNotInGroup",
+            "Started",
+            "ReplayStarted",
+            "Replayed",
+        ] {
             assert!(events.contains(reason), "{reason} is not among {events}");
         }
         Ok(())
@@ -146,7 +168,10 @@ async fn assert_replayed(
             false => others.insert(value),
         };
     }
-    ensure!(wanted.len() as i64 == (TO - FROM) * i64::from(PARTITIONS), "values differ");
+    ensure!(
+        wanted.len() as i64 == (TO - FROM) * i64::from(PARTITIONS),
+        "values differ"
+    );
     let mut replayed = BTreeMap::<String, usize>::new();
     for record in world.kafka.read_all(output).await? {
         let before = written.get(&record.partition).copied().unwrap_or(0);
@@ -156,10 +181,16 @@ async fn assert_replayed(
     }
     let outside = replayed.keys().filter(|value| others.contains(*value)).count();
     assert_eq!(outside, 0, "records outside of the bounds were replayed");
-    let missing = wanted.iter().filter(|value| !replayed.contains_key(*value)).count();
+    let missing = wanted
+        .iter()
+        .filter(|value| !replayed.contains_key(*value))
+        .count();
     assert_eq!(missing, 0, "records of the part were not replayed");
     let twice = replayed.values().filter(|times| **times > 1).count();
-    println!("  {} records, {twice} of them more than once, because a worker was killed", replayed.len());
+    println!(
+        "  {} records, {twice} of them more than once, because a worker was killed",
+        replayed.len()
+    );
     Ok(())
 }
 

@@ -20,31 +20,32 @@ fn progress_is_what_is_committed_and_what_is_unknown_stays_as_it_was() {
     assert!(
         running
             .message
-            .starts_with("2 workers for 20 offsets of 2 partitions"),
+            .starts_with("workers: 2; to process: 20 offsets of 2 partitions"),
         "{}",
         running.message
     );
 }
 
 #[test]
-fn a_worker_that_cannot_start_is_named() {
+fn a_worker_that_cannot_start_is_named_and_one_that_was_replaced_is_not() {
     let scenario = Scenario::in_phase(ReplayPhase::Running);
-    let mut look = look([None, None], Job::Active(1));
-    look.ends = vec![PodEnd {
-        name: "again-replay-x".into(),
-        exit_code: None,
-        problem: Some("image registry/worker:1 cannot be pulled".into()),
-    }];
-    let Next::Step(Step::Run(running)) = scenario.after_look(look) else {
-        panic!("it may start later");
+    let message = |workers, exit_code| {
+        let mut look = look([None, None], Job::Active(workers));
+        look.ends = vec![PodEnd {
+            name: "again-replay-x".into(),
+            exit_code,
+            problem: Some("image registry/worker:1 cannot be pulled".into()),
+        }];
+        match scenario.after_look(look) {
+            Next::Step(Step::Run(running)) => running.message,
+            other => panic!("it may start later: {other:?}"),
+        }
     };
-    assert!(
-        running
-            .message
-            .ends_with("; pod again-replay-x: image registry/worker:1 cannot be pulled"),
-        "{}",
-        running.message
-    );
+    let named = "; pod again-replay-x: image registry/worker:1 cannot be pulled";
+    for (workers, exit_code, is_named) in [(1, None, true), (1, Some(137), false), (0, Some(137), true)] {
+        let message = message(workers, exit_code);
+        assert_eq!(message.ends_with(named), is_named, "{message}");
+    }
 }
 
 #[test]
