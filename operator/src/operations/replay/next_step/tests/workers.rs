@@ -1,5 +1,7 @@
 //! A replay whose workers run, or have run.
 
+use crds::client_config::transactional_ids;
+
 use super::super::super::configuration::narrowed;
 use super::*;
 use crate::fixtures::validated;
@@ -174,4 +176,21 @@ fn a_replay_uses_only_its_writers_and_what_they_reference() {
 fn large_plans_are_looked_at_less_often() {
     assert_eq!(interval(1).as_secs(), 3);
     assert_eq!(interval(4096).as_secs(), 35);
+}
+
+#[test]
+fn transactions_of_a_replay_are_not_those_of_the_group_and_need_no_other_acl() {
+    let group = "shop.orders";
+    let replay = group_id_of(group, "again", "0a1b2c3d-4e5f");
+    let of_group = transactional_ids(group, "orders-worker-a");
+    let of_replay = transactional_ids(&replay, "again-replay-a");
+    assert!(of_replay.iter().all(|id| !of_group.contains(id)));
+    // A worker of another replay, or of the group, may have the same name.
+    let same_name = transactional_ids(group, "again-replay-a");
+    assert!(of_replay.iter().all(|id| !same_name.contains(id)));
+    let prefix = format!("{group}.");
+    assert!(
+        of_replay.iter().all(|id| id.starts_with(&prefix)),
+        "{of_replay:?}"
+    );
 }
