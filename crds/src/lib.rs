@@ -17,8 +17,8 @@
 //! | 3 | [`client_config`] | the librdkafka properties of a group |
 //! | 3 | [`dead_letter`] | the headers of dead letters: names, forms, a parser |
 //! | 2 | [`spec`] | the desired state, with the rules beside the fields |
+//! | 2 | [`replay`] | the `KafkaReplay` resource |
 //! | 1 | [`offset_reset`] | the `KafkaOffsetReset` resource |
-//! | 1 | [`replay`] | the `KafkaReplay` resource |
 //! | 1 | [`status`] | the observed state: conditions, lag, workers |
 //! | 1 | [`incarnation`] | one run of a worker process: the `client.id` of its consumer |
 //! | 1 | [`names`] | names, labels and paths that operator, worker, chart and tests share |

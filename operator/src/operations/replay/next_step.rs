@@ -256,7 +256,7 @@ impl<'a> Situation<'a> {
             ))),
             Job::Leftover(name) => Next::Step(self.wait(
                 "WaitingForDeletion",
-                format!("Job {name} still belongs to a deleted KafkaReplay of this name; waiting until Kubernetes has deleted it"),
+                format!("Job {name} is being deleted, or belongs to a deleted KafkaReplay of this name; waiting until Kubernetes has deleted it"),
                 Some(SOON),
             )),
             Job::Active(workers) => Next::Step(Step::Run(Running {

@@ -51,20 +51,18 @@ pub fn interval(partitions: usize) -> Duration {
     Duration::from_secs(3 + u64::try_from(partitions).unwrap_or(0) / 128)
 }
 
-/// Who does what, and what is in the way.
+/// Who does what, and what is in the way. A pod that has ended is replaced, so it matters only if none is left.
 pub fn running(workers: i32, partitions: &[ReplayPartition], ends: &[PodEnd]) -> String {
     let totals = replay::totals(partitions);
     let mut message = format!(
-        "{} for {} of {}",
-        count(workers, "worker"),
+        "workers: {workers}; to process: {} of {}",
         count(totals.records, "offset"),
         count(totals.partitions, "partition")
     );
-    if let Some(problem) = ends
-        .iter()
-        .find_map(|end| end.problem.as_ref().map(|problem| (end, problem)))
-    {
-        message.push_str(&format!("; pod {}: {}", problem.0.name, problem.1));
+    let mut matters = ends.iter().filter(|end| end.exit_code.is_none() || workers == 0);
+    let first = matters.find_map(|end| Some((&end.name, end.problem.as_ref()?)));
+    if let Some((pod, problem)) = first {
+        message.push_str(&format!("; pod {pod}: {problem}"));
     }
     message
 }

@@ -1,5 +1,7 @@
 //! A replay whose workers run, or have run.
 
+use crds::client_config::transactional_ids;
+
 use super::super::super::configuration::narrowed;
 use super::*;
 use crate::fixtures::validated;
@@ -20,31 +22,32 @@ fn progress_is_what_is_committed_and_what_is_unknown_stays_as_it_was() {
     assert!(
         running
             .message
-            .starts_with("2 workers for 20 offsets of 2 partitions"),
+            .starts_with("workers: 2; to process: 20 offsets of 2 partitions"),
         "{}",
         running.message
     );
 }
 
 #[test]
-fn a_worker_that_cannot_start_is_named() {
+fn a_worker_that_cannot_start_is_named_and_one_that_was_replaced_is_not() {
     let scenario = Scenario::in_phase(ReplayPhase::Running);
-    let mut look = look([None, None], Job::Active(1));
-    look.ends = vec![PodEnd {
-        name: "again-replay-x".into(),
-        exit_code: None,
-        problem: Some("image registry/worker:1 cannot be pulled".into()),
-    }];
-    let Next::Step(Step::Run(running)) = scenario.after_look(look) else {
-        panic!("it may start later");
+    let message = |workers, exit_code| {
+        let mut look = look([None, None], Job::Active(workers));
+        look.ends = vec![PodEnd {
+            name: "again-replay-x".into(),
+            exit_code,
+            problem: Some("image registry/worker:1 cannot be pulled".into()),
+        }];
+        match scenario.after_look(look) {
+            Next::Step(Step::Run(running)) => running.message,
+            other => panic!("it may start later: {other:?}"),
+        }
     };
-    assert!(
-        running
-            .message
-            .ends_with("; pod again-replay-x: image registry/worker:1 cannot be pulled"),
-        "{}",
-        running.message
-    );
+    let named = "; pod again-replay-x: image registry/worker:1 cannot be pulled";
+    for (workers, exit_code, is_named) in [(1, None, true), (1, Some(137), false), (0, Some(137), true)] {
+        let message = message(workers, exit_code);
+        assert_eq!(message.ends_with(named), is_named, "{message}");
+    }
 }
 
 #[test]
@@ -173,4 +176,21 @@ fn a_replay_uses_only_its_writers_and_what_they_reference() {
 fn large_plans_are_looked_at_less_often() {
     assert_eq!(interval(1).as_secs(), 3);
     assert_eq!(interval(4096).as_secs(), 35);
+}
+
+#[test]
+fn transactions_of_a_replay_are_not_those_of_the_group_and_need_no_other_acl() {
+    let group = "shop.orders";
+    let replay = group_id_of(group, "again", "0a1b2c3d-4e5f");
+    let of_group = transactional_ids(group, "orders-worker-a");
+    let of_replay = transactional_ids(&replay, "again-replay-a");
+    assert!(of_replay.iter().all(|id| !of_group.contains(id)));
+    // A worker of another replay, or of the group, may have the same name.
+    let same_name = transactional_ids(group, "again-replay-a");
+    assert!(of_replay.iter().all(|id| !same_name.contains(id)));
+    let prefix = format!("{group}.");
+    assert!(
+        of_replay.iter().all(|id| id.starts_with(&prefix)),
+        "{of_replay:?}"
+    );
 }
