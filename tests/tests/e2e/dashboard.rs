@@ -263,7 +263,7 @@ async fn dead_letters(browser: &Browser, url: &str) -> Result<()> {
     browser
         .until(
             "the dialog shows the error and the value",
-            "document.querySelector('dialog')?.open && document.querySelector('dialog .error')?.innerText.length > 5 && document.querySelector('dialog pre[aria-label=Value]')?.innerText.includes('o-0000')",
+            "document.querySelector('dialog')?.open && document.querySelector('dialog .error')?.innerText.length > 5 && document.querySelector('dialog pre[aria-label=Value]')?.innerText.includes('o-0')",
         )
         .await?;
     assert_eq!(

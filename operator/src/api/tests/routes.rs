@@ -176,6 +176,8 @@ async fn the_document_describes_every_route() {
         [
             "/api/v1/groups",
             "/api/v1/groups/{namespace}/{name}",
+            "/api/v1/groups/{namespace}/{name}/dead-letters",
+            "/api/v1/groups/{namespace}/{name}/dead-letters/{partition}/{offset}",
             "/api/v1/groups/{namespace}/{name}/events",
             "/api/v1/groups/{namespace}/{name}/offset-resets",
             "/api/v1/groups/{namespace}/{name}/offset-resets/{reset}",

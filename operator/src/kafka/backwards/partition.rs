@@ -83,15 +83,16 @@ impl<T: Send + 'static> Reading<T> {
             let size = answer.records.len();
             cost.bytes += size;
             match chunk::reach(&answer.records) {
-                Reach::To(last, more) if last + 1 < end => {
+                Reach::To(last, more) if last.saturating_add(1) < end => {
                     // An answer ends with a segment of the log, also if it is short.
-                    if !more && size < max_bytes as usize / 2 && parts.len() < PARTS {
+                    if !more && size < CHUNK as usize / 2 && parts.len() < PARTS {
                         parts.push((at, answer));
                         continue;
                     }
                     // Too much for one step: a smaller one, so that the newest are known first. These bytes are
                     // read again later.
-                    self.step = ((last + 1 - from) / 2).min((end - from) / 2).max(1);
+                    let covered = last.saturating_add(1).saturating_sub(from);
+                    self.step = (covered / 2).min((end - from) / 2).max(1);
                     from = self.start.max(end - self.step);
                     parts.clear();
                     continue;

@@ -109,7 +109,7 @@ fn compressed(body: &[u8]) -> Vec<(i16, Vec<u8>)> {
 fn owned(record: &Record<'_>) -> Owned {
     let bytes = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
     let headers = record.headers.iter();
-    let headers = headers.map(|(name, value)| (String::from_utf8(name.to_vec()).unwrap(), bytes(*value)));
+    let headers = headers.map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), bytes(*value)));
     (
         record.offset,
         record.timestamp,
