@@ -14,7 +14,7 @@ The plugin uses your kubeconfig and your rights. It never reads Secrets.";
 
 /// Shows and changes KafkaConsumerGroups.
 #[derive(Parser, Debug)]
-#[command(name = "kubectl-kcg", bin_name = "kubectl kcg", version, about, after_help = AFTER)]
+#[command(name = "kubectl-kcg", bin_name = "kubectl kcg", version, after_help = AFTER)]
 pub struct Args {
     #[command(flatten)]
     pub target: Target,

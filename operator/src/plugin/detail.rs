@@ -75,7 +75,7 @@ fn head(group: &GroupView, now: Timestamp) -> String {
             }
         }
     }
-    if !group.is_observed() {
+    if !group.is_observed() && status.observed_generation.is_some() {
         let generation = group.resource["metadata"]["generation"].as_i64();
         let late = format!(
             "the status describes generation {} of the spec, which is at {}; the operator has not seen the last change yet",

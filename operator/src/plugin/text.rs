@@ -109,7 +109,7 @@ mod tests {
         let rows = vec![vec!["a".into(), "1".into()], vec!["b\nc".into(), "100".into()]];
         assert_eq!(
             table(&["NAME", "N"], rows, &[1]),
-            "NAME     N\na        1\nb c    100\n"
+            "NAME    N\na       1\nb c   100\n"
         );
     }
 

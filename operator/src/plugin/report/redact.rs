@@ -85,7 +85,8 @@ pub fn without_login(text: &str) -> String {
     let mut rest = text;
     while let Some(start) = rest.find("://").map(|colon| colon + 3) {
         let (before, after) = rest.split_at(start);
-        let end = |c: char| c.is_whitespace() || ['"', '\'', ')', ','].contains(&c);
+        // Neither may be in a URL; everything else may be in a password.
+        let end = |c: char| c.is_whitespace() || c == '"';
         let (url, after) = after.split_at(after.find(end).unwrap_or(after.len()));
         let (login, host) = url
             .rsplit_once('@')
@@ -106,6 +107,9 @@ pub fn without_login(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::char::range;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -183,9 +187,24 @@ mod tests {
                 "https://host/a (https://host:1/b)",
             ),
             ("a://u:p/w?x@h/b, c://u@h", "a://REDACTED@h/b, c://REDACTED@h"),
+            ("a://u:p,)w@h/b", "a://REDACTED@h/b"),
             ("\"http://h?k=v\" ://", "\"http://h?REDACTED\" ://"),
         ] {
             assert_eq!(without_login(text), shown);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_password_of_a_url_stays_whatever_its_characters(
+            characters in vec(range('!', '~'), 1..20),
+            before in vec(range(' ', '~'), 0..20),
+        ) {
+            let password: String = characters.into_iter().filter(|c| *c != '"').chain("hunter2".chars()).collect();
+            let before: String = before.into_iter().collect();
+            let shown = without_login(&format!("{before} postgres://me:{password}@db:5432/x and more"));
+            prop_assert!(!shown.contains("hunter2"), "{}", shown);
+            prop_assert!(shown.ends_with("@db:5432/x and more"), "{}", shown);
         }
     }
 }
