@@ -318,7 +318,8 @@ impl Model {
             return;
         }
         self.position = self.position.max(self.log_start);
-        match self.records.range(self.position..self.visible).next().copied() {
+        let readable = self.position..self.visible.max(self.position);
+        match self.records.range(readable).next().copied() {
             Some(offset) => {
                 self.position = offset + 1;
                 read(&mut self.entry, offset);
