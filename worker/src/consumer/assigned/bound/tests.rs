@@ -39,7 +39,8 @@ fn assigned(
     );
     let finished = committed
         .as_ref()
-        .map(|position| commit_metadata::decode(position.offset, &position.metadata).unwrap());
+        // As a worker does: what it cannot read is read again.
+        .map(|position| commit_metadata::decode(position.offset, &position.metadata).unwrap_or_default());
     let at = bound.start(committed.as_ref().map(|position| position.offset));
     let start = Start {
         partition: TopicPartition::new("t", 0),
@@ -318,7 +319,8 @@ impl Model {
             return;
         }
         self.position = self.position.max(self.log_start);
-        match self.records.range(self.position..self.visible).next().copied() {
+        let readable = self.position..self.visible.max(self.position);
+        match self.records.range(readable).next().copied() {
             Some(offset) => {
                 self.position = offset + 1;
                 read(&mut self.entry, offset);
