@@ -12,13 +12,16 @@ pub mod process;
 mod queue;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 #[cfg(feature = "vrl")]
 use std::time::Duration;
 
 #[cfg(feature = "vrl")]
+use futures::FutureExt as _;
+#[cfg(feature = "vrl")]
+use futures::future::{BoxFuture, Shared};
+#[cfg(feature = "vrl")]
 use queue::FairQueue;
-use tokio::sync::OnceCell;
 
 use crate::digest::hash;
 use crate::sync::lock;
@@ -64,12 +67,19 @@ pub struct Programs {
     /// Why the last process could not be started, whatever its program.
     #[cfg(feature = "vrl")]
     failure: Mutex<Option<String>>,
+    /// Compilations that wait or run, by namespace and digest: a reconcile that asks again waits for the same one.
+    #[cfg(feature = "vrl")]
+    running: Mutex<HashMap<Key, Shared<BoxFuture<'static, ()>>>>,
 }
+
+/// A namespace and the digest of a program.
+#[cfg(feature = "vrl")]
+type Key = (String, String);
 
 /// What is known of one program.
 #[derive(Debug, Default)]
 struct Program {
-    verdict: OnceCell<Verdict>,
+    verdict: OnceLock<Verdict>,
     /// Why the last process of this program ended without a verdict.
     #[cfg(feature = "vrl")]
     failure: Mutex<Option<String>>,
@@ -93,6 +103,8 @@ impl Default for Programs {
             processes: None,
             #[cfg(feature = "vrl")]
             failure: Mutex::default(),
+            #[cfg(feature = "vrl")]
+            running: Mutex::default(),
         }
     }
 }
@@ -176,22 +188,36 @@ impl Programs {
         if self.processes.is_none() {
             return;
         }
-        let unknown: Vec<String> = sources
+        let unknown = sources
             .into_iter()
-            .filter(|source| !self.program(source).verdict.initialized())
-            .collect();
-        if unknown.is_empty() {
-            return;
+            .filter(|source| self.program(source).verdict.get().is_none());
+        let running: Vec<_> = unknown.map(|source| self.start(namespace, source)).collect();
+        for compilation in running {
+            compilation.await;
         }
-        // A task of its own: it continues when the caller stops waiting.
-        let (programs, namespace) = (self.clone(), namespace.to_string());
-        let work = tokio::spawn(async move {
-            for source in unknown {
-                programs.compile(&namespace, &source).await;
-            }
-        });
-        // An error is a panic: the verdict stays unknown.
-        drop(work.await);
+    }
+
+    /// A compilation of `source`, which continues when the caller stops waiting: the one that runs, or a new one.
+    #[cfg(feature = "vrl")]
+    fn start(self: &Arc<Self>, namespace: &str, source: String) -> Shared<BoxFuture<'static, ()>> {
+        let key = (namespace.to_string(), hash(source.as_bytes()));
+        let mut running = lock(&self.running);
+        if let Some(compilation) = running.get(&key) {
+            return compilation.clone();
+        }
+        let ends = Ends(self.clone(), key.clone());
+        // Spawned when somebody waits for it, which is never while the lock is held.
+        let compilation = async move {
+            let work = tokio::spawn(async move {
+                let Ends(programs, (namespace, _)) = &ends;
+                programs.compile(namespace, &source).await;
+            });
+            // An error is a panic: the verdict stays unknown.
+            drop(work.await);
+        };
+        let compilation = compilation.boxed().shared();
+        running.insert(key, compilation.clone());
+        compilation
     }
 
     #[cfg(not(feature = "vrl"))]
@@ -204,19 +230,20 @@ impl Programs {
     async fn compile(self: &Arc<Self>, namespace: &str, source: &str) {
         let Some(processes) = &self.processes else { return };
         let program = self.program(source);
+        let mut verdict = processes.compile(&program, namespace, source).await;
         let mut killed = false;
-        let verdict = program.verdict.get_or_try_init(async || {
-            let verdict = processes.compile(namespace, source).await;
-            let Err(process::Error::Timeout(after)) = verdict else {
-                return verdict;
-            };
+        if let Err(process::Error::Timeout(after)) = verdict {
             killed = true;
-            Ok(Verdict::Invalid(format!(
+            verdict = Ok(Verdict::Invalid(format!(
                 "the VRL program is too slow to compile: the compiler was stopped after {} s, twice; simplify it, split it into several transforms, or raise the CPU limit of the operator",
                 after.as_secs()
-            )))
-        });
-        let failure = verdict.await.err();
+            )));
+        }
+        let failure = match verdict {
+            // Err: the same program of another namespace was faster.
+            Ok(verdict) => program.verdict.set(verdict).err().and(None),
+            Err(error) => Some(error),
+        };
         if let Some(error) = &failure {
             tracing::warn!(%error, "cannot compile a VRL program; it is tried again");
         }
@@ -247,15 +274,35 @@ impl Programs {
     }
 }
 
+/// A compilation; when the value is dropped, it has ended.
+#[cfg(feature = "vrl")]
+struct Ends(Arc<Programs>, Key);
+
+#[cfg(feature = "vrl")]
+impl Drop for Ends {
+    fn drop(&mut self) {
+        lock(&self.0.running).remove(&self.1);
+    }
+}
+
 #[cfg(feature = "vrl")]
 impl Processes {
     /// Err: nothing is known, and another try may succeed.
-    async fn compile(&self, namespace: &str, source: &str) -> Result<Verdict, process::Error> {
+    async fn compile(
+        &self,
+        program: &Program,
+        namespace: &str,
+        source: &str,
+    ) -> Result<Verdict, process::Error> {
         let limits = crds::vrl_program::Limits::OPERATOR;
         let short = crds::vrl_program::Limits { cpu: QUICK, ..limits };
         let compile = |limits| process::compile(&self.program, source, limits, self.kill_after);
         let outcome = {
             let _turn = self.quick.turn(namespace).await;
+            // Another namespace with the same program may have been first.
+            if let Some(known) = program.verdict.get() {
+                return Ok(known.clone());
+            }
             compile(short).await
         };
         let killed = |outcome: &Result<_, _>| matches!(outcome, Err(process::Error::Timeout(_)));
@@ -267,6 +314,9 @@ impl Processes {
             Err(error) => return Err(error),
         }
         let _turn = self.slow.turn(namespace).await;
+        if let Some(known) = program.verdict.get() {
+            return Ok(known.clone());
+        }
         let mut outcome = compile(limits).await;
         // The machine may be busy, as when many programs start: only a second timeout counts.
         if killed(&outcome) && !killed_before {

@@ -55,7 +55,7 @@ impl CommitState {
     ) -> Option<Position> {
         let position = match dispatched {
             Some(offset) => offset.map(|offset| (offset, self.only_topic())),
-            None => tracker.committable().map(|offset| {
+            None => committable(tracker, cursor).map(|offset| {
                 (
                     offset,
                     self.metadata(tracker, cursor, self.metadata_limit, offset),
@@ -135,17 +135,17 @@ impl CommitState {
         commit_metadata::encode(
             metadata_limit,
             offset,
-            &out_of_order(tracker, cursor, metadata_limit.ranges()),
+            &out_of_order_above(tracker, cursor, metadata_limit.ranges(), offset),
         )
     }
 
     /// True when the metadata of a commit can list all out-of-order completions. If not, a transaction must
     /// not be committed.
     pub fn metadata_fits(&self, tracker: &Tracker, cursor: &ReadCursor) -> bool {
-        let Some(offset) = tracker.committable() else {
+        let Some(offset) = committable(tracker, cursor) else {
             return true;
         };
-        let ranges = out_of_order(tracker, cursor, self.metadata_limit.ranges() + 1);
+        let ranges = out_of_order_above(tracker, cursor, self.metadata_limit.ranges() + 1, offset);
         let text = self.of_topic(self.metadata_limit, |left| {
             commit_metadata::encode(left, offset, &ranges)
         });
@@ -183,6 +183,28 @@ impl CommitState {
         self.committed = Some(position);
         Some(offset)
     }
+}
+
+/// The offset below which everything is finished. Where the watermark has reached records that an earlier owner has
+/// finished, it is their end: the metadata cannot list what begins at the offset itself.
+fn committable(tracker: &Tracker, cursor: &ReadCursor) -> Option<Offset> {
+    let watermark = tracker.committable()?;
+    let mut unread = cursor.unread_finished();
+    let reached = unread.find(|range| range.start <= watermark && watermark < range.end);
+    Some(reached.map_or(watermark, |range| range.end))
+}
+
+/// The same as [`out_of_order`] above an offset that [`committable`] returned.
+fn out_of_order_above(
+    tracker: &Tracker,
+    cursor: &ReadCursor,
+    limit: usize,
+    offset: Offset,
+) -> Vec<Range<Offset>> {
+    let mut ranges = out_of_order(tracker, cursor, limit + 1);
+    ranges.retain(|range| range.start > offset);
+    ranges.truncate(limit);
+    ranges
 }
 
 /// The out-of-order completions above the watermark: by this worker, and by an earlier owner where the

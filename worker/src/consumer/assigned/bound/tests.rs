@@ -39,8 +39,7 @@ fn assigned(
     );
     let finished = committed
         .as_ref()
-        // As a worker does: what it cannot read is read again.
-        .map(|position| commit_metadata::decode(position.offset, &position.metadata).unwrap_or_default());
+        .map(|position| commit_metadata::decode(position.offset, &position.metadata).unwrap());
     let at = bound.start(committed.as_ref().map(|position| position.offset));
     let start = Start {
         partition: TopicPartition::new("t", 0),
