@@ -40,6 +40,9 @@ impl Ended {
 ///
 /// Returns the exit code, one of [`exit`]. A second stop signal exits the process at once with
 /// [`exit::STUCK`]. Call it once per process and outside of any async runtime, because it starts one.
+///
+/// `main` must return the code: Kubernetes takes 0 for success, and a replay for the end of its plan.
+#[must_use = "main must return the exit code; with 0 a failed worker looks like one that is done"]
 pub fn run(extensions: Extensions) -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,

@@ -75,14 +75,17 @@ pub fn queries(
     })
 }
 
-/// Where the consumer group of a replay is.
+/// Where the consumer group of a replay is, in the partitions that are not finished.
 pub fn progress_query(
     partitions: &[ReplayPartition],
     group_id: &str,
     group: &KafkaConsumerGroupSpec,
 ) -> ResetQuery {
+    let is_left = |planned: &&ReplayPartition| !planned.is_finished();
+    // Kafka need not know topics that are done, which may be deleted. If all are done, only the members matter.
+    let all_done = !partitions.iter().any(|planned| is_left(&planned));
     let mut topics = Selection::new();
-    for planned in partitions {
+    for planned in partitions.iter().filter(|planned| all_done || is_left(planned)) {
         let indexes = topics.entry(planned.topic.clone()).or_default();
         indexes.push(planned.partition);
     }
@@ -313,7 +316,8 @@ fn processed(planned: &ReplayPartition) -> i64 {
     position.clamp(planned.from, planned.to) - planned.from
 }
 
-/// The offsets that the consumer group starts with. What it has committed already stays.
+/// The offsets that the consumer group starts with: where the status says that the workers were, if the offsets are
+/// gone. What it has committed already stays.
 pub fn start_offsets(
     partitions: &[ReplayPartition],
     positions: &BTreeMap<Partition, ResetPosition>,
@@ -321,10 +325,11 @@ pub fn start_offsets(
     let of = |planned: &ReplayPartition| (planned.topic.clone(), planned.partition);
     let is_new = |planned: &&ReplayPartition| {
         let position = positions.get(&of(planned));
-        planned.records() > 0 && position.is_none_or(|position| position.committed.is_none())
+        !planned.is_finished() && position.is_none_or(|position| position.committed.is_none())
     };
     let new = partitions.iter().filter(is_new);
-    new.map(|planned| (of(planned), planned.from)).collect()
+    new.map(|planned| (of(planned), planned.position.unwrap_or(planned.from)))
+        .collect()
 }
 
 /// Records whose times are worth showing: the first of each partition.

@@ -82,7 +82,7 @@ struct ReplayMemory {
     /// Another replay may get the name of one that was deleted.
     uid: Option<String>,
     rate: Rate,
-    /// Since when everything is processed.
+    /// Since when everything is processed, or the workers have ended.
     done_since: Option<Instant>,
     failures: Backoff,
 }
@@ -180,6 +180,17 @@ impl Replays {
         let situation = self.situation(key, &replay, group.as_ref()); // (pure)
         let step = match situation.question() {
             Ok(question) => self.ask(key, &situation, question).await?, // (client)
+            Err(step) if situation.has_lost_group(&step) => {
+                let is_complete = situation.is_stored_as_done()
+                    || workers::job(&self.scope, &replay).await? == workers::Job::Complete; // (client)
+                match is_complete {
+                    true => {
+                        workers::stop(&self.scope, &replay).await?; // (client)
+                        Step::Succeed(Some(progress::unconfirmed(&replay)))
+                    }
+                    false => step,
+                }
+            }
             Err(step) => step,
         };
         self.carry_out(key, &replay, group.as_ref(), step).await // (client)
@@ -239,7 +250,13 @@ impl Replays {
             }
             match written {
                 Ok(_) => {}
-                Err(error) if is_not_found(&error) => return Ok(Action::await_change()),
+                Err(error) if is_not_found(&error) => {
+                    // What was committed for the workers after its deletion was reported is found only here.
+                    if cleanup::may_have_group(replay) {
+                        cleanup::start(self.scope.clone(), replay);
+                    }
+                    return Ok(Action::await_change());
+                }
                 Err(error) => return Err(ReplayError::Status(Box::new(error))),
             }
             self.publish(replay, group, report::events(replay, &new, &step))

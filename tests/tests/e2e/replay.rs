@@ -1,5 +1,5 @@
 //! A KafkaReplay of a running group, as a user creates it: a dry run, what is refused, and a replay of a part of the
-//! log by two workers, during which a worker and the operator are killed.
+//! log by two workers, during which a worker and the operator are killed, and one that is cancelled.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,6 +12,8 @@ use harness::{
     systems::kubernetes::{identities, merge, pod_ready},
     until,
 };
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::DeleteParams;
 use kube::{Api, Resource};
 use serde_json::{Value, json};
 
@@ -143,17 +145,59 @@ async fn a_replay_processes_its_part_of_the_log_beside_the_group_also_after_kill
             left.is_none_or(|(state, _)| state == "Dead"),
             "{replay_id} was not deleted"
         );
-        let events = ["get", "events", "-o", "jsonpath={.items[*].reason}"];
-        let events = world.kubectl(&events, None).await?.ok("kubectl get events")?;
-        for reason in [
-            "DryRun",
-            "WriterNotInGroup",
-            "Started",
-            "ReplayStarted",
-            "Replayed",
-        ] {
-            assert!(events.contains(reason), "{reason} is not among {events}");
-        }
+        assert_published(world).await?;
+
+        println!("  a replay that is deleted while it runs, at the moment when its Job replaces a pod");
+        cancel(world).await
+    })
+    .await
+}
+
+async fn assert_published(world: &World) -> Result<()> {
+    let line = r#"jsonpath={range .items[*]}{.involvedObject.kind}/{.reason}{"\n"}{end}"#;
+    let events = ["get", "events", "-o", line];
+    let events = world.kubectl(&events, None).await?.ok("kubectl get events")?;
+    let events: BTreeSet<&str> = events.lines().map(str::trim).collect();
+    for event in [
+        "KafkaReplay/DryRun",
+        "KafkaReplay/WriterNotInGroup",
+        "KafkaReplay/Started",
+        "KafkaConsumerGroup/ReplayStarted",
+        "KafkaReplay/Replayed",
+        "KafkaConsumerGroup/Replayed",
+    ] {
+        assert!(events.contains(event), "{event} is not among {events:?}");
+    }
+    Ok(())
+}
+
+/// Nothing may be left of it: a pod that starts after the consumer group was deleted would process everything again.
+async fn cancel(world: &World) -> Result<()> {
+    let slow = json!({"writers": ["nothing"], "recordsPerSecond": RATE});
+    create(world, "cancelled", slow).await?;
+    let replay_id = until("some records are processed", async || {
+        let status = get(world, "cancelled").await?.status.unwrap_or_default();
+        let processed = status.totals.unwrap_or_default().processed;
+        ensure!(processed > 0, "{:?} {:?}", status.phase, status.message);
+        status.group_id.context("a group id")
+    })
+    .await?;
+    let selector = format!("{REPLAY_LABEL}=cancelled");
+    let pods: Api<Pod> = Api::namespaced(world.kube.clone(), &world.namespace);
+    let replays: Api<KafkaReplay> = Api::namespaced(world.kube.clone(), &world.namespace);
+    let worker = world.pods(&selector).await?;
+    let worker = worker.first().and_then(|pod| pod.metadata.name.clone());
+    let parameters = DeleteParams::default();
+    pods.delete(&worker.context("a pod")?, &parameters).await?;
+    replays.delete("cancelled", &parameters).await?;
+    until("its pods and its consumer group are gone", async || {
+        let pods = world.pods(&selector).await?;
+        ensure!(pods.is_empty(), "{:?}", identities(&pods));
+        let left = world.kafka.group(&replay_id).await?;
+        ensure!(
+            left.as_ref().is_none_or(|(state, _)| state == "Dead"),
+            "{replay_id}: {left:?}"
+        );
         Ok(())
     })
     .await

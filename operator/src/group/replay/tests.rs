@@ -315,6 +315,29 @@ fn what_is_committed_already_is_never_set_back() {
 }
 
 #[test]
+fn lost_offsets_start_where_the_status_says_and_finished_partitions_are_not_asked_for() {
+    let mut partitions = planned(json!({}), &answers(&[at(0, 9), at(2, 9), at(4, 4)])).partitions;
+    let topics = |partitions: &[ReplayPartition]| progress_query(partitions, "g", &group()).topics;
+    assert_eq!(
+        topics(&partitions),
+        Selection::from([("orders".to_string(), vec![0, 1])])
+    );
+    partitions[0].position = Some(9);
+    partitions[1].position = Some(5);
+    assert_eq!(
+        start_offsets(&partitions, &BTreeMap::new()),
+        BTreeMap::from([(("orders".to_string(), 1), 5)])
+    );
+    assert_eq!(
+        topics(&partitions),
+        Selection::from([("orders".to_string(), vec![1])])
+    );
+    // Members are still to be asked for.
+    partitions[1].position = Some(9);
+    assert_eq!(topics(&partitions)["orders"], [0, 1, 2]);
+}
+
+#[test]
 fn only_a_finished_replay_shows_100_percent() {
     let mut partitions = planned(json!({}), &answers(&[at(0, 100_000), at(0, 0)])).partitions;
     let percent = |partitions: &[ReplayPartition]| totals(partitions).percent;

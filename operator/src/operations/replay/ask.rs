@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 use crds::KafkaConsumerGroup;
 use crds::client_config::KafkaCredentials;
 use crds::replay::ReplayPhase;
+use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 
-use super::configuration::{configuration, narrowed};
+use super::configuration::{configuration, fits_config_map, narrowed};
 use super::next_step::{LEAVES_WITHIN, Look, Next, Question, Situation, Step, group_id, phase, stored};
 use super::workers::{self, Created};
 use super::{ReplayError, Replays};
 use crate::controller::build::replay::{ReplayWorkers, config_map, job};
 use crate::controller::dereference::kafka_credentials;
-use crate::controller::pods::has_ended;
 use crate::controller::replays::ReplayRef;
 use crate::controller::validated::validated;
 use crate::group::rejection::Rejection;
@@ -118,7 +118,7 @@ impl Replays {
         Ok(Answers { from, to })
     }
 
-    /// The state of the consumer group, then of the workers. Members whose pods are gone are taken out of the group,
+    /// The state of the Job, then of the consumer group, then of the pods. Members whose pods are gone are taken out of the group,
     /// so that their partitions are assigned to others now.
     async fn look(
         &self,
@@ -129,12 +129,13 @@ impl Replays {
     ) -> Result<Result<Look, KafkaProblem>, ReplayError> {
         let replay = situation.replay;
         let kafka = &self.scope.context.kafka;
+        // Before the offsets: what the workers have committed before they ended is then among them.
+        let job = workers::job(&self.scope, replay).await?;
         let positions = kafka.reset_positions(&group.spec.kafka, credentials, query);
         let positions = match bounded(positions).await {
             Ok(positions) => positions,
             Err(problem) => return Ok(Err(problem)),
         };
-        let job = workers::job(&self.scope, replay).await?;
         let pods = match job {
             workers::Job::Missing if phase(replay) == ReplayPhase::Planned => Vec::new(),
             _ => workers::pods(&self.scope, replay).await?,
@@ -155,9 +156,10 @@ impl Replays {
                 }
             }
         }
+        let now = Timestamp::now();
         Ok(Ok(Look {
-            alive: pods.iter().filter(|pod| !has_ended(pod)).count(),
-            ends: workers::ends(&pods),
+            alive: pods.iter().filter(|pod| workers::is_alive(pod, now)).count(),
+            ends: [workers::ends(&pods), workers::stuck(&pods, now)].concat(),
             positions,
             job,
         }))
@@ -183,6 +185,12 @@ impl Replays {
         };
         let partitions = stored(replay);
         let id = group_id(replay, group);
+        let workers = status.and_then(|status| status.workers).unwrap_or(1).max(1);
+        let config = configuration(replay, &valid, partitions, workers, &id);
+        // The group may have changed since the plan was made.
+        if let Err(too_large) = fits_config_map(&config) {
+            return Ok(Step::Fail(too_large));
+        }
         let start = start_offsets(partitions, &positions.partitions);
         let planned = status.and_then(|status| status.planned_for.as_ref());
         let cluster = planned.and_then(|planned| planned.cluster_id.as_deref());
@@ -191,11 +199,10 @@ impl Replays {
         if let Some(step) = situation.after_commit(bounded(committed).await) {
             return Ok(step);
         }
-        let workers = status.and_then(|status| status.workers).unwrap_or(1).max(1);
         let of_replay = ReplayWorkers {
             name: replay.name_any(),
             owner: replay.controller_owner_ref(&()).unwrap_or_default(),
-            config: configuration(replay, &valid, partitions, workers, &id),
+            config,
             workers,
         };
         let (map, job) = (config_map(&valid, &of_replay), job(&valid, &of_replay));
@@ -205,7 +212,7 @@ impl Replays {
             Created::Done => Ok(situation.launched(workers)),
             Created::Leftover(kind) => {
                 let message = format!(
-                    "{kind} {name} still belongs to a deleted KafkaReplay of this name; waiting until Kubernetes has deleted it"
+                    "{kind} {name} is of an earlier start, or of a deleted KafkaReplay of this name; waiting until Kubernetes has deleted it"
                 );
                 Ok(situation.wait("WaitingForDeletion", message, Some(LEFTOVER)))
             }
@@ -215,15 +222,19 @@ impl Replays {
                     "{kind} {name} exists and does not belong to this KafkaReplay; delete it, or create the replay with another name"
                 ),
             ),
-            Created::Invalid(message) => fail(
+            Created::Invalid("Job", message) => fail(
                 "JobInvalid",
                 format!("{message}; correct spec.worker of the group, and create the replay again"),
+            ),
+            Created::Invalid(_, message) => fail(
+                "ConfigMapInvalid",
+                format!("{message}; correct what it names, and create the replay again"),
             ),
             Created::Refused(message) => Ok(situation.wait("JobRefused", message, Some(REFUSED))),
         }
     }
 
-    /// Everything is processed.
+    /// Everything is processed, or the workers have ended.
     fn done(&self, key: &ReplayRef) {
         self.remember(key, |memory| {
             memory.done_since.get_or_insert_with(Instant::now);

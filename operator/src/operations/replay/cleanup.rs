@@ -11,6 +11,7 @@ use crds::replay::ReplayPhase;
 use kube::ResourceExt;
 
 use super::next_step::phase;
+use super::workers;
 use crate::controller::dereference::kafka_credentials;
 use crate::controller::scope::Scope;
 use crate::kafka::model::Deleted;
@@ -38,11 +39,11 @@ pub fn start(scope: Arc<Scope>, replay: &KafkaReplay) {
         return;
     };
     let namespace = replay.namespace().unwrap_or_default();
-    let group = replay.spec.group_ref.name.clone();
+    let replay = without_plan(replay);
     tokio::spawn(async move {
         let started = Instant::now();
         loop {
-            match attempt(&scope, &namespace, &group, &group_id).await {
+            match attempt(&scope, &replay, &group_id).await {
                 Ok(Deleted::Gone) => {
                     tracing::info!(namespace, group_id, "deleted the consumer group of a replay");
                     return;
@@ -52,7 +53,7 @@ pub fn start(scope: Arc<Scope>, replay: &KafkaReplay) {
                     tracing::warn!(
                         namespace,
                         group_id,
-                        "the consumer group of a replay still has members; it stays until its offsets expire"
+                        "the consumer group of a replay still has members, or pods of it are left; it stays until its offsets expire"
                     );
                     return;
                 }
@@ -77,8 +78,23 @@ pub fn start(scope: Arc<Scope>, replay: &KafkaReplay) {
     });
 }
 
-async fn attempt(scope: &Scope, namespace: &str, group: &str, group_id: &str) -> Result<Deleted, String> {
-    let stored = stored::group(scope, namespace, group).await;
+/// The plan may have thousands of partitions, and is not needed for minutes.
+fn without_plan(replay: &KafkaReplay) -> KafkaReplay {
+    KafkaReplay {
+        metadata: replay.metadata.clone(),
+        spec: replay.spec.clone(),
+        status: None,
+    }
+}
+
+async fn attempt(scope: &Scope, replay: &KafkaReplay, group_id: &str) -> Result<Deleted, String> {
+    // A worker that starts after the deletion finds no offsets, and would process everything again.
+    let may_run = workers::may_run(scope, replay).await;
+    if may_run.map_err(|error| error.to_string())? {
+        return Ok(Deleted::HasMembers);
+    }
+    let namespace = replay.namespace().unwrap_or_default();
+    let stored = stored::group(scope, &namespace, &replay.spec.group_ref.name).await;
     let stored = stored.map_err(|error| error.to_string())?;
     let group = stored.ok_or("the KafkaConsumerGroup does not exist")?.parsed?;
     let credentials = kafka_credentials(scope, &group).await;

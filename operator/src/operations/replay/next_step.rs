@@ -8,7 +8,7 @@ use crds::{KafkaConsumerGroup, KafkaReplay};
 use kube::ResourceExt;
 
 use super::configuration::{configuration, fits_config_map};
-use super::progress::{Running, SOON, ending, failure, interval, running, with_positions};
+use super::progress::{Running, SOON, ending, failure, interval, offsets_left, running, with_positions};
 use super::workers::{Job, PodEnd};
 use crate::controller::update_status::conditions::without_volatile_parts;
 use crate::group::id::id_of;
@@ -26,8 +26,13 @@ pub const APPEARS_WITHIN: Duration = Duration::from_secs(30);
 /// After the end, the workers have this long to leave the consumer group. The session timeout of one that was
 /// killed is 45 s by default.
 pub const LEAVES_WITHIN: Duration = Duration::from_secs(120);
+/// After the workers have ended, Kafka has this long to show their last offsets.
+pub const COMMITTED_WITHIN: Duration = Duration::from_secs(30);
 /// Bytes that are added to each partition of the plan later: its position, and the time of a record.
 const ADDED: usize = 88;
+
+/// Why a replay fails whose plan is for another group.
+const GROUP_CHANGED: &str = "GroupChanged";
 
 /// What happens next.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,7 +86,8 @@ pub enum Next {
     Step(Step),
     /// Commit the start offsets and create the workers.
     Launch,
-    /// Everything is processed, and workers are left that end by themselves. Stop them if that takes too long.
+    /// Workers are left that end by themselves, or their last offsets are not visible yet. Stop them if that takes
+    /// too long.
     Settle(Step),
     /// Delete the consumer group: everything is processed, and no worker is left. One that started afterwards
     /// would begin at the start again.
@@ -96,7 +102,7 @@ pub struct Situation<'a> {
     pub group: GroupState<'a>,
     /// Since the operator has seen the replay first.
     pub known_for: Duration,
-    /// Since everything is processed.
+    /// Since everything is processed, or the workers have ended.
     pub done_for: Duration,
 }
 
@@ -137,6 +143,16 @@ impl<'a> Situation<'a> {
         Ok(Question::Plan(group, queries))
     }
 
+    /// Whether the stored status says that everything is processed.
+    pub fn is_stored_as_done(&self) -> bool {
+        self.has_plan() && stored(self.replay).iter().all(ReplayPartition::is_finished)
+    }
+
+    /// Whether the plan is for another group than there is now.
+    pub fn has_lost_group(&self, step: &Step) -> bool {
+        self.has_plan() && matches!(step, Step::Fail(why) if why.reason == GROUP_CHANGED)
+    }
+
     fn has_plan(&self) -> bool {
         let is_planned = matches!(phase(self.replay), ReplayPhase::Planned | ReplayPhase::Running);
         is_planned && !stored(self.replay).is_empty()
@@ -171,14 +187,15 @@ impl<'a> Situation<'a> {
     /// The stored plan is for another group, or another cluster.
     fn other_group(&self, why: &str) -> Step {
         Step::Fail(Rejection::new(
-            "GroupChanged",
+            GROUP_CHANGED,
             format!("{why} since the plan was made; create the replay again, if it is still wanted"),
         ))
     }
 
-    /// What is missing may have been applied together with the replay.
+    /// What is missing may have been applied together with the replay. One that has a plan waits: its records may be
+    /// half processed.
     pub fn appears(&self, missing: Rejection) -> Step {
-        match self.known_for < APPEARS_WITHIN || phase(self.replay) == ReplayPhase::Running {
+        match self.known_for < APPEARS_WITHIN || self.has_plan() {
             true => self.wait(missing.reason, missing.message, Some(SOON)),
             false => Step::Fail(missing),
         }
@@ -235,17 +252,27 @@ impl<'a> Situation<'a> {
             Ok(look) => look,
             Err(problem) => return Next::Step(self.problem(&problem)),
         };
-        if let Some(step) = self.outdated(&look.positions) {
+        let partitions = with_positions(stored(self.replay), &look.positions);
+        let is_done = partitions.iter().all(ReplayPartition::is_finished);
+        if !is_done && let Some(step) = self.outdated(&partitions, &look.positions) {
             return Next::Step(step);
         }
-        let known = stored(self.replay);
-        let partitions = with_positions(known, &look.positions);
-        let is_done = partitions.iter().all(ReplayPartition::is_finished);
         match look.job {
-            Job::Complete => Next::Finish,
             Job::Active(_) if is_done => Next::Settle(Step::Run(ending(partitions))),
-            _ if is_done && look.alive > 0 => Next::Settle(Step::Run(ending(partitions))),
+            ref job if is_done && look.alive > 0 && *job != Job::Complete => {
+                Next::Settle(Step::Run(ending(partitions)))
+            }
+            // The status must say it first: with the consumer group the offsets are gone, and whoever knows neither
+            // starts from the beginning.
+            _ if is_done && !self.is_stored_as_done() => Next::Step(Step::Run(ending(partitions))),
             _ if is_done => Next::Finish,
+            // The offsets of a transaction are visible a moment after it is committed.
+            Job::Complete if self.done_for < COMMITTED_WITHIN => Next::Settle(Step::Run(Running {
+                message: "the workers have ended; waiting for their last offsets".into(),
+                again: SOON,
+                partitions,
+            })),
+            Job::Complete => Next::Step(Step::Fail(offsets_left(&partitions))),
             Job::Missing => Next::Launch,
             Job::Failed(message) => Next::Step(Step::Fail(failure(group, &message, &look.ends))),
             Job::Foreign(name) => Next::Step(Step::Fail(Rejection::new(
@@ -268,7 +295,7 @@ impl<'a> Situation<'a> {
     }
 
     /// Why the stored plan does not fit what Kafka has now.
-    fn outdated(&self, now: &ResetPositions) -> Option<Step> {
+    fn outdated(&self, partitions: &[ReplayPartition], now: &ResetPositions) -> Option<Step> {
         let planned = self.replay.status.as_ref()?.planned_for.as_ref();
         let planned = planned.and_then(|planned| planned.cluster_id.as_ref());
         if let (Some(planned), Some(now)) = (planned, &now.cluster_id)
@@ -278,7 +305,9 @@ impl<'a> Situation<'a> {
                 "the addresses of the group lead to another Kafka cluster, with id {now},"
             )));
         }
-        let gone = stored(self.replay).iter().find(|partition| {
+        // What is processed needs its topic no more.
+        let mut left = partitions.iter().filter(|partition| !partition.is_finished());
+        let gone = left.find(|partition| {
             let id = now.topic_ids.get(&partition.topic);
             let is_other = id.is_some() && partition.topic_id.is_some() && id != partition.topic_id.as_ref();
             let is_missing = now.topics.get(&partition.topic) == Some(&None);

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use crds::KafkaConsumerGroup;
 use crds::replay::ReplayPartition;
 use crds::worker_config::exit_code::PLAN_OUTDATED;
+use crds::{KafkaConsumerGroup, KafkaReplay};
 use kube::ResourceExt;
 
 use super::workers::PodEnd;
@@ -51,6 +51,18 @@ pub fn interval(partitions: usize) -> Duration {
     Duration::from_secs(3 + u64::try_from(partitions).unwrap_or(0) / 128)
 }
 
+/// What to know of a replay whose workers have ended, and whose group cannot say any more where Kafka is.
+pub fn unconfirmed(replay: &KafkaReplay) -> String {
+    let group_id = replay
+        .status
+        .as_ref()
+        .and_then(|status| status.group_id.as_deref());
+    format!(
+        "that everything is processed is what the workers have reported; the operator could not ask Kafka, because the KafkaConsumerGroup was changed or deleted before the end, so the consumer group {} stays until its offsets expire",
+        group_id.unwrap_or_default()
+    )
+}
+
 /// Who does what, and what is in the way. A pod that has ended is replaced, so it matters only if none is left.
 pub fn running(workers: i32, partitions: &[ReplayPartition], ends: &[PodEnd]) -> String {
     let totals = replay::totals(partitions);
@@ -65,6 +77,20 @@ pub fn running(workers: i32, partitions: &[ReplayPartition], ends: &[PodEnd]) ->
         message.push_str(&format!("; pod {pod}: {problem}"));
     }
     message
+}
+
+/// The workers have ended without an error, and offsets are left.
+pub fn offsets_left(partitions: &[ReplayPartition]) -> Rejection {
+    let totals = replay::totals(partitions);
+    let left = totals.records.saturating_sub(totals.processed);
+    Rejection::new(
+        "WorkersFailed",
+        format!(
+            "a worker has ended with code 0, and {} of {} are not committed; a custom worker must return the exit code of run(); correct it, and create the replay again",
+            count(left, "offset"),
+            totals.records
+        ),
+    )
 }
 
 /// Why the Job has given up.

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 
 use crds::KafkaReplay;
 use crds::incarnation::Incarnation;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -22,6 +23,9 @@ use crate::controller::names::replay_name;
 use crate::controller::pods::{PodFacts, has_ended};
 use crate::controller::scope::Scope;
 use crate::kafka::model::{DeadProcess, MemberFacts};
+
+/// A pod that has not ended this long after its deletion is on a node that is lost.
+const OVERDUE: SignedDuration = SignedDuration::from_secs(60);
 
 /// The Job of a replay.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +126,51 @@ pub fn ends(pods: &[Pod]) -> Vec<PodEnd> {
     ends.into_iter().map(|(_, end)| end).collect()
 }
 
+/// Whether a pod runs, or may still start. Of one whose node is lost only the API server is left, and it stays until
+/// the node is removed.
+pub fn is_alive(pod: &Pod, now: Timestamp) -> bool {
+    !has_ended(pod) && !is_overdue(pod, now)
+}
+
+/// It should have ended: the time of the deletion includes the grace period.
+fn is_overdue(pod: &Pod, now: Timestamp) -> bool {
+    let deleted = pod.metadata.deletion_timestamp.as_ref();
+    deleted.is_some_and(|at| now.duration_since(at.0) > OVERDUE)
+}
+
+/// Pods that are being deleted and do not end.
+pub fn stuck(pods: &[Pod], now: Timestamp) -> Vec<PodEnd> {
+    let stuck = pods.iter().filter(|pod| !has_ended(pod) && is_overdue(pod, now));
+    let end = |pod: &Pod| PodEnd {
+        name: pod.name_any(),
+        exit_code: None,
+        problem: Some(format!(
+            "is being deleted and does not end; if its node {} is lost, delete the node, or the pod with --force",
+            pod.spec
+                .as_ref()
+                .and_then(|spec| spec.node_name.as_deref())
+                .unwrap_or("")
+        )),
+    };
+    stuck.map(end).collect()
+}
+
+/// Whether a worker of the replay runs, or may still start.
+fn may_run_of(job: Option<&v1::Job>, pods: &[Pod], replay: &KafkaReplay, now: Timestamp) -> bool {
+    if matches!(state(job, replay), Job::Active(_)) {
+        return true;
+    }
+    // The pods of a later replay of this name have the same labels.
+    let other = job.filter(|job| ownership(&job.metadata, replay) != Ownership::Ours);
+    let other = other.and_then(|job| job.metadata.uid.as_deref());
+    let is_of_other = |pod: &Pod| {
+        pod.owner_references()
+            .iter()
+            .any(|owner| Some(owner.uid.as_str()) == other)
+    };
+    pods.iter().any(|pod| is_alive(pod, now) && !is_of_other(pod))
+}
+
 fn exit_code(pod: &Pod) -> Option<i32> {
     let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
     let worker = containers.iter().find(|container| container.name == CONTAINER)?;
@@ -153,11 +202,22 @@ where
 
 /// The Job as the API server has it now.
 pub async fn job(scope: &Scope, replay: &KafkaReplay) -> Result<Job, ReplayError> {
+    Ok(state(stored_job(scope, replay).await?.as_ref(), replay))
+}
+
+/// Whether a worker of the replay runs, or may still start, according to the API server now.
+pub async fn may_run(scope: &Scope, replay: &KafkaReplay) -> Result<bool, ReplayError> {
+    // In this order: the Job may create a pod after they are listed.
+    let job = stored_job(scope, replay).await?;
+    let pods = pods(scope, replay).await?;
+    Ok(may_run_of(job.as_ref(), &pods, replay, Timestamp::now()))
+}
+
+async fn stored_job(scope: &Scope, replay: &KafkaReplay) -> Result<Option<v1::Job>, ReplayError> {
     let _slot = scope.api_slot().await;
     let name = replay_name(&replay.name_any());
     let job = api::<v1::Job>(scope, replay).get_opt(&name).await;
-    let job = job.map_err(|source| ReplayError::child("read", "Job", &name, source))?;
-    Ok(state(job.as_ref(), replay))
+    job.map_err(|source| ReplayError::child("read", "Job", &name, source))
 }
 
 /// The pods as the API server has them now.
@@ -175,29 +235,34 @@ pub async fn pods(scope: &Scope, replay: &KafkaReplay) -> Result<Vec<Pod>, Repla
     Ok(pods.items)
 }
 
-/// Creates the ConfigMap and the Job. What exists and is ours stays as it is.
+/// Creates the ConfigMap and the Job, which does not exist. A ConfigMap that is ours and has other data is of an
+/// earlier start: the workers must not run with it, and it cannot be changed, so it is deleted first.
 pub async fn create(
     scope: &Scope,
     replay: &KafkaReplay,
     config_map: &ConfigMap,
     job: &v1::Job,
 ) -> Result<Created, ReplayError> {
-    match create_one(scope, replay, "ConfigMap", config_map).await? {
-        Created::Done => create_one(scope, replay, "Job", job).await,
+    match create_one(scope, replay, "ConfigMap", config_map, has_data_of).await? {
+        Created::Done => create_one(scope, replay, "Job", job, |_, _| true).await,
         other => Ok(other),
     }
+}
+
+fn has_data_of(existing: &ConfigMap, wanted: &ConfigMap) -> bool {
+    existing.data == wanted.data
 }
 
 /// What became of the objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Created {
     Done,
-    /// An object of this kind has the name, and belongs to an earlier replay.
+    /// An object of this kind has the name, belongs to an earlier replay or an earlier start, and is being deleted.
     Leftover(&'static str),
     /// An object of this kind has the name, and is not ours.
     Foreign(&'static str),
-    /// The API server will never accept it.
-    Invalid(String),
+    /// The API server will never accept the object of this kind.
+    Invalid(&'static str, String),
     /// The API server does not allow it now: a quota, a policy, a missing right.
     Refused(String),
 }
@@ -207,6 +272,7 @@ async fn create_one<K>(
     replay: &KafkaReplay,
     kind: &'static str,
     object: &K,
+    is_same: fn(&K, &K) -> bool,
 ) -> Result<Created, ReplayError>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
@@ -225,43 +291,57 @@ where
     let message = format!("the API server refuses {kind} {name}: {}", status.message);
     match status.code {
         409 => {}
-        400 | 413 | 422 => return Ok(Created::Invalid(message)),
+        400 | 413 | 422 => return Ok(Created::Invalid(kind, message)),
         403 => return Ok(Created::Refused(message)),
         _ => return Err(ReplayError::child("create", kind, &name, error)),
     }
     let existing = api.get_opt(&name).await;
     let existing = existing.map_err(|source| ReplayError::child("read", kind, &name, source))?;
-    let owner = existing.map(|existing| ownership(existing.meta(), replay));
-    Ok(match owner {
-        Some(Ownership::Ours) => Created::Done,
-        Some(Ownership::Foreign) => Created::Foreign(kind),
-        // Or it was deleted between the two requests.
-        Some(Ownership::EarlierReplay) | None => Created::Leftover(kind),
-    })
+    // Or it was deleted between the two requests.
+    let Some(existing) = existing else {
+        return Ok(Created::Leftover(kind));
+    };
+    match ownership(existing.meta(), replay) {
+        Ownership::Ours if is_same(&existing, object) && existing.meta().deletion_timestamp.is_none() => {
+            Ok(Created::Done)
+        }
+        Ownership::Ours => {
+            delete(&api, kind, existing.meta()).await?;
+            Ok(Created::Leftover(kind))
+        }
+        Ownership::Foreign => Ok(Created::Foreign(kind)),
+        Ownership::EarlierReplay => Ok(Created::Leftover(kind)),
+    }
 }
 
-/// Stops the workers of a replay that has failed for another reason than its Job.
-pub async fn stop(scope: &Scope, replay: &KafkaReplay) -> Result<(), ReplayError> {
-    let api = api::<v1::Job>(scope, replay);
-    let name = replay_name(&replay.name_any());
-    let _slot = scope.api_slot().await;
-    let job = api.get_opt(&name).await;
-    let job = job.map_err(|source| ReplayError::child("read", "Job", &name, source))?;
-    if !matches!(state(job.as_ref(), replay), Job::Active(_)) {
-        return Ok(());
-    }
+/// Deletes exactly this object, and not a later one of its name.
+async fn delete<K>(api: &Api<K>, kind: &'static str, object: &ObjectMeta) -> Result<(), ReplayError>
+where
+    K: Clone + Debug + DeserializeOwned,
+{
+    let name = object.name.as_deref().unwrap_or_default();
     let parameters = DeleteParams {
         preconditions: Some(Preconditions {
-            uid: job.and_then(|job| job.uid()),
+            uid: object.uid.clone(),
             resource_version: None,
         }),
         ..DeleteParams::background()
     };
-    match api.delete(&name, &parameters).await {
+    match api.delete(name, &parameters).await {
         Ok(_) => Ok(()),
         Err(error) if is_not_found(&error) => Ok(()),
-        Err(source) => Err(ReplayError::child("delete", "Job", &name, source)),
+        Err(source) => Err(ReplayError::child("delete", kind, name, source)),
     }
+}
+
+/// Stops the workers of a replay that has failed for another reason than its Job.
+pub async fn stop(scope: &Scope, replay: &KafkaReplay) -> Result<(), ReplayError> {
+    let job = stored_job(scope, replay).await?;
+    let Some(job) = job.filter(|job| matches!(state(Some(job), replay), Job::Active(_))) else {
+        return Ok(());
+    };
+    let _slot = scope.api_slot().await;
+    delete(&api::<v1::Job>(scope, replay), "Job", &job.metadata).await
 }
 
 #[cfg(test)]

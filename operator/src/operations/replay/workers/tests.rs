@@ -99,6 +99,70 @@ fn pods_that_have_failed_are_shown_with_their_last_words_the_latest_first() {
     assert!(problem.contains("topic orders was deleted"), "{problem}");
 }
 
+fn deleted_at(mut pod: Pod, at: &str) -> Pod {
+    pod.metadata.deletion_timestamp = Some(serde_json::from_value(json!(at)).unwrap());
+    pod
+}
+
+#[test]
+fn a_pod_on_a_lost_node_is_named_and_not_awaited() {
+    let deleted = "2026-01-02T00:01:00Z";
+    let running = |name| pod(name, EARLY, "Running", json!({"running": {}}));
+    let (in_time, late): (Timestamp, Timestamp) = (
+        "2026-01-02T00:02:00Z".parse().unwrap(),
+        "2026-01-02T00:02:01Z".parse().unwrap(),
+    );
+    let lost = deleted_at(running("again-replay-a"), deleted);
+    assert!(is_alive(&lost, in_time) && !is_alive(&lost, late));
+    assert!(is_alive(&running("again-replay-b"), late));
+    let ended = deleted_at(pod("again-replay-c", EARLY, "Failed", ended(137, "")), deleted);
+    assert!(!is_alive(&ended, in_time));
+    let pods = [running("again-replay-b"), lost, ended];
+    assert!(stuck(&pods, in_time).is_empty());
+    let named = stuck(&pods, late);
+    let names: Vec<_> = named.iter().map(|end| (&*end.name, end.exit_code)).collect();
+    assert_eq!(names, [("again-replay-a", None)]);
+}
+
+#[test]
+fn a_worker_may_start_until_its_job_has_ended_and_its_pods_are_gone() {
+    let now: Timestamp = LATE.parse().unwrap();
+    let may_run = |job: Option<&v1::Job>, pods: &[Pod]| may_run_of(job, pods, &this(), now);
+    let mut running = pod("again-replay-a", EARLY, "Running", json!({"running": {}}));
+    running.metadata.owner_references =
+        serde_json::from_value(owned_by("Job", "again-replay", "ours")).unwrap();
+    let pods = [running.clone()];
+    // No pod yet, and no member: the next pod would start from the beginning.
+    let active = with_status(json!({}));
+    assert!(may_run(Some(&active), &[]));
+    let complete = with_status(condition("Complete", "True"));
+    assert!(!may_run(Some(&complete), &[]));
+    assert!(may_run(Some(&complete), &pods));
+    assert!(may_run(None, &pods));
+    assert!(!may_run(None, &[]));
+    // A later replay of this name: its pods do not matter, and ours do.
+    let mut later = with_status(json!({"active": 1}));
+    later.metadata.uid = Some("later".into());
+    later.metadata.owner_references =
+        serde_json::from_value(owned_by("KafkaReplay", "again", "another")).unwrap();
+    assert!(!may_run(Some(&later), &[]));
+    assert!(may_run(Some(&later), &pods));
+    running.metadata.owner_references =
+        serde_json::from_value(owned_by("Job", "again-replay", "later")).unwrap();
+    assert!(!may_run(Some(&later), &[running]));
+}
+
+#[test]
+fn workers_never_run_with_the_configuration_of_an_earlier_start() {
+    let with = |config: &str| ConfigMap {
+        data: Some([("config.json".to_string(), config.to_string())].into()),
+        ..ConfigMap::default()
+    };
+    assert!(has_data_of(&with("a"), &with("a")));
+    assert!(!has_data_of(&with("a"), &with("b")));
+    assert!(!has_data_of(&ConfigMap::default(), &with("b")));
+}
+
 #[test]
 fn only_members_whose_pods_have_ended_or_are_gone_are_dead() {
     let pods = [

@@ -3,6 +3,7 @@
 use crds::client_config::transactional_ids;
 
 use super::super::super::configuration::narrowed;
+use super::super::super::progress::unconfirmed;
 use super::*;
 use crate::fixtures::validated;
 
@@ -66,13 +67,96 @@ fn the_consumer_group_is_deleted_only_when_no_worker_can_start_any_more() {
     let mut stopping = look(all, Job::Missing);
     stopping.alive = 1;
     assert!(matches!(scenario.after_look(stopping), Next::Settle(_)));
-    assert_eq!(scenario.after_look(look(all, Job::Missing)), Next::Finish);
-    assert_eq!(scenario.after_look(look(all, Job::Complete)), Next::Finish);
-    // The group was deleted before the status was written.
-    assert_eq!(
-        scenario.after_look(look([None, None], Job::Complete)),
-        Next::Finish
+    let done = stored_as_done();
+    assert_eq!(done.after_look(look(all, Job::Missing)), Next::Finish);
+    assert_eq!(done.after_look(look(all, Job::Complete)), Next::Finish);
+}
+
+/// The status says that everything is processed.
+fn stored_as_done() -> Scenario {
+    let mut scenario = Scenario::in_phase(ReplayPhase::Running);
+    for planned in &mut scenario.replay.status.as_mut().unwrap().partitions {
+        planned.position = Some(planned.to);
+    }
+    scenario
+}
+
+#[test]
+fn the_status_says_that_everything_is_processed_before_the_consumer_group_is_deleted() {
+    let scenario = Scenario::in_phase(ReplayPhase::Running);
+    for job in [Job::Missing, Job::Complete, Job::Failed("x".into())] {
+        let next = scenario.after_look(look([Some(10), Some(15)], job));
+        let Next::Step(Step::Run(running)) = next else {
+            panic!("an operator that is killed now would replay everything: {next:?}");
+        };
+        assert!(running.partitions.iter().all(ReplayPartition::is_finished));
+    }
+    // The consumer group is deleted, and the end is not in the status yet.
+    for job in [Job::Missing, Job::Complete] {
+        assert_eq!(stored_as_done().after_look(look([None, None], job)), Next::Finish);
+    }
+}
+
+#[test]
+fn a_worker_that_ends_with_success_and_leaves_offsets_does_not_make_the_replay_succeed() {
+    let mut scenario = Scenario::in_phase(ReplayPhase::Running);
+    let left = || look([Some(10), Some(7)], Job::Complete);
+    // The offsets of the last transaction may be visible in a moment.
+    assert!(matches!(scenario.after_look(left()), Next::Settle(Step::Run(_))));
+    scenario.done_for = COMMITTED_WITHIN;
+    let Next::Step(Step::Fail(refused)) = scenario.after_look(left()) else {
+        panic!("8 offsets are left");
+    };
+    assert_eq!(refused.reason, "WorkersFailed");
+    assert!(refused.message.contains("8 offsets of 20"), "{}", refused.message);
+}
+
+#[test]
+fn a_topic_that_is_deleted_after_it_was_processed_does_not_matter() {
+    let mut late = look([Some(10), Some(15)], Job::Active(1));
+    late.positions.topics = BTreeMap::from([("orders".to_string(), None)]);
+    let scenario = Scenario::in_phase(ReplayPhase::Running);
+    assert!(matches!(scenario.after_look(late.clone()), Next::Settle(_)));
+    late.positions.partitions.clear();
+    assert!(matches!(
+        stored_as_done().after_look(late.clone()),
+        Next::Settle(_)
+    ));
+    let next = scenario.after_look(late);
+    assert!(
+        matches!(&next, Next::Step(Step::Fail(refused)) if refused.reason == "PlanOutdated"),
+        "{next:?}"
     );
+}
+
+#[test]
+fn what_the_workers_have_reported_counts_when_the_group_is_gone() {
+    let mut scenario = stored_as_done();
+    scenario.group = None;
+    let situation = scenario.situation();
+    let step = situation.question().unwrap_err();
+    assert!(situation.has_lost_group(&step) && situation.is_stored_as_done());
+    let note = unconfirmed(&scenario.replay);
+    assert!(note.contains("shop.orders.replay.again.0a1b2c3d stays"), "{note}");
+    let mut scenario = Scenario::in_phase(ReplayPhase::Running);
+    scenario.group = None;
+    assert!(!scenario.situation().is_stored_as_done());
+    let mut new = Scenario::new(json!({}));
+    new.group = None;
+    let step = new.situation().question().unwrap_err();
+    assert!(!new.situation().has_lost_group(&step) && !new.situation().is_stored_as_done());
+}
+
+#[test]
+fn what_is_missing_is_awaited_once_records_may_be_processed() {
+    for phase in [ReplayPhase::Planned, ReplayPhase::Running] {
+        let mut scenario = Scenario::in_phase(phase);
+        scenario.known_for = APPEARS_WITHIN;
+        let step = scenario
+            .situation()
+            .appears(Rejection::new("SecretMissing", "gone"));
+        assert!(matches!(step, Step::Wait(_)), "{step:?}");
+    }
 }
 
 #[test]
