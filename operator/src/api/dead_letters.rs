@@ -15,7 +15,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use utoipa::ToSchema;
 
 use self::cursor::cursor;
@@ -30,7 +30,8 @@ use crate::kafka::backwards::{NewestFirst, One, ReadProblem, Take};
 use crate::kafka::model::{GroupKey, KafkaProblem};
 use crate::sync::lock;
 
-/// Reads at the same time; each may need some 50 MiB.
+/// Reads at the same time, until their answers are sent. What they need while they read is limited with the answers
+/// of brokers.
 const READS: usize = 4;
 /// Time to wait for a place among them.
 const WAIT: Duration = Duration::from_secs(5);
@@ -39,12 +40,15 @@ const LOOK: usize = 1000;
 /// These clients refresh nothing.
 const REFRESH: Duration = Duration::from_secs(3600);
 
+/// The place of a read among those at the same time, until it is dropped.
+pub type Slot = OwnedSemaphorePermit;
+
 /// Reads dead letters.
 pub struct DeadLetters {
     find: Find,
     /// Apart from those that reconcile: a page with large records must not delay them.
     kafka: KafkaClients,
-    reads: Semaphore,
+    reads: Arc<Semaphore>,
 }
 
 /// A page of dead letters.
@@ -85,7 +89,7 @@ impl DeadLetters {
         Self {
             find,
             kafka: KafkaClients::new(REFRESH),
-            reads: Semaphore::new(READS),
+            reads: Arc::new(Semaphore::new(READS)),
         }
     }
 
@@ -139,14 +143,14 @@ impl DeadLetters {
         })
     }
 
-    /// One record, as `take` reads it.
+    /// One record, as `take` reads it. Whoever sends something large keeps the slot until it is sent.
     pub async fn record<T: Send + 'static>(
         &self,
         key: &GroupKey,
         (partition, offset): (i32, i64),
         take: fn(&WholeRecord<'_>) -> T,
-    ) -> Result<T, Problem> {
-        let _slot = self.slot().await?;
+    ) -> Result<(T, Slot), Problem> {
+        let slot = self.slot().await?;
         let place = self.place(key).await?;
         let topic = place.topic.clone();
         let read: Take<T> = Arc::new(move |partition, record| {
@@ -163,7 +167,7 @@ impl DeadLetters {
         let what = format!("topic {} partition {partition} offset {offset}", place.topic);
         let no = |status, reason, why: String| Err(Problem::new(status, reason, format!("{what}: {why}")));
         match found {
-            One::Found(record) => Ok(record),
+            One::Found(record) => Ok((record, slot)),
             One::Removed(start) => no(
                 StatusCode::GONE,
                 "RecordRemoved",
@@ -183,7 +187,7 @@ impl DeadLetters {
         }
     }
 
-    async fn slot(&self) -> Result<SemaphorePermit<'_>, Problem> {
+    async fn slot(&self) -> Result<Slot, Problem> {
         let busy = || {
             Problem::new(
                 StatusCode::TOO_MANY_REQUESTS,
@@ -191,7 +195,7 @@ impl DeadLetters {
                 format!("{READS} reads of dead letters run already; try again in a few seconds"),
             )
         };
-        match tokio::time::timeout(WAIT, self.reads.acquire()).await {
+        match tokio::time::timeout(WAIT, Arc::clone(&self.reads).acquire_owned()).await {
             Ok(Ok(slot)) => Ok(slot),
             _ => Err(busy()),
         }

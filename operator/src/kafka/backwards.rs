@@ -32,7 +32,8 @@ pub(super) use self::one::one;
 const BUDGET_TIME: Duration = Duration::from_secs(2);
 /// Bytes that a page reads, counted as the larger of compressed and decompressed.
 const BUDGET_BYTES: usize = 16 << 20;
-/// Partitions that are read at the same time. A connection carries 8 requests.
+/// Partitions that are read at the same time. A connection carries 8 requests. After an answer that is larger than
+/// it was asked to be, a page reads one partition after the other.
 const AT_ONCE: usize = 8;
 /// Where a partition begins whose end could not be read.
 const FROM_END: i64 = i64::MAX;
@@ -60,6 +61,7 @@ async fn read<T: Send + 'static>(
         problems: BTreeMap::new(),
     };
     let (started, mut bytes) = (Instant::now(), 0_usize);
+    let (mut at_once, mut throttled) = (AT_ONCE, false);
     loop {
         let more_looks =
             page.looked < query.look && bytes < BUDGET_BYTES / 4 && started.elapsed() < BUDGET_TIME / 2;
@@ -73,24 +75,28 @@ async fn read<T: Send + 'static>(
             }
             continue;
         }
-        if bytes >= BUDGET_BYTES || started.elapsed() >= BUDGET_TIME {
+        if throttled || bytes >= BUDGET_BYTES || started.elapsed() >= BUDGET_TIME {
             page.partial = true;
             break;
         }
         let mut wanted = wanted.into_iter();
         let mut reads = FuturesUnordered::new();
         let step = |reading, take: &Take<T>| Reading::step(reading, cluster, query.limit, Arc::clone(take));
-        for reading in wanted.by_ref().take(AT_ONCE) {
-            reads.push(step(reading, &take));
-        }
-        while let Some(cost) = reads.next().await {
-            bytes = bytes.saturating_add(cost.bytes);
-            page.looked += cost.looked;
-            if bytes < BUDGET_BYTES
+        loop {
+            while reads.len() < at_once
+                && !throttled
+                && bytes < BUDGET_BYTES
                 && started.elapsed() < BUDGET_TIME
                 && let Some(reading) = wanted.next()
             {
                 reads.push(step(reading, &take));
+            }
+            let Some(cost) = reads.next().await else { break };
+            bytes = bytes.saturating_add(cost.bytes);
+            page.looked += cost.looked;
+            throttled |= cost.throttled;
+            if cost.large {
+                at_once = 1;
             }
         }
     }
@@ -147,7 +153,7 @@ async fn readings<T>(cluster: &Cluster, query: &NewestFirst) -> Result<Vec<Readi
         .collect();
     let offsets = |at| topics::offsets(cluster, &topics, wanted.clone(), at);
     let (starts, ends) = futures::join!(offsets(At::Start), offsets(At::End { read_committed: true }));
-    let first_step = (query.look / wanted.len().max(1)).clamp(16, 512);
+    let first_step = (query.look / wanted.len().max(1)).clamp(64, 512);
     let mut readings = Vec::with_capacity(wanted.len());
     for partition in wanted {
         let index = partition.1;

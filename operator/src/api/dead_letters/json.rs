@@ -9,7 +9,7 @@ const LONGEST: usize = 256 * 1024;
 /// The document with one member or element per line; None: it is no JSON, or becomes too long.
 pub fn pretty(bytes: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(bytes).ok()?;
-    // Checks the whole document, and that it is not nested more than 128 times.
+    // Checks the whole document, and needs no stack for what is nested.
     serde_json::from_str::<IgnoredAny>(text).ok()?;
     let mut out = String::with_capacity(text.len().saturating_mul(2).min(LONGEST));
     let mut depth = 0_usize;
@@ -94,7 +94,10 @@ mod tests {
             assert_eq!(pretty(text.as_bytes()), None, "{text}");
         }
         assert_eq!(pretty(b"\"\xff\""), None);
-        assert_eq!(pretty("[".repeat(1000).as_bytes()), None);
+        let deep = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(pretty(deep(300).as_bytes()).is_some());
+        assert_eq!(pretty(deep(1000).as_bytes()), None, "1 MB of spaces");
+        assert_eq!(pretty("[".repeat(1_000_000).as_bytes()), None, "no end");
         let nested = format!(
             "{}{}{}",
             "[".repeat(120),

@@ -1,20 +1,24 @@
 //! The routes that show dead letters. They need the right to see records, which is apart from the right to see
 //! groups. Nothing of a record is logged, and no cache may keep an answer.
 
+use std::convert::Infallible;
+
 use axum::Json;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, HeaderName};
+use axum::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use axum::response::{IntoResponse, Response};
+use futures::stream;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::groups::find;
 use crate::api::caller::Caller;
 use crate::api::cluster::Right;
-use crate::api::dead_letters::DeadLetterList;
 use crate::api::dead_letters::filter::LettersQuery;
 use crate::api::dead_letters::view::{RawPart, WholeDeadLetter, WholeRecord};
+use crate::api::dead_letters::{DeadLetterList, Slot};
 use crate::api::parameters::{GroupPath, Parameters, RecordPath, short};
 use crate::api::problem::Problem;
 use crate::api::shared::Shared;
@@ -85,7 +89,7 @@ pub async fn get(
     let (letters, at) = (&shared.dead_letters, (partition, offset));
     let take: fn(&WholeRecord<'_>) -> RawPart = match query.part.as_deref() {
         None => {
-            let whole = letters.record(&key, at, WholeDeadLetter::of).await?;
+            let (whole, _) = letters.record(&key, at, WholeDeadLetter::of).await?;
             return Ok((NO_STORE, Json(whole)).into_response());
         }
         Some("key") => RawPart::key,
@@ -95,7 +99,7 @@ pub async fn get(
             return Err(Problem::bad_request("InvalidQuery", detail));
         }
     };
-    let part = letters.record(&key, at, take).await?;
+    let (part, slot) = letters.record(&key, at, take).await?;
     let Some(bytes) = part.bytes else {
         let part = query.part.unwrap_or_default();
         let detail = format!("partition {partition} offset {offset}: the record has no {part}: it is null");
@@ -108,6 +112,46 @@ pub async fn get(
             CONTENT_DISPOSITION,
             format!("attachment; filename=\"{}\"", part.file),
         ),
+        (CONTENT_LENGTH, bytes.len().to_string()),
     ];
-    Ok((NO_STORE, headers, bytes).into_response())
+    Ok((NO_STORE, headers, body(bytes, slot)).into_response())
+}
+
+/// Bytes that are sent at once.
+const PIECE: usize = 64 * 1024;
+
+/// Keeps the slot until the client has taken the bytes: clients that are slow must not collect records in memory.
+fn body(bytes: Vec<u8>, slot: Slot) -> Body {
+    let pieces = stream::unfold((Bytes::from(bytes), slot), |(mut left, slot)| async move {
+        let piece = left.split_to(left.len().min(PIECE));
+        (!piece.is_empty()).then_some((Ok::<_, Infallible>(piece), (left, slot)))
+    });
+    Body::from_stream(pieces)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures::StreamExt;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_slow_client_keeps_its_slot_until_it_has_all_bytes() {
+        let slots = Arc::new(Semaphore::new(1));
+        let slot = Arc::clone(&slots).try_acquire_owned().unwrap();
+        let bytes: Vec<u8> = (0..PIECE * 2 + 1).map(|at| at as u8).collect();
+        let mut pieces = body(bytes.clone(), slot).into_data_stream();
+        let mut sent = Vec::new();
+        while let Some(piece) = pieces.next().await {
+            assert_eq!(slots.available_permits(), 0);
+            sent.extend(piece.unwrap());
+        }
+        assert_eq!((sent, slots.available_permits()), (bytes, 1));
+        let slot = Arc::clone(&slots).try_acquire_owned().unwrap();
+        drop(body(vec![1], slot));
+        assert_eq!(slots.available_permits(), 1, "the client has gone");
+    }
 }

@@ -1,7 +1,7 @@
 //! The records of one Fetch answer. In: bytes of a broker, offsets, aborted transactions. Out: how far the bytes
 //! reach, and entries, the newest first. Pure, except that decompressing takes memory: one answer at a time does.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 
 use tokio::sync::Semaphore;
 
@@ -24,8 +24,8 @@ pub(super) enum Reach {
     Cut,
     /// All complete batches end with this offset; true: another one is cut.
     To(i64, bool),
-    /// Where the next batch begins cannot be found.
-    Damaged,
+    /// Where the next batch begins cannot be found; the offset is the last one before, if there is one.
+    Damaged(Option<i64>),
 }
 
 pub(super) fn reach(records: &[u8]) -> Reach {
@@ -34,7 +34,7 @@ pub(super) fn reach(records: &[u8]) -> Reach {
     for batch in batches.by_ref() {
         match batch {
             Ok(batch) => last = last.max(Some(batch.last_offset)),
-            Err(_) => return Reach::Damaged,
+            Err(_) => return Reach::Damaged(last),
         }
     }
     match last {
@@ -44,11 +44,25 @@ pub(super) fn reach(records: &[u8]) -> Reach {
     }
 }
 
+/// Bytes of the batches that begin below `end`. An answer reaches beyond it, into what was read before.
+pub(super) fn size_below(records: &[u8], end: i64) -> usize {
+    let mut batches = Batches::new(records);
+    let mut left = records.len();
+    while let Some(Ok(batch)) = batches.next()
+        && batch.base_offset < end
+    {
+        left = batches.left();
+    }
+    records.len() - left
+}
+
 /// What an answer has.
 #[derive(Debug)]
 pub(super) struct Decoded<T> {
-    /// The newest first.
-    pub entries: Vec<Entry<T>>,
+    /// The newest first, at most as many as wanted.
+    pub entries: VecDeque<Entry<T>>,
+    /// There were more of them.
+    pub dropped: bool,
     /// First offset of the first batch.
     pub first: Option<i64>,
     pub looked: usize,
@@ -56,12 +70,19 @@ pub(super) struct Decoded<T> {
     pub bytes: usize,
 }
 
-/// Decodes the records from `start` on and below `end`.
+/// The records that are wanted: of a partition, from `start` on and below `end`, the newest ones up to `limit`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub partition: i32,
+    pub start: i64,
+    pub end: i64,
+    pub limit: usize,
+}
+
+/// Decodes the records that are wanted.
 pub(super) async fn decode<T: Send + 'static>(
     answer: FetchedRecords,
-    partition: i32,
-    start: i64,
-    end: i64,
+    wanted: Wanted,
     take: Take<T>,
 ) -> Decoded<T> {
     // The semaphore is never closed.
@@ -69,17 +90,18 @@ pub(super) async fn decode<T: Send + 'static>(
     let decoded = tokio::task::spawn_blocking(move || {
         // Kept to the end, also if the request is gone meanwhile.
         let _slot = slot;
-        decode_now(&answer, partition, start, end, &*take)
+        decode_now(&answer, wanted, &*take)
     });
     let decoded = decoded.await;
     decoded.unwrap_or_else(|error| Decoded {
-        entries: vec![unreadable(
-            partition,
-            start,
-            end - 1,
+        entries: VecDeque::from([unreadable(
+            wanted.partition,
+            wanted.start,
+            wanted.end - 1,
             -1,
             format!("it cannot be decoded: {error}"),
-        )],
+        )]),
+        dropped: false,
         first: None,
         looked: 0,
         bytes: 0,
@@ -88,13 +110,18 @@ pub(super) async fn decode<T: Send + 'static>(
 
 pub(super) fn decode_now<T>(
     answer: &FetchedRecords,
-    partition: i32,
-    start: i64,
-    end: i64,
+    wanted: Wanted,
     take: &dyn Fn(i32, &Record<'_>) -> Option<T>,
 ) -> Decoded<T> {
+    let Wanted {
+        partition,
+        start,
+        end,
+        limit,
+    } = wanted;
     let mut decoded = Decoded {
-        entries: Vec::new(),
+        entries: VecDeque::new(),
+        dropped: false,
         first: None,
         looked: 0,
         bytes: 0,
@@ -108,20 +135,22 @@ pub(super) fn decode_now<T>(
         if batch.base_offset < first {
             continue;
         }
-        let mut found = Vec::new();
-        let mut looked = 0;
+        // A batch may have millions of records: more than those that are wanted are never kept.
+        let mut found = VecDeque::new();
+        let (mut looked, mut dropped) = (0, false);
         let read = batch.bytes(LARGEST).and_then(|bytes| {
             decoded.bytes += bytes.len();
             batch.records(&bytes, |record| {
                 if (start..end).contains(&record.offset) {
                     looked += 1;
                     if let Some(kept) = take(partition, &record) {
-                        found.push(Entry {
+                        found.push_back(Entry {
                             partition,
                             offset: record.offset,
                             timestamp: record.timestamp,
                             shown: Shown::Record(kept),
                         });
+                        dropped |= keep_newest(&mut found, limit);
                     }
                 }
             })
@@ -130,6 +159,7 @@ pub(super) fn decode_now<T>(
             Ok(()) => {
                 decoded.entries.extend(found);
                 decoded.looked += looked;
+                decoded.dropped |= dropped;
             }
             // Records before the damage would be shown again with the rest of the batch.
             Err(why) => {
@@ -137,13 +167,21 @@ pub(super) fn decode_now<T>(
                 let time = batch.max_timestamp;
                 decoded
                     .entries
-                    .push(unreadable(partition, first, last, time, why));
+                    .push_back(unreadable(partition, first, last, time, why));
             }
         }
+        decoded.dropped |= keep_newest(&mut decoded.entries, limit);
     }
     decoded.bytes = decoded.bytes.max(answer.records.len());
-    decoded.entries.reverse();
+    decoded.entries.make_contiguous().reverse();
     decoded
+}
+
+/// Removes the first of the entries, which are the oldest. True: there were more than `limit`.
+fn keep_newest<T>(entries: &mut VecDeque<Entry<T>>, limit: usize) -> bool {
+    let more = entries.len().saturating_sub(limit);
+    entries.drain(..more);
+    more > 0
 }
 
 fn unreadable<T>(partition: i32, first: i64, last: i64, timestamp: i64, why: String) -> Entry<T> {

@@ -2,9 +2,11 @@
 //! where to continue. Finds a new leader by itself a few times; then it says why it cannot be read.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::chunk::{self, Reach};
+use tokio::sync::Semaphore;
+
+use super::chunk::{self, Reach, Wanted};
 use super::question::{Entry, Shown, Take};
 use crate::kafka::cluster::{ANSWER, Cluster};
 use crate::kafka::missing::{Missing, answer_of};
@@ -27,11 +29,19 @@ const PARTS: usize = 8;
 /// Requests of one step: enough to make it smaller from the longest one to one offset.
 const REQUESTS: u32 = 60;
 
+/// Steps of all pages of this process at the same time: a broker returns a first batch whole, so an answer may have
+/// 64 MiB, and its size is known only when it is here.
+static FETCHING: Semaphore = Semaphore::const_new(4);
+
 /// What a step has cost.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Cost {
     pub bytes: usize,
     pub looked: usize,
+    /// An answer was larger than it was asked to be.
+    pub large: bool,
+    /// The quota of the Kafka user is used up.
+    pub throttled: bool,
 }
 
 /// The reading of a partition.
@@ -56,6 +66,8 @@ impl<T: Send + 'static> Reading<T> {
     /// Reads the next older records. Never fails: a failure is one of the partition.
     pub async fn step(&mut self, cluster: &Cluster, limit: usize, take: Take<T>) -> Cost {
         let mut cost = Cost::default();
+        // Kept until all answers of the step are decoded. The semaphore is never closed.
+        let _slot = FETCHING.acquire().await.ok();
         if let Err(missing) = self.try_step(cluster, limit, &take, &mut cost).await {
             self.failed = Some(missing);
         }
@@ -75,13 +87,14 @@ impl<T: Send + 'static> Reading<T> {
         let mut parts: Vec<(i64, FetchedRecords)> = Vec::new();
         for _ in 0..REQUESTS {
             let mut at = parts.last().map_or(from, |(_, part)| next_offset(part, from));
-            let answer = self.fetch(cluster, &mut at, max_bytes).await?;
+            let answer = self.fetch(cluster, &mut at, max_bytes, cost).await?;
             if self.read_from <= self.start {
                 // Retention was faster.
                 return Ok(());
             }
             let size = answer.records.len();
             cost.bytes += size;
+            cost.large |= size > CHUNK as usize;
             match chunk::reach(&answer.records) {
                 Reach::To(last, more) if last.saturating_add(1) < end => {
                     // An answer ends with a segment of the log, also if it is short.
@@ -101,11 +114,24 @@ impl<T: Send + 'static> Reading<T> {
                     max_bytes = LARGE_CHUNK;
                     continue;
                 }
-                Reach::Cut | Reach::Damaged => self.unreadable(at, end),
+                // What is damaged is newer than what is wanted, or the batches before it can be shown.
+                Reach::Damaged(Some(last)) => {
+                    if last.saturating_add(1) < end {
+                        self.unreadable(last.saturating_add(1), end);
+                    }
+                    parts.push((at, answer));
+                }
+                Reach::Cut | Reach::Damaged(None) => self.unreadable(at, end),
                 Reach::Empty => {}
                 Reach::To(..) => parts.push((at, answer)),
             }
-            self.take_parts(parts, from, end, take, cost).await;
+            let wanted = Wanted {
+                partition: self.partition.1,
+                start: from,
+                end,
+                limit,
+            };
+            self.take_parts(parts, wanted, take, cost).await;
             self.trim(limit);
             return Ok(());
         }
@@ -117,25 +143,30 @@ impl<T: Send + 'static> Reading<T> {
     async fn take_parts(
         &mut self,
         parts: Vec<(i64, FetchedRecords)>,
-        from: i64,
-        end: i64,
+        wanted: Wanted,
         take: &Take<T>,
         cost: &mut Cost,
     ) {
+        let (from, end) = (wanted.start, wanted.end);
         let mut first = from;
-        let size: usize = parts.iter().map(|(_, part)| part.records.len()).sum();
+        // Not the whole answers, which do not become smaller than CHUNK if newer records follow.
+        let sizes = parts
+            .iter()
+            .map(|(_, part)| chunk::size_below(&part.records, end));
+        let step_size: usize = sizes.sum();
         for (at, part) in parts.into_iter().rev() {
             // The first batch of the first answer may begin before the step.
             let start = if at == from { self.start } else { at };
             let size = part.records.len();
-            let decoded = chunk::decode(part, self.partition.1, start, end, take.clone()).await;
+            let decoded = chunk::decode(part, Wanted { start, ..wanted }, take.clone()).await;
             cost.bytes += decoded.bytes.saturating_sub(size);
             cost.looked += decoded.looked;
             first = decoded.first.map_or(first, |found| found.min(first));
+            self.dropped |= decoded.dropped;
             self.entries.extend(decoded.entries);
         }
         self.read_from = first.max(self.start);
-        if size < CHUNK as usize / 4 {
+        if step_size < CHUNK as usize / 4 {
             self.step = self.step.saturating_mul(2).min(LONGEST_STEP);
         }
     }
@@ -146,6 +177,7 @@ impl<T: Send + 'static> Reading<T> {
         cluster: &Cluster,
         from: &mut i64,
         max_bytes: i32,
+        cost: &mut Cost,
     ) -> Result<FetchedRecords, Missing> {
         let mut attempt = 0;
         loop {
@@ -157,8 +189,17 @@ impl<T: Send + 'static> Reading<T> {
                 max_bytes,
             };
             let what = format!("topic \"{}\" partition {}", self.partition.0, self.partition.1);
+            let started = Instant::now();
             let missing = match cluster.node(self.leader, &request, ANSWER).await {
-                Ok(answer) if answer.error.is_ok() => return Ok(answer),
+                Ok(answer) if answer.error.is_ok() && !lags(&answer, self.read_from) => return Ok(answer),
+                Ok(answer) if answer.error.is_ok() => {
+                    Missing::Unknown(format!("{what}: its leader does not have all records yet"))
+                }
+                // The broker does not read the next request before the time is over.
+                Ok(answer) if answer.error == ErrorCode::THROTTLING_QUOTA_EXCEEDED => {
+                    cost.throttled = true;
+                    return Err(throttled(answer.throttle));
+                }
                 Ok(answer) if answer.error == ErrorCode::OFFSET_OUT_OF_RANGE => {
                     self.new_start(cluster, answer.log_start).await?;
                     *from = self.start.max(*from);
@@ -171,6 +212,8 @@ impl<T: Send + 'static> Reading<T> {
                     Missing::of_code(answer.error, &what)
                 }
                 Ok(answer) => Missing::of_code(answer.error, &what),
+                // One that hangs would take the time of all others.
+                Err(error) if started.elapsed() >= ANSWER => return Err(Missing::of_call(error)),
                 Err(error) => Missing::of_call(error),
             };
             if attempt >= ATTEMPTS || matches!(missing, Missing::Refused(_)) {
@@ -255,9 +298,13 @@ impl<T> Reading<T> {
         self.is_empty() && !self.dropped && self.may_read()
     }
 
-    /// Of the next entry.
+    /// Of the next entry. One without a timestamp counts as the newest: those behind it may be new.
     pub fn timestamp(&self) -> i64 {
-        self.entries.front().map_or(i64::MIN, |entry| entry.timestamp)
+        match self.entries.front() {
+            None => i64::MIN,
+            Some(entry) if entry.timestamp < 0 => i64::MAX,
+            Some(entry) => entry.timestamp,
+        }
     }
 
     pub fn pop(&mut self) -> Option<Entry<T>> {
@@ -307,6 +354,20 @@ impl<T> Reading<T> {
         });
         self.read_from = first;
     }
+}
+
+/// A new leader may know for some time only a part of the records that are committed below `end`. Then an empty
+/// answer does not mean that there are none.
+pub(super) fn lags(answer: &FetchedRecords, end: i64) -> bool {
+    answer.records.is_empty() && (0..end).contains(&answer.last_stable)
+}
+
+/// Why nothing is read; the time is in milliseconds.
+pub(super) fn throttled(time: i32) -> Missing {
+    let seconds = time.max(0).saturating_add(999) / 1000;
+    Missing::Unknown(format!(
+        "the quota of the Kafka user is used up; try again in {seconds} s"
+    ))
 }
 
 /// The offset behind the batches of an answer.

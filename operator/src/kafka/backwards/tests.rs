@@ -1,22 +1,19 @@
 //! Reading backwards from librdkafka's mock cluster over TCP, and from answers that it does not give.
 
+mod answers;
+
 use std::collections::{BTreeMap, HashSet};
 
 use crds::client_config::KafkaCredentials;
 use crds::spec::Kafka;
-use kafka_protocol::records as theirs;
-use kafka_protocol::records::{Compression, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
 use rdkafka::config::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
-use super::chunk::{Decoded, Reach, decode_now, reach};
 use super::*;
 use crate::kafka::KafkaClients;
 use crate::kafka::model::KafkaProblem;
-use crate::kafka::protocol::error_code::ErrorCode;
-use crate::kafka::protocol::fetch::FetchedRecords;
 
 type Mock = MockCluster<'static, DefaultProducerContext>;
 
@@ -282,102 +279,35 @@ async fn large_records_end_a_page_early_and_removed_ones_are_known_as_such() {
     assert_eq!(fixture.one(0, 0).await, Ok(One::Removed(start)));
 }
 
-/// A batch of one producer: first offset, transactional, control; offsets and values.
-fn batch(producer: i64, transactional: bool, control: bool, records: &[(i64, &[u8])]) -> Vec<u8> {
-    let record = |(offset, bytes): &(i64, &[u8])| theirs::Record {
-        transactional,
-        control,
-        delete_horizon: false,
-        partition_leader_epoch: 0,
-        producer_id: producer,
-        producer_epoch: 0,
-        timestamp_type: TimestampType::Creation,
-        offset: *offset,
-        sequence: (*offset - records[0].0) as i32,
-        timestamp: 1000 + *offset,
-        key: Some(bytes.to_vec().into()),
-        value: Some(vec![0; 6].into()),
-        headers: Default::default(),
-    };
-    let records: Vec<theirs::Record> = records.iter().map(record).collect();
-    let options = RecordEncodeOptions {
-        version: 2,
-        compression: Compression::None,
-    };
-    let mut bytes = Vec::new();
-    RecordBatchEncoder::encode(&mut bytes, &records, &options).unwrap();
-    bytes
-}
-
-const ABORT: &[u8] = &[0, 0, 0, 0];
-const COMMIT: &[u8] = &[0, 0, 0, 1];
-
-fn answer(aborted: &[(i64, i64)], batches: &[Vec<u8>]) -> FetchedRecords {
-    FetchedRecords {
-        error: ErrorCode::NONE,
-        log_start: 0,
-        aborted: aborted.to_vec(),
-        records: batches.concat(),
+#[tokio::test(flavor = "multi_thread")]
+async fn many_small_records_take_few_pages() {
+    let fixture = Fixture::new(1);
+    let records: Vec<(i32, i64)> = (0..60_000).map(|number| (0, 1_000_000 + number)).collect();
+    fixture.produce("none", &records);
+    let none: Take<i64> = Arc::new(|_, _| None);
+    let (mut query, mut pages, mut looked) = (query(50), 0, 0);
+    loop {
+        let page = fixture.page(&query, Arc::clone(&none)).await.unwrap();
+        (pages, looked) = (pages + 1, looked + page.looked);
+        if page.below.is_empty() {
+            break;
+        }
+        assert!(page.partial && pages < 20, "{pages} pages, {looked} records");
+        query.below = Some(page.below);
     }
+    assert_eq!(looked, 60_000);
 }
 
-fn decoded(answer: &FetchedRecords, start: i64, end: i64) -> Decoded<i64> {
-    decode_now(answer, 0, start, end, &|_, record| Some(record.offset))
-}
-
-fn offsets(decoded: &Decoded<i64>) -> Vec<i64> {
-    decoded.entries.iter().map(|entry| entry.offset).collect()
-}
-
-#[test]
-fn records_of_aborted_transactions_and_markers_are_not_shown() {
-    let answer = answer(
-        // Producer 1 aborts a transaction, and then commits one.
-        &[(2, 4), (1, 0)],
-        &[
-            batch(1, true, false, &[(0, b"a"), (1, b"a")]),
-            batch(2, true, false, &[(2, b"c")]),
-            batch(3, false, false, &[(3, b"plain")]),
-            batch(2, true, true, &[(4, COMMIT)]),
-            batch(1, true, true, &[(5, ABORT)]),
-            batch(2, true, false, &[(6, b"a")]),
-            batch(1, true, false, &[(7, b"c")]),
-            batch(2, true, true, &[(8, ABORT)]),
-            batch(1, true, true, &[(9, COMMIT)]),
-        ],
-    );
-    let found = decoded(&answer, 0, 10);
-    assert_eq!(offsets(&found), [7, 3, 2]);
-    assert_eq!((found.looked, found.first), (3, Some(2)));
-}
-
-#[test]
-fn a_batch_that_cannot_be_read_is_one_entry_and_the_others_are_shown() {
-    let mut damaged = batch(-1, false, false, &[(2, b"x"), (3, b"x")]);
-    let last = damaged.len() - 1;
-    damaged[last] ^= 1;
-    let good = batch(-1, false, false, &[(4, b"y"), (5, b"y")]);
-    let answer = answer(
-        &[],
-        &[batch(-1, false, false, &[(0, b"y"), (1, b"y")]), damaged, good],
-    );
-    assert_eq!(reach(&answer.records), Reach::To(5, false));
-    let found = decoded(&answer, 1, 5);
-    assert_eq!(offsets(&found), [4, 3, 1]);
-    match &found.entries[1].shown {
-        Shown::Unreadable { first: 2, why } => assert!(why.contains("checksum"), "{why}"),
-        other => panic!("{other:?}"),
-    }
-}
-
-#[test]
-fn an_answer_says_how_far_it_reaches() {
-    let one = batch(-1, false, false, &[(0, b"y"), (1, b"y")]);
-    assert_eq!(reach(&[]), Reach::Empty);
-    assert_eq!(reach(&one[..30]), Reach::Cut);
-    assert_eq!(reach(&one), Reach::To(1, false));
-    assert_eq!(reach(&[&one[..], &one[..5]].concat()), Reach::To(1, true));
-    let mut damaged = one.clone();
-    damaged[8..12].copy_from_slice(&(-5_i32).to_be_bytes());
-    assert_eq!(reach(&[one, damaged].concat()), Reach::Damaged);
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_without_a_timestamp_does_not_hide_those_behind_it() {
+    let fixture = Fixture::new(2);
+    fixture.produce("none", &[(0, 900), (1, 100), (1, 200)]);
+    fixture.produce("none", &[(0, -1)]);
+    let page = fixture.page(&query(2), all()).await.unwrap();
+    let found: Vec<_> = page
+        .entries
+        .iter()
+        .map(|it| (it.partition, it.timestamp))
+        .collect();
+    assert_eq!(found, [(0, -1), (0, 900)]);
 }

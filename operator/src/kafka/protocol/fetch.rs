@@ -59,7 +59,7 @@ impl Request for Fetch {
                 batches,
             })
         };
-        let (error, mut topics) = read_fetch(reader, partition)?;
+        let (_, error, mut topics) = read_fetch(reader, partition)?;
         if !error.is_ok() {
             let partitions = topics.iter_mut().flat_map(|(_, partitions)| partitions);
             partitions.for_each(|partition| partition.error = error);
@@ -80,9 +80,14 @@ pub(in crate::kafka) struct FetchRecords {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::kafka) struct FetchedRecords {
+    /// THROTTLING_QUOTA_EXCEEDED: the quota of the user is used up, and the broker has sent nothing.
     pub error: ErrorCode,
+    /// Milliseconds in which the broker reads no further request of this connection.
+    pub throttle: i32,
     /// First offset that the broker still has; -1: unknown.
     pub log_start: i64,
+    /// End of the committed records, as far as the broker knows them; -1: unknown.
+    pub last_stable: i64,
     /// Producer and first offset of each aborted transaction that touches the records.
     pub aborted: Vec<(i64, i64)>,
     /// Whole batches, and the beginning of one more.
@@ -103,24 +108,31 @@ impl Request for FetchRecords {
 
     fn read(_version: i16, reader: &mut Reader<'_>) -> Result<Self::Answer, Malformed> {
         let partition = |reader: &mut Reader<'_>| {
-            let (_, error, (log_start, aborted), records) = read_partition(reader)?;
+            let (_, error, log, records) = read_partition(reader)?;
             Ok(FetchedRecords {
                 error,
-                log_start,
-                aborted,
+                throttle: 0,
+                log_start: log.start,
+                last_stable: log.last_stable,
+                aborted: log.aborted,
                 records: records.to_vec(),
             })
         };
-        let (error, topics) = read_fetch(reader, partition)?;
+        let (throttle, error, topics) = read_fetch(reader, partition)?;
+        let nothing = |error| FetchedRecords {
+            error,
+            throttle,
+            log_start: -1,
+            last_stable: -1,
+            aborted: Vec::new(),
+            records: Vec::new(),
+        };
         let only = topics.into_iter().flat_map(|(_, partitions)| partitions).next();
         match only {
-            _ if !error.is_ok() => Ok(FetchedRecords {
-                error,
-                log_start: -1,
-                aborted: Vec::new(),
-                records: Vec::new(),
-            }),
-            Some(only) => Ok(only),
+            _ if !error.is_ok() => Ok(nothing(error)),
+            Some(only) => Ok(FetchedRecords { throttle, ..only }),
+            // Brokers that slow a client down answer at once and without partitions, and without an error.
+            None if throttle > 0 => Ok(nothing(ErrorCode::THROTTLING_QUOTA_EXCEEDED)),
             None => Err(Malformed("the answer has no partition".into())),
         }
     }
@@ -155,29 +167,40 @@ fn write_fetch(
     out.string(rack);
 }
 
-/// The error of the whole answer, and its partitions.
+/// Throttle time in milliseconds, the error of the whole answer, and its partitions.
 fn read_fetch<'a, T>(
     reader: &mut Reader<'a>,
     partition: impl FnMut(&mut Reader<'a>) -> Result<T, Malformed>,
-) -> Result<(ErrorCode, Vec<Topic<T>>), Malformed> {
-    let _throttle_time = reader.i32()?;
+) -> Result<(i32, ErrorCode, Vec<Topic<T>>), Malformed> {
+    let throttle = reader.i32()?;
     let error = ErrorCode(reader.i16()?);
     let _session = reader.i32()?;
-    Ok((error, read_topics(reader, partition)?))
+    Ok((throttle, error, read_topics(reader, partition)?))
 }
 
-/// Index, error, log start and aborted transactions, records.
-type ReadPartition<'a> = (i32, ErrorCode, (i64, Vec<(i64, i64)>), &'a [u8]);
+/// What a broker says about the log of a partition.
+struct Log {
+    start: i64,
+    last_stable: i64,
+    aborted: Vec<(i64, i64)>,
+}
+
+/// Index, error, log, records.
+type ReadPartition<'a> = (i32, ErrorCode, Log, &'a [u8]);
 
 fn read_partition<'a>(reader: &mut Reader<'a>) -> Result<ReadPartition<'a>, Malformed> {
     let (index, error) = (reader.i32()?, ErrorCode(reader.i16()?));
     let _high_watermark = reader.i64()?;
-    let _last_stable_offset = reader.i64()?;
-    let log_start = reader.i64()?;
+    let (last_stable, start) = (reader.i64()?, reader.i64()?);
     let aborted = reader.nullable_array(|reader| Ok((reader.i64()?, reader.i64()?)))?;
     let _preferred_replica = reader.i32()?;
     let records = reader.nullable_bytes()?.unwrap_or_default();
-    Ok((index, error, (log_start, aborted.unwrap_or_default()), records))
+    let log = Log {
+        start,
+        last_stable,
+        aborted: aborted.unwrap_or_default(),
+    };
+    Ok((index, error, log, records))
 }
 
 /// Bytes before the length of a batch and the length itself.

@@ -68,6 +68,11 @@ impl<'a> Batches<'a> {
         Self { rest: records }
     }
 
+    /// Bytes behind those batches that were returned.
+    pub fn left(&self) -> usize {
+        self.rest.len()
+    }
+
     /// True if a batch is cut behind those that were returned.
     pub fn is_cut(&self) -> bool {
         !self.rest.is_empty()

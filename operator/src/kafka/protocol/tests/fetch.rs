@@ -164,3 +164,24 @@ fn an_error_of_the_whole_answer_is_one_of_every_partition() {
     let answer = read_back::<Fetch, _>(&theirs, 11);
     assert_eq!(answer[0].1[0].error, ErrorCode(70));
 }
+
+#[test]
+fn a_quota_and_the_end_of_the_committed_records_are_read() {
+    let throttled = theirs::FetchResponse::default().with_throttle_time_ms(1500);
+    let read = read_back::<FetchRecords, _>(&throttled, 11);
+    assert_eq!(
+        (read.error, read.throttle),
+        (ErrorCode::THROTTLING_QUOTA_EXCEEDED, 1500)
+    );
+    let mut empty = CORRELATION.to_be_bytes().to_vec();
+    theirs::FetchResponse::default().encode(&mut empty, 11).unwrap();
+    assert!(super::answer::<FetchRecords>(11, &empty).is_err());
+    let data = PartitionData::default()
+        .with_high_watermark(9)
+        .with_last_stable_offset(7)
+        .with_log_start_offset(2);
+    let topic = FetchableTopicResponse::default().with_partitions(vec![data]);
+    let read = read_back::<FetchRecords, _>(&throttled.with_responses(vec![topic]), 11);
+    assert_eq!((read.error, read.throttle), (ErrorCode::NONE, 1500));
+    assert_eq!((read.last_stable, read.log_start), (7, 2));
+}
