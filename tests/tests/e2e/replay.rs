@@ -109,16 +109,12 @@ async fn a_replay_processes_its_part_of_the_log_beside_the_group_also_after_kill
             Ok(pods)
         })
         .await?;
+        let victim = pods[0].metadata.name.clone().context("a name")?;
+        // Fails if the worker has ended already.
+        world.kill_worker(&victim).await?;
+        // Its successor takes over in 20 s, when the lease has expired.
         let operator = world.kill_operator(false).await?;
         world.until_operator_is_back(&operator).await?;
-        let victim = pods[0].metadata.name.clone().context("a name")?;
-        world.kill_worker(&victim).await?;
-        let status = get(world, "middle").await?.status.unwrap_or_default();
-        assert_eq!(
-            status.phase,
-            Some(ReplayPhase::Running),
-            "killed too late to matter"
-        );
         let shown = world.kubectl(&["get", "krp", "-o", "wide"], None).await?;
         println!("{}", shown.ok("kubectl get krp")?);
 
