@@ -8,7 +8,7 @@ use crds::KafkaReplay;
 use crds::names::REPLAY_LABEL;
 use crds::replay::ReplayPhase;
 use harness::{
-    Load, World, scenario,
+    Load, World, scenario_alone,
     systems::kubernetes::{identities, merge, pod_ready},
     until,
 };
@@ -28,7 +28,7 @@ const RATE: i64 = 40;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_processes_its_part_of_the_log_beside_the_group_also_after_kills() -> Result<()> {
-    scenario("replay", async |world| {
+    scenario_alone("replay", async |world| {
         let input = world.topic("orders", PARTITIONS).await?;
         let output = world.topic("copy", PARTITIONS).await?;
         let all = RECORDS * i64::from(PARTITIONS);

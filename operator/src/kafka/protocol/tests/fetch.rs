@@ -175,7 +175,7 @@ fn a_quota_and_the_end_of_the_committed_records_are_read() {
     );
     let mut empty = CORRELATION.to_be_bytes().to_vec();
     theirs::FetchResponse::default().encode(&mut empty, 11).unwrap();
-    assert!(super::answer::<FetchRecords>(11, &empty).is_err());
+    assert!(answer::<FetchRecords>(11, &empty).is_err());
     let data = PartitionData::default()
         .with_high_watermark(9)
         .with_last_stable_offset(7)
