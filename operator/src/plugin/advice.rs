@@ -46,7 +46,7 @@ pub const REASONS: &[(&str, &str)] = &[
     ("WaitingForDeletion", "wait until the children of the deleted group are gone"),
     ("Joining", "wait: pods start and workers join"),
     ("Progressing", "wait: pods start or stop"),
-    ("NotCreated", "wait: the Deployment is created next"),
+    ("NotCreated", "wait: the Deployment is created once the spec is accepted"),
     ("WaitingForKafka", "wait for the brokers; see the condition KafkaReachable"),
     ("WaitingForRollout", "wait: other groups roll out the new image first"),
     ("TransformNotCompiled", "wait; if the condition is Unknown, fix what the message says, such as the operator's memory limit"),
@@ -82,7 +82,7 @@ pub const REASONS: &[(&str, &str)] = &[
     ("AuthorizationFailed", "grant the missing permission in Kafka; docs/security.md lists all"),
     ("InvalidClientConfig", "correct clientConfig, the certificates or the keys"),
     ("NotAsked", "see the condition Accepted: Kafka is asked once the spec is accepted"),
-    ("LagUnknown", "see the condition KafkaReachable"),
+    ("LagUnknown", "see the message, and the conditions Accepted and KafkaReachable"),
     ("KafkaNotRead", "see the condition KafkaReachable"),
     // WorkersAvailable.
     ("NoWorkers", "see the message: it says why no workers are wanted yet"),

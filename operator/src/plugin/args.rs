@@ -159,7 +159,8 @@ pub struct ScaleArgs {
     pub group: String,
 
     /// Number of workers.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true,
+        value_parser = clap::value_parser!(u32).range(0..=1000))]
     pub replicas: u32,
 }
 
@@ -206,7 +207,8 @@ pub struct LogsArgs {
     pub worker: Option<String>,
 
     /// Last lines of each worker.
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 100, allow_negative_numbers = true,
+        value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub tail: u32,
 
     /// Logs of the containers before their last restart.

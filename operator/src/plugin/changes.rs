@@ -65,7 +65,16 @@ pub async fn run(
     if args.wait {
         let end = Instant::now() + args.timeout;
         for name in awaited {
-            code = code.max(until(cluster, wanted, name, end, args.timeout, terminal).await?);
+            let reached = until(cluster, wanted, name, end, args.timeout, terminal).await;
+            code = code.max(match reached {
+                Ok(reached) => reached,
+                Err(error @ Error::Output(_)) => return Err(error),
+                // The others are awaited nevertheless.
+                Err(error) => {
+                    terminal.note(&format!("error: {name}: {error}"))?;
+                    FAILED
+                }
+            });
         }
     }
     Ok(code)
@@ -111,20 +120,24 @@ async fn until(
 ) -> Result<u8, Error> {
     let mut shown = None;
     loop {
-        let group = GroupView::read(cluster, name).await?;
-        if group.desired_state() != wanted.state {
-            terminal.note(&format!(
-                "{name}: another client has requested {} meanwhile",
-                group.desired_state()
-            ))?;
-            return Ok(NOT_WELL);
-        }
-        let waits = match awaited(&group, wanted) {
-            None => {
-                terminal.print(&format!("{name}: {}", wanted.reached))?;
-                return Ok(DONE);
+        let (waits, code) = match GroupView::read(cluster, name).await {
+            Ok(group) if group.desired_state() != wanted.state => {
+                terminal.note(&format!(
+                    "{name}: another client has requested {} meanwhile",
+                    group.desired_state()
+                ))?;
+                return Ok(NOT_WELL);
             }
-            Some(waits) => waits,
+            Ok(group) => match awaited(&group, wanted) {
+                None => {
+                    terminal.print(&format!("{name}: {}", wanted.reached))?;
+                    return Ok(DONE);
+                }
+                Some(waits) => (waits, NOT_WELL),
+            },
+            // The state is requested, only reading it fails.
+            Err(error) if error.can_pass() => (format!("the state is not known now: {error}"), FAILED),
+            Err(error) => return Err(error),
         };
         if Instant::now() >= end {
             terminal.note(&format!(
@@ -132,7 +145,7 @@ async fn until(
                 wanted.reached,
                 timeout.as_secs()
             ))?;
-            return Ok(NOT_WELL);
+            return Ok(code);
         }
         if shown.as_ref() != Some(&waits) {
             terminal.note(&format!("{name}: {waits}"))?;

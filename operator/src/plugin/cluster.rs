@@ -23,6 +23,8 @@ const PAGE: usize = 100;
 /// A cluster.
 pub struct Cluster {
     client: Client,
+    /// Host and port, for messages.
+    server: String,
     /// The namespace of the arguments, or of the context.
     pub namespace: String,
 }
@@ -33,18 +35,32 @@ impl Cluster {
         let config = config(target).await?;
         let namespace = target.namespace.clone();
         let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
+        Self::new(config, namespace)
+    }
+
+    fn new(mut config: Config, namespace: String) -> Result<Self, Error> {
+        // The client would repeat requests that were answered with 429, 503 or 504, also those that create: after a
+        // 504 the object may exist, and a second reset would move the offsets twice.
+        config.default_retry = false;
+        let url = &config.cluster_url;
+        // Not the whole URL: it may have a login.
+        let host = url.host().unwrap_or_default();
+        let server = match url.port_u16() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_string(),
+        };
         let client = Client::try_from(config).map_err(|error| Error::Kubeconfig(error.to_string()))?;
-        Ok(Self { client, namespace })
+        Ok(Self {
+            client,
+            server,
+            namespace,
+        })
     }
 
     #[cfg(test)]
     pub fn at(address: std::net::SocketAddr) -> Self {
-        let mut config = Config::new(format!("http://{address}").parse().unwrap());
-        config.default_retry = false;
-        Self {
-            client: Client::try_from(config).unwrap(),
-            namespace: "shop".into(),
-        }
+        let config = Config::new(format!("http://{address}").parse().unwrap());
+        Self::new(config, "shop".into()).unwrap()
     }
 
     /// Reads an object.
@@ -96,7 +112,7 @@ impl Cluster {
     pub async fn stream(&self, path: &str) -> Result<impl AsyncBufRead + use<>, Error> {
         let request = Request::get(path).body(Vec::new()).map_err(unsendable)?;
         let stream = self.client.request_stream(request).await;
-        stream.map_err(|error| Error::of(error, "get", path))
+        stream.map_err(|error| Error::of(error, &self.server, "get", path))
     }
 
     async fn json(
@@ -122,7 +138,7 @@ impl Cluster {
         let answer = answer.map_err(|_| Error::NoAnswer {
             seconds: ANSWER.as_secs(),
         })?;
-        answer.map_err(|error| Error::of(error, verb, path))
+        answer.map_err(|error| Error::of(error, &self.server, verb, path))
     }
 }
 

@@ -58,7 +58,7 @@ fn head(group: &GroupView, now: Timestamp) -> String {
     match group.condition(condition::READY) {
         Some(ready) => {
             let since = age(ready.last_transition_time.0, now);
-            let ready_line = format!("{}, {}, for {since}", ready.status, ready.reason);
+            let ready_line = format!("{} for {since}, {}", ready.status, ready.reason);
             text.push_str(&line("Ready", &ready_line));
             text.push_str(&indented(&ready.message, 12));
             if let Some(what) = advice::text(&ready.reason) {
@@ -95,7 +95,9 @@ fn problems(group: &GroupView, now: Timestamp) -> String {
         if found.type_ == condition::READY || !needs_attention(found, group.is_well()) {
             continue;
         }
-        let same = |other: &Condition| other.reason == found.reason && other.message == found.message;
+        let same = |other: &Condition| {
+            (&other.status, &other.reason, &other.message) == (&found.status, &found.reason, &found.message)
+        };
         match shown.iter_mut().find(|(_, other)| same(other)) {
             Some((kinds, _)) => kinds.push(&found.type_),
             None => shown.push((vec![&found.type_], found)),
@@ -106,7 +108,7 @@ fn problems(group: &GroupView, now: Timestamp) -> String {
         let since = age(found.last_transition_time.0, now);
         let kinds = kinds.join(", ");
         text.push_str(&format!(
-            "  {kinds}: {}, {}, for {since}\n",
+            "  {kinds}: {} for {since}, {}\n",
             found.status, found.reason
         ));
         // The screen begins with it.
@@ -190,7 +192,11 @@ fn numbers(group: &GroupView, now: Timestamp) -> String {
                 Some(partition) => format!(", at most {} in {partition}", number(lag.max)),
                 None => String::new(),
             };
-            format!("{}{most}, read {} ago", number(lag.total), age(lag.as_of, now))
+            format!(
+                "{}{most}, as of {} ago, written again when it changes",
+                number(lag.total),
+                age(lag.as_of, now)
+            )
         }
         None => {
             let why = group.condition(condition::LAG_KNOWN);

@@ -11,8 +11,8 @@ use kube::core::Status;
 pub enum Error {
     #[error("cannot use the kubeconfig: {0}; choose one with --kubeconfig, or a context with --context")]
     Kubeconfig(String),
-    #[error("the API server cannot be reached: {0}")]
-    Unreachable(String),
+    #[error("the API server {server} cannot be reached: {cause}")]
+    Unreachable { server: String, cause: String },
     #[error(
         "the API server did not answer within {seconds} s; for a change, look whether it has happened before you repeat it"
     )]
@@ -42,11 +42,14 @@ pub enum Error {
 
 impl Error {
     /// Of a request.
-    pub fn of(error: kube::Error, verb: &str, path: &str) -> Self {
+    pub fn of(error: kube::Error, server: &str, verb: &str, path: &str) -> Self {
         match error {
             kube::Error::Api(status) => Self::refused(&status, verb, path),
             kube::Error::SerdeError(error) => Self::Unreadable(error.to_string()),
-            error => Self::Unreachable(chain(&error)),
+            error => Self::Unreachable {
+                server: server.into(),
+                cause: chain(&error),
+            },
         }
     }
 
@@ -72,6 +75,20 @@ impl Error {
             message: status.message.clone(),
             hint,
         }
+    }
+
+    /// Whether the same request can succeed in a moment: the API server restarts, is busy, or the network fails.
+    pub fn can_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::NoAnswer { .. } => true,
+            Self::Refused { code, .. } => matches!(code, 429 | 500..=599),
+            _ => false,
+        }
+    }
+
+    /// Whether a change may have happened despite this error.
+    pub fn leaves_open(&self) -> bool {
+        self.can_pass() && !matches!(self, Self::Refused { code: 429, .. })
     }
 
     pub fn is_not_found(&self) -> bool {
@@ -165,11 +182,15 @@ mod tests {
 
     use super::*;
 
+    fn of(status: Status, verb: &str, path: &str) -> Error {
+        Error::of(kube::Error::Api(Box::new(status)), "api:6443", verb, path)
+    }
+
     fn refused(code: u16, details: serde_json::Value, verb: &str, path: &str) -> String {
         let status =
             json!({"code": code, "message": "as the server says", "reason": "R", "details": details});
         let status: Status = serde_json::from_value(status).unwrap();
-        Error::of(kube::Error::Api(Box::new(status)), verb, path).to_string()
+        of(status, verb, path).to_string()
     }
 
     #[test]
@@ -181,6 +202,36 @@ mod tests {
         );
         let all = refused(403, json!({}), "list", "/api/v1/pods");
         assert!(all.ends_with("kubectl auth can-i list pods -A"), "{all}");
+    }
+
+    #[test]
+    fn only_errors_of_a_moment_can_pass_and_only_a_refusal_in_time_says_that_nothing_changed() {
+        for (code, can_pass, leaves_open) in [
+            (401, false, false),
+            (403, false, false),
+            (404, false, false),
+            (409, false, false),
+            (422, false, false),
+            (429, true, false),
+            (500, true, true),
+            (503, true, true),
+            (504, true, true),
+        ] {
+            let status =
+                serde_json::from_value(json!({"code": code, "message": "m", "reason": "R"})).unwrap();
+            let error = of(status, "create", "/api/v1/pods");
+            assert_eq!(
+                (error.can_pass(), error.leaves_open()),
+                (can_pass, leaves_open),
+                "{code}"
+            );
+        }
+        let broken = Error::Unreachable {
+            server: "api:6443".into(),
+            cause: "reset by peer".into(),
+        };
+        assert!(broken.can_pass() && broken.leaves_open());
+        assert!(!Error::Impossible("x".into()).can_pass());
     }
 
     #[test]

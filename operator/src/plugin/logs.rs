@@ -1,15 +1,11 @@
 //! `logs`: the logs of all workers of a group. In: the pods. Out: lines, each with its pod. With `--follow` also
 //! those of workers that start later. Prints lines as they are; workers never log payloads.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+mod follow;
 
-use futures::future::LocalBoxFuture;
-use futures::stream::FuturesUnordered;
-use futures::{AsyncBufReadExt, FutureExt, StreamExt, TryStreamExt};
 use serde_json::Value;
-use tokio::sync::mpsc;
 
+use self::follow::follow;
 use super::args::LogsArgs;
 use super::cluster::{Cluster, escaped};
 use super::error::Error;
@@ -18,11 +14,6 @@ use super::view::{GroupView, named};
 use super::{DONE, FAILED};
 use crate::controller::build::deployment::CONTAINER;
 
-/// Time between two looks for new workers.
-const LOOK: Duration = Duration::from_secs(3);
-/// Lines that wait for a slow terminal.
-const WAITING: usize = 256;
-
 /// A pod that may have a log.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Source {
@@ -30,6 +21,7 @@ struct Source {
     /// A restarted container has another log.
     restarts: i64,
     has_started: bool,
+    is_running: bool,
 }
 
 pub async fn run(cluster: &Cluster, args: &LogsArgs, terminal: &mut Terminal) -> Result<u8, Error> {
@@ -78,76 +70,6 @@ fn none(group: &GroupView, args: &LogsArgs) -> Error {
     })
 }
 
-/// Prints lines until Ctrl-C ends the program.
-async fn follow(
-    cluster: &Cluster,
-    group: &GroupView,
-    args: &LogsArgs,
-    terminal: &mut Terminal,
-) -> Result<u8, Error> {
-    let (lines, mut arrived) = mpsc::channel::<String>(WAITING);
-    let mut known: BTreeSet<Source> = BTreeSet::new();
-    let mut first = true;
-    let mut looks = tokio::time::interval(LOOK);
-    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut streams: FuturesUnordered<LocalBoxFuture<String>> = FuturesUnordered::new();
-    loop {
-        tokio::select! {
-            line = arrived.recv() => {
-                if let Some(line) = line {
-                    terminal.raw(&line)?;
-                    terminal.flush()?;
-                }
-            }
-            Some(ended) = streams.next() => {
-                terminal.note(&ended)?;
-            }
-            _ = looks.tick() => {
-                let found = match sources(cluster, group, args).await {
-                    Ok(found) => found,
-                    Err(error) if first => return Err(error),
-                    Err(error) => {
-                        terminal.note(&error.to_string())?;
-                        continue;
-                    }
-                };
-                if first && found.is_empty() {
-                    terminal.note(&format!("{}; waiting for workers", none(group, args)))?;
-                }
-                for source in found.into_iter().filter(|source| source.has_started) {
-                    if known.insert(source.clone()) {
-                        // A worker that starts later is shown from its first line.
-                        let tail = if first { args.tail } else { u32::MAX };
-                        let path = path(group, &source.pod, true, false, tail);
-                        streams.push(read(cluster, source.pod, path, lines.clone()).boxed_local());
-                    }
-                }
-                first = false;
-            }
-        }
-    }
-}
-
-/// Sends the lines of one log, each with its pod; returns why it ended.
-async fn read(cluster: &Cluster, pod: String, path: String, lines: mpsc::Sender<String>) -> String {
-    let stream = match cluster.stream(&path).await {
-        Ok(stream) => stream,
-        Err(error) => return format!("[{pod}] no log: {error}"),
-    };
-    let mut stream = stream.lines();
-    loop {
-        match stream.try_next().await {
-            Ok(Some(line)) => {
-                if lines.send(format!("[{pod}] {line}")).await.is_err() {
-                    return String::new();
-                }
-            }
-            Ok(None) => return format!("[{pod}] the log has ended"),
-            Err(error) => return format!("[{pod}] the log has ended: {error}"),
-        }
-    }
-}
-
 /// The pods of the group.
 pub async fn pods(cluster: &Cluster, group: &GroupView) -> Result<Vec<Value>, Error> {
     let path = format!("/api/v1/namespaces/{}/pods", group.key.namespace);
@@ -175,6 +97,7 @@ fn source(pod: &Value) -> Option<Source> {
         restarts: worker
             .and_then(|worker| worker["restartCount"].as_i64())
             .unwrap_or(0),
+        is_running: state.is_some_and(|state| !state["running"].is_null()),
         has_started: state.is_some_and(|state| !state["running"].is_null() || !state["terminated"].is_null()),
     })
 }
@@ -218,5 +141,6 @@ mod tests {
         assert!(pod(0, "running").has_started && pod(0, "terminated").has_started);
         assert_ne!(pod(0, "running"), pod(1, "running"));
         assert!(!source(&json!({"metadata": {"name": "a"}})).unwrap().has_started);
+        assert!(pod(0, "running").is_running && !pod(0, "terminated").is_running);
     }
 }

@@ -139,7 +139,16 @@ async fn once(
         "metadata": {"generateName": format!("{}-", group.name)},
         "spec": spec,
     });
-    let created = cluster.create(&collection, &resource).await?;
+    let created = match cluster.create(&collection, &resource).await {
+        Err(error) if error.leaves_open() && !spec.dry_run => {
+            terminal.note(&format!(
+                "the reset may exist nevertheless; look before you repeat this command: kubectl get kor -n {}",
+                group.namespace
+            ))?;
+            return Err(error);
+        }
+        created => created?,
+    };
     let name = created["metadata"]["name"]
         .as_str()
         .unwrap_or_default()
@@ -163,6 +172,10 @@ async fn once(
             terminal.note(&left(&name, &group.namespace))?;
             Ok(End::Left)
         }
+        Err(error) if error.is_not_found() => Err(Error::NotFound(format!(
+            "the reset {name} was deleted before its end was seen here; kubectl get events -n {} says what it did",
+            group.namespace
+        ))),
         Err(error) => {
             terminal.note(&left(&name, &group.namespace))?;
             Err(error)
@@ -186,28 +199,35 @@ async fn follow(
     let end = Instant::now() + timeout;
     let mut shown = None;
     loop {
-        let status = status(&cluster.get(path).await?)?;
-        match status.phase {
-            Some(ResetPhase::Succeeded) => return Ok(Some(End::Succeeded(Box::new(status)))),
-            Some(ResetPhase::Failed) => return Ok(Some(End::Failed(Box::new(status)))),
-            phase => {
-                let phase =
-                    phase.map_or_else(|| "waiting for the operator".into(), |phase| phase.to_string());
-                let message = status
-                    .message
-                    .map(|message| format!(": {message}"))
-                    .unwrap_or_default();
-                let now = format!("{phase}{message}");
-                if shown.as_ref() != Some(&now) {
-                    terminal.note(&now)?;
-                    shown = Some(now);
+        let now = match cluster.get(path).await {
+            Ok(resource) => {
+                let status = status(&resource)?;
+                match status.phase {
+                    Some(ResetPhase::Succeeded) => return Ok(Some(End::Succeeded(Box::new(status)))),
+                    Some(ResetPhase::Failed) => return Ok(Some(End::Failed(Box::new(status)))),
+                    phase => under_way(phase, status.message),
                 }
             }
+            // The operator continues, only reading fails.
+            Err(error) if error.can_pass() => format!("the state of the reset is not known now: {error}"),
+            Err(error) => return Err(error),
+        };
+        if shown.as_ref() != Some(&now) {
+            terminal.note(&now)?;
+            shown = Some(now);
         }
         if Instant::now() >= end {
             return Ok(None);
         }
         tokio::time::sleep(POLL).await;
+    }
+}
+
+fn under_way(phase: Option<ResetPhase>, message: Option<String>) -> String {
+    let phase = phase.map_or_else(|| "waiting for the operator".into(), |phase| phase.to_string());
+    match message {
+        Some(message) => format!("{phase}: {message}"),
+        None => phase,
     }
 }
 

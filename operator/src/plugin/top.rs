@@ -14,10 +14,9 @@ use super::terminal::Terminal;
 use super::text::{age, number, or_unknown, table};
 use super::view::GroupView;
 
-/// The operator writes numbers every 15 s at most, so after this there can be a second one.
+/// The operator writes numbers that change every 15 s at most, so after this there can be a second one.
 const SECOND_READ: Duration = Duration::from_secs(16);
-const NOTE: &str =
-    "The operator writes these numbers every 15 s at most, with many groups less often (docs/status.md).";
+const NOTE: &str = "The operator writes these numbers when they change, every 15 s at most, with many groups less often (docs/status.md).";
 
 pub async fn run(cluster: &Cluster, args: &TopArgs, terminal: &mut Terminal) -> Result<u8, Error> {
     let mut rates = Rates::default();
@@ -46,9 +45,7 @@ pub async fn run(cluster: &Cluster, args: &TopArgs, terminal: &mut Terminal) -> 
                 Timestamp::now(),
             ))?,
             // The API server may be busy for a moment; what the user may not see stays so.
-            Err(error @ (Error::Unreachable(_) | Error::NoAnswer { .. })) => {
-                terminal.note(&error.to_string())?
-            }
+            Err(error) if error.can_pass() => terminal.note(&error.to_string())?,
             Err(error) => return Err(error),
         }
         tokio::time::sleep(args.interval).await;
@@ -67,7 +64,7 @@ fn screen(groups: &[GroupView], rates: &mut Rates, namespaces: bool, now: Timest
         "NAME",
         "WORKERS",
         "LAG",
-        "LAG READ",
+        "LAG AS OF",
         "RECORDS/S",
         "MEASURED",
         "IN FLIGHT",

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use super::fake::{Fake, GROUPS, PODS};
 use super::{failing, group, kcg};
-use crate::plugin::args::StateArgs;
+use crate::plugin::args::{LogsArgs, StateArgs};
 use crate::plugin::cluster::Cluster;
 use crate::plugin::terminal::Terminal;
-use crate::plugin::{DONE, FAILED, NOT_WELL, changes};
+use crate::plugin::{DONE, FAILED, NOT_WELL, changes, logs};
 use crate::sync::lock;
 
 fn at(name: &str, resource: Value) -> (String, Value) {
@@ -154,6 +154,31 @@ async fn one_missing_group_does_not_keep_the_others_from_their_change() {
 }
 
 #[tokio::test]
+async fn groups_are_awaited_although_reading_one_fails() {
+    let fake = Fake::start(vec![at("orders", group("orders")), at("payments", failing())]).await;
+    // Each group is read before its change.
+    fake.next("GET", [0, 0, 503, 429]);
+    let done = kcg(&fake, "pause orders payments", None).await;
+    assert_eq!(done.code, Ok(DONE), "{}", done.notes);
+    assert!(
+        done.notes.contains("orders: the state is not known now"),
+        "{}",
+        done.notes
+    );
+    assert!(
+        done.out.ends_with("orders: paused\npayments: paused\n"),
+        "{}",
+        done.out
+    );
+
+    fake.next("GET", [0, 0, 403]);
+    let done = kcg(&fake, "resume orders payments", None).await;
+    assert_eq!(done.code, Ok(FAILED));
+    assert!(done.notes.contains("error: orders: "), "{}", done.notes);
+    assert!(done.out.ends_with("payments: running\n"), "{}", done.out);
+}
+
+#[tokio::test]
 async fn a_tool_that_will_put_the_state_back_is_named() {
     let mut owned = group("orders");
     owned["metadata"]["managedFields"] = json!([{
@@ -283,6 +308,60 @@ async fn logs_have_the_name_of_their_pod() {
         .code
         .unwrap_err();
     assert!(none.contains("has no worker other"), "{none}");
+}
+
+#[tokio::test]
+async fn the_log_of_a_running_worker_is_read_on_after_its_connection_has_ended() {
+    let log = format!("{PODS}/orders-worker-a/log");
+    let lines = "2026-01-01T12:00:00.1Z one\n2026-01-01T12:00:00.2Z two\n";
+    let fake = Fake::start(vec![
+        at("orders", group("orders")),
+        pod("orders-worker-a", 0),
+        (log.clone(), json!(lines)),
+    ])
+    .await;
+    let args = LogsArgs {
+        group: "orders".into(),
+        follow: true,
+        worker: None,
+        tail: 7,
+        previous: false,
+    };
+    let (out, notes) = (super::Buffer::default(), super::Buffer::default());
+    let mut terminal = Terminal::buffers(Box::new(out.clone()), Box::new(notes.clone()), None);
+    let cluster = Cluster::at(fake.address);
+    let seen = async {
+        while !out.text().contains("two") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let more = format!("{lines}2026-01-01T12:00:00.3Z three\n");
+        lock(&fake.objects).insert(log, json!(more));
+        while !out.text().contains("three") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let followed = logs::run(&cluster, &args, &mut terminal);
+    tokio::select! {
+        code = followed => panic!("ended with {code:?}"),
+        () = seen => (),
+        () = tokio::time::sleep(Duration::from_secs(30)) => panic!("{}{}", out.text(), notes.text()),
+    }
+    assert_eq!(
+        out.text(),
+        "[orders-worker-a] one\n[orders-worker-a] two\n[orders-worker-a] three\n"
+    );
+    assert!(notes.text().contains("opened again"), "{}", notes.text());
+    let asked = lock(&fake.asked).clone();
+    let opened: Vec<&String> = asked
+        .iter()
+        .filter(|(_, path, _)| path.contains("/log?"))
+        .map(|(_, path, _)| path)
+        .collect();
+    assert!(opened[0].contains("tailLines=7"), "{opened:?}");
+    assert!(
+        opened[1].ends_with("sinceTime=2026-01-01T12:00:00Z") && !opened[1].contains("tailLines"),
+        "{opened:?}"
+    );
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! An API server with an operator for tests: stores objects by path, notes what it is asked, and reports requested
 //! states at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -28,6 +28,8 @@ pub struct Fake {
     pub forbidden: Mutex<Vec<&'static str>>,
     /// Whether the resource of groups exists.
     pub installed: bool,
+    /// Codes of the next answers to a method; 0: as usual. The server does what it is asked for nevertheless.
+    pub codes: Mutex<BTreeMap<&'static str, VecDeque<u16>>>,
     /// The status of resets that are created.
     pub reset: Mutex<Value>,
     /// Whether an operator runs.
@@ -46,6 +48,7 @@ impl Fake {
             objects: Mutex::new(objects.into_iter().collect()),
             asked: Mutex::default(),
             forbidden: Mutex::default(),
+            codes: Mutex::default(),
             installed,
             reset: Mutex::new(json!({"phase": "Succeeded"})),
             operator,
@@ -63,6 +66,11 @@ impl Fake {
         changes
             .map(|(method, with_query, body)| (method.clone(), path(with_query), body.clone()))
             .collect()
+    }
+
+    /// Sets the codes of the next answers to a method.
+    pub fn next(&self, method: &'static str, codes: impl Into<VecDeque<u16>>) {
+        lock(&self.codes).insert(method, codes.into());
     }
 
     fn change(&self, path: &str, patch: &Value) -> Option<Value> {
@@ -132,6 +140,12 @@ async fn answer(State(fake): State<Arc<Fake>>, request: Request) -> Response {
         }
         _ => fake.read(&path),
     };
+    let code = lock(&fake.codes)
+        .get_mut(method.as_str())
+        .and_then(VecDeque::pop_front);
+    if let Some(code @ 1..) = code {
+        return status(code, "as the test wants", &path);
+    }
     match found {
         Some(Value::String(text)) => text.into_response(),
         Some(object) => Json(object).into_response(),

@@ -165,3 +165,51 @@ async fn a_plan_without_changes_asks_nothing_and_a_failure_says_what_to_do() {
         assert!(done.notes.contains(part), "{part}: {}", done.notes);
     }
 }
+
+#[tokio::test]
+async fn an_answer_that_is_lost_does_not_create_a_second_reset() {
+    for code in [503, 504] {
+        let fake = start(plan(1)).await;
+        fake.next("POST", [code]);
+        let done = kcg(&fake, "reset orders --shift-by -5 --stop-group --yes", None).await;
+        let error = done.code.unwrap_err();
+        assert!(error.contains("as the test wants"), "{error}");
+        assert_eq!(created(&fake).len(), 1, "{code}: a second one would shift twice");
+        assert!(
+            done.notes.contains("look before you repeat this command"),
+            "{}",
+            done.notes
+        );
+    }
+    let fake = start(plan(1)).await;
+    fake.next("POST", [403]);
+    let done = kcg(&fake, "reset orders --shift-by -5 --stop-group --yes", None).await;
+    assert!(done.code.is_err() && done.notes.is_empty(), "{}", done.notes);
+}
+
+#[tokio::test]
+async fn a_reset_is_followed_although_reading_it_fails_for_a_moment() {
+    let fake = start(plan(1)).await;
+    // The group, then the reset.
+    fake.next("GET", [0, 503, 429]);
+    let done = kcg(&fake, "reset orders --shift-by -5 --stop-group --yes", None).await;
+    assert_eq!(done.code, Ok(DONE), "{}", done.notes);
+    assert!(
+        done.notes
+            .contains("not known now: the API server refuses: as the test wants"),
+        "{}",
+        done.notes
+    );
+    assert!(!done.notes.contains("has not ended"), "{}", done.notes);
+
+    fake.next("GET", [0, 403]);
+    let done = kcg(&fake, "reset orders --shift-by -5 --stop-group --yes", None).await;
+    assert!(done.code.is_err());
+    assert!(done.notes.contains("kubectl delete kor"), "{}", done.notes);
+
+    fake.next("GET", [0, 404]);
+    let done = kcg(&fake, "reset orders --shift-by -5 --stop-group --yes", None).await;
+    let error = done.code.unwrap_err();
+    assert!(error.contains("was deleted"), "{error}");
+    assert!(!done.notes.contains("continues"), "{}", done.notes);
+}
