@@ -51,6 +51,16 @@ pub const REASONS: &[(&str, &str)] = &[
     ("WaitingForRollout", "wait: other groups roll out the new image first"),
     ("TransformNotCompiled", "wait; if the condition is Unknown, fix what the message says, such as the operator's memory limit"),
     ("NotReported", "check that the operator runs: kubectl get pods -A -l app.kubernetes.io/name=kafka-consumer-operator"),
+    // Replays.
+    ("Planned", ""), ("ReplayStarted", ""), ("Replayed", ""),
+    ("WriterNotInGroup", "correct writers; the message has the writers of the group"),
+    ("OffsetMissing", "list the partition in from.offsets and to.offsets, or in neither"),
+    ("RangeReversed", "correct the offsets: from must not be larger than to"),
+    ("PlanOutdated", "create the replay again: a topic of its plan was deleted or created again"),
+    ("WorkersFailed", "read the logs of its pods: kubectl logs -l kafka-consumer.dev/replay=NAME; correct the group, and create the replay again"),
+    ("JobRefused", "fix what the message says: permissions of the operator, quotas, admission"),
+    ("JobInvalid", "correct spec.worker of the group, and create the replay again"),
+    ("ConfigMapInvalid", "make the spec of the group smaller, and create the replay again"),
     // Ready.
     ("PartitionsNotOwned", "wait; if it persists, read the logs of the workers: kubectl kcg logs GROUP"),
     ("GroupUnknown", "wait; if it persists, check the brokers, above all the coordinator of the consumer group"),
@@ -182,6 +192,7 @@ mod tests {
     /// Words in quotes of the files that make conditions, which are no reasons.
     #[rustfmt::skip]
     const OTHER_WORDS: &[&str] = &[
+        "CommittingStart", "Job", "Run",
         // Types of conditions, status values, states of groups, phases and reasons of pods.
         "Ready", "KafkaReachable", "WorkersAvailable", "False", "True", "Stable", "Empty", "Failed", "Pending",
         "Running", "Succeeded", "PreparingRebalance", "CompletingRebalance", "ContainerCreating", "Completed",
