@@ -242,8 +242,10 @@ impl PollLoop {
                     if code == Some(RDKafkaErrorCode::AllBrokersDown) {
                         self.housekeeping.reminder.brokers_down();
                     }
-                    if let Some(run) = &mut self.bounded {
-                        run.suspects_gone |= code.is_some_and(denies_existence);
+                    if let Some(run) = &mut self.bounded
+                        && code.is_some_and(denies_existence)
+                    {
+                        run.suspect_gone();
                     }
                     self.errors.note(&error.to_string());
                 }

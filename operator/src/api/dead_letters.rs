@@ -18,7 +18,7 @@ use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use utoipa::ToSchema;
 
-use self::cursor::cursor;
+use self::cursor::Cursor;
 use self::filter::Filter;
 use self::item::DeadLetter;
 use self::shape::{ErrorCount, Errors};
@@ -97,12 +97,19 @@ impl DeadLetters {
     pub async fn page(&self, key: &GroupKey, filter: Filter) -> Result<DeadLetterList, Problem> {
         let _slot = self.slot().await?;
         let place = self.place(key).await?;
-        let below = filter.below(&place.topic)?;
+        let from = filter.cursor(&place.topic)?;
+        let look = if from.is_none() { LOOK } else { 0 };
+        let (below, from) = match from {
+            None => (None, Cursor::default()),
+            Some(mut from) => (Some(std::mem::take(&mut from.below)), from),
+        };
         let query = NewestFirst {
             topic: place.topic.clone(),
             partition: filter.partition,
-            look: if below.is_none() { LOOK } else { 0 },
+            look,
             below,
+            begin: from.begin,
+            topic_id: from.topic_id,
             limit: filter.limit,
         };
         let errors = Arc::new(Mutex::new(Errors::default()));
@@ -124,9 +131,14 @@ impl DeadLetters {
                 "the topic has too many partitions for a cursor; add the parameter partition and read one after the other",
             )
         };
-        let next_cursor = match page.below.is_empty() {
+        let next = Cursor {
+            topic_id: page.topic_id,
+            begin: page.begin,
+            below: page.below,
+        };
+        let next_cursor = match next.below.is_empty() {
             true => None,
-            false => Some(cursor(&place.topic, &page.below).ok_or_else(too_many)?),
+            false => Some(next.write(&place.topic).ok_or_else(too_many)?),
         };
         let unreadable = page.problems.into_iter();
         Ok(DeadLetterList {
@@ -238,10 +250,14 @@ fn unread(problem: ReadProblem, topic: &str) -> Problem {
                 partitions - 1
             ),
         ),
-        ReadProblem::OtherTopic(partition) => Problem::bad_request(
+        ReadProblem::OtherTopic => Problem::bad_request(
+            "InvalidQuery",
+            format!("cursor: the topic {topic} was created again; begin without a cursor"),
+        ),
+        ReadProblem::BehindEnd(partition) => Problem::bad_request(
             "InvalidQuery",
             format!(
-                "cursor: partition {partition} of topic {topic} ends before its offset: the topic was created again; begin without a cursor"
+                "cursor: partition {partition} of topic {topic} ends before its offset: the topic was created again, or has lost records; begin without a cursor"
             ),
         ),
         ReadProblem::Kafka(KafkaProblem::AuthorizationFailed(why)) => Problem::new(

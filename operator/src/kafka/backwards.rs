@@ -52,10 +52,12 @@ async fn read<T: Send + 'static>(
     query: &NewestFirst,
     take: Take<T>,
 ) -> Result<Page<T>, ReadProblem> {
-    let mut readings = readings(cluster, query).await?;
+    let (topic_id, mut readings) = readings(cluster, query).await?;
     let mut page = Page {
         entries: Vec::new(),
         below: BTreeMap::new(),
+        begin: query.begin,
+        topic_id,
         partial: false,
         looked: 0,
         problems: BTreeMap::new(),
@@ -65,7 +67,7 @@ async fn read<T: Send + 'static>(
     loop {
         let more_looks =
             page.looked < query.look && bytes < BUDGET_BYTES / 4 && started.elapsed() < BUDGET_TIME / 2;
-        let wanted: Vec<&mut Reading<T>> = readings
+        let mut wanted: Vec<&mut Reading<T>> = readings
             .iter_mut()
             .filter(|it| it.must_read() || more_looks && it.may_read())
             .collect();
@@ -79,6 +81,8 @@ async fn read<T: Send + 'static>(
             page.partial = true;
             break;
         }
+        let begin = page.begin;
+        wanted.sort_by_key(|reading| reading.index() < begin);
         let mut wanted = wanted.into_iter();
         let mut reads = FuturesUnordered::new();
         let step = |reading, take: &Take<T>| Reading::step(reading, cluster, query.limit, Arc::clone(take));
@@ -89,6 +93,7 @@ async fn read<T: Send + 'static>(
                 && started.elapsed() < BUDGET_TIME
                 && let Some(reading) = wanted.next()
             {
+                page.begin = reading.index().saturating_add(1);
                 reads.push(step(reading, &take));
             }
             let Some(cost) = reads.next().await else { break };
@@ -135,9 +140,17 @@ fn emit<T>(readings: &mut [Reading<T>], page: &mut Page<T>, limit: usize, anyway
     true
 }
 
-/// The partitions that are read, each with its bounds.
-async fn readings<T>(cluster: &Cluster, query: &NewestFirst) -> Result<Vec<Reading<T>>, ReadProblem> {
+/// The id of the topic, and the partitions that are read, each with its bounds.
+async fn readings<T>(
+    cluster: &Cluster,
+    query: &NewestFirst,
+) -> Result<(Option<String>, Vec<Reading<T>>), ReadProblem> {
     let (topics, topic) = find(cluster, &query.topic).await?;
+    if let (Some(asked), Some(found)) = (&query.topic_id, &topic.id)
+        && asked != found
+    {
+        return Err(ReadProblem::OtherTopic);
+    }
     if let Some(partition) = query.partition
         && !topic.leaders.contains_key(&partition)
     {
@@ -169,13 +182,13 @@ async fn readings<T>(cluster: &Cluster, query: &NewestFirst) -> Result<Vec<Readi
             Ok((start, end)) => {
                 let below = below.filter(|below| *below != FROM_END);
                 if below.is_some_and(|below| below > end) {
-                    return Err(ReadProblem::OtherTopic(index));
+                    return Err(ReadProblem::BehindEnd(index));
                 }
                 Reading::new(partition, leader, start, below.unwrap_or(end), first_step)
             }
         });
     }
-    Ok(readings)
+    Ok((topic.id, readings))
 }
 
 #[cfg(test)]

@@ -44,6 +44,8 @@ impl PollLoop {
         if let Some(why) = run.take_outdated() {
             return Err(self.plan_outdated(why));
         }
+        // The run may be at its end before the next housekeeping.
+        self.report_out_of_range();
         self.assigned.iter_mut().for_each(AssignedPartition::finish_bound);
         let finished = self.own_partitions_are_finished();
         let has_partitions = !self.assigned.is_empty();
@@ -95,7 +97,11 @@ impl PollLoop {
                 let elsewhere = id
                     .as_ref()
                     .is_some_and(|id| self.callbacks.topic_ids.is_elsewhere(id));
-                if !elsewhere && !bounds.fits(element.topic(), id.as_ref()) {
+                if elsewhere {
+                    // Mirrored from another cluster. Workers do not start there either.
+                    continue;
+                }
+                if !bounds.fits(element.topic(), id.as_ref()) {
                     run.recreated(element.topic());
                 }
                 if let (KafkaOffset::Offset(offset), Ok(())) = (element.offset(), element.error()) {
@@ -124,11 +130,18 @@ impl PollLoop {
             return Ok(());
         };
         let known = metadata.topics().iter().find(|found| found.name() == topic);
-        let exists = known
-            .and_then(|found| found.error())
-            .is_none_or(|error| !denies_existence(error.into()));
-        if run.topic_is_gone(topic, exists, Instant::now()) {
-            let why = format!("topic {topic:?} does not exist any more");
+        let exists = known.is_none_or(|found| match found.error() {
+            Some(error) => !denies_existence(error.into()),
+            None => {
+                let mut of_topic = left.iter().filter(|partition| *partition.topic == *topic);
+                let ids: Vec<i32> = found.partitions().iter().map(|present| present.id()).collect();
+                of_topic.all(|partition| ids.contains(&partition.partition))
+            }
+        });
+        if run.topic_is_gone(topic, exists, &left, Instant::now()) {
+            let why = format!(
+                "topic {topic:?} does not exist any more, or does not have all partitions of the plan"
+            );
             return Err(self.plan_outdated(why));
         }
         Ok(())

@@ -2,6 +2,7 @@
 //! not know the poll loop. Pure: time comes in as a value.
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -26,7 +27,9 @@ pub struct BoundedRun {
     outdated: Option<String>,
     gone: GoneTopics,
     /// Kafka has denied that a topic or a partition exists.
-    pub suspects_gone: bool,
+    suspects_gone: bool,
+    /// Topics that were found since then.
+    found: BTreeSet<String>,
 }
 
 impl BoundedRun {
@@ -39,6 +42,7 @@ impl BoundedRun {
             outdated: None,
             gone: GoneTopics::default(),
             suspects_gone: false,
+            found: BTreeSet::new(),
         }
     }
 
@@ -62,9 +66,30 @@ impl BoundedRun {
         self.gone.next(unfinished)
     }
 
-    /// Takes the answer. Returns true if the topic is gone for good.
-    pub fn topic_is_gone(&mut self, topic: &str, exists: bool, now: Instant) -> bool {
-        self.suspects_gone &= !exists;
+    /// Kafka has denied that a topic or a partition exists: every unfinished topic has to be looked at.
+    pub fn suspect_gone(&mut self) {
+        self.suspects_gone = true;
+        self.found.clear();
+    }
+
+    /// Takes the answer. Returns true if the topic is gone for good. One topic that exists says nothing of the
+    /// others, so the suspicion stays until all `unfinished` ones were found.
+    pub fn topic_is_gone(
+        &mut self,
+        topic: &str,
+        exists: bool,
+        unfinished: &[&TopicPartition],
+        now: Instant,
+    ) -> bool {
+        if exists {
+            self.found.insert(topic.to_owned());
+            let found = |partition: &&TopicPartition| self.found.contains(&*partition.topic);
+            if unfinished.iter().all(found) {
+                self.suspects_gone = false;
+            }
+        } else {
+            self.suspect_gone();
+        }
         self.gone.answered(topic, exists, now)
     }
 
@@ -127,10 +152,17 @@ mod tests {
     fn a_worker_whose_topic_may_be_gone_looks_also_before_it_is_finished() {
         let start = Instant::now();
         let mut run = BoundedRun::new(Arc::default(), start);
-        run.suspects_gone = true;
+        run.suspect_gone();
         assert!(!run.is_due(false, true, start));
         assert!(run.is_due(false, true, start + CHECK));
-        assert!(!run.topic_is_gone("orders", true, start));
+        let [orders, returns] = ["orders", "returns"].map(|topic| TopicPartition::new(topic, 0));
+        let unfinished = [&orders, &returns];
+        assert!(!run.topic_is_gone("orders", true, &unfinished, start));
+        assert!(run.suspects_gone, "the other topic may be the one that is gone");
+        assert!(!run.topic_is_gone("returns", false, &unfinished, start));
+        assert!(!run.topic_is_gone("orders", true, &unfinished, start));
+        assert!(run.suspects_gone);
+        assert!(!run.topic_is_gone("returns", true, &unfinished, start));
         assert!(!run.suspects_gone);
         run.recreated("orders");
         let why = run.take_outdated().unwrap();

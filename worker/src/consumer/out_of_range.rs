@@ -94,10 +94,18 @@ impl PollLoop {
                     );
                     self.shared.metrics.removed_unread(partition, records);
                 }
-                Some(OutOfRange::BehindTheEnd) => tracing::warn!(
-                    %partition, offset = from, end = high,
-                    "the offset lies behind the end of the partition: its records are read again from the first one"
-                ),
+                Some(OutOfRange::BehindTheEnd) => match entry.bounded_end() {
+                    Some(to) => tracing::warn!(
+                        "the log of {partition} ends at {high}, before {to}: brokers have lost records after the \
+                         plan was made; the run waits until the log has grown. Plan it again to process what is \
+                         left"
+                    ),
+                    None => tracing::warn!(
+                        %partition, offset = from, end = high,
+                        "the offset lies behind the end of the partition: its records are read again from the \
+                         first one"
+                    ),
+                },
                 None => {}
             }
         }

@@ -33,8 +33,9 @@ impl PollLoop {
         let mut recreated = Vec::new();
         let mut run: Option<(usize, i32, Option<usize>)> = None;
         let mut errors = Vec::new();
-        let (mut bytes, mut outside, mut seek_again, mut denied) = (0, 0, false, false);
-        let read = client.drain(wait, limit, |read| match read {
+        let (mut records, mut bytes, mut outside) = (0, 0, 0);
+        let (mut seek_again, mut denied) = (false, false);
+        client.drain(wait, limit, |read| match read {
             Read::Record(message) => {
                 let (topic, partition) = (message.topic_id(), message.partition());
                 let index = match run {
@@ -66,12 +67,14 @@ impl PollLoop {
                 // Without an entry, the partition is not assigned to this worker (any more): its next owner
                 // reads the record again. Or the record is the first one of a recreated topic: the partition
                 // starts again.
+                records += 1;
                 bytes += message.bytes();
                 let Some(entry) = index.and_then(|index| assigned.get_mut(index)) else {
                     outside += 1;
                     return;
                 };
                 if !entry.admits(message.offset()) {
+                    seek_again |= entry.pending_seek().is_some();
                     outside += 1;
                     return;
                 }
@@ -112,7 +115,8 @@ impl PollLoop {
                 }
             }
         });
-        self.pace.took(read, bytes, outside);
+        // Events, such as the end of a partition, are no records: they have no size and use no rate.
+        self.pace.took(records, bytes, outside);
         for topic in recreated {
             self.topic_recreated(&topic, None);
         }
@@ -120,7 +124,9 @@ impl PollLoop {
             self.errors.note(&error);
         }
         let Some(run) = &mut self.bounded else { return };
-        run.suspects_gone |= denied;
+        if denied {
+            run.suspect_gone();
+        }
         if seek_again {
             self.seek();
         }

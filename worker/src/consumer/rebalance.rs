@@ -203,10 +203,20 @@ impl PollLoop {
             format!("cannot read the out-of-order completions from the committed metadata: {error}{repeated}")
         })?;
         for element in committed.elements() {
+            let partition = TopicPartition::new(element.topic(), element.partition());
+            if let Err(error) = element.error() {
+                let message = format!("cannot read the committed offset of {partition}: {error}");
+                if self.transactions.is_some() || self.bounded.is_some() {
+                    // Without the offset, finished records would be taken for new ones.
+                    return Err(message);
+                }
+                // The client reads the offset itself. At most, records are repeated.
+                tracing::debug!("{message}");
+                continue;
+            }
             let KafkaOffset::Offset(offset) = element.offset() else {
                 continue;
             };
-            let partition = TopicPartition::new(element.topic(), element.partition());
             let topic_id = commit_metadata::topic_id(element.metadata());
             if topic_id
                 .as_ref()

@@ -138,10 +138,11 @@ impl PollLoop {
                 run.recreated(topic);
                 return Ok(Vec::new());
             }
+            let id = commit_metadata::topic_id(element.metadata());
+            let elsewhere = id.is_some_and(|id| self.callbacks.topic_ids.is_elsewhere(&id));
             let committed = match element.offset() {
-                KafkaOffset::Offset(offset) if deleted.is_none() => {
-                    let id = commit_metadata::topic_id(element.metadata());
-                    let elsewhere = id.is_some_and(|id| self.callbacks.topic_ids.is_elsewhere(&id));
+                // In a bounded run, a commit of another cluster does not count, as at the first start.
+                KafkaOffset::Offset(offset) if deleted.is_none() && !(elsewhere && bound.is_some()) => {
                     // What was mirrored from another cluster lists offsets of that cluster.
                     let metadata = if elsewhere { "" } else { element.metadata() }.to_owned();
                     let start = bound.map_or(offset, |bound| bound.start(Some(offset)));

@@ -124,27 +124,3 @@ async fn at_most_once_also_ends_where_the_last_offsets_have_no_record() {
     worker.ended().await.unwrap();
     assert_eq!(fixture.written_of(0), Vec::from_iter(1..6));
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_bounded_run_keeps_its_rate() {
-    let fixture = Fixture::new(1);
-    fixture.produce(0, 200).await;
-    let mut plan = until(&[planned(0, 0, 60)]);
-    plan["recordsPerSecond"] = json!(20);
-    let worker = fixture.start_with("worker-0", json!({"until": plan})).await;
-    let some = worker
-        .until("some are written", |snapshot| snapshot.records_total > 0)
-        .await;
-    let started = std::time::Instant::now();
-    let mut worker = worker;
-    worker.ended().await.unwrap();
-    let left = 60 - some.records_total;
-    // A bucket holds the records of one second, so the rest takes at least this long.
-    let least = Duration::from_secs_f64((left as f64 / 20.0 - 1.0).max(0.0));
-    assert!(
-        started.elapsed() >= least,
-        "{left} records in {:?}",
-        started.elapsed()
-    );
-    assert_eq!(fixture.written_of(0).len(), 60);
-}

@@ -1,14 +1,12 @@
 //! Which dead letters are asked for. In: query parameters. Out: a filter, or a problem that names the wrong
 //! parameter; then whether a record matches. Pure.
 
-use std::collections::BTreeMap;
-
 use crds::dead_letter::Stage;
 use jiff::Timestamp;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::cursor::offsets;
+use super::cursor::Cursor;
 use super::item::DeadLetter;
 use crate::api::parameters::short;
 use crate::api::problem::Problem;
@@ -130,15 +128,15 @@ impl LettersQuery {
 
 impl Filter {
     /// Where the page begins in this topic; None: at the end.
-    pub fn below(&self, topic: &str) -> Result<Option<BTreeMap<i32, i64>>, Problem> {
+    pub fn cursor(&self, topic: &str) -> Result<Option<Cursor>, Problem> {
         let Some(cursor) = &self.cursor else {
             return Ok(None);
         };
-        let below = offsets(cursor, topic).map_err(|why| {
+        let cursor = Cursor::read(cursor, topic).map_err(|why| {
             let detail = format!("cursor: {why}; begin without a cursor");
             Problem::bad_request("InvalidQuery", detail)
         })?;
-        Ok(Some(below))
+        Ok(Some(cursor))
     }
 
     /// Whether a record matches. A foreign record has no stage, component and class.
@@ -221,7 +219,7 @@ mod tests {
             cursor: Some("bogus".into()),
             ..LettersQuery::default()
         };
-        let problem = filter.filter().unwrap().below("t").unwrap_err();
+        let problem = filter.filter().unwrap().cursor("t").unwrap_err();
         assert!(problem.detail.starts_with("cursor: "), "{}", problem.detail);
     }
 

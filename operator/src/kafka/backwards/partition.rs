@@ -278,6 +278,11 @@ impl<T> Reading<T> {
         }
     }
 
+    /// Of the partition.
+    pub fn index(&self) -> i32 {
+        self.partition.1
+    }
+
     /// First offset that there is.
     pub fn start(&self) -> i64 {
         self.start
@@ -364,7 +369,7 @@ pub(super) fn lags(answer: &FetchedRecords, end: i64) -> bool {
 
 /// Why nothing is read; the time is in milliseconds.
 pub(super) fn throttled(time: i32) -> Missing {
-    let seconds = time.max(0).saturating_add(999) / 1000;
+    let seconds = time.max(1).saturating_add(999) / 1000;
     Missing::Unknown(format!(
         "the quota of the Kafka user is used up; try again in {seconds} s"
     ))

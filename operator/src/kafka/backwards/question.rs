@@ -25,6 +25,10 @@ pub struct NewestFirst {
     pub partition: Option<i32>,
     /// Records below these offsets, of these partitions; None: from the end of all partitions.
     pub below: Option<BTreeMap<i32, i64>>,
+    /// Read the partitions from this one on first, so that those in front do not take the time of all others.
+    pub begin: i32,
+    /// Id of the topic that the offsets are of; None: unknown.
+    pub topic_id: Option<String>,
     /// Records of the page.
     pub limit: usize,
     /// Look at this many records at least, if they cost little.
@@ -60,6 +64,10 @@ pub struct Page<T> {
     pub entries: Vec<Entry<T>>,
     /// Where the next page begins; empty: there are no older records.
     pub below: BTreeMap<i32, i64>,
+    /// The partition behind the one that was read last.
+    pub begin: i32,
+    /// None: the brokers have no topic ids.
+    pub topic_id: Option<String>,
     /// The budget has ended before the page was full.
     pub partial: bool,
     /// Number of records that were looked at.
@@ -76,8 +84,10 @@ pub enum ReadProblem {
     NoTopic,
     /// The topic has only this many partitions.
     NoPartition(i32),
-    /// The page begins at an offset that this partition never had: the topic was created again.
-    OtherTopic(i32),
+    /// The offsets are of a topic with this name that was deleted.
+    OtherTopic,
+    /// The page begins behind the end of this partition: the topic was created again, or has lost records.
+    BehindEnd(i32),
 }
 
 impl From<KafkaProblem> for ReadProblem {

@@ -89,6 +89,7 @@ impl Fixture {
                 return all;
             }
             (query.below, query.look) = (Some(page.below), 0);
+            (query.begin, query.topic_id) = (page.begin, page.topic_id);
         }
         panic!("the pages have no end")
     }
@@ -103,6 +104,8 @@ fn query(limit: usize) -> NewestFirst {
         topic: TOPIC.into(),
         partition: None,
         below: None,
+        begin: 0,
+        topic_id: None,
         limit,
         look: 0,
     }
@@ -217,7 +220,7 @@ async fn what_does_not_exist_is_a_clear_answer() {
         below: Some([(0, 3)].into()),
         ..query(5)
     };
-    assert_eq!(fixture.page(&other, all()).await, Err(ReadProblem::OtherTopic(0)));
+    assert_eq!(fixture.page(&other, all()).await, Err(ReadProblem::BehindEnd(0)));
     assert_eq!(fixture.one(0, 1).await, Ok(One::Found(6)));
     assert_eq!(fixture.one(0, 2).await, Ok(One::NotYet(2)));
     assert_eq!(fixture.one(7, 0).await, Err(ReadProblem::NoPartition(2)));
@@ -310,4 +313,53 @@ async fn a_record_without_a_timestamp_does_not_hide_those_behind_it() {
         .map(|it| (it.partition, it.timestamp))
         .collect();
     assert_eq!(found, [(0, -1), (0, 900)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_ends_one_partition_for_this_page_and_says_so() {
+    let fixture = Fixture::new(3);
+    fixture.produce("none", &[(0, 5), (1, 6), (2, 7)]);
+    let quota = RDKafkaRespErr::RD_KAFKA_RESP_ERR_THROTTLING_QUOTA_EXCEEDED;
+    fixture.mock.request_errors(RDKafkaApiKey::Fetch, &[quota]);
+    let page = fixture.page(&query(5), all()).await.unwrap();
+    assert!(page.partial, "{page:?}");
+    let [(partition, why)] = &page.problems.iter().collect::<Vec<_>>()[..] else {
+        panic!("{page:?}")
+    };
+    assert!(why.contains("quota"), "{why}");
+    assert!(page.below.contains_key(partition), "the next page tries it again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_begins_with_the_partitions_that_the_one_before_did_not_reach() {
+    let fixture = Fixture::new(12);
+    fixture.produce(
+        "none",
+        &(0..12).map(|partition| (partition, 5)).collect::<Vec<_>>(),
+    );
+    for (begin, last) in [(0, 12), (5, 5), (12, 12)] {
+        let from = NewestFirst { begin, ..query(50) };
+        let page = fixture.page(&from, all()).await.unwrap();
+        assert_eq!((page.entries.len(), page.begin), (12, last), "from {begin}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_a_topic_that_was_created_again_is_refused() {
+    let fixture = Fixture::new(1);
+    fixture.produce("none", &[(0, 5), (0, 6)]);
+    let first = fixture.page(&query(1), all()).await.unwrap();
+    let id = first.topic_id.clone();
+    assert!(id.is_some());
+    let next = |topic_id| NewestFirst {
+        below: Some(first.below.clone()),
+        topic_id,
+        ..query(1)
+    };
+    for known in [id, None] {
+        let page = fixture.page(&next(known), all()).await.unwrap();
+        assert_eq!(page.entries.first().map(|it| it.offset), Some(0));
+    }
+    let other = next(Some("AAAAAAAAAAAAAAAAAAAAAQ".into()));
+    assert_eq!(fixture.page(&other, all()).await, Err(ReadProblem::OtherTopic));
 }

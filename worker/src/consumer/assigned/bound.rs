@@ -11,6 +11,9 @@ impl AssignedPartition {
         }
         let Some(bound) = &mut self.bound else { return true };
         let admitted = bound.admits(offset);
+        if let Some(from) = bound.seek_from(offset) {
+            self.seek_to(from);
+        }
         self.end_if_read_out();
         admitted
     }
@@ -77,7 +80,7 @@ impl AssignedPartition {
     }
 
     /// Where the run ends for this partition, instead of the end of the log.
-    pub(super) fn bounded_end(&self) -> Option<Offset> {
+    pub fn bounded_end(&self) -> Option<Offset> {
         self.bound.as_ref().map(BoundedRead::end)
     }
 }

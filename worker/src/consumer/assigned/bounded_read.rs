@@ -8,13 +8,27 @@ pub struct BoundedRead {
     bound: Bound,
     /// Everything below the end was read, or does not exist any more.
     read_out: bool,
+    /// A seek to the first offset was requested.
+    sought: bool,
 }
 
 impl BoundedRead {
     /// Reading starts at this offset; None: where Kafka says, which is not known yet.
     pub fn new(bound: Bound, start: Option<Offset>) -> Self {
         let read_out = bound.is_finished(start);
-        Self { bound, read_out }
+        Self {
+            bound,
+            read_out,
+            sought: false,
+        }
+    }
+
+    /// Where to seek, once, if this record lies before the run: its partition started without its committed
+    /// offset, and none lies in the run, because the client would have started there.
+    pub fn seek_from(&mut self, offset: Offset) -> Option<Offset> {
+        let seeks = offset < self.bound.from && !self.read_out && !self.sought;
+        self.sought |= seeks;
+        seeks.then_some(self.bound.from)
     }
 
     /// True for a record of the run. The first record behind the end shows that all before were read, because

@@ -53,9 +53,9 @@ impl AssignedPartition {
     }
 
     /// librdkafka found its position out of range, and continues at the first record. Records before the
-    /// position may still be in its queue.
+    /// position may still be in its queue. A position behind the run has nothing of it.
     pub fn was_out_of_range(&mut self, offset: Offset) {
-        if self.is_read_out() {
+        if self.bounded_end().is_some_and(|end| offset >= end) {
             return;
         }
         self.out_of_range = Some(offset);

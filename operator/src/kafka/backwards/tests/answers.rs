@@ -179,6 +179,7 @@ fn an_empty_answer_of_a_leader_that_lags_is_not_the_end() {
 #[test]
 fn a_quota_says_when_to_try_again() {
     for (milliseconds, seconds) in [
+        (0, "in 1 s"),
         (1, "in 1 s"),
         (1000, "in 1 s"),
         (1001, "in 2 s"),

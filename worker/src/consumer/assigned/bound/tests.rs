@@ -184,6 +184,37 @@ fn records_that_retention_removes_count_only_inside_of_the_bounds() {
     assert_eq!(removed(25, 50), 0, "the client was ahead");
 }
 
+#[test]
+fn records_that_retention_removes_count_also_if_the_end_is_known_before() {
+    let runtime = idle_runtime();
+    let (mut entry, _) = assigned(&runtime, AT_LEAST_ONCE, Bound { from: 0, to: 100 }, None);
+    // The client found offset 0 out of range and continued at 200, where the log ends. It reports the end first.
+    assert!(!entry.log_ends(200));
+    assert!(entry.is_read_out());
+    entry.was_out_of_range(0);
+    let removed = super::super::OutOfRange::Removed { records: 100 };
+    assert_eq!(entry.resolve_out_of_range(200, 200), Some(removed));
+    entry.was_out_of_range(100);
+    assert_eq!(entry.out_of_range_at(), None, "nothing of the run was there");
+}
+
+#[test]
+fn a_partition_that_starts_before_the_run_continues_once_at_its_first_offset() {
+    let runtime = idle_runtime();
+    let bound = Bound { from: 10, to: 20 };
+    let (mut entry, mut task) = assigned(&runtime, AT_LEAST_ONCE, bound, None);
+    assert!(!entry.admits(3));
+    assert_eq!(entry.pending_seek(), Some(10));
+    read(&mut entry, 4);
+    entry.seek_done();
+    // The first offset is out of range as well: the client starts at the first record again.
+    assert!(!entry.admits(3) && entry.pending_seek().is_none(), "only once");
+    (10..21).for_each(|offset| read(&mut entry, offset));
+    assert!(entry.is_read_out() && !entry.admits(3) && entry.pending_seek().is_none());
+    let offsets: Vec<Offset> = dispatched(&mut task).iter().map(|(_, offset)| *offset).collect();
+    assert_eq!(offsets, Vec::from_iter(10..20));
+}
+
 /// What happens to a partition between two reads.
 #[derive(Clone, Debug)]
 enum Step {
