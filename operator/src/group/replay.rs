@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crds::KafkaReplaySpec;
 use crds::offset_reset::PartitionOffset;
 use crds::replay::{MAX_PARTITIONS, ReplayFromType, ReplayPartition, ReplayToType, ReplayTotals};
-use crds::spec::{KafkaConsumerGroupSpec, Writer};
+use crds::spec::{KafkaConsumerGroupSpec, OnOffsetOutOfRange, Writer};
 use crds::worker_config::{BoundedPartition, Until, WorkerConfig};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -367,6 +367,8 @@ pub fn bounded(mut config: WorkerConfig, group_id: &str, until: Until) -> Worker
     let has = |topic: &String| until.partitions.iter().any(|planned| planned.topic == *topic);
     config.topics.retain(has);
     config.group_id = group_id.into();
+    // Latest would jump over the rest of the bounds, and Stop would wait for a user.
+    config.consumer.on_offset_out_of_range = OnOffsetOutOfRange::Earliest;
     config.until = Some(until);
     config
 }

@@ -60,7 +60,6 @@ pub const REASONS: &[(&str, &str)] = &[
     ("WorkersFailed", "read the logs of its pods: kubectl logs -l kafka-consumer.dev/replay=NAME; correct the group, and create the replay again"),
     ("JobRefused", "fix what the message says: permissions of the operator, quotas, admission"),
     ("JobInvalid", "correct spec.worker of the group, and create the replay again"),
-    ("ConfigMapInvalid", "make the spec of the group smaller, and create the replay again"),
     // Ready.
     ("PartitionsNotOwned", "wait; if it persists, read the logs of the workers: kubectl kcg logs GROUP"),
     ("GroupUnknown", "wait; if it persists, check the brokers, above all the coordinator of the consumer group"),

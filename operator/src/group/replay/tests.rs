@@ -290,9 +290,14 @@ fn workers_share_the_rate_and_get_only_what_is_to_be_processed() {
         .map(|it| (&*it.topic, it.partition, it.from, it.to))
         .collect();
     assert_eq!(listed, [("orders", 0, 0, 9), ("orders", 1, 0, 9)]);
-    let config = WorkerConfig::from_spec("shop", "orders", &group(), Vec::new());
+    let mut config = WorkerConfig::from_spec("shop", "orders", &group(), Vec::new());
+    config.consumer.on_offset_out_of_range = OnOffsetOutOfRange::Latest;
     let config = bounded(config, "shop.orders.replay.again", until.clone());
     assert_eq!(config.topics, ["orders"]);
+    assert_eq!(
+        config.consumer.on_offset_out_of_range,
+        OnOffsetOutOfRange::Earliest
+    );
     assert_eq!(
         (config.group_id.as_str(), config.until),
         ("shop.orders.replay.again", Some(until))
