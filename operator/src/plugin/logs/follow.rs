@@ -10,7 +10,7 @@ use futures::{AsyncBufReadExt, FutureExt, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use super::{Source, none, path, sources};
+use super::sources::{Source, none, path, sources};
 use crate::plugin::args::LogsArgs;
 use crate::plugin::cluster::Cluster;
 use crate::plugin::error::Error;
