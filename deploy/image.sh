@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # image.sh: builds both binaries and their images. Needs no network, except for crates that are not in cargo's
 # cache. Environment variables:
-#   PROFILE           release (default) or dev: cargo's profile
+#   PROFILE           release (default), dev or demo: cargo's profile
 #   ENGINE            buildah (default): writes archives in the format of "docker save"; docker: its image store
 #   IMAGE_REPOSITORY  prefix of the image names, default localhost
 #   IMAGE_TAG         default: the version in Cargo.toml

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # cluster.sh: starts a development cluster: Kubernetes, Kafka and PostgreSQL of tests/cluster, both images
-# built from the working tree (PROFILE=dev unless set), and the operator installed by Helm. Run it again to
-# update the operator.
+# built from the working tree, and the operator installed by Helm. Run it again to update the operator. PROFILE is
+# cargo's profile; default: the one that is built already, else dev.
 . "$(dirname "$0")/lib.sh"
 
-export PROFILE=${PROFILE:-dev}
+PROFILE=${PROFILE:-$(built_profile dev)}
+export PROFILE
 state=${KCG_STATE:-/tmp/kcg-cluster}
 
 tests/cluster/setup.sh

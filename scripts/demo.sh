@@ -5,23 +5,8 @@
 #   PROFILE  cargo's profile; default: release or dev if they are built already, else demo, which compiles fastest
 . "$(dirname "$0")/lib.sh"
 
-folder_of() { [[ $1 == dev ]] && echo debug || echo "$1"; }
-
-# The profile whose programs exist: `make cluster` and `make test` build dev, `make bench` builds release.
-built_profile() {
-    local candidate folder
-    for candidate in release dev; do
-        folder=$CARGO_TARGET_DIR/$(folder_of "$candidate")
-        if [[ -x $folder/kafka-consumer-operator && -x $folder/kafka-consumer-worker ]]; then
-            echo "$candidate"
-            return
-        fi
-    done
-    echo demo
-}
-
-profile=${PROFILE:-$(built_profile)}
-folder=$CARGO_TARGET_DIR/$(folder_of "$profile")
+profile=${PROFILE:-$(built_profile demo)}
+folder=$(programs_of "$profile")
 need_libraries
 if [[ -x $folder/kafka-consumer-operator ]]; then
     say "Building what has changed in the operator and the worker ..."

@@ -44,6 +44,25 @@ find_helm() {
     fi
 }
 
+# programs_of PROFILE: the folder of the programs that cargo builds with this profile.
+programs_of() {
+    if [[ $1 == dev ]]; then echo "$CARGO_TARGET_DIR/debug"; else echo "$CARGO_TARGET_DIR/$1"; fi
+}
+
+# built_profile DEFAULT: the profile with which the operator and the worker are built already, so that nothing is
+# built twice: `make bench` builds release, `make test` dev, the first `make demo` demo.
+built_profile() {
+    local candidate folder
+    for candidate in release dev demo; do
+        folder=$(programs_of "$candidate")
+        if [[ -x $folder/kafka-consumer-operator && -x $folder/kafka-consumer-worker ]]; then
+            echo "$candidate"
+            return
+        fi
+    done
+    echo "$1"
+}
+
 # cargo_tool CRATE VERSION PROGRAM TIME: sets $cargo_tool to the folder of the crate's programs, PROGRAM among
 # them; builds them if they are missing.
 cargo_tool() {
