@@ -73,7 +73,7 @@ if [[ ${KCG_OWN_NETWORK:-} != 1 ]]; then
     own_network "$REPOSITORY/scripts/soak-brokers.sh" "$@"
     exit
 fi
-binaries=$CARGO_TARGET_DIR/$([[ ${PROFILE:-release} == dev ]] && echo debug || echo "${PROFILE:-release}")
+binaries=$(programs_of "${PROFILE:-release}")
 prepare_run
 start_brokers 3
 start_database

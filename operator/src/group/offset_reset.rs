@@ -87,17 +87,7 @@ pub fn plan(
     positions: &ResetPositions,
 ) -> Result<Plan, Rejection> {
     let selected = selected(reset, group)?;
-    partition_selection::check_existence(&selected, positions)?;
-    let is_selected = |(topic, index): &Partition| {
-        let partitions = selected.get(topic);
-        partitions.is_some_and(|some| some.is_empty() || some.contains(index))
-    };
-    let wanted: Vec<(&Partition, &ResetPosition)> = positions
-        .partitions
-        .iter()
-        .filter(|(partition, _)| is_selected(partition))
-        .collect();
-    partition_selection::check_number(wanted.len(), MAX_PARTITIONS, "reset")?;
+    let wanted = partition_selection::wanted(&selected, positions, MAX_PARTITIONS, "reset")?;
     let postgres = offsets_in_postgres(group);
     let mut plan = Plan {
         cluster_id: positions.cluster_id.clone(),

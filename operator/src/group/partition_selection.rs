@@ -7,7 +7,7 @@ use crds::offset_reset::{PartitionOffset, ResetTopic};
 use crds::spec::KafkaConsumerGroupSpec;
 
 use super::rejection::Rejection;
-use crate::kafka::model::ResetPositions;
+use crate::kafka::model::{Partition, ResetPosition, ResetPositions};
 
 /// Numbers of partitions by topic; empty: all of them.
 pub type Selection = BTreeMap<String, Vec<i32>>;
@@ -69,8 +69,26 @@ pub fn check_topics(mut topics: Selection, group: &KafkaConsumerGroupSpec) -> Re
     }
 }
 
+/// The selected partitions with their positions. Refuses what does not exist in Kafka, and more than `most`.
+pub fn wanted<'a>(
+    selected: &Selection,
+    positions: &'a ResetPositions,
+    most: usize,
+    operation: &str,
+) -> Result<Vec<(&'a Partition, &'a ResetPosition)>, Rejection> {
+    check_existence(selected, positions)?;
+    let is_selected = |(topic, index): &Partition| {
+        let partitions = selected.get(topic);
+        partitions.is_some_and(|some| some.is_empty() || some.contains(index))
+    };
+    let all = positions.partitions.iter();
+    let wanted: Vec<_> = all.filter(|(partition, _)| is_selected(partition)).collect();
+    check_number(wanted.len(), most, operation)?;
+    Ok(wanted)
+}
+
 /// Every selected topic and partition exists.
-pub fn check_existence(selected: &Selection, positions: &ResetPositions) -> Result<(), Rejection> {
+fn check_existence(selected: &Selection, positions: &ResetPositions) -> Result<(), Rejection> {
     for (topic, partitions) in selected {
         let Some(existing) = positions.topics.get(topic).copied().flatten() else {
             return Err(Rejection::new(
@@ -95,7 +113,7 @@ pub fn check_existence(selected: &Selection, positions: &ResetPositions) -> Resu
 }
 
 /// The plan of all partitions has to fit into one resource.
-pub fn check_number(number: usize, most: usize, operation: &str) -> Result<(), Rejection> {
+fn check_number(number: usize, most: usize, operation: &str) -> Result<(), Rejection> {
     if number <= most {
         return Ok(());
     }

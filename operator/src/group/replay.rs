@@ -167,17 +167,7 @@ pub fn plan(
     writers(replay, group)?;
     let selected = selected(replay, group)?;
     let positions = &answers.from;
-    partition_selection::check_existence(&selected, positions)?;
-    let is_selected = |(topic, index): &Partition| {
-        let partitions = selected.get(topic);
-        partitions.is_some_and(|some| some.is_empty() || some.contains(index))
-    };
-    let wanted: Vec<(&Partition, &ResetPosition)> = positions
-        .partitions
-        .iter()
-        .filter(|(partition, _)| is_selected(partition))
-        .collect();
-    partition_selection::check_number(wanted.len(), MAX_PARTITIONS, "replay")?;
+    let wanted = partition_selection::wanted(&selected, positions, MAX_PARTITIONS, "replay")?;
     let mut partitions = Vec::with_capacity(wanted.len());
     for (partition, position) in wanted {
         let to = answers.to.as_ref();
